@@ -1,0 +1,241 @@
+"""Writing a prefix into a file, and taking it out again, from a table of offsets.
+
+Everything here is bytes to bytes. A :class:`Relocation` says where a file's *stored* bytes (those in the
+bundle, holding a placeholder) mention the prefix. :func:`splices` turns it and a destination into an ordered
+list of replacements that needs no look at the data, so a file of any size is patched while it streams
+through (:class:`Splicer`), and :func:`inverse` gives the way back, byte for byte.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Iterator, NamedTuple
+
+from envpack.runtime.errors import IntegrityError
+
+SHEBANG_MAX = 127
+"""Longest `#!` line, in bytes, that every kernel takes: BINPRM_BUF_SIZE was 128 with its NUL before Linux 5.1
+(include/uapi/linux/binfmts.h), 256 since. Environments are also reached over NFS by old kernels."""
+
+# Bytes that no shell script, JSON file or PATH variable survives inside a prefix, unquoted or quoted.
+_UNSAFE = b"\"'\\$`:;&|<>*?[]{}()!#~%\x7f"
+
+
+@dataclass(frozen=True)
+class Shebang:
+    """A first line ``lead + placeholder + rest``, such as ``#!`` ``PLACEHOLDER`` ``/bin/python -s``."""
+
+    lead: bytes
+    rest: bytes
+
+
+@dataclass(frozen=True)
+class Bytecode:
+    """What a timestamp pyc records of its source, when that source is relocated as well.
+
+    ``size``: bytes of the stored source; ``count``: occurrences of the placeholder in it;
+    ``placeholder_length``: its bytes. PEP 552: offset 12 of a pyc holds the source size, offset 8 its mtime.
+    """
+
+    size: int
+    count: int
+    placeholder_length: int
+
+
+@dataclass(frozen=True)
+class Relocation:
+    """Where one file's stored bytes hold ``placeholder``, by how the data around it must change with it.
+
+    ``text``: offsets of occurrences in text; the file grows or shrinks.
+    ``strings``: NUL-terminated strings in binaries, each as its occurrences' offsets and then the offset of
+    its NUL; what a shorter prefix leaves over is filled with NULs behind the string, so nothing else moves.
+    ``marshal``: string constants in a pyc, each as (offset of the type byte, that byte, length in bytes,
+    occurrences' offsets...); type and length are rewritten with the string (CPython Python/marshal.c).
+    """
+
+    placeholder: bytes
+    text: tuple[int, ...] = ()
+    strings: tuple[tuple[int, ...], ...] = ()
+    marshal: tuple[tuple[int, ...], ...] = ()
+    shebang: Shebang | None = None
+    bytecode: Bytecode | None = None
+
+    @property
+    def room(self) -> int | None:
+        """The longest prefix, in bytes, that can be written in; None when any length can."""
+        return len(self.placeholder) if self.strings else None
+
+    def growth(self, prefix: bytes) -> int:
+        """How many bytes longer the file gets with this prefix (negative: shorter)."""
+        return sum(len(s.new) - len(s.old) for s in splices(self, prefix))
+
+
+class Splice(NamedTuple):
+    """At ``offset``, the bytes ``old`` give way to ``new``."""
+
+    offset: int
+    old: bytes
+    new: bytes
+
+
+def unsafe_bytes(prefix: bytes) -> bytes:
+    """The bytes of a destination that can't be written into scripts safely (b'' when there are none).
+
+    Spaces are fine; quotes, ``$``, ``:`` and the like would change the meaning of scripts and of PATH.
+    """
+    return bytes(sorted({c for c in prefix if c < 0x20 or c in _UNSAFE}))
+
+
+def shebang_line(prefix: bytes, shebang: Shebang) -> bytes:
+    """The first line, without newline, that runs ``prefix + rest`` on every kernel.
+
+    Direct where it is short enough and free of blanks; otherwise, for Python, the two-line form that is both
+    /bin/sh and Python (pip and distlib write the same); otherwise through ``env``, which needs activation.
+    """
+    direct = shebang.lead + prefix + shebang.rest
+    if len(direct) <= SHEBANG_MAX and not any(blank in prefix for blank in b" \t"):
+        return direct
+    program, _, arguments = shebang.rest.partition(b" ")
+    arguments = arguments.strip()
+    name = program.rpartition(b"/")[2]
+    if b"python" in name or b"pypy" in name:
+        call = b'"' + prefix + program + b'"' + (b" " + arguments if arguments else b"")
+        return b"#!/bin/sh\n'''exec' " + call + b" \"$0\" \"$@\"\n' '''"
+    return (
+        b"#!/usr/bin/env " + (b"-S " if arguments else b"") + name + (b" " + arguments if arguments else b"")
+    )
+
+
+def splices(relocation: Relocation, prefix: bytes) -> list[Splice]:
+    """The replacements that write ``prefix`` into a file's stored bytes, by ascending offset."""
+    placeholder = relocation.placeholder
+    found: list[Splice] = []
+    if relocation.shebang is not None:
+        line = relocation.shebang.lead + placeholder + relocation.shebang.rest
+        found.append(Splice(0, line, shebang_line(prefix, relocation.shebang)))
+    found.extend(Splice(offset, placeholder, prefix) for offset in relocation.text)
+    for *offsets, end in relocation.strings:
+        found.extend(Splice(offset, placeholder, prefix) for offset in offsets)
+        spare = (len(placeholder) - len(prefix)) * len(offsets)
+        found.append(Splice(end, b"", b"\0" * spare))
+    for start, kind, length, *offsets in relocation.marshal:
+        found.extend(_marshal_splices(start, kind, length, offsets, placeholder, prefix))
+    if relocation.bytecode is not None:
+        source = relocation.bytecode
+        size = source.size + source.count * (len(prefix) - source.placeholder_length)
+        found.append(Splice(12, _u32(source.size), _u32(size)))
+    found.sort(key=lambda splice: splice.offset)
+    return found
+
+
+def _marshal_splices(
+    start: int, kind: int, length: int, offsets: list[int], placeholder: bytes, prefix: bytes
+) -> Iterator[Splice]:
+    new_length = length + (len(prefix) - len(placeholder)) * len(offsets)
+    yield Splice(
+        start, string_head(kind, length), string_head(_kind_for(kind, new_length, prefix), new_length)
+    )
+    for offset in offsets:
+        yield Splice(offset, placeholder, prefix)
+
+
+# CPython Python/marshal.c, w_complex_object: ASCII strings under 256 bytes are written in the short form.
+_SHORT = {ord("z"): ord("a"), ord("Z"): ord("A")}
+_LONG = {long: short for short, long in _SHORT.items()}
+_UNICODE = {ord("a"): ord("u"), ord("A"): ord("t")}
+_FLAG_REF = 0x80
+
+
+def string_head(kind: int, length: int) -> bytes:
+    """The type byte and length field of a marshalled string; ``kind`` is the type byte, FLAG_REF included."""
+    if kind & ~_FLAG_REF in _SHORT:
+        return bytes((kind, length))
+    return bytes((kind,)) + _u32(length)
+
+
+def _kind_for(kind: int, length: int, prefix: bytes) -> int:
+    flag, base = kind & _FLAG_REF, kind & ~_FLAG_REF
+    base = _SHORT.get(base, base)
+    if any(byte > 0x7F for byte in prefix):
+        base = _UNICODE.get(base, base)
+    elif length < 0x100:
+        base = _LONG.get(base, base)
+    return base | flag
+
+
+def _u32(value: int) -> bytes:
+    return struct.pack("<I", value & 0xFFFFFFFF)
+
+
+def inverse(forward: list[Splice]) -> list[Splice]:
+    """The replacements that take the result of ``forward`` back to what it was applied to."""
+    shift = 0
+    back = []
+    for offset, old, new in forward:
+        back.append(Splice(offset + shift, new, old))
+        shift += len(new) - len(old)
+    return back
+
+
+class Splicer:
+    """Applies splices to a stream of chunks of any size.
+
+    >>> splicer = Splicer([Splice(2, b"cd", b"CDE")])
+    >>> b"".join(splicer.feed(b"abc") + splicer.feed(b"def") + splicer.finish())
+    b'abCDEef'
+    """
+
+    def __init__(self, todo: list[Splice]) -> None:
+        self._todo = todo
+        self._next = 0
+        self._position = 0
+        self._held = b""
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """Takes the next bytes of the input; returns what is settled of the output."""
+        data = self._held + chunk if self._held else chunk
+        out: list[bytes] = []
+        done = 0
+        while self._next < len(self._todo):
+            offset, old, new = self._todo[self._next]
+            start = offset - self._position
+            if start + len(old) > len(data) or start >= len(data):
+                break
+            if data[start : start + len(old)] != old:
+                raise IntegrityError(f"the bytes at offset {offset} are not those the paths table records")
+            out.append(data[done:start])
+            out.append(new)
+            done = start + len(old)
+            self._next += 1
+        keep = len(data)
+        if self._next < len(self._todo):
+            keep = max(done, min(keep, self._todo[self._next].offset - self._position))
+        out.append(data[done:keep])
+        self._held = data[keep:]
+        self._position += keep
+        return out
+
+    def finish(self) -> list[bytes]:
+        """Ends the input; returns the rest of the output.
+
+        Raises IntegrityError when a splice lies beyond the end of the input.
+        """
+        data, self._held = self._held, b""
+        out: list[bytes] = []
+        for offset, old, new in self._todo[self._next :]:
+            start = offset - self._position
+            if start > len(data) or data[start : start + len(old)] != old:
+                raise IntegrityError(f"the bytes at offset {offset} are not those the paths table records")
+            out.append(data[:start])
+            out.append(new)
+            data = data[start + len(old) :]
+            self._position = offset + len(old)
+        out.append(data)
+        return out
+
+
+def splice(data: bytes, todo: list[Splice]) -> bytes:
+    """The whole of ``data`` with ``todo`` applied; raises IntegrityError where it does not fit."""
+    splicer = Splicer(todo)
+    return b"".join(splicer.feed(data) + splicer.finish())
