@@ -1,0 +1,17 @@
+"""The spec: an ``environment.yml`` as it is, plus one optional section ``envpack:``."""
+
+from envpack.spec.model import DEFAULT_CHANNELS, DEFAULT_VERSION, PLATFORMS, PRUNE_PROFILES, EnvSpec
+from envpack.spec.parse import load_spec, parse_spec
+from envpack.spec.requires import AtLeast, Requires
+
+__all__ = [
+    "DEFAULT_CHANNELS",
+    "DEFAULT_VERSION",
+    "PLATFORMS",
+    "PRUNE_PROFILES",
+    "AtLeast",
+    "EnvSpec",
+    "Requires",
+    "load_spec",
+    "parse_spec",
+]

@@ -1,0 +1,139 @@
+"""Reading YAML with line numbers: what is wrong is collected, and told all at once."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator
+
+import yaml
+
+from envpack.runtime.errors import SpecError
+
+Node = yaml.nodes.Node
+_STRING = "tag:yaml.org,2002:str"
+_FLOAT = "tag:yaml.org,2002:float"
+_NULL = "tag:yaml.org,2002:null"
+
+
+class Problems:
+    """Collects 'FILE:LINE: what is wrong' and raises them together as one SpecError."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self._found: list[tuple[int, str]] = []
+
+    def add(self, where: Node | int, text: str) -> None:
+        """``where`` is the YAML node that is wrong, or a line counted from 1."""
+        line = where if isinstance(where, int) else where.start_mark.line + 1
+        self._found.append((line, text))
+
+    def raise_any(self) -> None:
+        if not self._found:
+            return
+        lines = [f"{self.source}:{line}: {text}" for line, text in sorted(self._found, key=lambda it: it[0])]
+        if len(lines) == 1:
+            raise SpecError(lines[0])
+        raise SpecError(f"{self.source} has {len(lines)} mistakes, the first: {lines[0]}", details=lines)
+
+
+def compose(text: str, source: str) -> Node | None:
+    """The node tree of one YAML document, None when it is empty; SpecError with the line otherwise."""
+    try:
+        return yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = mark.line + 1 if mark else 1
+        said = " ".join(part for part in (error.context, error.problem) if part)
+        stands = text.splitlines()[line - 1].strip() if line <= len(text.splitlines()) else "the end of the file"
+        raise SpecError(
+            f"{source}:{line}: not valid YAML at {stands!r}: {said}",
+            hint="Indent with spaces, and quote values that hold ': ', '#', '*', '[' or '{'.",
+        ) from None
+    except yaml.YAMLError as error:
+        raise SpecError(f"{source}:1: not valid YAML: {error}") from None
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """``; did you mean 'channels'?``, or the list of what is known when nothing is near."""
+    names = list(known)
+    close = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
+    return f"; did you mean {close[0]!r}?" if close else f"; expected one of {', '.join(names)}"
+
+
+def describe(node: Node) -> str:
+    """What stands there, in few words."""
+    if isinstance(node, yaml.MappingNode):
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        return f"a mapping ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})" if keys else "a mapping"
+    if isinstance(node, yaml.SequenceNode):
+        return "a list"
+    if node.tag == _NULL:
+        return "nothing"
+    return repr(node.value)
+
+
+def is_empty(node: Node) -> bool:
+    """Nothing written: ``key:`` or ``key: null``."""
+    return isinstance(node, yaml.ScalarNode) and node.tag == _NULL
+
+
+def mapping(node: Node, what: str, problems: Problems) -> Iterator[tuple[str, Node, Node]]:
+    """(key, key node, value node) of a mapping; duplicate and non-text keys are problems."""
+    if not isinstance(node, yaml.MappingNode):
+        if not is_empty(node):
+            problems.add(node, f"{what} is {describe(node)}, expected a mapping (key: value)")
+        return
+    seen: dict[str, int] = {}
+    for key, value in node.value:
+        if not isinstance(key, yaml.ScalarNode):
+            problems.add(key, f"{what} has {describe(key)} as a key, expected a name")
+            continue
+        if key.value in seen:
+            problems.add(key, f"{key.value!r} stands twice in {what}, first in line {seen[key.value]}")
+            continue
+        seen[key.value] = key.start_mark.line + 1
+        yield key.value, key, value
+
+
+def sequence(node: Node, what: str, problems: Problems) -> Iterator[Node]:
+    """The items of a list; anything else but an empty value is a problem."""
+    if isinstance(node, yaml.SequenceNode):
+        yield from node.value
+    elif not is_empty(node):
+        problems.add(node, f"{what} is {describe(node)}, expected a list ('- item' on lines of their own)")
+
+
+def string(node: Node, what: str, problems: Problems) -> str | None:
+    """The text of a scalar, as it is written.
+
+    A number is taken as text unless YAML readers disagree with what is written: 1.10 is the number 1.1 to
+    every tool that reads the same file. Booleans and other YAML types must be quoted for the same reason.
+    """
+    if not isinstance(node, yaml.ScalarNode) or node.tag == _NULL:
+        problems.add(node, f"{what} is {describe(node)}, expected text")
+        return None
+    if node.tag == _STRING:
+        return str(node.value)
+    value = yaml.SafeLoader("").construct_object(node)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        problems.add(node, f'{what} is {node.value} without quotes, expected text: write "{node.value}"')
+        return None
+    if str(value) != node.value:
+        problems.add(
+            node,
+            f'{what} is {node.value} without quotes, which YAML reads as the number {value}: write "{node.value}"',
+        )
+        return None
+    return str(node.value)
+
+
+def strings(node: Node, what: str, item: str, problems: Problems) -> list[tuple[str, Node]]:
+    """The texts of a list with their nodes; empty ones are problems."""
+    found = []
+    for element in sequence(node, what, problems):
+        text = string(element, item, problems)
+        if text is not None and not text.strip():
+            problems.add(element, f"{item} is empty")
+        elif text is not None:
+            found.append((text.strip(), element))
+    return found

@@ -1,0 +1,279 @@
+"""From the text of a spec to an EnvSpec, with every mistake in it told by file and line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import yaml
+
+from envpack.runtime.errors import SpecError
+from envpack.spec.model import DEFAULT_VERSION, PLATFORMS, PRUNE_PROFILES, EnvSpec
+from envpack.spec.nodes import (
+    Node,
+    Problems,
+    compose,
+    describe,
+    is_empty,
+    mapping,
+    nearest,
+    string,
+    strings,
+)
+from envpack.spec.pip_lines import PipLine, parse_line
+from envpack.spec.requires import NAMES, AtLeast, Requires, parse_need
+
+_TOP = ("name", "channels", "dependencies", "variables", "prefix", "envpack")
+_IGNORED = ("prefix", "platforms", "category")  # conda's own, and conda-lock's additions to environment.yml
+_SECTION = ("version", "platform", "requires", "exclude", "include", "prune", "test", "commands")
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]*")
+_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+!-]*")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_BUILD = re.compile(r"[A-Za-z0-9_.+*^$|()\[\]\\-]+")
+
+
+def load_spec(path: Path) -> EnvSpec:
+    """The spec in a file; SpecError when it can't be read or is wrong, with every mistake and its line."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise SpecError(f"there is no spec {path}", hint="Check the path.") from None
+    except UnicodeDecodeError as error:
+        raise SpecError(f"{path} is not UTF-8 text (byte {error.start})") from None
+    except OSError as error:
+        raise SpecError(f"{path} can't be read: {error.strerror}") from None
+    return parse_spec(text, str(path))
+
+
+def parse_spec(text: str, source: str) -> EnvSpec:
+    """The spec in ``text``; ``source`` names it in messages, gives the default name (its stem), and its
+    folder is where relative paths and channels start. SpecError tells every mistake at once."""
+    problems = Problems(source)
+    root = compose(text, source)
+    if root is None or is_empty(root):
+        raise SpecError(f"{source}:1: the spec is empty, expected name, channels and dependencies")
+    if not isinstance(root, yaml.MappingNode):
+        raise SpecError(f"{source}:1: the spec is {describe(root)}, expected a mapping with dependencies")
+    values: dict[str, Node] = {}
+    for key, key_node, value in mapping(root, "the spec", problems):
+        if key in _TOP:
+            values[key] = value
+        elif key not in _IGNORED:
+            problems.add(key_node, f"{key!r} is not a key of a spec{_hint_top(key)}")
+    conda, pip = _dependencies(values.get("dependencies"), problems)
+    name = _checked(values.get("name"), "name", _NAME, "letters, digits and . _ + - only", problems)
+    spec = EnvSpec(
+        name=name or _stem(source),
+        channels=_channels(values.get("channels"), problems),
+        dependencies=conda,
+        pip=pip,
+        variables=_variables(values.get("variables"), problems),
+        source=source,
+        directory=Path(source).parent,
+        **_section(values.get("envpack"), problems),  # type: ignore[arg-type]
+    )
+    problems.raise_any()
+    return spec
+
+
+def _hint_top(key: str) -> str:
+    if key in _SECTION:
+        return "; it belongs under 'envpack:'"
+    return nearest(key, _TOP)
+
+
+def _stem(source: str) -> str:
+    stem = re.sub(r"[^A-Za-z0-9._+-]+", "-", Path(source).name.split(".")[0]).strip("-.")
+    return stem or "environment"
+
+
+def _checked(
+    node: Node | None, what: str, pattern: re.Pattern[str], expected: str, problems: Problems
+) -> str | None:
+    if node is None or is_empty(node):
+        return None
+    text = string(node, what, problems)
+    if text is not None and not pattern.fullmatch(text):
+        problems.add(node, f"{what} is {text!r}, expected {expected}")
+        return None
+    return text
+
+
+def _channels(node: Node | None, problems: Problems) -> tuple[str, ...]:
+    if node is None:
+        return ()
+    return tuple(text for text, _ in strings(node, "channels", "a channel", problems))
+
+
+def _dependencies(node: Node | None, problems: Problems) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    conda: list[str] = []
+    pip: list[str] = []
+    first_pip: Node | None = None
+    if node is None or is_empty(node):
+        return (), ()
+    if not isinstance(node, yaml.SequenceNode):
+        problems.add(node, f"dependencies is {describe(node)}, expected a list ('- python=3.11')")
+        return (), ()
+    for item in node.value:
+        if not isinstance(item, yaml.MappingNode):
+            text = string(item, "a dependency", problems)
+            if text is not None and _match_spec(text, item, problems):
+                conda.append(text.strip())
+            continue
+        for key, key_node, value in mapping(item, "a dependency", problems):
+            if key != "pip":
+                shown = f"{key}: {value.value}" if isinstance(value, yaml.ScalarNode) else f"{key}:"
+                better = f"{key}={value.value}" if isinstance(value, yaml.ScalarNode) else "pip:"
+                problems.add(
+                    key_node,
+                    f"{shown!r} is a mapping, expected text such as '{better}', or a 'pip:' list",
+                )
+            elif first_pip is not None:
+                problems.add(
+                    key_node,
+                    f"a second 'pip:' section, the first is in line {first_pip.start_mark.line + 1}; expected one",
+                )
+            else:
+                first_pip = key_node
+                pip = _pip(value, problems)
+    return tuple(conda), tuple(pip)
+
+
+def _match_spec(text: str, node: Node, problems: Problems) -> bool:
+    """Is this a conda MatchSpec that means what it seems to mean?"""
+    from rattler import MatchSpec
+    from rattler.exceptions import InvalidMatchSpecError
+
+    example = "a conda package such as python, python=3.11, 'numpy >=1.26,<2' or conda-forge::numpy"
+    try:
+        parsed = MatchSpec(text)
+    except InvalidMatchSpecError as error:
+        reason = str(error).splitlines()[0]
+        problems.add(node, f"{text!r} is not a conda requirement ({reason}); expected {example}{_piplike(text)}")
+        return False
+    if text.lstrip().startswith("-") or (parsed.build and not _BUILD.fullmatch(parsed.build)):
+        problems.add(node, f"{text!r} is not a conda requirement; expected {example}{_piplike(text)}")
+        return False
+    return True
+
+
+def _piplike(text: str) -> str:
+    if any(mark in text for mark in ("[", ";", "@", "--", "git+")) or text.startswith("-"):
+        return "; a pip requirement belongs in the 'pip:' list"
+    return ""
+
+
+def _pip(node: Node, problems: Problems) -> list[str]:
+    lines = []
+    for text, item in strings(node, "pip", "a pip requirement", problems):
+        line = _pip_line(text, item, problems)
+        if line is not None:
+            lines.append(line.text)
+    return lines
+
+
+def _pip_line(text: str, item: Node, problems: Problems) -> PipLine | None:
+    try:
+        return parse_line(text)
+    except ValueError as error:
+        problems.add(item, f"{text!r}: {error}")
+        return None
+
+
+def _variables(node: Node | None, problems: Problems) -> dict[str, str]:
+    found: dict[str, str] = {}
+    if node is None:
+        return found
+    for key, key_node, value in mapping(node, "variables", problems):
+        if not _VARIABLE.fullmatch(key):
+            problems.add(key_node, f"{key!r} is not a name of a variable, expected letters, digits and _")
+            continue
+        text = string(value, f"variable {key}", problems)
+        if text is not None and "\0" in text:
+            problems.add(value, f"variable {key} holds a NUL character, expected text")
+        elif text is not None:
+            found[key] = text
+    return found
+
+
+def _section(node: Node | None, problems: Problems) -> dict[str, object]:
+    """The ``envpack:`` section as keyword arguments of EnvSpec."""
+    found: dict[str, object] = {}
+    if node is None:
+        return found
+    readers: dict[str, Callable[[Node], object]] = {
+        "version": lambda it: _checked(it, "version", _VERSION, 'a version such as "1.4.0"', problems),
+        "platform": lambda it: _platform(it, problems),
+        "requires": lambda it: _requires(it, problems),
+        "exclude": lambda it: _globs(it, "exclude", problems),
+        "include": lambda it: _globs(it, "include", problems),
+        "prune": lambda it: _prune(it, problems),
+        "test": lambda it: tuple(text for text, _ in strings(it, "test", "a test command", problems)),
+        "commands": lambda it: _commands(it, problems),
+    }
+    for key, key_node, value in mapping(node, "envpack", problems):
+        if key not in _SECTION:
+            problems.add(key_node, f"{key!r} is not a key of 'envpack:'{nearest(key, _SECTION)}")
+        else:
+            found[key] = readers[key](value)
+    found["version"] = found.get("version") or DEFAULT_VERSION
+    return found
+
+
+def _platform(node: Node, problems: Problems) -> str | None:
+    text = string(node, "platform", problems)
+    if text is not None and text not in PLATFORMS:
+        problems.add(node, f"platform {text!r} is not supported{nearest(text, PLATFORMS)}")
+        return None
+    return text
+
+
+def _requires(node: Node, problems: Problems) -> Requires:
+    found: dict[str, AtLeast] = {}
+    for key, key_node, value in mapping(node, "requires", problems):
+        if key not in NAMES:
+            problems.add(key_node, f"{key!r} is not something to require{nearest(key, NAMES)}")
+            continue
+        text = string(value, f"requires {key}", problems)
+        if text is None:
+            continue
+        try:
+            found[key] = parse_need(key, text)
+        except ValueError as error:
+            problems.add(value, f"requires {key} is {text!r}, {error}")
+    return Requires(**found)
+
+
+def _globs(node: Node, what: str, problems: Problems) -> tuple[str, ...]:
+    found = []
+    for text, item in strings(node, what, f"a glob of {what}", problems):
+        if text.startswith("/") or ".." in text.split("/"):
+            problems.add(item, f"{text!r} leaves the environment, expected a path in it such as share/doc/**")
+        else:
+            found.append(text)
+    return tuple(found)
+
+
+def _prune(node: Node, problems: Problems) -> tuple[str, ...]:
+    found = []
+    for text, item in strings(node, "prune", "a prune profile", problems):
+        if text not in PRUNE_PROFILES:
+            problems.add(item, f"{text!r} is not a prune profile{nearest(text, PRUNE_PROFILES)}")
+        else:
+            found.append(text)
+    return tuple(found)
+
+
+def _commands(node: Node, problems: Problems) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for key, key_node, value in mapping(node, "commands", problems):
+        if not _NAME.fullmatch(key):
+            problems.add(key_node, f"command {key!r}: expected a name of letters, digits and . _ + - only")
+            continue
+        text = string(value, f"command {key}", problems)
+        if text is not None and not text.strip():
+            problems.add(value, f"command {key} is empty, expected a shell command")
+        elif text is not None:
+            found[key] = text
+    return found

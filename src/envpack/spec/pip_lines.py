@@ -1,0 +1,102 @@
+"""The lines of a ``pip:`` section: requirements, and the options pip allows in a requirements file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+
+from envpack.spec.nodes import nearest
+
+# https://pip.pypa.io/en/stable/reference/requirements-file-format/#supported-options
+_TAKES_VALUE = {
+    "-i": "--index-url",
+    "--index-url": "--index-url",
+    "--pypi-url": "--index-url",
+    "--extra-index-url": "--extra-index-url",
+    "-f": "--find-links",
+    "--find-links": "--find-links",
+    "-r": "--requirement",
+    "--requirement": "--requirement",
+    "-c": "--constraint",
+    "--constraint": "--constraint",
+    "-e": "--editable",
+    "--editable": "--editable",
+    "--no-binary": "--no-binary",
+    "--only-binary": "--only-binary",
+    "--trusted-host": "--trusted-host",
+}
+_FLAGS = {"--no-index", "--pre", "--prefer-binary", "--require-hashes", "--no-build-isolation", "--no-deps"}
+_PER_REQUIREMENT = re.compile(r"\s--(?:hash|config-settings?|global-option)[=\s]\S+")
+_COMMENT = re.compile(r"(?:^|\s)#.*$")
+_NOT_A_NAME = re.compile(r"^(?:[./~]|[A-Za-z]:\\|\w[\w+.-]*://)|\.(?:whl|zip|tar\.\w+|tgz)$")
+
+
+@dataclass(frozen=True)
+class PipLine:
+    """One line: an option (``option`` in its long form, with its ``value``) or a requirement (``option`` "")."""
+
+    text: str
+    option: str = ""
+    value: str = ""
+
+    @property
+    def name(self) -> str:
+        """The normalised name of the project a requirement asks for; "" where only a build can tell."""
+        if self.option or _is_location(self.text):
+            return ""
+        try:
+            return canonicalize_name(Requirement(_bare(self.text)).name)
+        except InvalidRequirement:
+            return ""
+
+
+def _bare(text: str) -> str:
+    return _PER_REQUIREMENT.sub("", text).strip()
+
+
+def _is_location(text: str) -> bool:
+    return bool(_NOT_A_NAME.search(text.split(";")[0].strip()))
+
+
+def parse_line(text: str) -> PipLine | None:
+    """One line of the section, None for a comment; ValueError says what was expected."""
+    text = _COMMENT.sub("", text).strip()
+    if not text:
+        return None
+    if text.startswith("-"):
+        return _option(text)
+    if "${" not in text and not _is_location(text):  # pip and uv expand ${NAME} themselves
+        try:
+            Requirement(_bare(text))
+        except InvalidRequirement as error:
+            reason = str(error).splitlines()[0]
+            raise ValueError(
+                f"expected a pip requirement such as flask==2.3.3, a path, a URL or an option ({reason})"
+            ) from None
+    return PipLine(text)
+
+
+def _option(text: str) -> PipLine:
+    parts = re.split(r"[=\s]" if text.startswith("--") else r"\s", text, maxsplit=1)
+    word, value = parts[0], parts[1].strip() if len(parts) > 1 else ""
+    if word in _FLAGS:
+        if value:
+            raise ValueError(f"expected {word} without a value")
+        return PipLine(text, word)
+    if word not in _TAKES_VALUE and not text.startswith("--") and text[:2] in _TAKES_VALUE:
+        word, value = text[:2], text[2:].strip()  # -rfile, -i=URL: pip's short forms
+    if word not in _TAKES_VALUE:
+        known = sorted({name for name in _TAKES_VALUE if name.startswith("--")} | _FLAGS)
+        raise ValueError(f"{word} is not an option of a requirements file{nearest(word, known)}")
+    if not value:
+        raise ValueError(f"expected a value after {word}")
+    return PipLine(text, _TAKES_VALUE[word], value)
+
+
+def parse_lines(lines: Iterable[str]) -> list[PipLine]:
+    """Every line that is not a comment; ValueError for the first wrong one."""
+    return [line for line in map(parse_line, lines) if line is not None]
