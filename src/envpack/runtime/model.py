@@ -19,7 +19,14 @@ FORMAT = 1
 MANIFEST_PATH = ".envpack/manifest.json"
 DIGEST_PATH = ".envpack/manifest.sha256"
 PATHS_PATH = ".envpack/paths.json"
+HEAD_PATHS = (MANIFEST_PATH, DIGEST_PATH, PATHS_PATH)
+"""What the head of a bundle holds, in this order: the first two in the first frame."""
+
 RUNTIME_PATH = ".envpack/runtime.pyz"
+
+EPOCH = 315532800
+"""Modification time of every stored file, 1980-01-01T00:00:00Z, the oldest that zip can hold too; only a
+source whose published pyc records another time keeps that one."""
 
 T = TypeVar("T")
 
@@ -83,8 +90,8 @@ class Manifest:
 
     ``created``: seconds since 1970, from SOURCE_DATE_EPOCH or the newest package, never from the clock;
     ``size``: bytes of all files as stored; ``longest_prefix``: bytes of the longest destination that can be
-    written in (None: any), and ``limited_by`` the path that limits it; ``paths_sha256``: of the paths
-    table's JSON; ``head``: the frames that hold it.
+    written in (None: any), and ``limited_by`` the path that limits it; ``paths_size`` and
+    ``paths_sha256``: of the paths table's JSON; ``head``: the frames that hold it.
     """
 
     name: str
@@ -95,6 +102,7 @@ class Manifest:
     codec: str
     size: int
     files: int
+    paths_size: int
     paths_sha256: str
     head: tuple[Frame, ...]
     segments: tuple[Segment, ...]
@@ -125,7 +133,7 @@ class PathRecord:
     size: int = 0
     sha256: str = ""
     offset: int = 0
-    mtime: int = 0
+    mtime: int = EPOCH
     target: str = ""
     relocation: Relocation | None = None
 
@@ -158,7 +166,11 @@ def manifest_to_json(manifest: Manifest) -> bytes:
         "files": manifest.files,
         "python": manifest.python,
         "prefix": {"longest": manifest.longest_prefix, "limited_by": manifest.limited_by},
-        "paths": {"sha256": manifest.paths_sha256, "frames": _frames(manifest.head)},
+        "paths": {
+            "size": manifest.paths_size,
+            "sha256": manifest.paths_sha256,
+            "frames": _frames(manifest.head),
+        },
         "segments": [{"id": s.id, "frames": _frames(s.frames)} for s in manifest.segments],
         "packages": [{k: v for k, v in vars(p).items() if v not in ("", None)} for p in manifest.packages],
         "requires": dict(manifest.requires),
@@ -213,9 +225,7 @@ def _record_json(record: PathRecord, placeholders: dict[bytes, int]) -> dict[str
 
 
 def _relocation_json(relocation: Relocation, placeholders: dict[bytes, int]) -> dict[str, Any]:
-    document: dict[str, Any] = {
-        "placeholder": placeholders.setdefault(relocation.placeholder, len(placeholders))
-    }
+    document: dict[str, Any] = {"placeholder": placeholders.setdefault(relocation.placeholder, len(placeholders))}
     if relocation.shebang is not None:
         document["shebang"] = [_text(relocation.shebang.lead), _text(relocation.shebang.rest)]
     if relocation.text:
@@ -324,6 +334,7 @@ def manifest_from_json(data: bytes) -> Manifest:
         python=top["python"].text(),
         longest_prefix=None if prefix["longest"].value is None else prefix["longest"].count(),
         limited_by=prefix["limited_by"].text(),
+        paths_size=top["paths"]["size"].count(),
         paths_sha256=top["paths"]["sha256"].digest(),
         head=_read_frames(top["paths"]["frames"]),
         segments=segments,
@@ -452,7 +463,5 @@ def _check_fits(relocation: Relocation, size: int, where: str) -> None:
     end = 0
     for offset, old, _ in splices(relocation, relocation.placeholder):
         if offset < end or offset + len(old) > size:
-            raise IntegrityError(
-                f"{where}: a replacement at {offset} overlaps another or lies outside the file"
-            )
+            raise IntegrityError(f"{where}: a replacement at {offset} overlaps another or lies outside the file")
         end = offset + len(old)

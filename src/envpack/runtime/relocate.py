@@ -102,9 +102,7 @@ def shebang_line(prefix: bytes, shebang: Shebang) -> bytes:
     if b"python" in name or b"pypy" in name:
         call = b'"' + prefix + program + b'"' + (b" " + arguments if arguments else b"")
         return b"#!/bin/sh\n'''exec' " + call + b" \"$0\" \"$@\"\n' '''"
-    return (
-        b"#!/usr/bin/env " + (b"-S " if arguments else b"") + name + (b" " + arguments if arguments else b"")
-    )
+    return b"#!/usr/bin/env " + (b"-S " if arguments else b"") + name + (b" " + arguments if arguments else b"")
 
 
 def splices(relocation: Relocation, prefix: bytes) -> list[Splice]:
@@ -133,9 +131,7 @@ def _marshal_splices(
     start: int, kind: int, length: int, offsets: list[int], placeholder: bytes, prefix: bytes
 ) -> Iterator[Splice]:
     new_length = length + (len(prefix) - len(placeholder)) * len(offsets)
-    yield Splice(
-        start, string_head(kind, length), string_head(_kind_for(kind, new_length, prefix), new_length)
-    )
+    yield Splice(start, string_head(kind, length), string_head(_kind_for(kind, new_length, prefix), new_length))
     for offset in offsets:
         yield Splice(offset, placeholder, prefix)
 

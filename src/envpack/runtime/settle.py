@@ -1,0 +1,192 @@
+"""Writing the prefix into a tree that is already unpacked: after a plain ``tar -x``, or after a move.
+
+Only the files the paths table lists as relocated are read, and each is proved before it is replaced: taken
+back to its stored bytes it must have the digest the table gives. Every file is written anew and renamed over
+the old one, so a running interpreter is no obstacle, and whatever point this is stopped at, the next call
+goes on from there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+from envpack.runtime.errors import DestinationError, FormatError, IntegrityError, RelocationError
+from envpack.runtime.locking import locked
+from envpack.runtime.model import (
+    DIGEST_PATH,
+    MANIFEST_PATH,
+    PATHS_PATH,
+    Manifest,
+    PathRecord,
+    PathsTable,
+    manifest_from_json,
+    table_from_json,
+)
+from envpack.runtime.reader import digest_line
+from envpack.runtime.relocate import inverse, splice, splices, unsafe_bytes
+from envpack.runtime.report import Reporter
+
+PREFIX_PATH = ".envpack/prefix"
+"""Holds the prefix that is written in, and a newline; missing right after a plain unpacking."""
+
+LOCK_PATH = ".envpack/lock"
+_TEMPORARY = ".envpack-new"
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What :func:`settle` did: files written, files left because they were changed by hand, the prefix before."""
+
+    prefix: str
+    former: str | None
+    written: int
+    changed: tuple[str, ...]
+
+
+def check_prefix(manifest: Manifest, prefix: str) -> None:
+    """Raises RelocationError when ``prefix`` can't be written into the environment: too long, or unsafe bytes."""
+    coded = os.fsencode(prefix)
+    unsafe = unsafe_bytes(coded)
+    if unsafe:
+        raise RelocationError(
+            f"the destination {prefix!r} has characters that break scripts or PATH: {os.fsdecode(unsafe)!r}",
+            hint="Choose a destination of letters, digits, '/', '-', '_', '.', '+', '=', '@', ',' and blanks.",
+        )
+    if manifest.longest_prefix is not None and len(coded) > manifest.longest_prefix:
+        raise RelocationError(
+            f"the destination has {len(coded)} bytes, and there is room for {manifest.longest_prefix}",
+            hint="Choose a shorter destination, or rebuild with 'envpack build', which leaves room for 200 bytes.",
+            details=[f"{manifest.limited_by}: room for {manifest.longest_prefix} bytes"],
+        )
+
+
+def read_head(root: Path) -> tuple[Manifest, PathsTable]:
+    """The manifest and the table that lie in an unpacked tree, verified against their digests."""
+    try:
+        manifest_bytes = (root / MANIFEST_PATH).read_bytes()
+        digest = (root / DIGEST_PATH).read_bytes()
+        table_bytes = (root / PATHS_PATH).read_bytes()
+    except OSError as problem:
+        raise FormatError(
+            f"{root} is no environment that envpack unpacked: {problem.strerror}: {problem.filename}"
+        ) from None
+    manifest = manifest_from_json(manifest_bytes)
+    table_digest = hashlib.sha256(table_bytes).hexdigest()
+    if digest != digest_line(manifest_bytes) or table_digest != manifest.paths_sha256:
+        raise IntegrityError(f"the manifest or the paths table in {root / '.envpack'} was changed")
+    return manifest, table_from_json(table_bytes)
+
+
+def written_prefix(root: Path) -> str | None:
+    """The prefix that is written into the tree at ``root``; None when none is yet."""
+    try:
+        return os.fsdecode((root / PREFIX_PATH).read_bytes()).rstrip("\n")
+    except FileNotFoundError:
+        return None
+
+
+def settle(root: Path, reporter: Reporter) -> Settled:
+    """Makes the unpacked tree at ``root`` an environment for the place it lies in.
+
+    Does nothing when that is done already; safe when several processes call it at once. Raises
+    RelocationError when the place is too long or has unsafe characters, IntegrityError when files are damaged
+    that nobody could have changed yet, DestinationError when the tree can't be written to.
+    """
+    root = Path(os.path.realpath(root))
+    prefix = str(root)
+    if written_prefix(root) == prefix:
+        return Settled(prefix, prefix, 0, ())
+    manifest, table = read_head(root)
+    check_prefix(manifest, prefix)
+    with locked(root / LOCK_PATH, wait=True):
+        former = written_prefix(root)
+        if former == prefix:
+            return Settled(prefix, prefix, 0, ())
+        relocated = [record for record in table if record.relocation is not None]
+        links = _hard_links(table)
+        changed = []
+        with reporter.step(f"Writing the prefix {prefix} in", len(relocated), "files") as step:
+            try:
+                for record in relocated:
+                    if not _rewrite(root, record, former, prefix, links[record.path]):
+                        changed.append(record.path)
+                    step.advance()
+                if former is None and changed:
+                    raise IntegrityError(f"{len(changed)} files are not as the bundle has them", details=changed)
+                _replace(root / PREFIX_PATH, os.fsencode(prefix) + b"\n", 0o644, None)
+            except OSError as problem:
+                raise DestinationError(
+                    f"can't write the prefix in: {problem.strerror}: {problem.filename}",
+                    hint="Run this once as the user who owns the environment; others can use it afterwards.",
+                ) from None
+            step.detail = f"{len(relocated) - len(changed)} files"
+        for path in changed:
+            reporter.warn(f"{path} was changed or removed by hand, and left as it is")
+        return Settled(prefix, former, len(relocated) - len(changed), tuple(changed))
+
+
+def stored_bytes(data: bytes, record: PathRecord, prefixes: list[bytes]) -> bytes | None:
+    """``data`` taken back to the bytes the bundle stores, whichever of ``prefixes`` is in it, or none yet.
+
+    None when the digest shows that it is something else.
+    """
+    assert record.relocation is not None
+    if hashlib.sha256(data).hexdigest() == record.sha256:
+        return data
+    for prefix in prefixes:
+        try:
+            stored = splice(data, inverse(splices(record.relocation, prefix)))
+        except IntegrityError:
+            continue
+        if hashlib.sha256(stored).hexdigest() == record.sha256:
+            return stored
+    return None
+
+
+def _rewrite(root: Path, record: PathRecord, former: str | None, prefix: str, links: list[str]) -> bool:
+    assert record.relocation is not None
+    path = root / record.path
+    try:
+        data, mode = path.read_bytes(), path.stat().st_mode & 0o777
+    except FileNotFoundError:
+        return False
+    prefixes = [os.fsencode(prefix)] + ([os.fsencode(former)] if former is not None else [])
+    stored = stored_bytes(data, record, prefixes)
+    if stored is None:
+        return False
+    new = splice(stored, splices(record.relocation, prefixes[0]))
+    if new != data:
+        _replace(path, new, mode, record.mtime)
+        for link in links:
+            temporary = root / (link + _TEMPORARY)
+            temporary.unlink() if temporary.exists() else None
+            os.link(path, temporary)
+            os.replace(temporary, root / link)
+    return True
+
+
+def _replace(path: Path, data: bytes, mode: int, mtime: int | None) -> None:
+    temporary = Path(str(path) + _TEMPORARY)
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+        os.chmod(temporary, mode)
+        if mtime is not None:
+            os.utime(temporary, (mtime, mtime))
+        os.replace(temporary, path)
+    except BaseException:
+        if temporary.exists():
+            temporary.unlink()
+        raise
+
+
+def _hard_links(table: PathsTable) -> dict[str, list[str]]:
+    links: dict[str, list[str]] = defaultdict(list)
+    for record in table:
+        if record.type == "hardlink":
+            links[record.target].append(record.path)
+    return links

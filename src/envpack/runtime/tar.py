@@ -1,0 +1,81 @@
+"""The tar entries of a bundle: one byte sequence for each path record, and nothing left to choose.
+
+GNU format (https://www.gnu.org/software/tar/manual/html_node/Standard.html): long names as `L`/`K` members and
+sizes over 8 GiB in base 256, which GNU tar, bsdtar, busybox and Python all read, and which keeps names that
+are not UTF-8 as they are. Because an entry's bytes follow from its record, reading a bundle needs no tar
+parser: the reader makes the same bytes and compares.
+"""
+
+from __future__ import annotations
+
+from envpack.runtime.errors import FormatError
+from envpack.runtime.model import PathRecord
+
+BLOCK = 512
+END = bytes(2 * BLOCK)
+"""The end-of-archive marker: two blocks of NULs."""
+
+_TYPES = {"file": b"0", "hardlink": b"1", "symlink": b"2", "directory": b"5"}
+_OCTAL_SIZE_LIMIT = 1 << 33
+
+
+def padding(size: int) -> int:
+    """How many NULs follow ``size`` bytes of data to fill the last block."""
+    return -size % BLOCK
+
+
+def header(record: PathRecord) -> bytes:
+    """Everything of ``record``'s entry that stands before its data: a multiple of 512 bytes."""
+    name = _encode(record.path) + (b"/" if record.type == "directory" else b"")
+    link = _encode(record.target)
+    before = b""
+    if len(link) > 100:
+        before += _long(b"K", link)
+        link = link[:100]
+    if len(name) > 100:
+        before += _long(b"L", name)
+        name = name[:100]
+    mode = 0o777 if record.type == "symlink" else record.mode
+    size = record.size if record.type == "file" else 0
+    return before + _block(name, mode, size, record.mtime, _TYPES[record.type], link)
+
+
+def _encode(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _long(kind: bytes, name: bytes) -> bytes:
+    data = name + b"\0"
+    return _block(b"././@LongLink", 0o644, len(data), 0, kind, b"") + data + bytes(padding(len(data)))
+
+
+def _block(name: bytes, mode: int, size: int, mtime: int, kind: bytes, link: bytes) -> bytes:
+    coded_size = b"%011o\0" % size if size < _OCTAL_SIZE_LIMIT else b"\x80" + size.to_bytes(11, "big")
+    head = name.ljust(100, b"\0") + b"%07o\0%07o\0%07o\0%b%011o\0" % (mode, 0, 0, coded_size, mtime)
+    tail = (kind + link.ljust(100, b"\0") + b"ustar  \0").ljust(BLOCK - 156, b"\0")
+    checksum = sum(head) + sum(tail) + 8 * 32
+    return head + b"%06o\0 " % checksum + tail
+
+
+def first_entries(stream: bytes) -> list[tuple[str, bytes]]:
+    """The names and data of the regular files at the start of an uncompressed tar stream.
+
+    Only for the head of a bundle, whose entries are plain: raises FormatError on anything else.
+    """
+    entries = []
+    position = 0
+    while position < len(stream):
+        block = stream[position : position + BLOCK]
+        try:
+            size = int(block[124:135], 8)
+        except ValueError:
+            raise FormatError("not a bundle: its first part is no tar archive") from None
+        start = position + BLOCK
+        record = PathRecord(
+            block[:100].rstrip(b"\0").decode("utf-8", "surrogateescape"), "file", mode=0o644, size=size
+        )
+        if block != header(record) or start + size + padding(size) > len(stream):
+            raise FormatError("not a bundle: the archive does not begin with envpack's manifest")
+        entries.append((record.path, stream[start : start + size]))
+        position = start + size + padding(size)
+    return entries
