@@ -1,0 +1,169 @@
+"""A prefix becomes a bundle."""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
+from pathlib import Path
+
+from envpack.bundle.codecs import encoder_for
+from envpack.bundle.runtime import runtime_files
+from envpack.bundle.writer import BundleWriter, Item
+from envpack.prefix import Entry, Group, PrefixContents, Storer, read_prefix
+from envpack.runtime.activation import variable_scripts
+from envpack.runtime.deploy import host_subdir, processors
+from envpack.runtime.errors import PackError
+from envpack.runtime.model import Changes, Manifest, PathRecord
+from envpack.runtime.report import Reporter, Step, human_size
+from envpack.runtime.version import __version__
+
+ENVIRONMENT = "environment"
+"""Id of the segment for what belongs to no package."""
+
+RUNTIME = "runtime"
+"""Id of the segment with what envpack adds: the same in every bundle of one envpack version."""
+
+_STATE = "conda-meta/state"
+_MAP_FROM = 16 << 20
+
+
+@dataclass(frozen=True)
+class PackSettings:
+    """What a bundle says of itself beyond what the prefix shows.
+
+    ``name``: default the prefix's folder name; ``subdir``: default that of the packages, else the host's;
+    ``keep``: which paths to pack (default all); ``level``: the codec's; ``jobs``: threads; ``created``: seconds
+    since 1970.
+    """
+
+    name: str = ""
+    version: str = "0.0.0"
+    subdir: str = ""
+    requires: Mapping[str, str] = field(default_factory=dict)
+    variables: Mapping[str, str] = field(default_factory=dict)
+    test: tuple[str, ...] = ()
+    commands: Mapping[str, str] = field(default_factory=dict)
+    keep: Callable[[str], bool] | None = None
+    level: int | None = None
+    jobs: int | None = None
+    created: int | None = None
+
+
+def pack_prefix(prefix: Path, output: Path, *, settings: PackSettings, reporter: Reporter) -> Manifest:
+    """Packs the environment at ``prefix`` into ``output``, whose suffix names the format.
+
+    Raises PackError when it can't be packed faithfully, DestinationError when the output can't be written; in
+    both cases no output appears, and one that was there stays.
+    """
+    encoder = encoder_for(output.name, settings.level)
+    contents = read_prefix(prefix, keep=settings.keep, reporter=reporter)
+    storer = Storer(contents.prefix, contents)
+    jobs = settings.jobs or processors()
+    modified: list[str] = []
+    total = sum(entry.size for group in contents.groups for entry in group.entries)
+    with BundleWriter(output, encoder, jobs) as writer, reporter.step("Packing", total) as step:
+        writer.add_segment(RUNTIME, _own_items())
+        for group in _with_variables(contents.groups, settings.variables):
+            writer.add_segment(group.id, _items(group, contents.prefix, storer, modified, step, reporter))
+        draft = _draft(prefix, contents, settings, tuple(sorted(modified)))
+        manifest = writer.finish(draft)
+        stored = output.stat().st_size
+        step.detail = f"{human_size(manifest.size)} in {manifest.files} files to {human_size(stored)}"
+    return manifest
+
+
+def _draft(prefix: Path, contents: PrefixContents, settings: PackSettings, modified: tuple[str, ...]) -> Manifest:
+    packages = tuple(group.package for group in contents.groups if group.package is not None)
+    subdirs = {package.subdir for package in packages} - {"noarch", ""}
+    return Manifest(
+        name=settings.name or prefix.name,
+        version=settings.version,
+        subdir=settings.subdir or (min(subdirs) if subdirs else host_subdir()),
+        created=_created(settings, contents),
+        writer=f"envpack {__version__}",
+        codec="",
+        size=0,
+        files=0,
+        paths_size=0,
+        paths_sha256="",
+        head=(),
+        segments=(),
+        packages=packages,
+        python=contents.python,
+        requires=dict(settings.requires),
+        variables=dict(settings.variables),
+        test=settings.test,
+        commands=dict(settings.commands),
+        changes=Changes(modified, contents.missing, contents.foreign, contents.replaced),
+    )
+
+
+def _created(settings: PackSettings, contents: PrefixContents) -> int:
+    if settings.created is not None:
+        return settings.created
+    epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    return int(epoch) if epoch and epoch.isdigit() else contents.newest
+
+
+def _own_items() -> Iterator[Item]:
+    for path, (data, mode) in sorted(runtime_files().items()):
+        record = PathRecord(path, "file", mode=mode, size=len(data), sha256=sha256(data).hexdigest())
+        yield Item(record, [data])
+
+
+def _with_variables(groups: tuple[Group, ...], variables: Mapping[str, str]) -> Iterator[Group]:
+    """The groups, the spec's variables added to the environment's: for our scripts and for conda's."""
+    for group in groups:
+        if group.id != ENVIRONMENT or not variables:
+            yield group
+            continue
+        entries = {entry.path: entry for entry in group.entries}
+        for path, data in variable_scripts(variables).items():
+            entries[path] = Entry(path, "file", 0o644, len(data), content=data)
+        state = {"env_vars": dict(sorted(variables.items()))}
+        data = json.dumps(state).encode()
+        entries[_STATE] = Entry(_STATE, "file", 0o644, len(data), content=data)
+        yield replace(group, entries=tuple(entries[path] for path in sorted(entries, key=os.fsencode)))
+
+
+def _items(
+    group: Group, prefix: Path, storer: Storer, modified: list[str], step: Step, reporter: Reporter
+) -> Iterator[Item]:
+    for entry in group.entries:
+        if entry.type != "file":
+            yield Item(PathRecord(entry.path, entry.type, mode=entry.mode, target=entry.target))
+            continue
+        stored = storer.store(entry, _read(prefix, entry))
+        if stored.modified:
+            modified.append(entry.path)
+        for remark in stored.unrelocatable:
+            reporter.warn(f"{entry.path}: {remark}")
+        record = PathRecord(
+            entry.path,
+            "file",
+            mode=entry.mode,
+            size=stored.size,
+            sha256=stored.sha256,
+            mtime=stored.mtime,
+            relocation=stored.relocation,
+        )
+        yield Item(record, stored.pieces)
+        step.advance(entry.size)
+
+
+def _read(prefix: Path, entry: Entry) -> bytes | memoryview:
+    """A file's bytes; a large one is mapped, not read, and unmapped when the last piece of it is gone."""
+    if entry.content is not None:
+        return entry.content
+    try:
+        with open(prefix / entry.path, "rb") as file:
+            if entry.size < _MAP_FROM:
+                return file.read()
+            mapped: memoryview = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+            return mapped
+    except OSError as problem:
+        raise PackError(f"can't read {prefix / entry.path}: {problem.strerror}") from None

@@ -1,0 +1,337 @@
+"""The format: what is written is read back, as an archive too, and anything damaged is refused."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import random
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from envpack.bundle.codecs import FAST, encoder_for
+from envpack.bundle.frames import FRAME_SIZE
+from envpack.runtime import tar
+from envpack.runtime.codec import STANDARD
+from envpack.runtime.deploy import deploy
+from envpack.runtime.errors import (
+    DestinationError,
+    EnvpackError,
+    FormatError,
+    HostError,
+    IntegrityError,
+    RelocationError,
+    UsageError,
+)
+from envpack.runtime.model import PathRecord, manifest_to_json
+from envpack.runtime.reader import open_bundle
+from envpack.runtime.relocate import Relocation
+from envpack.runtime.report import Reporter
+from synthetic import PLACEHOLDER, file, link, make_bundle, text
+
+NOISE = random.Random(1).randbytes(2 * FRAME_SIZE + 12345)
+SEGMENTS = {
+    "runtime": [text(".envpack/note", b"@")],
+    "conda:a-1-0": [
+        text("bin/tool", b"prefix is @/share and @\n", 0o755),
+        file("lib/big.bin", NOISE),
+        file("lib/empty", b""),
+        file(
+            "lib/lib.so",
+            b"\x7fELF" + PLACEHOLDER + b"/lib\0rest\0",
+            relocation=Relocation(PLACEHOLDER, strings=((4, 4 + 255 + 4),)),
+        ),
+        link("lib/big.link", "big.bin"),
+    ],
+    "environment": [text("etc/config", b"root=@\n")],
+}
+Damage = Callable[[bytes], bytes]
+
+
+@pytest.fixture(params=["b.tar.gz", "b.tar.zst"])
+def bundle(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    path: Path = tmp_path / request.param
+    make_bundle(path, SEGMENTS)
+    return path
+
+
+@pytest.fixture
+def gz(tmp_path: Path) -> Path:
+    path = tmp_path / "b.tar.gz"
+    make_bundle(path, SEGMENTS)
+    return path
+
+
+def deployed(bundle: Path, destination: Path) -> None:
+    deploy(bundle, destination, reporter=Reporter(), decoders=FAST)
+
+
+def tree(root: Path) -> dict[str, tuple[int, bytes]]:
+    return {
+        str(path.relative_to(root)): (path.lstat().st_mode, path.read_bytes())
+        for path in sorted(root.rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_a_deployment_has_the_destination_written_in(bundle: Path, tmp_path: Path) -> None:
+    root = tmp_path / "envs/x"
+    deployed(bundle, root)
+    assert (root / "bin/tool").read_text() == f"prefix is {root}/share and {root}\n"
+    assert (root / "bin/tool").stat().st_mode & 0o777 == 0o755
+    assert (root / "lib/big.bin").read_bytes() == NOISE
+    assert (root / "lib/big.link").read_bytes() == NOISE
+    library = (root / "lib/lib.so").read_bytes()
+    assert library == (b"\x7fELF" + str(root).encode() + b"/lib").ljust(4 + 255 + 4, b"\0") + b"\0rest\0"
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([bundle.name, "envs"])
+
+
+def test_tar_reads_it_as_it_is(gz: Path, tmp_path: Path) -> None:
+    root = tmp_path / "plain"
+    root.mkdir()
+    done = subprocess.run(["tar", "-xzf", gz, "-C", root], capture_output=True, check=True)
+    assert done.stderr == b""
+    assert (root / "bin/tool").read_bytes() == b"prefix is " + PLACEHOLDER + b"/share and " + PLACEHOLDER + b"\n"
+    subprocess.run(["sha256sum", "-c", "manifest.sha256"], cwd=root / ".envpack", check=True, capture_output=True)
+
+
+def test_the_manifest_can_be_read_without_the_rest(bundle: Path) -> None:
+    with open_bundle(bundle, FAST) as opened:
+        assert opened.manifest.name == "synthetic"
+        assert opened.manifest.longest_prefix == 255
+        assert opened.manifest.limited_by == "lib/lib.so"
+        assert [segment.id for segment in opened.manifest.segments] == [*SEGMENTS, "end"]
+        assert opened.head_size < opened.size / 100
+        expected = [item.record.path for items in SEGMENTS.values() for item in items]
+        assert [record.path for record in opened.table()] == expected
+
+
+def test_the_same_files_give_the_same_bytes(bundle: Path, tmp_path: Path) -> None:
+    again = tmp_path / f"again{''.join(bundle.suffixes)}"
+    make_bundle(again, SEGMENTS)
+    assert again.read_bytes() == bundle.read_bytes()
+
+
+def test_a_segment_is_the_same_in_another_bundle(gz: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.tar.gz"
+    make_bundle(other, {**SEGMENTS, "environment": [text("etc/other", b"@")]}, name="other")
+    with open_bundle(gz) as one, open_bundle(other) as two:
+        assert one.manifest.segments[1] == two.manifest.segments[1]
+
+
+def test_the_bare_and_the_fast_decoders_agree(gz: Path, tmp_path: Path) -> None:
+    deployed(gz, tmp_path / "x")
+    first = tree(tmp_path / "x")
+    (tmp_path / "x").rename(tmp_path / "y")
+    deploy(gz, tmp_path / "x", reporter=Reporter(), decoders=STANDARD)
+    second = tree(tmp_path / "x")
+    first.pop(".envpack/deployment.json"), second.pop(".envpack/deployment.json")
+    assert first == second
+
+
+def flip(position: Callable[[int], int]) -> Damage:
+    def damage(data: bytes) -> bytes:
+        at = position(len(data))
+        return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+
+    return damage
+
+
+def edited_manifest(data: bytes) -> bytes:
+    """The manifest changed by somebody who knows gzip and tar, but not of the digest beside it."""
+    head = gzip.decompress(data[: first_member(data)])
+    changed = head.replace(b'"name": "synthetic"', b'"name": "sYnthetic"')
+    assert changed != head
+    return gzip.compress(changed) + data[first_member(data) :]
+
+
+def first_member(data: bytes) -> int:
+    found = STANDARD["gzip"].first(data)
+    assert found is not None
+    return found[1]
+
+
+def reordered(data: bytes) -> bytes:
+    """Two frames of the payload change places."""
+    start = data.index(b"\x1f\x8b\x08\0\0\0\0\0", len(data) // 3)
+    end = data.index(b"\x1f\x8b\x08\0\0\0\0\0", start + 8)
+    return data[:start] + data[end:] + data[start:end]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(flip(lambda size: 0), id="magic"),
+        pytest.param(flip(lambda size: 300), id="first KB"),
+        pytest.param(flip(lambda size: size // 2), id="middle"),
+        pytest.param(flip(lambda size: size - 500), id="last KB"),
+        pytest.param(flip(lambda size: size - 1), id="last byte"),
+        pytest.param(lambda data: data[: len(data) // 2], id="half"),
+        pytest.param(lambda data: data[:-1], id="one byte short"),
+        pytest.param(lambda data: data[:100], id="100 bytes"),
+        pytest.param(lambda data: b"", id="empty"),
+        pytest.param(lambda data: data + b"x", id="one byte more"),
+        pytest.param(lambda data: data + data, id="twice"),
+        pytest.param(edited_manifest, id="edited manifest"),
+        pytest.param(reordered, id="reordered"),
+        pytest.param(lambda data: b"PK\3\4" + data, id="zip"),
+        pytest.param(lambda data: gzip.compress(b"text" * 1000), id="gzip of text"),
+        pytest.param(lambda data: gzip.compress(bytes(1 << 20)), id="gzip of nothing"),
+    ],
+)
+def test_damage_anywhere_is_refused_and_nothing_is_left(gz: Path, tmp_path: Path, damage: Damage) -> None:
+    gz.write_bytes(damage(gz.read_bytes()))
+    before = sorted(tmp_path.rglob("*"))
+    for decoders in (FAST, STANDARD):
+        with pytest.raises(EnvpackError) as caught:
+            deploy(gz, tmp_path / "envs/x", reporter=Reporter(), decoders=decoders)
+        assert caught.value.code in (6, 7)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_flipped_bit_is_noticed_or_changes_nothing(tmp_path: Path) -> None:
+    """Only in the first frame can a bit be spare (gzip's time field, an unused code): it has no digest of its own,
+    but the manifest in it has one, so what is read from it is proved all the same."""
+    bundle = tmp_path / "b.tar.gz"
+    make_bundle(bundle, {"environment": [text("etc/config", b"root=@\n")]})
+    data = bundle.read_bytes()
+    with open_bundle(bundle) as opened:
+        manifest = opened.manifest_bytes
+    spare = 0
+    for at in range(len(data)):
+        bundle.write_bytes(data[:at] + bytes([data[at] ^ (1 << at % 8)]) + data[at + 1 :])
+        try:
+            with open_bundle(bundle, FAST) as opened:
+                for located in opened.frames():
+                    opened.load(located)
+                opened.table()
+        except EnvpackError as error:
+            assert error.code in (6, 7), at
+        else:
+            assert at < first_member(data), at
+            assert opened.manifest_bytes == manifest
+            spare += 1
+    assert spare < 20
+
+
+def hostile(tmp_path: Path, *items: object, **fields: object) -> Path:
+    path = tmp_path / "hostile.tar.gz"
+    make_bundle(path, {"environment": items}, **fields)  # type: ignore[dict-item]
+    return path
+
+
+@pytest.mark.parametrize(
+    "items",
+    [
+        pytest.param([file("/etc/x", b"")], id="absolute"),
+        pytest.param([file("../x", b"")], id="parent"),
+        pytest.param([file("a/../../x", b"")], id="parent inside"),
+        pytest.param([link("l", "/etc")], id="absolute link"),
+        pytest.param([link("a/l", "../../x")], id="link out"),
+        pytest.param([link("l", "a"), file("l/x", b"")], id="file below a link"),
+        pytest.param([file("x", b"1"), file("x", b"2")], id="twice"),
+        pytest.param([file("x", b"1"), file("x/y", b"2")], id="file below a file"),
+        pytest.param([file(".envpack/manifest.json", b"{}")], id="own manifest"),
+        pytest.param([file("x", b"abc", 0o4755)], id="setuid"),
+        pytest.param([file("x", b"abc", relocation=Relocation(b"/p", text=(0,)))], id="no placeholder there"),
+        pytest.param([file("x", b"/p", relocation=Relocation(b"/p", text=(1,)))], id="relocation outside"),
+        pytest.param([file("x", b"/p/p", relocation=Relocation(b"/p/p", text=(0, 1)))], id="relocations overlap"),
+    ],
+)
+def test_an_unsafe_bundle_is_refused(tmp_path: Path, items: list[object]) -> None:
+    bundle = hostile(tmp_path, *items)
+    with pytest.raises(EnvpackError) as caught:
+        deployed(bundle, tmp_path / "envs/x")
+    assert caught.value.code in (6, 7)
+    assert [path.name for path in tmp_path.iterdir()] == [bundle.name]
+
+
+def test_a_format_of_the_future_says_update(tmp_path: Path) -> None:
+    bundle = hostile(tmp_path, format=2)
+    with pytest.raises(FormatError, match="newer") as caught:
+        deployed(bundle, tmp_path / "x")
+    assert "pip install" in caught.value.hint
+
+
+def test_a_tar_that_says_other_than_the_table_is_refused(tmp_path: Path) -> None:
+    """Plain tar and envpack must never give different trees."""
+    bundle = hostile(tmp_path, file("bin/good", b"12345"))
+    with open_bundle(bundle) as opened:
+        manifest, size = opened.manifest, opened.head_size
+    encoder = encoder_for("x.tar.gz")
+    entry = tar.header(PathRecord("bin/evil", "file", size=5)) + b"12345" + bytes(tar.padding(5))
+    frame = encoder.frame(entry)
+    document = json.loads(manifest_to_json(manifest))
+    document["segments"][0]["frames"] = [[len(frame), len(entry), hashlib.sha256(frame).hexdigest()]]
+    data = json.dumps(document).encode()
+    members = ((".envpack/manifest.json", data), (".envpack/manifest.sha256", digest(data)))
+    first = b"".join(
+        tar.header(PathRecord(path, "file", size=len(content))) + content + bytes(tar.padding(len(content)))
+        for path, content in members
+    )
+    old = bundle.read_bytes()
+    stored = [sum(f.stored for f in segment.frames) for segment in manifest.segments]
+    head = old[size - sum(f.stored for f in manifest.head) : size]
+    bundle.write_bytes(encoder.frame(first) + head + frame + old[size + stored[0] :])
+    with pytest.raises(IntegrityError, match="bin/good"):
+        deployed(bundle, tmp_path / "x")
+
+
+def digest(data: bytes) -> bytes:
+    return f"{hashlib.sha256(data).hexdigest()}  manifest.json\n".encode()
+
+
+def test_another_platform_is_refused(tmp_path: Path) -> None:
+    bundle = hostile(tmp_path, file("x", b""), subdir="win-64")
+    with pytest.raises(HostError, match="win-64"):
+        deployed(bundle, tmp_path / "x")
+
+
+def test_a_destination_in_use_is_left_alone(gz: Path, tmp_path: Path) -> None:
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x/mine").write_text("mine")
+    with pytest.raises(DestinationError, match="not empty"):
+        deployed(gz, tmp_path / "x")
+    assert (tmp_path / "x/mine").read_text() == "mine"
+    (tmp_path / "x/mine").unlink()
+    deployed(gz, tmp_path / "x")
+    assert (tmp_path / "x/lib/empty").exists()
+
+
+def test_a_destination_too_long_is_refused_before_anything_is_written(gz: Path, tmp_path: Path) -> None:
+    destination = tmp_path / ("d" * 200) / ("e" * 100)
+    with pytest.raises(RelocationError, match="room for 255") as caught:
+        deployed(gz, destination)
+    assert "lib/lib.so" in caught.value.details[0]
+    assert not (tmp_path / ("d" * 200)).exists()
+
+
+def test_a_destination_that_breaks_scripts_is_refused(gz: Path, tmp_path: Path) -> None:
+    with pytest.raises(RelocationError, match="break"):
+        deployed(gz, tmp_path / "a:b")
+
+
+def test_a_destination_that_cannot_be_made_is_refused(gz: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DestinationError):
+        deployed(gz, tmp_path / "file/x")
+
+
+def test_a_failing_writer_leaves_no_output(tmp_path: Path) -> None:
+    def items() -> object:
+        yield file("a", b"1")
+        raise RuntimeError("reading failed")
+
+    with pytest.raises(RuntimeError):
+        make_bundle(tmp_path / "b.tar.gz", {"environment": items()})  # type: ignore[dict-item]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_formats_and_levels_that_do_not_exist_are_named() -> None:
+    with pytest.raises(UsageError, match="name"):
+        encoder_for("b.rar")
+    with pytest.raises(UsageError, match="level 99"):
+        encoder_for("b.tar.zst", 99)
