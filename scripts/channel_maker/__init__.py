@@ -1,0 +1,13 @@
+"""Makes real conda packages out of an installed CPython and of wheels, and puts them into a local channel.
+
+``make_channel.py`` is the command; each module here has one subject:
+
+* ``interpreter``: what a given Python says about itself
+* ``python_package``: the ``python`` package, from an installed CPython
+* ``download``: requirements to wheels, with pip
+* ``specs``: Python requirements to conda version ranges
+* ``wheels`` and ``wheel_files``: a wheel to a conda package
+* ``samples``: a package whose files are hard to relocate, for tests
+* ``package``: the ``.conda`` file itself
+* ``channel``: the folder of packages: locking, publishing, indexing
+"""

@@ -1,0 +1,251 @@
+#!/usr/bin/env python3
+"""Make a local conda channel, or add to one: Python from any CPython, packages from wheels.
+
+For where no public channel is in reach. The packages are ordinary conda packages; any conda client can install
+them from ``file://`` and the channel folder.
+
+    python scripts/make_channel.py CHANNEL_DIR --python /usr/bin/python3.11 pip numpy "rich>=13"
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from channel_maker.channel import has, locked, publish, work_folder
+from channel_maker.download import Wanted, find_wheels
+from channel_maker.errors import ChannelError
+from channel_maker.interpreter import Interpreter, ask
+from channel_maker.package import DEFAULT_EPOCH, PackageIdentity
+from channel_maker.python_package import plan_python
+from channel_maker.samples import plan_samples
+from channel_maker.tools import stop_all
+from channel_maker.wheels import Wheel, plan_wheels
+
+Write = Callable[[Path], None]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One package: what it is and how it is written to a file."""
+
+    identity: PackageIdentity
+    write: Write
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    options = _parser().parse_intermixed_args(arguments)
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        report = make(options)
+    except ChannelError as error:
+        _say(f"make_channel: error: {error.message}")
+        for line in error.details:
+            _say(f"    {line}")
+        if error.hint:
+            _say(error.hint)
+        return 1
+    except KeyboardInterrupt:
+        _say("make_channel: interrupted; the channel is as it was")
+        return 130
+    if options.json:
+        print(json.dumps(report, indent=2))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="make_channel.py",
+        description="Make a local conda channel, or add to one: Python from any CPython, packages from wheels. "
+        "Which index wheels come from is pip's configuration, as always. A package that is there already is not "
+        "made again.",
+    )
+    add = parser.add_argument
+    add("channel", type=Path, metavar="CHANNEL_DIR", help="the folder of the channel; made where it is missing")
+    add(
+        "requirements",
+        nargs="*",
+        metavar="REQUIREMENT",
+        help='as for pip: "rich", "numpy>=2", "uvicorn[standard]"',
+    )
+    add(
+        "--python",
+        action="append",
+        type=Path,
+        metavar="PATH",
+        help="a CPython 3.8 or later to package, and to find wheels for; may be given again "
+        "(default: the one this runs on)",
+    )
+    add("--wheel", action="append", type=Path, default=[], metavar="FILE", help="a wheel file; may be given again")
+    add("-r", "--requirement", action="append", type=Path, default=[], metavar="FILE", help="a requirements file")
+    add("--index-url", metavar="URL", help="the package index, instead of the configured one")
+    add(
+        "--extra-index-url", action="append", default=[], metavar="URL", help="a further index; may be given again"
+    )
+    add("--no-deps", action="store_true", help="only what is named, not what it depends on")
+    add("--with-relocation-samples", action="store_true", help="add a package of files that are hard to relocate")
+    add("--jobs", type=_positive, default=os.cpu_count() or 1, metavar="N", help="packages made at a time")
+    add("--json", action="store_true", help="print the packages on stdout as JSON")
+    return parser
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is not a number of jobs")
+    return number
+
+
+def make(options: argparse.Namespace) -> dict[str, Any]:
+    """Make what ``options`` ask for; returns the packages made and those that were there.
+
+    Raises :class:`ChannelError`; the channel is then as it was before.
+    """
+    epoch = _epoch()
+    wanted = _wanted(options)
+    channel: Path = options.channel.absolute()
+    with ThreadPoolExecutor(options.jobs) as pool, ThreadPoolExecutor(options.jobs) as helpers:
+        try:
+            pythons = options.python or [Path(sys.executable)]
+            interpreters = list({each.build: each for each in pool.map(ask, pythons)}.values())
+            _check_wheels(wanted, interpreters)
+            with locked(channel, waiting=_say_waiting), work_folder(channel) as work:
+                jobs = _jobs(options, wanted, interpreters, work, epoch, pool, helpers)
+                made, present = _run(jobs, channel, work, pool)
+        except BaseException:
+            stop_all()
+            pool.shutdown(wait=False, cancel_futures=True)
+            helpers.shutdown(wait=False, cancel_futures=True)
+            raise
+    return {"channel": str(channel), "made": made, "present": present}
+
+
+def _wanted(options: argparse.Namespace) -> Wanted:
+    for path in (*options.wheel, *options.requirement):
+        if not path.is_file():
+            raise ChannelError(f"There is no file {path}.")
+    index: list[str] = []
+    if options.index_url:
+        index += ["--index-url", options.index_url]
+    for url in options.extra_index_url:
+        index += ["--extra-index-url", url]
+    return Wanted(
+        requirements=tuple(options.requirements),
+        requirement_files=tuple(path.absolute() for path in options.requirement),
+        wheels=tuple(path.absolute() for path in options.wheel),
+        index_options=tuple(index),
+        dependencies=not options.no_deps,
+    )
+
+
+def _check_wheels(wanted: Wanted, interpreters: Sequence[Interpreter]) -> None:
+    for path in wanted.wheels:
+        if not any(Wheel(path).fits(interpreter) for interpreter in interpreters):
+            versions = " or ".join(interpreter.version for interpreter in interpreters)
+            raise ChannelError(f"The wheel {path.name} can't be installed on Python {versions}.")
+
+
+def _jobs(
+    options: argparse.Namespace,
+    wanted: Wanted,
+    interpreters: Sequence[Interpreter],
+    work: Path,
+    epoch: int,
+    pool: Executor,
+    helpers: Executor,
+) -> list[Job]:
+    """Everything to be in the channel, each package once, in the order it was asked for."""
+
+    def download(numbered: tuple[int, Interpreter]) -> list[Wheel]:
+        number, interpreter = numbered
+        if wanted.needs_pip:
+            _say(f"resolving  for Python {interpreter.version}")
+        return find_wheels(wanted, interpreter, work / f"wheels{number}")
+
+    jobs: list[Job] = []
+    for number, interpreter in enumerate(interpreters):
+        python = plan_python(interpreter)
+        scratch = work / f"python{number}"
+        jobs.append(Job(python.identity, partial(python.write, epoch=epoch, scratch=scratch, pool=helpers)))
+    if options.with_relocation_samples:
+        samples = plan_samples(interpreters[0].subdir)
+        jobs.append(Job(samples.identity, partial(samples.write, epoch=epoch, scratch=work / "samples")))
+    downloaded = pool.map(download, enumerate(interpreters))
+    for interpreter, wheels in zip(interpreters, downloaded, strict=True):
+        jobs += [Job(plan.identity, partial(plan.write, epoch=epoch)) for plan in plan_wheels(wheels, interpreter)]
+    return list({job.identity: job for job in jobs}.values())
+
+
+def _run(
+    jobs: Sequence[Job], channel: Path, work: Path, pool: Executor
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Make what is missing, all at once or nothing; returns descriptions of what was made and what was there."""
+    missing = [job for job in jobs if not has(channel, job.identity)]
+    present = [job.identity for job in jobs if job not in missing]
+    for identity in present:
+        _say(f"present    {identity.subdir}/{identity.file_name}")
+
+    def write(job: Job) -> Path:
+        out = work / f"{job.identity.subdir}-{job.identity.file_name}"
+        job.write(out)
+        _say(f"made       {job.identity.subdir}/{job.identity.file_name} ({_size(out)})")
+        return out
+
+    futures: list[Future[Path]] = [pool.submit(write, job) for job in missing]
+    finished = [(job.identity, future.result()) for job, future in zip(missing, futures, strict=True)]
+    publish(channel, finished)
+    return (
+        [_description(identity, channel) for identity, _ in finished],
+        [_description(identity, channel) for identity in present],
+    )
+
+
+def _description(identity: PackageIdentity, channel: Path) -> dict[str, Any]:
+    path = channel / identity.subdir / identity.file_name
+    return {
+        "name": identity.name,
+        "version": identity.version,
+        "build": identity.build,
+        "subdir": identity.subdir,
+        "file": f"{identity.subdir}/{identity.file_name}",
+        "size_in_bytes": path.stat().st_size,
+    }
+
+
+def _say_waiting() -> None:
+    _say("waiting    another make_channel is at work on this channel")
+
+
+def _size(path: Path) -> str:
+    return f"{path.stat().st_size / 1000:,.0f} kB"
+
+
+def _epoch() -> int:
+    text = os.environ.get("SOURCE_DATE_EPOCH", "")
+    if not text:
+        return DEFAULT_EPOCH
+    if not text.isdecimal():
+        raise ChannelError(f"SOURCE_DATE_EPOCH is {text!r}; it has to be a number of seconds.")
+    return int(text)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())
