@@ -161,12 +161,19 @@ def _rewrite(root: Path, record: PathRecord, former: str | None, prefix: str, li
     new = splice(stored, splices(record.relocation, prefixes[0]))
     if new != data:
         _replace(path, new, mode, record.mtime)
-        for link in links:
-            temporary = root / (link + _TEMPORARY)
-            temporary.unlink() if temporary.exists() else None
-            os.link(path, temporary)
-            os.replace(temporary, root / link)
+    for link in links:
+        _relink(path, root / link)
     return True
+
+
+def _relink(path: Path, link: Path) -> None:
+    if link.exists() and os.path.samefile(path, link):
+        return
+    temporary = Path(str(link) + _TEMPORARY)
+    if temporary.exists():
+        temporary.unlink()
+    os.link(path, temporary)
+    os.replace(temporary, link)
 
 
 def _replace(path: Path, data: bytes, mode: int, mtime: int | None) -> None:

@@ -1,0 +1,133 @@
+"""Every case in process and through the zipped runtime of a bundle: one implementation, the same answers."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from envpack.bundle.runtime import runtime_zip
+from envpack.runtime.__main__ import main
+from synthetic import file, make_bundle, text
+
+TOOL = text("bin/tool", b"#!/bin/sh\necho @\n", 0o755)
+ACTIVATE = file("bin/activate", b"true\n")
+Answer = tuple[int, dict[str, Any]]
+Run = Callable[..., Answer]
+
+
+@pytest.fixture(params=["in process", "zipped"])
+def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, capfd: Any) -> Run:
+    """Runs the runtime with arguments; answers the exit code and the one JSON object on stdout."""
+    if request.param == "in process":
+
+        def call(*arguments: object) -> Answer:
+            capfd.readouterr()
+            code = main([*map(str, arguments), "--json"])
+            return code, json.loads(capfd.readouterr().out)
+
+    else:
+        pyz = tmp_path_factory.mktemp("runtime") / "runtime.pyz"
+        pyz.write_bytes(runtime_zip())
+
+        def call(*arguments: object) -> Answer:
+            command = [sys.executable, "-I", "-S", pyz, *map(str, arguments), "--json"]
+            done = subprocess.run(command, capture_output=True, text=True)
+            return done.returncode, json.loads(done.stdout)
+
+    return call
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    path = tmp_path / "b.tar.gz"
+    make_bundle(path, {"environment": [TOOL, ACTIVATE]}, test=("bin/tool",), commands={"tool": "tool"})
+    return path
+
+
+def test_deploy(run: Run, bundle: Path, tmp_path: Path) -> None:
+    code, answer = run("deploy", bundle, tmp_path / "x")
+    assert (code, answer["ok"], answer["error"]) == (0, True, None)
+    assert answer["schema"] == "envpack.deploy/1"
+    result = answer["result"]
+    assert result["destination"] == str(tmp_path / "x")
+    assert result["tests"] == ["bin/tool"]
+    assert (tmp_path / "x/bin/tool").read_text().endswith(f"echo {tmp_path}/x\n")
+    assert (tmp_path / "x/.envpack/prefix").read_text() == f"{tmp_path}/x\n"
+
+
+def test_deploy_refuses_what_is_no_bundle(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "b.tar.gz").write_text("hello")
+    code, answer = run("deploy", tmp_path / "b.tar.gz", tmp_path / "x")
+    assert code == answer["error"]["code"] == 6
+    assert answer["error"]["type"] == "FormatError"
+    assert answer["result"] is None
+
+
+def test_deploy_names_a_missing_bundle(run: Run, tmp_path: Path) -> None:
+    code, answer = run("deploy", tmp_path / "none.tar.gz", tmp_path / "x")
+    assert code == 6
+    assert "none.tar.gz" in answer["error"]["message"]
+
+
+def test_deploy_refuses_damage(run: Run, bundle: Path, tmp_path: Path) -> None:
+    data = bytearray(bundle.read_bytes())
+    data[-10] ^= 1
+    bundle.write_bytes(data)
+    code, _ = run("deploy", bundle, tmp_path / "x")
+    assert code == 7
+    assert not (tmp_path / "x").exists()
+
+
+def test_deploy_leaves_a_used_destination_alone(run: Run, bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x/mine").touch()
+    code, _ = run("deploy", bundle, tmp_path / "x")
+    assert code == 10
+    assert os.listdir(tmp_path / "x") == ["mine"]
+
+
+def test_a_failing_test_takes_the_deployment_away(run: Run, tmp_path: Path) -> None:
+    bundle = tmp_path / "b.tar.gz"
+    make_bundle(bundle, {"environment": [ACTIVATE]}, test=("true", "echo the reason >&2; exit 3"))
+    code, answer = run("deploy", bundle, tmp_path / "envs/x")
+    assert code == 1
+    assert answer["error"]["type"] == "DeploymentTestError"
+    assert "status 3" in answer["error"]["message"]
+    assert answer["error"]["details"] == ["the reason"]
+    assert os.listdir(tmp_path / "envs") == []
+    code, _ = run("deploy", bundle, tmp_path / "envs/x", "--no-test")
+    assert code == 0
+
+
+def test_unpack_after_tar_then_after_moves(run: Run, bundle: Path, tmp_path: Path) -> None:
+    root = tmp_path / "one"
+    root.mkdir()
+    subprocess.run(["tar", "-xzf", bundle, "-C", root], check=True)
+    for place in ("one", "a longer name than before", "3"):
+        root = root.rename(tmp_path / place)
+        code, answer = run("unpack", root)
+        assert code == 0
+        assert answer["result"]["written"] == 1
+        assert (root / "bin/tool").read_text() == f"#!/bin/sh\necho {root}\n"
+        assert (root / "bin/tool").stat().st_mode & 0o777 == 0o755
+    code, answer = run("unpack", root)
+    assert (code, answer["result"]["written"]) == (0, 0)
+
+
+def test_unpack_elsewhere_than_in_a_bundle_s_tree(run: Run, tmp_path: Path) -> None:
+    code, answer = run("unpack", tmp_path)
+    assert code == 6
+    assert "no environment" in answer["error"]["message"]
+
+
+def test_wrong_arguments(run: Run) -> None:
+    code, answer = run("deploy")
+    assert code == answer["error"]["code"] == 2
+    assert answer["ok"] is False

@@ -1,0 +1,141 @@
+"""Writing the prefix into an unpacked tree: after tar, after a move, twice at once, and when stopped midway."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from envpack.runtime import settle as settle_module
+from envpack.runtime.deploy import deploy
+from envpack.runtime.errors import IntegrityError, RelocationError
+from envpack.runtime.model import PathRecord
+from envpack.runtime.report import Reporter
+from envpack.runtime.settle import PREFIX_PATH, settle
+from synthetic import Item, file, make_bundle, text
+
+ITEMS = [
+    *(text(f"bin/{name}", b"#!/bin/sh\necho @ " + name.encode() + b"\n", 0o755) for name in "abcdefgh"),
+    Item(PathRecord("bin/same-as-a", "hardlink", target="bin/a")),
+    file("lib/plain", b"plain"),
+]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A tree as plain tar leaves it."""
+    root = tmp_path / "x"
+    root.mkdir()
+    make_bundle(tmp_path / "b.tar.gz", {"environment": ITEMS})
+    subprocess.run(["tar", "-xzf", tmp_path / "b.tar.gz", "-C", root], check=True)
+    return root
+
+
+def written_for(root: Path, prefix: Path) -> None:
+    for name in "abcdefgh":
+        assert (root / f"bin/{name}").read_text() == f"#!/bin/sh\necho {prefix} {name}\n"
+
+
+def tree(root: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(root)): path.read_bytes()
+        for path in root.rglob("*")
+        if path.is_file() and ".envpack" not in path.parts
+    }
+
+
+def test_after_tar_the_tree_is_what_a_deployment_is(root: Path, tmp_path: Path) -> None:
+    settle(root, Reporter())
+    settled = tree(root)
+    root.rename(tmp_path / "tarred")
+    deploy(tmp_path / "b.tar.gz", root, reporter=Reporter())
+    assert tree(root) == settled
+
+
+def test_a_tree_moves_any_number_of_times(root: Path, tmp_path: Path) -> None:
+    for name in ("x", "much longer than before", "y", "x"):
+        root = root.rename(tmp_path / name)
+        done = settle(root, Reporter())
+        assert done.changed == ()
+        written_for(root, root)
+    assert settle(root, Reporter()).written == 0
+
+
+def test_through_a_link_the_real_place_is_written(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "current").symlink_to(root)
+    settle(tmp_path / "current", Reporter())
+    written_for(root, root)
+
+
+def test_hard_links_stay_one_file(root: Path) -> None:
+    settle(root, Reporter())
+    assert (root / "bin/a").stat().st_ino == (root / "bin/same-as-a").stat().st_ino
+    assert f"{root} a" in (root / "bin/same-as-a").read_text()
+
+
+@pytest.mark.parametrize("after", range(9))
+def test_stopped_anywhere_the_next_call_goes_on(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    settle(root, Reporter())
+    root = root.rename(tmp_path / "moved")
+    calls = 0
+    replace: Callable[..., None] = os.replace
+
+    def stop(source: object, target: object) -> None:
+        nonlocal calls
+        calls += 1
+        if calls > after:
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    monkeypatch.setattr(settle_module.os, "replace", stop)
+    with pytest.raises(KeyboardInterrupt):
+        settle(root, Reporter())
+    monkeypatch.undo()
+    settle(root, Reporter())
+    written_for(root, root)
+    assert not [path for path in root.rglob("*") if "envpack-new" in path.name]
+
+
+def test_many_at_once_write_it_once(root: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        done = list(pool.map(lambda _: settle(root, Reporter()), range(8)))
+    assert sorted(each.written for each in done) == [0] * 7 + [8]
+    written_for(root, root)
+
+
+def test_a_file_edited_since_is_left_and_told(root: Path, tmp_path: Path) -> None:
+    settle(root, Reporter())
+    (root / "bin/a").write_text("mine")
+    (root / "bin/b").unlink()
+    root = root.rename(tmp_path / "moved")
+    assert settle(root, Reporter()).changed == ("bin/a", "bin/b")
+    assert (root / "bin/a").read_text() == "mine"
+    assert str(root) in (root / "bin/c").read_text()
+
+
+def test_a_file_damaged_before_the_first_use_is_refused(root: Path) -> None:
+    (root / "bin/a").write_text("damaged")
+    with pytest.raises(IntegrityError) as caught:
+        settle(root, Reporter())
+    assert caught.value.details == ["bin/a"]
+    assert not (root / PREFIX_PATH).exists()
+
+
+def test_an_edited_table_is_refused(root: Path) -> None:
+    table = root / ".envpack/paths.json"
+    table.write_bytes(table.read_bytes().replace(b"bin/b", b"bin/B"))
+    with pytest.raises(IntegrityError, match="changed"):
+        settle(root, Reporter())
+
+
+def test_a_place_that_breaks_scripts_is_refused(root: Path, tmp_path: Path) -> None:
+    root = root.rename(tmp_path / "a$b")
+    with pytest.raises(RelocationError):
+        settle(root, Reporter())
+    assert not (root / PREFIX_PATH).exists()
