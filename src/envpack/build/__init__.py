@@ -1,0 +1,19 @@
+"""Building: a spec or a lock becomes a prefix."""
+
+from envpack.build.backends import BACKENDS, Backend, choose_backend
+from envpack.build.build import BuildResult, build_prefix
+from envpack.build.bytecode import SOURCE_MTIME, Compiled, compile_prefix
+from envpack.build.location import PREFIX_LENGTH, choose_prefix
+
+__all__ = [
+    "BACKENDS",
+    "PREFIX_LENGTH",
+    "SOURCE_MTIME",
+    "Backend",
+    "BuildResult",
+    "Compiled",
+    "build_prefix",
+    "choose_backend",
+    "choose_prefix",
+    "compile_prefix",
+]

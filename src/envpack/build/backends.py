@@ -1,0 +1,239 @@
+"""Who installs the conda packages of a lock: rattler in this process, or a conda, mamba or micromamba at hand."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import subprocess
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from envpack.lock import LockedPlatform
+from envpack.lock.inputs import explicit_text
+from envpack.runtime.errors import BuildError
+from envpack.runtime.report import Reporter, Step
+
+if TYPE_CHECKING:
+    from rattler import RepoDataRecord
+
+PROGRAMS = ("conda", "mamba", "micromamba")
+BACKENDS = ("rattler", *PROGRAMS)
+
+
+class Backend(Protocol):
+    """Installs exactly the conda packages of a locked platform into a prefix that does not exist yet."""
+
+    name: str
+
+    def install(
+        self,
+        locked: LockedPlatform,
+        platform: str,
+        prefix: Path,
+        *,
+        requested: Sequence[str],
+        cache_dir: Path | None,
+        reporter: Reporter,
+    ) -> None:
+        """``requested`` are the MatchSpecs a person wrote, for ``conda-meta``; ``cache_dir`` keeps the packages,
+        None is the program's own. BuildError when a package can't be fetched, checked or linked."""
+
+
+def choose_backend(name: str) -> Backend:
+    """The backend of that name; BuildError when its program is not there."""
+    if name == "rattler":
+        return RattlerBackend()
+    if name not in PROGRAMS:
+        raise BuildError(f"there is no backend {name!r}", hint=f"Choose one of {', '.join(BACKENDS)}.")
+    program = shutil.which(name)
+    if program is None:
+        raise BuildError(
+            f"the backend {name} needs the program {name}, which is not on the PATH",
+            hint="Install it, or leave --backend out: the built-in one needs nothing.",
+        )
+    return CommandBackend(name, program)
+
+
+class RattlerBackend:
+    """rattler, through py-rattler: hard-links from its package cache, writes ``conda-meta``, runs no scripts."""
+
+    name = "rattler"
+
+    def install(
+        self,
+        locked: LockedPlatform,
+        platform: str,
+        prefix: Path,
+        *,
+        requested: Sequence[str],
+        cache_dir: Path | None,
+        reporter: Reporter,
+    ) -> None:
+        from rattler import MatchSpec, Subdir, install
+
+        # py-rattler 0.28 checks for its inner type here, against its own annotation
+        specs: list[Any] = [MatchSpec(text)._match_spec for text in requested]
+        records = list(locked.conda)
+        total = sum(record.size or 0 for record in records)
+        with reporter.step("Linking conda packages", total=total or None) as step:
+            try:
+                asyncio.run(
+                    install(
+                        records,
+                        prefix,
+                        cache_dir=cache_dir,
+                        platform=Subdir(platform),
+                        requested_specs=specs,
+                        show_progress=False,
+                        execute_link_scripts=False,
+                        reporter=InstallProgress(step, records),
+                    )
+                )
+            except Exception as error:  # py-rattler raises several unrelated classes here, and bare Exception
+                raise install_failure(error) from error
+            step.detail = f"{len(records)} packages"
+
+
+class InstallProgress:
+    """Tells a Step how many bytes of the packages are linked. rattler calls from any of its threads.
+
+    A package counts as its download proceeds, or in one piece when it was in the cache.
+    """
+
+    def __init__(self, step: Step, records: Sequence[RepoDataRecord]) -> None:
+        self._step = step
+        self._sizes = {record.name.normalized: record.size or 0 for record in records}
+        self._lock = threading.Lock()
+        self._names: dict[int, str] = {}
+        self._told: dict[str, int] = {}
+
+    def _tell(self, name: str, so_far: int) -> None:
+        with self._lock:
+            more = min(so_far, self._sizes.get(name, 0)) - self._told.get(name, 0)
+            if more > 0:
+                self._told[name] = self._told.get(name, 0) + more
+                self._step.advance(more)
+
+    def _token(self, name: str) -> int:
+        with self._lock:
+            token = len(self._names) + 1
+            self._names[token] = name
+            return token
+
+    def on_transaction_start(self, total_operations: int) -> None:
+        pass
+
+    def on_transaction_operation_start(self, operation: int) -> None:
+        pass
+
+    def on_populate_cache_start(self, operation: int, package_name: str) -> int:
+        return self._token(package_name)
+
+    def on_validate_start(self, cache_entry: int) -> int:
+        return cache_entry
+
+    def on_validate_complete(self, validate_idx: int) -> None:
+        pass
+
+    def on_download_start(self, cache_entry: int) -> int:
+        return cache_entry
+
+    def on_download_progress(self, download_idx: int, progress: int, total: int | None) -> None:
+        self._tell(self._names.get(download_idx, ""), progress)
+
+    def on_download_completed(self, download_idx: int) -> None:
+        pass
+
+    def on_populate_cache_complete(self, cache_entry: int) -> None:
+        pass
+
+    def on_unlink_start(self, operation: int, package_name: str) -> int:
+        return 0
+
+    def on_unlink_complete(self, index: int) -> None:
+        pass
+
+    def on_link_start(self, operation: int, package_name: str) -> int:
+        return self._token(package_name)
+
+    def on_link_complete(self, index: int) -> None:
+        name = self._names.get(index, "")
+        self._tell(name, self._sizes.get(name, 0))
+
+    def on_transaction_operation_complete(self, operation: int) -> None:
+        pass
+
+    def on_transaction_complete(self) -> None:
+        pass
+
+    def on_post_link_start(self, package_name: str, script_path: str) -> int:
+        return 0
+
+    def on_post_link_complete(self, index: int, success: bool) -> None:
+        pass
+
+    def on_pre_unlink_start(self, package_name: str, script_path: str) -> int:
+        return 0
+
+    def on_pre_unlink_complete(self, index: int, success: bool) -> None:
+        pass
+
+
+def install_failure(error: BaseException) -> BuildError:
+    """rattler's failure in a person's words, the chain of causes as details."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = str(error)
+    if "hash mismatch" in text or "checksum" in text.lower() or "does not match" in text:
+        return BuildError(
+            f"a conda package is not the one that was locked: {lines[-1]}",
+            hint="Its channel changed it, or it was damaged on the way: clear the cache, then lock again.",
+            details=lines,
+        )
+    if "No space left" in text:
+        return BuildError("the disk is full", hint="Free some space, or set the cache elsewhere.", details=lines)
+    return BuildError(
+        f"the conda packages can't be installed: {lines[0] if lines else type(error).__name__}",
+        hint="Check that the channel still has the package and can be reached.",
+        details=lines[1:],
+    )
+
+
+class CommandBackend:
+    """conda, mamba or micromamba, given the exact list: it downloads, checks md5 and links, and solves nothing."""
+
+    def __init__(self, name: str, program: str) -> None:
+        self.name = name
+        self._program = program
+
+    def arguments(self, prefix: Path, explicit: Path) -> list[str]:
+        """The command line that installs the packages listed in ``explicit`` into ``prefix``."""
+        return [self._program, "create", "--yes", "--quiet", "--prefix", str(prefix), "--file", str(explicit)]
+
+    def install(
+        self,
+        locked: LockedPlatform,
+        platform: str,
+        prefix: Path,
+        *,
+        requested: Sequence[str],
+        cache_dir: Path | None,
+        reporter: Reporter,
+    ) -> None:
+        explicit = prefix.parent / "explicit.txt"
+        prefix.parent.mkdir(parents=True, exist_ok=True)
+        explicit.write_text(explicit_text(locked, platform), encoding="utf-8")
+        try:
+            with reporter.step(f"Linking conda packages with {self.name}") as step:
+                done = subprocess.run(
+                    self.arguments(prefix, explicit), capture_output=True, text=True, errors="replace"
+                )
+                if done.returncode != 0:
+                    tail = (done.stdout + done.stderr).strip().splitlines()[-30:]
+                    raise BuildError(
+                        f"{self.name} could not install the packages (exit {done.returncode})", details=tail
+                    )
+                step.detail = f"{len(locked.conda)} packages"
+        finally:
+            explicit.unlink(missing_ok=True)

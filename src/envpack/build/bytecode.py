@@ -1,0 +1,182 @@
+"""Byte-compiling a prefix so that the same sources give the same bytes, wherever and however often it is built."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from envpack.runtime.errors import BuildError
+from envpack.runtime.report import Reporter, Step
+
+SOURCE_MTIME = 315532800
+"""The time (1980-01-01T00:00:00Z) every pyc made here records as its source's: the one a bundle stores for every
+file, so that a deployment's byte code is valid. In the build prefix itself it is stale, which does no harm: that
+prefix is read and thrown away, and its files, hard links into the package caches, are not to be touched."""
+
+_RELEVANT = re.compile(r"^(.*)/__pycache__/([^/]+)\.([^/.]+)(?:\.opt-\d)?\.pyc$")
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """What was done, in paths relative to the prefix.
+
+    ``made``: sources whose byte code was made. ``kept``: sources whose published byte code is still good.
+    ``with_prefix``: sources that hold the prefix itself; relocation changes them, and byte code can't be
+    relocated, so they have none until Python makes it. ``bad``: not valid for this Python (templates, tests of
+    parsers, Python 2), as with ``python -m compileall -q``.
+    """
+
+    made: tuple[str, ...]
+    kept: tuple[str, ...]
+    with_prefix: tuple[str, ...]
+    bad: tuple[str, ...]
+
+
+def compile_prefix(
+    prefix: Path, python: Path, *, reporter: Reporter | None = None, workers: int | None = None
+) -> Compiled:
+    """Byte-compile the standard library and site-packages of ``python`` (PREFIX/bin/python) in ``prefix``.
+
+    What packages published stays while it fits its source; everything else under ``__pycache__`` that lies in the
+    way is replaced by a new file. ``workers`` (default: usable cores) changes only the speed. BuildError when the
+    environment's Python does not run.
+    """
+    reporter = reporter or Reporter()
+    library = _library(prefix, python)
+    sources = sorted(_sources(prefix, library))
+    published = published_bytecode(prefix)
+    kept = [name for name in sources if _is_good(prefix, name, published)]
+    todo = sorted(set(sources) - set(kept))
+    told: dict[str, list[str]] = {"ok": [], "bad": [], "prefix": [], "failed": []}
+    with reporter.step("Byte-compiling", total=len(todo), unit="files") as step:
+        lanes = workers or len(os.sched_getaffinity(0))
+        threads = []
+        failures: list[BaseException] = []
+        lock = threading.Lock()
+        for lane in range(lanes):
+            share = todo[lane::lanes]
+            if share:
+                args = (prefix, python, share, told, step, lock, failures)
+                threads.append(threading.Thread(target=_run_lane, args=args))
+                threads[-1].start()
+        for thread in threads:
+            thread.join()
+        if failures:
+            raise failures[0]
+        step.detail = f"{len(told['ok'])} files"
+    if told["failed"]:
+        raise BuildError(
+            f"byte code of {len(told['failed'])} files can't be written",
+            hint="Check the free space and the rights of the build folder.",
+            details=sorted(told["failed"])[:20],
+        )
+    return Compiled(
+        tuple(sorted(told["ok"])), tuple(kept), tuple(sorted(told["prefix"])), tuple(sorted(told["bad"]))
+    )
+
+
+def _library(prefix: Path, python: Path) -> str:
+    """The folder of the standard library, relative to the prefix: lib/python3.11."""
+    script = "import sys; sys.stdout.write('lib/python%d.%d' % sys.version_info[:2])"
+    try:
+        done = subprocess.run([python, "-I", "-S", "-c", script], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        details = getattr(error, "stderr", None) or str(error)
+        raise BuildError(
+            f"the environment's Python does not run: {python.relative_to(prefix)}",
+            hint="Is the environment for another machine than this one?",
+            details=details.splitlines()[-10:],
+        ) from None
+    return done.stdout
+
+
+def _sources(prefix: Path, library: str) -> Iterator[str]:
+    for folder, folders, files in os.walk(prefix / library):
+        folders[:] = [name for name in folders if name != "__pycache__"]
+        base = os.path.relpath(folder, prefix)
+        for file in files:
+            if file.endswith(".py") and not os.path.islink(os.path.join(folder, file)):  # noqa: PTH114, PTH118
+                yield f"{base}/{file}"
+
+
+def published_bytecode(prefix: Path) -> dict[str, list[str]]:
+    """Byte-code files that conda packages or wheels list as theirs, by the source they belong to."""
+    found: dict[str, list[str]] = {}
+    for name in _owned(prefix):
+        match = _RELEVANT.match(name)
+        if match:
+            found.setdefault(f"{match[1]}/{match[2]}.py", []).append(name)
+    return found
+
+
+def _owned(prefix: Path) -> Iterable[str]:
+    for record in sorted((prefix / "conda-meta").glob("*.json")):
+        yield from json.loads(record.read_text(encoding="utf-8")).get("files", ())
+    for record in sorted(prefix.glob("lib/python*/site-packages/*.dist-info/RECORD")):
+        base = record.parent.parent.relative_to(prefix).as_posix()
+        for line in record.read_text(encoding="utf-8", errors="surrogateescape").splitlines():
+            if ".pyc," in line:
+                yield f"{base}/{line.split(',', 1)[0]}"
+
+
+def _is_good(prefix: Path, source: str, published: dict[str, list[str]]) -> bool:
+    """Has ``source`` published byte code that Python would take, given the right time of its source?
+
+    PEP 552: bytes 4-8 are flags (bit 0: checked by hash, not by time), 12-16 the size of the source.
+    """
+    size = (prefix / source).stat().st_size
+    for name in published.get(source, ()):
+        if ".opt-" in name:
+            continue
+        try:
+            with (prefix / name).open("rb") as file:
+                header = file.read(16)
+        except OSError:
+            continue
+        if len(header) == 16 and (header[4] & 1 or int.from_bytes(header[12:16], "little") == size & 0xFFFFFFFF):
+            return True
+    return False
+
+
+def _run_lane(
+    prefix: Path,
+    python: Path,
+    names: list[str],
+    told: dict[str, list[str]],
+    step: Step,
+    lock: threading.Lock,
+    failures: list[BaseException],
+) -> None:
+    """Feed one worker process its files, and note what it says of each."""
+    worker = resources.files("envpack.build").joinpath("compile_worker.py").read_text(encoding="utf-8")
+    # not -I: it would ignore PYTHONHASHSEED, which decides the order of sets in byte code before Python 3.11
+    command = [str(python), "-s", "-S", "-B", "-W", "ignore", "-c", worker, str(prefix), str(SOURCE_MTIME)]
+    env = {"PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8", "PATH": os.defpath}
+    try:
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env, cwd=prefix
+        ) as process:
+            assert process.stdin is not None and process.stdout is not None and process.stderr is not None
+            process.stdin.write("\n".join(names).encode("utf-8", "surrogateescape"))
+            process.stdin.close()
+            count = 0
+            for line in process.stdout:
+                word, _, name = line.decode("utf-8", "surrogateescape").rstrip("\n").partition(" ")
+                count += 1
+                with lock:
+                    told[word].append(name)
+                    step.advance()
+            errors = process.stderr.read().decode(errors="replace")
+        if count != len(names):
+            raise BuildError(
+                f"byte-compiling stopped after {count} of {len(names)} files", details=errors.splitlines()[-20:]
+            )
+    except BaseException as error:
+        failures.append(error)

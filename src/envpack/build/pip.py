@@ -1,0 +1,152 @@
+"""The locked pip part of an environment, installed by uv: exact files, checked by hash, no resolving."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+from envpack.lock import LockedPypi
+from envpack.lock.uvtool import index_arguments, run_uv
+from envpack.runtime.report import Reporter, Step
+from envpack.spec import EnvSpec
+from envpack.spec.pip_lines import parse_lines
+
+_LINK_MODE = "hardlink"
+"""Files are hard links into uv's cache, as rattler's are into its own: nothing is written into a file of the
+prefix afterwards (byte code, RECORD and relocation always make new files), and copying gigabytes is what a
+build would otherwise spend its time on. uv copies by itself where the cache is on another file system."""
+
+
+def install_pip(
+    spec: EnvSpec,
+    packages: Sequence[LockedPypi],
+    python: Path,
+    scratch: Path,
+    *,
+    index_url: str | None,
+    cache_dir: Path | None,
+    reporter: Reporter,
+) -> None:
+    """Install ``packages`` for the interpreter ``python``; ``scratch`` is a folder that is made and removed.
+
+    Wheels come through uv's cache. What is built from source comes after them (a build without isolation may
+    need them) and through a cache of its own: a compiled file may hold the path of this very prefix, and must
+    never be reused for another one. BuildError with uv's explanation or the end of the build's log.
+    """
+    wheels = [package for package in packages if package.is_wheel]
+    sources = [package for package in packages if not package.is_wheel]
+    lines = parse_lines(spec.pip)
+    options = index_arguments(lines, index_url)
+    options += [line.option for line in lines if line.option == "--no-build-isolation"]
+    scratch.mkdir(parents=True)
+    try:
+        for title, chosen, cache in (
+            ("Installing wheels", wheels, cache_dir),
+            ("Building from source", sources, scratch / "cache"),
+        ):
+            if not chosen:
+                continue
+            (scratch / "pylock.toml").write_text(pylock(chosen), encoding="utf-8")
+            arguments = ["pip", "install", "--python", str(python), "--requirements", "pylock.toml"]
+            arguments += ["--no-deps", "--break-system-packages", "--link-mode", _LINK_MODE, *options]
+            what = f"the pip section of {spec.name} can't be installed"
+            with reporter.step(title, total=len(chosen), unit="packages") as step:
+                run_uv(arguments, what, cwd=scratch, cache_dir=cache, on_line=partial(_count, step))
+                step.detail = f"{len(chosen)} packages"
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _count(step: Step, line: str) -> None:
+    if line.startswith(" + "):  # ' + name==version', once it is installed
+        step.advance()
+
+
+def pylock(packages: Iterable[LockedPypi]) -> str:
+    """A pylock.toml (PEP 751) of exactly these packages."""
+    lines = ['lock-version = "1.0"', 'created-by = "envpack"', ""]
+    for package in packages:
+        lines += ["[[packages]]", f"name = {_toml(package.name)}"]
+        if package.version:
+            lines.append(f"version = {_toml(package.version)}")
+        lines += [_source(package), ""]
+    return "\n".join(lines)
+
+
+def _source(package: LockedPypi) -> str:
+    location, _, fragment = package.location.partition("#")
+    if location.startswith("git+"):
+        url, _, commit = location.removeprefix("git+").rpartition("@")
+        below = fragment.removeprefix("subdirectory=") if fragment.startswith("subdirectory=") else ""
+        extra = f", subdirectory = {_toml(below)}" if below else ""
+        return f'vcs = {{ type = "git", url = {_toml(url)}, commit-id = {_toml(commit)}{extra} }}'
+    if location.startswith("/"):
+        return f"directory = {{ path = {_toml(location)} }}"
+    hashes = f"{{ sha256 = {_toml(package.sha256)} }}" if package.sha256 else "{}"
+    archive = f"{{ url = {_toml(location)}, hashes = {hashes} }}"
+    return f"wheels = [{archive}]" if package.is_wheel else f"sdist = {archive}"
+
+
+def _toml(text: str) -> str:
+    return json.dumps(text)  # every JSON string is a TOML basic string
+
+
+def forget_build_machine(site_packages: Path, prefix: Path) -> None:
+    """Take away what uv recorded of this machine, where it differs from build to build and is wrong elsewhere.
+
+    That is: time stamps of its cache, folders things were built from, and the hashes in RECORD of files that hold
+    the prefix, which every deployment changes (a hash may be left out, PEP 376). RECORD is written anew.
+    """
+    for record in sorted(site_packages.glob("*.dist-info/RECORD")):
+        if _installer(record.parent) != "uv":
+            continue
+        before = record.read_text(encoding="utf-8", errors="surrogateescape")
+        gone = {f"{record.parent.name}/{path.name}": path for path in _leftovers(record.parent)}
+        built = (record.parent / "uv_build.json").is_file()
+        after = "".join(_settled(before.splitlines(keepends=True), site_packages, prefix, built, set(gone)))
+        if after != before:
+            part = record.with_name("RECORD.part")
+            part.write_text(after, encoding="utf-8", errors="surrogateescape")
+            part.replace(record)
+        for path in gone.values():
+            path.unlink()
+
+
+def _installer(info: Path) -> str:
+    try:
+        return (info / "INSTALLER").read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""
+
+
+def _leftovers(info: Path) -> Iterator[Path]:
+    stamps, direct = info / "uv_cache.json", info / "direct_url.json"
+    if stamps.is_file():
+        yield stamps
+    if direct.is_file() and json.loads(direct.read_text(encoding="utf-8")).get("url", "").startswith("file:"):
+        yield direct
+
+
+def _settled(
+    lines: Iterable[str], site_packages: Path, prefix: Path, built: bool, gone: set[str]
+) -> Iterator[str]:
+    """The lines of RECORD that stay. Only scripts, and what was compiled here, can hold the prefix."""
+    text = bytes(prefix)
+    for line in lines:
+        name = next(csv.reader([line]))[0]
+        if name in gone:
+            continue
+        if (built or name.startswith("../")) and (site_packages / name).is_file():
+            content = (site_packages / name).read_bytes()
+            if text in content and not name.endswith("/RECORD"):
+                yield _unhashed(line)
+                continue
+        yield line
+
+
+def _unhashed(line: str) -> str:
+    return line.rsplit(",", 2)[0] + ",,\n"

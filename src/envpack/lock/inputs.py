@@ -1,0 +1,261 @@
+"""What other tools wrote: ``@EXPLICIT`` lists, conda-lock files, pixi.lock; each becomes a Lock."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+import yaml
+from packaging.utils import canonicalize_name
+
+from envpack.lock.model import ENVIRONMENT, Lock, LockedPlatform, LockedPypi, read_lock
+from envpack.lock.solve import channel_failure
+from envpack.lock.target import current_platform
+from envpack.runtime.errors import BuildError, SpecError
+from envpack.spec import PLATFORMS, EnvSpec, parse_spec
+
+if TYPE_CHECKING:
+    from rattler import RepoDataRecord
+
+_HEX = re.compile(r"(?:sha256:)?([0-9a-fA-F]{64})|(?:md5:)?([0-9a-fA-F]{32})")
+_ARCHIVES = (".conda", ".tar.bz2")
+
+
+@dataclass(frozen=True)
+class PackageUrl:
+    """A conda package by its URL, with the hash its file must have ("" when not given)."""
+
+    url: str
+    md5: str = ""
+    sha256: str = ""
+    where: str = ""
+
+    @property
+    def subdir(self) -> str:
+        return self.url.rsplit("/", 2)[-2] if self.url.count("/") > 3 else ""
+
+    @property
+    def file_name(self) -> str:
+        return self.url.rsplit("/", 1)[-1]
+
+    @property
+    def channel(self) -> str:
+        return self.url.rsplit("/", 2)[0]
+
+
+def load_input(path: Path, environment: str = ENVIRONMENT) -> EnvSpec | Lock:
+    """A spec, or a lock in any of the formats known, told apart by what is in the file.
+
+    ``environment`` chooses one of a pixi.lock. SpecError when the file is none of these or is wrong;
+    BuildError when packages of an ``@EXPLICIT`` or conda-lock file can't be looked up in their channel.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise SpecError(f"there is no spec or lock {path}", hint="Check the path.") from None
+    except UnicodeDecodeError as error:
+        raise SpecError(f"{path} is not UTF-8 text (byte {error.start})") from None
+    except OSError as error:
+        raise SpecError(f"{path} can't be read: {error.strerror}") from None
+    kind = _kind(text)
+    if kind == "explicit":
+        return explicit_lock(text, path)
+    if kind == "rattler":
+        return read_lock(path, environment)
+    if kind == "conda-lock":
+        return conda_lock(text, path)
+    return parse_spec(text, str(path))
+
+
+def _kind(text: str) -> str:
+    if re.search(r"^@EXPLICIT\s*$", text, re.MULTILINE):
+        return "explicit"
+    keys = set(re.findall(r"^([A-Za-z_-]+):", text, re.MULTILINE))
+    if {"version", "packages"} <= keys:
+        return "rattler"
+    if {"version", "package"} <= keys:
+        return "conda-lock"
+    return "spec"
+
+
+def explicit_lock(text: str, path: Path) -> Lock:
+    """The lock an ``@EXPLICIT`` list is (``conda list --explicit [--md5|--sha256]``)."""
+    packages, wrong = [], []
+    for number, line in enumerate(text.splitlines(), 1):
+        line = line.strip()
+        if not line or line.startswith("#") or line == "@EXPLICIT":
+            continue
+        where = f"{path}:{number}"
+        package = parse_package_url(line, where, path.absolute().parent)
+        if package is None:
+            wrong.append(f"{where}: {line!r}, expected the URL of a .conda or .tar.bz2 package, and #hash")
+        else:
+            packages.append(package)
+    if wrong:
+        raise SpecError(wrong[0], details=wrong)
+    platform = _platform(packages, path)
+    return Lock(_spec(path), _channels(packages), {platform: LockedPlatform(look_up(packages, platform))})
+
+
+def parse_package_url(text: str, where: str, folder: Path) -> PackageUrl | None:
+    """``URL[#md5|#sha256|#sha256:HEX]`` or a path of a package; None when it is neither."""
+    location, _, fragment = text.partition("#")
+    match = _HEX.fullmatch(fragment)
+    if not location.endswith(_ARCHIVES) or (fragment and match is None):
+        return None
+    if "://" not in location:
+        location = (folder / Path(location).expanduser()).resolve().as_uri()
+    sha256, md5 = (match[1] or "", match[2] or "") if match else ("", "")
+    return PackageUrl(location, md5.lower(), sha256.lower(), where)
+
+
+def _platform(packages: Sequence[PackageUrl], path: Path) -> str:
+    found = sorted({package.subdir for package in packages} - {"noarch"})
+    if len(found) > 1 or (found and found[0] not in PLATFORMS):
+        raise SpecError(f"{path} holds packages for {', '.join(found)}, expected one of {', '.join(PLATFORMS)}")
+    return found[0] if found else current_platform()
+
+
+def _channels(packages: Sequence[PackageUrl]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(f"{package.channel}/" for package in packages))
+
+
+def _spec(path: Path) -> EnvSpec:
+    stem = re.sub(r"[^A-Za-z0-9._+-]+", "-", path.name.split(".")[0]).strip("-.")
+    if stem in ("conda-lock", "explicit", ""):
+        stem = path.absolute().parent.name or "environment"
+    return EnvSpec(name=stem, source=str(path), directory=path.parent)
+
+
+def look_up(packages: Sequence[PackageUrl], platform: str) -> tuple[RepoDataRecord, ...]:
+    """The full records of packages known by URL, from the index of their channel; each must have the hash given.
+
+    A list of URLs lacks what installing needs (is it noarch Python? what does it depend on?).
+    """
+    from rattler.exceptions import GatewayError
+
+    try:
+        known = asyncio.run(_query(packages, platform))
+    except GatewayError as error:
+        raise channel_failure(str(error), _channels(packages)) from None
+    records, wrong = [], []
+    for package in packages:
+        record = known.get((package.subdir, package.file_name))
+        if record is None:
+            wrong.append(f"{package.where}: {package.channel} does not list {package.file_name}")
+            continue
+        for kind, given, has in (("md5", package.md5, record.md5), ("sha256", package.sha256, record.sha256)):
+            if given and has and has.hex() != given:
+                wrong.append(f"{package.where}: {package.file_name} has {kind} {has.hex()}, not {given}")
+        record.url = package.url
+        records.append(record)
+    if wrong:
+        raise BuildError(
+            f"{len(wrong)} of {len(packages)} packages are not as {packages[0].where.rpartition(':')[0]} has them",
+            hint="Make the list again from an environment that installs today.",
+            details=wrong,
+        )
+    return tuple(sorted(records, key=lambda record: record.name.normalized))
+
+
+async def _query(packages: Sequence[PackageUrl], platform: str) -> dict[tuple[str, str], RepoDataRecord]:
+    from rattler import Gateway, MatchSpec, RepoDataRecord, Subdir
+
+    gateway = Gateway()
+    found: dict[tuple[str, str], RepoDataRecord] = {}
+    indexed = []
+    for package in packages:
+        file = url_path(package.url)
+        if file is not None and file.is_file() and not (file.parent / "repodata.json").exists():
+            found[package.subdir, package.file_name] = await RepoDataRecord.from_package_archive(file)
+        else:
+            indexed.append(package)
+    for channel in dict.fromkeys(package.channel for package in indexed):
+        names = {_package_name(package) for package in indexed if package.channel == channel}
+        answer = await gateway.query(
+            [channel],
+            [Subdir(platform), Subdir("noarch")],
+            [MatchSpec(name) for name in sorted(names)],
+            recursive=False,
+        )
+        for record in (record for records in answer for record in records):
+            found[record.subdir, record.file_name] = record
+    return found
+
+
+def _package_name(package: PackageUrl) -> str:
+    return unquote(package.file_name).rsplit("-", 2)[0].lower()
+
+
+def conda_lock(text: str, path: Path) -> Lock:
+    """The lock a conda-lock.yml of the unified format is: category main, every platform envpack knows.
+
+    Format: https://github.com/conda/conda-lock, ``conda_lock/lockfile/v1/models.py``.
+    """
+    try:
+        content = yaml.safe_load(text)
+        version, packages, metadata = content["version"], content["package"], content["metadata"]
+        if version != 1:
+            raise SpecError(f"{path} has conda-lock's format {version}, expected 1")
+        urls = [str(channel["url"]) for channel in metadata.get("channels", [])]
+        wanted = [package for package in packages if package.get("category", "main") == "main"]
+        platforms = [name for name in metadata["platforms"] if name in PLATFORMS]
+        if not platforms:
+            raise SpecError(
+                f"{path} is for {', '.join(metadata['platforms'])}, expected one of {', '.join(PLATFORMS)}"
+            )
+        return Lock(
+            _spec(path),
+            tuple(urls),
+            {name: _conda_lock_platform(wanted, name, path) for name in platforms},
+        )
+    except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+        said = f"lacks {error}" if isinstance(error, KeyError) else str(error)
+        raise SpecError(f"{path} is not a conda-lock file: {said}") from None
+
+
+def _conda_lock_platform(packages: Sequence[Mapping[str, Any]], platform: str, path: Path) -> LockedPlatform:
+    conda, pypi, wrong = [], [], []
+    for package in packages:
+        if package["platform"] != platform:
+            continue
+        hashes, name = package.get("hash") or {}, package["name"]
+        where = f"{path}: {name}"
+        if package["manager"] == "pip":
+            location = package["url"].partition("#")[0]
+            pypi.append(
+                LockedPypi(canonicalize_name(name), package["version"], location, hashes.get("sha256", ""))
+            )
+            continue
+        parsed = parse_package_url(package["url"].partition("#")[0], where, path.absolute().parent)
+        if parsed is None:
+            wrong.append(f"{where}: {package['url']!r} is not the URL of a conda package")
+        else:
+            conda.append(
+                PackageUrl(parsed.url, hashes.get("md5", ""), hashes.get("sha256", ""), f"{where}:{platform}")
+            )
+    if wrong:
+        raise SpecError(wrong[0], details=wrong)
+    return LockedPlatform(
+        look_up(conda, platform) if conda else (), tuple(sorted(pypi, key=lambda package: package.name))
+    )
+
+
+def explicit_text(platform: LockedPlatform, name: str) -> str:
+    """The ``@EXPLICIT`` list of a platform's conda packages, for conda, mamba and micromamba."""
+    lines = [f"# platform: {name}", "@EXPLICIT"]
+    for record in platform.conda:
+        digest = record.md5.hex() if record.md5 else ""
+        lines.append(f"{record.url}#{digest}" if digest else record.url)
+    return "\n".join(lines) + "\n"
+
+
+def url_path(url: str) -> Path | None:
+    """The path a ``file:`` URL names, None for any other."""
+    parts = urlsplit(url)
+    return Path(unquote(parts.path)) if parts.scheme == "file" else None

@@ -1,0 +1,187 @@
+"""The pip section of a spec: from requirements to exact files, through ``uv pip compile``."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.tags import Tag, compatible_tags, cpython_tags
+from packaging.utils import canonicalize_name, parse_wheel_filename
+from packaging.version import InvalidVersion, Version
+
+from envpack.lock.model import LockedPypi
+from envpack.lock.target import glibc_version
+from envpack.lock.uvtool import index_arguments, run_uv
+from envpack.runtime.errors import BuildError
+from envpack.runtime.report import Reporter
+from envpack.spec import EnvSpec
+from envpack.spec.pip_lines import PipLine, parse_lines
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+if TYPE_CHECKING:
+    from rattler import RepoDataRecord
+
+_MACHINES = {"linux-64": "x86_64", "linux-aarch64": "aarch64"}
+_UV_GLIBC = (40, 39, 38, 37, 36, 35, 34, 33, 32, 31, 28, 17)  # manylinux_2_N that --python-platform knows
+_OLD_TAGS = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}  # PEP 600, legacy aliases
+
+
+def resolve_pip(
+    spec: EnvSpec,
+    platform: str,
+    conda: Sequence[RepoDataRecord],
+    *,
+    index_url: str | None = None,
+    cache_dir: Path | None = None,
+    reporter: Reporter | None = None,
+) -> tuple[LockedPypi, ...]:
+    """The exact files of the pip section for ``platform``, sorted by name.
+
+    What conda gives stays: its Python packages constrain the resolution to their versions and are left out of
+    the answer, unless the section itself asks for another version. BuildError when there is no answer.
+    """
+    reporter = reporter or Reporter()
+    lines = parse_lines(spec.pip)
+    python = next((str(record.version) for record in conda if record.name.normalized == "python"), None)
+    if python is None:
+        raise BuildError(
+            f"{spec.name} has a pip section but no Python to install it into",
+            hint="Add python to the dependencies.",
+        )
+    given = conda_distributions(conda)
+    asked = asked_anew(lines, given)
+    for name in sorted(asked):
+        reporter.note(f"pip replaces {name} {given[name]} of conda, as the pip section asks")
+    machine, (_, minor) = _MACHINES[platform], glibc_version(spec.requires)
+    uv_minor = next((known for known in _UV_GLIBC if known <= minor), _UV_GLIBC[-1])
+    arguments = ["pip", "compile", "-", "--format", "pylock.toml", "--no-header", "--no-annotate", "--quiet"]
+    arguments += ["--python-version", python, "--python-platform", f"{machine}-manylinux_2_{uv_minor}"]
+    arguments += index_arguments(lines, index_url)
+    arguments += [line.option for line in lines if line.option in ("--no-build-isolation", "--no-deps")]
+    if any(line.option == "--pre" for line in lines):
+        arguments += ["--prerelease", "allow"]
+    requirements = "\n".join(line.text for line in lines if line.option in _PASSED) + "\n"
+    with tempfile.TemporaryDirectory(prefix="envpack-") as scratch:
+        constraints = Path(scratch, "conda.txt")
+        kept = {name: version for name, version in given.items() if name not in asked}
+        constraints.write_text("".join(f"{name}=={v}\n" for name, v in sorted(kept.items()) if _is_version(v)))
+        answer = run_uv(
+            [*arguments, "--constraints", str(constraints)],
+            f"the pip section of {spec.name} can't be resolved",
+            cwd=spec.directory.absolute(),
+            cache_dir=cache_dir,
+            stdin=requirements,
+        )
+    tags = wheel_tags(python, machine, minor)
+    packages = tomllib.loads(answer).get("packages", [])
+    found = [_locked(package, tags, spec.directory.absolute()) for package in packages]
+    found = [package for package in found if package.name not in kept]
+    for package in found:
+        if not package.sha256 and package.is_archive:
+            reporter.warn(f"the index gives no hash for {package.name} {package.version}")
+    return tuple(sorted(found, key=lambda package: package.name))
+
+
+_PASSED = ("", "--requirement", "--constraint", "--editable", "--no-binary", "--only-binary")
+
+
+def conda_distributions(conda: Iterable[RepoDataRecord]) -> dict[str, str]:
+    """The Python distributions that conda packages are, by normalised PyPI name, with their versions.
+
+    A conda package counts when it runs on Python; names differ for those in ``conda-pypi.json``.
+    """
+    table: Mapping[str, Mapping[str, str]] = json.loads(
+        resources.files("envpack.lock").joinpath("conda-pypi.json").read_text(encoding="utf-8")
+    )
+    found: dict[str, str] = {}
+    for record in conda:
+        name = record.name.normalized
+        if any(re.match(r"python(?:_abi)?(?:[\s=<>!~\[]|$)", depend) for depend in record.depends):
+            found[canonicalize_name(table["names"].get(name, name))] = str(record.version)
+    return found
+
+
+def asked_anew(lines: Iterable[PipLine], given: Mapping[str, str]) -> set[str]:
+    """Names the pip section itself asks for in a version (or from a place) other than what conda gives."""
+    asked = set()
+    for line in lines:
+        if line.name not in given:
+            continue
+        try:
+            requirement = Requirement(line.text.split(" --")[0])
+        except InvalidRequirement:
+            continue
+        version = given[line.name]
+        fits = _is_version(version) and requirement.specifier.contains(version, prereleases=True)
+        if requirement.url or (requirement.specifier and not fits):
+            asked.add(line.name)
+    return asked
+
+
+def _is_version(text: str) -> bool:
+    try:
+        Version(text)
+    except InvalidVersion:
+        return False
+    return True
+
+
+def wheel_tags(python: str, machine: str, glibc_minor: int) -> dict[Tag, int]:
+    """Tags of wheels that run on the target, best first (0), by PEP 425 and PEP 600."""
+    version = tuple(int(part) for part in python.split(".")[:2])
+    interpreter = f"cp{version[0]}{version[1]}"
+    oldest = 5 if machine == "x86_64" else 17
+    platforms = []
+    for minor in range(glibc_minor, oldest - 1, -1):
+        platforms.append(f"manylinux_2_{minor}_{machine}")
+        if minor in _OLD_TAGS:
+            platforms.append(f"{_OLD_TAGS[minor]}_{machine}")
+    platforms.append(f"linux_{machine}")
+    tags = [*cpython_tags(version, [interpreter], platforms), *compatible_tags(version, interpreter, platforms)]
+    return {tag: rank for rank, tag in reversed(list(enumerate(tags)))}
+
+
+def _locked(package: Mapping[str, Any], tags: Mapping[Tag, int], root: Path) -> LockedPypi:
+    """One ``[[packages]]`` of a pylock.toml (PEP 751); relative paths start at ``root``."""
+    name, version = canonicalize_name(package["name"]), package.get("version", "")
+    if "directory" in package:
+        return LockedPypi(name, version, str(_resolved(root, package["directory"])))
+    if "vcs" in package:
+        vcs = package["vcs"]
+        place = vcs.get("url") or _resolved(root, vcs).as_uri()
+        below = f"#subdirectory={vcs['subdirectory']}" if vcs.get("subdirectory") else ""
+        return LockedPypi(name, version, f"{vcs['type']}+{place}@{vcs['commit-id']}{below}")
+    archive = package.get("archive") or _best_wheel(package.get("wheels", []), tags) or package.get("sdist")
+    if archive is None:
+        raise BuildError(
+            f"{name} {version} has no wheel for the target and no source distribution",
+            hint="Choose another version, or require a newer glibc in 'requires:'.",
+        )
+    location = archive.get("url") or _resolved(root, archive).as_uri()
+    return LockedPypi(name, version, location, archive.get("hashes", {}).get("sha256", ""))
+
+
+def _resolved(root: Path, place: Mapping[str, Any]) -> Path:
+    return Path(root, place["path"], place.get("subdirectory", "")).resolve()
+
+
+def _best_wheel(wheels: Sequence[Mapping[str, Any]], tags: Mapping[Tag, int]) -> Mapping[str, Any] | None:
+    ranked = []
+    for wheel in wheels:
+        file = wheel.get("name") or str(wheel.get("url") or wheel["path"]).rsplit("/", 1)[-1]
+        _, _, build, own = parse_wheel_filename(file.replace("%2B", "+").replace("%2b", "+"))
+        ranks = [tags[tag] for tag in own if tag in tags]
+        if ranks:
+            ranked.append((min(ranks), [-part if isinstance(part, int) else 0 for part in build], file, wheel))
+    return min(ranked, key=lambda it: it[:3])[3] if ranked else None

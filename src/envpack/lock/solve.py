@@ -1,0 +1,119 @@
+"""From a spec to a lock: the conda part through rattler's solver, the pip part through uv."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from envpack.lock.model import Lock, LockedPlatform, LockedPypi
+from envpack.lock.pip import resolve_pip
+from envpack.lock.target import current_platform, spec_channels, virtual_package_texts, virtual_packages
+from envpack.runtime.errors import BuildError
+from envpack.runtime.report import Reporter
+from envpack.spec import EnvSpec
+from envpack.spec.pip_lines import parse_lines
+
+if TYPE_CHECKING:
+    from rattler import Channel, MatchSpec, RepoDataRecord
+
+
+def solve_lock(
+    spec: EnvSpec,
+    *,
+    platforms: Sequence[str] = (),
+    channels: Sequence[str] = (),
+    index_url: str | None = None,
+    cache_dir: Path | None = None,
+    reporter: Reporter | None = None,
+) -> Lock:
+    """Resolve ``spec`` for ``platforms`` (default: the spec's, or the one envpack runs on).
+
+    ``channels`` replace the spec's channels (paths start at the working directory), also those named in a
+    dependency; ``index_url`` replaces its index; ``cache_dir`` is where uv keeps what it downloads.
+    BuildError, in a person's words, when there is no answer or a channel or index can't be read.
+    """
+    reporter = reporter or Reporter()
+    sources = spec_channels(spec, channels)
+    specs = match_specs(spec, any_channel=bool(channels))
+    locked = {}
+    for platform in platforms or [spec.platform or current_platform()]:
+        with reporter.step(f"Solving {spec.name} for {platform}") as step:
+            records = solve_conda(spec, platform, sources, specs)
+            step.detail = f"{len(records)} conda packages"
+        pypi: tuple[LockedPypi, ...] = ()
+        if has_pip_requirements(spec):
+            with reporter.step(f"Resolving the pip section for {platform}") as step:
+                pypi = resolve_pip(
+                    spec, platform, records, index_url=index_url, cache_dir=cache_dir, reporter=reporter
+                )
+                step.detail = f"{len(pypi)} pip packages"
+        locked[platform] = LockedPlatform(tuple(records), pypi)
+    return Lock(spec, tuple(channel.base_url for channel in sources), locked, spec.digest())
+
+
+def has_pip_requirements(spec: EnvSpec) -> bool:
+    """Does the pip section ask for anything, or does it only hold options?"""
+    return any(line.option in ("", "--requirement", "--editable") for line in parse_lines(spec.pip))
+
+
+def match_specs(spec: EnvSpec, *, any_channel: bool) -> list[MatchSpec]:
+    """The spec's dependencies as rattler takes them, from ``any_channel`` when the channels were replaced."""
+    from rattler import MatchSpec
+
+    return [
+        MatchSpec(text.split("::", 1)[1] if any_channel and "::" in text else text) for text in spec.dependencies
+    ]
+
+
+def solve_conda(
+    spec: EnvSpec, platform: str, channels: Sequence[Channel], specs: Sequence[MatchSpec]
+) -> list[RepoDataRecord]:
+    """The conda packages for ``platform``, by name. BuildError with the solver's explanation otherwise."""
+    from rattler import Subdir, solve
+    from rattler.exceptions import GatewayError, SolverError
+
+    for_whom = ", ".join(text.rsplit("=", 1)[0] for text in virtual_package_texts(platform, spec.requires))
+    try:
+        records = asyncio.run(
+            solve(
+                channels,
+                specs,
+                platforms=[Subdir(platform), Subdir("noarch")],
+                virtual_packages=virtual_packages(platform, spec.requires),
+            )
+        )
+    except SolverError as error:
+        lines = [line for line in str(error).splitlines() if line.strip()]
+        reason = lines[0].removeprefix("Cannot solve the request because of: ") if lines else "no reason given"
+        names = ", ".join(channel.base_url for channel in channels)
+        raise BuildError(
+            f"the dependencies of {spec.name} can't be met on {platform}: {reason.rstrip('.')}",
+            hint=f"Looked in {names}, for {for_whom}. Loosen or correct the dependencies named above.",
+            details=lines[1:],
+        ) from None
+    except GatewayError as error:
+        raise channel_failure(str(error), [channel.base_url for channel in channels]) from None
+    return sorted(records, key=lambda record: record.name.normalized)
+
+
+def channel_failure(text: str, channels: Sequence[str]) -> BuildError:
+    """A channel that isn't there or can't be reached, in a person's words."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    first = lines[0] if lines else "no reason given"
+    named = [url for url in channels if url.rstrip("/") in text]
+    which = named[0] if named else ", ".join(channels)
+    missing = any(sign in text for sign in ("could not find subdir", "404", "No such file"))
+    if missing:
+        return BuildError(
+            f"there is no conda channel at {which}",
+            hint="Check the name, or give another channel with --channel. A local channel has a folder "
+            "noarch with a repodata.json.",
+            details=lines,
+        )
+    return BuildError(
+        f"the channel {which} can't be read: {first}",
+        hint="Check the network and any proxy, or give a mirror or a local channel with --channel.",
+        details=lines[1:],
+    )

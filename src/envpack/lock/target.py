@@ -1,0 +1,93 @@
+"""What the solver is told of the machine an environment is for: never what the build machine happens to be."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from envpack.spec import EnvSpec, Requires
+
+if TYPE_CHECKING:
+    from rattler import Channel, GenericVirtualPackage
+
+DEFAULT_GLIBC = "2.28"
+"""glibc a target has when the spec says nothing: that of RHEL 8, Debian 10 and manylinux_2_28 (PEP 600), and
+the default of pixi (https://pixi.sh/latest/workspace/system_requirements/)."""
+
+_KERNELS = ((2, 28, "4.18"), (0, 0, "3.10"))  # kernel of the oldest distribution with that glibc: RHEL 8, RHEL 7
+_ARCHSPEC = {"linux-64": "x86_64", "linux-aarch64": "aarch64"}
+
+_DEFAULTS = ("https://repo.anaconda.com/pkgs/main", "https://repo.anaconda.com/pkgs/r")
+"""What conda means by the channel ``defaults``
+(https://docs.conda.io/projects/conda/en/stable/user-guide/configuration/settings.html#default-channels)."""
+
+
+def current_platform() -> str:
+    """The conda subdir of the machine envpack runs on."""
+    from rattler.platform import Subdir
+
+    return str(Subdir.current())
+
+
+def glibc_version(requires: Requires) -> tuple[int, int]:
+    """The glibc of the target."""
+    version = requires.glibc.version if requires.glibc else tuple(map(int, DEFAULT_GLIBC.split(".")))
+    return version[0], version[1] if len(version) > 1 else 0
+
+
+def virtual_package_texts(platform: str, requires: Requires) -> list[str]:
+    """The target's virtual packages as ``name=version=build``."""
+    glibc = glibc_version(requires)
+    kernel = next(kernel for major, minor, kernel in _KERNELS if glibc >= (major, minor))
+    texts = ["__unix=0=0", f"__linux={kernel}=0", f"__glibc={glibc[0]}.{glibc[1]}=0"]
+    texts.append(f"__archspec=1={_ARCHSPEC[platform]}")
+    if requires.cuda:
+        texts.append(f"__cuda={requires.cuda.minimum}=0")
+    return texts
+
+
+def virtual_packages(platform: str, requires: Requires) -> list[GenericVirtualPackage]:
+    """`virtual_package_texts` as rattler wants them."""
+    from rattler import GenericVirtualPackage, PackageName, Version
+    from rattler.package import BuildString
+
+    return [
+        GenericVirtualPackage(PackageName(name), Version(version), BuildString(build))
+        for name, version, build in (text.split("=") for text in virtual_package_texts(platform, requires))
+    ]
+
+
+def channel_names(names: Sequence[str]) -> list[str]:
+    """Channel names as given, with ``defaults`` spelled out and ``nodefaults`` (a word, no channel) left out."""
+    found: list[str] = []
+    for name in names:
+        found.extend(_DEFAULTS if name == "defaults" else [] if name == "nodefaults" else [name])
+    return list(dict.fromkeys(found))
+
+
+def channels(names: Sequence[str], root: Path) -> list[Channel]:
+    """Channels in order of priority; relative paths start at ``root``."""
+    from rattler import Channel, ChannelConfig
+
+    config = ChannelConfig(root_dir=str(root.absolute()))
+    return [Channel(str(Path(name).expanduser()) if name[:1] == "~" else name, config) for name in names]
+
+
+def spec_channels(spec: EnvSpec, override: Sequence[str] = ()) -> list[Channel]:
+    """The channels to solve with: ``override`` (paths from the working directory) instead of the spec's own,
+    and after the spec's own those named in a dependency (``channel::package``), as conda does."""
+    from rattler import MatchSpec
+
+    from envpack.spec import DEFAULT_CHANNELS
+
+    if override:
+        return channels(channel_names(override), Path.cwd())
+    found = channels(channel_names(spec.channels or DEFAULT_CHANNELS), spec.directory)
+    urls = {channel.base_url for channel in found}
+    for text in spec.dependencies:
+        channel = MatchSpec(text).channel
+        if channel is not None and channel.base_url not in urls:
+            urls.add(channel.base_url)
+            found.append(channel)
+    return found

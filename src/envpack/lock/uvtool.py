@@ -1,0 +1,146 @@
+"""Calling uv: its command, the settings it gets from the spec and from pip's variables, and its failures."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from envpack.runtime.errors import BuildError
+from envpack.spec.pip_lines import PipLine
+
+_PIP_SETTINGS = (  # pip's own variables that uv does not read; pip's configuration files are not read
+    ("PIP_INDEX_URL", "--index-url"),
+    ("PIP_EXTRA_INDEX_URL", "--extra-index-url"),
+    ("PIP_FIND_LINKS", "--find-links"),
+)
+_UV_SETTINGS = {  # where the person told uv itself, pip's variable is left alone
+    "PIP_INDEX_URL": ("UV_DEFAULT_INDEX", "UV_INDEX_URL"),
+    "PIP_EXTRA_INDEX_URL": ("UV_INDEX", "UV_EXTRA_INDEX_URL"),
+    "PIP_FIND_LINKS": ("UV_FIND_LINKS",),
+}
+_REMOVED = ("VIRTUAL_ENV", "CONDA_PREFIX", "PYTHONPATH", "PYTHONHOME", "UV_SYSTEM_PYTHON", "UV_REQUIRE_HASHES")
+_SECRET = re.compile(r"(://)[^/@\s]+@")
+SOURCE_EPOCH = "315532800"
+"""1980-01-01T00:00:00Z, the earliest time a wheel (a zip file) can hold: SOURCE_DATE_EPOCH of what is built from
+source when the person set none (https://reproducible-builds.org/specs/source-date-epoch/)."""
+
+
+def uv_environment() -> dict[str, str]:
+    """The environment uv runs in: the person's, less what points at another Python."""
+    env = {key: value for key, value in os.environ.items() if key not in _REMOVED}
+    env.setdefault("SOURCE_DATE_EPOCH", SOURCE_EPOCH)
+    # the build machine's Python must leave no byte code behind in the prefix it is imported from
+    env.update(UV_NO_PROGRESS="1", NO_COLOR="1", PYTHONDONTWRITEBYTECODE="1", UV_PYTHON_DOWNLOADS="never")
+    return env
+
+
+def index_arguments(lines: Iterable[PipLine], index_url: str | None) -> list[str]:
+    """Where uv looks for distributions: ``index_url`` before the spec's index before PIP_INDEX_URL, then every
+    extra index and links page of the spec and of PIP_EXTRA_INDEX_URL and PIP_FIND_LINKS.
+
+    All indexes are asked and the best version wins, as pip does it: the specs people have were written so.
+    """
+    args: list[str] = []
+    options = list(lines)
+    own_index = [line.value for line in options if line.option == "--index-url"]
+    no_index = any(line.option == "--no-index" for line in options)
+    if index_url:
+        args += ["--index-url", index_url]
+    elif own_index:
+        args += ["--index-url", own_index[-1]]
+    elif no_index:
+        args += ["--no-index"]
+    for line in options:
+        if line.option in ("--extra-index-url", "--find-links"):
+            args += [line.option, line.value]
+        elif line.option == "--trusted-host":
+            args += ["--allow-insecure-host", line.value]
+    for variable, option in _PIP_SETTINGS:
+        words = os.environ.get(variable, "").split()
+        taken = any(os.environ.get(name) for name in _UV_SETTINGS[variable])
+        if taken or (option != "--find-links" and no_index) or (option == "--index-url" and "--index-url" in args):
+            continue
+        for word in words[:1] if option == "--index-url" else words:
+            args += [option, word]
+    if not os.environ.get("UV_INDEX_STRATEGY"):
+        args += ["--index-strategy", "unsafe-best-match"]
+    return args
+
+
+def run_uv(
+    args: Sequence[str],
+    what: str,
+    *,
+    cwd: Path,
+    cache_dir: Path | None = None,
+    stdin: str = "",
+    on_line: Callable[[str], None] | None = None,
+) -> str:
+    """Run ``uv ARGS`` and return what it printed; ``on_line`` gets its messages as they come.
+
+    BuildError, beginning with ``what``, holds the reason in uv's words when it fails; an interrupt ends uv first.
+    """
+    import uv
+
+    command = [uv.find_uv_bin(), *args]
+    if cache_dir is not None:
+        command += ["--cache-dir", str(cache_dir)]
+    log: list[str] = []
+    with subprocess.Popen(
+        command,
+        cwd=cwd,
+        env=uv_environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT if on_line else subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+    ) as process:
+        try:
+            if on_line is None:
+                output, messages = process.communicate(stdin)
+                log = messages.splitlines()
+            else:
+                assert process.stdin is not None and process.stdout is not None
+                process.stdin.close()
+                output = ""
+                for line in process.stdout:
+                    log.append(line.rstrip("\n"))
+                    on_line(log[-1])
+                process.wait()
+        except BaseException:
+            process.kill()
+            raise
+    if process.returncode != 0:
+        raise uv_failure(what, log)
+    return output
+
+
+def uv_failure(what: str, log: Sequence[str]) -> BuildError:
+    """uv's messages as an error: its own explanation, without the lines that only tell progress."""
+    start = next((i for i, line in enumerate(log) if line.startswith("error:")), None)
+    told = log[start:] if start is not None else log[-30:]
+    told = [_SECRET.sub(r"\1***@", line) for line in told if line.strip()]
+    reason = told[0].removeprefix("error: ") if told else "uv said nothing"
+    if reason.startswith("No solution found") and len(told) > 1:
+        reason = " ".join(line.strip() for line in told[1:]).removeprefix("cause: ")
+        told = []
+    text = "\n".join(log)
+    return BuildError(f"{what}: {reason}", hint=_hint(text), details=told[1:60])
+
+
+def _hint(text: str) -> str:
+    hints = (
+        ("No space left on device", "Free some space, or set the cache and the output to another disk."),
+        ("Hash mismatch", "The file is not the one that was locked: lock again if its publisher changed it."),
+        ("build backend returned an error", "Above is what its build said; often a compiler or a library lacks."),
+        ("was not found in the package registry", "Check the name, and that its index is given in the spec."),
+        ("error sending request", "The index can't be reached: check the network, or give --index-url."),
+        ("401 Unauthorized", "The index wants credentials: put them in its URL or in ~/.netrc."),
+        ("unsatisfiable", "Loosen one of the requirements named above."),
+    )
+    return next((hint for sign, hint in hints if sign in text), "")
