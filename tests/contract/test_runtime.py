@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -22,7 +22,16 @@ Answer = tuple[int, dict[str, Any]]
 Run = Callable[..., Answer]
 
 
-@pytest.fixture(params=["in process", "zipped"])
+def pythons() -> list[str]:
+    """This Python, and every other from 3.8 on that PATH has: the runtime runs on whatever an environment brings."""
+    others = [shutil.which(f"python3.{minor}") for minor in range(8, 15) if minor != sys.version_info.minor]
+    work = [
+        path for path in others if path and not subprocess.run([path, "-c", ""], capture_output=True).returncode
+    ]
+    return [sys.executable, *work]
+
+
+@pytest.fixture(params=["in process", *pythons()], ids=lambda python: Path(python).name)
 def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, capfd: Any) -> Run:
     """Runs the runtime with arguments; answers the exit code and the one JSON object on stdout."""
     if request.param == "in process":
@@ -37,7 +46,7 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
         pyz.write_bytes(runtime_zip())
 
         def call(*arguments: object) -> Answer:
-            command = [sys.executable, "-I", "-S", pyz, *map(str, arguments), "--json"]
+            command = [request.param, "-I", "-S", str(pyz), *map(str, arguments), "--json"]
             done = subprocess.run(command, capture_output=True, text=True)
             return done.returncode, json.loads(done.stdout)
 
@@ -90,7 +99,7 @@ def test_deploy_leaves_a_used_destination_alone(run: Run, bundle: Path, tmp_path
     (tmp_path / "x/mine").touch()
     code, _ = run("deploy", bundle, tmp_path / "x")
     assert code == 10
-    assert os.listdir(tmp_path / "x") == ["mine"]
+    assert [path.name for path in (tmp_path / "x").iterdir()] == ["mine"]
 
 
 def test_a_failing_test_takes_the_deployment_away(run: Run, tmp_path: Path) -> None:
@@ -101,7 +110,7 @@ def test_a_failing_test_takes_the_deployment_away(run: Run, tmp_path: Path) -> N
     assert answer["error"]["type"] == "DeploymentTestError"
     assert "status 3" in answer["error"]["message"]
     assert answer["error"]["details"] == ["the reason"]
-    assert os.listdir(tmp_path / "envs") == []
+    assert not list((tmp_path / "envs").iterdir())
     code, _ = run("deploy", bundle, tmp_path / "envs/x", "--no-test")
     assert code == 0
 

@@ -137,7 +137,6 @@ class BundleWriter:
             output.flush()
             self._payload.seek(0)
             copy_rest(self._payload, output)
-            os.fsync(output.fileno())
         os.replace(self._partial_path, self._output)
 
 
