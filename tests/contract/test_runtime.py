@@ -23,7 +23,7 @@ Run = Callable[..., Answer]
 
 
 def pythons() -> list[str]:
-    """This Python, and every other from 3.8 on that PATH has: the runtime runs on whatever an environment brings."""
+    """This Python, and every other from 3.8 on that PATH has: the runtime runs on what an environment brings."""
     others = [shutil.which(f"python3.{minor}") for minor in range(8, 15) if minor != sys.version_info.minor]
     work = [
         path for path in others if path and not subprocess.run([path, "-c", ""], capture_output=True).returncode

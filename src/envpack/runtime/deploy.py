@@ -297,12 +297,13 @@ def _empty(folder: Path) -> None:
 
 
 def _remove(folder: Path) -> None:
-    def again(function: Any, path: str, _: Any) -> None:
-        os.chmod(os.path.dirname(path), 0o700)
-        os.chmod(path, 0o700)
-        function(path)
-
-    shutil.rmtree(folder, onerror=again)
+    """Removes a tree, folders without write permission too."""
+    for parent, folders, _ in os.walk(folder):
+        for name in folders:
+            path = os.path.join(parent, name)
+            if not os.path.islink(path):
+                os.chmod(path, 0o700)
+    shutil.rmtree(folder)
 
 
 def _remove_if_empty(folder: Path) -> None:
