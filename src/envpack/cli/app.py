@@ -1,0 +1,178 @@
+"""The ``envpack`` command: its parts, and the one place that turns errors into messages and exit codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from envpack.cli import build, deploy, inspect, lock, pack, release, schema
+from envpack.cli.console import Console, Result
+from envpack.cli.options import Json, Quiet, Verbose
+from envpack.cli.signals import interruptible
+from envpack.runtime.errors import INTERRUPTED, EnvpackError, UsageError
+from envpack.runtime.version import __version__
+
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+COMMANDS: dict[str, Callable[..., Result]] = {
+    "build": build.build,
+    "lock": lock.lock,
+    "pack": pack.pack,
+    "inspect": inspect.inspect,
+    "deploy": deploy.deploy,
+    "release": release.release,
+    "schema": schema.schema,
+}
+"""Every command, in the order of use."""
+
+NO_COMMAND = "envpack"
+"""Names the schema of the JSON object printed when the arguments name no command."""
+
+
+class Interruption(EnvpackError):  # noqa: N818  these two names are the "type" a JSON reader sees
+    code = INTERRUPTED
+    when = "interrupted: nothing half-done is left behind"
+
+
+class Bug(EnvpackError):  # noqa: N818
+    """Something envpack did not foresee."""
+
+    default_hint = (
+        "Please report this: the command, its output with -v (which shows the traceback), "
+        f"and your version, envpack {__version__}."
+    )
+
+
+def application() -> typer.Typer:
+    """The typer application. Command modules import what is heavy inside their functions."""
+    app = typer.Typer(
+        name="envpack",
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 96},
+        epilog="'envpack COMMAND --help' tells more, with examples.",
+    )
+
+    @app.callback(invoke_without_command=True)
+    def envpack(
+        context: typer.Context,
+        version: bool = typer.Option(False, "--version", help="Print the version and leave."),
+        json: Json = False,
+        verbose: Verbose = False,
+        quiet: Quiet = False,
+    ) -> Any:
+        """Build a conda environment, pack it into one relocatable file, deploy it anywhere.
+
+        A spec becomes a bundle, and a bundle becomes a running environment in another place or on another
+        machine, which needs neither conda nor envpack.
+
+        \b
+        Example:
+          envpack build environment.yml
+          envpack deploy dist/demo-1.0-20251219-linux-64.tar.gz /opt/envs/demo
+          source /opt/envs/demo/bin/activate
+        """
+        if version:
+            return Result("version", {"version": __version__}, lambda out: out.out.write(f"envpack {__version__}"))
+        if context.invoked_subcommand is None:
+            if not context.obj.json:
+                context.obj.err.write(context.get_help())
+            raise UsageError("a command is missing", hint="Start with 'envpack build SPEC'.")
+        return None
+
+    for name, function in COMMANDS.items():
+        app.command(name)(function)
+    return app
+
+
+def run() -> NoReturn:
+    """The process: ``envpack`` and ``python -m envpack``."""
+    console = Console.of_process()
+    code = main(sys.argv[1:], console)
+    with suppress(BrokenPipeError):
+        sys.stdout.flush()
+    if console.reader_gone():
+        _silence()
+    sys.exit(code)
+
+
+def main(argv: Sequence[str], console: Console) -> int:
+    """Runs one command on ``console``; returns the exit code. Never raises for what a command raises."""
+    words = list(argv)
+    options = words[: words.index("--")] if "--" in words else words
+    console.json = "--json" in options  # known before parsing, which may fail
+    first = next((word for word in options if not word.startswith("-")), "")
+    command = first if first in COMMANDS else NO_COMMAND
+    finished = False
+    try:
+        with interruptible():
+            try:
+                result = _invoke(words, console)
+            except typer.Exit as leave:  # --help, --show-completion
+                return leave.exit_code
+            finished = True
+            if isinstance(result, Result):
+                console.show(result)
+            return 0
+    except BaseException as problem:
+        if isinstance(problem, BrokenPipeError) and console.reader_gone():
+            return 0 if finished else INTERRUPTED  # who read the output wanted no more of it
+        error = as_error(problem)
+        if console.verbose and type(error) in (Bug, EnvpackError):
+            traceback.print_exception(problem, file=console.err.file)
+        console.fail(command, error)
+        return error.code
+
+
+def _invoke(words: list[str], console: Console) -> Any:
+    import typer.main
+
+    command = typer.main.get_command(application())
+    if "_ENVPACK_COMPLETE" in os.environ:
+        return command.main(words, prog_name="envpack", obj=console)
+    with command.make_context("envpack", words, obj=console) as context:
+        return command.invoke(context)
+
+
+def as_error(problem: BaseException) -> EnvpackError:
+    """Whatever a command raised, as an error with a code, a message and a hint."""
+    if isinstance(problem, EnvpackError):
+        return problem
+    if isinstance(problem, (KeyboardInterrupt, typer.Abort)):
+        return Interruption("interrupted; nothing half-done was left behind")
+    if callable(getattr(problem, "format_message", None)):  # the parser's own errors, of click or of typer
+        return _usage(problem)
+    if isinstance(problem, OSError) and problem.strerror:
+        where = f"{os.fspath(problem.filename)!s}: " if problem.filename is not None else ""
+        return EnvpackError(f"{where}{problem.strerror}")
+    if isinstance(problem, MemoryError):
+        return EnvpackError("out of memory", hint="Try fewer threads: --jobs 1.")
+    what = f"{type(problem).__name__}: {problem}" if str(problem) else type(problem).__name__
+    return Bug(f"envpack ran into a bug: {what}")
+
+
+def _usage(problem: Any) -> UsageError:
+    message = str(problem.format_message()).strip().rstrip(".")
+    message, _, suggestion = message.partition(" Did you mean ")
+    options = sorted(getattr(problem, "possibilities", None) or ())
+    if options:
+        message = str(problem.message).rstrip(".")
+        suggestion = " or ".join(repr(option) for option in options)
+    context = getattr(problem, "ctx", None)
+    path = context.command_path if context is not None else "envpack"
+    hint = f"Did you mean {suggestion.rstrip('?')}?" if suggestion else f"See '{path} --help'."
+    return UsageError(message[:1].lower() + message[1:].rstrip("."), hint=hint)
+
+
+def _silence() -> None:
+    """Keeps Python from writing what is left to a pipe nobody reads, and from complaining about it."""
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(nothing, stream.fileno())

@@ -1,0 +1,72 @@
+"""``envpack deploy``: a bundle becomes a running environment."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from envpack.cli.console import Console, Result
+from envpack.cli.options import Jobs, Json, Quiet, Verbose
+from envpack.cli.text import escape, human_time, plural
+from envpack.runtime.report import human_size
+
+if TYPE_CHECKING:
+    from envpack.runtime.deploy import Deployment
+
+
+def deploy(
+    context: typer.Context,
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", show_default=False)],
+    destination: Annotated[
+        Path, typer.Argument(metavar="DEST", help="A folder that is not there, or empty.", show_default=False)
+    ],
+    no_test: Annotated[
+        bool, typer.Option("--no-test", help="Don't run the bundle's test commands.", show_default=False)
+    ] = False,
+    jobs: Jobs = None,
+    json: Json = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> Result:
+    """Verify a bundle, unpack it to DEST, run its tests there.
+
+    DEST appears whole, by one rename, or not at all. When one of the bundle's test commands fails, DEST is taken
+    away again.
+
+    \b
+    Examples:
+      envpack deploy dist/demo-1.0-20251219-linux-64.tar.gz /opt/envs/demo
+      source /opt/envs/demo/bin/activate
+    """
+    from envpack.runtime.deploy import deploy as run
+
+    console: Console = context.obj
+    done = run(bundle, destination, reporter=console.reporter, jobs=jobs, run_tests=not no_test)
+    typed = _as_typed(destination, done)
+    return Result("deploy", done.as_dict(), lambda console: _show(console, done, typed))
+
+
+def _as_typed(destination: Path, done: Deployment) -> str:
+    """The destination as the person wrote it, where that still leads there when typed again."""
+    return str(destination) if not str(destination).startswith("~") else done.destination
+
+
+def _show(console: Console, done: Deployment, destination: str) -> None:
+    out = console.out
+    out.write(
+        out.style(escape(f"{done.name} {done.version}"), "1")
+        + escape(f" is at {done.destination}: {plural(done.files, 'file')}, {human_size(done.size)}, ")
+        + human_time(done.seconds)
+    )
+    out.write()
+    out.write("activate it:")
+    out.write(out.style(f"  source {shlex.quote(escape(destination))}/bin/activate", "36"))
+    if done.commands:
+        out.write("then run:")
+        width = max(len(escape(name)) for name in done.commands)
+        for name, command in done.commands.items():
+            shown = escape(command)
+            out.write("  " + out.style(f"{escape(name):<{width}}", "36") + (f"  {shown}" if shown != name else ""))

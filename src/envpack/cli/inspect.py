@@ -1,0 +1,227 @@
+"""``envpack inspect``: what a bundle is and holds, from its head alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from envpack.cli.console import Console, Result, Stream
+from envpack.cli.options import Json, Quiet, Verbose
+from envpack.cli.text import escape, human_date, plural, wrap
+from envpack.runtime.report import human_size
+
+if TYPE_CHECKING:
+    from envpack.runtime.model import Changes, Manifest, Package
+    from envpack.runtime.reader import Bundle
+
+LARGEST = 20
+"""Packages shown unless --all is given."""
+
+_LABEL = 11  # columns of the names on the left
+
+
+def inspect(
+    context: typer.Context,
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", show_default=False)],
+    everything: Annotated[
+        bool, typer.Option("--all", "-a", help="Every package, not only the largest.", show_default=False)
+    ] = False,
+    segments: Annotated[bool, typer.Option("--segments", help="List the segments.", show_default=False)] = False,
+    json: Json = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> Result:
+    """Show what a bundle holds: packages, sizes, requirements.
+
+    Only the head of the file is read and verified, however large the bundle is. --json gives everything there
+    is to know, -v lists the files that differ from their packages.
+
+    \b
+    Examples:
+      envpack inspect dist/demo-1.0-20251219-linux-64.tar.gz
+      envpack inspect --json demo.tar.gz | jq '.result.packages[].name'
+    """
+    from envpack.runtime.reader import open_bundle
+
+    with open_bundle(bundle) as opened:
+        manifest = opened.manifest
+        data = describe(opened, str(bundle))
+        head = opened.head_size
+    return Result(
+        "inspect",
+        data,
+        lambda console: _show(console, manifest, data, head, everything=everything, segments=segments),
+    )
+
+
+def describe(bundle: Bundle, path: str) -> dict[str, Any]:
+    """The ``result`` of ``envpack.inspect/1``."""
+    manifest = bundle.manifest
+    return {
+        "path": path,
+        "file_size": bundle.size,
+        "head_size": bundle.head_size,
+        "format": manifest.format,
+        "codec": manifest.codec,
+        "name": manifest.name,
+        "version": manifest.version,
+        "subdir": manifest.subdir,
+        "created": manifest.created,
+        "writer": manifest.writer,
+        "python": manifest.python,
+        "size": manifest.size,
+        "files": manifest.files,
+        "longest_prefix": manifest.longest_prefix,
+        "limited_by": manifest.limited_by,
+        "requires": dict(manifest.requires),
+        "variables": dict(manifest.variables),
+        "commands": dict(manifest.commands),
+        "test": list(manifest.test),
+        "packages": [vars(package) for package in manifest.packages],
+        "segments": [
+            {"id": part.id, "frames": len(part.frames), "stored": part.stored, "size": part.size}
+            for part in manifest.segments
+        ],
+        "changes": {name: list(paths) for name, paths in vars(manifest.changes).items()},
+    }
+
+
+def _show(
+    console: Console, manifest: Manifest, data: dict[str, Any], head: int, *, everything: bool, segments: bool
+) -> None:
+    out = console.out
+    out.write(out.style(escape(f"{manifest.name} {manifest.version}"), "1") + f" for {escape(manifest.subdir)}")
+    _pairs(out, _facts(manifest, data, head))
+    _mapping(out, "requires", manifest.requires)
+    _mapping(out, "variables", manifest.variables)
+    _mapping(out, "commands", manifest.commands)
+    if manifest.test:
+        _heading(out, "tests", "commands run after a deployment")
+        for command in manifest.test:
+            _lines(out, command)
+    _packages(out, manifest, everything)
+    if segments:
+        _segments(out, manifest)
+    if console.verbose:
+        _changes(out, manifest.changes)
+
+
+def _facts(manifest: Manifest, data: dict[str, Any], head: int) -> list[tuple[str, str]]:
+    changes = manifest.changes
+    counts = ", ".join(f"{len(paths):,} {name}" for name, paths in vars(changes).items() if paths)
+    anywhere = "any destination"
+    if manifest.longest_prefix is not None:
+        anywhere = f"destinations of up to {manifest.longest_prefix} bytes, for {manifest.limited_by}"
+    return [
+        ("file", data["path"]),
+        (
+            "size",
+            f"{human_size(data['file_size'])}, unpacked {human_size(manifest.size)} "
+            f"in {plural(manifest.files, 'file')}",
+        ),
+        ("created", f"{human_date(manifest.created)} by {manifest.writer}"),
+        ("format", f"{manifest.format}, {manifest.codec}, {plural(len(manifest.segments), 'segment')}"),
+        ("head", f"{human_size(head)}, the only part read now"),
+        ("python", manifest.python or "none"),
+        ("deploys to", anywhere),
+        ("changes", counts or "none: every file is as its package published it"),
+    ]
+
+
+def _pairs(out: Stream, pairs: Iterable[tuple[str, str]]) -> None:
+    for label, value in pairs:
+        _lines(out, value, label)
+
+
+def _lines(out: Stream, value: str, label: str = "") -> None:
+    """A label and its value, wrapped beside it on a terminal."""
+    label = escape(label)
+    first = f"  {label:<{_LABEL}}" if label else "  "
+    if label and len(label) >= _LABEL:
+        first += " "
+    lines = wrap(escape(value), out.width, indent=" " * (2 + _LABEL if label else 4), first=first)
+    for number, line in enumerate(lines):
+        out.write(line.replace(label, out.style(label, "36"), 1) if label and number == 0 else line)
+
+
+def _heading(out: Stream, title: str, remark: str = "") -> None:
+    out.write()
+    out.write(out.style(title, "1") + (f": {remark}" if remark else ""))
+
+
+def _mapping(out: Stream, title: str, values: Mapping[str, str]) -> None:
+    if values:
+        _heading(out, title)
+        _pairs(out, values.items())
+
+
+def _packages(out: Stream, manifest: Manifest, everything: bool) -> None:
+    packages = sorted(manifest.packages, key=lambda package: (-package.size, package.name))
+    shown = packages if everything else packages[:LARGEST]
+    kinds = {kind: sum(package.kind == kind for package in packages) for kind in ("conda", "pypi")}
+    counts = " and ".join(f"{number:,} from {kind}" for kind, number in kinds.items() if number)
+    rest = packages[len(shown) :]
+    _heading(out, "packages", (counts or "none") + (f", the {len(shown)} largest" if rest else ""))
+    if shown:
+        _chart(out, shown)
+    if rest:
+        out.write(f"  and {len(rest):,} more, {human_size(sum(package.size for package in rest))} (--all)")
+
+
+def _chart(out: Stream, packages: Sequence[Package]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    console = out.rich()
+    table = Table.grid(padding=(0, 2, 0, 0))
+    width = console.width
+    name, version = max(10, width // 3), max(8, width // 6)
+    table.add_column(max_width=name, no_wrap=True, overflow="ellipsis" if out.unicode else "crop")
+    table.add_column(max_width=version, no_wrap=True, overflow="ellipsis" if out.unicode else "crop")
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(style="cyan", no_wrap=True, overflow="crop")
+    largest = max(package.size for package in packages)
+    names = [f"  {escape(package.name)}" for package in packages]
+    versions = [escape(package.version) for package in packages]
+    used = min(name, max(map(len, names))) + min(version, max(map(len, versions))) + 5 + 8 + 4 * 2
+    room = max(0, min(30, width - used - 1))
+    for package, shown_name, shown_version in zip(packages, names, versions, strict=True):
+        table.add_row(
+            Text(shown_name),
+            Text(shown_version),
+            Text(package.kind),
+            Text(human_size(package.size)),
+            Text(bar(package.size, largest, room, out.unicode)),
+        )
+    console.print(table)
+
+
+def bar(size: int, largest: int, columns: int, unicode: bool) -> str:
+    """A bar of at most ``columns``, in eighths of a column where the terminal has them; never empty."""
+    eighths = round(size / largest * columns * 8) if largest else 0
+    if not unicode:
+        return "#" * max(1, round(eighths / 8)) if size and columns else ""
+    whole, part = divmod(max(eighths, 1 if size and columns else 0), 8)
+    return "█" * whole + (" ▏▎▍▌▋▊▉"[part] if part else "")
+
+
+def _segments(out: Stream, manifest: Manifest) -> None:
+    stored = sum(segment.stored for segment in manifest.segments)
+    _heading(out, "segments", f"{human_size(stored)} stored, unpacked size, frames")
+    for segment in manifest.segments:
+        out.write(
+            f"  {human_size(segment.stored):>10}  {human_size(segment.size):>10}  {len(segment.frames):>5}  "
+            f"{escape(segment.id)}"
+        )
+
+
+def _changes(out: Stream, changes: Changes) -> None:
+    for name, paths in vars(changes).items():
+        if paths:
+            _heading(out, name)
+            for path in paths:
+                out.write(f"  {escape(path)}")

@@ -1,0 +1,98 @@
+"""``envpack lock``: a spec becomes a lock file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from envpack.cli.console import Console, Result
+from envpack.cli.options import Channels, IndexUrl, Json, Quiet, Verbose
+from envpack.cli.text import escape
+from envpack.runtime.errors import DestinationError, UsageError
+
+if TYPE_CHECKING:
+    from envpack.lock import Lock
+
+
+def lock(
+    context: typer.Context,
+    spec: Annotated[Path, typer.Argument(metavar="SPEC", help="An environment.yml.", show_default=False)],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="[default: SPEC with .lock]", show_default=False),
+    ] = None,
+    platforms: Annotated[
+        list[str] | None,
+        typer.Option("--platform", metavar="SUBDIR", help="E.g. linux-64. Repeatable.", show_default=False),
+    ] = None,
+    channels: Channels = None,
+    index_url: IndexUrl = None,
+    json: Json = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> Result:
+    """Resolve a spec to exact packages, with hashes.
+
+    The lock is in the format of rattler and pixi, and holds the conda and the pip part. 'envpack build' takes it
+    in place of the spec. A lock that is there already is replaced.
+
+    \b
+    Examples:
+      envpack lock environment.yml
+      envpack lock environment.yml --platform linux-64 --platform linux-aarch64
+      envpack build environment.lock
+    """
+    from envpack.lock import Lock, load_input, solve_lock, write_lock
+
+    console: Console = context.obj
+    given = load_input(spec)
+    if isinstance(given, Lock):
+        raise UsageError(f"{spec} is a lock already", hint=f"Build it: envpack build {spec}")
+    output = output or spec.with_suffix(".lock")
+    if not output.absolute().parent.is_dir():
+        raise DestinationError(f"there is no folder {output.absolute().parent} to write the lock to")
+    locked = solve_lock(
+        given,
+        platforms=tuple(platforms or ()),
+        channels=tuple(channels or ()),
+        index_url=index_url,
+        reporter=console.reporter,
+    )
+    write_lock(locked, output)
+
+    def show(console: Console) -> None:
+        console.out.write(escape(str(output)))
+        console.next_steps([f"envpack build {output}"])
+
+    return Result("lock", describe(locked, output), show)
+
+
+def describe(lock: Lock, path: Path) -> dict[str, Any]:
+    """The ``result`` of ``envpack.lock/1``."""
+    return {
+        "path": str(path),
+        "name": lock.spec.name,
+        "version": lock.spec.version,
+        "channels": list(lock.channels),
+        "platforms": {
+            name: {
+                "conda": [
+                    {
+                        "name": record.name.normalized,
+                        "version": str(record.version),
+                        "build": record.build,
+                        "url": record.url,
+                        "sha256": record.sha256.hex() if record.sha256 else "",
+                    }
+                    for record in platform.conda
+                ],
+                "pypi": [
+                    {"name": it.name, "version": it.version, "url": it.location, "sha256": it.sha256}
+                    for it in platform.pypi
+                ],
+            }
+            for name, platform in lock.platforms.items()
+        },
+    }

@@ -1,0 +1,66 @@
+"""Options that several commands share, each said once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+
+def _sets(name: str) -> Callable[[typer.Context, bool], bool]:
+    """A callback that turns the console's attribute on, before or after the command's name."""
+
+    def callback(context: typer.Context, value: bool) -> bool:
+        if value and context.obj is not None:
+            setattr(context.obj, name, True)
+        return value
+
+    return callback
+
+
+def _at_least_one(value: int | None) -> int | None:
+    if value is not None and value < 1:
+        raise typer.BadParameter(f"{value} is not 1 or more")
+    return value
+
+
+def _option(*names: str, **settings: Any) -> Any:
+    return typer.Option(*names, show_default=False, **settings)
+
+
+Json = Annotated[bool, _option("--json", help="Print one JSON object on stdout.", callback=_sets("json"))]
+Verbose = Annotated[
+    bool, _option("--verbose", "-v", help="Say more; a traceback for a bug.", callback=_sets("verbose"))
+]
+Quiet = Annotated[
+    bool, _option("--quiet", "-q", help="No progress, only warnings and errors.", callback=_sets("quiet"))
+]
+
+Channels = Annotated[
+    list[str] | None,
+    _option("--channel", "-c", metavar="CHANNEL", help="Name, URL or folder; replaces the spec's. Repeatable."),
+]
+IndexUrl = Annotated[
+    str | None, _option("--index-url", metavar="URL", help="Package index for the pip section, not PyPI.")
+]
+Jobs = Annotated[
+    int | None,
+    _option("--jobs", "-j", metavar="N", help="Threads. [default: all cores]", callback=_at_least_one),
+]
+Level = Annotated[
+    int | None,
+    _option("--level", metavar="N", help="Of compression: gz 1 to 12, zst 1 to 19. [default: gz 4, zst 3]"),
+]
+Format = Annotated[
+    Literal["gz", "zst"] | None,
+    _option("--format", metavar="gz|zst", help=".tar.gz or .tar.zst. [default: gz, or as -o names it]"),
+]
+Backend = Annotated[
+    str, typer.Option("--backend", metavar="NAME", help="Who installs: rattler, conda, mamba, micromamba.")
+]
+WorkDir = Annotated[
+    Path | None,
+    _option("--work-dir", metavar="DIR", help="Where to build. [default: ENVPACK_WORK, or in the user's cache]"),
+]

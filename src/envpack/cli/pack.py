@@ -1,0 +1,143 @@
+"""``envpack pack``: an environment that exists becomes a bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from envpack.cli.console import Console, Result
+from envpack.cli.options import Jobs, Json, Level, Quiet, Verbose
+from envpack.cli.text import escape
+from envpack.runtime.errors import DestinationError, UsageError
+
+
+def pack(
+    context: typer.Context,
+    prefix: Annotated[
+        Path | None,
+        typer.Option("--prefix", "-p", metavar="DIR", help="The environment's folder.", show_default=False),
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option("--name", "-n", metavar="NAME", help="Its name, as conda knows it.", show_default=False),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="The suffix names the format: .tar.gz or .tar.zst. [default: NAME.tar.gz here]",
+            show_default=False,
+        ),
+    ] = None,
+    bundle_name: Annotated[
+        str | None,
+        typer.Option("--bundle-name", metavar="NAME", help="[default: the environment's]", show_default=False),
+    ] = None,
+    bundle_version: Annotated[
+        str | None,
+        typer.Option("--bundle-version", metavar="VERSION", help="[default: 0.0.0]", show_default=False),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", "-f", help="Replace FILE when it is there.", show_default=False)
+    ] = False,
+    level: Level = None,
+    jobs: Jobs = None,
+    json: Json = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> Result:
+    """Pack an environment that exists: conda's, pixi's, active.
+
+    Without -p and -n it is the active one. Files that pip replaced or that were edited are packed as they stand.
+
+    \b
+    Examples:
+      envpack pack -n demo
+      envpack pack -p /opt/conda/envs/demo -o demo.tar.zst
+    """
+    from envpack.bundle.pack import PackSettings, pack_prefix
+    from envpack.release.files import sha256_of
+
+    console: Console = context.obj
+    if prefix is not None and name is not None:
+        raise UsageError("-p and -n both name an environment", hint="Give one of them.")
+    prefix = prefix or (find_environment(name, console.environ) if name else active(console.environ))
+    output = output or Path(f"{bundle_name or prefix.resolve().name}.tar.gz")
+    if not force and (output.exists() or output.is_symlink()):
+        raise DestinationError(f"{output} exists; it was left as it is", hint="--force replaces it.")
+    settings = PackSettings(
+        name=bundle_name or prefix.resolve().name, version=bundle_version or "0.0.0", level=level, jobs=jobs
+    )
+    manifest = pack_prefix(prefix, output, settings=settings, reporter=console.reporter)
+    data = {
+        "bundle": str(output),
+        "sha256": sha256_of(output),
+        "file_size": output.stat().st_size,
+        "name": manifest.name,
+        "version": manifest.version,
+        "subdir": manifest.subdir,
+        "size": manifest.size,
+        "files": manifest.files,
+        "packages": len(manifest.packages),
+        "longest_prefix": manifest.longest_prefix,
+        "changes": {what: len(paths) for what, paths in vars(manifest.changes).items()},
+    }
+
+    def show(console: Console) -> None:
+        console.out.write(escape(str(output)))
+        console.next_steps([f"envpack inspect {output}", f"envpack deploy {output} DEST"])
+
+    return Result("pack", data, show)
+
+
+def active(environ: Mapping[str, str]) -> Path:
+    """The active conda environment; UsageError when none is."""
+    if environ.get("CONDA_PREFIX"):
+        return Path(environ["CONDA_PREFIX"])
+    raise UsageError(
+        "no environment is active, and none is named", hint="Give its folder with -p, or its name with -n."
+    )
+
+
+def find_environment(name: str, environ: Mapping[str, str]) -> Path:
+    """The folder of the environment called ``name``; UsageError when there is none, or several.
+
+    Looks where conda and micromamba do: CONDA_ENVS_PATH and CONDA_ENVS_DIRS, the environments beside the
+    installation that is in use, ``~/.conda/envs``, and those listed in ``~/.conda/environments.txt``
+    (https://docs.conda.io/projects/conda/en/stable/user-guide/configuration/custom-env-and-pkg-locations.html).
+    """
+    found = dict.fromkeys(path.resolve() for path in _candidates(name, environ) if (path / "conda-meta").is_dir())
+    if len(found) == 1:
+        return next(iter(found))
+    if not found:
+        raise UsageError(
+            f"there is no environment named {name!r}", hint="Give its folder with -p; conda env list shows them."
+        )
+    raise UsageError(
+        f"{len(found)} environments are named {name!r}", hint="Say which with -p.", details=map(str, found)
+    )
+
+
+def _candidates(name: str, environ: Mapping[str, str]) -> Iterator[Path]:
+    home = Path(environ.get("HOME") or Path.home())
+    for variable in ("CONDA_ENVS_PATH", "CONDA_ENVS_DIRS"):
+        for folder in filter(None, environ.get(variable, "").split(":")):
+            yield Path(folder).expanduser() / name
+    for variable, up in (("CONDA_EXE", 2), ("MAMBA_ROOT_PREFIX", 0), ("CONDA_ROOT", 0)):
+        if environ.get(variable):
+            root = Path(environ[variable])
+            root = root.parents[up - 1] if up else root
+            if name in ("base", "root"):
+                yield root
+            yield root / "envs" / name
+    yield home / ".conda" / "envs" / name
+    try:
+        listed = (home / ".conda" / "environments.txt").read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return
+    yield from (Path(line) for line in listed if Path(line).name == name)

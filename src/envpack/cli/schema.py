@@ -1,0 +1,55 @@
+"""``envpack schema``: the JSON Schemas of what ``--json`` prints."""
+
+from __future__ import annotations
+
+import json as _json
+from importlib.resources import files
+from typing import Annotated, Any
+
+import typer
+
+from envpack.cli.console import Console, Result
+from envpack.cli.options import Json, Quiet, Verbose
+from envpack.runtime.errors import UsageError
+
+
+def names() -> list[str]:
+    """Names of the schemas that ship with envpack: one for each command, and ``envpack`` for no command."""
+    found = (entry.name for entry in files("envpack").joinpath("schemas").iterdir())
+    return sorted(name.removesuffix("-1.json") for name in found if name.endswith("-1.json"))
+
+
+def load(name: str) -> dict[str, Any]:
+    """The JSON Schema (2020-12) of one command's object; UsageError when there is none of that name."""
+    if name not in names():
+        raise UsageError(f"there is no schema {name!r}", hint=f"There are: {', '.join(names())}.")
+    text = files("envpack").joinpath("schemas", f"{name}-1.json").read_text(encoding="utf-8")
+    schema: dict[str, Any] = _json.loads(text)
+    return schema
+
+
+def schema(
+    context: typer.Context,
+    command: Annotated[
+        str | None, typer.Argument(metavar="[COMMAND]", help="[default: list them]", show_default=False)
+    ] = None,
+    json: Json = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> Result:
+    """Print the JSON Schema of a command's --json output.
+
+    \b
+    Examples:
+      envpack schema
+      envpack schema inspect
+    """
+    if command is None:
+        listed = names()
+        return Result("schema", {"schemas": listed}, lambda console: console.out.write("\n".join(listed)))
+    found = load(command)
+
+    def show(console: Console) -> None:
+        console.out.write(_json.dumps(found, indent=2))
+
+    return Result("schema", {"schemas": [command], "schema": found}, show)

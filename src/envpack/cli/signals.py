@@ -1,0 +1,42 @@
+"""Ctrl-C, SIGTERM and SIGHUP end a command in an orderly way: as KeyboardInterrupt, so that it cleans up."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+
+from envpack.runtime.errors import INTERRUPTED
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_STILL_CLEANING = b"cleaning up; once more to stop at once and leave things half-done\n"
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Within the block the first signal raises KeyboardInterrupt, the second says on stderr that cleaning up
+    goes on, and the third ends the process at once. Only for the main thread."""
+    received = 0
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        nonlocal received
+        received += 1
+        if received == 1:
+            raise KeyboardInterrupt
+        if received > 2:
+            os._exit(INTERRUPTED)
+        with suppress(OSError):
+            os.write(2, _STILL_CLEANING)  # print() may be what the signal came between
+
+    # a signal that was ignored at the start stays so: nohup does that with SIGHUP
+    former = {number: signal.getsignal(number) for number in _SIGNALS}
+    for number, handler in former.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)

@@ -1,0 +1,81 @@
+"""Text for people: untrusted words made harmless, amounts, wrapping. Pure functions, no rich."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+import unicodedata
+from datetime import datetime, timezone
+
+_SGR = re.compile(r"\x1b\[[0-9;:]*m")
+# Cc controls, Cf invisible formatting (bidi overrides among them: CVE-2021-42574), Cs lone surrogates,
+# Zl and Zp line and paragraph separators, Co and Cn: no terminal shows them as anything readable
+_UNSAFE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp", "Co", "Cn"})
+
+
+def escape(text: str) -> str:
+    """The text with everything a terminal would act on, or hide, written out: ``\\x1b``, ``\\u202e``.
+
+    Names, variables and messages out of a bundle or a log go through here before they are printed. Colours
+    (SGR sequences) are dropped, tabs become spaces, new lines are written out like the rest.
+    """
+    text = _SGR.sub("", text).replace("\t", "    ")
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(_visible(char) for char in text)
+
+
+def _visible(char: str) -> str:
+    if unicodedata.category(char) not in _UNSAFE:
+        return char
+    point = ord(char)
+    if 0xDC80 <= point <= 0xDCFF:  # a byte that was not UTF-8 (PEP 383)
+        return f"\\x{point - 0xDC00:02x}"
+    return f"\\x{point:02x}" if point < 0x100 else f"\\u{point:04x}" if point < 0x10000 else f"\\U{point:08x}"
+
+
+def human_time(seconds: float) -> str:
+    """Seconds in a person's words: 0.3 s, 42 s, 3 min 5 s, 2 h 10 min."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def human_date(epoch: int) -> str:
+    """Seconds since 1970 as a date and time in UTC: 2025-12-19 00:00 UTC."""
+    try:
+        return datetime.fromtimestamp(epoch, timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+    except (OverflowError, ValueError, OSError):  # a manifest may state any number
+        return f"{epoch} s since 1970"
+
+
+def plural(number: int, noun: str) -> str:
+    """A count with its noun, thousands separated: 1 file, 43,700 files."""
+    if number == 1:
+        return f"1 {noun}"
+    return f"{number:,} {noun[:-1] + 'ies' if noun.endswith('y') else noun + 's'}"
+
+
+def wrap(text: str, width: int | None, indent: str = "", first: str | None = None) -> list[str]:
+    """The text as lines of at most ``width`` columns, paths and long words whole; ``None``: as it is.
+
+    ``first`` stands before the first line, ``indent`` before the others.
+    """
+    first = indent if first is None else first
+    if width is None:
+        return [first + text]
+    lines = textwrap.wrap(
+        text,
+        max(width, 20),
+        initial_indent=first,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return lines or [first.rstrip()]

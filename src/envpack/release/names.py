@@ -1,0 +1,50 @@
+"""Names of bundles: ``<name>-<version>-<YYYYMMDD>-<subdir>.tar.gz``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date, datetime, timezone
+from pathlib import Path
+
+from envpack.runtime.errors import UsageError
+
+SUFFIXES: Mapping[str, str] = {"gz": ".tar.gz", "zst": ".tar.zst"}
+"""The suffix of each format."""
+
+
+def source_date_epoch(environ: Mapping[str, str]) -> int | None:
+    """SOURCE_DATE_EPOCH in seconds since 1970, None when it is not set; UsageError when it is no such number.
+
+    Rule: https://reproducible-builds.org/specs/source-date-epoch/
+    """
+    text = environ.get("SOURCE_DATE_EPOCH", "").strip()
+    if not text:
+        return None
+    # 253402300799 is the last second of the year 9999, the end of what a date can say
+    if not text.isascii() or not text.isdecimal() or int(text) > 253402300799:
+        raise UsageError(
+            f"SOURCE_DATE_EPOCH is {text!r}, expected seconds since 1970",
+            hint="For example SOURCE_DATE_EPOCH=$(git log -1 --format=%ct).",
+        )
+    return int(text)
+
+
+def build_date(environ: Mapping[str, str]) -> date:
+    """The date in a bundle's name, UTC: that of SOURCE_DATE_EPOCH when set, else today."""
+    epoch = source_date_epoch(environ)
+    now = datetime.now(timezone.utc) if epoch is None else datetime.fromtimestamp(epoch, timezone.utc)
+    return now.date()
+
+
+def bundle_stem(name: str, version: str, day: date, subdir: str, ordinal: int = 0) -> str:
+    """The name without suffix; ``ordinal`` counts the further ones of a day: ``demo-1.0-20251219.1-linux-64``."""
+    dated = f"{day:%Y%m%d}" + (f".{ordinal}" if ordinal else "")
+    return f"{name}-{version}-{dated}-{subdir}"
+
+
+def format_of(asked: str | None, output: Path | None) -> str:
+    """The format: as asked, as the output's suffix says, or gz. UsageError when these disagree."""
+    named = next((key for key, suffix in SUFFIXES.items() if output and output.name.endswith(suffix)), None)
+    if asked and named and asked != named:
+        raise UsageError(f"--format {asked} and the name {output} disagree", hint="Leave --format out.")
+    return asked or named or "gz"
