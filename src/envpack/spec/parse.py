@@ -224,7 +224,7 @@ def _section(node: Node | None, problems: Problems) -> dict[str, object]:
 def _platform(node: Node, problems: Problems) -> str | None:
     text = string(node, "platform", problems)
     if text is not None and text not in PLATFORMS:
-        problems.add(node, f"platform {text!r} is not supported{nearest(text, PLATFORMS)}")
+        problems.add(node, f"platform {text!r} is not supported; expected {' or '.join(PLATFORMS)}")
         return None
     return text
 

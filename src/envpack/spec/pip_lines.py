@@ -32,7 +32,7 @@ _TAKES_VALUE = {
 _FLAGS = {"--no-index", "--pre", "--prefer-binary", "--require-hashes", "--no-build-isolation", "--no-deps"}
 _PER_REQUIREMENT = re.compile(r"\s--(?:hash|config-settings?|global-option)[=\s]\S+")
 _COMMENT = re.compile(r"(?:^|\s)#.*$")
-_NOT_A_NAME = re.compile(r"^(?:[./~]|[A-Za-z]:\\|\w[\w+.-]*://)|\.(?:whl|zip|tar\.\w+|tgz)$")
+_NOT_A_NAME = re.compile(r"^(?:[./~]|[A-Za-z]:\\|\w[\w+.-]*://)|^[^@]+\.(?:whl|zip|tar\.\w+|tgz)$")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,263 @@
+"""A spec is read as conda reads it, and every mistake in it is told by file and line, all at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from envpack.runtime.errors import SpecError
+from envpack.spec import DEFAULT_VERSION, EnvSpec, load_spec, parse_spec
+from envpack.spec.pip_lines import parse_line
+
+SPECS = sorted((Path(__file__).resolve().parents[2] / "envspecs").glob("*.yml"))
+
+FULL = """\
+name: demo
+channels: [conda-forge, nodefaults]
+dependencies:
+  - python=3.11
+  - conda-forge::numpy >=1.26,<2
+  - pip
+  - pip:
+      - --extra-index-url https://example.org/simple?a=b
+      - -r more.txt
+      - flask[async]==2.3.3 ; python_version > "3.8"  # why
+      - ./local
+variables: {A: one, B: 2, C: 1.5}
+prefix: /home/somebody/envs/demo
+envpack:
+  version: "1.10"
+  platform: linux-64
+  requires: {cuda: 11.8, driver: ">= 450.80.02", gpu_memory: 40 GB, memory: 64GiB, cpus: 16}
+  exclude: ["share/doc/**"]
+  include: [share/doc/demo/LICENSE]
+  prune: [tests, bytecode]
+  test: ["python -c 'import numpy'"]
+  commands: {serve: uvicorn app:app}
+"""
+
+
+def test_everything_a_spec_can_say_is_read():
+    spec = parse_spec(FULL, "specs/demo.yml")
+    assert spec.name == "demo"
+    assert spec.channels == ("conda-forge", "nodefaults")
+    assert spec.dependencies == ("python=3.11", "conda-forge::numpy >=1.26,<2", "pip")
+    assert spec.pip == (
+        "--extra-index-url https://example.org/simple?a=b",
+        "-r more.txt",
+        'flask[async]==2.3.3 ; python_version > "3.8"',
+        "./local",
+    )
+    assert spec.variables == {"A": "one", "B": "2", "C": "1.5"}
+    assert (spec.version, spec.platform) == ("1.10", "linux-64")
+    assert spec.exclude == ("share/doc/**",)
+    assert spec.include == ("share/doc/demo/LICENSE",)
+    assert spec.prune == ("tests", "bytecode")
+    assert spec.test == ("python -c 'import numpy'",)
+    assert spec.commands == {"serve": "uvicorn app:app"}
+    assert spec.directory == Path("specs")
+
+
+def test_requirements_keep_their_text_and_know_their_number():
+    requires = parse_spec(FULL, "demo.yml").requires
+    assert requires.cuda is not None and requires.cuda.version == (11, 8)
+    assert requires.driver is not None and requires.driver.text == ">= 450.80.02"
+    assert requires.driver.version == (450, 80, 2)
+    assert requires.gpu_memory is not None and requires.gpu_memory.minimum == 40 * 10**9
+    assert requires.memory is not None and requires.memory.minimum == 64 * 2**30
+    assert requires.cpus is not None and requires.cpus.minimum == 16
+    assert requires.glibc is None
+
+
+def test_a_spec_survives_json_with_the_same_digest():
+    spec = parse_spec(FULL, "specs/demo.yml")
+    again = EnvSpec.from_dict(spec.as_dict())
+    assert again == spec
+    assert again.digest() == spec.digest()
+    assert parse_spec(FULL.replace("uvicorn", "gunicorn"), "demo.yml").digest() != spec.digest()
+
+
+@pytest.mark.parametrize("text", ["dependencies: []\n", "dependencies:\n", "channels: [defaults]\n"])
+def test_a_spec_may_be_nearly_empty_and_is_then_named_after_its_file(text):
+    spec = parse_spec(text, "envs/my env.prod.yml")
+    assert (spec.name, spec.dependencies, spec.version) == ("my-env", (), DEFAULT_VERSION)
+
+
+@pytest.mark.parametrize("path", SPECS, ids=lambda path: path.stem)
+def test_every_spec_of_the_project_is_valid(path):
+    spec = load_spec(path)
+    assert spec.name == path.stem
+    assert spec.dependencies
+
+
+WRONG = [
+    ("", "e.yml:1: the spec is empty, expected name, channels and dependencies"),
+    ("- python\n", "e.yml:1: the spec is a list, expected a mapping with dependencies"),
+    ("name: a\nchanels: []\n", "e.yml:2: 'chanels' is not a key of a spec; did you mean 'channels'?"),
+    ("name: a\nrequires: {}\n", "e.yml:2: 'requires' is not a key of a spec; it belongs under 'envpack:'"),
+    ("name: a\nname: b\n", "e.yml:2: 'name' stands twice in the spec, first in line 1"),
+    ("name: a/b\n", "e.yml:1: name is 'a/b', expected letters, digits and . _ + - only"),
+    ("name: [a]\n", "e.yml:1: name is a list, expected text"),
+    (
+        "channels: conda-forge\n",
+        "e.yml:1: channels is 'conda-forge', expected a list ('- item' on lines of their own)",
+    ),
+    ("dependencies: python\n", "e.yml:1: dependencies is 'python', expected a list ('- python=3.11')"),
+    (
+        "dependencies:\n  - python: 3.10\n",
+        "e.yml:2: 'python: 3.10' is a mapping, expected text such as 'python=3.10', or a 'pip:' list",
+    ),
+    (
+        "dependencies:\n  - 3.10\n",
+        'e.yml:2: a dependency is 3.10 without quotes, which YAML reads as the number 3.1: write "3.10"',
+    ),
+    (
+        "dependencies:\n  - numpy >=1,\n",
+        "e.yml:2: 'numpy >=1,' is not a conda requirement (unable to parse version spec: >=1,); expected a conda "
+        "package such as python, python=3.11, 'numpy >=1.26,<2' or conda-forge::numpy",
+    ),
+    (
+        "dependencies:\n  - numpy ==1.0; python_version<'3'\n",
+        "e.yml:2: \"numpy ==1.0; python_version<'3'\" is not a conda requirement; expected a conda package "
+        "such as python, python=3.11, 'numpy >=1.26,<2' or conda-forge::numpy; a pip requirement belongs in the "
+        "'pip:' list",
+    ),
+    (
+        "dependencies:\n  - pip: [a]\n  - pip: [b]\n",
+        "e.yml:3: a second 'pip:' section, the first is in line 2; expected one",
+    ),
+    (
+        "dependencies:\n  - pip:\n      - foo bar\n",
+        "e.yml:3: 'foo bar': expected a pip requirement such as flask==2.3.3, a path, a URL or an option "
+        "(Expected semicolon (after name with no version specifier) or end)",
+    ),
+    (
+        "dependencies:\n  - pip:\n      - --index-ur https://example.org\n",
+        "e.yml:3: '--index-ur https://example.org': --index-ur is not an option of a requirements file; "
+        "did you mean '--index-url'?",
+    ),
+    ("dependencies:\n  - pip:\n      - -r\n", "e.yml:3: '-r': expected a value after -r"),
+    (
+        "variables:\n  A: 1.10\n",
+        'e.yml:2: variable A is 1.10 without quotes, which YAML reads as the number 1.1: write "1.10"',
+    ),
+    ("variables:\n  A: yes\n", 'e.yml:2: variable A is yes without quotes, expected text: write "yes"'),
+    ("variables:\n  A-B: x\n", "e.yml:2: 'A-B' is not a name of a variable, expected letters, digits and _"),
+    (
+        "envpack:\n  version: 1.10\n",
+        'e.yml:2: version is 1.10 without quotes, which YAML reads as the number 1.1: write "1.10"',
+    ),
+    ("envpack:\n  versoin: 1\n", "e.yml:2: 'versoin' is not a key of 'envpack:'; did you mean 'version'?"),
+    (
+        "envpack:\n  platform: linux64\n",
+        "e.yml:2: platform 'linux64' is not supported; expected linux-64 or linux-aarch64",
+    ),
+    (
+        "envpack:\n  platform: win-64\n",
+        "e.yml:2: platform 'win-64' is not supported; expected linux-64 or linux-aarch64",
+    ),
+    (
+        "envpack:\n  requires:\n    cuds: 11.8\n",
+        "e.yml:3: 'cuds' is not something to require; did you mean 'cuda'?",
+    ),
+    (
+        "envpack:\n  requires:\n    memory: 64\n",
+        'e.yml:3: requires memory is \'64\', expected a size with its unit such as "40 GB" or "64 GiB"',
+    ),
+    (
+        "envpack:\n  requires:\n    disk: 6 gold\n",
+        "e.yml:3: requires disk is '6 gold', 'gold' is not a unit; expected a size with its unit such as "
+        '"40 GB" or "64 GiB"',
+    ),
+    (
+        "envpack:\n  requires:\n    glibc: newest\n",
+        "e.yml:3: requires glibc is 'newest', expected a least version such as \"2.28\"",
+    ),
+    (
+        "envpack:\n  requires:\n    cpus: 0\n",
+        "e.yml:3: requires cpus is '0', expected a number of cores such as 16",
+    ),
+    ("envpack:\n  prune: [test]\n", "e.yml:2: 'test' is not a prune profile; did you mean 'tests'?"),
+    (
+        "envpack:\n  exclude: [../x]\n",
+        "e.yml:2: '../x' leaves the environment, expected a path in it such as share/doc/**",
+    ),
+    (
+        "envpack:\n  commands: {a b: x}\n",
+        "e.yml:2: command 'a b': expected a name of letters, digits and . _ + - only",
+    ),
+    ("envpack:\n  test: ['']\n", "e.yml:2: a test command is empty"),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), WRONG, ids=[message.split(": ", 1)[1][:40] for _, message in WRONG])
+def test_a_mistake_is_told_with_its_line_and_what_was_expected(text, message):
+    with pytest.raises(SpecError) as caught:
+        parse_spec(text, "e.yml")
+    assert caught.value.message == message
+    assert caught.value.code == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("name: demo\nchannels:\n\t- conda-forge\n", 3),
+        ("name: demo\ndependencies: [python\n", 3),
+        ("name: {a: b\nx: *y\n", 2),
+        ("name: a\n---\nname: b\n", 2),
+    ],
+)
+def test_broken_yaml_is_told_with_its_line(text, line):
+    with pytest.raises(SpecError) as caught:
+        parse_spec(text, "e.yml")
+    assert caught.value.message.startswith(f"e.yml:{line}: not valid YAML at ")
+
+
+def test_all_mistakes_are_told_at_once_in_the_order_of_lines():
+    text = "chanels: []\ndependencies:\n  - 3.10\n  - a: b\nenvpack:\n  prune: [dcos]\n"
+    with pytest.raises(SpecError) as caught:
+        parse_spec(text, "e.yml")
+    assert "4 mistakes" in caught.value.message
+    assert [line.split(":")[1] for line in caught.value.details] == ["1", "3", "4", "6"]
+
+
+def test_a_file_that_can_not_be_read_as_text_is_told(tmp_path):
+    (tmp_path / "latin.yml").write_bytes(b"name: caf\xe9\n")
+    with pytest.raises(SpecError, match=r"latin\.yml is not UTF-8 text \(byte 9\)"):
+        load_spec(tmp_path / "latin.yml")
+    with pytest.raises(SpecError, match="there is no spec"):
+        load_spec(tmp_path / "absent.yml")
+
+
+@pytest.mark.parametrize(
+    ("text", "option", "value"),
+    [
+        ("-i https://a/b", "--index-url", "https://a/b"),
+        ("--index-url=https://a/?b=c", "--index-url", "https://a/?b=c"),
+        ("-rmore.txt", "--requirement", "more.txt"),
+        ("-e ./here", "--editable", "./here"),
+        ("--no-index", "--no-index", ""),
+        ("-f  wheels # local", "--find-links", "wheels"),
+    ],
+)
+def test_pip_options_are_read_in_every_form_pip_takes(text, option, value):
+    line = parse_line(text)
+    assert line is not None
+    assert (line.option, line.value) == (option, value)
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("Flask_Login==0.6 --hash=sha256:00", "flask-login"),
+        ("torch @ https://example.org/torch.whl", "torch"),
+        ("./torch-2.0-py3-none-any.whl", ""),
+        ("git+https://example.org/x.git@main", ""),
+        ("${PRIVATE}/x.whl", ""),
+    ],
+)
+def test_the_project_a_pip_line_asks_for_is_known_where_it_can_be(text, name):
+    line = parse_line(text)
+    assert line is not None
+    assert line.name == name
