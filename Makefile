@@ -1,0 +1,75 @@
+# One target per habit; CI calls the same ones. All that is needed is Python 3.10 or later and a package index:
+# every target makes what it needs. pip's configuration (PIP_* variables, pip.conf) is honoured.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+
+PYTHON ?= python3
+JOBS ?= 2
+DEMO := envspecs/demo.yml
+SPEC ?= $(DEMO)
+
+# An environment that has envpack and its tools in it is used as it stands: make ENVPACK_VENV=/path ...
+ifdef ENVPACK_VENV
+BIN := $(ENVPACK_VENV)/bin
+READY :=
+else
+BIN := .venv/bin
+READY := .venv/.installed
+endif
+
+# The demo needs no public channel: it has one of its own.
+LOCAL := build/channel
+LOCAL_READY := $(LOCAL)/.made
+ifeq ($(origin CHANNEL),undefined)
+ifeq ($(SPEC),$(DEMO))
+CHANNEL := $(LOCAL)
+CHANNEL_READY := $(LOCAL_READY)
+endif
+endif
+
+.PHONY: help install channel demo test lint type release clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(READY) ## set up .venv with envpack and the tools to work on it
+
+.venv/.installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
+	  || { echo "error: $(PYTHON) is older than Python 3.10; name a newer one: make PYTHON=python3.12" >&2; exit 2; }
+	@echo "Setting up .venv (once; again when pyproject.toml changes) ..." >&2
+	@.venv/bin/python -c '' 2>/dev/null || $(PYTHON) -m venv --clear .venv
+	@.venv/bin/python -m pip install -q --disable-pip-version-check --upgrade 'pip>=25.1' # knows --group
+	@.venv/bin/python -m pip install -q --disable-pip-version-check --group dev -e .
+	@touch $@
+
+channel: $(LOCAL_READY) ## make the local channel that the demo is built from
+
+$(LOCAL_READY): $(READY) $(DEMO) scripts/make_channel.py $(wildcard scripts/channel_maker/*.py)
+	@echo "Making a local channel in $(LOCAL) ..." >&2
+	@$(BIN)/python scripts/make_channel.py $(LOCAL) numpy rich click pip
+	@touch $@
+
+demo: $(READY) $(LOCAL_READY) ## build, inspect, deploy and run the demo environment
+	@PATH="$(abspath $(BIN)):$$PATH" scripts/demo.sh $(LOCAL)
+
+test: lint type ## lint, types, and the whole default suite
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+
+lint: $(READY) ## ruff: rules and formatting
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+type: $(READY) ## mypy --strict
+	@$(BIN)/mypy
+
+release: $(READY) $(CHANNEL_READY) ## build the files to publish into dist/ (SPEC=..., CHANNEL=...)
+	@$(BIN)/envpack release $(SPEC) $(foreach channel,$(CHANNEL),-c $(channel))
+
+clean: ## remove what was built and cached, but not .venv
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find src tests scripts -name __pycache__ -prune -exec rm -rf {} +
