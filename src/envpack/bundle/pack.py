@@ -13,16 +13,13 @@ from pathlib import Path
 from envpack.bundle.codecs import encoder_for
 from envpack.bundle.runtime import runtime_files
 from envpack.bundle.writer import BundleWriter, Item
-from envpack.prefix import Entry, Group, PrefixContents, Storer, read_prefix
+from envpack.prefix import ENVIRONMENT, Entry, Group, PrefixContents, Storer, read_prefix
 from envpack.runtime.activation import variable_scripts
 from envpack.runtime.deploy import host_subdir, processors
 from envpack.runtime.errors import PackError
-from envpack.runtime.model import Changes, Manifest, PathRecord
+from envpack.runtime.model import Manifest, PathRecord
 from envpack.runtime.report import Reporter, Step, human_size
 from envpack.runtime.version import __version__
-
-ENVIRONMENT = "environment"
-"""Id of the segment for what belongs to no package."""
 
 RUNTIME = "runtime"
 """Id of the segment with what envpack adds: the same in every bundle of one envpack version."""
@@ -44,7 +41,6 @@ class PackSettings:
     version: str = "0.0.0"
     subdir: str = ""
     requires: Mapping[str, str] = field(default_factory=dict)
-    variables: Mapping[str, str] = field(default_factory=dict)
     test: tuple[str, ...] = ()
     commands: Mapping[str, str] = field(default_factory=dict)
     keep: Callable[[str], bool] | None = None
@@ -62,25 +58,28 @@ def pack_prefix(prefix: Path, output: Path, *, settings: PackSettings, reporter:
     encoder = encoder_for(output.name, settings.level)
     contents = read_prefix(prefix, keep=settings.keep, reporter=reporter)
     storer = Storer(contents.prefix, contents)
+    variables = state_variables(contents.prefix)
     jobs = settings.jobs or processors()
     modified: list[str] = []
     total = sum(entry.size for group in contents.groups for entry in group.entries)
     with BundleWriter(output, encoder, jobs) as writer, reporter.step("Packing", total) as step:
         writer.add_segment(RUNTIME, _own_items())
-        for group in _with_variables(contents.groups, settings.variables):
+        for group in _with_variables(contents.groups, variables):
             writer.add_segment(group.id, _items(group, contents.prefix, storer, modified, step, reporter))
-        draft = _draft(prefix, contents, settings, tuple(sorted(modified)))
+        draft = _draft(contents, settings, variables, tuple(sorted(modified)))
         manifest = writer.finish(draft)
         stored = output.stat().st_size
         step.detail = f"{human_size(manifest.size)} in {manifest.files} files to {human_size(stored)}"
     return manifest
 
 
-def _draft(prefix: Path, contents: PrefixContents, settings: PackSettings, modified: tuple[str, ...]) -> Manifest:
+def _draft(
+    contents: PrefixContents, settings: PackSettings, variables: Mapping[str, str], modified: tuple[str, ...]
+) -> Manifest:
     packages = tuple(group.package for group in contents.groups if group.package is not None)
     subdirs = {package.subdir for package in packages} - {"noarch", ""}
     return Manifest(
-        name=settings.name or prefix.name,
+        name=settings.name or contents.prefix.name,
         version=settings.version,
         subdir=settings.subdir or (min(subdirs) if subdirs else host_subdir()),
         created=_created(settings, contents),
@@ -95,10 +94,10 @@ def _draft(prefix: Path, contents: PrefixContents, settings: PackSettings, modif
         packages=packages,
         python=contents.python,
         requires=dict(settings.requires),
-        variables=dict(settings.variables),
+        variables=variables,
         test=settings.test,
         commands=dict(settings.commands),
-        changes=Changes(modified, contents.missing, contents.foreign, contents.replaced),
+        changes=replace(contents.changes, modified=modified),
     )
 
 
@@ -115,19 +114,30 @@ def _own_items() -> Iterator[Item]:
         yield Item(record, [data])
 
 
+def state_variables(prefix: Path) -> dict[str, str]:
+    """The variables that conda, and ``envpack build``, keep in an environment for its activation.
+
+    They stand in ``conda-meta/state`` under ``env_vars`` (conda/core/prefix_data.py). Raises PackError when that
+    file is damaged.
+    """
+    try:
+        state = json.loads((prefix / _STATE).read_bytes())
+        return {name: str(value) for name, value in sorted(state.get("env_vars", {}).items())}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, AttributeError) as problem:
+        raise PackError(f"{prefix / _STATE} can't be read: {problem}") from None
+
+
 def _with_variables(groups: tuple[Group, ...], variables: Mapping[str, str]) -> Iterator[Group]:
-    """The groups, the spec's variables added to the environment's: for our scripts and for conda's."""
+    """The groups, the environment's with the scripts that set its variables."""
     for group in groups:
-        if group.id != ENVIRONMENT or not variables:
-            yield group
-            continue
-        entries = {entry.path: entry for entry in group.entries}
-        for path, data in variable_scripts(variables).items():
-            entries[path] = Entry(path, "file", 0o644, len(data), content=data)
-        state = {"env_vars": dict(sorted(variables.items()))}
-        data = json.dumps(state).encode()
-        entries[_STATE] = Entry(_STATE, "file", 0o644, len(data), content=data)
-        yield replace(group, entries=tuple(entries[path] for path in sorted(entries, key=os.fsencode)))
+        if group.id == ENVIRONMENT and variables:
+            scripts = variable_scripts(variables).items()
+            added = tuple(Entry(path, "file", size=len(data), content=data) for path, data in scripts)
+            ordered = sorted((*group.entries, *added), key=lambda entry: os.fsencode(entry.path))
+            group = replace(group, entries=tuple(ordered))
+        yield group
 
 
 def _items(
