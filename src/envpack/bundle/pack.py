@@ -17,7 +17,7 @@ from envpack.prefix import ENVIRONMENT, Entry, Group, PrefixContents, Storer, re
 from envpack.runtime.activation import variable_scripts
 from envpack.runtime.deploy import host_subdir, processors
 from envpack.runtime.errors import PackError
-from envpack.runtime.model import Manifest, PathRecord
+from envpack.runtime.model import Changes, Manifest, PathRecord
 from envpack.runtime.report import Reporter, Step, human_size
 from envpack.runtime.version import __version__
 
@@ -97,7 +97,7 @@ def _draft(
         variables=variables,
         test=settings.test,
         commands=dict(settings.commands),
-        changes=replace(contents.changes, modified=modified),
+        changes=Changes(modified, contents.missing, contents.foreign, contents.replaced),
     )
 
 
