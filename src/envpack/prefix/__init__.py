@@ -1,0 +1,17 @@
+"""Reading an existing environment for packing: who owns each file, and what is stored of it."""
+
+from envpack.prefix.inventory import read_prefix
+from envpack.prefix.model import ENVIRONMENT, SOURCE_MTIME, Entry, Group, PrefixContents, Published, Stored
+from envpack.prefix.store import Storer
+
+__all__ = [
+    "ENVIRONMENT",
+    "SOURCE_MTIME",
+    "Entry",
+    "Group",
+    "PrefixContents",
+    "Published",
+    "Stored",
+    "Storer",
+    "read_prefix",
+]

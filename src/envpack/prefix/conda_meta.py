@@ -1,0 +1,215 @@
+"""conda-meta: what the records of conda packages say, and how they are written for another machine.
+
+The fields are those of conda's PrefixRecord (conda/models/records.py, rattler_conda_types prefix_record.rs).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit, urlunsplit
+
+from envpack.prefix.model import Published
+from envpack.runtime.errors import PackError
+from envpack.runtime.model import Package
+
+LOCAL_CHANNEL = "file:///local-channel"
+"""Stands for every channel that was a folder of the build machine; a URL, so that every tool parses it."""
+
+SKIPPED = frozenset({"pixi", "pixi_env_prefix", ".pixi-environment-fingerprint"})
+"""Files of conda-meta that tie an environment to the pixi workspace it was made in. They name its manifest on
+the build machine, and a deployment belongs to no workspace."""
+
+
+class Claim(NamedTuple):
+    """What a package says of a path it installed.
+
+    ``recorded``: sha256 of the file as installed, when that is not ``published``. ``expected``: whether the
+    path's absence is worth a word (not so for byte-code, folders, and files that were never linked).
+    """
+
+    published: Published | None = None
+    recorded: str = ""
+    expected: bool = True
+
+
+@dataclass(frozen=True)
+class CondaRecord:
+    """One file of conda-meta: the package, its claims by path, and the record as written for a deployment.
+
+    ``made``: when the package was built, seconds since 1970, 0 when it does not say.
+    """
+
+    path: str
+    package: Package
+    claims: Mapping[str, Claim]
+    portable: bytes
+    made: int = 0
+
+
+def read_record(path: str, data: bytes) -> CondaRecord:
+    """Reads the record at ``path`` (relative to the prefix); raises PackError naming it and what is wrong."""
+    try:
+        document = json.loads(data.decode("utf-8"))
+        if not isinstance(document, dict):
+            raise ValueError("an object was expected")
+        package = _package(document)
+        claims = _claims(document)
+    except RecursionError:
+        raise _broken(path, "it is nested too deeply") from None
+    except UnicodeDecodeError as problem:
+        raise _broken(path, f"it is not UTF-8 at byte {problem.start}") from None
+    except ValueError as problem:
+        raise _broken(path, str(problem)) from None
+    return CondaRecord(path, package, claims, portable_record(document), _seconds(document.get("timestamp")))
+
+
+def _seconds(timestamp: Any) -> int:
+    """conda writes milliseconds, and wrote seconds once (conda/models/records.py, TimestampField)."""
+    if not isinstance(timestamp, int) or timestamp < 0:
+        return 0
+    return timestamp if timestamp < 253402300799 else timestamp // 1000
+
+
+def _broken(path: str, problem: str) -> PackError:
+    return PackError(
+        f"{path} is broken: {problem}",
+        hint="Reinstall that package (conda install --force-reinstall, or the like), then pack again.",
+    )
+
+
+def _text(document: Mapping[str, Any], key: str, default: str | None = None) -> str:
+    value = document.get(key, default)
+    if value is None and default is not None:
+        return default
+    if not isinstance(value, str):
+        raise ValueError(f"the field {key!r} should be a string, found {value!r}")
+    return value
+
+
+def _package(document: Mapping[str, Any]) -> Package:
+    name, version, build = (_text(document, key) for key in ("name", "version", "build"))
+    return Package(
+        kind="conda",
+        name=name,
+        version=version,
+        build=build,
+        subdir=_text(document, "subdir", ""),
+        channel=portable_url(_text(document, "channel", "")),
+        url=portable_url(_text(document, "url", "")),
+        sha256=_text(document, "sha256", ""),
+        license=_text(document, "license", ""),
+        segment=f"conda:{name}-{version}-{build}",
+    )
+
+
+_INSTALLED = frozenset({"unix_python_entry_point", "windows_python_entry_point_script"})
+
+
+def _claims(document: Mapping[str, Any]) -> dict[str, Claim]:
+    paths = (document.get("paths_data") or {}).get("paths") or []
+    if not isinstance(paths, list):
+        raise ValueError("the field 'paths_data.paths' should be a list")
+    if not paths:
+        files = document.get("files") or []
+        if not isinstance(files, list) or not all(isinstance(file, str) for file in files):
+            raise ValueError("the field 'files' should be a list of paths")
+        return {file: Claim(expected=not file.endswith(".pyc")) for file in files}
+    claims = {}
+    for item in paths:
+        if not isinstance(item, dict):
+            raise ValueError("the field 'paths_data.paths' should hold objects")
+        claims[_text(item, "_path")] = _claim(item)
+    return claims
+
+
+def _claim(item: Mapping[str, Any]) -> Claim:
+    kind = item.get("path_type")
+    sha256, installed = _text(item, "sha256", ""), _text(item, "sha256_in_prefix", "")
+    expected = kind not in ("directory", "pyc_file") and not item.get("no_link")
+    if kind in _INSTALLED:
+        # rattler writes the installed file's digest to sha256, conda to sha256_in_prefix
+        return Claim(recorded=installed or sha256)
+    if kind != "hardlink" or not sha256:
+        return Claim(recorded=installed, expected=expected)
+    size, placeholder = item.get("size_in_bytes"), _text(item, "prefix_placeholder", "")
+    published = Published(
+        sha256=sha256.lower(),
+        size=size if isinstance(size, int) else None,
+        placeholder=placeholder.encode() or None,
+        file_mode=_text(item, "file_mode", "") if placeholder else "",
+    )
+    return Claim(published, installed if placeholder else "", expected and not item["_path"].endswith(".pyc"))
+
+
+def portable_record(document: Mapping[str, Any]) -> bytes:
+    """The record as it is written into a bundle: nothing of the build machine, equal records equal bytes.
+
+    Paths of the package cache are blanked and local channels renamed, credentials left out, and so are the
+    placeholders and digests of files as they were installed: those bytes are not in a deployment. The
+    published digests stay. What conda, mamba, pixi and rattler need to read it back is kept.
+    """
+    portable = {key: value for key, value in document.items() if key != "auth"}
+    for key in ("extracted_package_dir", "package_tarball_full_path"):
+        if key in portable:
+            portable[key] = ""
+    for key in ("url", "channel", "schannel"):
+        if isinstance(portable.get(key), str):
+            portable[key] = portable_url(portable[key])
+    if isinstance(portable.get("link"), dict):
+        portable["link"] = {**portable["link"], "source": ""}
+    for key in ("requested_spec", "requested_specs"):
+        if key in portable:
+            portable[key] = _without_credentials(portable[key])
+    paths_data = portable.get("paths_data")
+    if isinstance(paths_data, dict) and isinstance(paths_data.get("paths"), list):
+        portable["paths_data"] = {**paths_data, "paths": [_portable_path(path) for path in paths_data["paths"]]}
+    return json.dumps(portable, indent=1, sort_keys=True, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
+
+
+def _portable_path(item: Any) -> Any:
+    left_out = {"sha256_in_prefix", "prefix_placeholder", "inode_paths"}
+    if item.get("prefix_placeholder"):
+        left_out.add("file_mode")
+    if item.get("path_type") in _INSTALLED:
+        left_out.update(("sha256", "size_in_bytes"))
+    return {key: value for key, value in item.items() if key not in left_out}
+
+
+def _without_credentials(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_without_credentials(item) for item in value]
+    return scrub(value.encode("utf-8", "replace")).decode() if isinstance(value, str) else value
+
+
+_TOKEN = re.compile(r"^/t/[^/]+(?=/|$)")
+
+
+def portable_url(url: str) -> str:
+    """The URL or channel name without user, password, token (anaconda.org's /t/TOKEN/) and query.
+
+    Folders of the build machine become LOCAL_CHANNEL; the last two parts of a package's URL are kept.
+    """
+    if url.startswith(("/", "~", ".")) or url.lower().startswith("file:"):
+        path = urlsplit(url).path if url.lower().startswith("file:") else url
+        parts = path.rstrip("/").split("/")
+        if parts[-1].endswith((".conda", ".tar.bz2")):
+            return "/".join([LOCAL_CHANNEL, *parts[-2:]])
+        return LOCAL_CHANNEL
+    if "://" not in url:
+        return url
+    split = urlsplit(url)
+    host = split.netloc.rpartition("@")[2]
+    return urlunsplit((split.scheme, host, _TOKEN.sub("", split.path), "", ""))
+
+
+_CREDENTIALS = re.compile(rb"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]*://)[^\s/@'\"]+@")
+_TOKENS = re.compile(rb"(?P<host>://[^\s/'\"]+)/t/[^\s/'\"]+(?=[\s/'\"]|$)")
+
+
+def scrub(text: bytes) -> bytes:
+    """A text such as ``history`` without the credentials in its URLs."""
+    return _TOKENS.sub(rb"\g<host>", _CREDENTIALS.sub(rb"\g<scheme>", text))

@@ -1,0 +1,35 @@
+"""Placeholders of an environment that envpack deployed before.
+
+The records in its conda-meta name no placeholders any more (see conda_meta.portable_record); the paths table
+it came with does, so what packages published can be proved again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from envpack.prefix.model import Published
+from envpack.runtime.errors import EnvpackError
+from envpack.runtime.model import PATHS_PATH, table_from_json
+
+
+def placeholders_of_deployment(prefix: Path) -> Mapping[str, Published]:
+    """By path, what the deployment's paths table says of each relocated file; empty for other environments.
+
+    A hint, not a truth: what it says is believed only where a digest proves it.
+    """
+    try:
+        table = table_from_json((prefix / PATHS_PATH).read_bytes())
+    except (OSError, EnvpackError):
+        return {}
+    return {
+        record.path: Published(
+            sha256=record.sha256,
+            size=record.size,
+            placeholder=record.relocation.placeholder,
+            file_mode="binary" if record.relocation.strings else "text",
+        )
+        for record in table
+        if record.relocation is not None and not record.relocation.marshal
+    }

@@ -1,0 +1,210 @@
+"""Taking the prefix out of files that no package published: its mentions become a canonical placeholder.
+
+What is stored then no longer depends on where the environment was built. Text may grow, so its placeholder
+has the length conda uses; a string in a binary keeps its length, so everything stays where it is.
+"""
+
+from __future__ import annotations
+
+import mmap
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from envpack.prefix.bytecode import UnparsableError, mentions
+from envpack.prefix.occurrences import (
+    TEXT_PLACEHOLDER_LENGTH,
+    Occurrence,
+    canonical_placeholder,
+    find_prefix,
+    is_text,
+)
+from envpack.prefix.shebang import HEAD, FirstLine, first_line
+from envpack.runtime.relocate import Relocation, Splice, string_head
+
+TEXT = canonical_placeholder(TEXT_PLACEHOLDER_LENGTH)
+
+_CONTAINERS = (
+    (0, b"PK\x03\x04", "zip archive"),
+    (0, b"\x1f\x8b", "gzip file"),
+    (0, b"BZh", "bzip2 file"),
+    (0, b"\xfd7zXZ\0", "xz file"),
+    (0, b"\x28\xb5\x2f\xfd", "zstandard file"),
+    (257, b"ustar", "tar archive"),
+    (0, b"SQLite format 3\0", "SQLite database"),
+    (0, b"\xca\xfe\xba\xbe", "Java class"),
+    (0, b"\0asm", "WebAssembly module"),
+    (0, b"\x89HDF\r\n\x1a\n", "HDF5 file"),
+    (0, b"PAR1", "Parquet file"),
+    (0, b"\x93NUMPY", "NumPy array"),
+)
+"""Formats that keep lengths or checksums of what is in them, so that no string in them can change its length:
+(offset, bytes there, name), as file(1) tells them apart."""
+
+_PICKLE = re.compile(rb"\x80[\x02-\x05]")
+_NO_STRING = re.compile(rb"[\x01-\x08\x0e-\x1f\x7f]")
+_ZIP_END, _ZIP_END_REACH = b"PK\x05\x06", 22 + 65535
+"""End of central directory, and how far before a file's end it may stand (PKWARE APPNOTE 4.3.16)."""
+
+
+@dataclass(frozen=True)
+class Canonical:
+    """``edits`` (ascending) make the stored bytes; ``relocation`` is of those. ``remarks``: what was left."""
+
+    edits: tuple[Splice, ...] = ()
+    relocation: Relocation | None = None
+    remarks: tuple[str, ...] = ()
+
+
+def canonicalise(data: bytes | mmap.mmap, spellings: Sequence[bytes], executable: bool) -> Canonical:
+    """How a text or binary file is stored."""
+    found = find_prefix(data, spellings)
+    line = first_line(data[:HEAD], spellings) if executable and data[:2] == b"#!" else None
+    if not found and line is None:
+        return Canonical()
+    if is_text(data):
+        return _text(data, found, line)
+    kind = container(data)
+    if line is not None or (data[:2] == b"#!" and found):
+        return _script_with_payload(data, found, line)
+    if kind:
+        return Canonical(remarks=(_remark(found, kind),))
+    return _strings(data, found)
+
+
+def container(data: bytes | mmap.mmap) -> str:
+    """What a binary is when strings in it can't be changed in place; "" when they can."""
+    for offset, magic, name in _CONTAINERS:
+        if data[offset : offset + len(magic)] == magic:
+            return name
+    if _PICKLE.match(data[:2]):
+        return "pickle"
+    return ""
+
+
+def _remark(found: Sequence[Occurrence], where: str) -> str:
+    places = ", ".join(str(occurrence.offset) for occurrence in found[:3]) + (", ..." if len(found) > 3 else "")
+    return f"{where}: the build prefix stays at byte {places}"
+
+
+def _replace(found: Sequence[Occurrence], data: bytes | mmap.mmap, placeholder: bytes) -> list[Splice]:
+    return [Splice(offset, data[offset : offset + length], placeholder) for offset, length in found]
+
+
+def _stored_offsets(edits: Sequence[Splice]) -> list[int]:
+    """Where each edit's new bytes stand in the result."""
+    offsets, shift = [], 0
+    for offset, old, new in edits:
+        offsets.append(offset + shift)
+        shift += len(new) - len(old)
+    return offsets
+
+
+def _text(data: bytes | mmap.mmap, found: Sequence[Occurrence], line: FirstLine | None) -> Canonical:
+    if line is None:
+        edits = _replace(found, data, TEXT)
+        return Canonical(tuple(edits), Relocation(TEXT, text=tuple(_stored_offsets(edits))))
+    edits = [_direct_line(data, line), *_replace(_behind(found, line.end), data, TEXT)]
+    text = tuple(_stored_offsets(edits)[1:])
+    return Canonical(tuple(edits), Relocation(TEXT, text=text, shebang=line.shebang))
+
+
+def _direct_line(data: bytes | mmap.mmap, line: FirstLine) -> Splice:
+    return Splice(0, data[: line.end], line.shebang.lead + TEXT + line.shebang.rest)
+
+
+def _behind(found: Sequence[Occurrence], end: int) -> list[Occurrence]:
+    return [occurrence for occurrence in found if occurrence.offset >= end]
+
+
+def _script_with_payload(
+    data: bytes | mmap.mmap, found: Sequence[Occurrence], line: FirstLine | None
+) -> Canonical:
+    """A script with binary data behind it. In a zipapp the first lines may change their length, as zip files
+    are read from their end; of anything else only the first line is touched, and it stays one line."""
+    if line is not None and data.find(_ZIP_END, max(0, len(data) - _ZIP_END_REACH)) >= 0:
+        edits, end = [_direct_line(data, line)], line.end
+        relocation = Relocation(TEXT, shebang=line.shebang)
+    else:
+        end = data.find(b"\n")
+        edits = _replace([occurrence for occurrence in found if occurrence.offset < end], data, TEXT)
+        relocation = Relocation(TEXT, text=tuple(_stored_offsets(edits)))
+    left = _behind(found, end)
+    remarks = (_remark(left, "binary data behind a script"),) if left else ()
+    return Canonical(tuple(edits), relocation if edits else None, remarks)
+
+
+def _strings(data: bytes | mmap.mmap, found: Sequence[Occurrence]) -> Canonical:
+    """NUL-terminated strings. A string that holds a longer spelling than another is shortened to the shorter
+    and filled up with NULs behind, as deploying would do it: one file has one length of placeholder."""
+    strings: list[tuple[list[Occurrence], int]] = []
+    left: list[Occurrence] = []
+    for occurrence in found:
+        if strings and occurrence.offset < strings[-1][1]:
+            strings[-1][0].append(occurrence)
+            continue
+        end = data.find(b"\0", occurrence.offset)
+        end = len(data) if end < 0 else end
+        if _NO_STRING.search(data, occurrence.offset, end):
+            left.append(occurrence)
+        else:
+            strings.append(([occurrence], end))
+    remarks = (_remark(left, "data that is no text"),) if left else ()
+    if not strings:
+        return Canonical(remarks=remarks)
+    placeholder = canonical_placeholder(min(length for places, _ in strings for _, length in places))
+    edits: list[Splice] = []
+    table = []
+    for places, end in strings:
+        edits += _replace(places, data, placeholder)
+        spare = sum(length - len(placeholder) for _, length in places)
+        # the string starts where it did, as every file position outside of strings does
+        offsets, shift = [], 0
+        for offset, length in places:
+            offsets.append(offset - shift)
+            shift += length - len(placeholder)
+        table.append((*offsets, end - spare))
+        if spare:
+            edits.append(Splice(end, b"", bytes(spare)))
+    return Canonical(tuple(edits), Relocation(placeholder, strings=tuple(table)), remarks)
+
+
+# --- byte-code ---
+
+_ASCII_KIND = {ord("u"): ord("a"), ord("t"): ord("A"), ord("z"): ord("a"), ord("Z"): ord("A")}
+_SHORT_KIND = {ord("a"): ord("z"), ord("A"): ord("Z")}
+_FLAG_REF = 0x80
+
+
+def canonicalise_bytecode(data: bytes | mmap.mmap, spellings: Sequence[bytes], source: str) -> Canonical:
+    """The same for a pyc: strings of its constants grow, and their lengths with them."""
+    try:
+        mentioned = mentions(data, spellings, source)
+    except UnparsableError as problem:
+        return Canonical(remarks=(f"byte-code that can't be read ({problem}): the build prefix stays",))
+    if not mentioned:
+        return Canonical()
+    edits: list[Splice] = []
+    table, shift = [], 0
+    for (start, text, end), places in mentioned:
+        growth = sum(len(TEXT) - length for _, length in places)
+        rest = data[text:end]
+        for offset, length in reversed(places):
+            rest = rest[: offset - text] + rest[offset - text + length :]
+        kind, length = _stored_kind(data[start], end - text + growth, rest), end - text + growth
+        string = [Splice(start, data[start:text], string_head(kind, length))]
+        string += _replace([Occurrence(*place) for place in places], data, TEXT)
+        table.append((start + shift, kind, length, *(offset + shift for offset in _stored_offsets(string)[1:])))
+        shift += sum(len(new) - len(old) for _, old, new in string)
+        edits += string
+    return Canonical(tuple(edits), Relocation(TEXT, marshal=tuple(table)))
+
+
+def _stored_kind(kind: int, length: int, rest: bytes) -> int:
+    """The type byte CPython would write (Python/marshal.c, w_complex_object), the placeholder being ASCII."""
+    flag, base = kind & _FLAG_REF, kind & ~_FLAG_REF
+    if base != ord("s") and rest.isascii():
+        base = _ASCII_KIND.get(base, base)
+        if length < 256:
+            base = _SHORT_KIND[base]
+    return base | flag

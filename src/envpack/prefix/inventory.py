@@ -1,0 +1,265 @@
+"""Reading an environment: the one call that gives everything in it, by the package that owns it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import posixpath
+import re
+import stat
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from envpack.prefix.conda_meta import Claim, CondaRecord, read_record, scrub
+from envpack.prefix.deployed import placeholders_of_deployment
+from envpack.prefix.model import ENVIRONMENT, SOURCE_MTIME, Entry, Group, PrefixContents, Published
+from envpack.prefix.ownership import Ownership, assign
+from envpack.prefix.pypi import Distribution, metadata_folders, read_distribution
+from envpack.prefix.unpatch import unpatch
+from envpack.prefix.walk import Tree, spellings, walk
+from envpack.runtime.errors import PackError
+from envpack.runtime.model import Package
+from envpack.runtime.report import Reporter
+
+
+def read_prefix(
+    prefix: Path, *, keep: Callable[[str], bool] | None = None, reporter: Reporter | None = None
+) -> PrefixContents:
+    """Everything in the environment at ``prefix``, by owner. Reads metadata only, and files in dispute.
+
+    ``keep`` gets each path (files, links, empty folders) and says whether it is packed. Raises PackError
+    when it is no environment, when its metadata is broken, and for what can't be packed, all at once.
+    """
+    reporter = reporter if reporter is not None else Reporter()
+    prefix = Path(prefix)
+    _check_environment(prefix)
+    with reporter.step(f"Reading {prefix}", unit="files") as step:
+        names = spellings(prefix)
+        prefix = Path(os.fsdecode(names[0]))
+        tree = walk(prefix, keep, names)
+        records = _conda_records(prefix, tree)
+        disk = _Disk(prefix, names)
+        distributions = _distributions(tree, records, disk)
+        claims = [*(record.claims for record in records), *(d.claims for d in distributions)]
+        claims = [_through_links(claimed, tree, prefix) for claimed in claims]
+        ownership = assign({**tree.files, **tree.links}, claims, len(records), disk.proves)
+        groups = _groups(prefix, tree, ownership, records, distributions)
+        python, version = _python(tree, records)
+        step.detail = f"{len(tree.files)} files, {len(groups) - 1} packages"
+    present = {*tree.excluded, *tree.generated}
+    return PrefixContents(
+        prefix,
+        names,
+        groups,
+        missing=tuple(path for path in ownership.missing if path not in present),
+        foreign=_foreign(tree, ownership),
+        replaced=tuple(sorted({*ownership.replaced, *tree.generated}, key=os.fsencode)),
+        python=python,
+        python_version=version,
+        newest=max((record.made for record in records), default=0) or SOURCE_MTIME,
+    )
+
+
+def _check_environment(prefix: Path) -> None:
+    if not prefix.is_dir():
+        raise PackError(
+            f"{prefix} is no folder", hint="Give the path of an environment, such as ~/miniforge3/envs/x."
+        )
+    if not (prefix / "conda-meta").is_dir() and not os.path.lexists(prefix / "bin" / "python"):
+        raise PackError(
+            f"{prefix} is no environment: it has neither conda-meta nor bin/python",
+            hint="Give the path of the environment itself, such as ~/miniforge3/envs/x.",
+        )
+    if os.path.realpath(prefix) == "/":
+        raise PackError("the root of the file system can't be packed as an environment")
+
+
+def _conda_records(prefix: Path, tree: Tree) -> list[CondaRecord]:
+    paths = sorted(path for path in tree.files if path.startswith("conda-meta/") and path.endswith(".json"))
+    paths = [path for path in paths if path.count("/") == 1]
+    records = [read_record(path, (prefix / path).read_bytes()) for path in paths]
+    return sorted(records, key=lambda record: (os.fsencode(record.package.segment), record.path))
+
+
+class _Disk:
+    """Looks at files in dispute: is this the one that package brought?"""
+
+    def __init__(self, prefix: Path, names: Sequence[bytes]) -> None:
+        self._prefix, self._names = prefix, names
+
+    def read(self, path: str) -> bytes:
+        return (self._prefix / path).read_bytes()
+
+    def proves(self, path: str, claim: Claim) -> bool:
+        if not (claim.recorded or claim.published) or (self._prefix / path).is_symlink():
+            return False
+        data = self.read(path)
+        if claim.published is not None and unpatch(data, claim.published, self._names) is not None:
+            return True
+        return bool(claim.recorded) and hashlib.sha256(data).hexdigest() == claim.recorded
+
+
+def _distributions(tree: Tree, records: Sequence[CondaRecord], disk: _Disk) -> list[Distribution]:
+    """The distributions that no conda package brought, sorted; conda packages carry metadata of their own."""
+    by_conda: dict[str, Claim] = {}
+    for record in records:
+        by_conda.update(record.claims)
+    inside: dict[str, list[str]] = {folder: [] for folder in metadata_folders(tree.files)}
+    for path in tree.files:
+        for part in (".dist-info/", ".egg-info/"):
+            folder = path[: path.find(part) + len(part) - 1] if part in path else ""
+            if folder in inside:
+                inside[folder].append(path)
+    found = []
+    for folder, paths in inside.items():
+        distribution = read_distribution(folder, paths, disk.read)
+        claim = by_conda.get(distribution.record)
+        if claim is None or _was_reinstalled(distribution, claim, disk):
+            found.append(distribution)
+    return sorted(found, key=lambda d: (os.fsencode(d.package.segment), d.folder))
+
+
+def _was_reinstalled(distribution: Distribution, claim: Claim, disk: _Disk) -> bool:
+    """Whether pip wrote metadata anew that a conda package had brought: same version, so the same paths."""
+    if not distribution.installer or distribution.installer == "conda" or claim.published is None:
+        return False
+    return not disk.proves(distribution.record, claim)
+
+
+def _through_links(claims: Mapping[str, Claim], tree: Tree, prefix: Path) -> Mapping[str, Claim]:
+    """The claims by where their paths really lie: a parent may have become a link to another folder."""
+    if not tree.links:
+        return claims
+    moved = {}
+    for path in claims:
+        if path in tree.files or path in tree.links:
+            continue
+        parents = (path[:index] for index, character in enumerate(path) if character == "/")
+        if any(parent in tree.links for parent in parents):
+            folder = os.path.realpath(prefix / posixpath.dirname(path))
+            real = posixpath.relpath(posixpath.join(folder, posixpath.basename(path)), prefix)
+            if real in tree.files or real in tree.links:
+                moved[path] = real
+    return {moved.get(path, path): claim for path, claim in claims.items()} if moved else claims
+
+
+# --- groups ---
+
+
+@dataclass
+class _Draft:
+    id: str
+    package: Package | None
+    paths: list[tuple[str, Claim]]
+
+
+_NOTHING = Claim()
+
+
+def _groups(
+    prefix: Path,
+    tree: Tree,
+    ownership: Ownership,
+    records: Sequence[CondaRecord],
+    distributions: Sequence[Distribution],
+) -> tuple[Group, ...]:
+    drafts = []
+    taken: set[str] = set()
+    for package, place in [(r.package, r.path) for r in records] + [(d.package, d.folder) for d in distributions]:
+        id = package.segment if package.segment not in taken else f"{package.segment}@{place}"
+        taken.add(id)
+        drafts.append(_Draft(id, replace(package, segment=id), []))
+    rest = _Draft(ENVIRONMENT, None, [])
+    for path in (*tree.files, *tree.links):
+        if path in ownership.useless:
+            continue
+        owner, claim = ownership.owners.get(path, (-1, _NOTHING))
+        # conda-meta describes the environment as a whole: it changes when any package does
+        draft = rest if owner < 0 or path.startswith("conda-meta/") else drafts[owner]
+        draft.paths.append((path, claim))
+    rest.paths.extend((path, _NOTHING) for path in tree.folders)
+    generated = {record.path: record.portable for record in records}
+    if "conda-meta/history" in tree.files:
+        generated["conda-meta/history"] = scrub((prefix / "conda-meta/history").read_bytes())
+    placeholders = placeholders_of_deployment(prefix)
+    return tuple(
+        Group(draft.id, draft.package, tuple(_entries(draft.paths, tree, generated, placeholders)))
+        for draft in (*drafts, rest)
+    )
+
+
+def _entries(
+    paths: list[tuple[str, Claim]],
+    tree: Tree,
+    generated: Mapping[str, bytes],
+    placeholders: Mapping[str, Published],
+) -> Iterator[Entry]:
+    first: dict[tuple[int, int, Published | None], str] = {}
+    for path, claim in sorted(paths, key=lambda item: os.fsencode(item[0])):
+        if path in tree.folders:
+            yield Entry(path, "directory", tree.folders[path] & 0o777 | stat.S_IRWXU)
+            continue
+        if path in tree.links:
+            yield Entry(path, "symlink", target=tree.links[path])
+            continue
+        facts = tree.files[path]
+        mode = 0o755 if facts.st_mode & 0o111 else 0o644
+        if path in generated:
+            yield Entry(path, "file", mode, len(generated[path]), int(facts.st_mtime), content=generated[path])
+            continue
+        published = claim.published
+        if published is not None and published.placeholder is None and path in placeholders:
+            known = placeholders[path]
+            published = known if known.sha256 == published.sha256 else published
+        if facts.st_nlink > 1:
+            inode = (facts.st_dev, facts.st_ino, published)
+            if first.setdefault(inode, path) != path:
+                yield Entry(path, "hardlink", mode, facts.st_size, int(facts.st_mtime), first[inode])
+                continue
+        yield Entry(
+            path,
+            "file",
+            mode,
+            facts.st_size,
+            int(facts.st_mtime),
+            published=published,
+            recorded=claim.recorded,
+        )
+
+
+def _foreign(tree: Tree, ownership: Ownership) -> tuple[str, ...]:
+    """What no package owns, the environment's own records aside."""
+    known = ownership.owners.keys() | ownership.useless
+    paths = (path for path in (*tree.files, *tree.links) if path not in known)
+    return tuple(sorted((path for path in paths if not path.startswith("conda-meta/")), key=os.fsencode))
+
+
+# --- the interpreter ---
+
+_INTERPRETER = re.compile(r"bin/(?:python|pypy)(\d+\.\d+)")
+
+
+def _python(tree: Tree, records: Sequence[CondaRecord]) -> tuple[str, str]:
+    """The interpreter's path and version; "" and "" without one."""
+    version = next((r.package.version for r in records if r.package.name in ("python", "pypy")), "")
+    found = {}
+    for path in tree.files:
+        match = _INTERPRETER.fullmatch(path)
+        if match:
+            found[match.group(1)] = path
+    wanted = ".".join(version.split(".")[:2])
+    if wanted in found:
+        return found[wanted], version
+    path = "bin/python"
+    for _ in range(8):
+        if path not in tree.links:
+            break
+        path = posixpath.normpath(posixpath.join("bin", tree.links[path]))
+    match = _INTERPRETER.fullmatch(path)
+    if path in tree.files:
+        return path, version or (match.group(1) if match else "")
+    if found:
+        newest = max(found, key=lambda minor: [int(part) for part in minor.split(".")])
+        return found[newest], newest
+    return "", ""

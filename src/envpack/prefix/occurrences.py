@@ -1,0 +1,128 @@
+"""Where bytes mention a prefix, and the placeholder that takes its place in what is stored."""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from envpack.prefix.model import Data
+from envpack.runtime.relocate import Splice
+
+TEXT_PLACEHOLDER_LENGTH = 255
+"""Bytes of the placeholder in text: what conda-build uses, so that a search for either finds both."""
+
+
+def canonical_placeholder(length: int) -> bytes:
+    """The path of ``length`` bytes that stands for the prefix in stored files no package published."""
+    lead, filler = b"/envpack_placeholder", b"_placehold"
+    return (lead + filler * (max(0, length - len(lead)) // len(filler) + 1))[:length]
+
+
+class Occurrence(NamedTuple):
+    """The prefix stands at ``offset``, spelled with ``length`` bytes."""
+
+    offset: int
+    length: int
+
+
+def searchable(data: Data) -> bytes | mmap.mmap:
+    """The same bytes as something with ``find``; copies only views of other objects than bytes and maps."""
+    if isinstance(data, memoryview):
+        whole = data.obj
+        if isinstance(whole, bytes | mmap.mmap) and len(whole) == data.nbytes:
+            return whole
+        return bytes(data)
+    return data
+
+
+def find_all(data: bytes | mmap.mmap, needle: bytes, start: int = 0, end: int = -1) -> Iterator[int]:
+    """Offsets of ``needle`` in ``data[start:end]`` that do not overlap, ascending; ``end`` < 0: to the end."""
+    end = len(data) if end < 0 else end
+    offset = data.find(needle, start, end)
+    while offset >= 0:
+        yield offset
+        offset = data.find(needle, offset + len(needle), end)
+
+
+def find_prefix(data: bytes | mmap.mmap, spellings: Sequence[bytes]) -> list[Occurrence]:
+    """Where ``data`` mentions the prefix in any spelling, as a path of its own, ascending.
+
+    /opt/env is not mentioned by /opt/env2, /opt/env.bak or /data/opt/env; it is by -I/opt/env/include,
+    "/opt/env", file:///opt/env and a sentence that ends in /opt/env.
+    """
+    found = [
+        Occurrence(offset, len(spelling))
+        for spelling in spellings
+        for offset in find_all(data, spelling)
+        if stands_alone(data, offset, offset + len(spelling))
+    ]
+    if len(spellings) > 1 and len(found) > 1:
+        found = _without_overlaps(found)
+    return found
+
+
+def _without_overlaps(found: list[Occurrence]) -> list[Occurrence]:
+    kept: list[Occurrence] = []
+    for occurrence in sorted(found, key=lambda o: (o.offset, -o.length)):
+        if not kept or occurrence.offset >= kept[-1].offset + kept[-1].length:
+            kept.append(occurrence)
+    return kept
+
+
+# What may stand in a path component next to the prefix's own bytes. A dot at the end of a word is a full
+# stop; bytes above 0x7f belong to a name in UTF-8.
+_CONTINUES = re.compile(rb"[\w\-+@~\x80-\xff]|\.+[\w\-+@~\x80-\xff]")
+# Before the prefix's slash: a word means that the slash separates it from the prefix's first component,
+# unless the word is an option (-I/opt/env), a mark of its own (gcc's @/opt/env/args, systemd's -/opt/env) or
+# the end of an escape sequence (\n/opt/env).
+_WORD_BEFORE = re.compile(rb"[\w.\-+@~\x80-\xff]+\Z")
+_OPTION = re.compile(rb"(?:-[A-Za-z]*|[+@])\Z")
+_ESCAPE = re.compile(rb"\\(?:[abefnrtv0]|x[0-9a-fA-F]{2}|[0-7]{3}|u[0-9a-fA-F]{4})\Z")
+
+
+def stands_alone(data: bytes | mmap.mmap, start: int, end: int, first: int = 0, last: int = -1) -> bool:
+    """Whether the path at ``data[start:end]`` is no part of a longer name; only [first, last) is looked at."""
+    last = len(data) if last < 0 else last
+    if _CONTINUES.match(data[end : min(last, end + 64)]):
+        return False
+    if start == first:
+        return True
+    before = data[max(first, start - 64) : start]
+    word = _WORD_BEFORE.search(before)
+    if word is None or _ESCAPE.search(before):
+        return True
+    return _OPTION.match(word.group()) is not None and before[: word.start()][-1:] != b"/"
+
+
+def is_text(data: bytes | mmap.mmap) -> bool:
+    """Whether there is no NUL in it: then tools read it as lines, and it may change its length."""
+    return data.find(b"\0") < 0
+
+
+def apply(data: Data, edits: Sequence[Splice]) -> list[bytes | memoryview]:
+    """``data`` with ``edits`` (ascending, trusted) applied, as pieces that copy nothing of ``data``."""
+    if not edits:
+        return [data if isinstance(data, bytes | memoryview) else memoryview(data)]
+    view = memoryview(data)
+    pieces: list[bytes | memoryview] = []
+    done = 0
+    for offset, old, new in edits:
+        if offset > done:
+            pieces.append(view[done:offset])
+        if new:
+            pieces.append(new)
+        done = offset + len(old)
+    if done < len(view):
+        pieces.append(view[done:])
+    return pieces
+
+
+def digest(pieces: Iterable[bytes | mmap.mmap | memoryview]) -> str:
+    """The sha256 of the joined pieces, in hex."""
+    state = hashlib.sha256()
+    for piece in pieces:
+        state.update(piece)
+    return state.hexdigest()

@@ -1,0 +1,158 @@
+"""Distributions that pip, uv and the like installed: what they are and which files they put where.
+
+Sources: the "Recording installed projects" and "Core metadata" specifications on packaging.python.org;
+``installed-files.txt`` is what setuptools wrote beside an .egg-info before them.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import csv
+import io
+import json
+import posixpath
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from email.message import Message
+from email.parser import HeaderParser
+
+from envpack.prefix.conda_meta import Claim, portable_url
+from envpack.runtime.errors import PackError
+from envpack.runtime.model import Package
+
+Read = Callable[[str], bytes]
+"""Gives the bytes of a path relative to the prefix."""
+
+_LONGEST_LICENSE = 100
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """One .dist-info or .egg-info folder (``folder``, relative to the prefix) and the paths it claims."""
+
+    folder: str
+    package: Package
+    installer: str
+    claims: Mapping[str, Claim]
+
+    @property
+    def record(self) -> str:
+        """The path that is written anew by every installation of the distribution."""
+        name = "RECORD" if self.folder.endswith(".dist-info") else "PKG-INFO"
+        return f"{self.folder}/{name}"
+
+
+def metadata_folders(paths: Iterable[str]) -> list[str]:
+    """The .dist-info and .egg-info folders among the parents of ``paths``, sorted.
+
+    Only those directly in a site-packages (or dist-packages) folder: what lies deeper is vendored.
+    """
+    found = set()
+    for path in paths:
+        folder, _, name = path.rpartition("/")
+        if name in ("METADATA", "PKG-INFO", "RECORD") and folder.endswith((".dist-info", ".egg-info")):
+            site = posixpath.dirname(folder)
+            if posixpath.basename(site) in ("site-packages", "dist-packages") and site.count("/") <= 3:
+                found.add(folder)
+    return sorted(found)
+
+
+def read_distribution(folder: str, paths: Iterable[str], read: Read) -> Distribution:
+    """Reads the metadata ``folder``; ``paths`` are the paths in it. Raises PackError when RECORD is broken."""
+    inside = set(paths)
+    installer = ""
+    if f"{folder}/INSTALLER" in inside:
+        installer = read(f"{folder}/INSTALLER").decode("utf-8", "replace").strip().lower()
+    claims = {path: Claim() for path in inside}
+    if f"{folder}/RECORD" in inside:
+        claims.update(_record_claims(folder, read(f"{folder}/RECORD")))
+    elif f"{folder}/installed-files.txt" in inside:
+        lines = read(f"{folder}/installed-files.txt").decode("utf-8", "surrogateescape").splitlines()
+        claims.update((path, Claim()) for path in _inside(folder, filter(None, lines)))
+    return Distribution(folder, _package(folder, inside, read), installer, claims)
+
+
+def _record_claims(folder: str, data: bytes) -> dict[str, Claim]:
+    site = posixpath.dirname(folder)
+    text = data.decode("utf-8", "surrogateescape")
+    claims = {}
+    try:
+        for row in csv.reader(io.StringIO(text, newline="")):
+            if not row or not row[0]:
+                continue
+            for path in _inside(site, row[:1]):
+                recorded = _sha256(row[1]) if len(row) > 1 else ""
+                claims[path] = Claim(None, recorded, not path.endswith(".pyc"))
+    except csv.Error as problem:
+        raise PackError(
+            f"{folder}/RECORD is broken: {problem}",
+            hint="Reinstall that distribution (pip install --force-reinstall), then pack again.",
+        ) from None
+    return claims
+
+
+def _inside(base: str, paths: Iterable[str]) -> Iterator[str]:
+    """The paths relative to the prefix, of those relative to ``base`` that lie in it."""
+    for path in paths:
+        joined = f"{base}/{path}"
+        if ".." in path or "//" in path or path.startswith(("/", "./")):
+            joined = posixpath.normpath(posixpath.join("/", base, path))
+            # normpath stops at the root: a path with more ".." than there are folders is caught by its depth
+            if path.startswith("/") or path.count("../") > base.count("/") + 1:
+                continue
+            joined = joined.lstrip("/")
+        yield joined
+
+
+def _sha256(field: str) -> str:
+    name, _, value = field.partition("=")
+    if name != "sha256":
+        return ""
+    try:
+        return base64.urlsafe_b64decode(value + "=" * (-len(value) % 4)).hex()
+    except binascii.Error:
+        return ""
+
+
+def _package(folder: str, inside: set[str], read: Read) -> Package:
+    headers = Message()
+    for name in ("METADATA", "PKG-INFO"):
+        if f"{folder}/{name}" in inside:
+            head = read(f"{folder}/{name}").replace(b"\r\n", b"\n").partition(b"\n\n")[0]
+            headers = HeaderParser().parsestr(head.decode("utf-8", "replace"))
+            break
+    stem = posixpath.basename(folder).rpartition(".")[0]
+    guessed_name, _, guessed_version = stem.partition("-")
+    name = str(headers.get("Name") or guessed_name).strip()
+    version = str(headers.get("Version") or guessed_version.partition("-")[0]).strip()
+    return Package(
+        kind="pypi",
+        name=name,
+        version=version,
+        url=_url(folder, inside, read),
+        license=_license(headers),
+        segment=f"pypi:{name}-{version}",
+    )
+
+
+def _license(headers: Message) -> str:
+    """License-Expression (PEP 639), else a License that is a name and no text, else the classifiers."""
+    for key in ("License-Expression", "License"):
+        value = str(headers.get(key) or "").strip()
+        if value and value != "UNKNOWN" and "\n" not in value and len(value) <= _LONGEST_LICENSE:
+            return value
+    classifiers = [str(value) for value in headers.get_all("Classifier", [])]
+    names = [c.rpartition("::")[2].strip() for c in classifiers if c.startswith("License ::")]
+    return ", ".join(dict.fromkeys(names))
+
+
+def _url(folder: str, inside: set[str], read: Read) -> str:
+    """Where it came from when that was no index (PEP 610), without credentials; "" for local folders."""
+    if f"{folder}/direct_url.json" not in inside:
+        return ""
+    try:
+        url = str(json.loads(read(f"{folder}/direct_url.json"))["url"])
+        return "" if url.startswith("file:") else portable_url(url)
+    except (ValueError, KeyError, TypeError):
+        return ""

@@ -1,0 +1,172 @@
+"""What is stored of each file: the published bytes where they can be proved, else bytes with a canonical
+placeholder, and always the table that says where a deployment writes its prefix."""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from envpack.prefix.bytecode import Timestamp, is_bytecode, timestamp, timestamp_edit
+from envpack.prefix.foreign import TEXT, Canonical, canonicalise, canonicalise_bytecode
+from envpack.prefix.model import SOURCE_MTIME, Data, Entry, PrefixContents, Stored
+from envpack.prefix.occurrences import apply, digest, searchable
+from envpack.prefix.ownership import source_of
+from envpack.prefix.unpatch import unpatch
+from envpack.runtime.relocate import Bytecode, Relocation, Splice
+
+_JOINED = 1 << 20
+"""Results up to this size are joined to one piece: cheaper to hand on than many small ones."""
+
+
+class _Source(NamedTuple):
+    """A module's source: what byte-code may say of it on disk, what it shall say of the stored one, and how
+    a deployment changes the size (None: it does not)."""
+
+    disk: Timestamp
+    stored: Timestamp
+    relocated: Bytecode | None
+
+
+class Storer:
+    """Stores files of one environment; may be called from several threads at once."""
+
+    def __init__(self, prefix: Path, contents: PrefixContents) -> None:
+        self._prefix = prefix
+        self._spellings = contents.spellings
+        self._sources: dict[str, Entry] = {}
+        self._shipped: dict[str, list[Entry]] = {}
+        # filled as files come by; every value depends on the environment only, so whoever is first is right
+        self._source_facts: dict[str, _Source | None] = {}
+        self._pristine_stamps: dict[str, Timestamp | None] = {}
+        for group in contents.groups:
+            held = {entry.path: entry for entry in group.entries if entry.type == "file"}
+            for entry in group.entries:
+                if entry.type == "hardlink" and entry.path.endswith(".py"):
+                    self._sources[entry.path] = held[entry.target]
+                elif entry.type == "file" and entry.path.endswith(".py"):
+                    self._sources[entry.path] = entry
+                elif entry.path.endswith(".pyc") and entry.published is not None:
+                    self._shipped.setdefault(source_of(entry.path), []).append(entry)
+
+    def store(self, entry: Entry, data: Data) -> Stored:
+        """What is stored of ``entry``, whose bytes in the prefix are ``data``. Raises nothing for odd files."""
+        buffer = searchable(data if entry.content is None else entry.content)
+        if entry.path.endswith(".pyc") and is_bytecode(buffer):
+            return self._store_bytecode(entry, buffer)
+        stored = self._store_any(entry, buffer)
+        if entry.path in self._shipped and not stored.modified:
+            return replace(stored, mtime=self._shipped_mtime(entry))
+        return stored
+
+    def _store_any(self, entry: Entry, data: bytes | mmap.mmap) -> Stored:
+        modified = False
+        known = ""
+        if entry.published is not None:
+            executable = entry.mode & 0o111 != 0
+            if entry.published.placeholder is None:
+                known = hashlib.sha256(data).hexdigest()
+                if known == entry.published.sha256:
+                    return Stored(apply(data, ()), len(data), known)
+            else:
+                found = unpatch(data, entry.published, self._spellings, executable)
+                if found is not None:
+                    pieces, size = _pieces(data, found.edits)
+                    return Stored(pieces, size, entry.published.sha256, found.relocation)
+            modified = True
+        if entry.path.endswith(".pyc"):
+            # older than PEP 552, or none at all: lengths in it are not understood
+            return _stored(data, Canonical(), modified, known)
+        canonical = canonicalise(data, self._spellings, entry.mode & 0o111 != 0)
+        if entry.recorded:
+            known = known or hashlib.sha256(data).hexdigest()
+            modified = known != entry.recorded
+        return _stored(data, canonical, modified, known)
+
+    # --- byte-code and its source ---
+
+    def _store_bytecode(self, entry: Entry, data: bytes | mmap.mmap) -> Stored:
+        stamp, path = timestamp(data), source_of(entry.path)
+        if entry.published is not None:
+            stored = self._store_any(entry, data)
+            pristine = stored.sha256 == entry.published.sha256
+            self._pristine_stamps[entry.path] = stamp if pristine else None
+            if pristine:
+                return self._with_relocated_source(stored, stamp, path)
+        canonical = canonicalise_bytecode(data, self._spellings, path)
+        source = self._source(path) if stamp is not None else None
+        valid = (
+            source is not None
+            and stamp is not None
+            and stamp.size == source.disk.size
+            and stamp.mtime in (source.disk.mtime, SOURCE_MTIME)
+        )
+        if valid and source is not None:
+            edits = (*timestamp_edit(data, source.stored), *canonical.edits)
+            relocation = canonical.relocation
+            if source.relocated is not None:
+                relocation = replace(relocation or Relocation(TEXT), bytecode=source.relocated)
+            canonical = Canonical(edits, relocation, canonical.remarks)
+        return _stored(data, canonical, modified=entry.published is not None and not valid)
+
+    def _with_relocated_source(self, stored: Stored, stamp: Timestamp | None, path: str) -> Stored:
+        """Byte-code as published, whose source a deployment changes: its size field has to follow."""
+        entry = self._sources.get(path)
+        if stamp is None or entry is None or entry.published is None or entry.published.placeholder is None:
+            return stored
+        source = self._source(path)
+        if source is None or source.relocated is None or stamp != source.stored:
+            return stored
+        relocation = replace(stored.relocation or Relocation(TEXT), bytecode=source.relocated)
+        return replace(stored, relocation=relocation)
+
+    def _source(self, path: str) -> _Source | None:
+        if path not in self._source_facts:
+            self._source_facts[path] = self._read_source(path)
+        return self._source_facts[path]
+
+    def _read_source(self, path: str) -> _Source | None:
+        entry = self._sources.get(path)
+        if entry is None:
+            return None
+        data = (self._prefix / entry.path).read_bytes()
+        disk = Timestamp(entry.mtime & 0xFFFFFFFF, len(data) & 0xFFFFFFFF)
+        placeholder = entry.published.placeholder if entry.published is not None else None
+        mentioned = any(spelling in data for spelling in self._spellings)
+        if entry.path not in self._shipped and placeholder is None and not mentioned:
+            return _Source(disk, Timestamp(SOURCE_MTIME, disk.size), None)
+        stored = self._store_any(entry, data)
+        mtime = SOURCE_MTIME if stored.modified else self._shipped_mtime(entry)
+        where = stored.relocation
+        relocated = Bytecode(stored.size, len(where.text), len(where.placeholder)) if where else None
+        return _Source(disk, Timestamp(mtime, stored.size & 0xFFFFFFFF), relocated)
+
+    def _shipped_mtime(self, entry: Entry) -> int:
+        """The time that byte-code in the source's own package records, if that is byte-code of this source."""
+        for bytecode in self._shipped.get(entry.path, ()):
+            if bytecode.path not in self._pristine_stamps:
+                data = (self._prefix / bytecode.path).read_bytes()
+                known = bytecode.published is not None and digest([data]) == bytecode.published.sha256
+                stamp = timestamp(data) if known and is_bytecode(data) else None
+                self._pristine_stamps[bytecode.path] = stamp
+            stamp = self._pristine_stamps[bytecode.path]
+            size = entry.published.size if entry.published is not None else None
+            if stamp is not None and stamp.size == (entry.size if size is None else size):
+                return stamp.mtime
+        return SOURCE_MTIME
+
+
+def _pieces(data: bytes | mmap.mmap, edits: Sequence[Splice]) -> tuple[Sequence[bytes | memoryview], int]:
+    pieces = apply(data, edits)
+    size = sum(len(piece) for piece in pieces)
+    return ([b"".join(pieces)] if len(pieces) > 1 and size <= _JOINED else pieces), size
+
+
+def _stored(data: bytes | mmap.mmap, canonical: Canonical, modified: bool, known: str = "") -> Stored:
+    """``known``: the digest of ``data``, "" when nobody asked for it yet."""
+    pieces, size = _pieces(data, canonical.edits)
+    sha256 = known if known and not canonical.edits else digest(pieces)
+    return Stored(pieces, size, sha256, canonical.relocation, modified=modified, unrelocatable=canonical.remarks)

@@ -1,0 +1,165 @@
+"""Taking the prefix out of an installed file again, to the bytes its conda package published.
+
+Installers replace a placeholder: in text everywhere (and rewrite first lines that got too long), in binaries
+in NUL-terminated strings, filling up behind them with NULs. Neither leaves a trace of where; the published
+size and digest tell whether the way back is the right one.
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import NamedTuple
+
+from envpack.prefix.model import Data, Published
+from envpack.prefix.occurrences import apply, digest, find_all, searchable
+from envpack.prefix.shebang import HEAD, direct_line, published_lines
+from envpack.runtime.relocate import Relocation, Splice
+
+_MOST_GUESSES = 300
+"""How many choices of occurrences are tried when the package itself published some with this very prefix."""
+
+
+@dataclass(frozen=True)
+class Unpatched:
+    """``edits`` make the published file of the installed one, proved by its sha256; ``relocation`` says where
+    the published file holds the placeholder (None: nowhere)."""
+
+    edits: tuple[Splice, ...]
+    relocation: Relocation | None
+
+
+def unpatch(
+    data: Data, published: Published, spellings: Sequence[bytes], executable: bool = False
+) -> Unpatched | None:
+    """The way from an installed file to the published one; None when it was changed since.
+
+    ``spellings``: the paths an installer may have written in. A first line that runs something in the prefix
+    becomes a Shebang when the file is ``executable``.
+    """
+    buffer = searchable(data)
+    placeholder = published.placeholder
+    if placeholder is None:
+        same = published.size in (None, len(buffer)) and digest([buffer]) == published.sha256
+        return Unpatched((), None) if same else None
+    binary = published.file_mode == "binary"
+    for prefix in spellings:
+        guesses = [_strings(buffer, prefix, placeholder)] if binary else _texts(buffer, prefix, published)
+        for edits in guesses:
+            growth = sum(len(edit.new) - len(edit.old) for edit in edits)
+            if published.size not in (None, len(buffer) + growth):
+                continue
+            if digest(apply(buffer, edits)) == published.sha256:
+                marks = _marks(buffer, edits, placeholder)
+                return Unpatched(tuple(edits), _relocation(buffer, edits, marks, placeholder, binary, executable))
+    return None
+
+
+# --- guesses: edits that may lead to the published bytes ---
+
+
+def _texts(data: bytes | mmap.mmap, prefix: bytes, published: Published) -> Iterator[list[Splice]]:
+    placeholder = published.placeholder
+    assert placeholder is not None
+    firsts: list[list[Splice]] = [[]]
+    if data[:2] == b"#!":
+        lines = published_lines(data[:HEAD], prefix, placeholder)
+        firsts += [[Splice(0, data[:end], line)] for end, line in lines]
+    for first in firsts:
+        found = list(find_all(data, prefix, len(first[0].old) if first else 0))
+        length = len(data) + sum(len(edit.new) - len(edit.old) for edit in first)
+        for chosen in _choices(found, length, len(placeholder) - len(prefix), published.size):
+            yield first + [Splice(offset, prefix, placeholder) for offset in chosen]
+
+
+def _choices(found: list[int], length: int, growth: int, size: int | None) -> Iterator[Sequence[int]]:
+    """Which occurrences the installer wrote: all of them, or as many as the published size leaves."""
+    if size is None or growth == 0 or length + growth * len(found) == size:
+        yield found
+        return
+    count, remainder = divmod(size - length, growth)
+    if remainder == 0 and 0 <= count < len(found) and math.comb(len(found), count) <= _MOST_GUESSES:
+        yield from combinations(found, count)
+
+
+def _strings(data: bytes | mmap.mmap, prefix: bytes, placeholder: bytes) -> list[Splice]:
+    """Every NUL-terminated string with the prefix in it and room behind it for the placeholder."""
+    edits: list[Splice] = []
+    start = data.find(prefix)
+    while start >= 0:
+        end = _string_end(data, start)
+        offsets = list(find_all(data, prefix, start, end))
+        room = (len(placeholder) - len(prefix)) * len(offsets)
+        padding = bytes(max(0, room))
+        if room >= 0 and data[end : end + room] == padding:
+            edits.extend(Splice(offset, prefix, placeholder) for offset in offsets)
+            edits.append(Splice(end, padding, b""))
+            end += room
+        start = data.find(prefix, end)
+    return edits
+
+
+def _string_end(data: bytes | mmap.mmap, start: int) -> int:
+    end = data.find(b"\0", start)
+    return len(data) if end < 0 else end
+
+
+# --- where the published bytes hold the placeholder ---
+
+
+class _Mark(NamedTuple):
+    """The placeholder stands at ``stored`` in the published file, for ``length`` bytes at ``offset`` in this."""
+
+    offset: int
+    length: int
+    stored: int
+
+
+def _marks(data: bytes | mmap.mmap, edits: Sequence[Splice], placeholder: bytes) -> list[_Mark]:
+    marks: list[_Mark] = []
+    done = shift = 0
+    for offset, old, new in (*edits, Splice(len(data), b"", b"")):
+        # also where no installer replaced it: then a deployment will
+        untouched = find_all(data, placeholder, done, offset)
+        marks.extend(_Mark(place, len(placeholder), place + shift) for place in untouched)
+        marks.extend(_Mark(offset, len(old), offset + shift + inside) for inside in find_all(new, placeholder))
+        done = offset + len(old)
+        shift += len(new) - len(old)
+    return marks
+
+
+def _relocation(
+    data: bytes | mmap.mmap,
+    edits: Sequence[Splice],
+    marks: Sequence[_Mark],
+    placeholder: bytes,
+    binary: bool,
+    executable: bool,
+) -> Relocation | None:
+    if not marks:
+        return None
+    if binary:
+        return Relocation(placeholder, strings=_located_strings(data, marks, len(placeholder)))
+    if executable and data[:2] == b"#!":
+        head = b"".join(apply(data[:HEAD], [edit for edit in edits if edit.offset + len(edit.old) <= HEAD]))
+        line = direct_line(head, [placeholder])
+        if line is not None:
+            rest = tuple(mark.stored for mark in marks if mark.stored >= line.end)
+            return Relocation(placeholder, text=rest, shebang=line.shebang)
+    return Relocation(placeholder, text=tuple(mark.stored for mark in marks))
+
+
+def _located_strings(data: bytes | mmap.mmap, marks: Sequence[_Mark], length: int) -> tuple[tuple[int, ...], ...]:
+    strings: list[tuple[int, ...]] = []
+    end = -1
+    for mark in marks:
+        if mark.offset < end:
+            offsets = strings.pop()[:-1]
+        else:
+            offsets, end = (), _string_end(data, mark.offset)
+        stored_end = mark.stored + length + end - (mark.offset + mark.length)
+        strings.append((*offsets, mark.stored, stored_end))
+    return tuple(strings)
