@@ -1,0 +1,89 @@
+# Activates the environment that this file lies in, in tcsh: source DEST/bin/activate.csh
+#
+# Does what `activate` beside it does in other shells, and keeps former values in the same places; but PATH and the
+# prompt are put back as they were even when they were changed in between.
+
+set _envpack_problem = ""
+# tcsh does not tell which file it is reading, but has it open
+set _envpack_here = "`/bin/ls -l /proc/$$/fd |& sed -n 's|.* -> \(.*\)/bin/activate\.csh|\1|p' | tail -n 1`"
+if ("$_envpack_here:q" == "" && $?ENVPACK_PREFIX) eval 'set _envpack_here = "$ENVPACK_PREFIX:q"'
+
+# HERE: true when the path written into the files leads here
+alias _envpack_written_in '/bin/sh -c '"'"'IFS= read -r p <"$0/.envpack/prefix" && [ "$p" -ef "$0" ]'"'"' \!:1 >& /dev/null'
+
+if ($?0) eval 'if ("$0:t:q" == activate.csh) set _envpack_problem = "$0:q changes the shell it is read by, so it must be sourced"'
+if ("$_envpack_problem:q" == "") then
+    if (! -f "$_envpack_here:q/.envpack/runtime.pyz") then
+        set _envpack_problem = "there is no environment in '$_envpack_here:q'; say where: setenv ENVPACK_PREFIX DEST"
+    else
+        _envpack_written_in "$_envpack_here:q"
+        if ($status) /bin/sh -c '/bin/sh "$0" >&2' "$_envpack_here:q/bin/conda-unpack"
+        _envpack_written_in "$_envpack_here:q"
+        if ($status) set _envpack_problem = "$_envpack_here:q is not activated: its prefix could not be written in"
+    endif
+endif
+unalias _envpack_written_in
+# A requirement of the environment that this host does not meet is to become a problem here: nothing has been
+# changed in the shell yet.
+
+if ("$_envpack_problem:q" != "") then
+    /bin/sh -c 'printf "envpack: %s\n" "$0" >&2' "$_envpack_problem:q"
+    unset _envpack_problem _envpack_here
+    exit 1
+endif
+
+set _envpack_level = 0
+if ($?CONDA_SHLVL) eval 'if ("$CONDA_SHLVL" =~ [1-9]*) set _envpack_level = "$CONDA_SHLVL"'
+eval 'set _envpack_ours = $?__ENVPACK_SHLVL_'$_envpack_level
+if ($_envpack_ours && $?CONDA_PREFIX) then
+    if ("$CONDA_PREFIX:q" == "$_envpack_here:q") then # activating again is starting again
+        set _envpack_former = $_envpack_level
+        source "$_envpack_here:q/.envpack/deactivate.csh"
+        @ _envpack_level = $_envpack_former - 1
+    endif
+endif
+set _envpack_beneath = ""
+if ($_envpack_level > 0 && $?CONDA_PREFIX) then
+    set _envpack_beneath = "$CONDA_PREFIX:q"
+    source "$_envpack_here:q/.envpack/scripts.csh" "$_envpack_beneath:q/etc/conda/deactivate.d"
+endif
+
+setenv _ENVPACK_PATH "$_envpack_here:t:q"
+set _envpack_modifier = "(`printenv _ENVPACK_PATH | sed 's/[%\!\\]/_/g'`) " # nothing that a prompt acts on
+unsetenv _ENVPACK_PATH
+if ($?CONDA_CHANGEPS1) eval 'if ("$CONDA_CHANGEPS1" =~ {[FfNn]*,[Oo]ff,0}) set _envpack_modifier = ""'
+if ($?prompt) then
+    if (! $?_envpack_prompt) set _envpack_prompt = "$prompt:q"
+    set prompt = "$_envpack_modifier:q$_envpack_prompt:q"
+endif
+set _envpack_entries = ()
+foreach _envpack_entry ($path:q)
+    if ("$_envpack_beneath:q" == "" || "$_envpack_entry:q" != "$_envpack_beneath:q/bin") set _envpack_entries = ($_envpack_entries:q "$_envpack_entry:q")
+end
+
+# NAME VALUE: exports a variable until the environment is left; also what variables.csh calls.
+alias _envpack_keep 'unsetenv __CONDA_SHLVL_${_envpack_level}_\!:1; if ($?\!:1) eval '"'"'setenv __CONDA_SHLVL_${_envpack_level}_\!:1 "$\!:1:q"'"'"
+alias _envpack_set '_envpack_keep \!:1; setenv \!:1 \!:2; set _envpack_names = ($_envpack_names \!:1)'
+
+set _envpack_names = ()
+_envpack_keep PATH
+set path = ("$_envpack_here:q/bin" $_envpack_entries:q)
+set _envpack_names = (PATH)
+if ("$_envpack_beneath:q" != "") then
+    eval '_envpack_set CONDA_PREFIX_'$_envpack_level' "$_envpack_beneath:q"'
+endif
+_envpack_set CONDA_PREFIX "$_envpack_here:q"
+_envpack_set CONDA_DEFAULT_ENV "$_envpack_here:t:q"
+_envpack_set CONDA_PROMPT_MODIFIER "$_envpack_modifier:q"
+if (-f "$_envpack_here:q/.envpack/variables.csh") source "$_envpack_here:q/.envpack/variables.csh"
+@ _envpack_above = $_envpack_level + 1
+_envpack_set CONDA_SHLVL $_envpack_above
+setenv __ENVPACK_SHLVL_$CONDA_SHLVL "$_envpack_names"
+
+alias deactivate 'source "$CONDA_PREFIX:q/.envpack/deactivate.csh"'
+unalias _envpack_keep
+unalias _envpack_set
+rehash
+source "$_envpack_here:q/.envpack/scripts.csh" "$_envpack_here:q/etc/conda/activate.d"
+unset _envpack_above _envpack_beneath _envpack_entries _envpack_entry _envpack_former _envpack_here _envpack_level \
+    _envpack_modifier _envpack_names _envpack_ours _envpack_problem

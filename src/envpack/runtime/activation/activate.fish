@@ -1,0 +1,229 @@
+# Activates the environment that this file lies in, in fish: source DEST/bin/activate.fish
+#
+# Does what `activate` beside it does in other shells, and keeps former values in the same places.
+
+function _envpack_activate
+    set -l here (_envpack_find)
+    and set -l prefix (_envpack_write_in $here)
+    and _envpack_check_host
+    or begin
+        _envpack_tidy
+        return 1
+    end
+    if _envpack_is_active; and test "$CONDA_PREFIX" = $prefix
+        _envpack_leave # activating again is starting again
+    end
+    set -l level (_envpack_level)
+    set -l name (string replace -r '.*/' '' -- $prefix)
+    set -l modifier "("(string replace -ra '[`$\\\\%!]' _ -- $name)") "
+    if string match -qri '^(f.*|n.*|off|0)$' -- "$CONDA_CHANGEPS1"
+        set modifier ''
+    end
+    set -l beneath
+    if test $level -gt 0
+        set beneath $CONDA_PREFIX
+    end
+    _envpack_run $beneath/etc/conda/deactivate.d
+
+    _envpack_copy PATH __CONDA_SHLVL_{$level}_PATH
+    set -gx PATH (_envpack_path $prefix "$beneath" $PATH)
+    set -g _envpack_names
+    if set -q beneath[1]
+        _envpack_set CONDA_PREFIX_$level $beneath
+    end
+    _envpack_set CONDA_PREFIX $prefix
+    _envpack_set CONDA_DEFAULT_ENV $name
+    _envpack_set CONDA_PROMPT_MODIFIER $modifier
+    if test -f $prefix/.envpack/variables.fish
+        source $prefix/.envpack/variables.fish
+    end
+    _envpack_set CONDA_SHLVL (math $level + 1)
+    set -gx __ENVPACK_SHLVL_$CONDA_SHLVL "$_envpack_names"
+    set -e _envpack_names
+
+    function deactivate -d 'Leave the active environment'
+        _envpack_deactivate
+    end
+    _envpack_wrap_prompt
+    _envpack_run $prefix/etc/conda/activate.d
+    _envpack_tidy
+end
+
+function _envpack_deactivate
+    if not _envpack_is_active
+        _envpack_say 'nothing to deactivate: the active environment was not activated by envpack'
+        _envpack_tidy
+        return 1
+    end
+    _envpack_leave
+    if not _envpack_is_active # what lies beneath may be one of ours
+        functions -e deactivate
+        _envpack_unwrap_prompt
+    end
+    _envpack_tidy
+end
+
+function _envpack_leave
+    set -l prefix $CONDA_PREFIX
+    set -l list __ENVPACK_SHLVL_$CONDA_SHLVL
+    set -l level (math (_envpack_level) - 1)
+    _envpack_run $prefix/etc/conda/deactivate.d
+
+    for name in (string split -n ' ' -- $$list)
+        _envpack_restore $level $name
+    end
+    set -e -g $list
+    set -l beneath
+    if test $level -gt 0
+        set beneath $CONDA_PREFIX
+    end
+    # changed while active: take out what was put in; otherwise put back exactly what was there
+    set -l former __CONDA_SHLVL_{$level}_PATH
+    if test "$PATH" = (string join : -- (_envpack_path $prefix "$beneath" $$former))
+        _envpack_restore $level PATH
+    else if set -l position (contains -i -- $prefix/bin $PATH)
+        set -q beneath[1]; and set PATH[$position] $beneath/bin; or set -e PATH[$position]
+    end
+    set -e -g $former
+    _envpack_run $beneath/etc/conda/activate.d
+end
+
+# A requirement of the environment that this host does not meet is to stop the activation here: nothing has been
+# changed in the shell yet.
+function _envpack_check_host
+end
+
+# Prints the environment's folder, free of symbolic links.
+function _envpack_find
+    set -l file (status filename)
+    set -l here $ENVPACK_PREFIX # needed only when this text came through a pipe
+    if string match -q '*/*' -- $file
+        set here (string replace -r '[^/]*$' '..' -- $file)
+    else if string match -q '*.fish' -- $file
+        set here ..
+    end
+    set here (builtin realpath "$here" 2>/dev/null)
+    if not test -f "$here/.envpack/runtime.pyz"
+        _envpack_say "there is no environment in '$here': source the activate.fish in the environment's own bin"
+        return 1
+    end
+    echo $here
+end
+
+# HERE: prints the path written into the files, after seeing to it that it leads here.
+function _envpack_write_in
+    _envpack_written_in $argv
+    or begin
+        /bin/sh $argv/bin/conda-unpack >&2
+        and _envpack_written_in $argv
+    end
+    or begin
+        _envpack_say "$argv is not activated: its prefix could not be written in"
+        return 1
+    end
+end
+
+function _envpack_written_in
+    test -f $argv/.envpack/prefix
+    and read -l -L prefix <$argv/.envpack/prefix
+    and test "$argv" = (builtin realpath $prefix 2>/dev/null)
+    and echo $prefix
+end
+
+# How many environments are active.
+function _envpack_level
+    string match -r '^[0-9]+$' -- $CONDA_SHLVL
+    or echo 0
+end
+
+# True when envpack activated the uppermost.
+function _envpack_is_active
+    set -q __ENVPACK_SHLVL_(_envpack_level)
+end
+
+# NAME VALUE: exports a variable until the environment is left; also what variables.fish calls.
+function _envpack_set
+    _envpack_copy $argv[1] __CONDA_SHLVL_(_envpack_level)_$argv[1]
+    set -gx $argv
+    set -ga _envpack_names $argv[1]
+end
+
+# LEVEL NAME
+function _envpack_restore
+    _envpack_copy __CONDA_SHLVL_$argv[1]_$argv[2] $argv[2]
+    set -e -g __CONDA_SHLVL_$argv[1]_$argv[2]
+end
+
+# FROM TO: makes TO what FROM is: unset, a variable of this shell only, or exported.
+function _envpack_copy
+    set -l from $argv[1]
+    set -e -g $argv[2]
+    if set -qgx $from
+        set -gx $argv[2] $$from
+    else if set -qg $from
+        set -gu $argv[2] $$from
+    end
+end
+
+# PREFIX BENEATH ENTRY...: prints what PATH is in the environment: its bin first, without that of the one beneath.
+function _envpack_path
+    set -l entries $argv[3..-1]
+    if test -n "$argv[2]"; and set -l position (contains -i -- $argv[2]/bin $entries)
+        set -e entries[$position]
+    end
+    printf '%s\n' $argv[1]/bin $entries
+end
+
+# DIR: sources the packages' scripts in it, as conda orders them: by bytes, and for deactivate.d the last first.
+function _envpack_run
+    set -l scripts $argv/*.fish
+    if set -q scripts[2] # fish has 9 before 10, and follows the locale
+        set scripts (string join \n -- $scripts | LC_ALL=C command sort)
+    end
+    if string match -q '*/deactivate.d' -- $argv
+        set scripts $scripts[-1..1]
+    end
+    for script in $scripts
+        source $script
+    end
+end
+
+# The prompt shows the environment, unless conda's own prompt is there, which does.
+function _envpack_wrap_prompt
+    status is-interactive
+    and functions -q fish_prompt
+    and not functions -q __conda_add_prompt _envpack_user_prompt
+    or return 0
+    functions -c fish_prompt _envpack_user_prompt
+    function fish_prompt
+        set -l prompt (_envpack_user_prompt) # first, for it may show the last status
+        printf '%s' $CONDA_PROMPT_MODIFIER
+        string join \n -- $prompt
+    end
+end
+
+function _envpack_unwrap_prompt
+    if functions -q _envpack_user_prompt
+        functions -e fish_prompt
+        functions -c _envpack_user_prompt fish_prompt
+        functions -e _envpack_user_prompt
+    end
+end
+
+function _envpack_say
+    printf 'envpack: %s\n' $argv >&2
+end
+
+# Leaves nothing behind but the functions that a deactivation will need.
+function _envpack_tidy
+    if not _envpack_is_active
+        functions -e _envpack_{activate,check_host,copy,deactivate,find,is_active,leave,level,path,restore,run} \
+            _envpack_{say,set,tidy,unwrap_prompt,wrap_prompt,write_in,written_in}
+    end
+end
+
+if test -z (status stack-trace | string collect)
+    _envpack_say (status filename)' changes the shell it is read by, so it must be sourced: source '(status filename)
+    exit 1
+end
+_envpack_activate
