@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import shutil
 import subprocess
 import threading
@@ -11,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from envpack.lock import LockedPlatform
-from envpack.lock.inputs import explicit_text
+from envpack.lock.inputs import explicit_text, url_path
+from envpack.lock.uvtool import without_secrets
 from envpack.runtime.errors import BuildError
 from envpack.runtime.report import Reporter, Step
 
@@ -76,6 +78,7 @@ class RattlerBackend:
         # py-rattler 0.28 checks for its inner type here, against its own annotation
         specs: list[Any] = [MatchSpec(text)._match_spec for text in requested]
         records = list(locked.conda)
+        check_local_packages(records)
         total = sum(record.size or 0 for record in records)
         with reporter.step("Linking conda packages", total=total or None) as step:
             try:
@@ -181,20 +184,43 @@ class InstallProgress:
         pass
 
 
+def check_local_packages(records: Sequence[RepoDataRecord]) -> None:
+    """Compare packages of local channels with their locked sha256: rattler checks those it downloads, and takes
+    files as they are. BuildError names every one that differs."""
+    wrong = []
+    for record in records:
+        path = url_path(record.url)
+        if path is None or not record.sha256 or not path.is_file():
+            continue
+        with path.open("rb") as file:
+            digest = hashlib.sha256()
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+        if digest.digest() != record.sha256:
+            wrong.append(f"{path}: sha256 is {digest.hexdigest()}, not {record.sha256.hex()}")
+    if wrong:
+        raise _changed(f"{Path(wrong[0].split(':')[0]).name}", wrong)
+
+
+def _changed(name: str, details: Sequence[str]) -> BuildError:
+    return BuildError(
+        f"{name} is not the package that was locked",
+        hint="Its channel changed it, or it was damaged on the way: fetch it again, or lock anew.",
+        details=details,
+    )
+
+
 def install_failure(error: BaseException) -> BuildError:
     """rattler's failure in a person's words, the chain of causes as details."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = str(error)
-    if "hash mismatch" in text or "checksum" in text.lower() or "does not match" in text:
-        return BuildError(
-            f"a conda package is not the one that was locked: {lines[-1]}",
-            hint="Its channel changed it, or it was damaged on the way: clear the cache, then lock again.",
-            details=lines,
-        )
+    text = without_secrets(str(error))
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    first = lines[0] if lines else type(error).__name__
+    if "hash mismatch" in text or "Invalid checksum" in text:
+        return _changed(first.removeprefix("failed to fetch "), lines[1:])
     if "No space left" in text:
         return BuildError("the disk is full", hint="Free some space, or set the cache elsewhere.", details=lines)
     return BuildError(
-        f"the conda packages can't be installed: {lines[0] if lines else type(error).__name__}",
+        f"the conda packages can't be installed: {first}",
         hint="Check that the channel still has the package and can be reached.",
         details=lines[1:],
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,15 +77,26 @@ def build_prefix(
     try:
         return _build(lock, locked, platform, prefix, backend, index_url, reporter, cache_dir, uv_cache)
     except OSError as error:
-        shutil.rmtree(prefix, ignore_errors=True)
+        _remove(prefix)
         raise BuildError(
             f"the build stopped: {error.strerror or error}",
             hint="Check the free space and the rights of the build and cache folders.",
             details=[str(error)],
         ) from error
     except BaseException:
-        shutil.rmtree(prefix, ignore_errors=True)
+        _remove(prefix)
         raise
+
+
+def _remove(prefix: Path) -> None:
+    """Take a prefix away for good: threads of rattler may still write a moment after it failed."""
+    quiet = 0
+    for _ in range(100):
+        shutil.rmtree(prefix, ignore_errors=True)
+        time.sleep(0.02)
+        quiet = 0 if prefix.exists() else quiet + 1
+        if quiet == 5:
+            return
 
 
 def _build(

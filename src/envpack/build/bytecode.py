@@ -86,7 +86,7 @@ def _library(prefix: Path, python: Path) -> str:
     """The folder of the standard library, relative to the prefix: lib/python3.11."""
     script = "import sys; sys.stdout.write('lib/python%d.%d' % sys.version_info[:2])"
     try:
-        done = subprocess.run([python, "-I", "-S", "-c", script], capture_output=True, text=True, check=True)
+        done = subprocess.run([python, "-I", "-S", "-B", "-c", script], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError) as error:
         details = getattr(error, "stderr", None) or str(error)
         raise BuildError(

@@ -6,6 +6,7 @@ import csv
 import json
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -50,7 +51,8 @@ def install_pip(
         ):
             if not chosen:
                 continue
-            (scratch / "pylock.toml").write_text(pylock(chosen), encoding="utf-8")
+            placed = [_away_from_home(package, scratch / "sources") for package in chosen]
+            (scratch / "pylock.toml").write_text(pylock(placed), encoding="utf-8")
             arguments = ["pip", "install", "--python", str(python), "--requirements", "pylock.toml"]
             arguments += ["--no-deps", "--break-system-packages", "--link-mode", _LINK_MODE, *options]
             what = f"the pip section of {spec.name} can't be installed"
@@ -59,6 +61,21 @@ def install_pip(
                 step.detail = f"{len(chosen)} packages"
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+_NOT_COPIED = shutil.ignore_patterns(
+    "__pycache__", ".venv", "venv", ".tox", ".nox", "node_modules", "temp.*", "lib.linux*", "bdist.*"
+)
+
+
+def _away_from_home(package: LockedPypi, sources: Path) -> LockedPypi:
+    """A folder is copied before it is built: setuptools leaves object files in ``build/`` beside the source and
+    takes them again next time, with the path of the prefix they were compiled for."""
+    if not package.location.startswith("/"):
+        return package
+    copy = sources / package.name
+    shutil.copytree(package.location, copy, symlinks=True, ignore=_NOT_COPIED)
+    return replace(package, location=str(copy))
 
 
 def _count(step: Step, line: str) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from envpack.lock.model import Lock, LockedPlatform, LockedPypi
 from envpack.lock.pip import resolve_pip
 from envpack.lock.target import current_platform, spec_channels, virtual_package_texts, virtual_packages
+from envpack.lock.uvtool import without_secrets
 from envpack.runtime.errors import BuildError
 from envpack.runtime.report import Reporter
 from envpack.spec import EnvSpec
@@ -87,7 +88,7 @@ def solve_conda(
     except SolverError as error:
         lines = [line for line in str(error).splitlines() if line.strip()]
         reason = lines[0].removeprefix("Cannot solve the request because of: ") if lines else "no reason given"
-        names = ", ".join(channel.base_url for channel in channels)
+        names = without_secrets(", ".join(channel.base_url for channel in channels))
         raise BuildError(
             f"the dependencies of {spec.name} can't be met on {platform}: {reason.rstrip('.')}",
             hint=f"Looked in {names}, for {for_whom}. Loosen or correct the dependencies named above.",
@@ -100,10 +101,10 @@ def solve_conda(
 
 def channel_failure(text: str, channels: Sequence[str]) -> BuildError:
     """A channel that isn't there or can't be reached, in a person's words."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    first = lines[0] if lines else "no reason given"
     named = [url for url in channels if url.rstrip("/") in text]
-    which = named[0] if named else ", ".join(channels)
+    which = without_secrets(named[0] if named else ", ".join(channels))
+    lines = [line.strip() for line in without_secrets(text).splitlines() if line.strip()]
+    first = lines[0] if lines else "no reason given"
     missing = any(sign in text for sign in ("could not find subdir", "404", "No such file"))
     if missing:
         return BuildError(

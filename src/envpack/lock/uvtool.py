@@ -22,10 +22,15 @@ _UV_SETTINGS = {  # where the person told uv itself, pip's variable is left alon
     "PIP_FIND_LINKS": ("UV_FIND_LINKS",),
 }
 _REMOVED = ("VIRTUAL_ENV", "CONDA_PREFIX", "PYTHONPATH", "PYTHONHOME", "UV_SYSTEM_PYTHON", "UV_REQUIRE_HASHES")
-_SECRET = re.compile(r"(://)[^/@\s]+@")
+_SECRET = re.compile(r"(?<=://)[^/@\s]+(?=@)|(?<=/t/)[^/\s]+")  # user:password@host, and conda's /t/TOKEN/
 SOURCE_EPOCH = "315532800"
 """1980-01-01T00:00:00Z, the earliest time a wheel (a zip file) can hold: SOURCE_DATE_EPOCH of what is built from
 source when the person set none (https://reproducible-builds.org/specs/source-date-epoch/)."""
+
+
+def without_secrets(text: str) -> str:
+    """``text`` with passwords and tokens in URLs made unreadable."""
+    return _SECRET.sub("***", text)
 
 
 def uv_environment() -> dict[str, str]:
@@ -124,7 +129,7 @@ def uv_failure(what: str, log: Sequence[str]) -> BuildError:
     """uv's messages as an error: its own explanation, without the lines that only tell progress."""
     start = next((i for i, line in enumerate(log) if line.startswith("error:")), None)
     told = log[start:] if start is not None else log[-30:]
-    told = [_SECRET.sub(r"\1***@", line) for line in told if line.strip()]
+    told = [without_secrets(line) for line in told if line.strip()]
     reason = told[0].removeprefix("error: ") if told else "uv said nothing"
     if reason.startswith("No solution found") and len(told) > 1:
         reason = " ".join(line.strip() for line in told[1:]).removeprefix("cause: ")
