@@ -41,10 +41,10 @@ install: $(READY) ## set up .venv with envpack and the tools to work on it
 .venv/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
 	  || { echo "error: $(PYTHON) is older than Python 3.10; name a newer one: make PYTHON=python3.12" >&2; exit 2; }
-	@echo "Setting up .venv (once; again when pyproject.toml changes) ..." >&2
+	@echo "Setting up .venv (once, half a minute; again when pyproject.toml changes) ..." >&2
 	@.venv/bin/python -c '' 2>/dev/null || $(PYTHON) -m venv --clear .venv
-	@.venv/bin/python -m pip install -q --disable-pip-version-check --upgrade 'pip>=25.1' # knows --group
-	@.venv/bin/python -m pip install -q --disable-pip-version-check --group dev -e .
+	@.venv/bin/python -m pip install -qq --disable-pip-version-check --upgrade 'pip>=25.1' # knows --group
+	@.venv/bin/python -m pip install -qq --disable-pip-version-check --group dev -e .
 	@touch $@
 
 channel: $(LOCAL_READY) ## make the local channel that the demo is built from

@@ -110,6 +110,17 @@ def test_help_loads_nothing_heavy() -> None:
         "finally:\n    print(*sorted({name.split('.')[0] for name in sys.modules}), file=sys.stderr)\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    heavy = {"rattler", "rich", "yaml", "lief", "zstandard", "isal", "deflate", "conda_pack", "pydantic", "asyncio"}
+    heavy = {
+        "rattler",
+        "rich",
+        "yaml",
+        "lief",
+        "zstandard",
+        "isal",
+        "deflate",
+        "conda_pack",
+        "pydantic",
+        "asyncio",
+    }
     assert "inspect" in done.stdout
     assert not set(done.stderr.split()) & heavy

@@ -41,10 +41,11 @@ def deploy(
       envpack deploy dist/demo-1.0-20251219-linux-64.tar.gz /opt/envs/demo
       source /opt/envs/demo/bin/activate
     """
+    from envpack.bundle.codecs import FAST
     from envpack.runtime.deploy import deploy as run
 
     console: Console = context.obj
-    done = run(bundle, destination, reporter=console.reporter, jobs=jobs, run_tests=not no_test)
+    done = run(bundle, destination, reporter=console.reporter, jobs=jobs, run_tests=not no_test, decoders=FAST)
     typed = _as_typed(destination, done)
     return Result("deploy", done.as_dict(), lambda console: _show(console, done, typed))
 

@@ -44,9 +44,10 @@ def inspect(
       envpack inspect dist/demo-1.0-20251219-linux-64.tar.gz
       envpack inspect --json demo.tar.gz | jq '.result.packages[].name'
     """
+    from envpack.bundle.codecs import FAST
     from envpack.runtime.reader import open_bundle
 
-    with open_bundle(bundle) as opened:
+    with open_bundle(bundle, FAST) as opened:
         manifest = opened.manifest
         data = describe(opened, str(bundle))
         head = opened.head_size
@@ -172,32 +173,31 @@ def _packages(out: Stream, manifest: Manifest, everything: bool) -> None:
 
 
 def _chart(out: Stream, packages: Sequence[Package]) -> None:
-    from rich.table import Table
-    from rich.text import Text
+    """Name, version, kind, size and a bar; on a terminal long names and versions are cut, in a pipe never."""
+    from rich.cells import cell_len
 
-    console = out.rich()
-    table = Table.grid(padding=(0, 2, 0, 0))
-    width = console.width
-    name, version = max(10, width // 3), max(8, width // 6)
-    table.add_column(max_width=name, no_wrap=True, overflow="ellipsis" if out.unicode else "crop")
-    table.add_column(max_width=version, no_wrap=True, overflow="ellipsis" if out.unicode else "crop")
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column(justify="right", no_wrap=True)
-    table.add_column(style="cyan", no_wrap=True, overflow="crop")
-    largest = max(package.size for package in packages)
-    names = [f"  {escape(package.name)}" for package in packages]
+    names = [escape(package.name) for package in packages]
     versions = [escape(package.version) for package in packages]
-    used = min(name, max(map(len, names))) + min(version, max(map(len, versions))) + 5 + 8 + 4 * 2
-    room = max(0, min(30, width - used - 1))
-    for package, shown_name, shown_version in zip(packages, names, versions, strict=True):
-        table.add_row(
-            Text(shown_name),
-            Text(shown_version),
-            Text(package.kind),
-            Text(human_size(package.size)),
-            Text(bar(package.size, largest, room, out.unicode)),
-        )
-    console.print(table)
+    name_width, version_width = max(map(cell_len, names)), max(map(cell_len, versions))
+    if out.width is not None:
+        name_width, version_width = min(name_width, out.width // 3), min(version_width, out.width // 5)
+    used = 2 + name_width + 2 + version_width + 2 + 5 + 2 + 9 + 2
+    room = max(0, min(30, (out.width or 100) - used - 1))
+    largest = max(package.size for package in packages)
+    for package, name, version in zip(packages, names, versions, strict=True):
+        row = f"  {_fit(name, name_width, out.unicode)}  {_fit(version, version_width, out.unicode)}  "
+        sized = f"{human_size(package.size):>9}"
+        drawn = out.style(bar(package.size, largest, room, out.unicode), "36")
+        out.write(f"{row}{out.style(f'{package.kind:<5}', '2')}  {sized}  {drawn}".rstrip())
+
+
+def _fit(text: str, columns: int, unicode: bool) -> str:
+    """The text in exactly so many columns of a terminal, cut where it is longer."""
+    from rich.cells import cell_len, set_cell_size
+
+    if cell_len(text) > columns:
+        text = set_cell_size(text, columns - 1) + ("…" if unicode else "~")
+    return set_cell_size(text, columns)
 
 
 def bar(size: int, largest: int, columns: int, unicode: bool) -> str:
@@ -211,10 +211,11 @@ def bar(size: int, largest: int, columns: int, unicode: bool) -> str:
 
 def _segments(out: Stream, manifest: Manifest) -> None:
     stored = sum(segment.stored for segment in manifest.segments)
-    _heading(out, "segments", f"{human_size(stored)} stored, unpacked size, frames")
+    _heading(out, "segments", f"{human_size(stored)} in all")
+    out.write(out.style(f"  {'stored':>10}  {'unpacked':>10}  frames  id", "2"))
     for segment in manifest.segments:
         out.write(
-            f"  {human_size(segment.stored):>10}  {human_size(segment.size):>10}  {len(segment.frames):>5}  "
+            f"  {human_size(segment.stored):>10}  {human_size(segment.size):>10}  {len(segment.frames):>6}  "
             f"{escape(segment.id)}"
         )
 

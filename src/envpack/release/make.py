@@ -139,7 +139,6 @@ def _packed(recipe: Recipe, folder: Path, suffix: str, reporter: Reporter) -> It
             version=spec.version,
             subdir=built.platform,
             requires=spec.requires.as_dict(),
-            variables=spec.variables,
             test=spec.test,
             commands=spec.commands,
             keep=_keep(spec),

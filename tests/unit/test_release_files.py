@@ -1,0 +1,133 @@
+"""Names and files of a release: dated, checked, never half there, never overwritten."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import threading
+from datetime import datetime, timezone
+from pathlib import Path
+
+import pytest
+
+from envpack.release.files import checksum_path, publish, publish_new, sha256_of
+from envpack.release.names import build_date, bundle_stem, format_of, source_date_epoch
+from envpack.release.work import work_folder, work_root
+from envpack.runtime.errors import DestinationError, UsageError
+
+DAY = datetime(2025, 12, 19, tzinfo=timezone.utc).date()
+
+
+def test_the_date_is_that_of_source_date_epoch() -> None:
+    assert build_date({"SOURCE_DATE_EPOCH": "1766102400"}) == DAY
+    assert build_date({"SOURCE_DATE_EPOCH": "1766188799"}) == DAY  # the last second of that day, UTC
+
+
+def test_without_source_date_epoch_the_date_is_today_in_utc() -> None:
+    before = datetime.now(timezone.utc).date()
+    assert before <= build_date({}) <= datetime.now(timezone.utc).date()
+
+
+@pytest.mark.parametrize("value", ["yesterday", "-1", "1.5", "9" * 20, "\u0661"])
+def test_a_source_date_epoch_that_is_no_number_is_refused(value: str) -> None:
+    with pytest.raises(UsageError, match="SOURCE_DATE_EPOCH"):
+        source_date_epoch({"SOURCE_DATE_EPOCH": value})
+
+
+def test_names_are_dated_and_count_the_releases_of_a_day() -> None:
+    assert bundle_stem("demo", "1.0", DAY, "linux-64") == "demo-1.0-20251219-linux-64"
+    assert bundle_stem("demo", "1.0", DAY, "linux-64", 2) == "demo-1.0-20251219.2-linux-64"
+
+
+def test_the_format_is_as_asked_or_as_the_output_is_named() -> None:
+    assert format_of(None, None) == "gz"
+    assert format_of(None, Path("a.tar.zst")) == "zst"
+    assert format_of("zst", Path("folder")) == "zst"
+    with pytest.raises(UsageError, match="disagree"):
+        format_of("gz", Path("a.tar.zst"))
+
+
+def test_a_published_bundle_replaces_the_old_one_and_its_checksum_checks_out(tmp_path: Path) -> None:
+    bundle = tmp_path / "demo.tar.gz"
+    for content in (b"first", b"second"):
+        finished = tmp_path / "finished"
+        finished.write_bytes(content)
+        publish(finished, bundle, sha256_of(finished))
+        assert bundle.read_bytes() == content
+        subprocess.run(["sha256sum", "--check", "--strict", checksum_path(bundle).name], cwd=tmp_path, check=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["demo.tar.gz", "demo.tar.gz.sha256"]
+
+
+def release(folder: Path, content: bytes) -> Path:
+    finished = folder / f".{content.decode()}"
+    finished.write_bytes(content)
+    stems = (bundle_stem("demo", "1.0", DAY, "linux-64", ordinal) for ordinal in itertools.count())
+    return publish_new(finished, folder, stems, ".tar.gz", sha256=sha256_of(finished), manifest=content)
+
+
+def test_a_second_release_of_a_day_leaves_the_first_as_it_is(tmp_path: Path) -> None:
+    first, second = release(tmp_path, b"first"), release(tmp_path, b"second")
+    assert first.name == "demo-1.0-20251219-linux-64.tar.gz"
+    assert second.name == "demo-1.0-20251219.1-linux-64.tar.gz"
+    assert first.read_bytes() == b"first"
+    assert (tmp_path / "demo-1.0-20251219.1-linux-64.manifest.json").read_bytes() == b"second"
+
+
+def test_a_name_whose_checksum_is_published_elsewhere_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "demo-1.0-20251219-linux-64.tar.gz.sha256").write_text("fetched from the releases page\n")
+    assert release(tmp_path, b"new").name == "demo-1.0-20251219.1-linux-64.tar.gz"
+
+
+def test_releases_at_the_same_moment_get_names_of_their_own(tmp_path: Path) -> None:
+    contents = [f"release-{number}".encode() for number in range(12)]
+    threads = [threading.Thread(target=release, args=(tmp_path, content)) for content in contents]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    bundles = sorted(tmp_path.glob("*.tar.gz"))
+    assert sorted(bundle.read_bytes() for bundle in bundles) == sorted(contents)
+    for bundle in bundles:
+        assert checksum_path(bundle).read_text().split()[0] == sha256_of(bundle)
+
+
+def test_a_release_that_fails_takes_its_files_back(tmp_path: Path) -> None:
+    stems = (f"demo-{number}" for number in itertools.count())
+    with pytest.raises(FileNotFoundError):
+        publish_new(tmp_path / "missing", tmp_path, stems, ".tar.gz", sha256="0" * 64, manifest=b"{}")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_work_is_done_in_the_users_cache_unless_another_place_is_named() -> None:
+    assert work_root({"HOME": "/home/me"}) == Path("/home/me/.cache/envpack/work")
+    assert work_root({"HOME": "/home/me", "XDG_CACHE_HOME": "/cache"}) == Path("/cache/envpack/work")
+    assert work_root({"HOME": "/home/me", "XDG_CACHE_HOME": "relative"}) == Path("/home/me/.cache/envpack/work")
+    assert work_root({"HOME": "/home/me", "ENVPACK_WORK": "/scratch"}) == Path("/scratch")
+
+
+def test_a_work_folder_goes_away_with_read_only_folders_in_it(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), work_folder(tmp_path) as work:
+        (work / "a" / "b").mkdir(parents=True)
+        (work / "a" / "b" / "file").touch()
+        (work / "a" / "b").chmod(0o555)
+        (work / "a").chmod(0o500)
+        raise KeyboardInterrupt
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+
+
+def test_what_a_killed_process_left_is_swept_and_what_is_in_use_is_not(tmp_path: Path) -> None:
+    dead = tmp_path / "dead"
+    dead.mkdir()
+    (dead / ".lock").touch()
+    other = tmp_path / "not-ours"
+    other.mkdir()
+    with work_folder(tmp_path) as first, work_folder(tmp_path) as second:
+        assert first.is_dir() and second.is_dir() and first != second
+        assert not dead.exists() and other.is_dir()
+
+
+def test_a_work_folder_that_cannot_be_made_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DestinationError, match="work folder") as caught, work_folder(tmp_path / "file"):
+        pass
+    assert "--work-dir" in caught.value.hint
