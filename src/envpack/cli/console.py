@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from rich.console import Console as RichConsole
 
 
+_LABEL = 10  # columns of labels
+
+
 @dataclass(frozen=True)
 class Result:
     """What a command found or made: ``data`` for ``--json``; ``show`` prints it for a person."""
@@ -56,6 +59,21 @@ class Stream:
 
     def write(self, line: str = "") -> None:
         print(line, file=self.file, flush=True)
+
+    def paragraph(self, text: str, indent: str = "  ") -> None:
+        """Untrusted text, indented; wrapped on a terminal."""
+        for line in wrap(escape(text), self.width, indent=indent + "  ", first=indent):
+            self.write(line)
+
+    def pairs(self, pairs: Iterable[tuple[str, str]]) -> None:
+        """Labels on the left and untrusted values on the right, wrapped beside them on a terminal."""
+        for label, value in pairs:
+            label = escape(label)
+            first = f"  {label:<{_LABEL}} "
+            lines = wrap(escape(value), self.width, indent=" " * (3 + _LABEL), first=first)
+            self.write(lines[0].replace(label, self.style(label, "36"), 1) if label else lines[0])
+            for line in lines[1:]:
+                self.write(line)
 
     def rich(self) -> RichConsole:
         """A rich console on this stream, with the colours and the width decided here."""

@@ -57,17 +57,11 @@ def _as_typed(destination: Path, done: Deployment) -> str:
 
 def _show(console: Console, done: Deployment, destination: str) -> None:
     out = console.out
-    out.write(
-        out.style(escape(f"{done.name} {done.version}"), "1")
-        + escape(f" is at {done.destination}: {plural(done.files, 'file')}, {human_size(done.size)}, ")
-        + human_time(done.seconds)
-    )
+    out.write(f"{out.style(escape(f'{done.name} {done.version}'), '1')} is at {escape(done.destination)}")
+    out.paragraph(f"{plural(done.files, 'file')}, {human_size(done.size)}, {human_time(done.seconds)}")
     out.write()
-    out.write("activate it:")
-    out.write(out.style(f"  source {shlex.quote(escape(destination))}/bin/activate", "36"))
+    out.write("activate it with:")
+    out.write(out.style(f"  source {escape(shlex.quote(destination))}/bin/activate", "36"))
     if done.commands:
-        out.write("then run:")
-        width = max(len(escape(name)) for name in done.commands)
-        for name, command in done.commands.items():
-            shown = escape(command)
-            out.write("  " + out.style(f"{escape(name):<{width}}", "36") + (f"  {shown}" if shown != name else ""))
+        out.write("its commands:")
+        out.pairs(done.commands.items())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,7 +10,7 @@ import typer
 
 from envpack.cli.console import Console, Result, Stream
 from envpack.cli.options import Json, Quiet, Verbose
-from envpack.cli.text import escape, human_date, plural, wrap
+from envpack.cli.text import escape, human_date, plural
 from envpack.runtime.report import human_size
 
 if TYPE_CHECKING:
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 LARGEST = 20
 """Packages shown unless --all is given."""
-
-_LABEL = 11  # columns of the names on the left
 
 
 def inspect(
@@ -95,14 +93,14 @@ def _show(
 ) -> None:
     out = console.out
     out.write(out.style(escape(f"{manifest.name} {manifest.version}"), "1") + f" for {escape(manifest.subdir)}")
-    _pairs(out, _facts(manifest, data, head))
+    out.pairs(_facts(manifest, data, head))
     _mapping(out, "requires", manifest.requires)
     _mapping(out, "variables", manifest.variables)
     _mapping(out, "commands", manifest.commands)
     if manifest.test:
         _heading(out, "tests", "commands run after a deployment")
         for command in manifest.test:
-            _lines(out, command)
+            out.paragraph(command)
     _packages(out, manifest, everything)
     if segments:
         _segments(out, manifest)
@@ -132,22 +130,6 @@ def _facts(manifest: Manifest, data: dict[str, Any], head: int) -> list[tuple[st
     ]
 
 
-def _pairs(out: Stream, pairs: Iterable[tuple[str, str]]) -> None:
-    for label, value in pairs:
-        _lines(out, value, label)
-
-
-def _lines(out: Stream, value: str, label: str = "") -> None:
-    """A label and its value, wrapped beside it on a terminal."""
-    label = escape(label)
-    first = f"  {label:<{_LABEL}}" if label else "  "
-    if label and len(label) >= _LABEL:
-        first += " "
-    lines = wrap(escape(value), out.width, indent=" " * (2 + _LABEL if label else 4), first=first)
-    for number, line in enumerate(lines):
-        out.write(line.replace(label, out.style(label, "36"), 1) if label and number == 0 else line)
-
-
 def _heading(out: Stream, title: str, remark: str = "") -> None:
     out.write()
     out.write(out.style(title, "1") + (f": {remark}" if remark else ""))
@@ -156,7 +138,7 @@ def _heading(out: Stream, title: str, remark: str = "") -> None:
 def _mapping(out: Stream, title: str, values: Mapping[str, str]) -> None:
     if values:
         _heading(out, title)
-        _pairs(out, values.items())
+        out.pairs(values.items())
 
 
 def _packages(out: Stream, manifest: Manifest, everything: bool) -> None:
