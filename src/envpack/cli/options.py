@@ -26,6 +26,17 @@ def _at_least_one(value: int | None) -> int | None:
     return value
 
 
+def channel_urls(values: list[str] | None) -> list[str] | None:
+    """Channels as typed; a path that leads to a channel is one, also without a leading ``./``."""
+    return [_channel(value) for value in values] if values is not None else None
+
+
+def _channel(value: str) -> str:
+    folder = Path(value).expanduser()
+    is_channel = "://" not in value and any(folder.glob("*/repodata.json*"))
+    return folder.resolve().as_uri() if is_channel else value
+
+
 def _option(*names: str, **settings: Any) -> Any:
     return typer.Option(*names, show_default=False, **settings)
 
