@@ -51,7 +51,13 @@ Quiet = Annotated[
 
 Channels = Annotated[
     list[str] | None,
-    _option("--channel", "-c", metavar="CHANNEL", help="Name, URL or folder; replaces the spec's. Repeatable."),
+    _option(
+        "--channel",
+        "-c",
+        metavar="CHANNEL",
+        help="Name, URL or folder; replaces the spec's. Repeatable.",
+        callback=channel_urls,
+    ),
 ]
 IndexUrl = Annotated[
     str | None, _option("--index-url", metavar="URL", help="Package index for the pip section, not PyPI.")
