@@ -34,7 +34,7 @@ def read_prefix(
     reporter = reporter if reporter is not None else Reporter()
     prefix = Path(prefix)
     _check_environment(prefix)
-    with reporter.step(f"Reading {prefix}", unit="files") as step:
+    with reporter.step("Reading the environment", unit="files") as step:
         names = spellings(prefix)
         prefix = Path(os.fsdecode(names[0]))
         tree = walk(prefix, keep, names)
