@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from rich.console import Console as RichConsole
 
 
-_LABEL = 10  # columns of labels
-
-
 @dataclass(frozen=True)
 class Result:
     """What a command found or made: ``data`` for ``--json``; ``show`` prints it for a person."""
@@ -67,10 +64,10 @@ class Stream:
 
     def pairs(self, pairs: Iterable[tuple[str, str]]) -> None:
         """Labels on the left and untrusted values on the right, wrapped beside them on a terminal."""
-        for label, value in pairs:
-            label = escape(label)
-            first = f"  {label:<{_LABEL}} "
-            lines = wrap(escape(value), self.width, indent=" " * (3 + _LABEL), first=first)
+        listed = [(escape(label), escape(value)) for label, value in pairs]
+        columns = max(10, min(24, max((len(label) for label, _ in listed), default=0)))
+        for label, value in listed:
+            lines = wrap(value, self.width, indent=" " * (3 + columns), first=f"  {label:<{columns}} ")
             self.write(lines[0].replace(label, self.style(label, "36"), 1) if label else lines[0])
             for line in lines[1:]:
                 self.write(line)

@@ -113,7 +113,7 @@ def _facts(manifest: Manifest, data: dict[str, Any], head: int) -> list[tuple[st
     counts = ", ".join(f"{len(paths):,} {name}" for name, paths in vars(changes).items() if paths)
     anywhere = "any destination"
     if manifest.longest_prefix is not None:
-        anywhere = f"destinations of up to {manifest.longest_prefix} bytes, for {manifest.limited_by}"
+        anywhere = f"destinations of up to {manifest.longest_prefix} bytes, the room in {manifest.limited_by}"
     return [
         ("file", data["path"]),
         (
@@ -124,10 +124,17 @@ def _facts(manifest: Manifest, data: dict[str, Any], head: int) -> list[tuple[st
         ("created", f"{human_date(manifest.created)} by {manifest.writer}"),
         ("format", f"{manifest.format}, {manifest.codec}, {plural(len(manifest.segments), 'segment')}"),
         ("head", f"{human_size(head)}, the only part read now"),
-        ("python", manifest.python or "none"),
+        ("python", _python(manifest)),
         ("deploys to", anywhere),
         ("changes", counts or "none: every file is as its package published it"),
     ]
+
+
+def _python(manifest: Manifest) -> str:
+    if not manifest.python:
+        return "none"
+    versions = [package.version for package in manifest.packages if package.name == "python"]
+    return f"{versions[0]}, {manifest.python}" if versions else manifest.python
 
 
 def _heading(out: Stream, title: str, remark: str = "") -> None:
