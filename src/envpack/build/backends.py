@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import shutil
 import subprocess
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from envpack.lock import LockedPlatform
 from envpack.lock.inputs import explicit_text, url_path
 from envpack.lock.uvtool import without_secrets
+from envpack.lock.wait import wait_for
 from envpack.runtime.errors import BuildError
 from envpack.runtime.report import Reporter, Step
 
@@ -82,7 +82,7 @@ class RattlerBackend:
         total = sum(record.size or 0 for record in records)
         with reporter.step("Linking conda packages", total=total or None) as step:
             try:
-                asyncio.run(
+                wait_for(
                     install(
                         records,
                         prefix,

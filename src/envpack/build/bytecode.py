@@ -8,6 +8,8 @@ import re
 import subprocess
 import threading
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -57,19 +59,23 @@ def compile_prefix(
     told: dict[str, list[str]] = {"ok": [], "bad": [], "prefix": [], "failed": []}
     with reporter.step("Byte-compiling", total=len(todo), unit="files") as step:
         lanes = workers or len(os.sched_getaffinity(0))
-        threads = []
-        failures: list[BaseException] = []
         lock = threading.Lock()
-        for lane in range(lanes):
-            share = todo[lane::lanes]
-            if share:
-                args = (prefix, python, share, told, step, lock, failures)
-                threads.append(threading.Thread(target=_run_lane, args=args))
-                threads[-1].start()
-        for thread in threads:
-            thread.join()
-        if failures:
-            raise failures[0]
+        shares = [share for lane in range(lanes) if (share := todo[lane::lanes])]
+        workers_at_work = [_start_worker(prefix, python) for _ in shares]
+        try:
+            with ThreadPoolExecutor(max(1, len(shares))) as pool:
+                try:
+                    lanes_done = [
+                        pool.submit(_run_lane, worker, share, told, step, lock)
+                        for worker, share in zip(workers_at_work, shares, strict=True)
+                    ]
+                    for done in lanes_done:
+                        done.result()
+                except BaseException:
+                    _stop(workers_at_work)
+                    raise
+        finally:
+            _stop(workers_at_work)
         step.detail = f"{len(told['ok'])} files"
     if told["failed"]:
         raise BuildError(
@@ -145,38 +151,47 @@ def _is_good(prefix: Path, source: str, published: dict[str, list[str]]) -> bool
     return False
 
 
+def _start_worker(prefix: Path, python: Path) -> subprocess.Popen[bytes]:
+    script = resources.files("envpack.build").joinpath("compile_worker.py").read_text(encoding="utf-8")
+    # not -I: it would ignore PYTHONHASHSEED, which decides the order of sets in byte code before Python 3.11
+    command = [str(python), "-s", "-S", "-B", "-W", "ignore", "-c", script, str(prefix), str(SOURCE_MTIME)]
+    env = {"PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8", "PATH": os.defpath}
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, env=env, cwd=prefix)
+
+
+def _stop(workers: Iterable[subprocess.Popen[bytes]]) -> None:
+    for worker in workers:
+        worker.kill()
+    for worker in workers:
+        worker.wait()
+        for stream in (worker.stdin, worker.stdout, worker.stderr):
+            if stream is not None:
+                with suppress(OSError):
+                    stream.close()
+
+
 def _run_lane(
-    prefix: Path,
-    python: Path,
+    worker: subprocess.Popen[bytes],
     names: list[str],
     told: dict[str, list[str]],
     step: Step,
     lock: threading.Lock,
-    failures: list[BaseException],
 ) -> None:
     """Feed one worker process its files, and note what it says of each."""
-    worker = resources.files("envpack.build").joinpath("compile_worker.py").read_text(encoding="utf-8")
-    # not -I: it would ignore PYTHONHASHSEED, which decides the order of sets in byte code before Python 3.11
-    command = [str(python), "-s", "-S", "-B", "-W", "ignore", "-c", worker, str(prefix), str(SOURCE_MTIME)]
-    env = {"PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8", "PATH": os.defpath}
-    try:
-        with subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env, cwd=prefix
-        ) as process:
-            assert process.stdin is not None and process.stdout is not None and process.stderr is not None
-            process.stdin.write("\n".join(names).encode("utf-8", "surrogateescape"))
-            process.stdin.close()
-            count = 0
-            for line in process.stdout:
-                word, _, name = line.decode("utf-8", "surrogateescape").rstrip("\n").partition(" ")
-                count += 1
-                with lock:
-                    told[word].append(name)
-                    step.advance()
-            errors = process.stderr.read().decode(errors="replace")
-        if count != len(names):
-            raise BuildError(
-                f"byte-compiling stopped after {count} of {len(names)} files", details=errors.splitlines()[-20:]
-            )
-    except BaseException as error:
-        failures.append(error)
+    assert worker.stdin is not None and worker.stdout is not None and worker.stderr is not None
+    with suppress(BrokenPipeError):  # what it says on stderr is the reason
+        worker.stdin.write("\n".join(names).encode("utf-8", "surrogateescape"))
+        worker.stdin.close()
+    count = 0
+    for line in worker.stdout:
+        word, _, name = line.decode("utf-8", "surrogateescape").rstrip("\n").partition(" ")
+        count += 1
+        with lock:
+            told[word].append(name)
+            step.advance()
+    if count != len(names):
+        errors = worker.stderr.read().decode(errors="replace")
+        raise BuildError(
+            f"byte-compiling stopped after {count} of {len(names)} files", details=errors.splitlines()[-20:]
+        )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from packaging.utils import canonicalize_name
 from envpack.lock.model import ENVIRONMENT, Lock, LockedPlatform, LockedPypi, read_lock
 from envpack.lock.solve import channel_failure
 from envpack.lock.target import current_platform
+from envpack.lock.wait import wait_for
 from envpack.runtime.errors import BuildError, SpecError
 from envpack.spec import PLATFORMS, EnvSpec, parse_spec
 
@@ -140,7 +140,7 @@ def look_up(packages: Sequence[PackageUrl], platform: str) -> tuple[RepoDataReco
     from rattler.exceptions import GatewayError
 
     try:
-        known = asyncio.run(_query(packages, platform))
+        known = wait_for(_query(packages, platform))
     except GatewayError as error:
         raise channel_failure(str(error), _channels(packages)) from None
     records, wrong = [], []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ from envpack.lock.model import Lock, LockedPlatform, LockedPypi
 from envpack.lock.pip import resolve_pip
 from envpack.lock.target import current_platform, spec_channels, virtual_package_texts, virtual_packages
 from envpack.lock.uvtool import without_secrets
+from envpack.lock.wait import wait_for
 from envpack.runtime.errors import BuildError
 from envpack.runtime.report import Reporter
 from envpack.spec import EnvSpec
@@ -77,7 +77,7 @@ def solve_conda(
 
     for_whom = ", ".join(text.rsplit("=", 1)[0] for text in virtual_package_texts(platform, spec.requires))
     try:
-        records = asyncio.run(
+        records = wait_for(
             solve(
                 channels,
                 specs,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from envpack.runtime.errors import BuildError
@@ -104,6 +106,7 @@ def run_uv(
         text=True,
         encoding="utf-8",
         errors="replace",
+        start_new_session=True,  # so that an interrupt ends what uv started, compilers too, through one signal
     ) as process:
         try:
             if on_line is None:
@@ -118,7 +121,8 @@ def run_uv(
                     on_line(log[-1])
                 process.wait()
         except BaseException:
-            process.kill()
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             raise
     if process.returncode != 0:
         raise uv_failure(what, log)
