@@ -57,17 +57,16 @@ class Stream:
     def write(self, line: str = "") -> None:
         print(line, file=self.file, flush=True)
 
-    def paragraph(self, text: str, indent: str = "  ") -> None:
-        """Untrusted text, indented; wrapped on a terminal."""
-        for line in wrap(escape(text), self.width, indent=indent + "  ", first=indent):
-            self.write(line)
+    def pairs(self, pairs: Iterable[tuple[str, str]], *, whole: bool = False) -> None:
+        """Labels on the left and untrusted values on the right, wrapped beside them on a terminal.
 
-    def pairs(self, pairs: Iterable[tuple[str, str]]) -> None:
-        """Labels on the left and untrusted values on the right, wrapped beside them on a terminal."""
+        ``whole`` values are not wrapped: commands, so that they can be copied.
+        """
         listed = [(escape(label), escape(value)) for label, value in pairs]
         columns = max(10, min(24, max((len(label) for label, _ in listed), default=0)))
         for label, value in listed:
-            lines = wrap(value, self.width, indent=" " * (3 + columns), first=f"  {label:<{columns}} ")
+            first = f"  {label:<{columns}} "
+            lines = wrap(value, None if whole else self.width, indent=" " * len(first), first=first)
             self.write(lines[0].replace(label, self.style(label, "36"), 1) if label else lines[0])
             for line in lines[1:]:
                 self.write(line)

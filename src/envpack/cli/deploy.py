@@ -58,10 +58,10 @@ def _as_typed(destination: Path, done: Deployment) -> str:
 def _show(console: Console, done: Deployment, destination: str) -> None:
     out = console.out
     out.write(f"{out.style(escape(f'{done.name} {done.version}'), '1')} is at {escape(done.destination)}")
-    out.paragraph(f"{plural(done.files, 'file')}, {human_size(done.size)}, {human_time(done.seconds)}")
+    out.write(f"  {plural(done.files, 'file')}, {human_size(done.size)}, {human_time(done.seconds)}")
     out.write()
     out.write("activate it with:")
     out.write(out.style(f"  source {escape(shlex.quote(destination))}/bin/activate", "36"))
     if done.commands:
         out.write("its commands:")
-        out.pairs(done.commands.items())
+        out.pairs(done.commands.items(), whole=True)

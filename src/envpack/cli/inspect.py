@@ -96,11 +96,11 @@ def _show(
     out.pairs(_facts(manifest, data, head))
     _mapping(out, "requires", manifest.requires)
     _mapping(out, "variables", manifest.variables)
-    _mapping(out, "commands", manifest.commands)
+    _mapping(out, "commands", manifest.commands, whole=True)
     if manifest.test:
         _heading(out, "tests", "commands run after a deployment")
         for command in manifest.test:
-            out.paragraph(command)
+            out.write(f"  {escape(command)}")
     _packages(out, manifest, everything)
     if segments:
         _segments(out, manifest)
@@ -142,10 +142,10 @@ def _heading(out: Stream, title: str, remark: str = "") -> None:
     out.write(out.style(title, "1") + (f": {remark}" if remark else ""))
 
 
-def _mapping(out: Stream, title: str, values: Mapping[str, str]) -> None:
+def _mapping(out: Stream, title: str, values: Mapping[str, str], *, whole: bool = False) -> None:
     if values:
         _heading(out, title)
-        out.pairs(values.items())
+        out.pairs(values.items(), whole=whole)
 
 
 def _packages(out: Stream, manifest: Manifest, everything: bool) -> None:

@@ -52,15 +52,13 @@ class RichReporter(Reporter):
         width = min(self._console.width, WIDEST)
         line = Table.grid(padding=(0, 1, 0, 0), expand=True)
         line.add_column(width=1)
-        line.add_column(min_width=min(24, width // 3), overflow="fold")
+        cells = [Text(mark, style), Text(step.title)]
+        if step.detail:
+            line.add_column(min_width=min(24, width // 3), overflow="fold")
+            cells.append(Text(escape(step.detail), "cyan"))
         line.add_column(ratio=1, overflow="fold")
         line.add_column(justify="right", no_wrap=True)
-        line.add_row(
-            Text(mark, style),
-            Text(step.title),
-            Text(escape(step.detail), "cyan"),
-            Text(human_time(seconds), "dim"),
-        )
+        line.add_row(*cells, Text(human_time(seconds), "dim"))
         self._console.print(line, width=width)
 
     def note(self, message: str) -> None:
