@@ -183,5 +183,5 @@ def _best_wheel(wheels: Sequence[Mapping[str, Any]], tags: Mapping[Tag, int]) ->
         _, _, build, own = parse_wheel_filename(file.replace("%2B", "+").replace("%2b", "+"))
         ranks = [tags[tag] for tag in own if tag in tags]
         if ranks:
-            ranked.append((min(ranks), [-part if isinstance(part, int) else 0 for part in build], file, wheel))
-    return min(ranked, key=lambda it: it[:3])[3] if ranked else None
+            ranked.append((-min(ranks), build, file, wheel))
+    return max(ranked, key=lambda it: it[:3])[3] if ranked else None

@@ -1,0 +1,165 @@
+"""Byte code depends on its source alone: not on the prefix, the number of processes, or what else is compiled."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from envpack.build import SOURCE_MTIME, compile_prefix
+from envpack.runtime.errors import BuildError
+
+
+def pythons() -> list[str]:
+    """This Python, and every other CPython from 3.8 on that pyenv has here."""
+    found = {f"{sys.version_info[0]}.{sys.version_info[1]}": sys.executable}
+    for path in sorted(Path.home().glob(".pyenv/versions/3.*/bin/python")):
+        version = ".".join(path.parts[-3].split(".")[:2])
+        if int(version.split(".")[1]) >= 8:
+            found.setdefault(version, str(path))
+    return [found[version] for version in sorted(found)]
+
+
+SOURCE = b"""\
+import os, json
+X = {"os", "json", "a", "b"} | {1, 2.5, None}
+def f(name, value="json", *, os=os):
+    return name in {"prefix", "value", "json"} and [i for i in (1, 2, 3)], "same string", b"bytes", 10**30
+"""
+
+
+def make(folder: Path, python: str, extra: bool) -> Path:
+    version = subprocess.run(
+        [python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
+    (folder / "bin").mkdir(parents=True)
+    (folder / "bin" / "python").symlink_to(os.path.realpath(python))
+    library = folder / "lib" / f"python{version}" / "site-packages"
+    (library / "package").mkdir(parents=True)
+    for i in range(20):
+        (library / "package" / f"m{i:02}.py").write_bytes(SOURCE.replace(b"same", b"same%d" % i))
+    if extra:
+        for i in range(7):
+            (library / f"extra{i}.py").write_bytes(SOURCE + b"name = 'package'\n")
+    (library / "wrong.py").write_text("print 'Python 2'\n")
+    (library / "empty.py").write_text("")
+    (library / "holds.py").write_bytes(b"HOME = '" + os.fsencode(folder) + b"'\n")
+    return library
+
+
+def compiled(library: Path) -> dict[str, bytes]:
+    return {path.relative_to(library).as_posix(): path.read_bytes() for path in library.rglob("*.pyc")}
+
+
+@pytest.mark.parametrize("python", pythons(), ids=lambda path: Path(path).parts[-3])
+def test_the_same_sources_give_the_same_byte_code_everywhere(tmp_path, python):
+    short, long = tmp_path / "a", tmp_path / "a-much-longer-folder" / "prefix"
+    one, two = make(short, python, False), make(long, python, True)
+    result = compile_prefix(short, short / "bin" / "python", workers=1)
+    compile_prefix(long, long / "bin" / "python", workers=3)
+    first, second = compiled(one), compiled(two)
+    assert len(first) == 21 and set(first) < set(second)
+    assert [name for name in first if first[name] != second[name]] == []
+    relative = one.relative_to(short).as_posix()
+    assert result.bad == (f"{relative}/wrong.py",)
+    assert result.with_prefix == (f"{relative}/holds.py",)
+
+
+def test_python_takes_the_byte_code_when_the_source_has_the_bundles_time(tmp_path):
+    library = make(tmp_path / "a", sys.executable, False)
+    compile_prefix(tmp_path / "a", tmp_path / "a" / "bin" / "python")
+    (pyc,) = (library / "package" / "__pycache__").glob("m00.*.pyc")
+    before = pyc.read_bytes()
+    os.utime(library / "package" / "m00.py", (SOURCE_MTIME, SOURCE_MTIME))
+    script = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import package.m00 as m; print(m.f.__code__.co_filename)"
+    )
+    command = [sys.executable, "-v", "-c", script, str(library)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str(library / "package" / "m00.py")
+    assert f"code object from '{pyc}'" in done.stderr
+    assert pyc.read_bytes() == before
+
+
+def test_published_byte_code_stays_and_stray_byte_code_goes(tmp_path):
+    prefix = tmp_path / "a"
+    library = make(prefix, sys.executable, False)
+    tag = sys.implementation.cache_tag
+    cache = library / "package" / "__pycache__"
+    cache.mkdir()
+    relative = cache.relative_to(prefix).as_posix()
+    size = (library / "package" / "m00.py").stat().st_size.to_bytes(4, "little")
+    published = b"magc" + bytes(4) + (1700000000).to_bytes(4, "little") + size + b"as published"
+    for name in ("m00", "m01", "m02"):
+        (cache / f"{name}.{tag}.pyc").write_bytes(published)
+    outside = tmp_path / "package-cache.pyc"
+    os.link(cache / f"m01.{tag}.pyc", outside)
+    (library / "package" / "m02.py").write_bytes(SOURCE + b"changed = True\n")
+    (prefix / "conda-meta").mkdir()
+    (prefix / "conda-meta" / "x.json").write_text(
+        f'{{"files": ["{relative}/m00.{tag}.pyc", "{relative}/m02.{tag}.pyc"]}}'
+    )
+    result = compile_prefix(prefix, prefix / "bin" / "python")
+    assert [Path(name).name for name in result.kept] == ["m00.py"]
+    assert (cache / f"m00.{tag}.pyc").read_bytes() == published
+    assert (cache / f"m01.{tag}.pyc").read_bytes() != published
+    assert (cache / f"m02.{tag}.pyc").read_bytes() != published
+    assert outside.read_bytes() == published
+
+
+def test_a_python_that_does_not_run_is_told(tmp_path):
+    library = make(tmp_path / "a", sys.executable, False)
+    python = tmp_path / "a" / "bin" / "python"
+    python.unlink()
+    python.write_text("#!/bin/sh\necho no such machine >&2; exit 1\n")
+    python.chmod(0o755)
+    with pytest.raises(BuildError, match="the environment's Python does not run: bin/python") as caught:
+        compile_prefix(tmp_path / "a", python)
+    assert caught.value.details == ["no such machine"]
+    assert compiled(library) == {}
+
+
+BUILD = """\
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from envpack.build import build_prefix, choose_prefix
+from envpack.runtime.report import Reporter
+from envpack.spec import parse_spec
+class Telling(Reporter):
+    @contextmanager
+    def step(self, title, total=None, unit="bytes"):
+        print(title, flush=True)
+        with super().step(title, total, unit) as step:
+            yield step
+spec = parse_spec("dependencies: [python, numpy]", "x.yml")
+work = Path(sys.argv[1])
+options = dict(channels=[sys.argv[2]], cache_dir=work / "cache", reporter=Telling())
+build_prefix(spec, choose_prefix(work), **options)
+"""
+
+
+@pytest.mark.parametrize("stage", ["Linking conda packages", "Byte-compiling"])
+def test_an_interrupt_ends_a_build_and_leaves_no_prefix(tmp_path, channel_url, stage):
+    command = [sys.executable, "-c", BUILD, str(tmp_path), channel_url]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stderr is not None
+        for line in process.stdout:
+            if line.strip() == stage:
+                time.sleep(0.2)
+                process.send_signal(signal.SIGINT)
+                break
+        process.stdout.read()
+        errors = process.stderr.read()
+    assert process.returncode == -signal.SIGINT, errors
+    assert list((tmp_path / "p").iterdir()) == []
+    shutil.rmtree(tmp_path)

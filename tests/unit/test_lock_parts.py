@@ -1,0 +1,184 @@
+"""What the solver and uv are told: the target from the spec, the indexes in the right order, the exact files."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from envpack.build.pip import pylock
+from envpack.lock import LockedPypi
+from envpack.lock.pip import _best_wheel, _locked, asked_anew, conda_distributions, wheel_tags
+from envpack.lock.solve import match_specs
+from envpack.lock.target import channel_names, spec_channels, virtual_package_texts
+from envpack.lock.uvtool import index_arguments, uv_failure, without_secrets
+from envpack.spec import EnvSpec, Requires, parse_spec
+from envpack.spec.pip_lines import parse_lines
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+STRATEGY = ["--index-strategy", "unsafe-best-match"]
+
+
+@pytest.fixture(autouse=True)
+def no_settings(monkeypatch):
+    for name in ("INDEX_URL", "EXTRA_INDEX_URL", "FIND_LINKS", "DEFAULT_INDEX", "INDEX", "INDEX_STRATEGY"):
+        monkeypatch.delenv(f"PIP_{name}", raising=False)
+        monkeypatch.delenv(f"UV_{name}", raising=False)
+
+
+@pytest.mark.parametrize(
+    ("platform", "requires", "expected"),
+    [
+        ("linux-64", {}, "__unix=0=0 __linux=4.18=0 __glibc=2.28=0 __archspec=1=x86_64"),
+        (
+            "linux-64",
+            {"glibc": "2.17", "cuda": ">=11.8"},
+            "__unix=0=0 __linux=3.10=0 __glibc=2.17=0 __archspec=1=x86_64 __cuda=11.8=0",
+        ),
+        ("linux-aarch64", {"glibc": "2.35"}, "__unix=0=0 __linux=4.18=0 __glibc=2.35=0 __archspec=1=aarch64"),
+    ],
+)
+def test_the_solver_is_told_the_target_of_the_spec(platform, requires, expected):
+    assert virtual_package_texts(platform, Requires.from_dict(requires)) == expected.split()
+
+
+def test_channels_are_those_of_conda_and_relative_ones_start_at_the_spec(tmp_path):
+    names = channel_names(["mine", "defaults", "nodefaults", "mine"])
+    assert names == ["mine", "https://repo.anaconda.com/pkgs/main", "https://repo.anaconda.com/pkgs/r"]
+    text = "channels: [./local, conda-forge]\ndependencies: ['bioconda::x', 'conda-forge::y']\n"
+    spec = parse_spec(text, str(tmp_path / "e.yml"))
+    assert [channel.base_url for channel in spec_channels(spec)] == [
+        f"file://{tmp_path}/local/",
+        "https://conda.anaconda.org/conda-forge/",
+        "https://conda.anaconda.org/bioconda/",
+    ]
+
+
+def test_channels_given_replace_also_those_named_in_a_dependency(tmp_path):
+    spec = parse_spec("dependencies: ['bioconda::x >=1']\n", "e.yml")
+    (channel,) = spec_channels(spec, [tmp_path.as_uri()])
+    assert channel.base_url == f"{tmp_path.as_uri()}/"
+    assert [str(spec) for spec in match_specs(spec, any_channel=True)] == ["x >=1"]
+    assert [str(spec) for spec in match_specs(spec, any_channel=False)] == ["bioconda::x >=1"]
+
+
+def test_a_spec_without_channels_uses_conda_forge():
+    (channel,) = spec_channels(EnvSpec(name="x"))
+    assert channel.base_url.endswith("/conda-forge/")
+
+
+@pytest.mark.parametrize(
+    ("lines", "index_url", "settings", "expected"),
+    [
+        ([], None, {}, []),
+        (["-i https://a/s"], None, {}, ["--index-url", "https://a/s"]),
+        (["-i https://a/s"], "https://b/s", {}, ["--index-url", "https://b/s"]),
+        ([], None, {"PIP_INDEX_URL": "https://p/s"}, ["--index-url", "https://p/s"]),
+        (["-i https://a/s"], None, {"PIP_INDEX_URL": "https://p/s"}, ["--index-url", "https://a/s"]),
+        ([], None, {"PIP_INDEX_URL": "https://p/s", "UV_DEFAULT_INDEX": "https://u/s"}, []),
+        (
+            ["--extra-index-url=https://a/s", "-f wheels"],
+            None,
+            {"PIP_EXTRA_INDEX_URL": "https://p/1 https://p/2", "PIP_FIND_LINKS": "/w"},
+            "--extra-index-url https://a/s --find-links wheels --extra-index-url https://p/1 "
+            "--extra-index-url https://p/2 --find-links /w".split(),
+        ),
+        (
+            ["--no-index"],
+            None,
+            {"PIP_INDEX_URL": "https://p/s", "PIP_FIND_LINKS": "/w"},
+            ["--no-index", "--find-links", "/w"],
+        ),
+        (["--trusted-host h"], None, {}, ["--allow-insecure-host", "h"]),
+    ],
+)
+def test_indexes_come_from_the_command_then_the_spec_then_pips_settings(
+    lines, index_url, settings, expected, monkeypatch
+):
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    assert index_arguments(parse_lines(lines), index_url) == expected + STRATEGY
+
+
+def record(name: str, version: str, *depends: str) -> SimpleNamespace:
+    return SimpleNamespace(name=SimpleNamespace(normalized=name), version=version, depends=list(depends))
+
+
+def test_conda_packages_that_run_on_python_count_under_their_name_on_pypi():
+    records = [
+        record("python", "3.11.7", "libzlib"),
+        record("pytorch", "2.0.1", "python >=3.10,<3.11.0a0", "numpy"),
+        record("Ruamel_Yaml".lower(), "0.18", "python"),
+        record("python_abi", "3.11", "cpython 3.11.*"),
+        record("zlib", "1.3", "libzlib", "pythonish"),
+    ]
+    assert conda_distributions(records) == {"torch": "2.0.1", "ruamel-yaml": "0.18"}
+
+
+@pytest.mark.parametrize(
+    ("line", "asked"),
+    [
+        ("numpy", False),
+        ("numpy>=1.26", False),
+        ("numpy==1.26.4", True),
+        ("NumPy <2", True),
+        ("numpy @ https://example.org/numpy.zip", True),
+        ("scipy==1", False),
+        ("--pre", False),
+    ],
+)
+def test_only_a_section_that_asks_for_another_version_replaces_what_conda_gives(line, asked):
+    assert bool(asked_anew(parse_lines([line]), {"numpy": "2.1.0"})) is asked
+
+
+def test_the_best_wheel_for_the_target_is_chosen():
+    names = [
+        "x-1-py3-none-any.whl",
+        "x-1-cp311-cp311-manylinux_2_34_x86_64.whl",
+        "x-1-cp38-abi3-manylinux2014_x86_64.whl",
+        "x-1-cp311-cp311-manylinux_2_17_x86_64.manylinux2014_x86_64.whl",
+        "x-1-2-cp311-cp311-manylinux_2_17_x86_64.whl",
+        "x-1-cp311-cp311-manylinux_2_17_aarch64.whl",
+    ]
+    wheels = [{"url": f"https://example.org/{name}"} for name in names]
+    tags = wheel_tags("3.11.7", "x86_64", 28)
+    best = _best_wheel(wheels, tags)
+    assert best is not None and best["url"].endswith(names[4])
+    assert _best_wheel(wheels[1:2], tags) is None
+    old = _best_wheel(wheels[:1] + wheels[2:], wheel_tags("3.9", "x86_64", 28))
+    assert old is not None and old["url"].endswith(names[2])
+
+
+def test_every_kind_of_locked_package_goes_to_pylock_and_back(tmp_path):
+    packages = [
+        LockedPypi("a", "1", "https://example.org/a-1-py3-none-any.whl", "0" * 64),
+        LockedPypi("b", "2", "https://example.org/b-2.tar.gz", "1" * 64),
+        LockedPypi("c", "3", "git+https://example.org/c.git@abc123#subdirectory=py"),
+        LockedPypi("d", "", str(tmp_path)),
+    ]
+    parsed = tomllib.loads(pylock(packages))["packages"]
+    tags = wheel_tags("3.11", "x86_64", 28)
+    assert [_locked(package, tags, Path("/")) for package in parsed] == packages
+
+
+def test_uvs_explanation_becomes_the_message_and_secrets_do_not():
+    log = [
+        "Using Python 3.11",
+        "error: No solution found when resolving dependencies",
+        "  cause: Because you require rich==13 and rich==14, we can conclude that your requirements are",
+        "         unsatisfiable.",
+    ]
+    error = uv_failure("the pip section of x can't be resolved", log)
+    assert error.message.startswith(
+        "the pip section of x can't be resolved: Because you require rich==13 and rich==14"
+    )
+    error = uv_failure("it failed", ["error: Failed to fetch: https://me:pass@h/simple", "  cause: x"])
+    assert error.message == "it failed: Failed to fetch: https://***@h/simple"
+    assert error.details == ["  cause: x"]
+    assert without_secrets("https://h/t/tk-12/main") == "https://h/t/***/main"
