@@ -86,8 +86,18 @@ def test_a_spec_without_channels_uses_conda_forge():
             ["--extra-index-url=https://a/s", "-f wheels"],
             None,
             {"PIP_EXTRA_INDEX_URL": "https://p/1 https://p/2", "PIP_FIND_LINKS": "/w"},
-            "--extra-index-url https://a/s --find-links wheels --extra-index-url https://p/1 "
-            "--extra-index-url https://p/2 --find-links /w".split(),
+            [
+                "--extra-index-url",
+                "https://a/s",
+                "--find-links",
+                "wheels",
+                "--extra-index-url",
+                "https://p/1",
+                "--extra-index-url",
+                "https://p/2",
+                "--find-links",
+                "/w",
+            ],
         ),
         (
             ["--no-index"],
