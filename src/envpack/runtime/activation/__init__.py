@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pkgutil
 import re
-from typing import Callable, Dict, Mapping, Tuple
+from typing import Callable, Mapping
 
 from envpack.runtime.errors import SpecError
 
@@ -19,21 +19,22 @@ _SCRIPTS = {
     "bin/conda-unpack": ("conda-unpack", 0o755),
     ".envpack/deactivate.csh": ("deactivate.csh", 0o644),
     ".envpack/scripts.csh": ("scripts.csh", 0o644),
+    ".envpack/set.csh": ("set.csh", 0o644),
 }
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
-RESERVED = frozenset(
-    # conda's RESERVED_ENV_VARS (conda/base/constants.py), and what activation itself sets
-    ["PATH", "PS1", "CONDA_PREFIX", "CONDA_SHLVL", "CONDA_DEFAULT_ENV", "CONDA_PROMPT_MODIFIER"]
-    # read-only, or remade at will, in one shell or another
-    + ["_", "UID", "EUID", "GROUPS", "PPID", "PWD", "OLDPWD", "SHLVL", "IFS", "BASHOPTS", "SHELLOPTS"]
-    + ["status", "version", "history", "pipestatus", "argv", "path", "cwd", "prompt", "home", "hostname"]
-)
+# what activation itself sets; PATH is also in conda's RESERVED_ENV_VARS (conda/base/constants.py)
+_OWN = {"PATH", "PS1", "CONDA_PREFIX", "CONDA_SHLVL", "CONDA_DEFAULT_ENV", "CONDA_PROMPT_MODIFIER"}
+# read-only in one shell or another, or set anew by it
+_SHELL = {"_", "UID", "EUID", "GROUPS", "PPID", "PWD", "OLDPWD", "SHLVL", "IFS", "BASHOPTS", "SHELLOPTS"}
+_FISH_AND_CSH = {"status", "version", "history", "pipestatus", "argv", "path", "cwd", "prompt", "home"}
+
+RESERVED = frozenset(_OWN | _SHELL | _FISH_AND_CSH)
 """Names that a spec's variables can't have."""
 
 
-def scripts() -> Dict[str, Tuple[bytes, int]]:
+def scripts() -> dict[str, tuple[bytes, int]]:
     """Path in the prefix -> (bytes, mode) of the scripts that every bundle holds."""
     return {path: (_read(name), mode) for path, (name, mode) in _SCRIPTS.items()}
 
@@ -44,7 +45,7 @@ def _read(name: str) -> bytes:
     return data
 
 
-def variable_scripts(variables: Mapping[str, str]) -> Dict[str, bytes]:
+def variable_scripts(variables: Mapping[str, str]) -> dict[str, bytes]:
     """Path in the prefix -> bytes of the scripts that set ``variables`` on activation; nothing for no variables.
 
     Each is a list of calls of ``_envpack_set NAME VALUE``, which the activation scripts define and undo. Raises
@@ -59,7 +60,7 @@ def variable_scripts(variables: Mapping[str, str]) -> Dict[str, bytes]:
         )
     if not variables:
         return {}
-    quotes: Dict[str, Callable[[str], str]] = {"sh": _quote_sh, "fish": _quote_fish, "csh": _quote_csh}
+    quotes: dict[str, Callable[[str], str]] = {"sh": _quote_sh, "fish": _quote_fish, "csh": _quote_csh}
     return {
         f".envpack/variables.{shell}": "".join(
             f"_envpack_set {name} {quote(variables[name])}\n" for name in sorted(variables)
@@ -68,7 +69,7 @@ def variable_scripts(variables: Mapping[str, str]) -> Dict[str, bytes]:
     }
 
 
-def _reasons(name: str, value: str) -> Tuple[str, ...]:
+def _reasons(name: str, value: str) -> tuple[str, ...]:
     if not _NAME.fullmatch(name):
         return ("a name is made of letters, digits and '_', and does not begin with a digit",)
     if name in RESERVED:
@@ -89,6 +90,6 @@ def _quote_fish(value: str) -> str:
 def _quote_csh(value: str) -> str:
     """Character by character: within quotes tcsh expands ``!``, and takes backslashes as ``backslash_quote`` says.
 
-    A newline alone has to stand in quotes (tcsh(1), "Lexical structure").
+    Only a newline has to stand in quotes (tcsh(1), "Lexical structure").
     """
-    return re.sub(r"[^\w\n]", r"\\\g<0>", value, flags=re.ASCII).replace("\n", "'\\\n'") or "''"
+    return re.sub(r"[\x01-\x09\x0b-\x7f](?<!\w)", r"\\\g<0>", value).replace("\n", "'\\\n'") or "''"

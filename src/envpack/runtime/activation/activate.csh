@@ -4,8 +4,10 @@
 # prompt are put back as they were even when they were changed in between.
 
 set _envpack_problem = ""
+set _envpack_sed = "/usr/bin/env PATH=/usr/bin:/bin sed" # whatever PATH may be
 # tcsh does not tell which file it is reading, but has it open
-set _envpack_here = "`/bin/ls -l /proc/$$/fd |& sed -n 's|.* -> \(.*\)/bin/activate\.csh|\1|p' | tail -n 1`"
+set _envpack_here = ("" "`/bin/ls -l /proc/$$/fd |& $_envpack_sed -n 's|.* -> \(.*\)/bin/activate\.csh|\1|p'`")
+set _envpack_here = "$_envpack_here[$#_envpack_here]:q"
 if ("$_envpack_here:q" == "" && $?ENVPACK_PREFIX) eval 'set _envpack_here = "$ENVPACK_PREFIX:q"'
 
 # HERE: true when the path written into the files leads here
@@ -28,7 +30,7 @@ unalias _envpack_written_in
 
 if ("$_envpack_problem:q" != "") then
     /bin/sh -c 'printf "envpack: %s\n" "$0" >&2' "$_envpack_problem:q"
-    unset _envpack_problem _envpack_here
+    unset _envpack_here _envpack_problem _envpack_sed
     exit 1
 endif
 
@@ -49,26 +51,25 @@ if ($_envpack_level > 0 && $?CONDA_PREFIX) then
 endif
 
 setenv _ENVPACK_PATH "$_envpack_here:t:q"
-set _envpack_modifier = "(`printenv _ENVPACK_PATH | sed 's/[%\!\\]/_/g'`) " # nothing that a prompt acts on
+set _envpack_modifier = "(`printenv _ENVPACK_PATH | $_envpack_sed 's/[%\!\\]/_/g'`) " # nothing that a prompt acts on
 unsetenv _ENVPACK_PATH
-if ($?CONDA_CHANGEPS1) eval 'if ("$CONDA_CHANGEPS1" =~ {[FfNn]*,[Oo]ff,0}) set _envpack_modifier = ""'
+if ($?CONDA_CHANGEPS1) then
+    if ("$CONDA_CHANGEPS1:q" =~ {[FfNn]*,[Oo]ff,0}) set _envpack_modifier = ""
+endif
 if ($?prompt) then
     if (! $?_envpack_prompt) set _envpack_prompt = "$prompt:q"
     set prompt = "$_envpack_modifier:q$_envpack_prompt:q"
 endif
-set _envpack_entries = ()
+set _envpack_path = "$_envpack_here:q/bin"
 foreach _envpack_entry ($path:q)
-    if ("$_envpack_beneath:q" == "" || "$_envpack_entry:q" != "$_envpack_beneath:q/bin") set _envpack_entries = ($_envpack_entries:q "$_envpack_entry:q")
+    if ("$_envpack_beneath:q" == "" || "$_envpack_entry:q" != "$_envpack_beneath:q/bin") then
+        set _envpack_path = "${_envpack_path}:$_envpack_entry"
+    endif
 end
 
-# NAME VALUE: exports a variable until the environment is left; also what variables.csh calls.
-alias _envpack_keep 'unsetenv __CONDA_SHLVL_${_envpack_level}_\!:1; if ($?\!:1) eval '"'"'setenv __CONDA_SHLVL_${_envpack_level}_\!:1 "$\!:1:q"'"'"
-alias _envpack_set '_envpack_keep \!:1; setenv \!:1 \!:2; set _envpack_names = ($_envpack_names \!:1)'
-
+alias _envpack_set 'source "$_envpack_here:q/.envpack/set.csh" \!:*' # also what variables.csh calls
 set _envpack_names = ()
-_envpack_keep PATH
-set path = ("$_envpack_here:q/bin" $_envpack_entries:q)
-set _envpack_names = (PATH)
+_envpack_set PATH "$_envpack_path:q"
 if ("$_envpack_beneath:q" != "") then
     eval '_envpack_set CONDA_PREFIX_'$_envpack_level' "$_envpack_beneath:q"'
 endif
@@ -81,9 +82,8 @@ _envpack_set CONDA_SHLVL $_envpack_above
 setenv __ENVPACK_SHLVL_$CONDA_SHLVL "$_envpack_names"
 
 alias deactivate 'source "$CONDA_PREFIX:q/.envpack/deactivate.csh"'
-unalias _envpack_keep
 unalias _envpack_set
 rehash
 source "$_envpack_here:q/.envpack/scripts.csh" "$_envpack_here:q/etc/conda/activate.d"
-unset _envpack_above _envpack_beneath _envpack_entries _envpack_entry _envpack_former _envpack_here _envpack_level \
-    _envpack_modifier _envpack_names _envpack_ours _envpack_problem
+unset _envpack_above _envpack_beneath _envpack_entry _envpack_former _envpack_here _envpack_level \
+    _envpack_modifier _envpack_names _envpack_ours _envpack_path _envpack_problem _envpack_sed

@@ -18,7 +18,9 @@ foreach _envpack_name ($_envpack_names)
     set _envpack_kept = __CONDA_SHLVL_${_envpack_level}_$_envpack_name
     eval 'set _envpack_was_set = $?'$_envpack_kept
     unsetenv $_envpack_name
-    if ($_envpack_was_set) eval 'setenv '$_envpack_name' "$'$_envpack_kept':q"'
+    if ($_envpack_was_set) then
+        eval 'setenv '$_envpack_name' $'$_envpack_kept':q'
+    endif
     unsetenv $_envpack_kept
 end
 eval 'set _envpack_ours = $?__ENVPACK_SHLVL_'$_envpack_level # what lies beneath may be one of ours

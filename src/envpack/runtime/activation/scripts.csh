@@ -4,7 +4,7 @@ set _envpack_order = ()
 if (-d "$1:q") then
     set _envpack_noglob = $?noglob
     set noglob # or a name that begins with ~, as some do to be the last, is taken for a user's
-    set _envpack_files = (`env LC_ALL=C /bin/ls $1:q`)
+    set _envpack_files = (`/usr/bin/env LC_ALL=C /bin/ls $1:q`)
     if (! $_envpack_noglob) unset noglob
     foreach _envpack_file ($_envpack_files:q)
         if ("$_envpack_file:q" !~ *.csh) continue
