@@ -1,10 +1,15 @@
 """``python -m envpack`` and the ``envpack`` command."""
 
+import sys
+
 
 def main() -> None:
-    from envpack.cli.app import run
+    try:
+        from envpack.cli.app import run
 
-    run()
+        run()
+    except KeyboardInterrupt:  # before a command began, or after it was done
+        sys.exit(130)
 
 
 if __name__ == "__main__":

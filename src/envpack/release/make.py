@@ -187,7 +187,7 @@ def _place(recipe: Recipe, output: Path | None) -> tuple[Path, str]:
     """The folder and the file's name; "" when the name is to be made from the spec."""
     if output is None:
         return DEFAULT_FOLDER, ""
-    if output.is_dir() or str(output).endswith("/"):
+    if output.is_dir() or "." not in output.name:
         return output, ""
     _suffix_of(output.name)
     return output.parent, output.name
@@ -199,7 +199,7 @@ def _suffix_of(name: str) -> str:
             return suffix
     raise UsageError(
         f"{name!r}: what format this is to be can't be told from its name",
-        hint=f"Name it *{' or *'.join(SUFFIXES.values())}, or name a folder that exists.",
+        hint=f"Name it *{' or *'.join(SUFFIXES.values())}, or name a folder.",
     )
 
 
