@@ -178,13 +178,6 @@ def test_every_module_has_byte_code_that_records_the_bundles_time(built):
         header = pyc.read_bytes()[:16]
         assert int.from_bytes(header[8:12], "little") == SOURCE_MTIME
         assert int.from_bytes(header[12:16], "little") == (built.prefix / name).stat().st_size
-    for name in built.compiled.with_prefix:
-        assert os.fsencode(built.prefix) in (built.prefix / name).read_bytes()
-
-
-def test_no_byte_code_holds_the_prefix(built):
-    holding = [path for path in built.prefix.rglob("*.pyc") if os.fsencode(built.prefix) in path.read_bytes()]
-    assert holding == []
 
 
 def test_record_has_no_hash_of_what_relocation_changes_and_no_trace_of_the_build_machine(built, project):

@@ -30,14 +30,11 @@ class Compiled:
     """What was done, in paths relative to the prefix.
 
     ``made``: sources whose byte code was made. ``kept``: sources whose published byte code is still good.
-    ``with_prefix``: sources that hold the prefix itself; relocation changes them, and byte code can't be
-    relocated, so they have none until Python makes it. ``bad``: not valid for this Python (templates, tests of
-    parsers, Python 2), as with ``python -m compileall -q``.
+    ``bad``: not valid for this Python (templates, tests of parsers, Python 2), as with ``compileall -q``.
     """
 
     made: tuple[str, ...]
     kept: tuple[str, ...]
-    with_prefix: tuple[str, ...]
     bad: tuple[str, ...]
 
 
@@ -56,7 +53,7 @@ def compile_prefix(
     published = published_bytecode(prefix)
     kept = [name for name in sources if _is_good(prefix, name, published)]
     todo = sorted(set(sources) - set(kept))
-    told: dict[str, list[str]] = {"ok": [], "bad": [], "prefix": [], "failed": []}
+    told: dict[str, list[str]] = {"ok": [], "bad": [], "failed": []}
     with reporter.step("Byte-compiling", total=len(todo), unit="files") as step:
         lanes = workers or len(os.sched_getaffinity(0))
         lock = threading.Lock()
@@ -83,9 +80,7 @@ def compile_prefix(
             hint="Check the free space and the rights of the build folder.",
             details=sorted(told["failed"])[:20],
         )
-    return Compiled(
-        tuple(sorted(told["ok"])), tuple(kept), tuple(sorted(told["prefix"])), tuple(sorted(told["bad"]))
-    )
+    return Compiled(tuple(sorted(told["ok"])), tuple(kept), tuple(sorted(told["bad"])))
 
 
 def _library(prefix: Path, python: Path) -> str:

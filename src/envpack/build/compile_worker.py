@@ -5,7 +5,7 @@ depends on which strings the process has seen before (reference counts decide ab
 what makes the bytes depend on the file alone. Only built-in modules are used, for the same reason.
 
 argv: the prefix, the time to record as the source's. stdin: paths under the prefix, one a line. stdout: for
-each file 'ok', 'prefix' (it holds the prefix, left alone) or 'bad' and the path.
+each file 'ok', 'bad' (not Python) or 'failed' and the path.
 """
 
 import _imp
@@ -56,10 +56,8 @@ def make_folder(path: bytes) -> None:
 
 
 def compile_one(name: bytes) -> int:
-    """Exit status of the child: 0 done, 1 not Python, 2 holds the prefix, 3 could not be written."""
+    """Exit status of the child: 0 done, 1 not Python, 3 could not be written."""
     source = read(PREFIX + b"/" + name)
-    if PREFIX in source:
-        return 2
     try:
         code = compile(source, name, "exec", dont_inherit=True)
     except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError):
@@ -78,7 +76,7 @@ def compile_one(name: bytes) -> int:
     return 0
 
 
-WORDS = {0: b"ok ", 1: b"bad ", 2: b"prefix "}
+WORDS = {0: b"ok ", 1: b"bad "}
 read_all = b""
 while True:
     names = posix.read(0, 1 << 16)
