@@ -82,7 +82,7 @@ def describe(lock: Lock, path: Path) -> dict[str, Any]:
                     {
                         "name": record.name.normalized,
                         "version": str(record.version),
-                        "build": record.build,
+                        "build": str(record.build),
                         "url": record.url,
                         "sha256": record.sha256.hex() if record.sha256 else "",
                     }
