@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -44,6 +45,8 @@ def run(
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",
+            # a group of its own: pip runs a second pip, and both have to end
+            start_new_session=True,
         )
     except OSError as error:
         raise ChannelError(f"{command[0]} can't be run: {error.strerror or error}.") from None
@@ -62,7 +65,8 @@ def stop_all() -> None:
     """End what :func:`run` still waits for in other threads."""
     with _lock:
         for process in _running:
-            process.terminate()
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGTERM)
 
 
 def find_tool(name: str) -> Path | None:

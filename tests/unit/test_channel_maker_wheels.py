@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import base64
 import csv
-import hashlib
 import sys
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,6 +15,7 @@ from channel_maker.interpreter import ask
 from channel_maker.package import Inline, PackageFile
 from channel_maker.wheel_files import EntryPoint, Layout, parse_entry_points, rewrite_shebang, wheel_files
 from channel_maker.wheels import Wheel, WheelPlan, plan_wheels
+from tiny_wheels import write_wheel
 
 TAG = f"cp{sys.version_info[0]}{sys.version_info[1]}"
 MINOR = f"{sys.version_info[0]}.{sys.version_info[1]}"
@@ -30,38 +29,8 @@ ALL_PLACES = {
 }
 
 
-def make_wheel(
-    folder: Path,
-    files: Mapping[str, str],
-    *,
-    tag: str = "py3-none-any",
-    metadata: str = "",
-    entry_points: str = "",
-    name: str = "demo",
-    record: str | None = None,
-) -> Wheel:
-    """A wheel as a build tool would write it; ``record`` replaces its RECORD."""
-    info = f"{name}-1.0.dist-info"
-    pure = "true" if tag.endswith("-none-any") else "false"
-    contents = {
-        **files,
-        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n{metadata}",
-        f"{info}/WHEEL": f"Wheel-Version: 1.0\nRoot-Is-Purelib: {pure}\nTag: {tag}\n",
-        f"{info}/REQUESTED": "",
-        f"{info}/INSTALLER": "pip\n",
-    }
-    if entry_points:
-        contents[f"{info}/entry_points.txt"] = entry_points
-    rows = []
-    for path, text in contents.items():
-        digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
-        rows.append(f"{path},sha256={digest},{len(text)}\n")
-    contents[f"{info}/RECORD"] = record if record is not None else "".join(rows) + f"{info}/RECORD,,\n"
-    path = folder / f"{name}-1.0-{tag}.whl"
-    with zipfile.ZipFile(path, "w") as archive:
-        for member, text in contents.items():
-            archive.writestr(member, text)
-    return Wheel(path)
+def make_wheel(folder: Path, files: Mapping[str, str], **how: str) -> Wheel:
+    return Wheel(write_wheel(folder, files, **how))
 
 
 def plan(wheel: Wheel, *others: Wheel) -> WheelPlan:
