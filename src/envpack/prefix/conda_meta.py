@@ -110,13 +110,13 @@ _INSTALLED = frozenset({"unix_python_entry_point", "windows_python_entry_point_s
 
 
 def _claims(document: Mapping[str, Any]) -> dict[str, Claim]:
-    paths = (document.get("paths_data") or {}).get("paths") or []
+    paths_data, files = document.get("paths_data") or {}, document.get("files") or []
+    if not isinstance(files, list) or not all(isinstance(file, str) for file in files):
+        raise ValueError("the field 'files' should be a list of paths")
+    paths = paths_data.get("paths") or [] if isinstance(paths_data, dict) else None
     if not isinstance(paths, list):
-        raise ValueError("the field 'paths_data.paths' should be a list")
+        raise ValueError("the field 'paths_data' should hold a list of paths")
     if not paths:
-        files = document.get("files") or []
-        if not isinstance(files, list) or not all(isinstance(file, str) for file in files):
-            raise ValueError("the field 'files' should be a list of paths")
         return {file: Claim(expected=not file.endswith(".pyc")) for file in files}
     claims = {}
     for item in paths:
@@ -160,20 +160,25 @@ def portable_record(document: Mapping[str, Any]) -> bytes:
         if isinstance(portable.get(key), str):
             portable[key] = portable_url(portable[key])
     if isinstance(portable.get("link"), dict):
-        portable["link"] = {**portable["link"], "source": ""}
+        # whether files were linked or copied out of the cache says nothing about a deployment
+        portable["link"] = {"source": "", "type": 1}
     for key in ("requested_spec", "requested_specs"):
         if key in portable:
             portable[key] = _without_credentials(portable[key])
+    if isinstance(portable.get("files"), list):
+        portable["files"] = sorted(portable["files"])
     paths_data = portable.get("paths_data")
-    if isinstance(paths_data, dict) and isinstance(paths_data.get("paths"), list):
-        portable["paths_data"] = {**paths_data, "paths": [_portable_path(path) for path in paths_data["paths"]]}
+    if isinstance(paths_data, dict) and paths_data.get("paths"):
+        paths = [_portable_path(path) for path in paths_data["paths"]]
+        portable["paths_data"] = {**paths_data, "paths": sorted(paths, key=lambda path: str(path["_path"]))}
     return json.dumps(portable, indent=1, sort_keys=True, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
 
 
 def _portable_path(item: Any) -> Any:
     left_out = {"sha256_in_prefix", "prefix_placeholder", "inode_paths"}
     if item.get("prefix_placeholder"):
-        left_out.add("file_mode")
+        # the size is that of the published file when conda wrote the record, of the installed one when rattler did
+        left_out.update(("file_mode", "size_in_bytes"))
     if item.get("path_type") in _INSTALLED:
         left_out.update(("sha256", "size_in_bytes"))
     return {key: value for key, value in item.items() if key not in left_out}

@@ -16,6 +16,7 @@ from envpack.prefix.occurrences import (
     TEXT_PLACEHOLDER_LENGTH,
     Occurrence,
     canonical_placeholder,
+    find_all,
     find_prefix,
     is_text,
 )
@@ -58,17 +59,19 @@ class Canonical:
 
 def canonicalise(data: bytes | mmap.mmap, spellings: Sequence[bytes], executable: bool) -> Canonical:
     """How a text or binary file is stored."""
+    anywhere = [Occurrence(place, len(name)) for name in spellings for place in find_all(data, name)]
+    if not anywhere:
+        return Canonical()
     found = find_prefix(data, spellings)
     line = first_line(data[:HEAD], spellings) if executable and data[:2] == b"#!" else None
-    if not found and line is None:
-        return Canonical()
     if is_text(data):
-        return _text(data, found, line)
+        return _text(data, found, line) if found else Canonical()
+    if data[:2] == b"#!":
+        return _script_with_payload(data, found, line) if found else Canonical()
     kind = container(data)
-    if line is not None or (data[:2] == b"#!" and found):
-        return _script_with_payload(data, found, line)
     if kind:
-        return Canonical(remarks=(_remark(found, kind),))
+        # what stands before the prefix there may be a length or another member's name
+        return Canonical(remarks=(_remark(anywhere, kind),))
     return _strings(data, found)
 
 

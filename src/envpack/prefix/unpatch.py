@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import mmap
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import NamedTuple
 
@@ -42,6 +42,9 @@ def unpatch(
     """
     buffer = searchable(data)
     placeholder = published.placeholder
+    if placeholder is not None and published.size == len(buffer):
+        # rattler records the size after the prefix was written in (rattler/src/install/mod.rs), conda before
+        published = replace(published, size=None)
     if placeholder is None:
         same = published.size in (None, len(buffer)) and digest([buffer]) == published.sha256
         return Unpatched((), None) if same else None
@@ -77,7 +80,13 @@ def _texts(data: bytes | mmap.mmap, prefix: bytes, published: Published) -> Iter
 
 def _choices(found: list[int], length: int, growth: int, size: int | None) -> Iterator[Sequence[int]]:
     """Which occurrences the installer wrote: all of them, or as many as the published size leaves."""
-    if size is None or growth == 0 or length + growth * len(found) == size:
+    if size is None or growth == 0:
+        yield found
+        if 2 ** len(found) <= _MOST_GUESSES:
+            for count in range(1, len(found)):
+                yield from combinations(found, count)
+        return
+    if length + growth * len(found) == size:
         yield found
         return
     count, remainder = divmod(size - length, growth)

@@ -1,0 +1,95 @@
+"""Where bytes mention a prefix as a path of its own."""
+
+from __future__ import annotations
+
+import mmap
+from pathlib import Path
+
+import pytest
+
+from envpack.prefix.occurrences import apply, canonical_placeholder, digest, find_prefix, searchable
+from envpack.runtime.relocate import Splice
+
+PREFIX = b"/opt/env"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"/opt/env",
+        b"/opt/env/",
+        b'"/opt/env"',
+        b"in /opt/env.",
+        b"in /opt/env...",
+        b"-I/opt/env/include",
+        b"-isystem/opt/env/include",
+        b"-Wl,-rpath,/opt/env/lib",
+        b"--prefix=/opt/env",
+        b"-ffile-prefix-map=/opt/env=/usr",
+        b"file:///opt/env/pkg",
+        b"@/opt/env/args",
+        b"EnvironmentFile=-/opt/env/etc",
+        b"PATH=/usr/bin:/opt/env:/bin",
+        b"'first\\n/opt/env/second'",
+        b"'\\x00/opt/env'",
+        b"${DESTDIR}/opt/env/lib",
+        b"/opt/env%s",
+        b"//opt/env",
+        b"host:/opt/env",
+    ],
+)
+def test_a_mention_is_found(text: bytes) -> None:
+    assert [(o.offset, o.length) for o in find_prefix(text, [PREFIX])] == [(text.index(PREFIX), len(PREFIX))]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"/opt/env2/lib",
+        b"/opt/env.bak",
+        b"/opt/env-old/lib",
+        b"/opt/env_old",
+        b"/opt/env~",
+        "/opt/envé".encode(),
+        b"/data/opt/env",
+        b"./opt/env",
+        b"../opt/env",
+        b"$HOME/opt/env",
+        b"/data-L/opt/env",
+        b"/-L/opt/env",
+        b"usr/opt/env",
+        "/dé/opt/env".encode(),
+    ],
+)
+def test_part_of_another_path_is_no_mention(text: bytes) -> None:
+    assert find_prefix(text, [PREFIX]) == []
+
+
+def test_both_spellings_are_found_and_the_longer_wins_where_they_overlap() -> None:
+    found = find_prefix(b"/real/env/x:/env/y:/env", [b"/env", b"/real/env"])
+    assert [(o.offset, o.length) for o in found] == [(0, 9), (12, 4), (19, 4)]
+
+
+@pytest.mark.parametrize("length", [1, 12, 20, 21, 80, 255, 1000])
+def test_the_canonical_placeholder_is_a_path_of_the_length_asked_for(length: int) -> None:
+    placeholder = canonical_placeholder(length)
+    assert len(placeholder) == length
+    assert placeholder == canonical_placeholder(2000)[:length]
+    assert placeholder.startswith(b"/")
+
+
+def test_edits_copy_nothing_of_a_mapped_file(tmp_path: Path) -> None:
+    file = tmp_path / "large"
+    file.write_bytes(b"0123456789")
+    with file.open("rb") as opened:
+        view = memoryview(mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ))
+    mapped = searchable(view)
+    assert isinstance(mapped, mmap.mmap)
+    pieces = apply(mapped, [Splice(2, b"23", b"xyz"), Splice(9, b"9", b"")])
+    assert b"".join(pieces) == b"01xyz45678"
+    assert [type(piece) for piece in pieces] == [memoryview, bytes, memoryview]
+    assert digest(pieces) == digest([b"01xyz45678"])
+
+
+def test_a_view_of_part_of_something_is_searched_as_that_part() -> None:
+    assert find_prefix(searchable(memoryview(b"xx/opt/env yy")[2:]), [PREFIX])[0].offset == 0

@@ -1,0 +1,116 @@
+"""Back from what an installer wrote to what the package published."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+
+from envpack.prefix.model import Published
+from envpack.prefix.occurrences import apply
+from envpack.prefix.unpatch import Unpatched, unpatch
+from envpack.runtime.relocate import Shebang
+
+PLACEHOLDER = b"/h/" + b"placehold_" * 25
+PREFIX = b"/opt/env"
+LONG = b"/opt/" + b"long" * 40
+
+
+def back(published: bytes, installed: bytes, *spellings: bytes, mode: str = "text") -> Unpatched:
+    """The way back, which must be the same whatever size the record gives: the published file's, as conda writes
+    it, the installed file's, as rattler does, or none, as in old packages."""
+    answers = []
+    for size in (len(published), len(installed), None):
+        known = Published(hashlib.sha256(published).hexdigest(), size, PLACEHOLDER, mode)
+        found = unpatch(installed, known, spellings or (PREFIX,), executable=True)
+        assert found is not None
+        assert b"".join(apply(installed, found.edits)) == published
+        answers.append(found)
+    assert answers[0] == answers[1] == answers[2]
+    return answers[0]
+
+
+def test_text_with_a_short_first_line() -> None:
+    code = b"/bin/python -s\nroot = '%s/x'\n"
+    found = back(b"#!" + PLACEHOLDER + code % PLACEHOLDER, b"#!" + PREFIX + code % PREFIX)
+    assert found.relocation is not None
+    assert found.relocation.shebang == Shebang(b"#!", b"/bin/python -s")
+    assert found.relocation.text == (2 + len(PLACEHOLDER) + 15 + 8,)
+
+
+@pytest.mark.parametrize(
+    ("line", "rest"),
+    [
+        (b"#!/bin/sh\n'''exec' \"" + LONG + b'/bin/python3.11" -E "$0" "$@" #\'\'\'', b"/bin/python3.11 -E"),
+        (b"#!/usr/bin/env python3.11 -E", b"/bin/python3.11 -E"),
+        (b"#!/bin/sh\n'''exec' \"" + LONG + b'/bin/python3.11" -E "$0" "$@"\n\' \'\'\'', b"/bin/python3.11 -E"),
+        (b"#!/usr/bin/env -S perl -E", b"/bin/perl -E"),
+    ],
+    ids=["rattler", "conda", "envpack", "envpack, not Python"],
+)
+@pytest.mark.parametrize("lead", [b"#!", b"#! "])
+def test_first_lines_rewritten_because_they_were_too_long(line: bytes, rest: bytes, lead: bytes) -> None:
+    code = b"\nhere = '%s'\n"
+    found = back(lead + PLACEHOLDER + rest + code % PLACEHOLDER, line + code % LONG, LONG)
+    assert found.relocation is not None and found.relocation.shebang == Shebang(lead, rest)
+    assert len(found.relocation.text) == 1
+
+
+def test_a_portable_first_line_that_was_published_stays_one() -> None:
+    published = b"#!/bin/sh\n'''exec' \"%s/bin/python\" \"$0\" \"$@\"\n' '''\n"
+    found = back(published % PLACEHOLDER, published % PREFIX)
+    assert found.relocation is not None and found.relocation.shebang is None
+    assert found.relocation.text == (20,)
+
+
+def test_a_file_that_mentioned_this_very_prefix_when_it_was_published() -> None:
+    # /opt/conda in a container: the size says that one of three was the placeholder
+    published = b"docs: /opt/env\n" + PLACEHOLDER + b"/lib\nmore: /opt/env\n"
+    found = back(published, published.replace(PLACEHOLDER, PREFIX))
+    assert found.relocation is not None and found.relocation.text == (15,)
+
+
+def test_strings_several_in_one_and_without_an_end() -> None:
+    published = b"\x7fELF\0" + PLACEHOLDER + b"/a:" + PLACEHOLDER + b"/b\0data\0" + PLACEHOLDER + b"/c"
+    room = bytes(len(PLACEHOLDER) - len(PREFIX))
+    installed = b"\x7fELF\0" + PREFIX + b"/a:" + PREFIX + b"/b" + room * 2 + b"\0data\0" + PREFIX + b"/c" + room
+    found = back(published, installed, mode="binary")
+    first, second = 5, 5 + len(PLACEHOLDER) + 3
+    third = second + len(PLACEHOLDER) + 2 + 6
+    assert found.relocation is not None
+    assert found.relocation.strings == (
+        (first, second, second + len(PLACEHOLDER) + 2),
+        (third, third + len(PLACEHOLDER) + 2),
+    )
+
+
+def test_a_string_with_the_prefix_that_no_installer_wrote() -> None:
+    published = b"/opt/env/literal\0x\0" + PLACEHOLDER + b"/lib\0"
+    installed = b"/opt/env/literal\0x\0" + PREFIX + b"/lib\0" + bytes(len(PLACEHOLDER) - len(PREFIX))
+    found = back(published, installed, mode="binary")
+    assert found.relocation is not None and found.relocation.strings == ((19, 19 + len(PLACEHOLDER) + 4),)
+
+
+def test_what_no_installer_replaced_yet_is_relocated_all_the_same() -> None:
+    # an archive that was unpacked and never set up
+    found = back(b"x = '" + PLACEHOLDER + b"/lib'", b"x = '" + PLACEHOLDER + b"/lib'")
+    assert found.edits == () and found.relocation is not None and found.relocation.text == (5,)
+
+
+def test_the_spelling_the_installer_was_given_is_tried_as_well() -> None:
+    assert back(PLACEHOLDER + b"/lib", b"/link/env/lib", b"/data/real/env", b"/link/env").edits
+
+
+@pytest.mark.parametrize("installed", [b"/opt/env/lib", b"/opt/env/lib2 ", b"", b"/opt/env/lib2\n/opt/env"])
+@pytest.mark.parametrize("mode", ["text", "binary"])
+def test_an_edited_file_is_not_taken_for_the_published_one(installed: bytes, mode: str) -> None:
+    published = PLACEHOLDER + b"/lib2"
+    known = Published(hashlib.sha256(published).hexdigest(), len(published), PLACEHOLDER, mode)
+    assert unpatch(installed, known, [PREFIX]) is None
+
+
+def test_a_prefix_longer_than_the_placeholder_has_no_way_back_in_binaries() -> None:
+    published = PLACEHOLDER + b"\0"
+    known = Published(hashlib.sha256(published).hexdigest(), len(published), PLACEHOLDER, "binary")
+    prefix = b"/" + b"x" * 300
+    assert unpatch(prefix + b"\0", known, [prefix]) is None
