@@ -49,7 +49,7 @@ def build(
     \b
     Examples:
       envpack build environment.yml
-      envpack build environment.yml -c https://conda.example.org/main -o demo.tar.zst
+      envpack build environment.yml -c ./channel -o demo.tar.zst
       bundle=$(envpack build -q environment.lock)
     """
     from envpack.release.make import Recipe, build_bundle

@@ -170,14 +170,15 @@ def _chart(out: Stream, packages: Sequence[Package]) -> None:
     name_width, version_width = max(map(cell_len, names)), max(map(cell_len, versions))
     if out.width is not None:
         name_width, version_width = min(name_width, out.width // 3), min(version_width, out.width // 5)
-    used = 2 + name_width + 2 + version_width + 2 + 5 + 2 + 9 + 2
+    kinds = out.width is None or out.width >= 60
+    used = 2 + name_width + 2 + version_width + 2 + (7 if kinds else 0) + 9 + 2
     room = max(0, min(30, (out.width or 100) - used - 1))
     largest = max(package.size for package in packages)
     for package, name, version in zip(packages, names, versions, strict=True):
         row = f"  {_fit(name, name_width, out.unicode)}  {_fit(version, version_width, out.unicode)}  "
-        sized = f"{human_size(package.size):>9}"
-        drawn = out.style(bar(package.size, largest, room, out.unicode), "36")
-        out.write(f"{row}{out.style(f'{package.kind:<5}', '2')}  {sized}  {drawn}".rstrip())
+        kind = out.style(f"{package.kind:<5}", "2") + "  " if kinds else ""
+        drawn = out.style(bar(package.size, largest, room, out.unicode), "36") if room else ""
+        out.write(f"{row}{kind}{human_size(package.size):>9}  {drawn}".rstrip())
 
 
 def _fit(text: str, columns: int, unicode: bool) -> str:
