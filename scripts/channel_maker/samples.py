@@ -32,7 +32,7 @@ REVISION = 1
 LIBRARY = "librelocation_sample.so.1"
 
 # Neither the folder nor the moment of compiling may show in the result.
-_FLAGS = ("-Os", "-g0", "-Wall", "-Werror", "-Wl,--build-id=none", "-Wl,-O1", "-s")
+_FLAGS = ("-Os", "-g0", "-Wall", "-Wl,--build-id=none", "-Wl,-O1", "-s")
 
 
 @dataclass(frozen=True)
