@@ -11,7 +11,7 @@ import pytest
 from envpack.build.pip import pylock
 from envpack.lock import LockedPypi
 from envpack.lock.pip import _best_wheel, _locked, asked_anew, conda_distributions, wheel_tags
-from envpack.lock.solve import match_specs
+from envpack.lock.solve import channel_failure, match_specs
 from envpack.lock.target import channel_names, spec_channels, virtual_package_texts
 from envpack.lock.uvtool import index_arguments, uv_failure, without_secrets
 from envpack.spec import EnvSpec, Requires, parse_spec
@@ -192,3 +192,11 @@ def test_uvs_explanation_becomes_the_message_and_secrets_do_not():
     assert error.message == "it failed: Failed to fetch: https://***@h/simple"
     assert error.details == ["  cause: x"]
     assert without_secrets("https://h/t/tk-12/main") == "https://h/t/***/main"
+
+
+def test_a_folder_mistaken_for_a_channel_name_is_hinted_at(monkeypatch, tmp_path):
+    (tmp_path / "channel").mkdir()
+    monkeypatch.chdir(tmp_path)
+    error = channel_failure("can't connect\nCaused by: dns", ["https://conda.example.org/channel/"])
+    assert error.message == "the channel https://conda.example.org/channel/ can't be read: can't connect"
+    assert error.hint.endswith("write ./channel.")

@@ -105,6 +105,10 @@ def channel_failure(text: str, channels: Sequence[str]) -> BuildError:
     which = without_secrets(named[0] if named else ", ".join(channels))
     lines = [line.strip() for line in without_secrets(text).splitlines() if line.strip()]
     first = lines[0] if lines else "no reason given"
+    folder = which.rstrip("/").rsplit("/", 1)[-1]
+    if "://" in which and not which.startswith("file:") and Path(folder).is_dir():
+        hint = f"A folder here has that name: to use it as a channel, write ./{folder}."
+        return BuildError(f"the channel {which} can't be read: {first}", hint=hint, details=lines[1:])
     missing = any(sign in text for sign in ("could not find subdir", "404", "No such file"))
     if missing:
         return BuildError(
