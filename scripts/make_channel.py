@@ -70,8 +70,8 @@ def _parser() -> argparse.ArgumentParser:
         description="Make a local conda channel, or add to one: Python from any CPython, packages from wheels. "
         "Which index wheels come from is pip's configuration, as always. A package that is there already is not "
         "made again.",
-        epilog="Packages have the names of the package index: torch, not pytorch. The Python package leaves out test "
-        "suites, IDLE and ensurepip; take pip as a package.",
+        epilog="Packages have the names of the package index: torch, not pytorch. The Python package leaves out "
+        "test suites, IDLE and ensurepip; take pip as a package.",
     )
     add = parser.add_argument
     add("channel", type=Path, metavar="CHANNEL_DIR", help="the folder of the channel; made where it is missing")
