@@ -1,203 +1,15 @@
-"""Activation in the shells themselves: what it sets, and that leaving puts everything back.
-
-The environment is a stand-in: the real scripts, a real Python, and a runtime that only notes where it was called.
-"""
+"""Activation in the shells themselves: what it sets, and that leaving puts everything back."""
 
 from __future__ import annotations
 
-import json
-import os
 import random
 import shutil
-import subprocess
-import sys
-import zipfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from envpack.runtime.activation import scripts, variable_scripts
-
-PYTHON = os.path.realpath(sys.executable)
-BARE = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", "LANG": "C.UTF-8"}
-
-# appends the exported environment to the file named
-DUMP = """
-import json, os, sys
-skip = {"_", "PWD", "OLDPWD", "SHLVL", "_AST_FEATURES", "A__z"}  # the shells' own
-environment = {k: v for k, v in os.environ.items() if k not in skip}
-with open(sys.argv[1], "a") as file:
-    print(json.dumps(environment), file=file)
-"""
-
-# stands in for the real runtime, which other tests unpack with
-RUNTIME = """
-import os, sys
-if sys.argv[1:] == ["--version"]:
-    sys.exit(print("envpack 0") or 0)
-command, prefix = sys.argv[1:3]
-assert command == "unpack" and sys.flags.isolated and sys.flags.no_site
-home = os.path.join(os.path.realpath(prefix), ".envpack")
-if os.path.exists(os.path.join(home, "refuse")):
-    sys.exit("the stand-in refuses")
-with open(os.path.join(home, "unpacked"), "a") as file:
-    print(sys.executable, file=file)
-with open(os.path.join(home, "prefix"), "w") as file:
-    print(os.path.realpath(prefix), file=file)
-print("written in")
-"""
-
-
-@dataclass(frozen=True)
-class Shell:
-    """How to say the few things the tests say, in a shell's own words."""
-
-    argv: tuple[str, ...]
-    suffix: str = ""
-
-    @property
-    def dialect(self) -> str:
-        return self.suffix or ".sh"
-
-    def quote(self, text: str) -> str:
-        if self.suffix == ".csh":
-            return "".join(c if c.isalnum() or c in "/_." else f"\\{c}" for c in text)
-        if self.suffix == ".fish":
-            text = text.replace("\\", "\\\\")
-        return "'" + text.replace("'", "\\'" if self.suffix == ".fish" else "'\\''") + "'"
-
-    def source(self, prefix: Path | str) -> str:
-        verb = "source" if self.suffix else "."
-        return f"{verb} {self.quote(f'{prefix}/bin/activate{self.suffix}')}"
-
-    def export(self, name: str, value: str) -> str:
-        verb = {"": f"export {name}=", ".fish": f"set -gx {name} ", ".csh": f"setenv {name} "}[self.suffix]
-        return verb + self.quote(value)
-
-    def unset(self, name: str) -> str:
-        return {"": "unset", ".fish": "set -e", ".csh": "unsetenv"}[self.suffix] + f" {name}"
-
-
-SHELLS = {
-    "bash": Shell(("bash", "--norc", "--noprofile")),
-    "sh": Shell(("sh",)),
-    "dash": Shell(("dash",)),
-    "zsh": Shell(("zsh", "-f")),
-    "ksh": Shell(("ksh",)),
-    "mksh": Shell(("mksh",)),
-    "busybox": Shell(("busybox", "ash")),
-    "fish": Shell(("fish", "--no-config"), ".fish"),
-    "tcsh": Shell(("tcsh", "-f"), ".csh"),
-}
-POSIX = [name for name, shell in SHELLS.items() if not shell.suffix]
-
-
-def installed(name: str) -> Shell:
-    shell = SHELLS[name]
-    if shutil.which(shell.argv[0]) is None:
-        assert name not in ("bash", "sh"), f"{name} is part of every system envpack supports"
-        pytest.skip(f"{name} is not installed")
-    return shell
-
-
-@pytest.fixture(params=SHELLS)
-def shell(request: pytest.FixtureRequest) -> Shell:
-    return installed(request.param)
-
-
-@pytest.fixture(params=POSIX)
-def posix(request: pytest.FixtureRequest) -> Shell:
-    return installed(request.param)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    status: int
-    out: str
-    err: str
-    environments: list[dict[str, str]]
-
-
-class Session:
-    """Runs lines of shell in a folder of its own; the line ``DUMP`` records the exported environment."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.dumper = folder / "dump.py"
-        self.dumper.write_text(DUMP)
-        self.dumps = folder / "dumps"
-
-    def run(
-        self,
-        shell: Shell,
-        lines: Sequence[str],
-        env: Mapping[str, str] = BARE,
-        options: Sequence[str] = (),
-        cwd: Path | None = None,
-    ) -> Outcome:
-        self.dumps.write_text("")
-        dump = f"{PYTHON} -I -S {self.dumper} {self.dumps}"
-        script = self.folder / "script"
-        script.write_text("".join(f"{dump if line == 'DUMP' else line}\n" for line in lines))
-        done = subprocess.run(
-            [shutil.which(shell.argv[0]) or "", *shell.argv[1:], *options, str(script)],
-            env=dict(env),
-            cwd=cwd or self.folder,
-            capture_output=True,
-            text=True,
-        )
-        dumps = [json.loads(line) for line in self.dumps.read_text().splitlines()]
-        return Outcome(done.returncode, done.stdout, done.stderr, dumps)
-
-
-@pytest.fixture
-def session(tmp_path: Path) -> Session:
-    return Session(tmp_path)
-
-
-def make_tree(prefix: Path, variables: Mapping[str, str] | None = None, written_in: bool = True) -> Path:
-    """A deployment, as ``tar -x`` leaves it or as it is when the prefix has been written in."""
-    (prefix / "bin").mkdir(parents=True)
-    (prefix / "bin/python").symlink_to(PYTHON)
-    for folder in (".envpack", "etc/conda/activate.d", "etc/conda/deactivate.d"):
-        (prefix / folder).mkdir(parents=True)
-    for path, (data, mode) in scripts().items():
-        (prefix / path).write_bytes(data)
-        (prefix / path).chmod(mode)
-    for path, data in variable_scripts(variables or {}).items():
-        (prefix / path).write_bytes(data)
-    with zipfile.ZipFile(prefix / ".envpack/runtime.pyz", "w") as archive:
-        archive.writestr("__main__.py", RUNTIME)
-    if written_in:
-        (prefix / ".envpack/prefix").write_text(f"{prefix.resolve()}\n")
-    return prefix
-
-
-def add_script(prefix: Path, name: str, sh: str, fish: str, csh: str) -> None:
-    """A package's script, such as activate.d/gdal, for every kind of shell."""
-    for suffix, text in ((".sh", sh), (".fish", fish), (".csh", csh)):
-        path = prefix / "etc/conda" / f"{name}{suffix}"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text + "\n")
-
-
-def add_echo(prefix: Path, name: str, text: str) -> None:
-    """A package's script that says ``text``, in which ``$NAME`` is the same in every kind of shell."""
-    add_script(prefix, name, *[f'echo "{text}"'] * 3)
-
-
-def unpackings(prefix: Path) -> int:
-    noted = prefix / ".envpack/unpacked"
-    return len(noted.read_text().splitlines()) if noted.exists() else 0
-
-
-def everything_back(outcome: Outcome) -> None:
-    assert outcome.status == 0, outcome.err
-    assert outcome.err == ""
-    assert outcome.environments[-1] == outcome.environments[0]
-
+from shells import BARE, POSIX, Session, Shell, add_echo, add_script, everything_back, installed, make_tree
 
 # What activation sets
 
@@ -235,7 +47,7 @@ def test_any_value_of_a_variable_arrives_as_it_is(shell: Shell, session: Session
     variables = {
         "EMPTY": "",
         "BLANKS": "  two  ",
-        "QUOTES": "it's \"quoted\" `so` $HOME ${HOME} $(id) \\$HOME \\\\ \\",
+        "QUOTES": 'it\'s "quoted" `so` $HOME ${HOME} $(id) \\$HOME \\\\ \\',
         "HISTORY": "!! !1 a!b \\!c !",
         "SEVERAL_LINES": "\nfirst\n\n  second\\\nthird\n",
         "GLOBS": "* ? [a-z] {a,b} ~ ~root #no <in >out |p &b ;c (d) %e ^f",
@@ -256,9 +68,7 @@ def test_any_value_of_a_variable_arrives_as_it_is(shell: Shell, session: Session
 
 
 @pytest.mark.parametrize("values", ["unset before", "set before", "empty before"])
-def test_leaving_puts_everything_back(
-    shell: Shell, session: Session, tmp_path: Path, values: str
-) -> None:
+def test_leaving_puts_everything_back(shell: Shell, session: Session, tmp_path: Path, values: str) -> None:
     prefix = make_tree(tmp_path / "env", {"FIRST": "one", "SECOND": "it's\ntwo $HOME"})
     before = {"unset before": {}, "set before": {"FIRST": "my 'own'\\\n$x", "SECOND": "s"}}
     env = {**BARE, **before.get(values, {"FIRST": "", "SECOND": ""})}
@@ -270,9 +80,305 @@ def test_leaving_puts_everything_back(
 @pytest.mark.parametrize("path", ["", ":", "/usr/bin:", ":/usr/bin", "/a::/b", "/with blank:/*:/$x", "relative"])
 def test_leaving_puts_an_odd_path_back(shell: Shell, session: Session, tmp_path: Path, path: str) -> None:
     prefix = make_tree(tmp_path / "env")
-    lines = [shell.export("PATH", path), "DUMP", shell.source(prefix), "DUMP", "deactivate", "DUMP"]
-    if shell.suffix:
-        lines[0] = f"set PATH {path!r}" if shell.suffix == ".fish" else "rehash"
-    outcome = session.run(shell, lines, {**BARE, "PATH": path} if shell.suffix else BARE)
+    add_echo(prefix, "activate.d/a", "+a")
+    lines = ["DUMP", shell.source(prefix), "DUMP", "deactivate", "DUMP"]
+    outcome = session.run(shell, lines, {**BARE, "PATH": path})
     everything_back(outcome)
     assert outcome.environments[1]["PATH"].startswith(f"{prefix}/bin")
+    assert outcome.out == "+a\n"
+
+
+def test_leaving_unsets_path(shell: Shell, session: Session, tmp_path: Path) -> None:
+    prefix = make_tree(tmp_path / "env")
+    lines = [shell.unset("PATH"), "DUMP", shell.source(prefix), "DUMP", "deactivate", "DUMP"]
+    outcome = session.run(shell, lines)
+    everything_back(outcome)
+    assert outcome.environments[1]["PATH"].startswith(f"{prefix}/bin")
+
+
+def test_an_empty_environment_is_put_back(shell: Shell, session: Session, tmp_path: Path) -> None:
+    """PATH excepted: the shells that make one up for themselves can't all unexport it again."""
+    prefix = make_tree(tmp_path / "env", {"VARIABLE": "x"})
+    outcome = session.run(shell, ["DUMP", shell.source(prefix), "DUMP", "deactivate", "DUMP"], {})
+    before, active, after = outcome.environments
+    assert active["PATH"].startswith(f"{prefix}/bin")
+    assert prefix.name not in after.pop("PATH", "")
+    before.pop("PATH", None)
+    assert (after, outcome.err) == (before, "")
+
+
+def test_leaving_keeps_a_variable_of_this_shell_only_unexported(
+    posix: Shell, session: Session, tmp_path: Path
+) -> None:
+    prefix = make_tree(tmp_path / "env", {"EDITOR": "theirs"})
+    lines = ["EDITOR='my own'", "DUMP", posix.source(prefix), "DUMP", "deactivate", "DUMP", 'echo "$EDITOR"']
+    outcome = session.run(posix, lines)
+    everything_back(outcome)
+    assert outcome.environments[1]["EDITOR"] == "theirs"
+    assert outcome.out == "my own\n"
+
+
+def test_leaving_keeps_what_was_added_to_path_meanwhile(shell: Shell, session: Session, tmp_path: Path) -> None:
+    if shell.suffix == ".csh":
+        pytest.skip("tcsh puts PATH back as it was, as activate.csh says")
+    prefix = make_tree(tmp_path / "env")
+    lengthen = {"": 'PATH="/before:$PATH:/after"', ".fish": "set PATH /before $PATH /after"}[shell.suffix]
+    outcome = session.run(shell, [shell.source(prefix), lengthen, "deactivate", "DUMP"])
+    assert outcome.environments[0]["PATH"] == "/before:/usr/bin:/bin:/after"
+
+
+def test_leaves_nothing_in_the_shell(shell: Shell, session: Session, tmp_path: Path) -> None:
+    prefix = make_tree(tmp_path / "env", {"VARIABLE": "x"})
+    listing = {"": "set; alias; typeset -f || :", ".fish": "set; functions -a", ".csh": "set; alias"}[shell.suffix]
+    lines = [shell.source(prefix), "deactivate", "echo LEFT", listing]
+    outcome = session.run(shell, lines)
+    left = outcome.out.partition("LEFT")[2].replace(str(tmp_path), "")
+    assert "envpack" not in left.lower()
+    assert "CONDA" not in left
+    assert "deactivate" not in left
+
+
+def test_deactivate_is_gone_after_it_was_used(shell: Shell, session: Session, tmp_path: Path) -> None:
+    prefix = make_tree(tmp_path / "env")
+    outcome = session.run(shell, [shell.source(prefix), "deactivate", "deactivate", "true"])
+    assert "deactivate" in outcome.err
+
+
+# In a shell that is set up otherwise
+
+SETTINGS = {
+    "bash": [
+        "set -eu",
+        "set -efu -o pipefail",
+        "IFS=/:; set -C",
+        "shopt -s failglob nullglob nocasematch dotglob",
+        "set -o posix",
+        "set -a",
+    ],
+    "dash": ["set -eu", "set -efuC", "IFS=:/ ; set -f"],
+    "zsh": [
+        "set -eu",
+        "setopt noglob",
+        "IFS=/:; setopt shwordsplit",
+        "setopt ksharrays globsubst nullglob",
+        "setopt cshnullglob noclobber rcquotes nofunctionargzero",
+        "emulate sh; set -eu",
+        "emulate ksh",
+    ],
+    "ksh": ["set -eu", "set -f; IFS=/:"],
+    "mksh": ["set -eu", "set -f; IFS=/:"],
+    "busybox": ["set -eu", "set -f; IFS=/:"],
+    "tcsh": ["set noglob noclobber", "set nonomatch backslash_quote", "set echo_style = both; unset csubstnonl"],
+}
+
+
+@pytest.mark.parametrize(("name", "setting"), [(name, line) for name, lines in SETTINGS.items() for line in lines])
+def test_works_under_any_options(session: Session, tmp_path: Path, name: str, setting: str) -> None:
+    """And the packages' scripts, which are written for none of them, run as they do without."""
+    shell = installed(name)
+    prefix = make_tree(tmp_path / "an env", {"FIRST": "a  b/c:*", "SECOND": "new"})
+    for script in ("activate.d/10", "activate.d/20", "deactivate.d/10"):
+        lax = f'false; echo "{script}$UNHEARD_OF"; false'
+        add_script(prefix, script, lax, "", f"echo {script}")
+    state = "set | grep '^IFS'; set +o" if not shell.suffix else "set"
+    if name == "zsh":
+        state = "set | grep -a '^IFS'; setopt"
+    lines = [
+        *(setting, "DUMP", "echo BEFORE", state, "echo ACTIVATE"),
+        *(shell.source(prefix), "DUMP", shell.source(prefix), "deactivate"),
+        *("echo AFTER", state, "DUMP"),
+    ]
+    outcome = session.run(shell, lines, {**BARE, "FIRST": "a  b/c:*"})
+    everything_back(outcome)
+    assert outcome.environments[1]["FIRST"] == "a  b/c:*"
+    assert outcome.environments[1]["SECOND"] == "new"
+    entered, left = ["activate.d/10", "activate.d/20"], ["deactivate.d/10"]
+    before, _, rest = outcome.out.partition("BEFORE\n")[2].partition("ACTIVATE\n")
+    between, _, after = rest.partition("AFTER\n")
+    assert between.splitlines() == entered + left + entered + left
+    if not shell.suffix:
+        assert after == before
+
+
+@pytest.mark.parametrize("name", ["a b", 'it\'s "$HOME" `id` $(id) *[a]? ~ 100% !1 #é\\n;'])
+def test_the_folder_may_have_any_name(shell: Shell, session: Session, tmp_path: Path, name: str) -> None:
+    """The runtime refuses most of these; the scripts don't lean on it."""
+    prefix = make_tree(tmp_path / name, {"FIRST": "1"})
+    add_echo(prefix, "activate.d/a", "+a")
+    add_echo(prefix, "deactivate.d/a", "-a")
+    lines = ["DUMP", shell.source(prefix), "DUMP", shell.source(prefix), "deactivate", "DUMP"]
+    outcome = session.run(shell, lines)
+    everything_back(outcome)
+    assert outcome.environments[1]["CONDA_PREFIX"] == str(prefix)
+    assert outcome.environments[1]["CONDA_DEFAULT_ENV"] == name
+    assert outcome.out.split() == ["+a", "-a", "+a", "-a"]
+
+
+# The prompt
+
+
+def prompt_after(shell: Shell, session: Session, prompt: str, lines: Sequence[str]) -> str:
+    variable = "prompt" if shell.suffix else "PS1"
+    verb = "set prompt = " if shell.suffix else "PS1="
+    show = f'/usr/bin/env printf "%s" "${variable}:q"' if shell.suffix else '/usr/bin/env printf "%s" "$PS1"'
+    outcome = session.run(shell, [verb + shell.quote(prompt), *lines, show])
+    assert outcome.err == ""
+    return outcome.out.partition(variable)[0]
+
+
+@pytest.mark.parametrize("prompt", ["$ ", "", "%n \\u> ", "(other) a'b$c "])
+def test_the_prompt_shows_the_environment_while_it_is_active(
+    shell: Shell, session: Session, tmp_path: Path, prompt: str
+) -> None:
+    if shell.suffix == ".fish":
+        pytest.skip("fish's prompt is a function, and has a test of its own")
+    enter, other = shell.source(make_tree(tmp_path / "env")), shell.source(make_tree(tmp_path / "other"))
+    assert prompt_after(shell, session, prompt, [enter]) == f"(env) {prompt}"
+    assert prompt_after(shell, session, prompt, [enter, enter]) == f"(env) {prompt}"
+    assert prompt_after(shell, session, prompt, [enter, "deactivate"]) == prompt
+    assert prompt_after(shell, session, prompt, [enter, other]) == f"(other) {prompt}"
+    assert prompt_after(shell, session, prompt, [enter, other, "deactivate"]) == f"(env) {prompt}"
+    assert prompt_after(shell, session, prompt, [enter, other, "deactivate", "deactivate"]) == prompt
+
+
+def test_a_prompt_is_left_unset(posix: Shell, session: Session, tmp_path: Path) -> None:
+    prefix = make_tree(tmp_path / "env")
+    lines = ["unset PS1", posix.source(prefix), 'echo "${PS1-unset}"', "deactivate", 'echo "${PS1-unset}"']
+    assert session.run(posix, lines).out == "unset\nunset\n"
+
+
+def test_condas_switch_leaves_the_prompt_alone(shell: Shell, session: Session, tmp_path: Path) -> None:
+    prefix = make_tree(tmp_path / "env")
+    enter = [shell.export("CONDA_CHANGEPS1", "false"), shell.source(prefix)]
+    if shell.suffix != ".fish":
+        assert prompt_after(shell, session, "$ ", enter) == "$ "
+    assert session.run(shell, [*enter, "DUMP"]).environments[0]["CONDA_PROMPT_MODIFIER"] == ""
+
+
+def test_a_prompt_changed_meanwhile_is_kept(posix: Shell, session: Session, tmp_path: Path) -> None:
+    enter = posix.source(make_tree(tmp_path / "env"))
+    assert prompt_after(posix, session, "$ ", [enter, 'PS1="new $PS1"', "deactivate"]) == "new $ "
+    assert prompt_after(posix, session, "$ ", [enter, "PS1=mine", "deactivate"]) == "mine"
+
+
+def test_a_name_is_never_run_by_the_prompt(session: Session, tmp_path: Path) -> None:
+    prefix = make_tree(tmp_path / "$(touch ran)`touch ran`")
+    shell = installed("bash")
+    session.run(shell, [shell.source(prefix), 'echo "${PS1@P}"'], {**BARE, "PS1": "$ "}, cwd=tmp_path)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_fish_shows_the_environment_in_its_prompt(session: Session, tmp_path: Path) -> None:
+    shell = installed("fish")
+    enter, other = shell.source(make_tree(tmp_path / "env")), shell.source(make_tree(tmp_path / "other"))
+    own = "function fish_prompt; echo 'status '$status'> '; end"
+    show = "false; fish_prompt"
+    lines = [own, enter, show, enter, show, other, show, "deactivate", show, "deactivate", show]
+    outcome = session.run(shell, lines, options=["--interactive"])
+    assert outcome.out.splitlines() == [
+        "(env) status 1> ",
+        "(env) status 1> ",
+        "(other) status 1> ",
+        "(env) status 1> ",
+        "status 1> ",
+    ]
+
+
+# On top of another environment
+
+
+def test_environments_stack(shell: Shell, session: Session, tmp_path: Path) -> None:
+    first = make_tree(tmp_path / "first", {"BOTH": "1", "ONLY_FIRST": "1"})
+    second = make_tree(tmp_path / "second", {"BOTH": "2", "ONLY_SECOND": "2"})
+    for prefix in (first, second):
+        add_echo(prefix, "activate.d/a", f"+{prefix.name}")
+        add_echo(prefix, "deactivate.d/a", f"-{prefix.name}")
+    enter = [shell.source(first), "DUMP", shell.source(second), "DUMP", shell.source(second)]
+    lines = ["DUMP", *enter, "deactivate", "DUMP", "deactivate", "DUMP"]
+    outcome = session.run(shell, lines, {**BARE, "BOTH": "0"})
+    everything_back(outcome)
+    _, in_first, in_second, back_in_first, _ = outcome.environments
+    assert back_in_first == in_first
+    assert in_second["PATH"] == f"{second}/bin:/usr/bin:/bin"
+    assert in_second["CONDA_PREFIX"] == str(second)
+    assert in_second["CONDA_PREFIX_1"] == str(first)
+    assert in_second["CONDA_SHLVL"] == "2"
+    assert (in_second["BOTH"], in_second["ONLY_SECOND"]) == ("2", "2")
+    # as conda does: what lies beneath is left, and entered again
+    said = "+first -first +second -second +first -first +second -second +first -first"
+    assert outcome.out.split() == said.split()
+
+
+def conda_base(folder: Path) -> tuple[Path, dict[str, str]]:
+    """What ``conda activate base`` leaves in a shell, its PATH changed a little since."""
+    base = folder / "miniforge3"
+    (base / "bin").mkdir(parents=True)
+    add_echo(base, "activate.d/a", "+base")
+    add_echo(base, "deactivate.d/a", "-base")
+    return base, {
+        **BARE,
+        "PATH": f"/mine:{base}/bin:{base}/condabin:/usr/bin:/bin",
+        "CONDA_PREFIX": str(base),
+        "CONDA_DEFAULT_ENV": "base",
+        "CONDA_SHLVL": "1",
+        "CONDA_PROMPT_MODIFIER": "(base) ",
+        "CONDA_EXE": f"{base}/bin/conda",
+    }
+
+
+def test_stands_on_condas_base_environment(shell: Shell, session: Session, tmp_path: Path) -> None:
+    base, env = conda_base(tmp_path)
+    prefix = make_tree(tmp_path / "env")
+    add_echo(prefix, "activate.d/a", "+env")
+    add_echo(prefix, "deactivate.d/a", "-env")
+    prompt = [] if shell.suffix else ["export PS1='\\u (base) $ '"]  # from the environment some don't take it
+    enter = shell.source(prefix)
+    lines = [*prompt, "DUMP", enter, "DUMP", enter, "DUMP", "deactivate", "DUMP"]
+    outcome = session.run(shell, lines, env)
+    everything_back(outcome)
+    _, active, again, _ = outcome.environments
+    assert again == active
+    assert active["PATH"] == f"{prefix}/bin:/mine:{base}/condabin:/usr/bin:/bin"
+    assert (active["CONDA_SHLVL"], active["CONDA_PREFIX_1"]) == ("2", str(base))
+    if not shell.suffix:
+        assert active["PS1"] == "\\u (env) $ "
+    assert outcome.out.split() == ["-base", "+env", "-env", "+base", "-base", "+env", "-env", "+base"]
+
+
+def test_does_not_deactivate_what_conda_activated(shell: Shell, session: Session, tmp_path: Path) -> None:
+    """``conda activate`` on top of ours: our ``deactivate`` is not for that one."""
+    prefix = make_tree(tmp_path / "env")
+    other = tmp_path / "other"
+    shutil.copytree(prefix, other, symlinks=True)
+    conda = [("CONDA_PREFIX_1", str(prefix)), ("CONDA_PREFIX", str(other)), ("CONDA_SHLVL", "2")]
+    lines = [shell.source(prefix), *(shell.export(*pair) for pair in conda), "DUMP", "deactivate", "DUMP"]
+    outcome = session.run(shell, lines)
+    assert "not activated by envpack" in outcome.err
+    assert outcome.environments[0] == outcome.environments[1]
+
+
+def test_condas_own_functions_stay(session: Session, tmp_path: Path) -> None:
+    prefix = make_tree(tmp_path / "env")
+    shell = installed("bash")
+    lines = ["conda() { echo conda; }", shell.source(prefix), "conda", "deactivate", "conda"]
+    assert session.run(shell, lines).out == "conda\nconda\n"
+
+
+@pytest.mark.parametrize("name", POSIX)
+def test_a_child_shell_can_leave(session: Session, tmp_path: Path, name: str) -> None:
+    shell = installed(name)
+    prefix = make_tree(tmp_path / "env", {"FIRST": "1"})
+    add_echo(prefix, "deactivate.d/a", "-a")
+    child = tmp_path / "child"
+    child.write_text(f". {prefix}/bin/deactivate\n{session.dumper}\n")
+    run_child = " ".join([*shell.argv, str(child)])
+    outcome = session.run(shell, ["DUMP", shell.source(prefix), run_child], {**BARE, "FIRST": "0"})
+    everything_back(outcome)
+    assert outcome.out == "-a\n"
+
+
+def test_deactivate_can_be_sourced(posix: Shell, session: Session, tmp_path: Path) -> None:
+    """As conda-pack's users do; when nothing is active it does nothing, as conda's."""
+    prefix = make_tree(tmp_path / "env")
+    leave = f". {prefix}/bin/deactivate"
+    everything_back(session.run(posix, ["set -eu", "DUMP", leave, posix.source(prefix), leave, leave, "DUMP"]))

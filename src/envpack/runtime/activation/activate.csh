@@ -13,7 +13,7 @@ if ("$_envpack_here:q" == "" && $?ENVPACK_PREFIX) eval 'set _envpack_here = "$EN
 # HERE: true when the path written into the files leads here
 alias _envpack_written_in '/bin/sh -c '"'"'IFS= read -r p <"$0/.envpack/prefix" && [ "$p" -ef "$0" ]'"'"' \!:1 >& /dev/null'
 
-if ($?0) eval 'if ("$0:t:q" == activate.csh) set _envpack_problem = "$0:q changes the shell it is read by, so it must be sourced"'
+if ($?0) eval 'if ("$0:t:q" == activate.csh) set _envpack_problem = "$0:q must be sourced, not run, for it to change this shell"'
 if ("$_envpack_problem:q" == "") then
     if (! -f "$_envpack_here:q/.envpack/runtime.pyz") then
         set _envpack_problem = "there is no environment in '$_envpack_here:q'; say where: setenv ENVPACK_PREFIX DEST"

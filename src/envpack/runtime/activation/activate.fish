@@ -222,8 +222,9 @@ function _envpack_tidy
     end
 end
 
-if test -z (status stack-trace | string collect)
-    _envpack_say (status filename)' changes the shell it is read by, so it must be sourced: source '(status filename)
-    exit 1
+if status stack-trace | string match -qr '\S'
+    _envpack_activate
+else
+    _envpack_say (status filename)' must be sourced, not run, for it to change this shell'
+    false
 end
-_envpack_activate
