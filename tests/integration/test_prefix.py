@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import rattler
 
-from envpack.prefix import Entry, PrefixContents, Storer, Stored, read_prefix
+from envpack.prefix import Entry, PrefixContents, Stored, Storer, read_prefix
 from envpack.runtime.deploy import host_subdir
 from envpack.runtime.model import PATHS_PATH, PathRecord, PathsTable, table_to_json
 from envpack.runtime.relocate import splice, splices
@@ -154,11 +154,7 @@ def test_files_pip_put_over_conda_s_belong_to_pip_with_their_byte_code(everythin
 def test_every_path_of_the_tree_is_in_exactly_one_group(everything: Everything) -> None:
     root = everything.contents.prefix
     paths = [entry.path for group in everything.contents.groups for entry in group.entries]
-    on_disk = {
-        os.path.relpath(os.path.join(folder, name), root)
-        for folder, folders, names in os.walk(root)
-        for name in (*names, *(name for name in folders if os.path.islink(os.path.join(folder, name))))
-    }
+    on_disk = {str(path.relative_to(root)) for path in root.rglob("*") if path.is_symlink() or not path.is_dir()}
     assert len(paths) == len(set(paths))
     assert set(paths) == on_disk
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envpack.prefix import Entry, PrefixContents, Published, Storer, Stored
+from envpack.prefix import Entry, PrefixContents, Published, Stored, Storer
 from envpack.prefix.bytecode import HEADER
 from envpack.runtime.relocate import splice, splices
 
@@ -104,7 +104,7 @@ class Fill(ast.NodeTransformer):
     def __init__(self, values: list[str]) -> None:
         self._values = values
 
-    def visit_Constant(self, node: ast.Constant) -> ast.Constant:  # noqa: N802
+    def visit_Constant(self, node: ast.Constant) -> ast.Constant:
         if isinstance(node.value, str) and node.value.isdigit():
             return ast.copy_location(ast.Constant(self._values[int(node.value)]), node)
         return node

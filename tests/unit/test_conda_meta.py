@@ -58,7 +58,7 @@ def test_what_installers_generate_was_never_published() -> None:
 
 
 def test_byte_code_folders_and_unlinked_files_are_not_missed() -> None:
-    items = [
+    items: list[dict[str, Any]] = [
         {"_path": "a.pyc", "path_type": "pyc_file"},
         {"_path": "b.pyc", "path_type": "hardlink", "sha256": SHA},
         {"_path": "c", "path_type": "directory"},

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from envpack.prefix import Entry, PrefixContents, Storer, Stored
+from envpack.prefix import Entry, PrefixContents, Stored, Storer
 from envpack.prefix.foreign import TEXT
 from envpack.prefix.occurrences import canonical_placeholder
 from envpack.runtime.relocate import Shebang, splice, splices

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from envpack.prefix import ENVIRONMENT, SOURCE_MTIME, Entry, Group, PrefixContents, Storer, Stored, read_prefix
+from envpack.prefix import ENVIRONMENT, SOURCE_MTIME, Entry, Group, PrefixContents, Stored, Storer, read_prefix
 from envpack.runtime.errors import PackError
 from envpack.runtime.relocate import Bytecode, splice, splices
 

@@ -83,8 +83,15 @@ _OPTION = re.compile(rb"(?:-[A-Za-z]*|[+@])\Z")
 _ESCAPE = re.compile(rb"\\(?:[abefnrtv0]|x[0-9a-fA-F]{2}|[0-7]{3}|u[0-9a-fA-F]{4})\Z")
 
 
+UNMISTAKABLE = 100
+"""Bytes from which on a prefix is no part of another path by chance, whatever stands beside it: ``envpack build``
+uses a longer one, and installers replace placeholders, as long, without a look at what is around them."""
+
+
 def stands_alone(data: bytes | mmap.mmap, start: int, end: int, first: int = 0, last: int = -1) -> bool:
     """Whether the path at ``data[start:end]`` is no part of a longer name; only [first, last) is looked at."""
+    if end - start >= UNMISTAKABLE:
+        return True
     last = len(data) if last < 0 else last
     if _CONTINUES.match(data[end : min(last, end + 64)]):
         return False

@@ -35,7 +35,7 @@ class Storer:
     """Stores files of one environment; may be called from several threads at once."""
 
     def __init__(self, prefix: Path, contents: PrefixContents) -> None:
-        self._prefix = prefix
+        self._root = f"{prefix}/"
         self._spellings = contents.spellings
         self._sources: dict[str, Entry] = {}
         self._shipped: dict[str, list[Entry]] = {}
@@ -123,6 +123,10 @@ class Storer:
         relocation = replace(stored.relocation or Relocation(TEXT), bytecode=source.relocated)
         return replace(stored, relocation=relocation)
 
+    def _read(self, path: str) -> bytes:
+        with open(self._root + path, "rb", buffering=0) as file:
+            return file.read()
+
     def _source(self, path: str) -> _Source | None:
         if path not in self._source_facts:
             self._source_facts[path] = self._read_source(path)
@@ -132,7 +136,7 @@ class Storer:
         entry = self._sources.get(path)
         if entry is None:
             return None
-        data = (self._prefix / entry.path).read_bytes()
+        data = self._read(entry.path)
         disk = Timestamp(entry.mtime & 0xFFFFFFFF, len(data) & 0xFFFFFFFF)
         placeholder = entry.published.placeholder if entry.published is not None else None
         mentioned = any(spelling in data for spelling in self._spellings)
@@ -148,7 +152,7 @@ class Storer:
         """The time that byte-code in the source's own package records, if that is byte-code of this source."""
         for bytecode in self._shipped.get(entry.path, ()):
             if bytecode.path not in self._pristine_stamps:
-                data = (self._prefix / bytecode.path).read_bytes()
+                data = self._read(bytecode.path)
                 known = bytecode.published is not None and digest([data]) == bytecode.published.sha256
                 stamp = timestamp(data) if known and is_bytecode(data) else None
                 self._pristine_stamps[bytecode.path] = stamp

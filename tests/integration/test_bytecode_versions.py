@@ -1,0 +1,107 @@
+"""Byte-code of every Python that is here: deployed, its own Python runs it and finds nothing to compile."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from envpack.prefix import Storer, read_prefix
+from envpack.runtime.relocate import splice, splices
+
+SITE = "lib/python3/site-packages"
+MODULE = """\
+'''Built in {prefix}/doc, and text that is not ASCII: ü.'''
+import os
+ROOT = '{prefix}'
+PATHS = ('{prefix}/lib:{prefix}/bin', '{prefix}/é', b'{prefix}/bytes', 'x' * 3, 1 << 80, -1.5, 2j, ..., None)
+TABLE = {{'{prefix}/key': [frozenset({{1, 2}})]}}
+def outer(argument='{prefix}/default'):
+    def inner(*args, key=ROOT, **more):
+        try:
+            return [argument for name in args if name in {{'{prefix}/in', 'b'}}]
+        finally:
+            os.getpid()
+    return inner
+class Type:
+    '{prefix}/docstring'
+    slice = [1, 2, 3][0:2]
+    async def method(self): return await self
+"""
+CHECK = """\
+import marshal, sys, types
+sys.path.insert(0, sys.argv[1])
+import sample
+def codes(code):
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from codes(constant)
+with open(sample.__cached__, 'rb') as file:
+    code = marshal.loads(file.read()[16:])
+assert {c.co_filename for c in codes(code)} == {sample.__file__}, {c.co_filename for c in codes(code)}
+assert sample.__file__ == sys.argv[1] + '/sample.py'
+prefix = sys.argv[2]
+assert sample.ROOT == prefix
+assert sample.PATHS[:3] == (prefix + '/lib:' + prefix + '/bin', prefix + '/é', (prefix + '/bytes').encode())
+assert sample.outer()('a') == [] and sample.outer.__defaults__ == (prefix + '/default',)
+if not sys.flags.optimize:
+    assert sample.Type.__doc__ == prefix + '/docstring' and (prefix + '/doc,') in sample.__doc__
+"""
+
+
+def pythons() -> list[str]:
+    """This Python, and others from 3.8 on: those of PATH and of pyenv."""
+    found = {f"{sys.version_info.major}.{sys.version_info.minor}": sys.executable}
+    places = [path for minor in range(8, 16) if (path := shutil.which(f"python3.{minor}"))]
+    places += [str(path) for path in sorted(Path.home().glob(".pyenv/versions/3.*/bin/python"))]
+    for path in places:
+        asked = "import sys; print('%d.%d' % sys.version_info[:2])"
+        answer = subprocess.run([path, "-c", asked], capture_output=True, text=True)
+        version = answer.stdout.strip()
+        if answer.returncode == 0 and int(version.partition(".")[2]) >= 8:
+            found.setdefault(version, path)
+    return list(found.values())
+
+
+@pytest.mark.parametrize("destination", ["d", "long/" + "x" * 150, "with blank/and-ünïcode"])
+@pytest.mark.parametrize("optimised", [False, True], ids=["", "-OO"])
+@pytest.mark.parametrize("python", pythons(), ids=lambda path: "-".join(Path(path).parts[-3:]))
+def test_its_own_python_imports_it_from_where_it_was_deployed(
+    python: str, optimised: bool, destination: str, tmp_path: Path
+) -> None:
+    prefix = tmp_path / ("built-" + "p" * 100)
+    source = prefix / SITE / "sample.py"
+    source.parent.mkdir(parents=True)
+    (prefix / "conda-meta").mkdir()
+    source.write_text(MODULE.format(prefix=prefix), encoding="utf-8")
+    flags = ["-OO"] if optimised else []
+    subprocess.run([python, *flags, "-m", "compileall", "-q", str(source)], check=True)
+
+    contents = read_prefix(prefix)
+    storer = Storer(contents.prefix, contents)
+    root = tmp_path / destination
+    files = {}
+    for entry in (entry for group in contents.groups for entry in group.entries if entry.type == "file"):
+        stored = storer.store(entry, (prefix / entry.path).read_bytes())
+        assert stored.unrelocatable == ()
+        assert stored.relocation is not None
+        data = splice(b"".join(stored.pieces), splices(stored.relocation, str(root).encode()))
+        assert str(prefix).encode() not in data
+        files[root / entry.path] = data, stored.mtime
+    assert [path.suffix for path in files] == [".pyc", ".py"]
+    for path, (data, mtime) in files.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        os.utime(path, (mtime, mtime))
+
+    done = subprocess.run(
+        [python, *flags, "-X", "utf8", "-c", CHECK, str(root / SITE), str(root)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    for path, (data, _) in files.items():
+        assert path.read_bytes() == data, f"{path} was compiled again"
