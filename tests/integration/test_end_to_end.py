@@ -1,0 +1,216 @@
+"""The main job: a spec becomes a bundle, the bundle becomes an environment elsewhere that runs and shows no trace."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+SPEC = """\
+name: e2e
+channels: [conda-forge]
+dependencies:
+  - python
+  - pip
+  - numpy
+  - click
+  - requests
+  - rich
+  - relocation-samples
+  - pip:
+      - httpx
+variables:
+  GREETING: "it's $HOME and \\"this\\""
+envpack:
+  version: "1.2"
+  prune: [tests]
+  test:
+    - python -c "import numpy, httpx"
+  commands:
+    hello: python -c "print('hello')"
+"""
+CLEAN = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", "LANG": "C.UTF-8"}
+PLACEHOLDERS = (b"placehold_placehold", b"_h_env_placehold", b"envpack_placeholder")
+
+
+@dataclass(frozen=True)
+class Made:
+    bundle: Path
+    work: Path
+    channel_url: str
+
+
+def envpack(*arguments: object, **environment: str) -> dict[str, object]:
+    command = [sys.executable, "-m", "envpack", *map(str, arguments), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment})
+    assert done.returncode == 0, done.stderr
+    answer: dict[str, object] = json.loads(done.stdout)
+    return answer
+
+
+@pytest.fixture(scope="module")
+def made(channel_url: str, tmp_path_factory: pytest.TempPathFactory) -> Made:
+    folder = tmp_path_factory.mktemp("e2e")
+    spec = folder / "e2e.yml"
+    spec.write_text(SPEC)
+    bundle, work = folder / "e2e.tar.gz", folder / "work-of-the-build-machine"
+    envpack("build", spec, "-c", channel_url, "-o", bundle, "--work-dir", work)
+    return Made(bundle, work, channel_url)
+
+
+@pytest.fixture(scope="module")
+def deployed(made: Made, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("envs") / "e2e"
+    envpack("deploy", made.bundle, root)
+    return root
+
+
+def files(root: Path) -> dict[str, Path]:
+    return {
+        str(path.relative_to(root)): path
+        for path in sorted(root.rglob("*"))
+        if not path.is_dir() or path.is_symlink()
+        if ".envpack" not in path.relative_to(root).parts[:1]
+    }
+
+
+def contents(root: Path) -> dict[str, tuple[int, str]]:
+    return {
+        name: (path.lstat().st_mode, str(path.readlink()) if path.is_symlink() else digest(path))
+        for name, path in files(root).items()
+    }
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_no_file_has_a_trace_of_the_build_prefix_or_of_a_placeholder(made: Made, deployed: Path) -> None:
+    forbidden = re.compile(b"|".join(map(re.escape, (*PLACEHOLDERS, os.fsencode(made.work)))))
+    found = [
+        name for name, path in files(deployed).items() if path.is_file() and forbidden.search(path.read_bytes())
+    ]
+    assert found == []
+    written_in = [name for name, path in files(deployed).items() if os.fsencode(deployed) in path.read_bytes()]
+    assert any(name.endswith(".so.1.0") or ".so" in name for name in written_in)
+    assert any(name.startswith("bin/") for name in written_in)
+    assert any(name.endswith(".pyc") for name in written_in)
+
+
+def test_the_table_of_the_bundle_does_not_show_the_build_machine(made: Made, deployed: Path) -> None:
+    for name in ("paths.json", "manifest.json"):
+        assert os.fsencode(made.work) not in (deployed / ".envpack" / name).read_bytes()
+
+
+def test_every_script_runs_without_activation(deployed: Path) -> None:
+    scripts = [path for path in (deployed / "bin").iterdir() if path.read_bytes()[:2] == b"#!"]
+    ours = {"activate", "activate.fish", "activate.csh", "deactivate", "conda-unpack"}
+    scripts = [path for path in scripts if path.name not in ours]
+    assert {"pip", "httpx", "numpy-config", "markdown-it"} <= {path.name for path in scripts}
+    for script in scripts:
+        interpreter = script.read_bytes().split(b"\n")[0][2:].split()[0]
+        assert interpreter == b"/bin/sh" or interpreter.startswith(os.fsencode(deployed)), script
+        done = subprocess.run([script, "--help"], env=CLEAN, capture_output=True, stdin=subprocess.DEVNULL)
+        assert done.returncode in (0, 1, 2), (script, done.stderr)
+        assert b"Traceback" not in done.stderr, (script, done.stderr)
+        assert b"bad interpreter" not in done.stderr
+
+
+def test_every_package_imports_and_nothing_is_compiled_on_the_way(deployed: Path) -> None:
+    before = contents(deployed)
+    code = """
+import importlib, importlib.metadata, sys
+names = sorted({name for name in importlib.metadata.packages_distributions() if name.isidentifier()})
+for name in [*names, *sorted(sys.stdlib_module_names - {"antigravity", "this", "idlelib", "turtledemo"})]:
+    try:
+        importlib.import_module(name)
+    except ImportError as problem:
+        if name in names and not name.startswith("_"):
+            raise
+print(*names)
+"""
+    done = subprocess.run(
+        [deployed / "bin/python", "-c", code], env=CLEAN, capture_output=True, text=True, stdin=subprocess.DEVNULL
+    )
+    assert done.returncode == 0, done.stderr
+    assert {"numpy", "httpx", "requests", "rich", "click"} <= set(done.stdout.split())
+    assert contents(deployed) == before
+
+
+def test_activation_sets_the_variables_and_the_commands_are_told(deployed: Path) -> None:
+    script = f'. "{deployed}/bin/activate" && printf "%s\\n" "$GREETING" "$CONDA_PREFIX" && command -v httpx'
+    done = subprocess.run(["/bin/sh", "-c", script], env=CLEAN, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ['it\'s $HOME and "this"', str(deployed), f"{deployed}/bin/httpx"]
+    assert json.loads((deployed / "conda-meta/state").read_text())["env_vars"]["GREETING"].startswith("it's")
+
+
+@pytest.mark.parametrize("first_use", ["activate", "conda-unpack"])
+def test_tar_and_first_use_give_what_deploy_gives(made: Made, tmp_path: Path, first_use: str) -> None:
+    root = tmp_path / "an env"
+    envpack("deploy", made.bundle, root)
+    expected = contents(root)
+    root.rename(tmp_path / "kept")
+    root.mkdir()
+    subprocess.run(["tar", "-xzf", made.bundle, "-C", root], check=True)
+    call = f'. "{root}/bin/activate"' if first_use == "activate" else f'"{root}/bin/conda-unpack"'
+    subprocess.run(["bash", "-c", call], env={"PATH": "/usr/bin:/bin"}, check=True)
+    assert contents(root) == expected
+    done = subprocess.run([root / "bin/httpx", "--help"], env=CLEAN, capture_output=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_moved_deployment_is_written_anew_when_it_is_activated(made: Made, tmp_path: Path) -> None:
+    envpack("deploy", made.bundle, tmp_path / "first")
+    second = (tmp_path / "first").rename(tmp_path / "second")
+    subprocess.run(["bash", "-c", f'. "{second}/bin/activate" && httpx --help'], env=CLEAN, check=True)
+    traces = [name for name, path in files(second).items() if os.fsencode(tmp_path / "first") in path.read_bytes()]
+    assert traces == []
+
+
+def test_published_files_are_stored_as_published(made: Made, deployed: Path) -> None:
+    from envpack.runtime.reader import open_bundle
+
+    with open_bundle(made.bundle) as opened:
+        assert opened.manifest.changes.modified == ()
+        assert opened.manifest.changes.missing == ()
+        kinds = {package.kind for package in opened.manifest.packages}
+    assert kinds == {"conda", "pypi"}
+
+
+def test_conda_s_records_are_read_by_rattler(deployed: Path) -> None:
+    from rattler import PrefixRecord
+
+    records = [PrefixRecord.from_path(path) for path in (deployed / "conda-meta").glob("*.json")]
+    assert {"python", "numpy", "click"} <= {record.name.normalized for record in records}
+
+
+def test_the_same_lock_gives_the_same_bytes(made: Made, tmp_path: Path) -> None:
+    spec, lock = tmp_path / "e2e.yml", tmp_path / "e2e.lock"
+    spec.write_text(SPEC)
+    envpack("lock", spec, "-c", made.channel_url, "-o", lock)
+    digests = set()
+    for number in ("1", "2"):
+        output = tmp_path / number / "e2e.tar.gz"
+        work = tmp_path / ("w" * (1 + 10 * int(number)))
+        envpack("build", lock, "-o", output, "--work-dir", work)
+        digests.add(digest(output))
+    assert len(digests) == 1
+
+
+def test_packing_a_prefix_twice_gives_the_same_bytes(deployed: Path, tmp_path: Path) -> None:
+    for name in ("1", "2"):
+        envpack("pack", "-p", deployed, "-o", tmp_path / f"{name}.tar.zst")
+    assert digest(tmp_path / "1.tar.zst") == digest(tmp_path / "2.tar.zst")
+    envpack("deploy", tmp_path / "1.tar.zst", tmp_path / "again")
+    done = subprocess.run([tmp_path / "again/bin/httpx", "--help"], env=CLEAN, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert os.fsencode(deployed) not in b"".join(
+        path.read_bytes() for path in files(tmp_path / "again").values() if path.is_file()
+    )
