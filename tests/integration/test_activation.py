@@ -346,15 +346,21 @@ def test_stands_on_condas_base_environment(shell: Shell, session: Session, tmp_p
 
 
 def test_does_not_deactivate_what_conda_activated(shell: Shell, session: Session, tmp_path: Path) -> None:
-    """``conda activate`` on top of ours: our ``deactivate`` is not for that one."""
+    """``conda activate`` on top of ours: our ``deactivate`` is not for that one, and is there afterwards."""
     prefix = make_tree(tmp_path / "env")
     other = tmp_path / "other"
     shutil.copytree(prefix, other, symlinks=True)
-    conda = [("CONDA_PREFIX_1", str(prefix)), ("CONDA_PREFIX", str(other)), ("CONDA_SHLVL", "2")]
-    lines = [shell.source(prefix), *(shell.export(*pair) for pair in conda), "DUMP", "deactivate", "DUMP"]
+    enter = [("CONDA_PREFIX_1", str(prefix)), ("CONDA_PREFIX", str(other)), ("CONDA_SHLVL", "2")]
+    leave = [("CONDA_PREFIX", str(prefix)), ("CONDA_SHLVL", "1")]
+    lines = [
+        *("DUMP", shell.source(prefix), *(shell.export(*pair) for pair in enter), "DUMP", "deactivate", "DUMP"),
+        *(*(shell.export(*pair) for pair in leave), shell.unset("CONDA_PREFIX_1"), "deactivate", "DUMP"),
+    ]
     outcome = session.run(shell, lines)
-    assert "not activated by envpack" in outcome.err
-    assert outcome.environments[0] == outcome.environments[1]
+    before, within, still_within, after = outcome.environments
+    assert outcome.err == "envpack: nothing to deactivate: the active environment was not activated by envpack\n"
+    assert still_within == within
+    assert after == before
 
 
 def test_condas_own_functions_stay(session: Session, tmp_path: Path) -> None:

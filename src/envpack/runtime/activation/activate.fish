@@ -53,14 +53,13 @@ function _envpack_deactivate
     if not _envpack_is_active
         _envpack_say 'nothing to deactivate: the active environment was not activated by envpack'
         _envpack_tidy
+        or functions -e deactivate
         return 1
     end
     _envpack_leave
-    if not _envpack_is_active # what lies beneath may be one of ours
-        functions -e deactivate
-        _envpack_unwrap_prompt
-    end
     _envpack_tidy
+    or functions -e deactivate
+    return 0
 end
 
 function _envpack_leave
@@ -214,12 +213,17 @@ function _envpack_say
     printf 'envpack: %s\n' $argv >&2
 end
 
-# Leaves nothing behind but the functions that a deactivation will need.
+# Leaves nothing behind but the functions that a deactivation needs; false when none of ours is active any more.
 function _envpack_tidy
-    if not _envpack_is_active
-        functions -e _envpack_{activate,check_host,copy,deactivate,find,is_active,leave,level,path,restore,run} \
-            _envpack_{say,set,tidy,unwrap_prompt,wrap_prompt,write_in,written_in}
+    set -l level (_envpack_level)
+    while test $level -gt 0
+        set -q __ENVPACK_SHLVL_$level; and return 0
+        set level (math $level - 1)
     end
+    _envpack_unwrap_prompt
+    functions -e _envpack_{activate,check_host,copy,deactivate,find,is_active,leave,level,path,restore,run} \
+        _envpack_{say,set,tidy,unwrap_prompt,wrap_prompt,write_in,written_in}
+    return 1
 end
 
 if status stack-trace | string match -qr '\S'
