@@ -1,0 +1,69 @@
+"""The documents say what the program does."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from envpack.cli.app import COMMANDS
+from envpack.runtime.errors import SpecError
+from envpack.spec import PRUNE_PROFILES, parse_spec
+from envpack.spec.requires import NAMES
+
+REPOSITORY = Path(__file__).parents[2]
+DOCS = REPOSITORY / "docs"
+PAGES = [REPOSITORY / "README.md", REPOSITORY / "CHANGELOG.md", *sorted(DOCS.glob("*.md"))]
+
+
+def test_the_table_of_exit_codes_is_that_of_the_source() -> None:
+    subprocess.run([sys.executable, REPOSITORY / "scripts" / "make_docs.py", "--check"], check=True)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_is_documented_with_every_option(command: str) -> None:
+    page = (DOCS / "commands.md").read_text(encoding="utf-8")
+    section = re.split(r"^## ", page.split(f"## envpack {command}\n")[1], flags=re.MULTILINE)[0]
+    shown = subprocess.run(
+        [sys.executable, "-m", "envpack", command, "--help"], capture_output=True, text=True, check=True
+    ).stdout
+    options = set(re.findall(r"(?<!\S)--[a-z-]+", shown))
+    assert options and options == set(re.findall(r"(?<!\S)--[a-z-]+", section))
+
+
+def examples() -> list[str]:
+    found = []
+    for page in (REPOSITORY / "README.md", DOCS / "spec.md"):
+        found += re.findall(
+            r"^( *)```yaml\n(.*?)^\1```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+        )
+    return [re.sub(f"^{indent}", "", body, flags=re.MULTILINE) for indent, body in found]
+
+
+@pytest.mark.parametrize("example", examples())
+def test_the_specs_shown_are_specs(example: str) -> None:
+    spec = parse_spec(example, "demo.yml")
+    assert spec.name == "demo" and spec.pip and spec.test
+
+
+def test_the_spec_page_names_all_there_is() -> None:
+    page = (DOCS / "spec.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^\| `(\w+)`", page, re.MULTILINE)) == set(NAMES)
+    assert all(f"`{name}`" in page for name in PRUNE_PROFILES)
+    with pytest.raises(SpecError):
+        parse_spec("name: x\nenvpack: {unknown: 1}\n", "x.yml")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+        assert "://" in target or (page.parent / target).exists(), target
+
+
+def test_the_readme_begins_with_the_two_commands() -> None:
+    first = re.search(r"```sh\n(.*?)```", (REPOSITORY / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert first is not None
+    assert [line.split("#")[0].strip() for line in first[1].splitlines()] == ["make demo", "make test"]
