@@ -35,6 +35,7 @@ PREFIX = b"/opt/env"
         b"${DESTDIR}/opt/env/lib",
         b"/opt/env%s",
         b"//opt/env",
+        b"WASM_ASSETS_DIR=./opt/env",
         b"host:/opt/env",
     ],
 )
@@ -52,8 +53,8 @@ def test_a_mention_is_found(text: bytes) -> None:
         b"/opt/env~",
         "/opt/envé".encode(),
         b"/data/opt/env",
-        b"./opt/env",
         b"../opt/env",
+        b"a./opt/env",
         b"$HOME/opt/env",
         b"/data-L/opt/env",
         b"/-L/opt/env",

@@ -76,10 +76,10 @@ def _without_overlaps(found: list[Occurrence]) -> list[Occurrence]:
 # stop; bytes above 0x7f belong to a name in UTF-8.
 _CONTINUES = re.compile(rb"[\w\-+@~\x80-\xff]|\.+[\w\-+@~\x80-\xff]")
 # Before the prefix's slash: a word means that the slash separates it from the prefix's first component,
-# unless the word is an option (-I/opt/env), a mark of its own (gcc's @/opt/env/args, systemd's -/opt/env) or
-# the end of an escape sequence (\n/opt/env).
+# unless the word is an option (-I/opt/env), a mark of its own (gcc's @/opt/env/args, systemd's -/opt/env, the
+# "." that CPython's Makefile puts before its prefix for WASM) or the end of an escape sequence (\n/opt/env).
 _WORD_BEFORE = re.compile(rb"[\w.\-+@~\x80-\xff]+\Z")
-_OPTION = re.compile(rb"(?:-[A-Za-z]*|[+@])\Z")
+_OPTION = re.compile(rb"(?:-[A-Za-z]*|[+@.])\Z")
 _ESCAPE = re.compile(rb"\\(?:[abefnrtv0]|x[0-9a-fA-F]{2}|[0-7]{3}|u[0-9a-fA-F]{4})\Z")
 
 
