@@ -127,6 +127,7 @@ class Session:
         env: Mapping[str, str] = BARE,
         options: Sequence[str] = (),
         cwd: Path | None = None,
+        stdin: str = "",
     ) -> Outcome:
         self.dumps.write_text("")
         script = self.folder / "script"
@@ -135,6 +136,7 @@ class Session:
             [shutil.which(shell.argv[0]) or "", *shell.argv[1:], *options, str(script)],
             env=dict(env),
             cwd=cwd or self.folder,
+            input=stdin,
             capture_output=True,
             text=True,
         )

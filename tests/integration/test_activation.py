@@ -214,6 +214,15 @@ def test_the_folder_may_have_any_name(shell: Shell, session: Session, tmp_path: 
     assert outcome.out.split() == ["+a", "-a", "+a", "-a"]
 
 
+def test_input_is_left_for_the_programs_to_come(shell: Shell, session: Session, tmp_path: Path) -> None:
+    """Not least ``docker run -i`` and ``ssh host 'source activate; python -' < program``."""
+    prefix = make_tree(tmp_path / "env", {"FIRST": "1"}, written_in=False)
+    add_echo(prefix, "activate.d/a", "+a")
+    lines = [shell.source(prefix), shell.source(prefix), "deactivate", "/bin/cat"]
+    outcome = session.run(shell, lines, {**BARE, "CONDA_PREFIX": ""}, stdin="input\n")
+    assert (outcome.out, outcome.err) == ("+a\n+a\ninput\n", "written in\n")
+
+
 # The prompt
 
 

@@ -47,6 +47,8 @@ endif
 set _envpack_beneath = ""
 if ($_envpack_level > 0 && $?CONDA_PREFIX) then
     set _envpack_beneath = "$CONDA_PREFIX:q"
+endif
+if ("$_envpack_beneath:q" != "") then
     source "$_envpack_here:q/.envpack/scripts.csh" "$_envpack_beneath:q/etc/conda/deactivate.d"
 endif
 

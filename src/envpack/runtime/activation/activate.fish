@@ -19,10 +19,7 @@ function _envpack_activate
     if string match -qri '^(f.*|n.*|off|0)$' -- "$CONDA_CHANGEPS1"
         set modifier ''
     end
-    set -l beneath
-    if test $level -gt 0
-        set beneath $CONDA_PREFIX
-    end
+    set -l beneath (_envpack_beneath)
     _envpack_run $beneath/etc/conda/deactivate.d
 
     _envpack_copy PATH __CONDA_SHLVL_{$level}_PATH
@@ -68,14 +65,11 @@ function _envpack_leave
     set -l level (math (_envpack_level) - 1)
     _envpack_run $prefix/etc/conda/deactivate.d
 
-    for name in (string split -n ' ' -- $$list)
+    for name in (string split -n ' ' -- "$$list")
         _envpack_restore $level $name
     end
     set -e -g $list
-    set -l beneath
-    if test $level -gt 0
-        set beneath $CONDA_PREFIX
-    end
+    set -l beneath (_envpack_beneath)
     # changed while active: take out what was put in; otherwise put back exactly what was there
     set -l former __CONDA_SHLVL_{$level}_PATH
     if test "$PATH" = (string join : -- (_envpack_path $prefix "$beneath" $$former))
@@ -131,8 +125,13 @@ end
 
 # How many environments are active.
 function _envpack_level
-    string match -r '^[0-9]+$' -- $CONDA_SHLVL
+    string match -r '^[0-9]+$' -- "$CONDA_SHLVL"
     or echo 0
+end
+
+# Prints the environment that is active, if any.
+function _envpack_beneath
+    test (_envpack_level) -gt 0; and test -n "$CONDA_PREFIX"; and echo $CONDA_PREFIX
 end
 
 # True when envpack activated the uppermost.
@@ -175,11 +174,11 @@ end
 
 # DIR: sources the packages' scripts in it, as conda orders them: by bytes, and for deactivate.d the last first.
 function _envpack_run
-    set -l scripts $argv/*.fish
+    set -l scripts $argv/*.fish # none without a folder
     if set -q scripts[2] # fish has 9 before 10, and follows the locale
         set scripts (string join \n -- $scripts | LC_ALL=C command sort)
     end
-    if string match -q '*/deactivate.d' -- $argv
+    if string match -q '*/deactivate.d' -- "$argv"
         set scripts $scripts[-1..1]
     end
     for script in $scripts
@@ -197,7 +196,7 @@ function _envpack_wrap_prompt
     function fish_prompt
         set -l prompt (_envpack_user_prompt) # first, for it may show the last status
         printf '%s' $CONDA_PROMPT_MODIFIER
-        string join \n -- $prompt
+        printf '%s\n' $prompt
     end
 end
 
@@ -221,7 +220,7 @@ function _envpack_tidy
         set level (math $level - 1)
     end
     _envpack_unwrap_prompt
-    functions -e _envpack_{activate,check_host,copy,deactivate,find,is_active,leave,level,path,restore,run} \
+    functions -e _envpack_{activate,beneath,check_host,copy,deactivate,find,is_active,leave,level,path,restore,run} \
         _envpack_{say,set,tidy,unwrap_prompt,wrap_prompt,write_in,written_in}
     return 1
 end
