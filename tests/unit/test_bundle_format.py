@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import json
 import random
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +27,7 @@ from envpack.runtime.errors import (
     RelocationError,
     UsageError,
 )
+from envpack.runtime.locking import locked
 from envpack.runtime.model import PathRecord, manifest_to_json
 from envpack.runtime.reader import open_bundle
 from envpack.runtime.relocate import Relocation
@@ -318,6 +320,27 @@ def test_a_destination_that_cannot_be_made_is_refused(gz: Path, tmp_path: Path) 
     (tmp_path / "file").write_text("")
     with pytest.raises(DestinationError):
         deployed(gz, tmp_path / "file/x")
+
+
+def test_too_little_space_is_told_before_anything_is_written(
+    gz: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: real._replace(free=1_000_000))
+    with pytest.raises(DestinationError, match=r"1.0 MB free, and the bundle needs 8.4 MB"):
+        deployed(gz, tmp_path / "envs/x")
+    assert [path.name for path in tmp_path.iterdir()] == [gz.name]
+
+
+def test_two_deployments_to_one_place_do_not_mix(gz: Path, tmp_path: Path) -> None:
+    staging = tmp_path / ".x.envpack-staging"
+    staging.mkdir()
+    with locked(staging / ".lock", wait=False), pytest.raises(DestinationError, match="another envpack"):
+        deployed(gz, tmp_path / "x")
+    (staging / "left over").write_text("by a crash")
+    deployed(gz, tmp_path / "x")
+    assert not staging.exists()
+    assert not (tmp_path / "x/left over").exists()
 
 
 def test_a_failing_writer_leaves_no_output(tmp_path: Path) -> None:

@@ -163,9 +163,9 @@ class _Place:
                     hint="Choose a destination you may write to, or ask for permission.",
                 ) from None
             with locked(self._staging / ".lock", wait=False):
-                _empty(self._staging)
-                self._check_space(size)
                 try:
+                    _empty(self._staging)
+                    self._check_space(size)
                     yield self._staging
                 except OSError as problem:
                     raise DestinationError(
