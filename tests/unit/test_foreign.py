@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import mmap
 import pickle
 import zipfile
 from pathlib import Path
 
 import pytest
 
-from envpack.prefix import Entry, PrefixContents, Stored, Storer
+from envpack.prefix import Entry, PrefixContents, Published, Stored, Storer
 from envpack.prefix.foreign import TEXT
 from envpack.prefix.occurrences import canonical_placeholder
 from envpack.runtime.relocate import Shebang, splice, splices
@@ -119,3 +121,32 @@ def test_text_is_stored_with_the_placeholder_conda_s_length_of() -> None:
     stored = store(b"prefix=/opt/env\n")
     assert b"".join(stored.pieces) == b"prefix=" + TEXT + b"\n"
     assert len(TEXT) == 255
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"nothing",
+        b"text /opt/env/lib\n" * 3,
+        b"#!/opt/env/bin/python\n# /opt/env\n",
+        b"\x7fELF\0/opt/env/lib:/opt/env/x\0rest",
+        zipped(b"x", front=b"#!/opt/env/bin/python\n"),
+        b"\0\x01/opt/env\x02\0",
+    ],
+)
+def test_a_mapped_file_is_stored_like_one_in_memory(data: bytes, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(data)
+    with (tmp_path / "file").open("rb") as file:
+        view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    storer = Storer(Path("/"), PrefixContents(Path("/"), (PREFIX,), ()))
+    known = Published(hashlib.sha256(data.replace(PREFIX, TEXT)).hexdigest(), None, TEXT, "text")
+    for published in (None, known):
+        entry = Entry("bin/x", "file", 0o755, len(data), published=published)
+        mapped, read = storer.store(entry, view), storer.store(entry, data)
+        assert b"".join(mapped.pieces) == b"".join(read.pieces)
+        assert (mapped.sha256, mapped.relocation, mapped.modified, mapped.unrelocatable) == (
+            read.sha256,
+            read.relocation,
+            read.modified,
+            read.unrelocatable,
+        )
