@@ -55,7 +55,7 @@ $(LOCAL_READY): $(READY) $(DEMO) scripts/make_channel.py $(wildcard scripts/chan
 	@touch $@
 
 demo: $(READY) $(LOCAL_READY) ## build, inspect, deploy and run the demo environment
-	@PATH="$(abspath $(BIN)):$$PATH" scripts/demo.sh $(LOCAL)
+	@PATH="$$(cd "$(BIN)" && pwd):$$PATH" scripts/demo.sh $(LOCAL)
 
 test: lint type ## lint, types, and the whole default suite
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile

@@ -1,4 +1,4 @@
-"""The main job: a spec becomes a bundle, the bundle becomes an environment elsewhere that runs and shows no trace."""
+"""The main job: a spec becomes a bundle, the bundle an environment elsewhere that runs and shows no trace."""
 
 from __future__ import annotations
 
