@@ -145,6 +145,10 @@ WRONG = [
     ("variables:\n  A: yes\n", 'e.yml:2: variable A is yes without quotes, expected text: write "yes"'),
     ("variables:\n  A-B: x\n", "e.yml:2: 'A-B' is not a name of a variable, expected letters, digits and _"),
     (
+        "variables:\n  PWD: x\n",
+        "e.yml:2: 'PWD' belongs to the shells or to the activation itself, expected another name",
+    ),
+    (
         "envpack:\n  version: 1.10\n",
         'e.yml:2: version is 1.10 without quotes, which YAML reads as the number 1.1: write "1.10"',
     ),

@@ -122,11 +122,13 @@ def state_variables(prefix: Path) -> dict[str, str]:
     """
     try:
         state = json.loads((prefix / _STATE).read_bytes())
-        return {name: str(value) for name, value in sorted(state.get("env_vars", {}).items())}
+        variables = {name: str(value) for name, value in sorted(state.get("env_vars", {}).items())}
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, AttributeError) as problem:
         raise PackError(f"{prefix / _STATE} can't be read: {problem}") from None
+    # conda sets neither: the mark of `conda env config vars unset`, and PATH (conda/base/constants.py)
+    return {name: value for name, value in variables.items() if value != "***unset***" and name != "PATH"}
 
 
 def _with_variables(groups: tuple[Group, ...], variables: Mapping[str, str]) -> Iterator[Group]:

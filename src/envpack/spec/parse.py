@@ -8,6 +8,7 @@ from pathlib import Path
 
 import yaml
 
+from envpack.runtime.activation import RESERVED
 from envpack.runtime.errors import SpecError
 from envpack.spec.model import DEFAULT_VERSION, PLATFORMS, PRUNE_PROFILES, EnvSpec
 from envpack.spec.nodes import (
@@ -188,6 +189,11 @@ def _variables(node: Node | None, problems: Problems) -> dict[str, str]:
     for key, key_node, value in mapping(node, "variables", problems):
         if not _VARIABLE.fullmatch(key):
             problems.add(key_node, f"{key!r} is not a name of a variable, expected letters, digits and _")
+            continue
+        if key in RESERVED:
+            problems.add(
+                key_node, f"{key!r} belongs to the shells or to the activation itself, expected another name"
+            )
             continue
         text = string(value, f"variable {key}", problems)
         if text is not None and "\0" in text:
