@@ -316,6 +316,11 @@ def test_a_destination_that_breaks_scripts_is_refused(gz: Path, tmp_path: Path) 
         deployed(gz, tmp_path / "a:b")
 
 
+def test_a_destination_that_is_not_utf8_is_refused(gz: Path, tmp_path: Path) -> None:
+    with pytest.raises(RelocationError, match="UTF-8"):
+        deployed(gz, tmp_path / "\udcff")
+
+
 def test_a_destination_that_cannot_be_made_is_refused(gz: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DestinationError):

@@ -10,11 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from envpack.prefix.conda_meta import SKIPPED
+from envpack.runtime.activation import scripts
 from envpack.runtime.errors import PackError
 
-GENERATED = frozenset(
-    {"bin/activate", "bin/activate.fish", "bin/activate.csh", "bin/deactivate", "bin/conda-unpack"}
-)
+GENERATED = frozenset(path for path in scripts() if path.startswith("bin/"))
 """What every bundle brings itself, whatever stands there in the environment."""
 
 

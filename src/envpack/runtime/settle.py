@@ -50,6 +50,13 @@ class Settled:
 def check_prefix(manifest: Manifest, prefix: str) -> None:
     """Raises RelocationError when ``prefix`` can't be written into the environment: too long, or unsafe bytes."""
     coded = os.fsencode(prefix)
+    try:
+        coded.decode("utf-8")
+    except UnicodeDecodeError:
+        raise RelocationError(
+            f"the destination {prefix!r} is not UTF-8, as byte-code and scripts have to be",
+            hint="Choose a destination whose name is UTF-8, or plain ASCII.",
+        ) from None
     unsafe = unsafe_bytes(coded)
     if unsafe:
         raise RelocationError(
