@@ -326,19 +326,46 @@ def started(*arguments: object) -> subprocess.Popen[str]:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupt_ends_with_130_and_leaves_nothing(number: int, tmp_path: Path) -> None:
-    slow = tmp_path / "slow.tar.gz"
-    make_bundle(slow, {"a": [file("bin/activate", b"true\n")]}, test=("sleep 60",))
+    slow, told = tmp_path / "slow.tar.gz", tmp_path / "told"
+    command = f"sleep 60 & echo $! > {told}.new && mv {told}.new {told}; wait"
+    make_bundle(slow, {"a": [file("bin/activate", b"true\n")]}, test=(command,))
     process = started("deploy", slow, tmp_path / "envs" / "env", "--json")
-    assert process.stderr is not None
-    assert process.stderr.readline().startswith("Unpacking")  # the test command is next
-    wait_for(tmp_path / "envs" / "env")
+    wait_for(told)
     process.send_signal(number)
     out, err = process.communicate()
     assert process.returncode == 130
     assert json.loads(out)["error"]["code"] == 130
     Draft202012Validator(load("deploy")).validate(json.loads(out))
     assert "Traceback" not in err and "interrupted" in err
-    assert not (tmp_path / "envs" / "env").exists()
+    assert not (tmp_path / "envs").exists()
+    wait_for_end(int(told.read_text()))  # what the test command started is gone too
+
+
+def test_an_interrupt_right_after_the_commit_takes_the_deployment_back(tmp_path: Path) -> None:
+    bundle = tmp_path / "b.tar.gz"
+    make_bundle(bundle, {"a": [file("bin/activate", b"true\n")]})
+    script = f"""
+import os, signal, sys
+from envpack.cli.app import run
+rename = os.rename
+def interrupted(old, new):
+    rename(old, new)
+    if new.name == "env":
+        os.rename = rename
+        os.kill(os.getpid(), signal.SIGTERM)
+os.rename = interrupted
+sys.argv = ["envpack", "deploy", {str(bundle)!r}, {str(tmp_path / "envs" / "env")!r}]
+run()
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment())
+    assert done.returncode == 130, done.stderr
+    assert not (tmp_path / "envs").exists()
+
+
+def wait_for_end(pid: int) -> None:
+    status = Path(f"/proc/{pid}/stat")
+    while status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z":
+        time.sleep(0.01)
 
 
 def wait_for(path: Path) -> None:

@@ -11,9 +11,10 @@ import json
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Iterator, Mapping
@@ -84,12 +85,12 @@ def deploy(
         place = _Place(destination)
         check_prefix(manifest, str(place.final))
         place.check()
-        with place.staging(manifest.size) as staging:
-            _unpack(opened, staging, place.final, reporter, jobs or processors())
-            _record(staging, place.final, opened)
-            sync_filesystem(staging)
-            place.commit()
         with place.taken_back_on_error():
+            with place.staging(manifest.size) as staging:
+                _unpack(opened, staging, place.final, reporter, jobs or processors())
+                _record(staging, place.final, opened)
+                sync_filesystem(staging)
+                place.commit()
             tests = _run_tests(place.final, manifest.test, reporter) if run_tests else ()
     return Deployment(
         destination=str(place.final),
@@ -131,6 +132,8 @@ class _Place:
         self.final = Path(os.path.realpath(given.parent)) / given.name
         self._staging = self.final.parent / f".{self.final.name}.envpack-staging"
         self._was_empty_folder = False
+        self._made: os.stat_result | None = None
+        self._parents: list[Path] = []
 
     def check(self) -> None:
         final = self.final
@@ -153,48 +156,38 @@ class _Place:
     @contextmanager
     def staging(self, size: int) -> Iterator[Path]:
         """The staging folder, locked and empty; gone afterwards unless committed."""
-        made = self._make_parents()
+        self._make_parents()
         try:
+            self._staging.mkdir(mode=0o700, exist_ok=True)
+        except OSError as problem:
+            raise DestinationError(
+                f"can't write to {self._staging.parent}: {problem.strerror}",
+                hint="Choose a destination you may write to, or ask for permission.",
+            ) from None
+        with locked(self._staging / ".lock", wait=False):
+            self._made = os.stat(self._staging)
             try:
-                self._staging.mkdir(mode=0o700, exist_ok=True)
+                _empty(self._staging)
+                self._check_space(size)
+                yield self._staging
             except OSError as problem:
-                raise DestinationError(
-                    f"can't write to {self._staging.parent}: {problem.strerror}",
-                    hint="Choose a destination you may write to, or ask for permission.",
-                ) from None
-            with locked(self._staging / ".lock", wait=False):
-                try:
-                    _empty(self._staging)
-                    self._check_space(size)
-                    yield self._staging
-                except OSError as problem:
-                    raise DestinationError(
-                        f"can't write to {self._staging.parent}: {problem.strerror}"
-                    ) from problem
-                finally:
-                    if self._staging.exists():
-                        _remove(self._staging)
-        except BaseException:
-            for folder in reversed(made):
-                _remove_if_empty(folder)
-            raise
+                raise DestinationError(f"can't write to {self._staging.parent}: {problem.strerror}") from problem
+            finally:
+                if self._staging.exists():
+                    _remove(self._staging)
 
-    def _make_parents(self) -> list[Path]:
+    def _make_parents(self) -> None:
         missing = []
         parent = self.final.parent
         while not parent.exists():
             missing.append(parent)
             parent = parent.parent
-        made: list[Path] = []
         for folder in reversed(missing):
+            self._parents.append(folder)
             try:
                 folder.mkdir(exist_ok=True)
             except OSError as problem:
-                for earlier in reversed(made):
-                    _remove_if_empty(earlier)
                 raise DestinationError(f"can't make {folder}: {problem.strerror}") from None
-            made.append(folder)
-        return made
 
     def _check_space(self, size: int) -> None:
         free = shutil.disk_usage(self._staging).free
@@ -216,14 +209,25 @@ class _Place:
 
     @contextmanager
     def taken_back_on_error(self) -> Iterator[None]:
+        """Puts everything back as it was when the block fails, before or after the commit."""
         try:
             yield
         except BaseException:
-            os.rename(self.final, self._staging)
-            _remove(self._staging)
-            if self._was_empty_folder:
-                self.final.mkdir()
+            if self._is_committed():
+                os.rename(self.final, self._staging)
+                _remove(self._staging)
+                if self._was_empty_folder:
+                    self.final.mkdir()
+            for folder in reversed(self._parents):
+                _remove_if_empty(folder)
             raise
+
+    def _is_committed(self) -> bool:
+        """Asks the filesystem: an interrupt may come right after the rename, before anything was noted."""
+        try:
+            return self._made is not None and os.path.samestat(os.stat(self.final), self._made)
+        except OSError:
+            return False
 
 
 def _unpack(bundle: Bundle, staging: Path, final: Path, reporter: Reporter, jobs: int) -> None:
@@ -263,18 +267,27 @@ def run_inside(root: Path, command: str) -> None:
     """
     script = '. "$1/bin/activate" && eval "$2"'
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run(
+    process = subprocess.Popen(
         ["/bin/sh", "-c", script, "sh", str(root), command],
         cwd=root,
         env=environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
+        start_new_session=True,  # so that an interrupt ends what the command has started, too
     )
-    if done.returncode != 0:
-        output = done.stdout.decode("utf-8", "replace").splitlines()
+    try:
+        said, _ = process.communicate()
+    except BaseException:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        raise
+    if process.returncode != 0:
+        output = said.decode("utf-8", "replace").splitlines()
         raise DeploymentTestError(
-            f"the bundle's test {command!r} failed with status {done.returncode}; the deployment was taken away",
+            f"the bundle's test {command!r} failed with status {process.returncode}; "
+            "the deployment was taken away",
             hint="Deploy with --no-test to look at it in place.",
             details=output[-20:],
         )
