@@ -18,7 +18,8 @@ import rattler
 
 from envpack.prefix import Entry, PrefixContents, Stored, Storer, read_prefix
 from envpack.runtime.deploy import host_subdir
-from envpack.runtime.model import PATHS_PATH, PathRecord, PathsTable, table_to_json
+from envpack.runtime.document import table_to_json
+from envpack.runtime.model import PATHS_PATH, PathRecord, PathsTable
 from envpack.runtime.relocate import splice, splices
 
 PACKAGES = ["python", "numpy", "requests", "rich", "click", "pip"]

@@ -18,6 +18,7 @@ from envpack.bundle.frames import FRAME_SIZE
 from envpack.runtime import tar
 from envpack.runtime.codec import STANDARD
 from envpack.runtime.deploy import deploy
+from envpack.runtime.document import manifest_to_json
 from envpack.runtime.errors import (
     DestinationError,
     EnvpackError,
@@ -28,7 +29,7 @@ from envpack.runtime.errors import (
     UsageError,
 )
 from envpack.runtime.locking import locked
-from envpack.runtime.model import PathRecord, manifest_to_json
+from envpack.runtime.model import PathRecord
 from envpack.runtime.reader import open_bundle
 from envpack.runtime.relocate import Relocation
 from envpack.runtime.report import Reporter

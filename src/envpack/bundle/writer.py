@@ -19,6 +19,7 @@ from typing import BinaryIO
 from envpack.bundle.codecs import Encoder
 from envpack.bundle.frames import FrameWriter, compress, compress_all
 from envpack.runtime import tar
+from envpack.runtime.document import manifest_to_json, table_to_json
 from envpack.runtime.errors import DestinationError
 from envpack.runtime.model import (
     DIGEST_PATH,
@@ -29,8 +30,6 @@ from envpack.runtime.model import (
     PathRecord,
     PathsTable,
     Segment,
-    manifest_to_json,
-    table_to_json,
 )
 from envpack.runtime.reader import END_SEGMENT, digest_line
 

@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from envpack.prefix.model import Published
+from envpack.runtime.document import table_from_json
 from envpack.runtime.errors import EnvpackError
-from envpack.runtime.model import PATHS_PATH, table_from_json
+from envpack.runtime.model import PATHS_PATH
 
 
 def placeholders_of_deployment(prefix: Path) -> Mapping[str, Published]:

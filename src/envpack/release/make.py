@@ -86,7 +86,7 @@ def release_bundle(recipe: Recipe, folder: Path, reporter: Reporter) -> Made:
 
     The second one of a day gets ``.1`` behind the date, and so on: nothing is ever overwritten.
     """
-    from envpack.runtime.model import manifest_to_json
+    from envpack.runtime.document import manifest_to_json
 
     started = time.monotonic()
     suffix = SUFFIXES[recipe.format]

@@ -14,16 +14,9 @@ from pathlib import Path
 from typing import Iterable, Iterator
 
 from envpack.runtime import tar
+from envpack.runtime.document import table_from_json
 from envpack.runtime.errors import IntegrityError
-from envpack.runtime.model import (
-    DIGEST_PATH,
-    HEAD_PATHS,
-    MANIFEST_PATH,
-    PATHS_PATH,
-    PathRecord,
-    PathsTable,
-    table_from_json,
-)
+from envpack.runtime.model import DIGEST_PATH, HEAD_PATHS, MANIFEST_PATH, PATHS_PATH, PathRecord, PathsTable
 from envpack.runtime.reader import END_SEGMENT, Bundle, digest_line
 from envpack.runtime.relocate import Splicer, splices
 from envpack.runtime.report import Step

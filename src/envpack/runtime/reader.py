@@ -14,18 +14,9 @@ from typing import Iterator, Mapping, NamedTuple
 
 from envpack.runtime import tar
 from envpack.runtime.codec import MAX_FRAME, STANDARD, Decoder, codec_of
+from envpack.runtime.document import manifest_from_json, table_from_json
 from envpack.runtime.errors import FormatError, IntegrityError
-from envpack.runtime.model import (
-    DIGEST_PATH,
-    MANIFEST_PATH,
-    PATHS_PATH,
-    Frame,
-    Manifest,
-    PathRecord,
-    PathsTable,
-    manifest_from_json,
-    table_from_json,
-)
+from envpack.runtime.model import DIGEST_PATH, MANIFEST_PATH, PATHS_PATH, Frame, Manifest, PathRecord, PathsTable
 
 END_SEGMENT = "end"
 """Id of the last segment, which holds tar's end-of-archive marker and no paths."""

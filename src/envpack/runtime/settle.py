@@ -14,18 +14,10 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
+from envpack.runtime.document import manifest_from_json, table_from_json
 from envpack.runtime.errors import DestinationError, FormatError, IntegrityError, RelocationError
 from envpack.runtime.locking import locked
-from envpack.runtime.model import (
-    DIGEST_PATH,
-    MANIFEST_PATH,
-    PATHS_PATH,
-    Manifest,
-    PathRecord,
-    PathsTable,
-    manifest_from_json,
-    table_from_json,
-)
+from envpack.runtime.model import DIGEST_PATH, MANIFEST_PATH, PATHS_PATH, Manifest, PathRecord, PathsTable
 from envpack.runtime.reader import digest_line
 from envpack.runtime.relocate import inverse, splice, splices, unsafe_bytes
 from envpack.runtime.report import Reporter
