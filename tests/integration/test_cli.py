@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -363,9 +364,9 @@ run()
 
 
 def wait_for_end(pid: int) -> None:
-    status = Path(f"/proc/{pid}/stat")
-    while status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z":
-        time.sleep(0.01)
+    with suppress(FileNotFoundError, ProcessLookupError):
+        while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
+            time.sleep(0.01)
 
 
 def wait_for(path: Path) -> None:
