@@ -213,6 +213,15 @@ def test_help_fits_80_columns_and_shows_examples() -> None:
         assert max(map(len, done.stdout.splitlines())) <= 80, command
 
 
+@pytest.mark.parametrize(
+    ("words", "offered"), [("envpack in", ["inspect"]), ("envpack build --ind", ["--index-url"])]
+)
+def test_shells_complete_commands_and_options(words: str, offered: list[str]) -> None:
+    asked = {"_ENVPACK_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    done = envpack(**asked)
+    assert (done.returncode, done.stdout.split(), done.stderr) == (0, offered, "")
+
+
 def test_version() -> None:
     done = envpack("--version")
     assert re.fullmatch(r"envpack \d+\.\d+\.\d+\S*\n", done.stdout)

@@ -117,6 +117,8 @@ def main(argv: Sequence[str], console: Console) -> int:
                 result = _invoke(words, console)
             except typer.Exit as leave:  # --help, --show-completion
                 return leave.exit_code
+            except SystemExit as leave:  # an answer to the shell that asks for completions
+                return leave.code if isinstance(leave.code, int) else 1
             finished = True
             if isinstance(result, Result):
                 console.show(result)
