@@ -408,6 +408,15 @@ def test_a_reader_that_goes_away_is_no_error(bundle: Path) -> None:
         assert process.wait() == 0
 
 
+def test_a_deployment_goes_on_when_nobody_reads_its_progress(bundle: Path, tmp_path: Path) -> None:
+    with started("deploy", bundle, tmp_path / "env") as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        process.stderr.close()
+        assert process.wait() == 0
+    assert (tmp_path / "env" / "bin" / "hello").exists()
+
+
 def test_a_full_disk_behind_stdout_is_an_error(bundle: Path) -> None:
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(

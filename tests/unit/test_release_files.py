@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import subprocess
 import threading
+from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -92,9 +93,15 @@ def test_releases_at_the_same_moment_get_names_of_their_own(tmp_path: Path) -> N
 
 
 def test_a_release_that_fails_takes_its_files_back(tmp_path: Path) -> None:
-    stems = (f"demo-{number}" for number in itertools.count())
+    finished = tmp_path / "finished"
+    finished.touch()
+
+    def stems() -> Iterator[str]:
+        finished.unlink()  # so that moving it fails, after its checksum and manifest were written
+        yield "demo"
+
     with pytest.raises(FileNotFoundError):
-        publish_new(tmp_path / "missing", tmp_path, stems, ".tar.gz", sha256="0" * 64, manifest=b"{}")
+        publish_new(finished, tmp_path, stems(), ".tar.gz", sha256="0" * 64, manifest=b"{}")
     assert list(tmp_path.iterdir()) == []
 
 

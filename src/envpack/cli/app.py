@@ -96,8 +96,6 @@ def run() -> NoReturn:
     """The process: ``envpack`` and ``python -m envpack``."""
     console = Console.of_process()
     code = main(sys.argv[1:], console)
-    with suppress(BrokenPipeError):
-        sys.stdout.flush()
     if console.reader_gone():
         _silence()
     sys.exit(code)
@@ -110,7 +108,6 @@ def main(argv: Sequence[str], console: Console) -> int:
     console.json = "--json" in options  # known before parsing, which may fail
     first = next((word for word in options if not word.startswith("-")), "")
     command = first if first in COMMANDS else NO_COMMAND
-    finished = False
     try:
         with interruptible():
             try:
@@ -119,17 +116,15 @@ def main(argv: Sequence[str], console: Console) -> int:
                 return leave.exit_code
             except SystemExit as leave:  # an answer to the shell that asks for completions
                 return leave.code if isinstance(leave.code, int) else 1
-            finished = True
             if isinstance(result, Result):
                 console.show(result)
             return 0
     except BaseException as problem:
-        if isinstance(problem, BrokenPipeError) and console.reader_gone():
-            return 0 if finished else INTERRUPTED  # who read the output wanted no more of it
         error = as_error(problem)
-        if console.verbose and type(error) in (Bug, EnvpackError):
-            traceback.print_exception(problem, file=console.err.file)
-        console.fail(command, error)
+        with suppress(OSError):  # a full disk behind stdout or stderr changes nothing of the exit code
+            if console.verbose and type(error) in (Bug, EnvpackError):
+                traceback.print_exception(problem, file=console.err.file)
+            console.fail(command, error)
         return error.code
 
 
@@ -152,7 +147,8 @@ def as_error(problem: BaseException) -> EnvpackError:
     if callable(getattr(problem, "format_message", None)):  # the parser's own errors, of click or of typer
         return _usage(problem)
     if isinstance(problem, OSError) and problem.strerror:
-        where = f"{os.fspath(problem.filename)!s}: " if problem.filename is not None else ""
+        path = problem.filename
+        where = f"{os.fsdecode(path)}: " if isinstance(path, (str, bytes, os.PathLike)) else ""
         return EnvpackError(f"{where}{problem.strerror}")
     if isinstance(problem, MemoryError):
         return EnvpackError("out of memory", hint="Try fewer threads: --jobs 1.")

@@ -11,6 +11,7 @@ import select
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -55,7 +56,9 @@ class Stream:
         return f"\x1b[{code}m{text}\x1b[0m" if self.colour else text
 
     def write(self, line: str = "") -> None:
-        print(line, file=self.file, flush=True)
+        """A line. Nothing happens where who read them has gone, as in ``| head -1``: the work itself goes on."""
+        with suppress(BrokenPipeError):
+            print(line, file=self.file, flush=True)
 
     def pairs(self, pairs: Iterable[tuple[str, str]], *, whole: bool = False) -> None:
         """Labels on the left and untrusted values on the right, wrapped beside them on a terminal.
@@ -135,7 +138,7 @@ class Console:
 
                 self._reporter = RichReporter(self.err)
             else:
-                self._reporter = _Plain(self.err.file)
+                self._reporter = _Plain(self.err)
         return self._reporter
 
     def show(self, result: Result) -> None:
@@ -179,8 +182,12 @@ def _hung_up(file: TextIO) -> bool:
 class _Plain(PlainReporter):
     """The plain reporter, with what comes out of specs and bundles made harmless."""
 
+    def __init__(self, stream: Stream) -> None:
+        super().__init__(stream.file)
+        self._out = stream
+
     def _line(self, text: str) -> None:
-        super()._line(escape(text))
+        self._out.write(escape(text))
 
 
 class _Quiet(Reporter):

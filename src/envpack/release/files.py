@@ -50,6 +50,7 @@ def publish(finished: Path, bundle: Path, sha256: str) -> None:
     At no moment does a checksum stand beside a bundle that it is not of.
     """
     checksum = checksum_path(bundle)
+    _sync(finished)
     checksum.unlink(missing_ok=True)
     finished.replace(bundle)
     write_whole(checksum, checksum_line(sha256, bundle.name))
@@ -64,6 +65,7 @@ def publish_new(
     Nothing that is there is touched. The checksum is made first and claims the name, also against another
     release at the same moment; the bundle comes last, so where it is, the rest is too. Returns its path.
     """
+    _sync(finished)
     for stem in stems:
         bundle = folder / (stem + suffix)
         beside = {
@@ -88,6 +90,12 @@ def publish_new(
         sync_folder(folder)
         return bundle
     raise DestinationError(f"no name is free in {folder}")
+
+
+def _sync(path: Path) -> None:
+    """Writes a file to the disk, so that a name never stands for content that a power cut has taken."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def manifest_path(folder: Path, stem: str) -> Path:
