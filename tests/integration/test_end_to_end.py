@@ -123,6 +123,19 @@ def test_every_script_runs_without_activation(deployed: Path) -> None:
         assert b"bad interpreter" not in done.stderr
 
 
+def test_strings_that_share_their_ends_are_all_right(deployed: Path) -> None:
+    """The linker keeps ``relocation-samples/notes.txt`` as the end of a path in the prefix; filling that path up
+    with NULs, as conda does, would empty it."""
+    done = subprocess.run(
+        [deployed / "bin/relocation-sample", "--tail"], env=CLEAN, capture_output=True, text=True
+    )
+    notes, tail = done.stdout.splitlines()
+    assert tail == "tail=relocation-samples/notes.txt"
+    assert Path(notes.partition("=")[2]).samefile(deployed / "share/relocation-samples/notes.txt")
+    plain = subprocess.run([deployed / "bin/relocation-sample"], env=CLEAN, capture_output=True, text=True)
+    assert plain.returncode == 0, plain.stderr
+
+
 def test_every_package_imports_and_nothing_is_compiled_on_the_way(deployed: Path) -> None:
     before = contents(deployed)
     code = """

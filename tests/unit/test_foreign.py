@@ -65,12 +65,19 @@ def test_strings_of_two_spellings_get_one_placeholder_and_keep_the_size() -> Non
     assert stored.relocation.placeholder == canonical_placeholder(4) and stored.relocation.room == 4
     assert stored.size == len(data)
     assert deployed(stored, b"/env") == b"\x7fELF\0/env/lib:/env/x\0\0\0\0\0\0/env/y\0end"
-    assert deployed(stored, b"/e") == b"\x7fELF\0/e/lib:/e/x".ljust(25, b"\0") + b"\0/e/y\0\0\0end"
+    assert deployed(stored, b"/e") == b"\x7fELF\0/e///lib:/e///x".ljust(25, b"\0") + b"\0/e///y\0end"
+
+
+def test_the_end_of_a_string_that_others_may_share_stays_in_its_place() -> None:
+    data = b"\x7fELF\0/opt/env/lib/plugins\0/opt/env\0/opt/env.bak\0-L/opt/env -lx\0"
+    moved = deployed(store(data), b"/e")
+    assert moved == (b"\x7fELF\0/e///////lib/plugins\0/e\0\0\0\0\0\0\0/opt/env.bak\0-L/e////// -lx\0")
+    assert moved.index(b"lib/plugins") == data.index(b"lib/plugins")
 
 
 def test_a_string_with_control_characters_is_none() -> None:
     stored = store(b"\0\x01/opt/env\x02\x03packed\0/opt/env/ok\0")
-    assert stored.relocation is not None and [s[0] for s in stored.relocation.strings] == [19]
+    assert stored.relocation is not None and stored.relocation.padded == (19,)
     assert stored.unrelocatable == ("data that is no text: the build prefix stays at byte 2",)
 
 

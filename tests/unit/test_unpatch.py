@@ -78,17 +78,22 @@ def test_strings_several_in_one_and_without_an_end() -> None:
     first, second = 5, 5 + len(PLACEHOLDER) + 3
     third = second + len(PLACEHOLDER) + 2 + 6
     assert found.relocation is not None
-    assert found.relocation.strings == (
-        (first, second, second + len(PLACEHOLDER) + 2),
-        (third, third + len(PLACEHOLDER) + 2),
-    )
+    assert found.relocation.padded == (first, second, third)
+    assert found.relocation.strings == ()
+
+
+def test_a_binary_that_envpack_deployed_before_is_the_published_one_too() -> None:
+    published = b"\x7fELF\0" + PLACEHOLDER + b"/a:" + PLACEHOLDER + b"\0data\0"
+    room = len(PLACEHOLDER) - len(PREFIX)
+    installed = b"\x7fELF\0" + PREFIX + b"/" * room + b"/a:" + PREFIX + bytes(room) + b"\0data\0"
+    assert back(published, installed, mode="binary").relocation is not None
 
 
 def test_a_string_with_the_prefix_that_no_installer_wrote() -> None:
     published = b"/opt/env/literal\0x\0" + PLACEHOLDER + b"/lib\0"
     installed = b"/opt/env/literal\0x\0" + PREFIX + b"/lib\0" + bytes(len(PLACEHOLDER) - len(PREFIX))
     found = back(published, installed, mode="binary")
-    assert found.relocation is not None and found.relocation.strings == ((19, 19 + len(PLACEHOLDER) + 4),)
+    assert found.relocation is not None and found.relocation.padded == (19,)
 
 
 def test_what_no_installer_replaced_yet_is_relocated_all_the_same() -> None:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from envpack.prefix.binary import Mention, String, binary_relocation
 from envpack.prefix.bytecode import UnparsableError, mentions
 from envpack.prefix.occurrences import (
     TEXT_PLACEHOLDER_LENGTH,
@@ -162,14 +163,14 @@ def _strings(data: bytes | mmap.mmap, found: Sequence[Occurrence]) -> Canonical:
         edits += _replace(places, data, placeholder)
         spare = sum(length - len(placeholder) for _, length in places)
         # the string starts where it did, as every file position outside of strings does
-        offsets, shift = [], 0
+        mentions, shift = [], 0
         for offset, length in places:
-            offsets.append(offset - shift)
+            mentions.append(Mention(offset - shift, data[offset + length : offset + length + 1]))
             shift += length - len(placeholder)
-        table.append((*offsets, end - spare))
+        table.append(String(mentions, end - spare))
         if spare:
             edits.append(Splice(end, b"", bytes(spare)))
-    return Canonical(tuple(edits), Relocation(placeholder, strings=tuple(table)), remarks)
+    return Canonical(tuple(edits), binary_relocation(placeholder, table), remarks)
 
 
 # --- byte-code ---

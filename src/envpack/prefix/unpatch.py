@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import NamedTuple
 
+from envpack.prefix.binary import Mention, String, binary_relocation, slashes
 from envpack.prefix.model import Data, Published
 from envpack.prefix.occurrences import apply, digest, find_all, searchable
 from envpack.prefix.shebang import HEAD, direct_line, published_lines
@@ -95,17 +96,22 @@ def _choices(found: list[int], length: int, growth: int, size: int | None) -> It
 
 
 def _strings(data: bytes | mmap.mmap, prefix: bytes, placeholder: bytes) -> list[Splice]:
-    """Every NUL-terminated string with the prefix in it and room behind it for the placeholder."""
+    """Every NUL-terminated string with the prefix in it, and the room that the placeholder needs: slashes right
+    behind it, as envpack deploys, or NULs behind the string, as conda and rattler install."""
+    spare = len(placeholder) - len(prefix)
+    if spare < 0:
+        return []
     edits: list[Splice] = []
     start = data.find(prefix)
     while start >= 0:
         end = _string_end(data, start)
         offsets = list(find_all(data, prefix, start, end))
-        room = (len(placeholder) - len(prefix)) * len(offsets)
-        padding = bytes(max(0, room))
-        if room >= 0 and data[end : end + room] == padding:
-            edits.extend(Splice(offset, prefix, placeholder) for offset in offsets)
-            edits.append(Splice(end, padding, b""))
+        padded = [offset for offset in offsets if slashes(data, offset + len(prefix), spare) == spare > 0]
+        room = spare * (len(offsets) - len(padded))
+        if data[end : end + room] == bytes(room):
+            filled = prefix + b"/" * spare
+            edits.extend(Splice(offset, filled if offset in padded else prefix, placeholder) for offset in offsets)
+            edits.append(Splice(end, bytes(room), b""))
             end += room
         start = data.find(prefix, end)
     return edits
@@ -151,7 +157,7 @@ def _relocation(
     if not marks:
         return None
     if binary:
-        return Relocation(placeholder, strings=_located_strings(data, marks, len(placeholder)))
+        return binary_relocation(placeholder, _located_strings(data, marks, len(placeholder)))
     if executable and data[:2] == b"#!":
         head = b"".join(apply(data[:HEAD], [edit for edit in edits if edit.offset + len(edit.old) <= HEAD]))
         line = direct_line(head, [placeholder])
@@ -161,14 +167,16 @@ def _relocation(
     return Relocation(placeholder, text=tuple(mark.stored for mark in marks))
 
 
-def _located_strings(data: bytes | mmap.mmap, marks: Sequence[_Mark], length: int) -> tuple[tuple[int, ...], ...]:
-    strings: list[tuple[int, ...]] = []
+def _located_strings(data: bytes | mmap.mmap, marks: Sequence[_Mark], length: int) -> list[String]:
+    strings: list[String] = []
     end = -1
     for mark in marks:
+        mentions: list[Mention] = []
         if mark.offset < end:
-            offsets = strings.pop()[:-1]
+            mentions = list(strings.pop().mentions)
         else:
-            offsets, end = (), _string_end(data, mark.offset)
-        stored_end = mark.stored + length + end - (mark.offset + mark.length)
-        strings.append((*offsets, mark.stored, stored_end))
-    return tuple(strings)
+            end = _string_end(data, mark.offset)
+        behind = mark.offset + mark.length
+        mentions.append(Mention(mark.stored, data[behind : behind + 1]))
+        strings.append(String(mentions, mark.stored + length + end - behind))
+    return strings

@@ -107,6 +107,8 @@ def _relocation_json(relocation: Relocation, placeholders: dict[bytes, int]) -> 
         document["shebang"] = [_text(relocation.shebang.lead), _text(relocation.shebang.rest)]
     if relocation.text:
         document["text"] = list(relocation.text)
+    if relocation.padded:
+        document["padded"] = list(relocation.padded)
     if relocation.strings:
         document["strings"] = [list(string) for string in relocation.strings]
     if relocation.marshal:
@@ -324,6 +326,7 @@ def _read_relocation(place: _Place, placeholders: tuple[bytes, ...], size: int) 
     relocation = Relocation(
         placeholders[index],
         text=place.get("text", lambda p: p.counts(1), none),
+        padded=place.get("padded", lambda p: p.counts(1), none),
         strings=place.get("strings", lambda p: tuple(item.counts(2) for item in p.items()), ()),
         marshal=place.get("marshal", lambda p: tuple(item.counts(4) for item in p.items()), ()),
         shebang=Shebang(_bytes(shebang[0]), _bytes(shebang[1])) if shebang else None,

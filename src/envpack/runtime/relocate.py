@@ -48,14 +48,19 @@ class Relocation:
     """Where one file's stored bytes hold ``placeholder``, by how the data around it must change with it.
 
     ``text``: offsets of occurrences in text; the file grows or shrinks.
+    ``padded``: offsets of occurrences in binaries that keep their length: a shorter prefix is followed by
+    slashes, which change no path, so whatever is behind it stays where it is. Linkers let strings share their
+    ends (ld's SHF_MERGE tail merging), and code may hold a pointer into the middle of one.
     ``strings``: NUL-terminated strings in binaries, each as its occurrences' offsets and then the offset of
-    its NUL; what a shorter prefix leaves over is filled with NULs behind the string, so nothing else moves.
+    its NUL; what a shorter prefix leaves over is filled with NULs behind the string. For occurrences with
+    nothing behind them in their string, where nothing moves, and where slashes would change the meaning.
     ``marshal``: string constants in a pyc, each as (offset of the type byte, that byte, length in bytes,
     occurrences' offsets...); type and length are rewritten with the string (CPython Python/marshal.c).
     """
 
     placeholder: bytes
     text: tuple[int, ...] = ()
+    padded: tuple[int, ...] = ()
     strings: tuple[tuple[int, ...], ...] = ()
     marshal: tuple[tuple[int, ...], ...] = ()
     shebang: Shebang | None = None
@@ -64,7 +69,7 @@ class Relocation:
     @property
     def room(self) -> int | None:
         """The longest prefix, in bytes, that can be written in; None when any length can."""
-        return len(self.placeholder) if self.strings else None
+        return len(self.placeholder) if self.strings or self.padded else None
 
     def growth(self, prefix: bytes) -> int:
         """How many bytes longer the file gets with this prefix (negative: shorter)."""
@@ -113,6 +118,8 @@ def splices(relocation: Relocation, prefix: bytes) -> list[Splice]:
         line = relocation.shebang.lead + placeholder + relocation.shebang.rest
         found.append(Splice(0, line, shebang_line(prefix, relocation.shebang)))
     found.extend(Splice(offset, placeholder, prefix) for offset in relocation.text)
+    filled = prefix + b"/" * (len(placeholder) - len(prefix))
+    found.extend(Splice(offset, placeholder, filled) for offset in relocation.padded)
     for *offsets, end in relocation.strings:
         found.extend(Splice(offset, placeholder, prefix) for offset in offsets)
         spare = (len(placeholder) - len(prefix)) * len(offsets)
