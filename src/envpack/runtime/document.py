@@ -22,6 +22,7 @@ from envpack.runtime.model import (
     PathsTable,
     Segment,
 )
+from envpack.runtime.needs import Needs, needs_from_json, needs_to_json
 from envpack.runtime.relocate import Bytecode, Relocation, Shebang, splices
 
 T = TypeVar("T")
@@ -51,6 +52,7 @@ def manifest_to_json(manifest: Manifest) -> bytes:
         "segments": [{"id": s.id, "frames": _frames(s.frames)} for s in manifest.segments],
         "packages": [{k: v for k, v in vars(p).items() if v not in ("", None)} for p in manifest.packages],
         "requires": dict(manifest.requires),
+        "needs": needs_to_json(manifest.needs),
         "variables": dict(manifest.variables),
         "test": list(manifest.test),
         "commands": dict(manifest.commands),
@@ -219,6 +221,7 @@ def manifest_from_json(data: bytes) -> Manifest:
         segments=segments,
         packages=tuple(_read_package(package) for package in top["packages"].items()),
         requires=_read_strings(top["requires"]),
+        needs=top.get("needs", _read_needs, Needs()),
         variables=_read_strings(top["variables"]),
         test=_read_list(top["test"]),
         commands=_read_strings(top["commands"]),
@@ -244,6 +247,13 @@ def _read_strings(place: _Place) -> dict[str, str]:
 
 def _read_list(place: _Place) -> tuple[str, ...]:
     return tuple(item.text() for item in place.items())
+
+
+def _read_needs(place: _Place) -> Needs:
+    try:
+        return needs_from_json(place.value)
+    except (AttributeError, KeyError, TypeError, ValueError) as problem:
+        raise FormatError(f"{place.where}: not what an environment needs: {problem}") from None
 
 
 def _read_package(place: _Place) -> Package:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Mapping
 
+from envpack.runtime.needs import Needs
 from envpack.runtime.relocate import Relocation
 
 FORMAT = 1
@@ -106,6 +107,7 @@ class Manifest:
     longest_prefix: int | None = None
     limited_by: str = ""
     requires: Mapping[str, str] = field(default_factory=dict)
+    needs: Needs = Needs()
     variables: Mapping[str, str] = field(default_factory=dict)
     test: tuple[str, ...] = ()
     commands: Mapping[str, str] = field(default_factory=dict)
