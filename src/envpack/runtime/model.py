@@ -107,7 +107,7 @@ class Manifest:
     longest_prefix: int | None = None
     limited_by: str = ""
     requires: Mapping[str, str] = field(default_factory=dict)
-    needs: Needs = Needs()
+    needs: Needs = field(default_factory=Needs)
     variables: Mapping[str, str] = field(default_factory=dict)
     test: tuple[str, ...] = ()
     commands: Mapping[str, str] = field(default_factory=dict)
