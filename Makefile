@@ -31,7 +31,7 @@ CHANNEL_READY := $(LOCAL_READY)
 endif
 endif
 
-.PHONY: help install channel demo test lint type release clean
+.PHONY: help install channel demo test test-large lint type release clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +59,9 @@ demo: $(READY) $(LOCAL_READY) ## build, inspect, deploy and run the demo environ
 
 test: lint type ## lint, types, and the whole default suite
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+
+test-large: $(READY) ## an environment of 40,000 files in three places (minutes, 20 GB of disk)
+	@$(BIN)/python -m pytest tests/large -s
 
 lint: $(READY) ## ruff: rules and formatting
 	@$(BIN)/ruff check .
