@@ -20,7 +20,8 @@ from jsonschema import Draft202012Validator
 
 from envpack.cli.app import COMMANDS
 from envpack.cli.schema import load, names
-from envpack.runtime.model import Changes, Package
+from envpack.runtime.changes import Changes, Unrelocatable
+from envpack.runtime.model import Package
 from synthetic import file, make_bundle, text
 
 ENVPACK = (sys.executable, "-m", "envpack")
@@ -72,7 +73,11 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         variables={"MODEL": HOSTILE},
         requires={"glibc": "2.17"},
         commands={"hello": "hello --loud"},
-        changes=Changes(modified=("lib/large",), foreign=(f"lib/{HOSTILE}",)),
+        changes=Changes(
+            modified=("lib/large",),
+            foreign=(f"lib/{HOSTILE}",),
+            unrelocatable=(Unrelocatable("lib/large", f"member {HOSTILE} of a zip archive", False),),
+        ),
     )
     return path
 
@@ -139,6 +144,9 @@ def test_inspect_tells_the_whole_in_json(bundle: Path) -> None:
     assert result["file_size"] == bundle.stat().st_size
     assert result["head_size"] + sum(segment["stored"] for segment in result["segments"]) == result["file_size"]
     assert result["changes"]["foreign"] == [f"lib/{HOSTILE}"]
+    assert [(item["path"], item["matters"]) for item in result["changes"]["unrelocatable"]] == [
+        ("lib/large", False)
+    ]
 
 
 FAILURES = {
@@ -203,7 +211,7 @@ def test_nothing_in_a_bundle_steers_the_terminal(bundle: Path) -> None:
     done = envpack("inspect", "-v", "--segments", bundle)
     shown = r"[red]evil\x1b]0;owned\x07\u202e"
     assert {"\x1b", "\x07", "\u202e"}.isdisjoint(done.stdout)
-    assert done.stdout.count(shown) == 3  # package, variable, foreign file
+    assert done.stdout.count(shown) == 4  # package, variable, foreign file, member
 
 
 def test_help_fits_80_columns_and_shows_examples() -> None:

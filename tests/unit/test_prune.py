@@ -8,7 +8,7 @@ from importlib import resources
 
 import pytest
 
-from envpack.prefix.prune import select, translate
+from envpack.prefix.prune import Selection, translate
 from envpack.spec import PRUNE_PROFILES
 
 SITE = "lib/python3.11/site-packages"
@@ -20,8 +20,31 @@ SITE = "lib/python3.11/site-packages"
         ("share/doc/**", "share/doc/a/b.txt", True),
         ("share/doc", "share/doc/a/b.txt", True),
         ("share/doc/", "share/doc/a", True),
+        ("share/doc", "lib/share/doc/a", False),
+        ("/share", "share/a", True),
+        ("/share", "lib/share", False),
+        ("tests", f"{SITE}/x/tests/t.py", True),
+        ("tests", f"{SITE}/x/contests/t.py", False),
+        ("tests/", f"{SITE}/x/tests/t.py", True),
+        ("tests/", f"{SITE}/x/tests", False),
+        ("tests/", f"{SITE}/x/tests/", True),
+        ("./bin/x", "bin/x", True),
+        ("*/share/doc/*", "share/doc/a", False),
+        ("lib/**/x", "lib/x", True),
+        ("lib/**/x", "lib/a/b/x", True),
+        ("lib/a**b", "lib/a/b", False),
+        ("**", "bin/x", True),
+        ("**/", "top", False),
+        ("\\*", "*", True),
+        ("\\*", "a", False),
+        ("\\!x", "!x", True),
+        ("[z-a]", "z", False),
+        ("[]x", "[]x", True),
+        ("[a-", "[a-", True),
+        ("", "x", False),
+        ("/", "x", False),
         ("share/doc/**", "share/docs/a", False),
-        ("*.a", "lib/libx.a", False),
+        ("*.a", "lib/libx.a", True),
         ("**/*.a", "lib/x/libx.a", True),
         ("**/*.a", "libx.a", True),
         ("**/tests/**", f"{SITE}/x/tests/t.py", True),
@@ -61,20 +84,45 @@ def test_globs_mean_what_the_documentation_says(glob, path, matches):
     ],
 )
 def test_profiles_take_what_they_say_and_leave_what_runs(profile, path, goes):
-    assert (path in select([path], prune=[profile]).dropped) is goes
+    assert bool(Selection(prune=[profile]).reason(path)) is goes
+
+
+def reasons(selection, paths):
+    return {path: reason for path in paths if (reason := selection.reason(path))}
 
 
 def test_include_wins_over_exclude_and_profiles_and_the_reason_is_told():
     paths = ["share/doc/a", "share/doc/LICENSE", "bin/python", "lib/libx.a"]
-    selection = select(paths, exclude=["lib"], include=["share/doc/LICENSE"], prune=["docs", "static"])
-    assert selection.kept == ("share/doc/LICENSE", "bin/python")
-    assert selection.dropped == {"share/doc/a": "prune: docs", "lib/libx.a": "exclude: lib"}
+    selection = Selection(exclude=["lib"], include=["LICENSE"], prune=["docs", "static"])
+    assert reasons(selection, paths) == {"share/doc/a": "prune: docs", "lib/libx.a": "exclude: lib"}
+
+
+def test_the_last_glob_that_matches_decides_as_in_gitignore():
+    selection = Selection(exclude=["*.a", "!libkept.a", "lib/secret/"])
+    paths = ["lib/libx.a", "lib/libkept.a", "lib/secret/libkept.a", "lib/secret"]
+    assert reasons(selection, paths) == {
+        "lib/libx.a": "exclude: *.a",
+        "lib/secret/libkept.a": "exclude: lib/secret/",
+    }
+
+
+def test_what_each_rule_took_is_counted_and_globs_that_took_nothing_are_named():
+    selection = Selection(exclude=["*/share/doc/*", "*.a", "lib"], include=["bin/x", "b.a"], prune=["docs"])
+    kept = [path for path in ["share/doc/a", "lib/a.a", "lib/b.a", "bin/x"] if selection(path)]
+    assert kept == ["lib/b.a", "bin/x"]
+    assert selection.dropped == {"prune: docs": 1, "exclude: lib": 1}
+    assert selection.idle() == ["*/share/doc/*", "bin/x"]
 
 
 def test_profiles_never_take_the_records_of_what_is_installed_but_exclude_may():
     paths = ["conda-meta/tests/x.a", f"{SITE}/x.dist-info/tests/RECORD"]
-    assert select(paths, prune=PRUNE_PROFILES).dropped == {}
-    assert set(select(paths, exclude=["conda-meta/**"]).dropped) == {paths[0]}
+    assert reasons(Selection(prune=PRUNE_PROFILES), paths) == {}
+    assert set(reasons(Selection(exclude=["conda-meta/**"]), paths)) == {paths[0]}
+
+
+def test_a_selection_without_rules_says_so():
+    assert not Selection(include=["x"])
+    assert Selection(prune=["docs"]) and Selection(exclude=["x"])
 
 
 def test_every_profile_a_spec_may_name_has_rules_with_reason_and_source():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import mmap
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
@@ -14,10 +14,12 @@ from envpack.bundle.codecs import encoder_for
 from envpack.bundle.runtime import runtime_files
 from envpack.bundle.writer import BundleWriter, Item
 from envpack.prefix import ENVIRONMENT, Entry, Group, PrefixContents, Storer, read_prefix
+from envpack.prefix.prune import Selection
 from envpack.runtime.activation import variable_scripts
+from envpack.runtime.changes import Changes, Unrelocatable
 from envpack.runtime.deploy import host_subdir, processors
 from envpack.runtime.errors import PackError
-from envpack.runtime.model import Changes, Manifest, PathRecord
+from envpack.runtime.model import Manifest, PathRecord
 from envpack.runtime.report import Reporter, Step, human_size
 from envpack.runtime.version import __version__
 
@@ -33,8 +35,8 @@ class PackSettings:
     """What a bundle says of itself beyond what the prefix shows.
 
     ``name``: default the prefix's folder name; ``subdir``: default that of the packages, else the host's;
-    ``keep``: which paths to pack (default all); ``level``: the codec's; ``jobs``: threads; ``created``: seconds
-    since 1970.
+    ``selection``: which paths to pack (default all); ``strict``: whether a mention of the prefix that can't be
+    relocated is an error; ``level``: the codec's; ``jobs``: threads; ``created``: seconds since 1970.
     """
 
     name: str = ""
@@ -43,7 +45,8 @@ class PackSettings:
     requires: Mapping[str, str] = field(default_factory=dict)
     test: tuple[str, ...] = ()
     commands: Mapping[str, str] = field(default_factory=dict)
-    keep: Callable[[str], bool] | None = None
+    selection: Selection = field(default_factory=Selection)
+    strict: bool = False
     level: int | None = None
     jobs: int | None = None
     created: int | None = None
@@ -56,25 +59,45 @@ def pack_prefix(prefix: Path, output: Path, *, settings: PackSettings, reporter:
     both cases no output appears, and one that was there stays.
     """
     encoder = encoder_for(output.name, settings.level)
-    contents = read_prefix(prefix, keep=settings.keep, reporter=reporter)
+    selection = settings.selection
+    contents = read_prefix(prefix, keep=selection if selection else None, reporter=reporter)
     storer = Storer(contents.prefix, contents)
     variables = state_variables(contents.prefix)
     jobs = settings.jobs or processors()
-    modified: list[str] = []
+    found = _Found()
     total = sum(entry.size for group in contents.groups for entry in group.entries)
     with BundleWriter(output, encoder, jobs) as writer, reporter.step("Packing", total) as step:
         writer.add_segment(RUNTIME, _own_items())
         for group in _with_variables(contents.groups, variables):
-            writer.add_segment(group.id, _items(group, contents.prefix, storer, modified, step, reporter))
-        draft = _draft(contents, settings, variables, tuple(sorted(modified)))
-        manifest = writer.finish(draft)
+            writer.add_segment(group.id, _items(group, contents.prefix, storer, found, step))
+        if settings.strict and found.unrelocatable:
+            raise _not_relocatable(found.unrelocatable)
+        manifest = writer.finish(_draft(contents, settings, variables, found))
         stored = output.stat().st_size
         step.detail = f"{human_size(manifest.size)} in {manifest.files} files to {human_size(stored)}"
     return manifest
 
 
+@dataclass
+class _Found:
+    """What only storing the files shows."""
+
+    modified: list[str] = field(default_factory=list)
+    unrelocatable: list[Unrelocatable] = field(default_factory=list)
+
+
+def _not_relocatable(found: list[Unrelocatable]) -> PackError:
+    several = len(found) > 1
+    return PackError(
+        f"{len(found)} file{'s mention' if several else ' mentions'} the environment's path where no other can be "
+        "written in",
+        hint="Exclude them, or pack without --strict when a deployment can do without them.",
+        details=[f"{item.path}: {item.reason}" for item in sorted(found, key=lambda item: item.path)],
+    )
+
+
 def _draft(
-    contents: PrefixContents, settings: PackSettings, variables: Mapping[str, str], modified: tuple[str, ...]
+    contents: PrefixContents, settings: PackSettings, variables: Mapping[str, str], found: _Found
 ) -> Manifest:
     packages = tuple(group.package for group in contents.groups if group.package is not None)
     subdirs = {package.subdir for package in packages} - {"noarch", ""}
@@ -97,7 +120,13 @@ def _draft(
         variables=variables,
         test=settings.test,
         commands=dict(settings.commands),
-        changes=Changes(modified, contents.missing, contents.foreign, contents.replaced),
+        changes=Changes(
+            modified=tuple(sorted(found.modified)),
+            missing=contents.missing,
+            foreign=contents.foreign,
+            replaced=contents.replaced,
+            unrelocatable=tuple(sorted(found.unrelocatable, key=lambda item: (item.path, item.reason))),
+        ),
     )
 
 
@@ -142,18 +171,15 @@ def _with_variables(groups: tuple[Group, ...], variables: Mapping[str, str]) -> 
         yield group
 
 
-def _items(
-    group: Group, prefix: Path, storer: Storer, modified: list[str], step: Step, reporter: Reporter
-) -> Iterator[Item]:
+def _items(group: Group, prefix: Path, storer: Storer, found: _Found, step: Step) -> Iterator[Item]:
     for entry in group.entries:
         if entry.type != "file":
             yield Item(PathRecord(entry.path, entry.type, mode=entry.mode, target=entry.target))
             continue
         stored = storer.store(entry, _read(prefix, entry))
         if stored.modified:
-            modified.append(entry.path)
-        for remark in stored.unrelocatable:
-            reporter.warn(f"{entry.path}: {remark}")
+            found.modified.append(entry.path)
+        found.unrelocatable += (Unrelocatable(entry.path, remark) for remark in stored.unrelocatable)
         record = PathRecord(
             entry.path,
             "file",

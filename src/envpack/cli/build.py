@@ -8,7 +8,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from envpack.cli.console import Console, Result
-from envpack.cli.options import Backend, Channels, Format, IndexUrl, Jobs, Json, Level, Quiet, Verbose, WorkDir
+from envpack.cli.options import (
+    Backend,
+    Channels,
+    Format,
+    IndexUrl,
+    Jobs,
+    Json,
+    Level,
+    Quiet,
+    Strict,
+    Verbose,
+    WorkDir,
+)
+from envpack.cli.summary import tell
 from envpack.cli.text import escape
 
 if TYPE_CHECKING:
@@ -32,6 +45,7 @@ def build(
             show_default=False,
         ),
     ] = None,
+    strict: Strict = False,
     format_: Format = None,
     level: Level = None,
     jobs: Jobs = None,
@@ -66,8 +80,10 @@ def build(
         level=level,
         jobs=jobs,
         work=work,
+        strict=strict,
     )
     made = build_bundle(recipe, output, console.reporter)
+    tell(console, made.manifest.changes, made.selection)
     return Result("build", describe(made), lambda console: _show(console, made))
 
 
@@ -86,7 +102,7 @@ def describe(made: Made) -> dict[str, Any]:
         "files": manifest.files,
         "packages": len(manifest.packages),
         "longest_prefix": manifest.longest_prefix,
-        "changes": {what: len(paths) for what, paths in vars(manifest.changes).items()},
+        "changes": manifest.changes.counts,
         "tests": list(manifest.test),
         "seconds": made.seconds,
     }

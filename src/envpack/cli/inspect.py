@@ -10,11 +10,13 @@ import typer
 
 from envpack.cli.console import Console, Result, Stream
 from envpack.cli.options import Json, Quiet, Verbose
+from envpack.cli.summary import describe_unrelocatable
 from envpack.cli.text import escape, human_date, plural
 from envpack.runtime.report import human_size
 
 if TYPE_CHECKING:
-    from envpack.runtime.model import Changes, Manifest, Package
+    from envpack.runtime.changes import Changes
+    from envpack.runtime.model import Manifest, Package
     from envpack.runtime.reader import Bundle
 
 LARGEST = 20
@@ -58,6 +60,8 @@ def inspect(
 
 def describe(bundle: Bundle, path: str) -> dict[str, Any]:
     """The ``result`` of ``envpack.inspect/1``."""
+    from envpack.runtime.changes import changes_to_json
+
     manifest = bundle.manifest
     return {
         "path": path,
@@ -84,7 +88,7 @@ def describe(bundle: Bundle, path: str) -> dict[str, Any]:
             {"id": part.id, "frames": len(part.frames), "stored": part.stored, "size": part.size}
             for part in manifest.segments
         ],
-        "changes": {name: list(paths) for name, paths in vars(manifest.changes).items()},
+        "changes": changes_to_json(manifest.changes),
     }
 
 
@@ -110,7 +114,7 @@ def _show(
 
 def _facts(manifest: Manifest, data: dict[str, Any], head: int) -> list[tuple[str, str]]:
     changes = manifest.changes
-    counts = ", ".join(f"{len(paths):,} {name}" for name, paths in vars(changes).items() if paths)
+    counts = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in changes.counts.items() if count)
     anywhere = "any destination"
     if manifest.longest_prefix is not None:
         anywhere = f"destinations of up to {manifest.longest_prefix} bytes, the room in {manifest.limited_by}"
@@ -211,8 +215,8 @@ def _segments(out: Stream, manifest: Manifest) -> None:
 
 
 def _changes(out: Stream, changes: Changes) -> None:
-    for name, paths in vars(changes).items():
-        if paths:
-            _heading(out, name)
-            for path in paths:
-                out.write(f"  {escape(path)}")
+    for name, found in vars(changes).items():
+        if found:
+            _heading(out, name.replace("_", " "))
+            for item in found:
+                out.write(f"  {escape(item if isinstance(item, str) else describe_unrelocatable(item))}")

@@ -26,6 +26,16 @@ def _at_least_one(value: int | None) -> int | None:
     return value
 
 
+def _profiles(values: list[str] | None) -> list[str] | None:
+    if values:
+        from envpack.spec import PRUNE_PROFILES
+
+        for value in values:
+            if value not in PRUNE_PROFILES:
+                raise typer.BadParameter(f"{value!r} is none of {', '.join(PRUNE_PROFILES)}")
+    return values
+
+
 def channel_urls(values: list[str] | None) -> list[str] | None:
     """Channels as typed; a path that leads to a channel is one, also without a leading ``./``."""
     return [_channel(value) for value in values] if values is not None else None
@@ -73,6 +83,27 @@ Level = Annotated[
 Format = Annotated[
     Literal["gz", "zst"] | None,
     _option("--format", metavar="gz|zst", help=".tar.gz or .tar.zst. [default: gz, or as -o names it]"),
+]
+Exclude = Annotated[
+    list[str] | None,
+    _option("--exclude", metavar="GLOB", help="Leave these files out; globs as in .gitignore. Repeatable."),
+]
+Include = Annotated[
+    list[str] | None,
+    _option("--include", metavar="GLOB", help="Keep these of what --exclude and --prune take. Repeatable."),
+]
+Prune = Annotated[
+    list[str] | None,
+    _option(
+        "--prune",
+        metavar="PROFILE",
+        help="Leave out tests, docs, headers, static (libraries) or bytecode. Repeatable.",
+        callback=_profiles,
+    ),
+]
+Strict = Annotated[
+    bool,
+    _option("--strict", help="Refuse when the environment's path is somewhere where no other can be written in."),
 ]
 Backend = Annotated[
     str, typer.Option("--backend", metavar="NAME", help="Who installs: rattler, conda, mamba, micromamba.")

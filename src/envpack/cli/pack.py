@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from envpack.cli.console import Console, Result
-from envpack.cli.options import Jobs, Json, Level, Quiet, Verbose
+from envpack.cli.options import Exclude, Format, Include, Jobs, Json, Level, Prune, Quiet, Strict, Verbose
+from envpack.cli.summary import tell
 from envpack.cli.text import escape
 from envpack.runtime.errors import DestinationError, UsageError
 
@@ -30,7 +31,7 @@ def pack(
             "--output",
             "-o",
             metavar="FILE",
-            help="The suffix names the format: .tar.gz or .tar.zst. [default: NAME.tar.gz here]",
+            help="[default: NAME.tar.gz here]",
             show_default=False,
         ),
     ] = None,
@@ -45,6 +46,11 @@ def pack(
     force: Annotated[
         bool, typer.Option("--force", "-f", help="Replace FILE when it is there.", show_default=False)
     ] = False,
+    exclude: Exclude = None,
+    include: Include = None,
+    prune: Prune = None,
+    strict: Strict = False,
+    format_: Format = None,
     level: Level = None,
     jobs: Jobs = None,
     json: Json = False,
@@ -59,21 +65,32 @@ def pack(
     Examples:
       envpack pack -n demo
       envpack pack -p /opt/conda/envs/demo -o demo.tar.zst
+      envpack pack --prune tests --exclude '*.ipynb' --include 'demo.ipynb'
     """
     from envpack.bundle.pack import PackSettings, pack_prefix
+    from envpack.prefix.prune import Selection
     from envpack.release.files import sha256_of
+    from envpack.release.names import SUFFIXES, format_of
 
     console: Console = context.obj
     if prefix is not None and name is not None:
         raise UsageError("-p and -n both name an environment", hint="Give one of them.")
     prefix = prefix or (find_environment(name, console.environ) if name else active(console.environ))
-    output = output or Path(f"{bundle_name or prefix.resolve().name}.tar.gz")
+    suffix = SUFFIXES[format_of(format_, output)]
+    output = output or Path(f"{bundle_name or prefix.resolve().name}{suffix}")
     if not force and (output.exists() or output.is_symlink()):
         raise DestinationError(f"{output} exists; it was left as it is", hint="--force replaces it.")
+    selection = Selection(exclude=exclude or (), include=include or (), prune=prune or ())
     settings = PackSettings(
-        name=bundle_name or prefix.resolve().name, version=bundle_version or "0.0.0", level=level, jobs=jobs
+        name=bundle_name or prefix.resolve().name,
+        version=bundle_version or "0.0.0",
+        selection=selection,
+        strict=strict,
+        level=level,
+        jobs=jobs,
     )
     manifest = pack_prefix(prefix, output, settings=settings, reporter=console.reporter)
+    tell(console, manifest.changes, selection)
     data = {
         "bundle": str(output),
         "sha256": sha256_of(output),
@@ -85,7 +102,8 @@ def pack(
         "files": manifest.files,
         "packages": len(manifest.packages),
         "longest_prefix": manifest.longest_prefix,
-        "changes": {what: len(paths) for what, paths in vars(manifest.changes).items()},
+        "excluded": selection.dropped.total(),
+        "changes": manifest.changes.counts,
     }
 
     def show(console: Console) -> None:

@@ -9,7 +9,20 @@ import typer
 
 from envpack.cli.build import describe
 from envpack.cli.console import Console, Result
-from envpack.cli.options import Backend, Channels, Format, IndexUrl, Jobs, Json, Level, Quiet, Verbose, WorkDir
+from envpack.cli.options import (
+    Backend,
+    Channels,
+    Format,
+    IndexUrl,
+    Jobs,
+    Json,
+    Level,
+    Quiet,
+    Strict,
+    Verbose,
+    WorkDir,
+)
+from envpack.cli.summary import tell
 from envpack.cli.text import escape
 
 
@@ -23,6 +36,7 @@ def release(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for the files.")] = Path(
         "dist"
     ),
+    strict: Strict = False,
     format_: Format = None,
     level: Level = None,
     jobs: Jobs = None,
@@ -54,8 +68,10 @@ def release(
         level=level,
         jobs=jobs,
         work=work,
+        strict=strict,
     )
     made = release_bundle(recipe, output, console.reporter)
+    tell(console, made.manifest.changes, made.selection)
 
     def show(console: Console) -> None:
         for path in (made.bundle, made.checksum, made.manifest_file):

@@ -1,56 +1,81 @@
-"""Which files of a prefix a bundle leaves out: prune profiles, and a spec's exclude and include globs."""
+"""Which files of a prefix a bundle leaves out: prune profiles, and globs that exclude and include."""
 
 from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
 PROTECTED = ("conda-meta/**", "lib/python*/site-packages/*.dist-info/**")
-"""Never pruned by a profile (a spec's own ``exclude`` may): they say what is installed."""
+"""Never pruned by a profile (``exclude`` may): they say what is installed."""
 
 
-@dataclass(frozen=True)
 class Selection:
-    """``kept`` in the order given; ``dropped`` maps each path left out to why: a profile or an exclude glob."""
+    """What stays and what goes, its rules compiled once: to be called with each path.
 
-    kept: tuple[str, ...]
-    dropped: dict[str, str]
-
-
-def select(
-    paths: Iterable[str], *, exclude: Iterable[str] = (), include: Iterable[str] = (), prune: Iterable[str] = ()
-) -> Selection:
-    """Divide ``paths`` (files and links, relative to the prefix, with ``/``) into what stays and what goes.
-
-    A path goes when a profile of ``prune`` or a glob of ``exclude`` takes it, unless a glob of ``include`` has
-    it. Globs are of the whole path: ``*`` and ``?`` stay within one folder, ``**`` crosses folders, ``[...]``
-    and ``{a,b}`` choose, and a glob that names a folder takes all that is in it. KeyError for a profile unknown.
+    Paths are relative to the prefix; those of folders end in ``/``. A path goes when a profile of ``prune`` takes
+    it, or a glob of ``exclude``, the last that matches deciding, one that begins with ``!`` for it to stay. What a
+    glob of ``include`` has stays in any case. Globs are those of gitignore(5), with ``{a,b}`` added, and a file
+    can be had back from a folder that is left out. KeyError for a profile unknown.
     """
-    profiles = [(name, *_profile(name)) for name in prune]
-    excluded = [(glob, _pattern((glob,))) for glob in exclude]
-    included = _pattern(tuple(include))
-    protected = _pattern(PROTECTED)
-    kept, dropped = [], {}
-    for path in paths:
-        reason = next((f"exclude: {glob}" for glob, pattern in excluded if pattern.fullmatch(path)), "")
-        if not reason and not protected.fullmatch(path):
-            reason = next(
-                (
-                    f"prune: {name}"
-                    for name, drop, keep in profiles
-                    if drop.fullmatch(path) and not keep.fullmatch(path)
-                ),
-                "",
-            )
-        if reason and not included.fullmatch(path):
-            dropped[path] = reason
-        else:
-            kept.append(path)
-    return Selection(tuple(kept), dropped)
+
+    def __init__(
+        self, *, exclude: Iterable[str] = (), include: Iterable[str] = (), prune: Iterable[str] = ()
+    ) -> None:
+        self._profiles = [(name, *_profile(name)) for name in prune]
+        self._excluded = [(glob, _pattern((glob.removeprefix("!"),))) for glob in exclude]
+        self._included = [(glob, _pattern((glob,))) for glob in include]
+        self._protected = _pattern(PROTECTED)
+        self._matched: set[str] = set()
+        self.dropped: Counter[str] = Counter()
+        """How many paths went by each rule: ``prune: docs`` or ``exclude: *.a``."""
+
+    def __bool__(self) -> bool:
+        """Whether there is any rule at all."""
+        return bool(self._profiles or self._excluded)
+
+    def __call__(self, path: str) -> bool:
+        """Whether the path stays."""
+        reason = self.reason(path)
+        if reason:
+            self.dropped[reason] += 1
+        return not reason
+
+    def reason(self, path: str) -> str:
+        """The rule by which the path goes; "" when it stays."""
+        return self._excluding(path) or self._pruning(path)
+
+    def idle(self) -> list[str]:
+        """The globs that nothing came of, with the paths asked for so far: most likely not what was meant."""
+        globs = dict.fromkeys(glob for glob, _ in (*self._excluded, *self._included))
+        return [glob for glob in globs if glob not in self._matched]
+
+    def _excluding(self, path: str) -> str:
+        last = self._matching(self._excluded, path)
+        goes = last and not last.startswith("!") and not self._has_back(path)
+        return f"exclude: {last}" if goes else ""
+
+    def _pruning(self, path: str) -> str:
+        if self._profiles and not self._protected.fullmatch(path):
+            for name, drop, keep in self._profiles:
+                if drop.fullmatch(path) and not keep.fullmatch(path):
+                    return "" if self._has_back(path) else f"prune: {name}"
+        return ""
+
+    def _has_back(self, path: str) -> bool:
+        return bool(self._matching(self._included, path))
+
+    def _matching(self, rules: list[tuple[str, re.Pattern[str]]], path: str) -> str:
+        """The last glob that matches."""
+        last = ""
+        for glob, pattern in rules:
+            if pattern.fullmatch(path):
+                self._matched.add(glob)
+                last = glob
+        return last
 
 
 @cache
@@ -65,26 +90,47 @@ def _profile(name: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
 @cache
 def _pattern(globs: tuple[str, ...]) -> re.Pattern[str]:
     """One pattern for all ``globs``; for none, one that matches nothing."""
-    return re.compile("|".join(map(translate, globs)) or r"(?!)", re.DOTALL)
+    return re.compile("|".join(map(translate, globs)) or _NEVER, re.DOTALL)
+
+
+_NEVER = r"(?!)"
+_WILDCARDS = {"*": "[^/]*", "?": "[^/]"}
 
 
 def translate(glob: str) -> str:
-    """A glob as a regular expression for the whole path, or for a path below it."""
-    out, i, depth = [], 0, 0
-    glob = glob.strip("/").removeprefix("./")
+    """A glob of gitignore(5) as a regular expression for whole paths, folders' ending in ``/``.
+
+    Without a slash, or with one at its end only, it stands for a name in any folder, else for a path from the
+    top; with one at the end for folders only. What matches a folder takes all that is in it.
+    """
+    folder = glob.endswith("/")
+    anchored = "/" in glob.rstrip("/")
+    body = glob.strip("/").removeprefix("./")
+    if not body:
+        return _NEVER
+    start = "" if anchored else "(?:.*/)?"
+    return f"{start}{_translate(body)}{'/.*' if folder else '(?:/.*)?'}"
+
+
+def _translate(glob: str) -> str:
+    out: list[str] = []
+    i = depth = 0
     while i < len(glob):
         char = glob[i]
-        if glob.startswith("**/", i):
+        starts = i == 0 or glob[i - 1] == "/"
+        if starts and glob.startswith("**/", i):
             out.append("(?:[^/]+/)*")
             i += 3
             continue
-        if glob.startswith("**", i):
-            out.append(".*")
+        if starts and glob[i:] == "**":
+            out.append(".+")
+            break
+        if char == "\\" and i + 1 < len(glob):
+            out.append(re.escape(glob[i + 1]))
             i += 2
             continue
         if char == "[" and (end := glob.find("]", i + 2)) > 0:
-            body = glob[i + 1 : end].replace("\\", r"\\")
-            out.append(f"[^{body[1:]}/]" if body[0] in "!^" else f"(?!/)[{body}]")
+            out.append(_one_of(glob[i + 1 : end]))
             i = end + 1
             continue
         if char == "{" and "}" in glob[i:]:
@@ -96,6 +142,17 @@ def translate(glob: str) -> str:
         elif char == "," and depth:
             out.append("|")
         else:
-            out.append({"*": "[^/]*", "?": "[^/]"}.get(char, re.escape(char)))
+            out.append(_WILDCARDS.get(char) or re.escape(char))
         i += 1
-    return f"(?:{''.join(out)})(?:/.*)?"
+    return "".join(out) + ")" * depth
+
+
+def _one_of(body: str) -> str:
+    negated = body[0] in "!^" and len(body) > 1
+    inside = re.sub(r"([\\\[&~|])", r"\\\1", body[1:] if negated else body)
+    one = f"[^{inside}/]" if negated else f"(?!/)[{inside}]"
+    try:
+        re.compile(one)
+    except re.error:  # such as [z-a]
+        return _NEVER
+    return one

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +24,8 @@ from envpack.runtime.errors import DestinationError, UsageError
 from envpack.runtime.report import Reporter
 
 if TYPE_CHECKING:
+    from envpack.prefix.prune import Selection
     from envpack.runtime.model import Manifest
-    from envpack.spec import EnvSpec
 
 DEFAULT_FOLDER = Path("dist")
 """Where bundles go when nothing else is asked for, from the working directory."""
@@ -36,7 +36,8 @@ class Recipe:
     """How a bundle is made of a spec or lock; the defaults are the command line's.
 
     ``format``: a key of `SUFFIXES`; ``level``: the codec's; ``jobs``: threads; ``work``: where the prefix is built
-    (default: see `work_root`); ``environ``: SOURCE_DATE_EPOCH and the cache folder are taken from it.
+    (default: see `work_root`); ``environ``: SOURCE_DATE_EPOCH and the cache folder are taken from it; ``strict``:
+    see `PackSettings`.
     """
 
     source: Path
@@ -48,17 +49,20 @@ class Recipe:
     level: int | None = None
     jobs: int | None = None
     work: Path | None = None
+    strict: bool = False
 
 
 @dataclass(frozen=True)
 class Made:
-    """A bundle at its place. ``manifest_file`` only for a release; ``seconds``: all of it."""
+    """A bundle at its place. ``selection`` counted what was left out; ``manifest_file`` only for a release;
+    ``seconds``: all of it."""
 
     bundle: Path
     checksum: Path
     sha256: str
     file_size: int
     manifest: Manifest
+    selection: Selection
     seconds: float
     manifest_file: Path | None = None
 
@@ -74,11 +78,14 @@ def build_bundle(recipe: Recipe, output: Path | None, reporter: Reporter) -> Mad
     with _packed(recipe, folder, _suffix_of(name) if name else SUFFIXES[recipe.format], reporter) as (
         finished,
         manifest,
+        selection,
     ):
         sha256, size = _digest(finished, reporter), finished.stat().st_size
         bundle = folder / (name or _stem(recipe, manifest) + SUFFIXES[recipe.format])
         publish(finished, bundle, sha256)
-    return Made(bundle, checksum_path(bundle), sha256, size, manifest, round(time.monotonic() - started, 3))
+    return Made(
+        bundle, checksum_path(bundle), sha256, size, manifest, selection, round(time.monotonic() - started, 3)
+    )
 
 
 def release_bundle(recipe: Recipe, folder: Path, reporter: Reporter) -> Made:
@@ -90,7 +97,7 @@ def release_bundle(recipe: Recipe, folder: Path, reporter: Reporter) -> Made:
 
     started = time.monotonic()
     suffix = SUFFIXES[recipe.format]
-    with _packed(recipe, folder, suffix, reporter) as (finished, manifest):
+    with _packed(recipe, folder, suffix, reporter) as (finished, manifest, selection):
         sha256, size = _digest(finished, reporter), finished.stat().st_size
         stems = (_stem(recipe, manifest, ordinal) for ordinal in itertools.count())
         bundle = publish_new(finished, folder, stems, suffix, sha256=sha256, manifest=manifest_to_json(manifest))
@@ -100,18 +107,22 @@ def release_bundle(recipe: Recipe, folder: Path, reporter: Reporter) -> Made:
         sha256,
         size,
         manifest,
+        selection,
         round(time.monotonic() - started, 3),
         manifest_path(folder, bundle.name.removesuffix(suffix)),
     )
 
 
 @contextmanager
-def _packed(recipe: Recipe, folder: Path, suffix: str, reporter: Reporter) -> Iterator[tuple[Path, Manifest]]:
+def _packed(
+    recipe: Recipe, folder: Path, suffix: str, reporter: Reporter
+) -> Iterator[tuple[Path, Manifest, Selection]]:
     """The finished bundle in a folder of its own inside ``folder``, to be moved from there."""
     from envpack.build import build_prefix, choose_backend, choose_prefix
     from envpack.bundle.codecs import encoder_for
     from envpack.bundle.pack import PackSettings, pack_prefix
     from envpack.lock import Lock, load_input
+    from envpack.prefix.prune import Selection
 
     # what is wrong with the arguments is told before the work, not after
     epoch = source_date_epoch(recipe.environ)
@@ -134,6 +145,7 @@ def _packed(recipe: Recipe, folder: Path, suffix: str, reporter: Reporter) -> It
             reporter=reporter,
         )
         spec = built.lock.spec
+        selection = Selection(exclude=spec.exclude, include=spec.include, prune=spec.prune)
         settings = PackSettings(
             name=spec.name,
             version=spec.version,
@@ -141,25 +153,14 @@ def _packed(recipe: Recipe, folder: Path, suffix: str, reporter: Reporter) -> It
             requires=spec.requires.as_dict(),
             test=spec.test,
             commands=spec.commands,
-            keep=_keep(spec),
+            selection=selection,
+            strict=recipe.strict,
             level=recipe.level,
             jobs=recipe.jobs,
             created=epoch,
         )
         finished = staging / f"bundle{suffix}"
-        yield finished, pack_prefix(built.prefix, finished, settings=settings, reporter=reporter)
-
-
-def _keep(spec: EnvSpec) -> Callable[[str], bool] | None:
-    from envpack.prefix.prune import select
-
-    if not spec.prune and not spec.exclude:
-        return None
-
-    def keep(path: str) -> bool:
-        return bool(select((path,), exclude=spec.exclude, include=spec.include, prune=spec.prune).kept)
-
-    return keep
+        yield finished, pack_prefix(built.prefix, finished, settings=settings, reporter=reporter), selection
 
 
 @contextmanager

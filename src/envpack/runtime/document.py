@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 from typing import Any, Callable, TypeVar
 
+from envpack.runtime.changes import Changes, changes_from_json, changes_to_json
 from envpack.runtime.errors import FormatError, IntegrityError
 from envpack.runtime.model import (
     FORMAT,
     MANIFEST_PATH,
     PATHS_PATH,
-    Changes,
     Frame,
     Manifest,
     Package,
@@ -56,7 +56,7 @@ def manifest_to_json(manifest: Manifest) -> bytes:
         "variables": dict(manifest.variables),
         "test": list(manifest.test),
         "commands": dict(manifest.commands),
-        "changes": {k: list(v) for k, v in vars(manifest.changes).items()},
+        "changes": changes_to_json(manifest.changes),
     }
     return json.dumps(document, sort_keys=True, indent=1).encode() + b"\n"
 
@@ -201,7 +201,7 @@ def manifest_from_json(data: bytes) -> Manifest:
     )
     if len({segment.id for segment in segments}) != len(segments):
         raise FormatError(f"{MANIFEST_PATH}.segments: two segments have the same id")
-    prefix, changes = top["prefix"], top["changes"]
+    prefix = top["prefix"]
     return Manifest(
         format=top["format"].count(),
         name=top["name"].text(),
@@ -225,9 +225,7 @@ def manifest_from_json(data: bytes) -> Manifest:
         variables=_read_strings(top["variables"]),
         test=_read_list(top["test"]),
         commands=_read_strings(top["commands"]),
-        changes=Changes(
-            **{name: _read_list(changes[name]) for name in ("modified", "missing", "foreign", "replaced")}
-        ),
+        changes=_read_changes(top["changes"]),
     )
 
 
@@ -254,6 +252,13 @@ def _read_needs(place: _Place) -> Needs:
         return needs_from_json(place.value)
     except (AttributeError, KeyError, TypeError, ValueError) as problem:
         raise FormatError(f"{place.where}: not what an environment needs: {problem}") from None
+
+
+def _read_changes(place: _Place) -> Changes:
+    try:
+        return changes_from_json(place.value)
+    except ValueError as problem:
+        raise FormatError(f"{place.where}: {problem}") from None
 
 
 def _read_package(place: _Place) -> Package:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Mapping
 
+from envpack.runtime.changes import Changes
 from envpack.runtime.needs import Needs
 from envpack.runtime.relocate import Relocation
 
@@ -71,16 +72,6 @@ class Package:
 
 
 @dataclass(frozen=True)
-class Changes:
-    """How the environment differs from its packages: paths edited, gone, owned by nobody, replaced."""
-
-    modified: tuple[str, ...] = ()
-    missing: tuple[str, ...] = ()
-    foreign: tuple[str, ...] = ()
-    replaced: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
 class Manifest:
     """What a bundle is and holds; small enough to read without the rest of the file.
 
@@ -111,7 +102,7 @@ class Manifest:
     variables: Mapping[str, str] = field(default_factory=dict)
     test: tuple[str, ...] = ()
     commands: Mapping[str, str] = field(default_factory=dict)
-    changes: Changes = Changes()
+    changes: Changes = field(default_factory=Changes)
     format: int = FORMAT
 
 
