@@ -16,6 +16,7 @@ END = bytes(2 * BLOCK)
 """The end-of-archive marker: two blocks of NULs."""
 
 _TYPES = {"file": b"0", "hardlink": b"1", "symlink": b"2", "directory": b"5"}
+_LINK_MODES = {"hardlink": 0o644, "symlink": 0o777}  # of links no reader asks; a record states none
 _OCTAL_SIZE_LIMIT = 1 << 33
 
 
@@ -35,7 +36,7 @@ def header(record: PathRecord) -> bytes:
     if len(name) > 100:
         before += _long(b"L", name)
         name = name[:100]
-    mode = 0o777 if record.type == "symlink" else record.mode
+    mode = _LINK_MODES.get(record.type, record.mode)
     size = record.size if record.type == "file" else 0
     return before + _block(name, mode, size, record.mtime, _TYPES[record.type], link)
 

@@ -1,0 +1,169 @@
+"""Complaints about conda-pack that no other test is about, each with the number of its row in docs/peers.md.
+
+The environment is real, and so is the archive; what each test protects would break with conda-pack's behaviour.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tarfile
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+CLEAN = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", "LANG": "C.UTF-8"}
+INSTALL = """
+import asyncio, sys, rattler
+async def main():
+    channel = rattler.Channel(sys.argv[1])
+    records = await rattler.solve([channel], sys.argv[3:], platforms=["linux-64", "noarch"])
+    await rattler.install(records, sys.argv[2], show_progress=False)
+    await asyncio.sleep(0.1)
+asyncio.run(main())
+"""
+
+
+def envpack(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "envpack", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment})
+
+
+@pytest.fixture(scope="module")
+def original(channel_url: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    prefix = tmp_path_factory.mktemp("conda") / "envs" / "work"
+    command = [sys.executable, "-c", INSTALL, channel_url, str(prefix), "python", "pip", "click"]
+    subprocess.run(command, check=True)
+    return prefix
+
+
+@pytest.fixture(scope="module")
+def bundle(original: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("bundle") / "work.tar.gz"
+    done = envpack("pack", "-p", original, "-o", path)
+    assert done.returncode == 0, done.stderr
+    return path
+
+
+@pytest.fixture
+def deployed(bundle: Path, tmp_path: Path) -> Path:
+    done = envpack("deploy", bundle, tmp_path / "work")
+    assert done.returncode == 0, done.stderr
+    return tmp_path / "work"
+
+
+def test_row_5_files_in_use_are_written_anew(deployed: Path, tmp_path: Path) -> None:
+    """'Text file busy' (#40, #47): the interpreter runs while the prefix is written into its own file."""
+    moved = deployed.rename(tmp_path / "moved")
+    with subprocess.Popen(
+        [moved / "bin/python", "-c", "input()"], stdin=subprocess.PIPE, env=CLEAN, text=True
+    ) as running:
+        done = subprocess.run([moved / "bin/conda-unpack"], env=CLEAN, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert running.poll() is None
+        running.communicate("\n")
+    assert running.returncode == 0
+    assert os.fsencode(deployed) + b"/" not in (moved / "bin/python3.11").resolve().read_bytes() or (
+        deployed == moved
+    )
+
+
+def test_row_14_everybody_may_read_and_run_what_was_private(original: Path, tmp_path: Path) -> None:
+    """Not executable or readable by other users (#355), and an archive of mode 0600 whatever the umask is."""
+    prefix = tmp_path / "private"
+    subprocess.run(["cp", "-a", original, prefix], check=True)
+    subprocess.run(["chmod", "-R", "go-rwx", prefix], check=True)
+    old = os.umask(0o022)
+    try:
+        assert envpack("pack", "-p", prefix, "-o", tmp_path / "b.tar.gz").returncode == 0
+        assert envpack("deploy", tmp_path / "b.tar.gz", tmp_path / "x").returncode == 0
+        assert (tmp_path / "b.tar.gz").stat().st_mode & 0o777 == 0o644
+        modes = {path.stat().st_mode & 0o777 for path in (tmp_path / "x").rglob("*") if not path.is_symlink()}
+        assert modes <= {0o644, 0o755}
+        os.umask(0o077)
+        assert envpack("deploy", tmp_path / "b.tar.gz", tmp_path / "mine").returncode == 0
+        modes = {path.stat().st_mode & 0o777 for path in (tmp_path / "mine").rglob("*") if not path.is_symlink()}
+        assert modes <= {0o600, 0o700}
+    finally:
+        os.umask(old)
+
+
+def test_row_17_no_member_is_there_twice(bundle: Path) -> None:
+    """Duplicate members (#88)."""
+    with tarfile.open(bundle) as archive:
+        names = Counter(archive.getnames())
+    assert [name for name, count in names.items() if count > 1] == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_row_18_an_owner_s_deployment_serves_users_who_may_not_write(deployed: Path) -> None:
+    """Read-only targets (#261): nothing is left to be written when another user activates."""
+    subprocess.run(["chmod", "o+rx", *deployed.parents][: 2 + 3], check=True)
+    script = f'. "{deployed}/bin/activate" && python -c "import click" && pip --version'
+    command = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "sh", "-c", script]
+    done = subprocess.run(command, env=CLEAN, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_row_19_no_temporary_folder_is_needed(original: Path, tmp_path: Path) -> None:
+    """/tmp too small (#191): everything temporary lies beside the output and beside the destination."""
+    none = {"TMPDIR": "/nonexistent", "TEMP": "/nonexistent", "TMP": "/nonexistent"}
+    done = envpack("pack", "-p", original, "-o", tmp_path / "b.tar.gz", **none)
+    assert done.returncode == 0, done.stderr
+    done = envpack("deploy", tmp_path / "b.tar.gz", tmp_path / "x", **none)
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["b.tar.gz", "x"]
+
+
+def test_found_python_config_has_no_build_placeholder(deployed: Path) -> None:
+    """conda-pack skips every bin/python* file, so python3.11-config keeps the placeholder, exit 0."""
+    config = next((deployed / "bin").glob("python3.*-config"))
+    assert b"placehold" not in config.read_bytes()
+    done = subprocess.run([config, "--prefix"], env=CLEAN, capture_output=True, text=True)
+    assert done.stdout.strip() == str(deployed)
+
+
+def test_found_shebangs_keep_their_arguments(original: Path, tmp_path: Path) -> None:
+    """`#!.../python -s` becomes `#!/usr/bin/env python -s` there, which Linux takes for one name."""
+    prefix = tmp_path / "arguments"
+    subprocess.run(["cp", "-a", original, prefix], check=True)
+    script = prefix / "bin/quiet"
+    script.write_text(f"#!{prefix}/bin/python -s\nimport sys; print(sys.flags.no_user_site, sys.prefix)\n")
+    script.chmod(0o755)
+    assert envpack("pack", "-p", prefix, "-o", tmp_path / "b.tar.gz").returncode == 0
+    for place in ("x", "a place with blanks", "d" * 150):
+        assert envpack("deploy", tmp_path / "b.tar.gz", tmp_path / place).returncode == 0
+        done = subprocess.run([tmp_path / place / "bin/quiet"], env=CLEAN, capture_output=True, text=True)
+        assert done.stdout.strip() == f"1 {tmp_path / place}", done.stderr
+
+
+def test_found_two_hard_linked_scripts_stay_one_and_whole(original: Path, tmp_path: Path) -> None:
+    """Two hard-linked scripts give a corrupt tar there."""
+    prefix = tmp_path / "linked"
+    subprocess.run(["cp", "-a", original, prefix], check=True)
+    (prefix / "bin/one").write_text(f"#!{prefix}/bin/python\nprint('it runs')\n")
+    (prefix / "bin/one").chmod(0o755)
+    (prefix / "bin/two").hardlink_to(prefix / "bin/one")
+    assert envpack("pack", "-p", prefix, "-o", tmp_path / "b.tar.gz").returncode == 0
+    assert envpack("deploy", tmp_path / "b.tar.gz", tmp_path / "x").returncode == 0
+    assert (tmp_path / "x/bin/one").samefile(tmp_path / "x/bin/two")
+    for name in ("one", "two"):
+        done = subprocess.run([tmp_path / "x/bin" / name], env=CLEAN, capture_output=True, text=True)
+        assert done.stdout == "it runs\n", done.stderr
+
+
+def test_found_an_edit_in_place_is_packed_as_it_stands(original: Path, tmp_path: Path) -> None:
+    """In-place edits of managed files are silently lost there, since the package cache is read instead."""
+    prefix = tmp_path / "edited"
+    subprocess.run(["cp", "-a", original, prefix], check=True)
+    init = next(prefix.glob("lib/python3.*/site-packages/click/__init__.py"))
+    text = init.read_text() + "\nEDITED = True\n"
+    init.unlink()
+    init.write_text(text)
+    assert envpack("pack", "-p", prefix, "-o", tmp_path / "b.tar.gz").returncode == 0
+    assert envpack("deploy", tmp_path / "b.tar.gz", tmp_path / "x").returncode == 0
+    script = "import click; print(click.EDITED)"
+    done = subprocess.run([tmp_path / "x/bin/python", "-c", script], env=CLEAN, capture_output=True, text=True)
+    assert done.stdout == "True\n", done.stderr
