@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import os
 import random
 import shutil
 import subprocess
@@ -341,12 +342,19 @@ def test_too_little_space_is_told_before_anything_is_written(
 def test_two_deployments_to_one_place_do_not_mix(gz: Path, tmp_path: Path) -> None:
     staging = tmp_path / ".x.envpack-staging"
     staging.mkdir()
-    with locked(staging / ".lock", wait=False), pytest.raises(DestinationError, match="another envpack"):
+    with locked(staging / ".envpack-lock", wait=False), pytest.raises(DestinationError, match="another envpack"):
         deployed(gz, tmp_path / "x")
     (staging / "left over").write_text("by a crash")
     deployed(gz, tmp_path / "x")
     assert not staging.exists()
     assert not (tmp_path / "x/left over").exists()
+
+
+def test_a_lock_file_of_the_environment_s_own_is_kept(tmp_path: Path) -> None:
+    make_bundle(tmp_path / "b.tar.gz", {"environment": [file(".lock", b"1"), file(".envpack/lock", b"2")]})
+    deployed(tmp_path / "b.tar.gz", tmp_path / "x")
+    assert (tmp_path / "x/.lock").read_bytes() == b"1"
+    assert not list((tmp_path / "x").glob(".envpack-*"))
 
 
 def test_a_failing_writer_leaves_no_output(tmp_path: Path) -> None:
@@ -357,6 +365,15 @@ def test_a_failing_writer_leaves_no_output(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError):
         make_bundle(tmp_path / "b.tar.gz", {"environment": items()})  # type: ignore[dict-item]
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("suffix", [".tar.gz", ".tar.zst"])
+def test_a_level_is_obeyed(tmp_path: Path, suffix: str) -> None:
+    sources = sorted(Path(os.__file__).parent.glob("*.py"))
+    data = b"".join(source.read_bytes() for source in sources)[:FRAME_SIZE]
+    sizes = [len(encoder_for(suffix, level).frame(data)) for level in (1, 6, 12)]
+    assert sizes == sorted(sizes, reverse=True)
+    assert len(set(sizes)) == 3
 
 
 def test_formats_and_levels_that_do_not_exist_are_named() -> None:

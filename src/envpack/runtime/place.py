@@ -1,0 +1,169 @@
+"""Where things are made: beside their place, under a lock that dies with the process, and there by one rename.
+
+A folder that a crash left is taken over and emptied by the next one to work there.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Iterator
+
+from envpack.runtime.durable import sync_folder
+from envpack.runtime.errors import DestinationError
+from envpack.runtime.locking import locked
+from envpack.runtime.report import human_size
+
+_LOCK = ".envpack-lock"
+"""In a folder at work. No environment has a file of this name."""
+
+
+@contextmanager
+def work_folder(folder: Path) -> Iterator[Path]:
+    """``folder`` made, locked and empty; gone afterwards, with all that is in it, unless it was renamed.
+
+    Raises DestinationError when it can't be made, another process works in it, or the block can't write to it.
+    """
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+    except OSError as problem:
+        raise DestinationError(
+            f"can't write to {folder.parent}: {problem.strerror}",
+            hint="Choose a destination you may write to, or ask for permission.",
+        ) from None
+    with locked(folder / _LOCK, wait=False):
+        try:
+            _empty(folder)
+            yield folder
+        except OSError as problem:
+            raise DestinationError(f"can't write to {folder.parent}: {problem.strerror}") from problem
+        finally:
+            if folder.exists():
+                remove_tree(folder)
+
+
+class Place:
+    """The destination, and the staging folder beside it: same filesystem, so that a rename is enough."""
+
+    def __init__(self, destination: Path) -> None:
+        given = Path(os.path.abspath(os.path.expanduser(destination)))
+        self.final = Path(os.path.realpath(given.parent)) / given.name
+        self._staging = self.final.parent / f".{self.final.name}.envpack-staging"
+        self._was_empty_folder = False
+        self._made: os.stat_result | None = None
+        self._parents: list[Path] = []
+
+    def check(self) -> None:
+        final = self.final
+        if not final.name:
+            raise DestinationError(f"{final} can't be a destination")
+        if final.is_symlink() or (final.exists() and not final.is_dir()):
+            raise DestinationError(f"{final} exists and is no folder", hint="Choose another destination.")
+        if final.is_dir():
+            try:
+                occupied = any(final.iterdir())
+            except OSError as problem:
+                raise DestinationError(f"{final}: {problem.strerror}") from None
+            if occupied:
+                raise DestinationError(
+                    f"{final} exists and is not empty; it was left as it is",
+                    hint="Choose another destination, or remove it first.",
+                )
+            self._was_empty_folder = True
+
+    @contextmanager
+    def staging(self, size: int) -> Iterator[Path]:
+        """The staging folder, locked and empty, on a disk with room for ``size`` bytes; gone unless committed."""
+        self._make_parents()
+        with work_folder(self._staging) as folder:
+            self._made = os.stat(folder)
+            self._check_space(size)
+            yield folder
+
+    def _make_parents(self) -> None:
+        missing = []
+        parent = self.final.parent
+        while not parent.exists():
+            missing.append(parent)
+            parent = parent.parent
+        for folder in reversed(missing):
+            self._parents.append(folder)
+            try:
+                folder.mkdir(exist_ok=True)
+            except OSError as problem:
+                raise DestinationError(f"can't make {folder}: {problem.strerror}") from None
+
+    def _check_space(self, size: int) -> None:
+        free = shutil.disk_usage(self._staging).free
+        if free < size:
+            raise DestinationError(
+                f"{self._staging.parent} has {human_size(free)} free, and the bundle needs {human_size(size)}",
+                hint="Free some space, or choose a destination on another disk.",
+            )
+
+    def commit(self) -> None:
+        """The one moment at which the destination appears."""
+        (self._staging / _LOCK).unlink()
+        os.chmod(self._staging, 0o777 & ~_umask())
+        try:
+            os.rename(self._staging, self.final)
+        except OSError as problem:
+            raise DestinationError(f"{self.final} appeared meanwhile: {problem.strerror}") from None
+        sync_folder(self.final.parent)
+
+    @contextmanager
+    def taken_back_on_error(self) -> Iterator[None]:
+        """Puts everything back as it was when the block fails, before or after the commit."""
+        try:
+            yield
+        except BaseException:
+            if self._is_committed():
+                os.rename(self.final, self._staging)
+                remove_tree(self._staging)
+                if self._was_empty_folder:
+                    self.final.mkdir()
+            for folder in reversed(self._parents):
+                _remove_if_empty(folder)
+            raise
+
+    def _is_committed(self) -> bool:
+        """Asks the filesystem: an interrupt may come right after the rename, before anything was noted."""
+        try:
+            return self._made is not None and os.path.samestat(os.stat(self.final), self._made)
+        except OSError:
+            return False
+
+
+def _umask() -> int:
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
+
+
+def _empty(folder: Path) -> None:
+    for entry in os.scandir(folder):
+        if entry.name == _LOCK:
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            remove_tree(Path(entry.path))
+        else:
+            os.unlink(entry.path)
+
+
+def remove_tree(folder: Path) -> None:
+    """Removes a tree, folders without write permission too."""
+    for parent, folders, _ in os.walk(folder):
+        for name in folders:
+            path = os.path.join(parent, name)
+            if not os.path.islink(path):
+                os.chmod(path, 0o700)
+    shutil.rmtree(folder)
+
+
+def _remove_if_empty(folder: Path) -> None:
+    try:
+        folder.rmdir()
+    except OSError:
+        return
