@@ -24,7 +24,8 @@ class GpuCode:
 
     ``sass``: targets of machine code, such as "sm_90a"; ``ptx``: targets of PTX, such as "compute_90";
     ``ptx_isa``: the newest PTX ISA version in it, such as "8.5", or ""; ``main``: whether a GPU that it does not
-    cover is of no use to the environment (stray entries in small libraries decide nothing).
+    cover is of no use to the environment; ``stray``: targets that only few of its kernels were built for, which
+    are not among the others and cover nothing.
     """
 
     library: str
@@ -33,14 +34,16 @@ class GpuCode:
     ptx: tuple[str, ...] = ()
     ptx_isa: str = ""
     main: bool = False
+    stray: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Needs:
     """Everything derived. ``cuda``: the runtime the environment was built for, None for CPU-only and ROCm builds;
     ``cuda_all``: every piece of evidence seen; ``jit``: packages that compile for the GPU at run time;
-    ``cuda_compat``: libraries of the forward-compatibility package inside; ``cpu``: x86-64 microarchitecture level
-    such as "x86-64-v3"; ``disk``: bytes of the deployment."""
+    ``cuda_compat``: libraries of the forward-compatibility package inside, the driver's version as the value;
+    ``cpu_builds``: frameworks that could use a GPU, in builds for none; ``cpu``: x86-64 microarchitecture level such
+    as "x86-64-v3"; ``disk``: bytes of the deployment."""
 
     cuda: Evidence | None = None
     cuda_all: tuple[Evidence, ...] = ()
@@ -51,6 +54,7 @@ class Needs:
     glibc: Evidence | None = None
     cpu: Evidence | None = None
     disk: int = 0
+    cpu_builds: tuple[Evidence, ...] = ()
 
 
 def needs_to_json(needs: Needs) -> dict[str, Any]:
@@ -80,6 +84,7 @@ def needs_from_json(document: Mapping[str, Any]) -> Needs:
         glibc=one("glibc"),
         cpu=one("cpu"),
         disk=int(document.get("disk", 0)),
+        cpu_builds=many("cpu_builds"),
     )
 
 
@@ -95,4 +100,5 @@ def _gpu_code(item: Mapping[str, Any]) -> GpuCode:
         ptx=tuple(str(target) for target in item.get("ptx", ())),
         ptx_isa=str(item.get("ptx_isa", "")),
         main=bool(item.get("main", False)),
+        stray=tuple(str(target) for target in item.get("stray", ())),
     )
