@@ -29,6 +29,10 @@ PLACES = {
     "blanks": "/my envs/the big one",
 }
 
+UNQUOTED = (r"python(3(\.\d+)?)?-config",)
+"""Scripts that do not quote their own path, and complain in any folder with a blank in its name, wherever they were
+installed: CPython's Misc/python-config.sh.in has ``cd $(dirname "$1")``."""
+
 IMPORTS = """
 import importlib, importlib.metadata, json, os, sys
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
@@ -144,7 +148,12 @@ def test_a_deployment_does_what_the_original_does(
         assert modules["torch"] == modules["transformers"] == modules["gradio"] == "imports"
         assert imports(root) == modules
         here = answers(root)
-        differing = {name: (scripts[name], here.get(name)) for name in scripts if scripts[name] != here.get(name)}
+        excused = UNQUOTED if place == "blanks" else ()
+        differing = {
+            name: (said, here.get(name))
+            for name, said in scripts.items()
+            if said != here.get(name) and not re.fullmatch("|".join(excused), name)
+        }
         assert differing == {}
         assert len(here) == len(scripts)
         traces = subprocess.run(
