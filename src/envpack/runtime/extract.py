@@ -33,7 +33,7 @@ def extract(bundle: Bundle, root: Path, prefix: bytes, step: Step, jobs: int) ->
     table_bytes = bundle.table_bytes()
     table = table_from_json(table_bytes)
     check_tree(table, [segment.id for segment in bundle.manifest.segments])
-    tree = _Tree(os.fsencode(root), prefix)
+    tree = Tree(os.fsencode(root), prefix)
     for path, data in (
         (MANIFEST_PATH, bundle.manifest_bytes),
         (DIGEST_PATH, digest_line(bundle.manifest_bytes)),
@@ -45,7 +45,14 @@ def extract(bundle: Bundle, root: Path, prefix: bytes, step: Step, jobs: int) ->
         for segment in bundle.manifest.segments:
             stream = _Stream(islice(frames, len(segment.frames)), segment.id, step)
             for record in table.segments.get(segment.id, ()):
-                tree.add(record, stream)
+                stream.expect(tar.header(record), f"the header of {record.path!r}")
+                if record.type != "file":
+                    tree.add(record)
+                    continue
+                if stream.position != record.offset:
+                    raise IntegrityError(f"{record.path!r} does not begin where the paths table says")
+                tree.write(record, stream.take(record.size))
+                stream.expect(bytes(tar.padding(record.size)), f"the padding after {record.path!r}")
             if segment.id == END_SEGMENT:
                 stream.expect(tar.END, "the end-of-archive marker")
             stream.finish()
@@ -150,22 +157,19 @@ class _Stream:
             raise IntegrityError(f"segment {self._id} has more in it than the paths table")
 
 
-class _Tree:
-    """The folder being filled. Nothing else writes there, and every file is created anew, never opened."""
+class Tree:
+    """The folder ``root`` being filled, as it is to be at ``prefix``.
+
+    Nothing else writes there, and every file is created anew, never opened.
+    """
 
     def __init__(self, root: bytes, prefix: bytes) -> None:
         self._root, self._prefix = root, prefix
         self._made = {b""}
         self._modes: list[tuple[bytes, int]] = []
 
-    def add(self, record: PathRecord, stream: _Stream) -> None:
-        stream.expect(tar.header(record), f"the header of {record.path!r}")
-        if record.type == "file":
-            if stream.position != record.offset:
-                raise IntegrityError(f"{record.path!r} does not begin where the paths table says")
-            self.write(record, stream.take(record.size))
-            stream.expect(bytes(tar.padding(record.size)), f"the padding after {record.path!r}")
-            return
+    def add(self, record: PathRecord) -> None:
+        """A link or a folder."""
         name = os.fsencode(record.path)
         if record.type == "directory":
             self._folder(name)
@@ -178,7 +182,8 @@ class _Tree:
         else:
             os.link(os.path.join(self._root, os.fsencode(record.target)), path)
 
-    def write(self, record: PathRecord, pieces: Iterator[bytes | memoryview]) -> None:
+    def write(self, record: PathRecord, pieces: Iterable[bytes | memoryview]) -> None:
+        """A file whose stored bytes are ``pieces``, the prefix put in."""
         name = os.fsencode(record.path)
         self._folder(name.rpartition(b"/")[0])
         fd = os.open(os.path.join(self._root, name), _NEW, record.mode)
