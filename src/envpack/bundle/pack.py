@@ -14,6 +14,7 @@ from envpack.bundle.codecs import encoder_for
 from envpack.bundle.runtime import runtime_files
 from envpack.bundle.writer import BundleWriter, Item
 from envpack.prefix import ENVIRONMENT, Entry, Group, PrefixContents, Storer, read_prefix
+from envpack.prefix.hidden import LIMIT, matters
 from envpack.prefix.prune import Selection
 from envpack.runtime.activation import variable_scripts
 from envpack.runtime.changes import Changes, Unrelocatable
@@ -75,6 +76,8 @@ def pack_prefix(prefix: Path, output: Path, *, settings: PackSettings, reporter:
         manifest = writer.finish(_draft(contents, settings, variables, found))
         stored = output.stat().st_size
         step.detail = f"{human_size(manifest.size)} in {manifest.files} files to {human_size(stored)}"
+    for path in found.unsearched:
+        reporter.note(f"{path}: searched for the environment's path in its first {human_size(LIMIT)} only")
     return manifest
 
 
@@ -84,6 +87,7 @@ class _Found:
 
     modified: list[str] = field(default_factory=list)
     unrelocatable: list[Unrelocatable] = field(default_factory=list)
+    unsearched: list[str] = field(default_factory=list)
 
 
 def _not_relocatable(found: list[Unrelocatable]) -> PackError:
@@ -179,7 +183,10 @@ def _items(group: Group, prefix: Path, storer: Storer, found: _Found, step: Step
         stored = storer.store(entry, _read(prefix, entry))
         if stored.modified:
             found.modified.append(entry.path)
-        found.unrelocatable += (Unrelocatable(entry.path, remark) for remark in stored.unrelocatable)
+        for remark in stored.unrelocatable:
+            found.unrelocatable.append(Unrelocatable(entry.path, remark, matters(entry.path)))
+        if not stored.searched:
+            found.unsearched.append(entry.path)
         record = PathRecord(
             entry.path,
             "file",

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from envpack.prefix.binary import Mention, String, binary_relocation
 from envpack.prefix.bytecode import UnparsableError, mentions
+from envpack.prefix.encoded import Encoded, find_encoded
 from envpack.prefix.occurrences import (
     TEXT_PLACEHOLDER_LENGTH,
     Occurrence,
@@ -22,7 +23,7 @@ from envpack.prefix.occurrences import (
     is_text,
 )
 from envpack.prefix.shebang import HEAD, FirstLine, first_line
-from envpack.runtime.relocate import Relocation, Splice, string_head
+from envpack.runtime.relocate import ENCODINGS, Relocation, Splice, string_head
 
 TEXT = canonical_placeholder(TEXT_PLACEHOLDER_LENGTH)
 
@@ -58,15 +59,22 @@ class Canonical:
     remarks: tuple[str, ...] = ()
 
 
-def canonicalise(data: bytes | mmap.mmap, spellings: Sequence[bytes], executable: bool) -> Canonical:
-    """How a text or binary file is stored."""
+def canonicalise(
+    data: bytes | mmap.mmap,
+    spellings: Sequence[bytes],
+    executable: bool,
+    needles: Sequence[tuple[bytes, str]] = (),
+) -> Canonical:
+    """How a text or binary file is stored; ``needles`` are the encoded forms to be relocated in text, too."""
     anywhere = [Occurrence(place, len(name)) for name in spellings for place in find_all(data, name)]
-    if not anywhere:
+    text = is_text(data)
+    encoded = find_encoded(data, needles) if text and needles else []
+    if not anywhere and not encoded:
         return Canonical()
     found = find_prefix(data, spellings)
     line = first_line(data[:HEAD], spellings) if executable and data[:2] == b"#!" else None
-    if is_text(data):
-        return _text(data, found, line) if found else Canonical()
+    if text:
+        return _text(data, found, encoded, line) if found or encoded else Canonical()
     if data[:2] == b"#!":
         return _script_with_payload(data, found, line) if found else Canonical()
     kind = container(data)
@@ -104,13 +112,26 @@ def _stored_offsets(edits: Sequence[Splice]) -> list[int]:
     return offsets
 
 
-def _text(data: bytes | mmap.mmap, found: Sequence[Occurrence], line: FirstLine | None) -> Canonical:
-    if line is None:
-        edits = _replace(found, data, TEXT)
-        return Canonical(tuple(edits), Relocation(TEXT, text=tuple(_stored_offsets(edits))))
-    edits = [_direct_line(data, line), *_replace(_behind(found, line.end), data, TEXT)]
-    text = tuple(_stored_offsets(edits)[1:])
-    return Canonical(tuple(edits), Relocation(TEXT, text=text, shebang=line.shebang))
+def _text(
+    data: bytes | mmap.mmap, found: Sequence[Occurrence], encoded: Sequence[Encoded], line: FirstLine | None
+) -> Canonical:
+    begin = line.end if line is not None else 0
+    plain = _behind(found, begin)
+    edits = [_direct_line(data, line)] if line is not None else []
+    forms: dict[Splice, str] = dict.fromkeys(_replace(plain, data, TEXT), "")
+    taken = {place for offset, length in plain for place in range(offset, offset + length)} if encoded else set()
+    for offset, length, form in encoded:
+        if offset >= begin and taken.isdisjoint(range(offset, offset + length)):
+            forms[Splice(offset, data[offset : offset + length], ENCODINGS[form](TEXT))] = form
+    edits += sorted(forms)
+    places: dict[str, list[int]] = {}
+    for splice, offset in zip(edits, _stored_offsets(edits), strict=True):
+        places.setdefault(forms.get(splice, "shebang"), []).append(offset)
+    text = tuple(places.pop("", ()))
+    places.pop("shebang", None)
+    shebang = line.shebang if line is not None else None
+    coded = tuple((form, tuple(offsets)) for form, offsets in sorted(places.items()))
+    return Canonical(tuple(edits), Relocation(TEXT, text=text, encoded=coded, shebang=shebang))
 
 
 def _direct_line(data: bytes | mmap.mmap, line: FirstLine) -> Splice:

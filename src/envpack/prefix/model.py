@@ -95,7 +95,7 @@ class Stored:
 
     Pieces may be views of the data that was given, which must live as long as they do. ``mtime`` in seconds.
     ``modified``: the file is not what its package installed. ``unrelocatable``: remarks on mentions of the
-    prefix that stay as they are.
+    prefix that stay as they are; ``searched``: False when so much is compressed that not all was searched.
     """
 
     pieces: Sequence[bytes | memoryview]
@@ -105,3 +105,4 @@ class Stored:
     mtime: int = SOURCE_MTIME
     modified: bool = False
     unrelocatable: tuple[str, ...] = ()
+    searched: bool = True

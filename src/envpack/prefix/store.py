@@ -12,8 +12,9 @@ from typing import NamedTuple
 
 from envpack.prefix.bytecode import Timestamp, is_bytecode, timestamp, timestamp_edit
 from envpack.prefix.foreign import TEXT, Canonical, canonicalise, canonicalise_bytecode
+from envpack.prefix.hidden import Search
 from envpack.prefix.model import SOURCE_MTIME, Data, Entry, PrefixContents, Stored
-from envpack.prefix.occurrences import apply, digest, searchable
+from envpack.prefix.occurrences import apply, digest, is_text, searchable
 from envpack.prefix.ownership import source_of
 from envpack.prefix.unpatch import unpatch
 from envpack.runtime.relocate import Bytecode, Relocation, Splice
@@ -37,6 +38,7 @@ class Storer:
     def __init__(self, prefix: Path, contents: PrefixContents) -> None:
         self._root = f"{prefix}/"
         self._spellings = contents.spellings
+        self._hidden = Search(contents.spellings)
         self._sources: dict[str, Entry] = {}
         self._shipped: dict[str, list[Entry]] = {}
         # filled as files come by; every value depends on the environment only, so whoever is first is right
@@ -79,12 +81,18 @@ class Storer:
             modified = True
         if entry.path.endswith(".pyc"):
             # older than PEP 552, or none at all: lengths in it are not understood
-            return _stored(data, Canonical(), modified, known)
-        canonical = canonicalise(data, self._spellings, entry.mode & 0o111 != 0)
+            mentioned = any(data.find(spelling) >= 0 for spelling in self._spellings)
+            remarks = ("byte-code older than Python 3.7: the build prefix stays",) if mentioned else ()
+            return _stored(data, Canonical(remarks=remarks), modified, known)
+        # of a module's source the byte-code records the size: only plain mentions change it as is foreseen there
+        needles = () if entry.path.endswith(".py") else self._hidden.encoded
+        canonical = canonicalise(data, self._spellings, entry.mode & 0o111 != 0, needles)
+        hidden = self._hidden(data, relocated=bool(needles) and is_text(data))
+        canonical = replace(canonical, remarks=canonical.remarks + hidden.remarks)
         if entry.recorded:
             known = known or hashlib.sha256(data).hexdigest()
             modified = known != entry.recorded
-        return _stored(data, canonical, modified, known)
+        return replace(_stored(data, canonical, modified, known), searched=not hidden.cut)
 
     # --- byte-code and its source ---
 

@@ -23,7 +23,7 @@ from envpack.runtime.model import (
     Segment,
 )
 from envpack.runtime.needs import Needs, needs_from_json, needs_to_json
-from envpack.runtime.relocate import Bytecode, Relocation, Shebang, splices
+from envpack.runtime.relocate import ENCODINGS, Bytecode, Relocation, Shebang, splices
 
 T = TypeVar("T")
 
@@ -115,6 +115,8 @@ def _relocation_json(relocation: Relocation, placeholders: dict[bytes, int]) -> 
         document["strings"] = [list(string) for string in relocation.strings]
     if relocation.marshal:
         document["marshal"] = [list(string) for string in relocation.marshal]
+    if relocation.encoded:
+        document["encoded"] = {form: list(offsets) for form, offsets in relocation.encoded}
     if relocation.bytecode is not None:
         source = relocation.bytecode
         document["bytecode"] = [source.size, source.count, source.placeholder_length]
@@ -344,11 +346,19 @@ def _read_relocation(place: _Place, placeholders: tuple[bytes, ...], size: int) 
         padded=place.get("padded", lambda p: p.counts(1), none),
         strings=place.get("strings", lambda p: tuple(item.counts(2) for item in p.items()), ()),
         marshal=place.get("marshal", lambda p: tuple(item.counts(4) for item in p.items()), ()),
+        encoded=place.get("encoded", _read_encoded, ()),
         shebang=Shebang(_bytes(shebang[0]), _bytes(shebang[1])) if shebang else None,
         bytecode=Bytecode(*bytecode) if bytecode else None,
     )
     _check_fits(relocation, size, place.where)
     return relocation
+
+
+def _read_encoded(place: _Place) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    for form, item in place.pairs().items():
+        if form not in ENCODINGS:
+            raise FormatError(f"{item.where}: {form!r} is no form that this envpack knows")
+    return tuple((form, item.counts(1)) for form, item in sorted(place.pairs().items()))
 
 
 def _check_fits(relocation: Relocation, size: int, where: str) -> None:

@@ -8,9 +8,11 @@ through (:class:`Splicer`), and :func:`inverse` gives the way back, byte for byt
 
 from __future__ import annotations
 
+import json
 import struct
 from dataclasses import dataclass
-from typing import Iterator, NamedTuple
+from typing import Callable, Iterator, Mapping, NamedTuple
+from urllib.parse import quote_from_bytes
 
 from envpack.runtime.errors import IntegrityError
 
@@ -56,6 +58,7 @@ class Relocation:
     nothing behind them in their string, where nothing moves, and where slashes would change the meaning.
     ``marshal``: string constants in a pyc, each as (offset of the type byte, that byte, length in bytes,
     occurrences' offsets...); type and length are rewritten with the string (CPython Python/marshal.c).
+    ``encoded``: occurrences in text that are written in a form of `ENCODINGS`: (form, offsets).
     """
 
     placeholder: bytes
@@ -63,6 +66,7 @@ class Relocation:
     padded: tuple[int, ...] = ()
     strings: tuple[tuple[int, ...], ...] = ()
     marshal: tuple[tuple[int, ...], ...] = ()
+    encoded: tuple[tuple[str, tuple[int, ...]], ...] = ()
     shebang: Shebang | None = None
     bytecode: Bytecode | None = None
 
@@ -74,6 +78,32 @@ class Relocation:
     def growth(self, prefix: bytes) -> int:
         """How many bytes longer the file gets with this prefix (negative: shorter)."""
         return sum(len(s.new) - len(s.old) for s in splices(self, prefix))
+
+
+def _url(path: bytes) -> bytes:
+    return quote_from_bytes(path, safe="/").encode()
+
+
+def _percent(path: bytes) -> bytes:
+    return quote_from_bytes(path, safe="").encode()
+
+
+def _json(path: bytes) -> bytes:
+    return json.dumps(path.decode("utf-8", "surrogateescape"))[1:-1].encode()
+
+
+def _json_slashes(path: bytes) -> bytes:
+    return _json(path).replace(b"/", b"\\/")
+
+
+ENCODINGS: Mapping[str, Callable[[bytes], bytes]] = {
+    "json": _json,
+    "json-slashes": _json_slashes,
+    "percent": _percent,
+    "url": _url,
+}
+"""How a path is written where it does not stand byte for byte: in JSON's ASCII strings (RFC 8259, section 7),
+there with escaped slashes as PHP has them, and in URLs, as one component or as a path (RFC 3986, section 2.1)."""
 
 
 class Splice(NamedTuple):
@@ -124,6 +154,9 @@ def splices(relocation: Relocation, prefix: bytes) -> list[Splice]:
         found.extend(Splice(offset, placeholder, prefix) for offset in offsets)
         spare = (len(placeholder) - len(prefix)) * len(offsets)
         found.append(Splice(end, b"", b"\0" * spare))
+    for form, places in relocation.encoded:
+        old, new = ENCODINGS[form](placeholder), ENCODINGS[form](prefix)
+        found.extend(Splice(offset, old, new) for offset in places)
     for start, kind, length, *offsets in relocation.marshal:
         found.extend(_marshal_splices(start, kind, length, offsets, placeholder, prefix))
     if relocation.bytecode is not None:

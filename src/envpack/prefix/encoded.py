@@ -1,0 +1,82 @@
+"""The prefix as other texts write it: in URLs and in JSON, where it does not stand byte for byte."""
+
+from __future__ import annotations
+
+import mmap
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+from urllib.parse import unquote_to_bytes
+
+from envpack.prefix.occurrences import find_all, stands_alone
+from envpack.runtime.relocate import ENCODINGS
+
+_AROUND = 96
+"""Bytes looked at on both sides of an occurrence, to see whether it is a part of a longer path."""
+
+
+def _unescape(data: bytes) -> bytes:
+    text = re.sub(rb"\\u00([0-7][0-9a-fA-F])", lambda match: bytes((int(match[1], 16),)), data)
+    return text.replace(b"\\/", b"/")
+
+
+_DECODERS: Mapping[str, Callable[[bytes], bytes]] = {
+    "json": _unescape,
+    "json-slashes": _unescape,
+    "percent": unquote_to_bytes,
+    "url": unquote_to_bytes,
+}
+
+
+class Encoded(NamedTuple):
+    """The prefix stands at ``offset``, written in ``form`` (a key of `ENCODINGS`) with ``length`` bytes."""
+
+    offset: int
+    length: int
+    form: str
+
+
+def needles(spellings: Sequence[bytes]) -> tuple[tuple[bytes, str], ...]:
+    """What to search for: every form of every spelling that is not the spelling itself."""
+    found: dict[bytes, str] = {}
+    for spelling in spellings:
+        for form, encode in ENCODINGS.items():
+            if form.startswith("json") and not _is_utf_8(spelling):
+                continue
+            needle = encode(spelling)
+            if needle not in spellings:
+                found.setdefault(needle, form)
+    return tuple(found.items())
+
+
+def _is_utf_8(path: bytes) -> bool:
+    try:
+        path.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def find_encoded(data: bytes | mmap.mmap, searched: Sequence[tuple[bytes, str]]) -> list[Encoded]:
+    """Where ``data`` mentions the prefix in one of the forms of `needles`, as a path of its own, ascending."""
+    found = [
+        Encoded(offset, len(needle), form)
+        for needle, form in searched
+        for offset in find_all(data, needle)
+        if _alone(data, offset, offset + len(needle), _DECODERS[form])
+    ]
+    return sorted(_without_overlaps(sorted(found, key=lambda place: (place.offset, -place.length))))
+
+
+def _alone(data: bytes | mmap.mmap, start: int, end: int, decode: Callable[[bytes], bytes]) -> bool:
+    before = decode(data[max(0, start - _AROUND) : start])
+    whole = before + decode(data[start : end + _AROUND])
+    return stands_alone(whole, len(before), len(before) + len(decode(data[start:end])))
+
+
+def _without_overlaps(places: Sequence[Encoded]) -> Iterator[Encoded]:
+    end = 0
+    for place in places:
+        if place.offset >= end:
+            yield place
+            end = place.offset + place.length

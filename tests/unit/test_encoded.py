@@ -1,0 +1,126 @@
+"""The prefix as URLs and JSON write it: found as a path of its own, stored without a trace, written in anew."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from urllib.parse import quote, unquote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from envpack.prefix import Entry, PrefixContents, Stored, Storer
+from envpack.prefix.encoded import find_encoded, needles
+from envpack.runtime.document import table_from_json, table_to_json
+from envpack.runtime.errors import FormatError
+from envpack.runtime.model import PathRecord, PathsTable
+from envpack.runtime.relocate import ENCODINGS, Relocation, inverse, splice, splices
+
+PREFIX = "/opt/my énv"
+
+
+def store(data: bytes, *spellings: str, path: str = "share/x.txt") -> Stored:
+    names = tuple(spelling.encode() for spelling in spellings or (PREFIX,))
+    entry = Entry(path, "file", 0o644, len(data))
+    return Storer(Path("/"), PrefixContents(Path("/"), names, ())).store(entry, data)
+
+
+def deployed(stored: Stored, prefix: str) -> bytes:
+    assert stored.relocation is not None and stored.unrelocatable == ()
+    forward = splices(stored.relocation, prefix.encode())
+    result = splice(b"".join(stored.pieces), forward)
+    assert splice(result, inverse(forward)) == b"".join(stored.pieces)
+    return result
+
+
+def slashed(text: str) -> str:
+    return json.dumps(text).replace("/", "\\/")
+
+
+@pytest.mark.parametrize("destination", ["/e", "/srv/with blank/x", "/srv/ünïcode", PREFIX])
+@pytest.mark.parametrize("prefix", ["/opt/env", PREFIX])
+def test_a_kernel_spec_a_url_and_plain_text_in_one_file_say_the_new_place(prefix: str, destination: str) -> None:
+    def text(place: str) -> str:
+        lines = (
+            json.dumps({"argv": [f"{place}/bin/python", "-m", "ipykernel"]}),
+            slashed(f"{place}/lib"),
+            f"url=https://example.org/?file={quote(place + '/a b', safe='')}&x=1",
+            f"file={quote('file://' + place + '/lib', safe='')}",
+            f"HOME={place}",
+        )
+        return "\n".join(lines)
+
+    stored = store(text(prefix).encode(), prefix)
+    data = b"".join(stored.pieces)
+    assert b"opt" not in data and b"my" not in data
+    if prefix == PREFIX or destination.isascii():
+        assert deployed(stored, destination).decode() == text(destination)
+    else:  # what stood there in plain is JSON in UTF-8 now
+        argv, other, *rest = deployed(stored, destination).decode().split("\n")
+        assert json.loads(argv) == {"argv": [f"{destination}/bin/python", "-m", "ipykernel"]}
+        assert json.loads(other) == f"{destination}/lib"
+        assert rest == text(destination).split("\n")[2:]
+
+
+def test_file_urls_of_a_prefix_with_blanks_stay_urls() -> None:
+    stored = store(b"file:///opt/my%20%C3%A9nv/lib/x.py\n")
+    assert deployed(stored, "/e") == b"file:///e/lib/x.py\n"
+    assert deployed(stored, "/a b") == b"file:///a%20b/lib/x.py\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["%2Fopt%2Fenv2", "%2Fdata%2Fopt%2Fenv", "x%2Fopt%2Fenv.d", "\\/opt\\/env\\u0041", "\\/srv\\/opt\\/env"],
+)
+def test_longer_paths_are_others(text: str) -> None:
+    assert find_encoded(text.encode(), needles([b"/opt/env"])) == []
+    assert store(text.encode(), "/opt/env").relocation is None
+
+
+@pytest.mark.parametrize(
+    "text", ["%3D%2Fopt%2Fenv", "%2Fopt%2Fenv%2Flib", "%2Fopt%2Fenv", "\\/opt\\/env\\u0022", "%2Fopt%2Fenv%22"]
+)
+def test_what_is_beside_it_is_read_as_it_is_meant(text: str) -> None:
+    assert [place.form.split("-")[0] for place in find_encoded(text.encode(), needles([b"/opt/env"]))] == [
+        "percent" if "%" in text else "json"
+    ]
+
+
+def test_nothing_is_searched_for_that_the_plain_search_finds() -> None:
+    assert {form for _, form in needles([b"/opt/env"])} == {"json-slashes", "percent"}
+    assert {form for _, form in needles([PREFIX.encode()])} == set(ENCODINGS)
+    assert {form for _, form in needles([b"/opt/\xff"])} == {"percent", "url"}
+
+
+def test_a_python_source_is_left_as_its_byte_code_has_it_and_reported() -> None:
+    data = b"HOME = '%2Fopt%2Fenv'\n"
+    stored = store(data, "/opt/env", path="lib/x.py")
+    assert b"".join(stored.pieces) == data
+    assert stored.unrelocatable == ("percent-encoded text: the build prefix stays at byte 8",)
+
+
+def test_the_table_keeps_the_forms_and_refuses_unknown_ones() -> None:
+    relocation = store(b"%2Fopt%2Fenv \\/opt\\/env /opt/env", "/opt/env").relocation
+    assert relocation is not None and relocation.text and len(relocation.encoded) == 2
+    record = PathRecord("x", "file", size=1000, sha256="0" * 64, relocation=relocation)
+    data = table_to_json(PathsTable({"s": (record,)}))
+    assert list(table_from_json(data)) == [record]
+    with pytest.raises(FormatError, match="rot13"):
+        table_from_json(data.replace(b'"percent"', b'"rot13"'))
+
+
+paths = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1).map("/".__add__)
+
+
+@given(paths)
+def test_every_form_is_what_other_programs_read(path: str) -> None:
+    coded = {form: encode(path.encode()).decode() for form, encode in ENCODINGS.items()}
+    assert unquote(coded["percent"]) == unquote(coded["url"]) == path
+    assert json.loads(f'"{coded["json"]}"') == json.loads(f'"{coded["json-slashes"]}"') == path
+    assert all(text.isascii() for text in coded.values())
+
+
+def test_relocations_of_all_kinds_are_applied_in_the_order_of_the_file() -> None:
+    relocation = Relocation(b"/P", text=(9,), encoded=(("percent", (0, 12)), ("url", (5,))))
+    assert splice(b"%2FP /P  /P %2FP", splices(relocation, b"/a b")) == b"%2Fa%20b /a%20b  /a b %2Fa%20b"
