@@ -1,0 +1,155 @@
+"""The verdicts on GPU code: what the libraries hold, what is compiled at run time, cuda-compat. Pure."""
+
+from __future__ import annotations
+
+from typing import Iterator, NamedTuple, Sequence
+
+from envpack.runtime.host.arch import Coverage, capability, coverage
+from envpack.runtime.host.facts import Gpu, HostFacts
+from envpack.runtime.host.gpus import (
+    compat_in_use,
+    describe,
+    driver_cuda,
+    is_geforce,
+    name_of,
+    only_these,
+    seen,
+    sm,
+)
+from envpack.runtime.host.remedies import code_remedy, update_driver
+from envpack.runtime.host.tables import branch_cuda, cite, isa_row, native_driver, newest_isa
+from envpack.runtime.host.verdict import FAILED, NO_GPU_SEEN, OK, UNKNOWN, WARNING, Verdict
+from envpack.runtime.host.versions import at_least, major_minor
+from envpack.runtime.host.wanted import Wanted
+from envpack.runtime.needs import GpuCode
+
+_RULE = (
+    "SASS runs on the same major compute capability and an equal or higher minor one, PTX on any equal or higher "
+    "one (CUDA Programming Guide; arch.json has the exceptions)"
+)
+_WORST_FIRST = ("none", "ptx-too-new", "ptx-unknown", "ptx", "sass")
+_COMPAT = "https://docs.nvidia.com/deploy/cuda-compatibility/forward-compatibility.html: not on GeForce"
+
+
+class _Reached(NamedTuple):
+    """The main library whose code reaches a GPU least: the environment is as good as that one."""
+
+    gpu: Gpu
+    code: GpuCode
+    how: Coverage
+
+
+def code_verdicts(wanted: Wanted, facts: HostFacts) -> Iterator[Verdict]:
+    """The verdicts on what the environment's code asks of GPU and driver."""
+    yield from _gpu_code(wanted, facts)
+    yield from _jit(wanted, facts)
+    yield from _cuda_compat(wanted, facts)
+
+
+def shown(code: GpuCode) -> str:
+    """What a library has code for: "sm_50, 60, 70, PTX compute_90"."""
+    parts = ["sm_" + ", ".join(name.replace("sm_", "") for name in code.sass)] if code.sass else []
+    return ", ".join(parts + [f"PTX {name}" for name in code.ptx])
+
+
+def _gpu_code(wanted: Wanted, facts: HostFacts) -> Iterator[Verdict]:
+    libraries = [code for code in wanted.needs.gpu_code if code.main and (code.sass or code.ptx)]
+    if not libraries:
+        return
+    reached = []
+    for gpu in seen(facts.nvidia):
+        device = capability(gpu.compute_capability)
+        if device is not None:
+            ways = [_Reached(gpu, code, coverage(code, device, driver_cuda(facts.nvidia))) for code in libraries]
+            reached.append(min(ways, key=lambda way: _WORST_FIRST.index(way.how.how)))
+    if not reached:
+        yield Verdict("gpu_code", shown(libraries[0]), "unknown", UNKNOWN, NO_GPU_SEEN, "", libraries[0].library)
+        return
+    worst = min(reached, key=lambda way: _WORST_FIRST.index(way.how.how))
+    fine = [way.gpu for way in reached if way.how.how not in ("none", "ptx-too-new")]
+    found = " and ".join(dict.fromkeys(sm(way.gpu) for way in reached))
+    yield _judged(worst, wanted, facts, found, fine)
+
+
+def _judged(way: _Reached, wanted: Wanted, facts: HostFacts, found: str, fine: Sequence[Gpu]) -> Verdict:
+    gpu, code, how = way
+    needed, rule, remedy = shown(code), _RULE, ""
+    if how.how == "sass":
+        return Verdict("gpu_code", needed, found, OK, "", "", code.library, rule)
+    if how.how in ("ptx", "ptx-unknown"):
+        known = how.how == "ptx"
+        says = f"{code.library} has no machine code for {name_of(gpu)} ({sm(gpu)}), only PTX; " + (
+            "the driver compiles it at first use, which takes a while"
+            if known
+            else f"whether this driver compiles PTX {code.ptx_isa} is not known".replace("  ", " ")
+        )
+        return Verdict("gpu_code", needed, found, WARNING if known else UNKNOWN, says, "", code.library, rule)
+    if how.how == "ptx-too-new":
+        says, remedy, rule = _too_new(way, facts)
+    else:
+        says = f"{name_of(gpu)} ({sm(gpu)}) found; {code.library} has code for {needed}"
+        remedy = code_remedy(wanted, facts, code, gpu)
+    if fine:
+        return Verdict("gpu_code", needed, found, WARNING, says, only_these(fine), code.library, rule)
+    return Verdict("gpu_code", needed, found, FAILED, says, remedy, code.library, rule)
+
+
+def _too_new(way: _Reached, facts: HostFacts) -> tuple[str, str, str]:
+    """Sentence, remedy and rule for PTX that the driver's compiler does not know."""
+    cuda, isa = driver_cuda(facts.nvidia), way.how.by
+    row = isa_row(isa)
+    assert row is not None  # or it would not be known to be too new
+    first = native_driver(row["cuda"])
+    says = (
+        f"{way.code.library} has only PTX {isa} for {name_of(way.gpu)} ({sm(way.gpu)}), and the driver "
+        f"(CUDA {cuda}) compiles PTX up to {newest_isa(cuda) or 'an older version'} (error 222)"
+    )
+    remedy = update_driver(facts) + (f" to >= {first['driver']}" if first is not None else "")
+    return says, remedy, cite("ptx", f"PTX {isa} is compiled from CUDA {row['cuda']} on", row)
+
+
+def _jit(wanted: Wanted, facts: HostFacts) -> Iterator[Verdict]:
+    cuda = wanted.cuda
+    if not wanted.needs.jit or cuda is None:
+        return
+    version, speaks = major_minor(cuda.value), driver_cuda(facts.nvidia)
+    who = " and ".join(evidence.value for evidence in wanted.needs.jit)
+    evidence = ", ".join(evidence.source for evidence in wanted.needs.jit)
+    row = native_driver(cuda.value)
+    rule = cite("cuda", f"CUDA {row['cuda']} came with driver {row['driver']}", row) if row is not None else ""
+    if not speaks:
+        yield Verdict(
+            "jit", f"CUDA {version}", "unknown", UNKNOWN, "no driver found to compare", "", evidence, rule
+        )
+    elif at_least(speaks, version):
+        yield Verdict("jit", f"CUDA {version}", f"CUDA {speaks}", OK, "", "", evidence, rule)
+    else:
+        says = (
+            f"{who} may compile for CUDA {version} at run time, and this driver, of CUDA {speaks}, refuses newer "
+            "PTX (error 222)"
+        )
+        remedy = f"should that happen, {update_driver(facts)}" + (f" to >= {row['driver']}" if row else "")
+        yield Verdict("jit", f"CUDA {version}", f"CUDA {speaks}", WARNING, says, remedy, evidence, rule)
+
+
+def _cuda_compat(wanted: Wanted, facts: HostFacts) -> Iterator[Verdict]:
+    nvidia, inside = facts.nvidia, wanted.needs.cuda_compat
+    in_use = compat_in_use(nvidia)
+    if not in_use and not inside:
+        return
+    name, needed = "cuda_compat", "no GeForce"
+    evidence = ", ".join(evidence.source for evidence in inside) or "libcuda is newer than the driver"
+    refusing = next((gpu for gpu in seen(nvidia) if is_geforce(gpu)), None)
+    if refusing is None:
+        yield Verdict(name, needed, describe(seen(nvidia)) or "no GPU", OK, "", "", evidence, _COMPAT)
+    elif in_use:
+        says = (
+            f"libcuda is that of cuda-compat (CUDA {nvidia.cuda}, where driver {nvidia.driver} has CUDA "
+            f"{branch_cuda(nvidia.driver)}), which {name_of(refusing)} refuses (error 804)"
+        )
+        remedy = "take cuda-compat off LD_LIBRARY_PATH, or remove it"
+        yield Verdict(name, needed, name_of(refusing), FAILED, says, remedy, evidence, _COMPAT)
+    else:
+        says = f"the bundle has a libcuda of its own (cuda-compat), which {name_of(refusing)} refuses (error 804)"
+        remedy = "keep it off LD_LIBRARY_PATH, or rebuild without it"
+        yield Verdict(name, needed, name_of(refusing), WARNING, says, remedy, evidence, _COMPAT)

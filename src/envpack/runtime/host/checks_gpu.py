@@ -1,0 +1,215 @@
+"""The verdicts on NVIDIA's driver and GPUs, and on ROCm's driver. Pure."""
+
+from __future__ import annotations
+
+from typing import Iterator, Sequence
+
+from envpack.runtime.host import require_cuda
+from envpack.runtime.host.checks_code import code_verdicts
+from envpack.runtime.host.facts import Gpu, HostFacts, Nvidia
+from envpack.runtime.host.gpus import compat_in_use, describe, is_geforce, name_of, only_these, seen
+from envpack.runtime.host.remedies import driver_remedy, update_driver
+from envpack.runtime.host.tables import Row, cite, minimum_driver, state_row
+from envpack.runtime.host.verdict import FAILED, NO_GPU_SEEN, OK, UNKNOWN, WARNING, Verdict, size_verdict
+from envpack.runtime.host.versions import at_least, major
+from envpack.runtime.host.wanted import STATED, Wanted
+from envpack.runtime.report import human_size
+
+
+def gpu_verdicts(wanted: Wanted, facts: HostFacts) -> Iterator[Verdict]:
+    """All verdicts on GPUs; none for an environment that needs none."""
+    if wanted.gpu:
+        yield _gpu(wanted, facts.nvidia)
+        yield from _driver(wanted, facts)
+        yield from _cuda(wanted, facts)
+        yield from _capability(wanted, facts.nvidia)
+        yield from _memory(wanted, facts.nvidia)
+        yield from code_verdicts(wanted, facts)
+    yield from _rocm(wanted, facts)
+
+
+def _gpu(wanted: Wanted, nvidia: Nvidia) -> Verdict:
+    needed, row = "an NVIDIA GPU", state_row(nvidia.state)
+    rule = cite("states", nvidia.state, row)
+    evidence = wanted.cuda.source if wanted.cuda is not None else STATED
+    if nvidia.state == "ok":
+        return _gpu_that_works(nvidia, needed, evidence, rule)
+    if nvidia.state == "overridden":
+        found = f"CUDA {nvidia.cuda}, by CONDA_OVERRIDE_CUDA"
+        return Verdict("gpu", needed, found, OK, "", "", evidence, rule)
+    found = nvidia.state.replace("-", " ")
+    if nvidia.state == "not-looked":
+        return Verdict("gpu", needed, found, UNKNOWN, f"the GPU {row['says']}", row["remedy"], evidence, rule)
+    error = f" (NVML: {nvidia.error})" if nvidia.error else ""
+    says = f"{row['says']}{error}; this bundle needs a GPU"
+    return Verdict("gpu", needed, found, FAILED, says, row["remedy"], evidence, rule)
+
+
+def _gpu_that_works(nvidia: Nvidia, needed: str, evidence: str, rule: str) -> Verdict:
+    usable = seen(nvidia)
+    found = describe(usable)
+    if len(usable) < len(nvidia.devices):
+        found += f" ({len(usable)} of {len(nvidia.devices)} GPUs)"
+    for says, remedy in _remarks(nvidia, usable):
+        return Verdict("gpu", needed, found, WARNING, says, remedy, evidence, rule)
+    return Verdict("gpu", needed, found, OK, "", "", evidence, rule)
+
+
+def _remarks(nvidia: Nvidia, usable: Sequence[Gpu]) -> Iterator[tuple[str, str]]:
+    """What a person should know of GPUs that work: sentence and remedy, the gravest first."""
+    for gpu in nvidia.devices:
+        if gpu.error and gpu.visible is not False:
+            state = {"15": "lost", "16": "reset-required"}.get(gpu.error.split()[0], "error")
+            yield f"GPU {gpu.index} can't be used (NVML: {gpu.error})", state_row(state)["remedy"]
+    if any(gpu.visible is None for gpu in usable):
+        yield (
+            f"which of these unlike GPUs CUDA_VISIBLE_DEVICES={nvidia.visible_devices} shows can't be told: CUDA "
+            "counts them from the fastest",
+            "set CUDA_DEVICE_ORDER=PCI_BUS_ID, or name them by UUID",
+        )
+    if any(gpu.licensed is False for gpu in usable):
+        yield (
+            "the vGPU has no licence, and CUDA is taken from it after some minutes",
+            "give the machine a licence (systemctl status nvidia-gridd)",
+        )
+    for gpu in usable:
+        if gpu.mig and not gpu.slices and nvidia.source == "nvml":
+            yield f"GPU {gpu.index} is in MIG mode and has no instance", state_row("mig-empty")["remedy"]
+
+
+def _driver(wanted: Wanted, facts: HostFacts) -> Iterator[Verdict]:
+    stated = wanted.stated.get("driver")
+    if stated is None:
+        return
+    needed, found = str(stated.minimum), facts.nvidia.driver
+    if not found:
+        yield Verdict("driver", f">= {needed}", "none", UNKNOWN, "no driver found to compare", evidence=STATED)
+    elif at_least(found, needed):
+        yield Verdict("driver", f">= {needed}", found, OK, evidence=STATED)
+    else:
+        says = f"driver {found} found; this bundle needs >= {needed}"
+        yield Verdict("driver", f">= {needed}", found, FAILED, says, update_driver(facts), STATED)
+
+
+def _cuda(wanted: Wanted, facts: HostFacts) -> Iterator[Verdict]:
+    stated = wanted.stated.get("cuda")
+    if stated is not None and stated.is_expression:
+        yield _expression(stated.text, facts)
+    elif wanted.cuda is not None and (stated is not None or "driver" not in wanted.stated):
+        # a driver that the spec states stands for the one that follows from the CUDA version found
+        yield _runs_cuda(wanted, facts, wanted.cuda.value, wanted.cuda.source)
+
+
+def _runs_cuda(wanted: Wanted, facts: HostFacts, version: str, evidence: str) -> Verdict:
+    nvidia = facts.nvidia
+    row = minimum_driver(version)
+    least = str(row["driver"]) if row is not None else ""
+    needed = f"{version}: driver >= {least}" if least else version
+    rule = _driver_rule(row)
+    # what CONDA_OVERRIDE_CUDA says stands for the driver, whichever there is
+    driver = "" if nvidia.overridden else nvidia.driver
+    found = f"driver {driver}" if driver else f"CUDA {nvidia.cuda}" if nvidia.cuda else "no driver"
+    if not driver and not nvidia.cuda:
+        return Verdict("cuda", needed, found, UNKNOWN, "no driver found to compare", "", evidence, rule)
+    if driver and least and at_least(driver, least):
+        return Verdict("cuda", needed, found, OK, "", "", evidence, rule)
+    if nvidia.cuda and (not driver or not least or _forward_compatible(nvidia)):
+        speaks = f"libcuda speaks CUDA {nvidia.cuda}"
+        if at_least(nvidia.cuda, version):
+            return Verdict(
+                "cuda", needed, found, OK, "", "", evidence, f"{speaks}: this one and all before it run"
+            )
+        if least and major(nvidia.cuda) == major(version) >= 11:
+            return Verdict("cuda", needed, found, OK, "", "", evidence, f"{speaks}; {rule}")
+    if not least and (not nvidia.cuda or major(nvidia.cuda) == major(version)):
+        says = f"{found} found; from which driver on CUDA {version} runs is not in the tables of this envpack"
+        return Verdict("cuda", needed, found, UNKNOWN, says, "check with a newer envpack", evidence, rule)
+    asks = f">= {least}" if driver and least else f"a driver for CUDA {version}"
+    says = f"{found} found; this bundle's CUDA {version} needs {asks}"
+    return Verdict("cuda", needed, found, FAILED, says, driver_remedy(wanted, facts, least), evidence, rule)
+
+
+def _driver_rule(row: Row | None) -> str:
+    if row is None:
+        return "newer than the tables: a driver runs the CUDA that its libcuda speaks, and all before it"
+    if "major" in row:
+        return cite(
+            "cuda", f"minor-version compatibility: CUDA {row['major']}.x runs from {row['driver']} on", row
+        )
+    return cite("cuda", f"CUDA {row['cuda']} runs from its toolkit's driver on, {row['driver']}", row)
+
+
+def _forward_compatible(nvidia: Nvidia) -> bool:
+    """Whether libcuda is newer than the driver's own (cuda-compat is in use), on GPUs that this is made for."""
+    return compat_in_use(nvidia) and not any(is_geforce(gpu) for gpu in seen(nvidia))
+
+
+def _expression(text: str, facts: HostFacts) -> Verdict:
+    nvidia = facts.nvidia
+    needed = " ".join(text.split())
+    expression = require_cuda.parse(text)
+    host = {"cuda": nvidia.cuda, "driver": nvidia.driver}
+    answers = {
+        require_cuda.evaluate(expression, {**host, "arch": gpu.compute_capability, "brand": gpu.brand})
+        for gpu in seen(nvidia) or [Gpu(0)]
+    }
+    found = ", ".join(f"{name} {value}" for name, value in host.items() if value) or "no driver"
+    rule = "NVIDIA_REQUIRE_CUDA: a blank is OR, a comma AND"
+    if True in answers:
+        return Verdict("cuda", needed, found, OK, "", "", STATED, rule)
+    if None in answers:
+        return Verdict("cuda", needed, found, UNKNOWN, f"whether {needed!r} holds is not known", "", STATED, rule)
+    says = f"{found} found, of which {needed!r} does not hold"
+    return Verdict("cuda", needed, found, FAILED, says, update_driver(facts), STATED, rule)
+
+
+def _capability(wanted: Wanted, nvidia: Nvidia) -> Iterator[Verdict]:
+    stated = wanted.stated.get("compute_capability")
+    if stated is None:
+        return
+    name, least = "compute_capability", str(stated.minimum)
+    gpus = [gpu for gpu in seen(nvidia) if gpu.compute_capability]
+    enough = [gpu for gpu in gpus if at_least(gpu.compute_capability, least)]
+    found = " and ".join(dict.fromkeys(gpu.compute_capability for gpu in gpus)) or "unknown"
+    if not gpus:
+        yield Verdict(name, f">= {least}", found, UNKNOWN, NO_GPU_SEEN, evidence=STATED)
+    elif len(enough) == len(gpus):
+        yield Verdict(name, f">= {least}", found, OK, evidence=STATED)
+    else:
+        lacking = next(gpu for gpu in gpus if gpu not in enough)
+        says = f"{name_of(lacking)} of compute capability {lacking.compute_capability} found; "
+        says += f"this bundle needs >= {least}"
+        remedy = only_these(enough) if enough else "use a newer GPU"
+        yield Verdict(name, f">= {least}", found, WARNING if enough else FAILED, says, remedy, STATED)
+
+
+def _memory(wanted: Wanted, nvidia: Nvidia) -> Iterator[Verdict]:
+    stated = wanted.stated.get("gpu_memory")
+    if stated is None:
+        return
+    needed, gpus = int(stated.minimum), seen(nvidia)
+    if not gpus:
+        yield Verdict("gpu_memory", human_size(needed), "unknown", UNKNOWN, NO_GPU_SEEN, evidence=STATED)
+        return
+    largest = max(gpus, key=_usable_memory)
+    noun = "in the largest MIG slice" if largest.mig else "of memory in one GPU"
+    remedy = "make a larger MIG slice, or use a larger GPU" if largest.mig else "use a larger GPU"
+    yield size_verdict("gpu_memory", noun, needed, _usable_memory(largest), remedy, STATED)
+
+
+def _usable_memory(gpu: Gpu) -> int:
+    """Bytes that one CUDA device has: of a GPU in MIG mode, its largest slice."""
+    return max((part.memory for part in gpu.slices), default=0) if gpu.mig else gpu.memory
+
+
+def _rocm(wanted: Wanted, facts: HostFacts) -> Iterator[Verdict]:
+    rocm = wanted.needs.rocm
+    if rocm is None:
+        return
+    if facts.amd:
+        says = f"an AMD GPU driver found; whether it is one for ROCm {rocm.value} is not known"
+        yield Verdict("rocm", rocm.value, "/dev/kfd", UNKNOWN, says, "", rocm.source)
+    else:
+        says = f"no AMD GPU driver found (/dev/kfd); this bundle is built for ROCm {rocm.value}"
+        remedy = "use a host with an AMD GPU and its driver, amdgpu, or rebuild for CUDA or the CPU"
+        yield Verdict("rocm", rocm.value, "no driver", FAILED, says, remedy, rocm.source)

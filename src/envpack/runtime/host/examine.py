@@ -1,0 +1,177 @@
+"""`envpack check`, the check before a deployment and the one of an activation: one call for all of them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Iterable, Mapping
+
+from envpack.runtime.codec import STANDARD, Decoder
+from envpack.runtime.document import manifest_from_json
+from envpack.runtime.errors import FormatError, HostError, IntegrityError, UsageError
+from envpack.runtime.host.checks import GPU_MODES, allowing, evaluate, needs_gpu_facts
+from envpack.runtime.host.facts import HostFacts, facts_from_json
+from envpack.runtime.host.gather import gather
+from envpack.runtime.host.verdict import FAILED, REQUIREMENTS, UNKNOWN, WARNING, Verdict
+from envpack.runtime.host.wanted import wanted_of
+from envpack.runtime.model import DIGEST_PATH, MANIFEST_PATH, Manifest
+from envpack.runtime.reader import digest_line, open_bundle
+from envpack.runtime.report import Reporter
+
+DEPLOYMENT_PATH = ".envpack/deployment.json"
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What is asked of a host. ``gpu``: one of `GPU_MODES`; ``allow``: requirements that may fail; ``check``:
+    whether a deployment checks at all. Make one with `policy`."""
+
+    gpu: str = "required"
+    allow: tuple[str, ...] = ()
+    check: bool = True
+
+
+def policy(gpu: str = "required", allow: Iterable[str] = (), check: bool = True) -> Policy:
+    """A policy from words of a command line (``allow`` may hold commas); UsageError for words nobody knows."""
+    names = tuple(name.strip().replace("-", "_") for item in allow for name in item.split(",") if name.strip())
+    if gpu not in GPU_MODES:
+        raise UsageError(f"{gpu!r} is no way to treat GPUs", hint=f"There are: {', '.join(GPU_MODES)}.")
+    unknown = [name for name in names if name not in REQUIREMENTS]
+    if unknown:
+        raise UsageError(
+            f"{unknown[0]!r} is no requirement that could be allowed to fail",
+            hint=f"There are: {', '.join(REQUIREMENTS)}.",
+        )
+    return Policy(gpu, tuple(dict.fromkeys(names)), check)
+
+
+@dataclass(frozen=True)
+class Examined:
+    """A bundle, or a deployment of one, compared with a host."""
+
+    path: str
+    name: str
+    version: str
+    host: str
+    gpu: str
+    verdicts: tuple[Verdict, ...]
+
+    def of(self, verdict: str) -> list[Verdict]:
+        """The verdicts of one kind, such as "failed"."""
+        return [item for item in self.verdicts if item.verdict == verdict]
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON's view: the ``result`` of ``envpack.check/1``."""
+        return {**vars(self), "verdicts": [item.as_dict() for item in self.verdicts]}
+
+    def require(self, hint: str) -> None:
+        """Raises HostError with every failed requirement and its remedy; ``hint`` gets their names for {names}."""
+        failed = self.of(FAILED)
+        if failed:
+            count = "a requirement is" if len(failed) == 1 else f"{len(failed)} requirements are"
+            raise HostError(
+                f"{self.host or 'this host'} can't run {self.name} {self.version}: {count} not met",
+                hint=hint.format(names=",".join(dict.fromkeys(item.requirement for item in failed))),
+                details=[item.message for item in failed],
+            )
+
+
+def examine_manifest(
+    manifest: Manifest, path: str, facts: HostFacts, asked: Policy, *, named: bool = False, deployed: bool = False
+) -> Examined:
+    """The verdicts on a manifest. ``named``: the facts are another host's, whose name is told then; ``deployed``:
+    disk is not asked for. Pure."""
+    found = evaluate(wanted_of(manifest), facts, gpu=asked.gpu, deployed=deployed)
+    verdicts = tuple(allowing(found, asked.allow))
+    host = facts.hostname if named else ""
+    return Examined(path, manifest.name, manifest.version, host, asked.gpu, verdicts)
+
+
+def examine(
+    path: Path,
+    *,
+    facts: HostFacts | None = None,
+    gpu: str | None = None,
+    allow: Iterable[str] = (),
+    destination: Path = Path(),
+    decoders: Mapping[str, Decoder] = STANDARD,
+) -> Examined:
+    """Compares a bundle, or the deployment in a folder, with ``facts`` (default: this host's).
+
+    ``gpu``: one of `GPU_MODES`, by default what a deployment was made with, else "required"; ``allow``: names,
+    beside those a deployment was made with; ``destination``: where a bundle would go. Raises FormatError or
+    IntegrityError for what is neither, UsageError for unknown words.
+    """
+    deployed = path.is_dir()
+    if deployed:
+        manifest, recorded = read_manifest(path), recorded_policy(path)
+    else:
+        recorded = Policy()
+        with open_bundle(path, decoders) as bundle:
+            manifest = bundle.manifest
+    asked = policy(gpu or recorded.gpu, (*recorded.allow, *allow))
+    mine = facts if facts is not None else facts_for(manifest, asked, destination)
+    return examine_manifest(manifest, str(path), mine, asked, named=facts is not None, deployed=deployed)
+
+
+def facts_for(manifest: Manifest, asked: Policy, destination: Path = Path()) -> HostFacts:
+    """This host's facts, as far as the manifest asks for them: looking at GPUs takes longest."""
+    return gather(destination, gpu=needs_gpu_facts(wanted_of(manifest), asked.gpu))
+
+
+def check_before(
+    manifest: Manifest, bundle: str, destination: Path, asked: Policy, reporter: Reporter
+) -> dict[str, Any]:
+    """The check before a deployment: raises HostError, or warns and returns what the deployment records of it.
+
+    Whether the disk has room is asked here only when the spec states how much it takes.
+    """
+    record: dict[str, Any] = {"check": asked.check, "gpu": asked.gpu, "allow": list(asked.allow), "overridden": []}
+    if not asked.check:
+        return record
+    facts = facts_for(manifest, asked, destination)
+    examined = examine_manifest(manifest, bundle, facts, asked, deployed="disk" not in manifest.requires)
+    examined.require("Deploy it all the same with --allow {names}; 'envpack check BUNDLE' shows everything.")
+    for item in examined.of(WARNING):
+        reporter.warn(item.message)
+    for item in examined.of(UNKNOWN):
+        if item.remedy:
+            reporter.note(item.message)
+    record["overridden"] = [item.requirement for item in examined.verdicts if item.allowed]
+    return record
+
+
+def read_manifest(root: Path) -> Manifest:
+    """The manifest of an unpacked tree, verified; FormatError for another folder, IntegrityError when changed."""
+    try:
+        manifest = (root / MANIFEST_PATH).read_bytes()
+        digest = (root / DIGEST_PATH).read_bytes()
+    except OSError as problem:
+        raise FormatError(
+            f"{root} is no environment that envpack unpacked: {problem.strerror}: {problem.filename}",
+            hint="Give the path of a bundle, or of a folder that one was deployed to.",
+        ) from None
+    if digest != digest_line(manifest):
+        raise IntegrityError(f"the manifest in {root / '.envpack'} was changed")
+    return manifest_from_json(manifest)
+
+
+def recorded_policy(root: Path) -> Policy:
+    """What a deployment was made with; the default where nothing, or nothing readable, is recorded."""
+    try:
+        record = json.loads((root / DEPLOYMENT_PATH).read_text(encoding="utf-8"))["check"]
+        return policy(record["gpu"], record["allow"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, UsageError):
+        return Policy()
+
+
+def facts_from_file(path: Path) -> HostFacts:
+    """Facts out of a file, as ``envpack doctor --json`` prints them; FormatError for anything else."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as problem:
+        raise FormatError(f"{path}: {problem.strerror}") from None
+    except ValueError as problem:
+        raise FormatError(f"{path}: not valid JSON ({problem})") from None
+    return facts_from_json(document, str(path))

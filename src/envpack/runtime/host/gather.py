@@ -1,0 +1,52 @@
+"""Reading a host into `HostFacts`: the one place that looks."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+from typing import Mapping
+
+from envpack.runtime.host import machine
+from envpack.runtime.host.facts import HostFacts, Nvidia
+from envpack.runtime.host.nvidia import read_nvidia
+
+
+def gather(
+    destination: Path = Path(),
+    *,
+    environ: Mapping[str, str] | None = None,
+    root: Path = Path("/"),
+    gpu: bool = True,
+) -> HostFacts:
+    """This host's facts. ``destination``: where free disk is looked at; ``gpu``: whether to look for GPUs at all;
+    ``root``: where its /proc, /sys, /dev and /etc are. Never raises: what can't be read is unknown."""
+    environ = os.environ if environ is None else environ
+    cpuinfo = machine.read_text(root / "proc/cpuinfo")
+    kernel = machine.kernel(root)
+    wsl = machine.is_wsl(kernel)
+    container = machine.container(root, environ)
+    memory, memory_limited = machine.memory(root)
+    cpus, cpus_limited = machine.cpus(root)
+    disk_path, disk_free = machine.disk(destination)
+    limits = (("cpus", cpus_limited), ("memory", memory_limited))
+    return HostFacts(
+        hostname=machine.hostname(root),
+        system=platform.system(),
+        machine=platform.machine(),
+        subdir=machine.host_subdir(),
+        kernel=kernel,
+        distribution=machine.distribution(root),
+        glibc=machine.glibc(environ),
+        cpu=machine.cpu_model(cpuinfo),
+        cpu_level=machine.cpu_level(cpuinfo),
+        cpus=cpus,
+        memory=memory,
+        limited=tuple(name for name, limited in limits if limited),
+        disk_path=disk_path,
+        disk_free=disk_free,
+        container=container,
+        wsl=wsl,
+        amd=(root / "dev/kfd").exists(),
+        nvidia=read_nvidia(root, environ, container=container, wsl=wsl) if gpu else Nvidia(),
+    )

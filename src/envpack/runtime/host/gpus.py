@@ -1,0 +1,57 @@
+"""Questions about the GPUs in a host's facts that several verdicts ask. Pure."""
+
+from __future__ import annotations
+
+from typing import Sequence
+
+from envpack.runtime.host.facts import Gpu, Nvidia
+from envpack.runtime.host.tables import branch_cuda
+from envpack.runtime.host.versions import compare
+
+
+def seen(nvidia: Nvidia) -> list[Gpu]:
+    """The GPUs that CUDA may see, and that work."""
+    return [gpu for gpu in nvidia.devices if gpu.visible is not False and not gpu.error]
+
+
+def name_of(gpu: Gpu) -> str:
+    """What a person calls it."""
+    return gpu.name or f"GPU {gpu.index}"
+
+
+def sm(gpu: Gpu) -> str:
+    """Its compute capability as a target: sm_86."""
+    return f"sm_{gpu.compute_capability.replace('.', '')}"
+
+
+def describe(gpus: Sequence[Gpu]) -> str:
+    """GPUs in a few words: "2 x Tesla T4", "Tesla T4 and NVIDIA A100 in 2 MIG slices"."""
+    counted: dict[str, int] = {}
+    for gpu in gpus:
+        text = name_of(gpu)
+        if gpu.mig:
+            text += f" in {len(gpu.slices)} MIG slice{'' if len(gpu.slices) == 1 else 's'}"
+        counted[text] = counted.get(text, 0) + 1
+    return " and ".join(f"{count} x {text}" if count > 1 else text for text, count in counted.items())
+
+
+def only_these(gpus: Sequence[Gpu]) -> str:
+    """The remedy where some GPUs will do and others not."""
+    numbers = ",".join(str(gpu.index) for gpu in gpus)
+    return f"use only what will do: CUDA_DEVICE_ORDER=PCI_BUS_ID CUDA_VISIBLE_DEVICES={numbers}"
+
+
+def driver_cuda(nvidia: Nvidia) -> str:
+    """The CUDA version whose compiler the driver brings; "" when unknown."""
+    return nvidia.cuda or (branch_cuda(nvidia.driver) if nvidia.driver else "")
+
+
+def is_geforce(gpu: Gpu) -> bool:
+    """Whether it is of a kind that forward compatibility (cuda-compat) is not made for."""
+    return gpu.brand.startswith(("geforce", "titan")) or "GeForce" in gpu.name
+
+
+def compat_in_use(nvidia: Nvidia) -> bool:
+    """Whether libcuda speaks a newer CUDA than the driver's branch: the one that is loaded is cuda-compat's."""
+    own = branch_cuda(nvidia.driver) if nvidia.driver else ""
+    return bool(own and nvidia.cuda and not nvidia.overridden and compare(nvidia.cuda, own) > 0)

@@ -1,0 +1,179 @@
+"""Reading the host itself: kernel, glibc, processor, memory, disk, container. What can't be read is unknown.
+
+Files are read below ``root``, so that a container can look at the host it runs on (``/host``).
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+from pathlib import Path
+from typing import Mapping
+
+from envpack.runtime.host.tables import table
+
+SUBDIRS = {
+    ("Linux", "x86_64"): "linux-64",
+    ("Linux", "aarch64"): "linux-aarch64",
+    ("Linux", "ppc64le"): "linux-ppc64le",
+    ("Darwin", "x86_64"): "osx-64",
+    ("Darwin", "arm64"): "osx-arm64",
+}
+"""conda's subdir for each (kernel, machine) of uname(2); conda/base/context.py."""
+
+
+def host_subdir() -> str:
+    """This host's conda subdir, such as linux-64."""
+    return SUBDIRS.get((platform.system(), platform.machine()), f"{platform.system()}-{platform.machine()}")
+
+
+def processors() -> int:
+    """How many processors this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def read_text(path: Path) -> str:
+    """A file's text; "" when it can't be read."""
+    try:
+        return path.read_bytes().decode("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def glibc(environ: Mapping[str, str]) -> str:
+    """The version of the C library; "" where it is another one. CONDA_OVERRIDE_GLIBC wins, as in conda."""
+    if "CONDA_OVERRIDE_GLIBC" in environ:
+        return environ["CONDA_OVERRIDE_GLIBC"].strip()
+    try:
+        name, _, version = (os.confstr("CS_GNU_LIBC_VERSION") or "").partition(" ")
+    except (AttributeError, OSError, ValueError):
+        return ""
+    return version if name == "glibc" else ""
+
+
+def cpu_model(cpuinfo: str) -> str:
+    """The processor's name out of /proc/cpuinfo."""
+    return _field(cpuinfo, "model name") or _field(cpuinfo, "Model") or _field(cpuinfo, "Hardware")
+
+
+def cpu_level(cpuinfo: str) -> str:
+    """The x86-64 microarchitecture level by the flags in /proc/cpuinfo; "" for other processors."""
+    flags = set(_field(cpuinfo, "flags").split())
+    if "lm" not in flags:  # long mode: a processor of 64 bits
+        return ""
+    level = "x86-64-v1"
+    for row in table("system", "levels"):
+        if not flags.issuperset(row["flags"]):
+            break
+        level = row["level"]
+    return level
+
+
+def _field(text: str, name: str) -> str:
+    match = re.search(rf"^{re.escape(name)}\s*:[ \t]*(.*)$", text, re.MULTILINE)
+    return match[1].strip() if match else ""
+
+
+def memory(root: Path) -> tuple[int, bool]:
+    """Bytes of memory this process may use, and whether a cgroup limits it; 0 when unknown."""
+    match = re.search(r"^MemTotal:\s+(\d+) kB", read_text(root / "proc/meminfo"), re.MULTILINE)
+    total = int(match[1]) * 1024 if match else 0
+    limits = [_whole(text) for text in _cgroup(root, "memory.max", "memory", "memory.limit_in_bytes")]
+    least = min((limit for limit in limits if limit), default=0)
+    return (least, True) if least and (not total or least < total) else (total, False)
+
+
+def cpus(root: Path) -> tuple[int, bool]:
+    """Cores this process may use by affinity and its cgroup's quota, at least 1; whether a cgroup limits it."""
+    allowed = processors()
+    shares = []
+    for text in _cgroup(root, "cpu.max", "cpu", ""):
+        quota, _, period = text.partition(" ")
+        shares.append(_share(quota, period))
+    quotas, periods = (_cgroup(root, "", "cpu", f"cpu.cfs_{name}_us") for name in ("quota", "period"))
+    shares += [_share(quota, period) for quota, period in zip(quotas, periods)]
+    least = min((share for share in shares if share), default=0.0)
+    return (max(1, int(least)), True) if least and least < allowed else (allowed, False)
+
+
+def _share(quota: str, period: str) -> float:
+    return _whole(quota) / (_whole(period) or 100_000)
+
+
+def _whole(text: str) -> int:
+    """The number in a cgroup file; 0 for "max", "-1" and the like, which are no limit."""
+    return int(text) if text.strip().isdigit() else 0
+
+
+def _cgroup(root: Path, second: str, controller: str, first: str) -> list[str]:
+    """The texts of a limit's file in this cgroup and all above it: ``second`` of cgroup v2, ``first`` of v1.
+
+    Within a container the path in /proc/self/cgroup may be the host's, while the own cgroup is the mount's root.
+    """
+    texts = []
+    for line in read_text(root / "proc/self/cgroup").splitlines():
+        number, _, rest = line.partition(":")
+        names, _, path = rest.partition(":")
+        if number == "0" and not names and second:
+            mount, name = root / "sys/fs/cgroup", second
+        elif controller in names.split(",") and first:
+            mount, name = root / "sys/fs/cgroup" / controller, first
+        else:
+            continue
+        parts = [part for part in path.split("/") if part and part != ".."]
+        for depth in range(len(parts), -1, -1):
+            text = read_text(mount.joinpath(*parts[:depth], name)).strip()
+            if text:
+                texts.append(text)
+    return texts
+
+
+def disk(path: Path) -> tuple[str, int]:
+    """The nearest folder to ``path`` that exists, and the bytes free in it; 0 when that can't be told."""
+    place = Path(os.path.abspath(os.path.expanduser(path)))
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    try:
+        return str(place), shutil.disk_usage(place).free
+    except OSError:
+        return str(place), 0
+
+
+def distribution(root: Path) -> str:
+    """Such as "Ubuntu 22.04.4 LTS", out of os-release; "" when it does not say."""
+    match = re.search(r'^PRETTY_NAME="?([^"\n]*)', read_text(root / "etc/os-release"), re.MULTILINE)
+    return match[1].strip() if match else ""
+
+
+def kernel(root: Path) -> str:
+    """The kernel's release, such as "5.15.0-113-generic"."""
+    return read_text(root / "proc/sys/kernel/osrelease").strip() or platform.release()
+
+
+def hostname(root: Path) -> str:
+    """The name the host has for itself."""
+    return read_text(root / "proc/sys/kernel/hostname").strip() or platform.node()
+
+
+def container(root: Path, environ: Mapping[str, str]) -> str:
+    """The kind of container this is, "" for none: by the marks that engines leave."""
+    if (root / "run/.containerenv").exists():
+        return "podman"
+    if environ.get("KUBERNETES_SERVICE_HOST"):
+        return "kubernetes"
+    if (root / ".dockerenv").exists():
+        return "docker"
+    if (root / "singularity").exists() or environ.get("APPTAINER_CONTAINER") or environ.get("SINGULARITY_NAME"):
+        return "apptainer"
+    named = read_text(root / "run/systemd/container").strip() or environ.get("container", "")
+    if named:
+        return named
+    groups = read_text(root / "proc/1/cgroup")
+    return next((name for name in ("docker", "kubepods", "containerd", "lxc") if f"/{name}" in groups), "")
+
+
+def is_wsl(kernel_release: str) -> bool:
+    """Whether this is Windows' Linux: its kernels are called ...-microsoft-standard-WSL2."""
+    return "microsoft" in kernel_release.lower()

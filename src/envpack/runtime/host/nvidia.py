@@ -1,0 +1,185 @@
+"""The NVIDIA side of a host: NVML first, then /proc, then nvidia-smi, and which of many states that is.
+
+Each state has another remedy (data/states.json), which is why they are told apart here.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from typing import Mapping
+
+from envpack.runtime.host import nvml
+from envpack.runtime.host.facts import Gpu, Nvidia
+from envpack.runtime.host.machine import read_text
+from envpack.runtime.host.visible import with_visibility
+
+_QUERY = "index,name,uuid,compute_cap,memory.total,mig.mode.current"
+_PATIENCE = 20
+"""Seconds for nvidia-smi, which hangs on some broken drivers."""
+
+_NO_CUDA = frozenset({"vapps", "vpc"})
+"""Brands of vGPUs of the A and B series."""
+
+
+def read_nvidia(root: Path, environ: Mapping[str, str], *, container: str, wsl: bool) -> Nvidia:
+    """What there is of NVIDIA, below ``root`` and by the libraries and programs of this process's own world."""
+    found = _look(root, environ, container=container, wsl=wsl)
+    setting = environ.get("CUDA_VISIBLE_DEVICES")
+    devices = with_visibility(found.devices, setting, environ.get("CUDA_DEVICE_ORDER", ""))
+    found = replace(found, devices=devices, visible_devices=setting)
+    if found.state == "ok":
+        found = replace(found, state=_usable(root, found, container))
+    return _overridden(found, environ.get("CONDA_OVERRIDE_CUDA"))
+
+
+def _look(root: Path, environ: Mapping[str, str], *, container: str, wsl: bool) -> Nvidia:
+    driver = kernel_module_version(read_text(root / "proc/driver/nvidia/version"))
+    library = nvml.library_is_here()
+    told = nvml.read_nvml() if library else None
+    if told is not None and told.state in ("ok", "no-devices"):
+        return replace(told, driver=told.driver or driver)
+    if told is None:
+        shown = _nvidia_smi(environ, wsl)
+        if shown is not None:
+            return replace(shown, driver=shown.driver or driver)
+    if told is not None and told.state != "no-driver":
+        state = told.state
+        if state == "unknown-error" and container:
+            state = "container-lost-gpu"
+        return replace(told, state=state, driver=driver)
+    return Nvidia(
+        state=_without_library(root, bool(driver), container=container, wsl=wsl),
+        driver=driver,
+        source="proc" if driver else "",
+    )
+
+
+def _without_library(root: Path, module: bool, *, container: str, wsl: bool) -> str:
+    if wsl:
+        return "wsl-no-driver" if (root / "dev/dxg").exists() else "no-gpu"
+    if module and container:
+        return "container-without-gpu"
+    if module or has_device(root):
+        return "no-driver"
+    return "no-gpu"
+
+
+def has_device(root: Path) -> bool:
+    """Whether there is an NVIDIA GPU, by the PCI bus (vendor 0x10de, class 03: display) or a device file."""
+    if (root / "dev/nvidia0").exists():
+        return True
+    try:
+        devices = sorted((root / "sys/bus/pci/devices").iterdir())
+    except OSError:
+        return False
+    return any(
+        read_text(device / "vendor").strip() == "0x10de" and read_text(device / "class").startswith("0x03")
+        for device in devices
+    )
+
+
+def kernel_module_version(text: str) -> str:
+    """The driver's version in /proc/driver/nvidia/version, which has two shapes; "" when there is none.
+
+    ``NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.129.03  Thu ...`` and, for the open modules,
+    ``NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  595.91.07  Release Build ...``.
+    """
+    match = re.search(r"^NVRM version:.*?Kernel Module.*?\s(\d+\.\d+(?:\.\d+)?)\s", text + " ", re.MULTILINE)
+    return match[1] if match else ""
+
+
+def smi_versions(header: str) -> tuple[str, str]:
+    """Driver and CUDA version in what nvidia-smi prints; from R610 on it says "CUDA UMD Version"."""
+    driver = re.search(r"Driver Version:\s*(\d+(?:\.\d+)+)", header)
+    cuda = re.search(r"CUDA (?:UMD )?Version:\s*(\d+\.\d+)", header)
+    return (driver[1] if driver else ""), (cuda[1] if cuda else "")
+
+
+def smi_devices(lines: str) -> tuple[Gpu, ...]:
+    """The GPUs in the answer to ``--query-gpu``, CSV without header and units; memory there is in MiB."""
+    devices = []
+    for line in lines.splitlines():
+        cells = [cell.strip() for cell in line.split(",")]
+        if len(cells) != 6 or not cells[0].isdigit():
+            continue
+        index, name, uuid, capability, size, mig = cells
+        devices.append(
+            Gpu(
+                int(index),
+                name=name,
+                uuid=uuid,
+                compute_capability=capability if re.fullmatch(r"\d+\.\d+", capability) else "",
+                memory=int(size) << 20 if size.isdigit() else 0,
+                brand="geforce" if "GeForce" in name else "unknown",
+                mig=mig == "Enabled",
+            )
+        )
+    return tuple(devices)
+
+
+def _nvidia_smi(environ: Mapping[str, str], wsl: bool) -> Nvidia | None:
+    path = environ.get("PATH", os.defpath) + (":/usr/lib/wsl/lib" if wsl else "")
+    program = shutil.which("nvidia-smi", path=path)
+    header = _run(program) if program else ""
+    driver, cuda = smi_versions(header)
+    if program is None or not driver:
+        return None
+    devices = smi_devices(_run(program, f"--query-gpu={_QUERY}", "--format=csv,noheader,nounits"))
+    state = "ok" if devices else "no-devices"
+    return Nvidia(state=state, driver=driver, cuda=cuda, source="nvidia-smi", devices=devices)
+
+
+def _run(*command: str) -> str:
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=_PATIENCE
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.decode("utf-8", "replace") if done.returncode == 0 else ""
+
+
+def _usable(root: Path, found: Nvidia, container: str) -> str:
+    """The state of a host whose driver works: whether CUDA sees a GPU it can start."""
+    seen = [gpu for gpu in found.devices if gpu.visible is not False and not gpu.error]
+    if not seen:
+        return "hidden"
+    if found.source == "nvml" and all(gpu.mig and not gpu.slices for gpu in seen):
+        return "mig-empty"
+    if all(gpu.brand in _NO_CUDA for gpu in seen):
+        return "vgpu-no-cuda"
+    if any(gpu.fabric and gpu.fabric != "ready" and not gpu.mig for gpu in seen):
+        return "fabric"
+    return "fabric" if _fabric_manager_missing(root, seen, container) else "ok"
+
+
+def _fabric_manager_missing(root: Path, seen: list[Gpu], container: str) -> bool:
+    """Before Hopper NVML does not tell of the fabric: there are NVSwitches, and nobody who manages them.
+
+    Only on the host itself, for a container does not see the manager. GPUs in MIG mode do not need it.
+    """
+    if container or any(gpu.fabric or gpu.mig for gpu in seen):
+        return False
+    try:
+        switches = any((root / "proc/driver/nvidia-nvswitch/devices").iterdir())
+    except OSError:
+        return False
+    processes = (root / "proc").glob("[0-9]*/comm")
+    # the kernel keeps 15 characters of nv-fabricmanager
+    return switches and not any(read_text(comm).startswith("nv-fabricmanage") for comm in processes)
+
+
+def _overridden(found: Nvidia, override: str | None) -> Nvidia:
+    """CONDA_OVERRIDE_CUDA as conda takes it: the CUDA version there is, and when empty none."""
+    if override is None:
+        return found
+    version = override.strip()
+    if not version:
+        return replace(found, state="overridden-away", cuda="", overridden=True)
+    usable = found.state == "ok"
+    return replace(found, state="ok" if usable else "overridden", cuda=version, overridden=True)

@@ -1,0 +1,81 @@
+"""What a person can do about a driver that is too old and a GPU there is no code for. Pure."""
+
+from __future__ import annotations
+
+from typing import Iterator
+
+from envpack.runtime.host.arch import capability, runs_sass, target_of
+from envpack.runtime.host.facts import Gpu, HostFacts
+from envpack.runtime.host.gpus import name_of, seen, sm
+from envpack.runtime.host.tables import Row, minimum_driver, retired, table
+from envpack.runtime.host.versions import at_least, major
+from envpack.runtime.host.wanted import Wanted
+from envpack.runtime.needs import GpuCode
+
+
+def update_driver(facts: HostFacts) -> str:
+    """Who updates a driver depends on where one is."""
+    if facts.wsl:
+        return "update the NVIDIA driver in Windows"
+    return "update the driver on the host" if facts.container else "update the driver"
+
+
+def driver_remedy(wanted: Wanted, facts: HostFacts, least: str) -> str:
+    """For a driver that is older than ``least``: a newer one where it is made, or a build that is content."""
+    remedy = update_driver(facts)
+    for gpu in seen(facts.nvidia):
+        row = retired(gpu.compute_capability) if gpu.compute_capability else None
+        if row is not None and least and major(least) > int(row["driver"]):
+            remedy = f"use a newer GPU (for {name_of(gpu)} no driver after R{row['driver']} is made)"
+    alternative = next(_contented(wanted, facts, least), "")
+    return f"{remedy}, or {alternative}" if alternative else remedy
+
+
+def _contented(wanted: Wanted, facts: HostFacts, least: str) -> Iterator[str]:
+    """What to rebuild with for this very driver, the newest first."""
+    driver = facts.nvidia.driver
+    if not driver:
+        return
+    if wanted.torch:
+        for build in torch_builds():
+            needed = driver_for(build)
+            if at_least(driver, needed) and all(has_code_for(build, gpu) for gpu in seen(facts.nvidia)):
+                yield f"rebuild with torch for {build['build']}, which needs >= {needed}"
+        return
+    for row in reversed(table("cuda", "minor_compatibility")):
+        if at_least(driver, row["driver"]):
+            yield f"rebuild for CUDA {row['major']}, which needs >= {row['driver']}"
+
+
+def torch_builds() -> list[Row]:
+    """The builds of PyTorch with CUDA, the newest first."""
+    return [row for row in reversed(table("torch", "builds")) if row["cuda"]]
+
+
+def driver_for(build: Row) -> str:
+    """The least driver for a build of PyTorch."""
+    row = minimum_driver(build["cuda"])
+    assert row is not None  # tests/unit/test_host_tables.py
+    return str(row["driver"])
+
+
+def has_code_for(build: Row, gpu: Gpu) -> bool:
+    """Whether a build of PyTorch runs on this GPU; so it is taken to for one of unknown kind."""
+    device = capability(gpu.compute_capability)
+    targets = [target_of(name) for name in build["sass"]]
+    return device is None or any(target is not None and runs_sass(target, device) for target in targets)
+
+
+def code_remedy(wanted: Wanted, facts: HostFacts, code: GpuCode, gpu: Gpu) -> str:
+    """For a GPU that a library has no code for."""
+    if not (wanted.torch and "torch" in (code.package or code.library)):
+        return f"rebuild with a {code.package or code.library} that has code for {sm(gpu)}, or use another GPU"
+    builds = [build for build in torch_builds() if has_code_for(build, gpu)]
+    for build in builds:
+        if at_least(facts.nvidia.driver, driver_for(build)):
+            return f"rebuild with torch for {build['build']}, which has code for {sm(gpu)}"
+    if builds:
+        oldest = builds[-1]
+        rebuild = f"rebuild with torch for {oldest['build']}, which has code for {sm(gpu)}"
+        return f"{rebuild}, and {update_driver(facts)} to >= {driver_for(oldest)}"
+    return "use another GPU: no build of torch has code for this one"

@@ -1,0 +1,48 @@
+"""What CUDA_VISIBLE_DEVICES lets CUDA see of the GPUs that NVML lists. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Sequence
+
+from envpack.runtime.host.facts import Gpu
+
+
+def with_visibility(devices: Sequence[Gpu], setting: str | None, order: str = "") -> tuple[Gpu, ...]:
+    """The GPUs with ``visible`` set, after CUDA_VISIBLE_DEVICES (None: not set) and CUDA_DEVICE_ORDER.
+
+    CUDA takes numbers, beginnings of UUIDs and MIG UUIDs, and stops at the first that names nothing (CUDA
+    Programming Guide, CUDA Environment Variables). Numbers follow the PCI address only with PCI_BUS_ID, otherwise
+    the fastest GPU is the first: with unlike GPUs nobody can tell then, and ``visible`` is None.
+    """
+    if setting is None:
+        return tuple(replace(gpu, visible=True) for gpu in devices)
+    seen: set[int] = set()
+    alike = len({(gpu.name, gpu.memory, gpu.mig) for gpu in devices}) <= 1
+    uncertain = False
+    for word in setting.split(","):
+        found = _named(word.strip(), devices)
+        if found is None:
+            break
+        if not alike and order != "PCI_BUS_ID" and word.strip().isdigit():
+            uncertain = True
+        seen.add(found)
+    if uncertain and len(seen) < len(devices):
+        return tuple(replace(gpu, visible=None) for gpu in devices)
+    return tuple(replace(gpu, visible=position in seen) for position, gpu in enumerate(devices))
+
+
+def _named(word: str, devices: Sequence[Gpu]) -> int | None:
+    """The position of the GPU that one word names; None when it names none, or several."""
+    if word.isdigit():
+        return int(word) if int(word) < len(devices) else None
+    if word.startswith("MIG-"):
+        owners = [
+            position
+            for position, gpu in enumerate(devices)
+            if any(part.uuid and part.uuid == word for part in gpu.slices)
+            or (gpu.uuid and word.startswith(f"MIG-{gpu.uuid}/"))  # as drivers before R470 named them
+        ]
+        return owners[0] if owners else None
+    found = [position for position, gpu in enumerate(devices) if word and gpu.uuid.startswith(word)]
+    return found[0] if len(found) == 1 else None
