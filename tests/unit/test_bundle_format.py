@@ -290,8 +290,10 @@ def digest(data: bytes) -> bytes:
 
 def test_another_platform_is_refused(tmp_path: Path) -> None:
     bundle = hostile(tmp_path, file("x", b""), subdir="win-64")
-    with pytest.raises(HostError, match="win-64"):
+    with pytest.raises(HostError) as refused:
         deployed(bundle, tmp_path / "x")
+    assert ["win-64" in line for line in refused.value.details] == [True]
+    assert not (tmp_path / "x").exists()
 
 
 def test_a_destination_in_use_is_left_alone(gz: Path, tmp_path: Path) -> None:

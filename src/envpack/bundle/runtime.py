@@ -1,7 +1,8 @@
-"""The runtime as it travels: ``.envpack/runtime.pyz`` and the scripts in ``bin/``.
+"""The runtime as it travels: ``.envpack/runtime.pyz`` and the scripts beside it.
 
-The zip holds the very files of ``envpack.runtime``, in order, stamped 1980-01-01 and uncompressed (the bundle
-compresses them), so the same envpack writes the same bytes everywhere.
+The zip holds the very files of ``envpack.runtime``, and nvidia-ml-py's one module as NVIDIA publishes it (BSD
+licence, which stands at its head), in order, stamped 1980-01-01 and uncompressed (the bundle compresses them), so
+the same versions of both write the same bytes everywhere.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import io
 import zipfile
 from functools import cache
+from importlib import metadata
 from pathlib import Path
 
 import envpack
@@ -17,6 +19,10 @@ from envpack.runtime.model import RUNTIME_PATH
 
 _MAIN = b"import sys\n\nfrom envpack.runtime.__main__ import main\n\nsys.exit(main())\n"
 _DATE = (1980, 1, 1, 0, 0, 0)
+_NOTICE = """\
+pynvml.py is nvidia-ml-py {version}, unchanged, Copyright (c) NVIDIA Corporation, under the BSD license that stands
+at its head: https://pypi.org/project/nvidia-ml-py/
+"""
 
 
 @cache
@@ -36,6 +42,7 @@ def runtime_zip() -> bytes:
         if source.is_file() and "__pycache__" not in source.parts
     }
     members["__main__.py"] = _MAIN
+    members.update(_nvml())
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for name in sorted(members):
@@ -44,3 +51,14 @@ def runtime_zip() -> bytes:
             info.create_system = 3
             archive.writestr(info, members[name])
     return buffer.getvalue()
+
+
+def _nvml() -> dict[str, bytes]:
+    """nvidia-ml-py's module and the notice for it; nothing where it is not installed: nvidia-smi is asked then."""
+    try:
+        distribution = metadata.distribution("nvidia-ml-py")
+    except metadata.PackageNotFoundError:
+        return {}
+    module = Path(str(distribution.locate_file("pynvml.py")))
+    notice = _NOTICE.format(version=distribution.version)
+    return {"pynvml.py": module.read_bytes(), "NOTICE": notice.encode()} if module.is_file() else {}

@@ -7,15 +7,20 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import sys
 from pathlib import Path
 from types import FrameType
-from typing import Any, Callable, NoReturn, Sequence
+from typing import TYPE_CHECKING, Any, Callable, NoReturn, Sequence
 
-from envpack.runtime.errors import INTERRUPTED, EnvpackError, UsageError
+from envpack.runtime.errors import INTERRUPTED, EnvpackError, HostError, UsageError
+from envpack.runtime.model import DIGEST_PATH
 from envpack.runtime.report import PlainReporter, Reporter, envelope
 from envpack.runtime.version import __version__
+
+if TYPE_CHECKING:
+    from envpack.runtime.host.examine import Examined
 
 Command = Callable[[argparse.Namespace, Reporter], "dict[str, Any]"]
 
@@ -29,6 +34,7 @@ def _unpack(arguments: argparse.Namespace, reporter: Reporter) -> dict[str, Any]
 
 def _deploy(arguments: argparse.Namespace, reporter: Reporter) -> dict[str, Any]:
     from envpack.runtime.deploy import deploy
+    from envpack.runtime.host.examine import policy
 
     done = deploy(
         Path(arguments.bundle),
@@ -36,9 +42,60 @@ def _deploy(arguments: argparse.Namespace, reporter: Reporter) -> dict[str, Any]
         reporter=reporter,
         jobs=arguments.jobs,
         run_tests=not arguments.no_test,
+        policy=policy(arguments.gpu, arguments.allow, not arguments.no_check),
     )
     reporter.note(f"activate it with: source {done.destination}/bin/activate")
     return done.as_dict()
+
+
+def _check(arguments: argparse.Namespace, reporter: Reporter) -> dict[str, Any]:
+    from envpack.runtime.host.examine import examine, facts_from_file
+
+    path = Path(arguments.path)
+    facts = facts_from_file(Path(arguments.host)) if arguments.host else None
+    examined = examine(path, facts=facts, gpu=arguments.gpu, allow=arguments.allow)
+    if arguments.stamp is not None:
+        _activating(arguments, path, examined)
+    else:
+        for item in examined.verdicts:
+            reporter.note(f"{item.verdict}: {item.requirement}: needs {item.needed}, found {item.found}")
+        for item in examined.of("warning"):
+            reporter.warn(item.message)
+        examined.require("--allow {names} takes it all the same.")
+    return examined.as_dict()
+
+
+def _activating(arguments: argparse.Namespace, path: Path, examined: Examined) -> None:
+    """An activation's check: it says nothing but what is wrong, and keeps a stamp when nothing is."""
+    from envpack.runtime.host.stamp import keep_stamp
+
+    try:
+        examined.require(
+            "Once that is done, activate it again; ENVPACK_SKIP_CHECK=1 activates it all the same."
+            if not arguments.warn
+            else "ENVPACK_SKIP_CHECK=1 keeps envpack from looking."
+        )
+    except HostError as error:
+        error.message = f"{path}{'' if arguments.warn else ' is not activated'}: {error.message}"
+        if not arguments.warn:
+            raise
+        print_error(error, label="warning")
+        return
+    for item in examined.of("warning"):
+        if not item.allowed:
+            print(f"envpack: warning: {_printable(item.message)}", file=sys.stderr)
+    digest = (path / DIGEST_PATH).read_text(encoding="ascii").split()[0]
+    keep_stamp(path, digest, arguments.stamp, os.environ)
+
+
+def _facts(arguments: argparse.Namespace, reporter: Reporter) -> dict[str, Any]:
+    from envpack.runtime.host.facts import facts_to_json
+    from envpack.runtime.host.gather import gather
+
+    facts = facts_to_json(gather(Path(arguments.path), root=Path(arguments.root)))
+    if not arguments.json:
+        print(json.dumps(facts, indent=1))
+    return {"facts": facts}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -62,9 +119,30 @@ def _parser() -> argparse.ArgumentParser:
     deploy.add_argument("destination", metavar="DEST")
     deploy.add_argument("--jobs", type=int, metavar="N", help="threads (default: all processors allowed)")
     deploy.add_argument("--no-test", action="store_true", help="do not run the bundle's test commands")
+    deploy.add_argument("--no-check", action="store_true", help="do not check whether this host can run it")
     deploy.set_defaults(run=_deploy)
 
-    for command in (unpack, deploy):
+    check = commands.add_parser("check", help="say whether this host can run a bundle or a deployment")
+    check.add_argument("path", metavar="BUNDLE|PREFIX")
+    check.add_argument("--host", metavar="FILE", help="another host's facts, as 'facts --json' prints them there")
+    check.add_argument("--stamp", help=argparse.SUPPRESS)  # what activation/check.sh calls it with
+    check.add_argument("--warn", action="store_true", help=argparse.SUPPRESS)
+    check.set_defaults(run=_check)
+
+    for command, default in ((deploy, "required"), (check, None)):
+        command.add_argument(
+            "--gpu", choices=("required", "optional", "none"), default=default, help="default: required"
+        )
+        command.add_argument(
+            "--allow", metavar="WHAT", action="append", default=[], help="a requirement that may fail; repeatable"
+        )
+
+    facts = commands.add_parser("facts", help="print what there is of this host, for check --host")
+    facts.add_argument("path", metavar="PATH", nargs="?", default=".", help="where free disk is looked at")
+    facts.add_argument("--root", default="/", metavar="DIR", help="where its /proc, /sys and /dev are")
+    facts.set_defaults(run=_facts)
+
+    for command in (unpack, deploy, check, facts):
         command.add_argument("--json", action="store_true", help="print one JSON object on stdout")
         command.add_argument("-q", "--quiet", action="store_true", help="say nothing unless something fails")
     return parser
@@ -94,9 +172,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def print_error(error: EnvpackError) -> None:
+def print_error(error: EnvpackError, label: str = "error") -> None:
     """An error as a person reads it, on stderr; bytes that could steer a terminal are escaped."""
-    print(f"envpack: error: {_printable(error.message)}", file=sys.stderr)
+    print(f"envpack: {label}: {_printable(error.message)}", file=sys.stderr)
     for line in error.details:
         print(f"  {_printable(line)}", file=sys.stderr)
     if error.hint:

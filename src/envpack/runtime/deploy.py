@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import platform
 import signal
 import subprocess
 import time
@@ -22,6 +21,8 @@ from envpack.runtime.codec import STANDARD, Decoder
 from envpack.runtime.durable import sync_filesystem
 from envpack.runtime.errors import DeploymentTestError, HostError
 from envpack.runtime.extract import extract
+from envpack.runtime.host.examine import DEPLOYMENT_PATH, Policy, check_before
+from envpack.runtime.host.machine import host_subdir, processors
 from envpack.runtime.place import Place
 from envpack.runtime.reader import Bundle, open_bundle
 from envpack.runtime.report import Reporter, human_size
@@ -29,16 +30,7 @@ from envpack.runtime.settle import PREFIX_PATH, check_prefix
 from envpack.runtime.source import Repair, Source, Written
 from envpack.runtime.version import __version__
 
-DEPLOYMENT_PATH = ".envpack/deployment.json"
-
-SUBDIRS = {
-    ("Linux", "x86_64"): "linux-64",
-    ("Linux", "aarch64"): "linux-aarch64",
-    ("Linux", "ppc64le"): "linux-ppc64le",
-    ("Darwin", "x86_64"): "osx-64",
-    ("Darwin", "arm64"): "osx-arm64",
-}
-"""conda's subdir for each (kernel, machine) of uname(2); conda/base/context.py."""
+__all__ = ["Deployment", "check_platform", "deploy", "deploy_source", "host_subdir", "processors", "run_inside"]
 
 
 @dataclass(frozen=True)
@@ -81,16 +73,18 @@ def deploy(
     jobs: int | None = None,
     run_tests: bool = True,
     decoders: Mapping[str, Decoder] = STANDARD,
+    policy: Policy | None = None,
 ) -> Deployment:
     """Verifies ``bundle``, unpacks it to ``destination``, runs its tests there.
 
-    ``jobs``: threads that verify and decompress (default: the processors this process may use). Raises
-    FormatError or IntegrityError for a bad bundle, HostError for a host that can't run it, RelocationError for a
-    destination that can't be written in, DestinationError when it exists, is locked or has no space, and
-    DeploymentTestError when a test fails. After any error, ``destination`` is as it was before.
+    ``jobs``: threads that verify and decompress (default: the processors this process may use); ``policy``: what
+    is asked of this host before anything is unpacked. Raises FormatError or IntegrityError for a bad bundle,
+    HostError for a host that can't run it, RelocationError for a destination that can't be written in,
+    DestinationError when it exists, is locked or has no space, and DeploymentTestError when a test fails. After
+    any error, ``destination`` is as it was before.
     """
     with open_bundle(bundle, decoders) as opened:
-        source = _BundleSource(opened)
+        source = _BundleSource(opened, policy or Policy(), reporter)
         return deploy_source(source, destination, reporter=reporter, jobs=jobs, run_tests=run_tests)
 
 
@@ -111,7 +105,7 @@ def deploy_source(
         with place.staging(source.size) as staging:
             written = source.write(staging, place.final, reporter, jobs or processors())
             digest = hashlib.sha256(written.manifest_bytes).hexdigest()
-            _record(staging, place.final, source, digest)
+            _record(staging, place.final, source, digest, written.host_check)
             sync_filesystem(staging)
             place.commit()
         manifest = written.manifest
@@ -136,14 +130,16 @@ def deploy_source(
 class _BundleSource:
     """An open bundle as what a deployment is made from."""
 
-    def __init__(self, bundle: Bundle) -> None:
-        self._bundle = bundle
+    def __init__(self, bundle: Bundle, policy: Policy, reporter: Reporter) -> None:
+        self._bundle, self._policy, self._reporter = bundle, policy, reporter
+        self._host_check: dict[str, Any] = {}
         self.name = bundle.name
         self.size = bundle.manifest.size
 
     def check(self, prefix: str) -> None:
-        check_platform(self._bundle.manifest.subdir)
-        check_prefix(self._bundle.manifest, prefix)
+        manifest = self._bundle.manifest
+        self._host_check = check_before(manifest, self.name, Path(prefix), self._policy, self._reporter)
+        check_prefix(manifest, prefix)
 
     def write(self, root: Path, prefix: Path, reporter: Reporter, jobs: int) -> Written:
         manifest = self._bundle.manifest
@@ -151,17 +147,7 @@ class _BundleSource:
         with reporter.step(f"Unpacking {manifest.name} {manifest.version}", total) as step:
             extract(self._bundle, root, os.fsencode(prefix), step, jobs)
             step.detail = f"{human_size(manifest.size)} in {manifest.files} files, verified"
-        return Written(manifest, self._bundle.manifest_bytes, manifest.writer)
-
-
-def processors() -> int:
-    """How many processors this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def host_subdir() -> str:
-    """This host's conda subdir, such as linux-64."""
-    return SUBDIRS.get((platform.system(), platform.machine()), f"{platform.system()}-{platform.machine()}")
+        return Written(manifest, self._bundle.manifest_bytes, manifest.writer, host_check=self._host_check)
 
 
 def check_platform(subdir: str) -> None:
@@ -173,7 +159,9 @@ def check_platform(subdir: str) -> None:
         )
 
 
-def _record(staging: Path, final: Path, source: Source, manifest_sha256: str) -> None:
+def _record(
+    staging: Path, final: Path, source: Source, manifest_sha256: str, host_check: Mapping[str, Any]
+) -> None:
     (staging / PREFIX_PATH).write_bytes(os.fsencode(final) + b"\n")
     record = {
         "schema": "envpack.deployment/1",
@@ -181,6 +169,7 @@ def _record(staging: Path, final: Path, source: Source, manifest_sha256: str) ->
         "manifest_sha256": manifest_sha256,
         "deployed": int(time.time()),
         "by": f"envpack {__version__}",
+        **({"check": dict(host_check)} if host_check else {}),
     }
     (staging / DEPLOYMENT_PATH).write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
 
@@ -195,10 +184,11 @@ def _run_tests(root: Path, commands: tuple[str, ...], reporter: Reporter) -> tup
 def run_inside(root: Path, command: str) -> None:
     """Runs a shell command in the activated environment; raises DeploymentTestError with the end of its output.
 
-    Nothing is byte-compiled meanwhile, so that a test leaves no trace in the deployment.
+    Nothing is byte-compiled meanwhile, so that a test leaves no trace in the deployment; the host has been checked
+    already, or was not to be.
     """
     script = '. "$1/bin/activate" && eval "$2"'
-    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "ENVPACK_SKIP_CHECK": "1"}
     process = subprocess.Popen(
         ["/bin/sh", "-c", script, "sh", str(root), command],
         cwd=root,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Mapping, Protocol
 
 from envpack.runtime.model import Manifest
 from envpack.runtime.report import Reporter
@@ -27,7 +27,8 @@ class Written:
     """An environment that was written into a folder; ``manifest_bytes`` lie in it.
 
     ``made_by``: program and version that made what it came from. ``lacks``: what could not be checked or
-    known because nothing there says it, one sentence each.
+    known because nothing there says it, one sentence each. ``host_check``: how the host was checked, to be
+    recorded with the deployment.
     """
 
     manifest: Manifest
@@ -35,6 +36,7 @@ class Written:
     made_by: str
     lacks: tuple[str, ...] = ()
     repairs: tuple[Repair, ...] = ()
+    host_check: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Source(Protocol):

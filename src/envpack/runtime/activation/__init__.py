@@ -20,6 +20,11 @@ _SCRIPTS = {
     ".envpack/deactivate.csh": ("deactivate.csh", 0o644),
     ".envpack/scripts.csh": ("scripts.csh", 0o644),
     ".envpack/set.csh": ("set.csh", 0o644),
+    ".envpack/check.sh": ("check.sh", 0o644),
+    # the last ones of their folder, as conda sorts it
+    "etc/conda/activate.d/~envpack-check.sh": ("conda-check.sh", 0o644),
+    "etc/conda/activate.d/~envpack-check.fish": ("conda-check.fish", 0o644),
+    "etc/conda/activate.d/~envpack-check.csh": ("conda-check.csh", 0o644),
 }
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")

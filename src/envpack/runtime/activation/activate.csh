@@ -25,11 +25,15 @@ if ("$_envpack_problem:q" == "") then
     endif
 endif
 unalias _envpack_written_in
-# A requirement of the environment that this host does not meet is to become a problem here: nothing has been
-# changed in the shell yet.
-
 if ("$_envpack_problem:q" != "") then
     /bin/sh -c 'printf "envpack: %s\n" "$0" >&2' "$_envpack_problem:q"
+else
+    # a requirement of the environment that this host does not meet stops the activation here: nothing has been
+    # changed in the shell yet
+    /bin/sh "$_envpack_here:q/.envpack/check.sh" "$_envpack_here:q"
+    if ($status) set _envpack_problem = unmet
+endif
+if ("$_envpack_problem:q" != "") then
     unset _envpack_here _envpack_problem _envpack_sed
     exit 1
 endif

@@ -5,7 +5,7 @@
 function _envpack_activate
     set -l here (_envpack_find)
     and set -l prefix (_envpack_write_in $here)
-    and _envpack_check_host
+    and _envpack_check_host $prefix
     or begin
         _envpack_tidy
         return 1
@@ -81,9 +81,10 @@ function _envpack_leave
     _envpack_run $beneath/etc/conda/activate.d
 end
 
-# A requirement of the environment that this host does not meet is to stop the activation here: nothing has been
+# PREFIX: a requirement of the environment that this host does not meet stops the activation here: nothing has been
 # changed in the shell yet.
 function _envpack_check_host
+    /bin/sh $argv/.envpack/check.sh $argv
 end
 
 # Prints the environment's folder, free of symbolic links.
@@ -175,6 +176,9 @@ end
 # DIR: sources the packages' scripts in it, as conda orders them: by bytes, and for deactivate.d the last first.
 function _envpack_run
     set -l scripts $argv/*.fish # none without a folder
+    if set -q scripts[1]
+        set scripts (string match -v '*/~envpack-check.fish' -- $scripts) # which is for conda
+    end
     if set -q scripts[2] # fish has 9 before 10, and follows the locale
         set scripts (string join \n -- $scripts | LC_ALL=C command sort)
     end

@@ -7,7 +7,7 @@ if (-d "$1:q") then
     set _envpack_files = (`/usr/bin/env LC_ALL=C /bin/ls $1:q`)
     if (! $_envpack_noglob) unset noglob
     foreach _envpack_file ($_envpack_files:q)
-        if ("$_envpack_file:q" !~ *.csh) continue
+        if ("$_envpack_file:q" !~ *.csh || "$_envpack_file:q" == "~envpack-check.csh") continue # it is for conda
         if ("$1:t:q" == deactivate.d) then
             set _envpack_order = ("$1:q/$_envpack_file:q" $_envpack_order:q)
         else

@@ -1,0 +1,56 @@
+# PREFIX [warn]: whether this host can run the environment in PREFIX. What `activate` sources in a subshell, and what
+# other shells, and conda's activation, run with /bin/sh; it ends the subshell.
+#
+# Status 0: yes, or nobody knows. Status 1: no, and stderr says why and what to do; with `warn` that is status 0 too.
+#
+# A check that passed is not made again on the same host while nothing has changed that can be seen without running a
+# program: boot, driver, devices, what the user sets. Its stamp is a line, see runtime/host/stamp.py.
+
+set +eu
+[ -z "${ZSH_VERSION-}" ] || emulate sh
+[ "${ENVPACK_SKIP_CHECK-}" != 1 ] && [ -r "$1/.envpack/manifest.sha256" ] || exit 0
+
+# FILE: sets _line to its first line
+_first() {
+    _line=
+    [ ! -r "$1" ] || IFS= read -r _line <"$1"
+}
+
+IFS=' ' read -r _digest _line <"$1/.envpack/manifest.sha256"
+_first /proc/sys/kernel/hostname && _key="1|$_digest|$_line"
+_first /proc/sys/kernel/random/boot_id && _key="$_key|$_line"
+_first /proc/driver/nvidia/version && _key="$_key|$_line|"
+if [ -e /dev/nvidiactl ] || [ -n "$_line" ]; then
+    _device=0
+    while [ "$_device" -lt 32 ]; do
+        [ ! -r "/dev/nvidia$_device" ] || _key="$_key $_device"
+        _device=$((_device + 1))
+    done
+fi
+_key="$_key|${CUDA_VISIBLE_DEVICES-all}|${CUDA_DEVICE_ORDER-}|${CONDA_OVERRIDE_CUDA-no}|${CONDA_OVERRIDE_GLIBC-no}"
+_key="$_key|${LD_LIBRARY_PATH-}"
+
+for _stamp in "$1/.envpack/check" "${XDG_CACHE_HOME:-${HOME-}/.cache}/envpack/checks/$_digest"; do
+    [ -r "$_stamp" ] || continue
+    while IFS= read -r _line; do
+        [ "$_line" != "$_key" ] || exit 0
+    done <"$_stamp"
+done
+
+for _python in "$1/bin/python" "$1/bin/python3" python3 python; do
+    "$_python" -I -S -c 'import sys; sys.exit(sys.version_info < (3, 8))' </dev/null >/dev/null 2>&1 || continue
+    "$_python" -I -S "$1/.envpack/runtime.pyz" check ${2:+--warn} --stamp "$_key" "$1" </dev/null >&2
+    case $? in
+        0) exit 0 ;;
+        9 | 130) exit 1 ;; # this host can't run it; Ctrl-C
+    esac
+    command -p printf 'envpack: warning: whether this host can run %s could not be checked\n' "$1" >&2
+    exit 0
+done
+
+# a Python that does not start is the reason itself; without one there is nobody to check
+[ -x "$1/bin/python" ] || exit 0
+_line=$("$1/bin/python" -I -S -c '' 2>&1 </dev/null)
+command -p printf 'envpack: error: the Python of %s does not start on this host:\n  %s\n' "$1" "$_line" >&2
+[ -z "${2-}" ] || exit 0
+exit 1
