@@ -30,8 +30,8 @@ PLACES = {
 }
 
 UNQUOTED = (r"python(3(\.\d+)?)?-config",)
-"""Scripts that do not quote their own path, and complain in any folder with a blank in its name, wherever they were
-installed: CPython's Misc/python-config.sh.in has ``cd $(dirname "$1")``."""
+"""Scripts that do not quote their own path, and complain in any folder with a blank in its name, wherever they
+were installed: CPython's Misc/python-config.sh.in has ``cd $(dirname "$1")``."""
 
 IMPORTS = """
 import importlib, importlib.metadata, json, os, sys
