@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import mmap
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
+from typing import Protocol
 
 from envpack.bundle.codecs import encoder_for
 from envpack.bundle.runtime import runtime_files
@@ -63,19 +64,42 @@ def pack_prefix(prefix: Path, output: Path, *, settings: PackSettings, reporter:
     selection = settings.selection
     contents = read_prefix(prefix, keep=selection if selection else None, reporter=reporter)
     storer = Storer(contents.prefix, contents)
+    with BundleWriter(output, encoder, settings.jobs or processors()) as writer:
+        return pack_contents(contents, storer, writer, settings=settings, reporter=reporter)
+
+
+class Sink(Protocol):
+    """What an environment is written to: a bundle, or a folder. ``stored``: its bytes once it is finished."""
+
+    stored: int
+
+    def add_segment(self, id: str, items: Iterable[Item]) -> None: ...
+
+    def finish(self, draft: Manifest) -> Manifest: ...
+
+
+def pack_contents(
+    contents: PrefixContents,
+    storer: Storer,
+    sink: Sink,
+    *,
+    settings: PackSettings,
+    reporter: Reporter,
+    title: str = "Packing",
+) -> Manifest:
+    """Writes an environment that was read, with what envpack adds; raises PackError as `pack_prefix` does."""
     variables = state_variables(contents.prefix)
-    jobs = settings.jobs or processors()
     found = _Found()
     total = sum(entry.size for group in contents.groups for entry in group.entries)
-    with BundleWriter(output, encoder, jobs) as writer, reporter.step("Packing", total) as step:
-        writer.add_segment(RUNTIME, _own_items())
+    with reporter.step(title, total) as step:
+        sink.add_segment(RUNTIME, _own_items())
         for group in _with_variables(contents.groups, variables):
-            writer.add_segment(group.id, _items(group, contents.prefix, storer, found, step))
+            sink.add_segment(group.id, _items(group, contents.prefix, storer, found, step))
         if settings.strict and found.unrelocatable:
             raise _not_relocatable(found.unrelocatable)
-        manifest = writer.finish(_draft(contents, settings, variables, found))
-        stored = output.stat().st_size
-        step.detail = f"{human_size(manifest.size)} in {manifest.files} files to {human_size(stored)}"
+        manifest = sink.finish(_draft(contents, settings, variables, found))
+        step.detail = f"{human_size(manifest.size)} in {manifest.files} files"
+        step.detail += f" to {human_size(sink.stored)}" if sink.stored else ""
     for path in found.unsearched:
         reporter.note(f"{path}: searched for the environment's path in its first {human_size(LIMIT)} only")
     return manifest
@@ -180,7 +204,8 @@ def _items(group: Group, prefix: Path, storer: Storer, found: _Found, step: Step
         if entry.type != "file":
             yield Item(PathRecord(entry.path, entry.type, mode=entry.mode, target=entry.target))
             continue
-        stored = storer.store(entry, _read(prefix, entry))
+        data = _read(prefix, entry)
+        stored = storer.store(entry, data)
         if stored.modified:
             found.modified.append(entry.path)
         for remark in stored.unrelocatable:
@@ -196,8 +221,18 @@ def _items(group: Group, prefix: Path, storer: Storer, found: _Found, step: Step
             mtime=stored.mtime,
             relocation=stored.relocation,
         )
-        yield Item(record, stored.pieces)
+        whole = entry.content is None and _is_whole(stored.pieces, data)
+        yield Item(record, stored.pieces, prefix / entry.path if whole else None)
         step.advance(entry.size)
+
+
+def _is_whole(pieces: Sequence[bytes | memoryview], data: bytes | memoryview) -> bool:
+    """Whether the pieces are the data itself, unchanged."""
+    if len(pieces) != 1 or len(pieces[0]) != len(data):
+        return False
+    piece = pieces[0]
+    same_map = isinstance(piece, memoryview) and isinstance(data, memoryview) and piece.obj is data.obj
+    return piece is data or same_map
 
 
 def _read(prefix: Path, entry: Entry) -> bytes | memoryview:

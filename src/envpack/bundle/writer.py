@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -36,10 +36,14 @@ from envpack.runtime.reader import END_SEGMENT, digest_line
 
 @dataclass(frozen=True)
 class Item:
-    """A path to be stored: its record, still without an offset, and for a file its bytes."""
+    """A path to be stored: its record, still without an offset, and for a file its bytes.
+
+    ``source``: the file that holds just these bytes, where there is one.
+    """
 
     record: PathRecord
     pieces: Sequence[bytes | memoryview] = ()
+    source: Path | None = None
 
 
 class BundleWriter:
@@ -56,6 +60,7 @@ class BundleWriter:
         self._records: dict[str, tuple[PathRecord, ...]] = {}
         self._pool = ThreadPoolExecutor(jobs, thread_name_prefix="compress")
         self._ahead = 2 * jobs
+        self.stored = 0
 
     def __enter__(self) -> BundleWriter:
         try:
@@ -102,27 +107,11 @@ class BundleWriter:
         self._frames.drain()
         table = table_to_json(PathsTable(self._records))
         head, head_frames = compress_all(self._encoder, _member(PATHS_PATH, table))
-        longest, limited_by = longest_prefix(self._records.values())
-        files = [record for records in self._records.values() for record in records if record.type == "file"]
         manifest = replace(
-            draft,
+            complete(draft, self._records, table),
             codec=self._encoder.name,
-            size=sum(record.size for record in files),
-            files=sum(len(records) for records in self._records.values()),
-            paths_size=len(table),
-            paths_sha256=sha256(table).hexdigest(),
             head=head_frames,
             segments=tuple(Segment(id, tuple(frames)) for id, frames in self._segments),
-            packages=tuple(
-                replace(
-                    package,
-                    files=len(self._records[package.segment]),
-                    size=sum(record.size for record in self._records[package.segment]),
-                )
-                for package in draft.packages
-            ),
-            longest_prefix=longest,
-            limited_by=limited_by,
         )
         data = manifest_to_json(manifest)
         first = _member(MANIFEST_PATH, data) + _member(DIGEST_PATH, digest_line(data))
@@ -136,7 +125,30 @@ class BundleWriter:
             output.flush()
             self._payload.seek(0)
             copy_rest(self._payload, output)
+        self.stored = self._partial_path.stat().st_size
         os.replace(self._partial_path, self._output)
+
+
+def complete(draft: Manifest, records: Mapping[str, tuple[PathRecord, ...]], table: bytes) -> Manifest:
+    """``draft`` with what follows from the ``records`` by segment, and from the paths ``table`` made of them."""
+    longest, limited_by = longest_prefix(records.values())
+    return replace(
+        draft,
+        size=sum(record.size for group in records.values() for record in group if record.type == "file"),
+        files=sum(len(group) for group in records.values()),
+        paths_size=len(table),
+        paths_sha256=sha256(table).hexdigest(),
+        packages=tuple(
+            replace(
+                package,
+                files=len(records[package.segment]),
+                size=sum(record.size for record in records[package.segment]),
+            )
+            for package in draft.packages
+        ),
+        longest_prefix=longest,
+        limited_by=limited_by,
+    )
 
 
 def longest_prefix(segments: Iterable[Iterable[PathRecord]]) -> tuple[int | None, str]:
