@@ -24,12 +24,17 @@ from envpack.runtime.report import Reporter
 
 
 def read_prefix(
-    prefix: Path, *, keep: Callable[[str], bool] | None = None, reporter: Reporter | None = None
+    prefix: Path,
+    *,
+    keep: Callable[[str], bool] | None = None,
+    reporter: Reporter | None = None,
+    written: Sequence[bytes] = (),
 ) -> PrefixContents:
     """Everything in the environment at ``prefix``, by owner. Reads metadata only, and files in dispute.
 
-    ``keep`` gets each path (files, links, empty folders) and says whether it is packed. Raises PackError
-    when it is no environment, when its metadata is broken, and for what can't be packed, all at once.
+    ``keep`` gets each path (files, links, empty folders) and says whether it is packed. ``written``: the paths
+    that are written into its files, where those are others than its own. Raises PackError when it is no
+    environment, when its metadata is broken, and for what can't be packed, all at once.
     """
     reporter = reporter if reporter is not None else Reporter()
     prefix = Path(prefix)
@@ -37,6 +42,7 @@ def read_prefix(
     with reporter.step("Reading the environment", unit="files") as step:
         names = spellings(prefix)
         prefix = Path(os.fsdecode(names[0]))
+        names = tuple(written) or names
         tree = walk(prefix, keep, names)
         records = _conda_records(prefix, tree)
         disk = _Disk(prefix, names)
