@@ -6,6 +6,7 @@ memory stays at a few frames however large the bundle is.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,6 +18,7 @@ from envpack.runtime import tar
 from envpack.runtime.document import table_from_json
 from envpack.runtime.errors import IntegrityError
 from envpack.runtime.model import DIGEST_PATH, HEAD_PATHS, MANIFEST_PATH, PATHS_PATH, PathRecord, PathsTable
+from envpack.runtime.place import umask
 from envpack.runtime.reader import END_SEGMENT, Bundle, digest_line
 from envpack.runtime.relocate import Splicer, splices
 from envpack.runtime.report import Step
@@ -165,6 +167,7 @@ class Tree:
 
     def __init__(self, root: bytes, prefix: bytes) -> None:
         self._root, self._prefix = root, prefix
+        self._umask = umask()
         self._made = {b""}
         self._modes: list[tuple[bytes, int]] = []
 
@@ -195,6 +198,17 @@ class Tree:
             os.utime(fd, (record.mtime, record.mtime))
         finally:
             os.close(fd)
+
+    def move(self, record: PathRecord, source: Path) -> None:
+        """A file that lies at ``source`` already, as it is to be."""
+        name = os.fsencode(record.path)
+        self._folder(name.rpartition(b"/")[0])
+        path = os.path.join(self._root, name)
+        if os.path.lexists(path):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
+        os.rename(source, path)
+        os.chmod(path, record.mode & ~self._umask)
+        os.utime(path, (record.mtime, record.mtime))
 
     def _folder(self, name: bytes) -> None:
         if name in self._made:

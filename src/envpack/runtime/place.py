@@ -106,7 +106,7 @@ class Place:
     def commit(self) -> None:
         """The one moment at which the destination appears."""
         (self._staging / _LOCK).unlink()
-        os.chmod(self._staging, 0o777 & ~_umask())
+        os.chmod(self._staging, 0o777 & ~umask())
         try:
             os.rename(self._staging, self.final)
         except OSError as problem:
@@ -136,7 +136,8 @@ class Place:
             return False
 
 
-def _umask() -> int:
+def umask() -> int:
+    """The process's mask for the modes of new files; asked for by setting it, so from one thread only."""
     mask = os.umask(0o022)
     os.umask(mask)
     return mask
