@@ -16,8 +16,9 @@ from envpack.prefix.deployed import placeholders_of_deployment
 from envpack.prefix.model import ENVIRONMENT, SOURCE_MTIME, Entry, Group, PrefixContents, Published
 from envpack.prefix.ownership import Ownership, assign
 from envpack.prefix.pypi import Distribution, metadata_folders, read_distribution
+from envpack.prefix.spelling import former, spellings
 from envpack.prefix.unpatch import unpatch
-from envpack.prefix.walk import Tree, spellings, walk
+from envpack.prefix.walk import Tree, walk
 from envpack.runtime.errors import PackError
 from envpack.runtime.model import Package
 from envpack.runtime.report import Reporter
@@ -42,7 +43,9 @@ def read_prefix(
     with reporter.step("Reading the environment", unit="files") as step:
         names = spellings(prefix)
         prefix = Path(os.fsdecode(names[0]))
+        moved = former(prefix)
         names = tuple(written) or names
+        names += (moved,) if moved else ()
         tree = walk(prefix, keep, names)
         records = _conda_records(prefix, tree)
         disk = _Disk(prefix, names)
@@ -53,6 +56,10 @@ def read_prefix(
         groups = _groups(prefix, tree, ownership, records, distributions)
         python, version = _python(tree, records)
         step.detail = f"{len(tree.files)} files, {len(groups) - 1} packages"
+    if moved:
+        reporter.note(
+            f"it was made in {os.fsdecode(moved)}, where nothing is: what mentions that is relocated, too"
+        )
     present = {*tree.excluded, *tree.generated}
     return PrefixContents(
         prefix,

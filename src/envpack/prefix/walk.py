@@ -31,12 +31,6 @@ class Tree:
     excluded: set[str] = field(default_factory=set)
 
 
-def spellings(prefix: Path) -> tuple[bytes, ...]:
-    """The prefix's real path and, where it differs, the absolute path as given, as bytes."""
-    real, given = os.path.realpath(prefix), posixpath.abspath(prefix)
-    return tuple(dict.fromkeys((os.fsencode(real), os.fsencode(given))))
-
-
 def walk(prefix: Path, keep: Callable[[str], bool] | None, names: Sequence[bytes]) -> Tree:
     """Reads the tree below ``prefix``; ``names`` are its spellings.
 

@@ -1,0 +1,84 @@
+"""Under which paths an environment's files may mention it.
+
+An environment is made, used and packed by whatever path people take to it: a link to a disk, a home folder mounted
+in two places. Its files hold the path it was made by, which may be neither the one given now nor the real one, and
+when it was moved since, a path where nothing is any more. The files that tell are known.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from itertools import chain
+from pathlib import Path
+
+_HEAD = 1024
+_MOST = 4 << 20
+"""Bytes of a file that are read for evidence; histories of years are smaller."""
+
+# in quotes a path may hold blanks
+_PATHS = re.compile(rb"\"(/[^\"\n\0]+)\"|'(/[^'\n\0]+)'|(/[^\s\0\"',:;=]+)")
+_SYSCONFIG_PREFIX = re.compile(rb"^ *'prefix': '(/[^'\n]+)'", re.MULTILINE)
+
+
+def spellings(prefix: Path) -> tuple[bytes, ...]:
+    """Every path, as bytes, by which the files in ``prefix`` may mention it: the real one, the one given, and of
+    those that its scripts, its history and its Python's configuration name, the ones that lead there."""
+    real, given = os.fsencode(os.path.realpath(prefix)), os.fsencode(posixpath.abspath(prefix))
+    found = set()
+    try:
+        here = os.stat(real)
+    except OSError:
+        return tuple(dict.fromkeys((real, given)))
+    for path in _folders(_PATHS.findall(b"\n".join(_evidence(prefix)))):
+        with suppress(OSError):
+            if os.path.samestat(os.stat(path), here):
+                found.add(path)
+    return tuple(dict.fromkeys((real, given, *sorted(found))))
+
+
+def former(prefix: Path) -> bytes | None:
+    """Where the environment was made, when it was moved since and nothing is there any more.
+
+    Its Python says so in the configuration that was written in when it was installed; that of several decides when
+    they agree.
+    """
+    said = set()
+    for data in _read(sorted(prefix.glob("lib/python*/_sysconfigdata*.py")), _MOST):
+        said.update(_SYSCONFIG_PREFIX.findall(data))
+    if len(said) != 1:
+        return None
+    path = posixpath.normpath(said.pop())
+    return None if path == b"/" or os.path.lexists(path) else path
+
+
+def _evidence(prefix: Path) -> Iterator[bytes]:
+    """What may name the path that an environment was made by."""
+    lines = b"\n".join(_read([prefix / "conda-meta" / "history"], _MOST)).splitlines()
+    commands = [line for line in lines if line.startswith(b"# cmd:")]
+    scripts = (head for head in _read(sorted(prefix.glob("bin/*")), _HEAD) if head.startswith(b"#!"))
+    others = ("conda-meta/pixi_env_prefix", "pyvenv.cfg", "etc/profile.d/conda.sh")
+    kernels = sorted(prefix.glob("share/jupyter/kernels/*/kernel.json"))
+    configuration = sorted(prefix.glob("lib/python*/_sysconfigdata*.py"))
+    return chain(commands, scripts, _read([prefix / name for name in others] + kernels + configuration, _MOST))
+
+
+def _read(paths: Iterable[Path], most: int) -> Iterator[bytes]:
+    for path in paths:
+        with suppress(OSError):  # what can't be read is told when the tree is
+            if path.is_file():
+                with open(path, "rb") as file:
+                    yield file.read(most)
+
+
+def _folders(found: Iterable[tuple[bytes, ...]]) -> set[bytes]:
+    """The paths named, and every folder they lie in."""
+    folders: set[bytes] = set()
+    for path in (posixpath.normpath(b"".join(groups)) for groups in found):
+        while path not in folders and len(path) > 1 and not path.startswith(b"//"):
+            folders.add(path)
+            path = posixpath.dirname(path)
+    return folders
