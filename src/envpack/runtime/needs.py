@@ -42,8 +42,8 @@ class Needs:
     """Everything derived. ``cuda``: the runtime the environment was built for, None for CPU-only and ROCm builds;
     ``cuda_all``: every piece of evidence seen; ``jit``: packages that compile for the GPU at run time;
     ``cuda_compat``: libraries of the forward-compatibility package inside, the driver's version as the value;
-    ``cpu_builds``: frameworks that could use a GPU, in builds for none; ``cpu``: x86-64 microarchitecture level such
-    as "x86-64-v3"; ``disk``: bytes of the deployment."""
+    ``cpu_builds``: frameworks that could use a GPU, in builds for none; ``cpu``: x86-64 microarchitecture
+    level such as "x86-64-v3"; ``disk``: bytes of the deployment."""
 
     cuda: Evidence | None = None
     cuda_all: tuple[Evidence, ...] = ()
