@@ -39,8 +39,8 @@ class Settled:
     changed: tuple[str, ...]
 
 
-def check_prefix(manifest: Manifest, prefix: str) -> None:
-    """Raises RelocationError when ``prefix`` can't be written into the environment: too long, or unsafe bytes."""
+def check_characters(prefix: str) -> None:
+    """Raises RelocationError when ``prefix`` has bytes that no environment's files take."""
     coded = os.fsencode(prefix)
     try:
         coded.decode("utf-8")
@@ -55,6 +55,12 @@ def check_prefix(manifest: Manifest, prefix: str) -> None:
             f"the destination {prefix!r} has characters that break scripts or PATH: {os.fsdecode(unsafe)!r}",
             hint="Choose a destination of letters, digits, '/', '-', '_', '.', '+', '=', '@', ',' and blanks.",
         )
+
+
+def check_prefix(manifest: Manifest, prefix: str) -> None:
+    """Raises RelocationError when ``prefix`` can't be written into the environment: too long, or unsafe bytes."""
+    check_characters(prefix)
+    coded = os.fsencode(prefix)
     if manifest.longest_prefix is not None and len(coded) > manifest.longest_prefix:
         raise RelocationError(
             f"the destination has {len(coded)} bytes, and there is room for {manifest.longest_prefix}",
