@@ -174,7 +174,9 @@ def test_a_deployment_has_neither_the_build_prefix_nor_a_placeholder(everything:
 
 def test_written_back_to_where_it_was_built_every_file_is_what_it_was(everything: Everything) -> None:
     for path, (entry, stored) in everything.stored.items():
-        if entry.content is None and (stored.relocation is None or stored.relocation.shebang is None):
+        # installers move the ends of strings in binaries, a deployment does not
+        rewritten = stored.relocation is not None and (stored.relocation.shebang or stored.relocation.padded)
+        if entry.content is None and not rewritten:
             original = (everything.contents.prefix / path).read_bytes()
             deployed = everything.deployed(path, everything.prefix)
             assert (
