@@ -1,0 +1,112 @@
+"""From all the evidence to one answer: which CUDA, which ROCm, or none; and what contradicts what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from envpack.prefix.needs.evidence import CPU, CUDA, ROCM, Finding
+from envpack.prefix.needs.rules import HINT, RUNTIME, USER, kind, rank
+from envpack.runtime.needs import Evidence
+
+
+@dataclass(frozen=True)
+class Decision:
+    """``cuda``, ``rocm``, ``cuda_all`` and ``cpu_builds`` as in `Needs`; ``users``: the families that use that
+    CUDA; ``contradictions`` and ``remarks``: sentences for a person."""
+
+    cuda: Evidence | None = None
+    rocm: Evidence | None = None
+    cuda_all: tuple[Evidence, ...] = ()
+    cpu_builds: tuple[Evidence, ...] = ()
+    users: frozenset[str] = frozenset()
+    contradictions: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+
+def decide(findings: Iterable[Finding]) -> Decision:
+    """The first piece of evidence in the order of rules.json decides; one of the same major version that knows the
+    minor one makes it exact. What a framework's own file says overrules what is said of it elsewhere: pip may have
+    put another build over conda's, and what is made for torch uses the GPU through torch only."""
+    ordered = sorted(dict.fromkeys(findings), key=lambda f: (rank(f.rule), f.source))
+    stated: dict[str, Finding] = {}
+    for finding in ordered:
+        if finding.rule == "framework-file":
+            stated.setdefault(finding.family, finding)
+    overruled = [f for f in ordered if stated.get(f.family, f).platform != f.platform]
+    live = [f for f in ordered if f not in overruled]
+    runtimes = [f for f in live if kind(f.rule) == RUNTIME]
+    majors = {f.major for f in runtimes}
+    users = [
+        f for f in live if f.platform == CUDA and kind(f.rule) == USER and (not f.optional or f.major in majors)
+    ]
+    rocm = next((f for f in live if f.platform == ROCM), None)
+    refusals = [f for f in live if f.platform == CPU and f.family not in {user.family for user in users}]
+    leader = users[0] if users else None
+    if leader is None and runtimes and not refusals and rocm is None:
+        leader = runtimes[0]
+    return Decision(
+        cuda=_evidence(_exact(leader, [*users, *runtimes])) if leader else None,
+        rocm=_evidence(rocm) if rocm else None,
+        cuda_all=tuple(_evidence(f) for f in ordered if f.platform == CUDA),
+        cpu_builds=tuple({f.family: Evidence(f.family, f.source) for f in reversed(refusals)}.values()),
+        users=frozenset(f.family for f in users if leader and f.major == leader.major),
+        contradictions=tuple(_contradictions(leader, rocm, users, runtimes, overruled, stated)),
+        remarks=_unused(leader, rocm, runtimes, refusals),
+    )
+
+
+def _evidence(finding: Finding) -> Evidence:
+    return Evidence(finding.value, finding.source)
+
+
+def _exact(leader: Finding, candidates: Sequence[Finding]) -> Finding:
+    same = [f for f in (leader, *candidates) if f.major == leader.major]
+    return next((f for f in same if "." in f.value), leader)
+
+
+def _contradictions(
+    leader: Finding | None,
+    rocm: Finding | None,
+    users: Sequence[Finding],
+    runtimes: Sequence[Finding],
+    overruled: Sequence[Finding],
+    stated: dict[str, Finding],
+) -> list[str]:
+    said = []
+    for family, truth in stated.items():
+        wrong = [f for f in overruled if f.family == family and f.platform != CPU and kind(f.rule) != HINT]
+        if wrong:
+            said.append(f"{_made_for([truth])}, but also for {_said(wrong)}: they can't work together")
+    if leader is None:
+        return said
+    if rocm is not None:
+        said.append(f"{_made_for([leader])}, but also for {_said([rocm])}: no host has both")
+    if kind(leader.rule) != USER:
+        return said
+    for major in dict.fromkeys(f.major for f in users if f.major != leader.major):
+        others = [f for f in users if f.major == major]
+        said.append(f"{_made_for([leader])}, but also for {_said(others)}: those need other libraries and drivers")
+    if runtimes and leader.major not in {f.major for f in runtimes}:
+        said.append(f"{_made_for([leader])}, but the only CUDA runtime in it is {_said(runtimes[:1])}")
+    return said
+
+
+def _unused(
+    leader: Finding | None, rocm: Finding | None, runtimes: Sequence[Finding], refusals: Sequence[Finding]
+) -> tuple[str, ...]:
+    if leader is not None or not runtimes or not (rocm or refusals):
+        return ()
+    return (f"{_made_for([rocm or refusals[0]])}: nothing uses its runtime of {_said(runtimes[:1])}",)
+
+
+def _made_for(findings: Sequence[Finding]) -> str:
+    return f"the environment is made for {_said(findings)}"
+
+
+def _said(findings: Sequence[Finding]) -> str:
+    """In words: "CUDA 11 (pypi:cupy-cuda11x-13.0.0, and 1 more)"."""
+    first = findings[0]
+    names = {CUDA: f"CUDA {first.value}", ROCM: f"ROCm {first.value}".rstrip(), CPU: "CPUs only"}
+    more = f", and {len(findings) - 1} more" if len(findings) > 1 else ""
+    return f"{names[first.platform]} ({first.source}{more})"

@@ -1,0 +1,214 @@
+"""What an ELF file says of the host it needs: its machine, the versions of libraries, the CPU level, GPU code.
+
+Only headers and a few small sections are touched, however large the file. Nothing in a damaged one raises, or
+takes long: what lies outside the file, or leads nowhere, is taken for not there.
+
+Sources: the System V ABI (gABI) chapter 4, "Object Files"; the Linux Standard Base Core, "Symbol Versioning"; the
+x86-64 psABI, "Program Property" (``GNU_PROPERTY_X86_ISA_1_NEEDED``), as <elf.h> of glibc has them.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from envpack.prefix.model import Data
+
+MAGIC = b"\x7fELF"
+
+MACHINES = {3: "32", 62: "64", 183: "aarch64", 21: "ppc64le", 22: "s390x", 243: "riscv64"}
+"""e_machine by the second half of conda's subdir."""
+
+_MOST_SECTIONS = 1 << 16
+"""Shared libraries have some forty; only relocatable objects have thousands."""
+_MOST_RECORDS = 1 << 14
+"""Entries of all tables of one file; libtorch_cpu.so has 40."""
+_LONGEST_NAME = 1 << 10
+
+_STRTAB, _PROGBITS, _DYNAMIC, _NOTE, _VERNEED = 3, 1, 6, 7, 0x6FFFFFFE
+_DT_NEEDED, _DT_SONAME = 1, 14
+_WEAK = 0x2
+_NT_GNU_PROPERTY_TYPE_0 = 5
+_X86_ISA_1_NEEDED = 0xC0008002
+_FATBIN_SECTIONS = (b".nv_fatbin\0", b"__nv_relfatbin\0")
+
+
+@dataclass(frozen=True)
+class Elf:
+    """``machine``: a value of MACHINES, or the number as text; ``soname``: "" without one.
+
+    ``needed``: the SONAMEs it is linked to; ``versions``: the symbol versions it can't be loaded without, such as
+    "GLIBC_2.17"; ``isa_level``: of x86-64-v1 to v4 the one that the loader insists on, 0 when it says nothing;
+    ``fatbins``: offset and size of the sections that hold GPU code.
+    """
+
+    machine: str
+    soname: str = ""
+    needed: tuple[str, ...] = ()
+    versions: tuple[str, ...] = ()
+    isa_level: int = 0
+    fatbins: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True)
+class _Section:
+    name: int
+    type: int
+    offset: int
+    size: int
+    link: int
+    info: int
+
+
+def machine_of(head: bytes) -> str:
+    """The machine in the first 20 bytes of a file; "" when it is no ELF file of 64 bits, or cut short."""
+    if len(head) < 20 or head[:4] != MAGIC or head[4] != 2 or head[5] not in (1, 2):
+        return ""
+    (number,) = struct.unpack_from("<H" if head[5] == 1 else ">H", head, 18)
+    return MACHINES.get(number, str(number))
+
+
+def read_elf(data: Data) -> Elf | None:
+    """Reads an ELF file of 64 bits; None for anything else."""
+    machine = machine_of(bytes(data[:20]))
+    if not machine:
+        return None
+    return _Reader(data, "<" if data[5] == 1 else ">").read(machine)
+
+
+class _Reader:
+    def __init__(self, data: Data, order: str) -> None:
+        self._data, self._order, self._size = data, order, len(data)
+        self._left = _MOST_RECORDS
+
+    def read(self, machine: str) -> Elf:
+        sections = self._sections()
+        soname, needed = self._dynamic(sections)
+        return Elf(
+            machine,
+            soname,
+            needed,
+            tuple(dict.fromkeys(self._versions(sections))),
+            max((self._isa_level(section) for section in sections if section.type == _NOTE), default=0),
+            tuple(self._fatbins(sections)),
+        )
+
+    def _unpack(self, form: str, offset: int) -> tuple[int, ...] | None:
+        if offset < 0 or offset + struct.calcsize(self._order + form) > self._size:
+            return None
+        return struct.unpack_from(self._order + form, self._data, offset)
+
+    def _record(self, form: str, offset: int) -> tuple[int, ...] | None:
+        """The next entry of a table; None when it is cut, or when there were too many already."""
+        self._left -= 1
+        return self._unpack(form, offset) if self._left >= 0 else None
+
+    def _sections(self) -> list[_Section]:
+        header = self._unpack("Q10xHHH", 40)  # e_shoff, e_shentsize, e_shnum, e_shstrndx
+        if header is None:
+            return []
+        start, entry_size, count, names = header
+        first = self._unpack("IIQQQQII", start) if start else None
+        if first is None or entry_size != 64:
+            return []
+        if count == 0:  # more than fit into e_shnum
+            count = first[5]
+        if names == 0xFFFF:
+            names = first[6]
+        count = min(count, _MOST_SECTIONS, (self._size - start) // 64)
+        table = bytes(self._data[start : start + count * 64])
+        sections = [
+            _Section(name, kind, offset, size, link, info)
+            for name, kind, _, _, offset, size, link, info, _, _ in struct.iter_unpack(
+                self._order + "IIQQQQIIQQ", table
+            )
+        ]
+        self._names = sections[names].offset if names < len(sections) else self._size
+        return sections
+
+    def _clip(self, section: _Section) -> tuple[int, int]:
+        """Where the section begins and ends within the file."""
+        start = min(section.offset, self._size)
+        return start, min(start + section.size, self._size)
+
+    def _text(self, table: _Section, offset: int) -> str:
+        start, end = self._clip(table)
+        if table.type != _STRTAB or not 0 <= offset < end - start:
+            return ""
+        raw = bytes(self._data[start + offset : min(start + offset + _LONGEST_NAME, end)])
+        name, nul, _ = raw.partition(b"\0")
+        return name.decode("utf-8", "replace") if nul else ""
+
+    def _strings_of(self, section: _Section, sections: list[_Section]) -> _Section | None:
+        return sections[section.link] if section.link < len(sections) else None
+
+    def _dynamic(self, sections: list[_Section]) -> tuple[str, tuple[str, ...]]:
+        soname, needed = "", []
+        for section in sections:
+            strings = self._strings_of(section, sections)
+            if section.type != _DYNAMIC or strings is None:
+                continue
+            start, end = self._clip(section)
+            for offset in range(start, end - 15, 16):
+                tag, value = self._record("QQ", offset) or (0, 0)
+                if tag == 0:
+                    break
+                if tag == _DT_NEEDED:
+                    needed.append(self._text(strings, value))
+                elif tag == _DT_SONAME:
+                    soname = self._text(strings, value)
+        return soname, tuple(filter(None, needed))
+
+    def _versions(self, sections: list[_Section]) -> Iterator[str]:
+        for section in sections:
+            strings = self._strings_of(section, sections)
+            if section.type != _VERNEED or strings is None:
+                continue
+            start, end = self._clip(section)
+            for offset, (_, count, _, first, _) in self._chain("HHIII", start, end, section.info):
+                for _, (_, flags, _, name, _) in self._chain("IHHII", offset + first, end, count):
+                    # the loader does without a version that is weak (glibc, elf/dl-version.c)
+                    if not flags & _WEAK and (text := self._text(strings, name)):
+                        yield text
+
+    def _chain(self, form: str, offset: int, end: int, count: int) -> Iterator[tuple[int, tuple[int, ...]]]:
+        """Records of 16 bytes whose last field is how far the next one is; that is never backwards."""
+        for _ in range(count):
+            record = self._record(form, offset)
+            if record is None or offset + 16 > end:
+                return
+            yield offset, record
+            if record[-1] == 0:
+                return
+            offset += record[-1]
+
+    def _isa_level(self, section: _Section) -> int:
+        start, end = self._clip(section)
+        for kind, data in self._notes(start, min(end, start + _LONGEST_NAME)):
+            if kind != _NT_GNU_PROPERTY_TYPE_0:
+                continue
+            offset = 0
+            while offset + 12 <= len(data):
+                property_type, size, value = struct.unpack_from(self._order + "III", data, offset)
+                if property_type == _X86_ISA_1_NEEDED and size >= 4:
+                    return int(value & 0xF).bit_length()  # bit 0: baseline, 1: v2, 2: v3, 3: v4
+                offset += 8 + (size + 7) // 8 * 8
+        return 0
+
+    def _notes(self, offset: int, end: int) -> Iterator[tuple[int, bytes]]:
+        while (header := self._record("III", offset)) is not None and offset + 12 <= end:
+            name_size, size, kind = header
+            name = offset + 12
+            start = name + (name_size + 3) // 4 * 4
+            if bytes(self._data[name : name + 4]) == b"GNU\0" and name_size == 4:
+                yield kind, bytes(self._data[start : min(start + size, end)])
+            unit = 8 if kind == _NT_GNU_PROPERTY_TYPE_0 else 4
+            offset = start + (size + unit - 1) // unit * unit
+
+    def _fatbins(self, sections: list[_Section]) -> Iterator[tuple[int, int]]:
+        for section in sections:
+            name = self._names + section.name
+            if section.type == _PROGBITS and bytes(self._data[name : name + 16]).startswith(_FATBIN_SECTIONS):
+                start, end = self._clip(section)
+                yield start, end - start

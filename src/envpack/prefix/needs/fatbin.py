@@ -1,0 +1,131 @@
+"""GPU code in a library: the headers of the fat binaries that nvcc puts into sections of their own.
+
+A section is a row of containers, a container a row of entries, one for each source file and target. Only headers
+are read, at most MOST_HEADERS of them. The layout is published nowhere; it was worked out from what nvcc makes and
+from wheels for CUDA 11.8 to 13.2, where it gives what ``cuobjdump --list-elf --list-ptx`` does:
+
+container: u32 magic, u16 version (1), u16 size of this header (16), u64 bytes that follow it
+entry: u16 kind (1 PTX, 2 SASS), u16, u32 size of this header, u64 padded size of the payload, u32 compressed size,
+u32, u16 minor and u16 major (of PTX: the ISA), u32 target (86 is sm_86), u32, u32, u64 flags, ...
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from envpack.prefix.model import Data
+
+MAGIC = b"\x50\xed\x55\xba"
+MOST_HEADERS = 1 << 18
+"""Of one library; cuDNN, the one with the most seen, has 3,400."""
+
+FEW = 24
+"""A target with less than 1/FEW of the bytes of the largest one is a stray: only single kernels were built for it.
+In the main libraries of the wheels measured, strays have at most 1/47 (torch 2.7 to 2.15), and targets they are
+built for at least 1/4; in NVIDIA's, whose kernels differ by target, 1/18. Targets such as sm_90a are not taken for
+the largest: what is built for them often comes on top of what all GPUs get."""
+
+_CONTAINER = struct.Struct("<4sHHQ")
+_ENTRY = struct.Struct("<HHIQIIHHIIIQ")
+_PTX, _SASS = 1, 2
+_LEAST_ENTRY = 64
+_ARCH_SPECIFIC, _FAMILY_SPECIFIC = 0x100000, 0x200000
+_WIDEST_GAP = 4096
+"""Between containers the linker may leave padding; a magic number farther off is no container of this row."""
+
+
+class Kernel(NamedTuple):
+    """One entry: ``target`` such as "sm_90a" or "compute_90"; ``isa`` of PTX as (8, 5); ``size`` in bytes as it
+    lies in the file, header included."""
+
+    target: str
+    isa: tuple[int, int]
+    size: int
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What a library has GPU code for. ``sass``: targets of machine code, ``ptx``: of PTX, both ascending, without
+    ``stray`` ones; ``ptx_isa``: the newest ISA of that PTX, such as "8.5", or ""; ``size``: bytes of it all."""
+
+    sass: tuple[str, ...] = ()
+    ptx: tuple[str, ...] = ()
+    ptx_isa: str = ""
+    stray: tuple[str, ...] = ()
+    size: int = 0
+
+
+def targets(data: Data, sections: Iterable[tuple[int, int]]) -> Targets:
+    """The targets in the sections given as (offset, size); damaged ones count as far as they can be read."""
+    sizes: Counter[str] = Counter()
+    newest: dict[str, tuple[int, int]] = {}
+    for kernel in kernels(data, sections):
+        sizes[kernel.target] += kernel.size
+        newest[kernel.target] = max(kernel.isa, newest.get(kernel.target, (0, 0)))
+    general = [size for name, size in sizes.items() if name.startswith("sm_") and name[-1].isdigit()]
+    largest = max(general or sizes.values(), default=0)
+    kept = sorted((name for name, size in sizes.items() if size * FEW >= largest), key=_ascending)
+    ptx = tuple(name for name in kept if name.startswith("compute_"))
+    isa = max((newest[name] for name in ptx), default=None)
+    return Targets(
+        sass=tuple(name for name in kept if name.startswith("sm_")),
+        ptx=ptx,
+        ptx_isa=f"{isa[0]}.{isa[1]}" if isa else "",
+        stray=tuple(sorted(sizes.keys() - set(kept), key=_ascending)),
+        size=sizes.total(),
+    )
+
+
+def _ascending(target: str) -> tuple[str, int, str]:
+    kind, _, rest = target.partition("_")
+    digits = rest.rstrip("af")
+    return kind, int(digits), rest
+
+
+def kernels(data: Data, sections: Iterable[tuple[int, int]]) -> Iterator[Kernel]:
+    """Every entry of the sections. What is cut, or makes no sense, ends its container, never with an error."""
+    left = MOST_HEADERS
+    for offset, size in sections:
+        end = min(offset + size, len(data))
+        position = offset
+        while left > 0 and position + _CONTAINER.size <= end:
+            magic, version, header, length = _CONTAINER.unpack_from(data, position)
+            left -= 1
+            if magic != MAGIC:
+                position = _find(data, position + 1, end)
+                continue
+            position += max(header, _CONTAINER.size)
+            stop = min(position + length, end)
+            while version == 1 and left > 0 and position + _ENTRY.size <= stop:
+                left -= 1
+                kernel, taken = _entry(data, position)
+                if not taken:
+                    break
+                if kernel is not None:
+                    yield kernel
+                position += taken
+            position = stop
+
+
+def _find(data: Data, start: int, end: int) -> int:
+    """The next container, or the end when there is none near."""
+    found = bytes(data[start : min(start + _WIDEST_GAP, end)]).find(MAGIC)
+    return end if found < 0 else start + found
+
+
+def _entry(data: Data, position: int) -> tuple[Kernel | None, int]:
+    """The entry there, None when it is neither SASS nor PTX, and its bytes: 0 when it is no entry."""
+    kind, _, header, payload, _, _, minor, major, arch, _, _, flags = _ENTRY.unpack_from(data, position)
+    if header < _LEAST_ENTRY or header > _WIDEST_GAP:
+        return None, 0
+    size = header + payload
+    if kind not in (_PTX, _SASS) or not 10 <= arch < 1000:
+        return None, size
+    suffix = "a" if flags & _ARCH_SPECIFIC else "f" if flags & _FAMILY_SPECIFIC else ""
+    if kind == _SASS:
+        return Kernel(f"sm_{arch}{suffix}", (0, 0), size), size
+    return Kernel(f"compute_{arch}{suffix}", (major, minor), size), size

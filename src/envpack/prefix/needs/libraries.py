@@ -1,0 +1,202 @@
+"""What the libraries of an environment need together: glibc, a CPU, a GPU; and which of them count. Pure."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from envpack.prefix.needs.elf import Elf
+from envpack.prefix.needs.evidence import CUDA, ROCM, cuda_version
+from envpack.prefix.needs.fatbin import Targets
+from envpack.prefix.needs.rules import family, is_toolkit, table
+from envpack.runtime.model import Package
+from envpack.runtime.needs import Evidence, GpuCode
+
+
+@dataclass(frozen=True)
+class Library:
+    """An ELF file of the environment, and the package that owns it. ``targets``: None without GPU code."""
+
+    path: str
+    elf: Elf
+    package: Package | None = None
+    targets: Targets | None = None
+
+    @property
+    def family(self) -> str:
+        return family(self.package.name) if self.package else ""
+
+
+# --- one library of several ---
+
+_VARIANT = re.compile(r"(?P<stem>.+)[_-](?P<kind>cuda|rocm|hip|xpu|sycl)(?P<digits>\d{2,4})(?P<rest>\.so[\d.]*)")
+
+
+@dataclass(frozen=True)
+class Variants:
+    """Libraries of which one is loaded, by what the host has: libbitsandbytes_cuda118.so, _cuda126.so, _rocm70.so.
+    ``by_version``: paths by platform and version; ``stem``: what their names have in common."""
+
+    stem: str
+    by_version: Mapping[tuple[str, str], str]
+
+    def choice(self, platform: str, version: str) -> str:
+        """The path of the one for that version: itself, else the newest before it of the same major version, else
+        the oldest after it; "" without one. That is how bitsandbytes chooses (bitsandbytes/cextension.py)."""
+        wanted = _numbers(version)
+        same = {_numbers(v): path for (p, v), path in self.by_version.items() if p == platform}
+        same = {numbers: path for numbers, path in same.items() if numbers[:1] == wanted[:1]}
+        before = [numbers for numbers in same if numbers <= wanted]
+        return same[max(before) if before else min(same)] if same else ""
+
+    def versions(self, platform: str) -> list[str]:
+        return sorted((v for p, v in self.by_version if p == platform), key=_numbers)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".") if part.isdigit())
+
+
+def variants(paths: Iterable[str]) -> list[Variants]:
+    """The groups of libraries, two and more of a folder, whose names differ in platform and version only."""
+    groups: dict[tuple[str, str], dict[tuple[str, str], str]] = {}
+    for path in sorted(paths):
+        folder, name = posixpath.split(path)
+        match = _VARIANT.fullmatch(name)
+        if match is None:
+            continue
+        digits = match["digits"]
+        version = cuda_version(digits) if match["kind"] == CUDA else f"{digits[0]}.{digits[1:]}"
+        stem = posixpath.join(folder, match["stem"])
+        groups.setdefault((stem, match["rest"]), {})[match["kind"], version or digits] = path
+    return [Variants(stem, members) for (stem, _), members in groups.items() if len(members) > 1]
+
+
+def not_loaded(groups: Iterable[Variants], cuda: Evidence | None, rocm: Evidence | None) -> set[str]:
+    """The paths of all variants but the ones that this environment loads."""
+    left_out: set[str] = set()
+    for group in groups:
+        chosen = group.choice(CUDA, cuda.value) if cuda else group.choice(ROCM, rocm.value) if rocm else ""
+        left_out.update(path for path in group.by_version.values() if path != chosen)
+    return left_out
+
+
+def without_variant(groups: Iterable[Variants], cuda: Evidence | None) -> list[str]:
+    """A sentence for each group that has nothing for this CUDA."""
+    return [
+        f"{group.stem}* has libraries for CUDA {', '.join(group.versions(CUDA))}, but none for CUDA {cuda.value}"
+        for group in groups
+        if cuda and group.versions(CUDA) and not group.choice(CUDA, cuda.value)
+    ]
+
+
+# --- glibc and CPU ---
+
+_GLIBC = re.compile(r"GLIBC_(\d+(?:\.\d+)+)")
+_ABI = {"GLIBC_ABI_DT_RELR": "2.36"}
+"""Markers of glibc that have no number: https://sourceware.org/glibc/wiki/Release/2.36."""
+
+
+def glibc_floor(libraries: Iterable[Library]) -> Evidence | None:
+    """The oldest glibc that all of them can be loaded with, and the first file that needs it."""
+    floor: tuple[int, ...] = ()
+    found: list[tuple[str, str]] = []
+    for library in libraries:
+        for name in library.elf.versions:
+            match = _GLIBC.fullmatch(name)
+            version = _numbers(match[1] if match else _ABI.get(name, ""))
+            if version > floor:
+                floor, found = version, []
+            if version and version == floor:
+                found.append((library.path, name))
+    if not found:
+        return None
+    path, name = min(found)
+    others = len({path for path, _ in found}) - 1
+    more = f", and {others} more" if others else ""
+    return Evidence(".".join(map(str, floor)), f"{path} needs {name}{more}")
+
+
+def unknown_markers(libraries: Iterable[Library]) -> dict[str, str]:
+    """Markers of glibc that tell no version, by name, each with a file that needs it: distributions add them to
+    older glibcs, so that a host has it or not."""
+    return {
+        name: library.path
+        for library in libraries
+        for name in library.elf.versions
+        if name.startswith("GLIBC_ABI_") and name not in _ABI
+    }
+
+
+_LEVEL = re.compile(r"_x86_64-microarch-level\s*(?:>=|==?|~=)?\s*([234])")
+_ARCHSPEC = re.compile(r"__archspec(?:\s+|=)[^\s=]*(?:\s+|=)\*?(\w+)\*?")
+
+
+def cpu_of_record(package: Package, depends: Iterable[str]) -> Evidence | None:
+    """The x86-64 level a conda package asks for. The package that stands for the level itself asks for nothing:
+    the newest that the build machine's CPU can do gets installed."""
+    if package.name == "_x86_64-microarch-level":
+        return None
+    for spec in depends:
+        level = ""
+        if match := _LEVEL.match(spec):
+            level = match[1]
+        elif match := _ARCHSPEC.match(spec):
+            levels = table("microarchitectures")
+            level = next((key for key in "234" if match[1] in levels[key]), "")
+        if level:
+            return Evidence(f"x86-64-v{level}", f"{package.segment} depends on {spec}")
+    return None
+
+
+def cpu_of_libraries(libraries: Iterable[Library]) -> Evidence | None:
+    """The highest x86-64 level that a library insists on; the loader refuses it on a lesser CPU."""
+    marked = [library for library in libraries if library.elf.isa_level >= 2]
+    if not marked:
+        return None
+    level = max(library.elf.isa_level for library in marked)
+    path = min(library.path for library in marked if library.elf.isa_level == level)
+    return Evidence(f"x86-64-v{level}", f"{path} is marked so (GNU_PROPERTY_X86_ISA_1_NEEDED)")
+
+
+# --- GPU code ---
+
+
+def gpu_code(libraries: Sequence[Library], left_out: set[str], users: frozenset[str], cuda: bool) -> list[GpuCode]:
+    """The GPU code of every library that has some, by path, the main ones marked.
+
+    Main are the libraries that rules.json names, of frameworks that use the CUDA found; without any, the one with
+    the most GPU code that is neither NVIDIA's nor a variant that is not loaded. Nothing is main without CUDA.
+    """
+    with_code = [library for library in libraries if library.targets and library.targets.size]
+    candidates = [library for library in with_code if library.path not in left_out] if cuda else []
+    main = {library.path for library in candidates if _is_named_main(library, users)}
+    if not main:
+        rest = [library for library in candidates if not (library.package and is_toolkit(library.package.name))]
+        largest = max(rest, key=lambda library: (_size(library), library.path), default=None)
+        main = {largest.path} if largest else set()
+    return [
+        GpuCode(
+            library=library.path,
+            package=library.package.segment if library.package else "",
+            sass=library.targets.sass,
+            ptx=library.targets.ptx,
+            ptx_isa=library.targets.ptx_isa,
+            main=library.path in main,
+            stray=library.targets.stray,
+        )
+        for library in sorted(with_code, key=lambda library: library.path)
+        if library.targets
+    ]
+
+
+def _size(library: Library) -> int:
+    return library.targets.size if library.targets else 0
+
+
+def _is_named_main(library: Library, users: frozenset[str]) -> bool:
+    name = posixpath.basename(library.path)
+    return any(row["family"] in users and fnmatchcase(name, row["library"]) for row in table("main"))

@@ -1,0 +1,183 @@
+"""Reading what a library needs of a host from its ELF headers."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import re
+import shutil
+import struct
+import subprocess
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+from envpack.prefix.needs.elf import machine_of, read_elf
+from gpu_files import SASS, Code, elf, fatbin
+
+GLIBC = ["GLIBC_2.2.5", "GLIBC_2.17"]
+
+
+def test_what_a_library_needs_is_read() -> None:
+    found = read_elf(
+        elf(
+            soname="libx.so.1",
+            needed=["libc.so.6", "libcudart.so.12"],
+            versions={"libc.so.6": GLIBC},
+            isa_needed=4,
+        )
+    )
+    assert found is not None
+    assert (found.machine, found.soname) == ("64", "libx.so.1")
+    assert found.needed == ("libc.so.6", "libcudart.so.12")
+    assert found.versions == tuple(GLIBC)
+    assert found.isa_level == 3
+
+
+def test_versions_of_every_library_are_read() -> None:
+    found = read_elf(
+        elf(versions={"libm.so.6": ["GLIBC_2.29"], "libc.so.6": GLIBC, "libstdc++.so.6": ["CXXABI_1.3"]})
+    )
+    assert found is not None
+    assert found.versions == ("GLIBC_2.29", *GLIBC, "CXXABI_1.3")
+
+
+def test_a_version_the_loader_does_without_is_left_out() -> None:
+    found = read_elf(elf(versions={"libc.so.6": GLIBC}, weak=["GLIBC_2.17"]))
+    assert found is not None
+    assert found.versions == ("GLIBC_2.2.5",)
+
+
+def test_both_sections_of_gpu_code_are_found_where_they_lie() -> None:
+    code = {".nv_fatbin": fatbin(Code(SASS, 80)), "__nv_relfatbin": fatbin(Code(SASS, 90))}
+    data = elf(fatbins={".data": b"x" * 100, **code})
+    found = read_elf(data)
+    assert found is not None
+    assert [data[offset : offset + size] for offset, size in found.fatbins] == list(code.values())
+
+
+def test_files_of_debug_symbols_need_nothing() -> None:
+    """Their headers are the library's, but the sections have no contents: what lies there is something else."""
+    data = elf(versions={"libc.so.6": GLIBC}, fatbins={".nv_fatbin": fatbin(Code(SASS, 80))}, nobits=True)
+    found = read_elf(data)
+    assert found is not None
+    assert (found.versions, found.fatbins) == ((), ())
+
+
+@pytest.mark.parametrize(("number", "machine"), [(62, "64"), (183, "aarch64"), (21, "ppc64le"), (190, "190")])
+def test_the_machine_is_told(number: int, machine: str) -> None:
+    assert machine_of(elf(machine=number)[:20]) == machine
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"\x7fELF", b"#!/bin/sh\n" * 10, b"\x7fELF\x01" + elf()[5:], b"MZ" + b"\0" * 100],
+    ids=["empty", "cut", "script", "32 bits", "Windows"],
+)
+def test_other_files_are_no_libraries(data: bytes) -> None:
+    assert read_elf(data) is None
+
+
+def test_more_sections_than_the_header_can_count_are_read() -> None:
+    """From 65,280 on their number and that of their names stand in the first section header (gABI, e_shnum)."""
+    data = bytearray(elf(versions={"libc.so.6": GLIBC}))
+    count, names = struct.unpack_from("<HH", data, 60)
+    (table,) = struct.unpack_from("<Q", data, 40)
+    struct.pack_into("<HH", data, 60, 0, 0xFFFF)
+    struct.pack_into("<Q", data, table + 32, count)
+    struct.pack_into("<I", data, table + 40, names)
+    assert read_elf(bytes(data)) == read_elf(elf(versions={"libc.so.6": GLIBC}))
+
+
+def test_every_cut_of_a_file_is_read_without_complaint() -> None:
+    data = elf(
+        soname="libx.so.1",
+        needed=["libc.so.6"],
+        versions={"libc.so.6": GLIBC},
+        isa_needed=8,
+        fatbins={".nv_fatbin": b""},
+    )
+    for length in range(len(data)):
+        read_elf(data[:length])
+
+
+class Counted(bytes):
+    """Bytes that count how many of them are copied."""
+
+    copied = 0
+
+    def __getitem__(self, key):  # type: ignore[no-untyped-def]
+        found = super().__getitem__(key)
+        Counted.copied += len(found) if isinstance(found, bytes) else 1
+        return found
+
+
+def test_a_table_that_leads_nowhere_ends() -> None:
+    data = bytearray(elf(versions={"libc.so.6": GLIBC}))
+    (table,) = struct.unpack_from("<Q", data, 40)
+    section = table + 3 * 64
+    (offset,) = struct.unpack_from("<Q", data, section + 24)
+    struct.pack_into("<I", data, section + 44, 0xFFFFFFFF)  # four thousand million libraries
+    struct.pack_into("<I", data, offset + 12, 1)  # each one byte after the other
+    assert read_elf(bytes(data)) is not None
+    struct.pack_into("<I", data, offset + 8, 0xFFFFFFF0)
+    found = read_elf(bytes(data))
+    assert found is not None
+    assert found.versions == ()
+
+
+def test_many_sections_with_the_same_long_table_are_not_all_read() -> None:
+    """60,000 sections of 4,000 entries, each with a name of a kilobyte: 240 GB if it were believed."""
+    names = [f"lib{'x' * 1000}{number}.so" for number in range(4000)]
+    data = bytearray(elf(needed=names))
+    (table,) = struct.unpack_from("<Q", data, 40)
+    dynamic = bytes(data[table + 128 : table + 192])
+    data += dynamic * 60_000
+    struct.pack_into("<H", data, 60, 60_005)
+    Counted.copied = 0
+    found = read_elf(Counted(data))
+    assert found is not None
+    assert found.needed[0] == names[0]
+    assert Counted.copied < 30_000_000
+
+
+# --- real files ---
+
+
+def readelf_versions(path: Path) -> set[str]:
+    said = subprocess.run(["readelf", "-VW", path], capture_output=True, text=True, check=True).stdout
+    return set(re.findall(r"Name: (\S+)  Flags: none", said))
+
+
+REAL = sorted(
+    path for path in Path(sysconfig.get_path("platlib")).rglob("*.so*") if path.is_file() and not path.is_symlink()
+)
+
+
+@pytest.mark.skipif(not shutil.which("readelf"), reason="needs binutils")
+@pytest.mark.parametrize("path", REAL[:: max(1, len(REAL) // 25)], ids=lambda path: path.name)
+def test_real_libraries_are_read_as_readelf_reads_them(path: Path) -> None:
+    if path.read_bytes()[:5] != b"\x7fELF\x02":
+        pytest.skip("no ELF file of 64 bits")
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        found = read_elf(data)
+    assert found is not None
+    assert set(found.versions) == readelf_versions(path)
+    said = subprocess.run(["readelf", "-dW", path], capture_output=True, text=True, check=True).stdout
+    assert list(found.needed) == re.findall(r"\(NEEDED\).*\[(.+)\]", said)
+    assert [found.soname] == (re.findall(r"\(SONAME\).*\[(.+)\]", said) or [""])
+
+
+@pytest.mark.skipif(
+    not shutil.which("gcc") or os.uname().machine != "x86_64",
+    reason="needs gcc on x86-64, to make a marked library",
+)
+@pytest.mark.parametrize("level", [2, 3, 4])
+def test_a_library_that_its_linker_marked_for_a_cpu_level_is_known(tmp_path: Path, level: int) -> None:
+    source, library = tmp_path / "x.c", tmp_path / "libx.so"
+    source.write_text("int x(void) { return 1; }\n")
+    subprocess.run(["gcc", "-shared", "-fPIC", f"-Wl,-z,x86-64-v{level}", "-o", library, source], check=True)
+    found = read_elf(library.read_bytes())
+    assert found is not None
+    assert found.isa_level == level
