@@ -16,6 +16,7 @@ from envpack.bundle.runtime import runtime_files
 from envpack.bundle.writer import BundleWriter, Item
 from envpack.prefix import ENVIRONMENT, Entry, Group, PrefixContents, Storer, read_prefix
 from envpack.prefix.hidden import LIMIT, matters
+from envpack.prefix.needs import contradictions, derive_needs
 from envpack.prefix.prune import Selection
 from envpack.runtime.activation import variable_scripts
 from envpack.runtime.changes import Changes, Unrelocatable
@@ -89,6 +90,9 @@ def pack_contents(
 ) -> Manifest:
     """Writes an environment that was read, with what envpack adds; raises PackError as `pack_prefix` does."""
     variables = state_variables(contents.prefix)
+    needs = derive_needs(contents, reporter)
+    for sentence in contradictions(settings.requires, needs):
+        reporter.warn(sentence)
     found = _Found()
     total = sum(entry.size for group in contents.groups for entry in group.entries)
     with reporter.step(title, total) as step:
@@ -97,7 +101,7 @@ def pack_contents(
             sink.add_segment(group.id, _items(group, contents.prefix, storer, found, step))
         if settings.strict and found.unrelocatable:
             raise _not_relocatable(found.unrelocatable)
-        manifest = sink.finish(_draft(contents, settings, variables, found))
+        manifest = sink.finish(replace(_draft(contents, settings, variables, found), needs=needs))
         step.detail = f"{human_size(manifest.size)} in {manifest.files} files"
         step.detail += f" to {human_size(sink.stored)}" if sink.stored else ""
     for path in found.unsearched:
