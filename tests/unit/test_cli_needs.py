@@ -1,0 +1,41 @@
+"""How ``envpack inspect`` shows what an environment needs."""
+
+from __future__ import annotations
+
+from envpack.cli.needs import needs_lines
+from envpack.runtime.needs import Evidence, GpuCode, Needs
+
+
+def test_each_need_is_shown_with_its_evidence_and_main_libraries_only() -> None:
+    needs = Needs(
+        cuda=Evidence("12.6", "torch/version.py: cuda = '12.6'"),
+        gpu_code=(
+            GpuCode("libcublas.so.12", "", sass=("sm_50",)),
+            GpuCode(
+                "libtorch_cuda.so", "pypi:torch-2.7.1", sass=("sm_50", "sm_90a"), ptx=("compute_90",), main=True
+            ),
+        ),
+        jit=(Evidence("triton", "x"), Evidence("numba", "y")),
+        cuda_compat=(Evidence("560.35.05", "cuda-compat/libcuda.so.560.35.05"),),
+        glibc=Evidence("2.28", "lib/libx.so needs GLIBC_2.28"),
+        cpu=Evidence("x86-64-v3", "lib/libx.so is marked so"),
+    )
+    assert list(needs_lines(needs)) == [
+        ("CUDA", "12.6, torch/version.py: cuda = '12.6'"),
+        ("GPU code", "sm_50, 90a, PTX compute_90 in libtorch_cuda.so"),
+        ("compiles", "for the GPU at run time: triton, numba"),
+        ("driver", "560.35.05 inside, for forward compatibility: cuda-compat/libcuda.so.560.35.05"),
+        ("glibc", "2.28, lib/libx.so needs GLIBC_2.28"),
+        ("CPU", "x86-64-v3, lib/libx.so is marked so"),
+    ]
+
+
+def test_a_build_for_cpus_and_one_for_rocm_say_so() -> None:
+    cpu = Needs(cpu_builds=(Evidence("torch", "torch/version.py: __version__ = '2.13.0+cpu'"),))
+    assert list(needs_lines(cpu)) == [("no GPU", "torch/version.py: __version__ = '2.13.0+cpu'")]
+    rocm = Needs(rocm=Evidence("6.2", "torch/version.py: hip"), cpu_builds=cpu.cpu_builds)
+    assert list(needs_lines(rocm)) == [("ROCm", "6.2, torch/version.py: hip")]
+
+
+def test_an_environment_that_needs_nothing_shows_nothing() -> None:
+    assert list(needs_lines(Needs(disk=5))) == []
