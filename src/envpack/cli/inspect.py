@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from envpack.cli.console import Console, Result, Stream
+from envpack.cli.needs import needs_lines
 from envpack.cli.options import Json, Quiet, Verbose
 from envpack.cli.summary import describe_unrelocatable
 from envpack.cli.text import escape, human_date, plural
@@ -61,6 +62,7 @@ def inspect(
 def describe(bundle: Bundle, path: str) -> dict[str, Any]:
     """The ``result`` of ``envpack.inspect/1``."""
     from envpack.runtime.changes import changes_to_json
+    from envpack.runtime.needs import needs_to_json
 
     manifest = bundle.manifest
     return {
@@ -80,6 +82,7 @@ def describe(bundle: Bundle, path: str) -> dict[str, Any]:
         "longest_prefix": manifest.longest_prefix,
         "limited_by": manifest.limited_by,
         "requires": dict(manifest.requires),
+        "needs": needs_to_json(manifest.needs),
         "variables": dict(manifest.variables),
         "commands": dict(manifest.commands),
         "test": list(manifest.test),
@@ -99,6 +102,10 @@ def _show(
     out.write(out.style(escape(f"{manifest.name} {manifest.version}"), "1") + f" for {escape(manifest.subdir)}")
     out.pairs(_facts(manifest, data, head))
     _mapping(out, "requires", manifest.requires)
+    found = list(needs_lines(manifest.needs))
+    if found:
+        _heading(out, "needs", "found in its packages and files")
+        out.pairs(found)
     _mapping(out, "variables", manifest.variables)
     _mapping(out, "commands", manifest.commands, whole=True)
     if manifest.test:
