@@ -76,6 +76,15 @@ def test_tensorflow_without_a_runtime_runs_on_cpus() -> None:
     assert cuda(decide([alone, runtime("13.0")])) == "13.0"
 
 
+def test_a_plug_in_for_gpus_needs_none_unless_its_runtime_is_there() -> None:
+    """ucx, which comes with every MPI, has one that is linked to libcudart.so.12."""
+    plugin = Finding(CUDA, "12", "linked", "lib/ucx/libuct_cuda.so.0 needs libcudart.so.12", "ucx", optional=True)
+    rocm = Finding(ROCM, "6", "linked", "lib/ucx/libuct_rocm.so.0 needs libamdhip64.so.6", "ucx", optional=True)
+    assert cuda(decide([plugin])) == ""
+    assert cuda(decide([plugin, runtime("12.6")])) == "12.6"
+    assert decide([rocm]).rocm is None
+
+
 def test_rocm_is_no_cuda() -> None:
     decision = decide([file(ROCM, "6.2"), runtime("12.6")])
     assert decision.rocm is not None

@@ -226,6 +226,7 @@ def test_a_published_package_says_what_it_is_for(package: Package, expected: tup
         wheel("cu2qu", "1.6.7"),
         wheel("docutils", "0.21"),
         wheel("faiss-gpu", "1.7.2"),
+        wheel("nvidia-cuda-runtime", "0.0.1"),
         wheel("torch", "2.15.0"),
         conda("numpy", "2.2.6", "py311h5d046bc_0"),
         conda("libcublas", "12.6.4.1", "h9ab20c4_1"),

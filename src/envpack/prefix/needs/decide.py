@@ -40,7 +40,7 @@ def decide(findings: Iterable[Finding]) -> Decision:
     users = [
         f for f in live if f.platform == CUDA and kind(f.rule) == USER and (not f.optional or f.major in majors)
     ]
-    rocm = next((f for f in live if f.platform == ROCM), None)
+    rocm = next((f for f in live if f.platform == ROCM and not f.optional), None)
     refusals = [f for f in live if f.platform == CPU and f.family not in {user.family for user in users}]
     leader = users[0] if users else None
     if leader is None and runtimes and not refusals and rocm is None:

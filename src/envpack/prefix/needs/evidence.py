@@ -20,8 +20,8 @@ class Finding:
 
     ``platform``: CUDA, ROCM or CPU (a build that could have been for a GPU and is not); ``value``: its version,
     such as "12.6", "12" where only the major one is known, "" for CPU; ``rule``: of rules.json; ``source``: what
-    says so, for a person; ``family``: see `rules.family`; ``optional``: the same build serves hosts without a GPU,
-    so it counts only beside a CUDA runtime.
+    says so, for a person; ``family``: see `rules.family`; ``optional``: of what serves hosts without a GPU too,
+    such as a plug-in, so that it counts only beside a CUDA runtime of its version.
     """
 
     platform: str
@@ -38,6 +38,8 @@ class Finding:
 
 def cuda_version(digits: str, minor: str = "") -> str:
     """The version in names: "126" is 12.6, "12" is 12, "92" is 9.2; "" for what is no CUDA version."""
+    if not digits or int(digits) == 0:
+        return ""
     if len(digits) == 3:
         version = f"{digits[:2]}.{digits[2]}"
     elif len(digits) == 2 and int(digits) >= 60:  # cu80, cu90, cu92: before there was a CUDA 10
@@ -106,7 +108,7 @@ def from_package(package: Package) -> Iterator[Finding]:
     )
     if runtime is not None:
         value = major_minor(_leading_version(package.version))
-        if value:
+        if cuda_version(value.partition(".")[0]):
             yield Finding(CUDA, value, runtime["rule"], package.segment)
         return
     if toolkit:
@@ -212,6 +214,7 @@ def from_library(path: str, elf: Elf, package: Package | None) -> Iterator[Findi
         return
     for needed in elf.needed:
         if value := cudart_version(needed):
-            yield Finding(CUDA, value, "linked", f"{path} needs {needed}", family(name))
+            yield Finding(CUDA, value, "linked", f"{path} needs {needed}", family(name), optional=True)
         elif re.match(r"libamdhip64\.so\.(\d+)", needed):
-            yield Finding(ROCM, needed.rpartition(".")[2], "linked", f"{path} needs {needed}", family(name))
+            version = needed.rpartition(".")[2]
+            yield Finding(ROCM, version, "linked", f"{path} needs {needed}", family(name), optional=True)
