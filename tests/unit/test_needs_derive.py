@@ -6,85 +6,19 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
-from envpack.prefix import read_prefix
-from envpack.prefix.needs import derive_needs
+from environments import SITE, Environment, Heard
 from envpack.runtime.needs import Evidence, Needs, needs_from_json, needs_to_json
-from envpack.runtime.report import Reporter
 from gpu_files import ARCH, PTX, SASS, Code, elf, fatbin
 
-SITE = "lib/python3.11/site-packages"
 MACHINE = {"x86_64": 62, "aarch64": 183}.get(platform.machine(), 62)
 OTHER = 183 if MACHINE == 62 else 62
 pytestmark = pytest.mark.skipif(
     platform.machine() not in ("x86_64", "aarch64"), reason="ELF files for this machine"
 )
-
-
-class Heard(Reporter):
-    def __init__(self) -> None:
-        self.warnings: list[str] = []
-        self.notes: list[str] = []
-
-    def warn(self, message: str) -> None:
-        self.warnings.append(message)
-
-    def note(self, message: str) -> None:
-        self.notes.append(message)
-
-
-class Environment:
-    """An environment on disk, put together from what its packages would have installed."""
-
-    def __init__(self, prefix: Path) -> None:
-        self.prefix = prefix
-        (prefix / "conda-meta").mkdir(parents=True)
-
-    def file(self, path: str, data: bytes | str) -> str:
-        place = self.prefix / path
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_bytes(data.encode() if isinstance(data, str) else data)
-        return path
-
-    def wheel(self, name: str, version: str, files: dict[str, bytes | str] | None = None) -> None:
-        info = f"{name.replace('-', '_')}-{version}.dist-info"
-        written = [self.file(f"{SITE}/{path}", data) for path, data in (files or {}).items()]
-        self.file(f"{SITE}/{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
-        self.file(f"{SITE}/{info}/INSTALLER", "pip\n")
-        rows = [f"{path.removeprefix(SITE + '/')},," for path in written]
-        rows += [f"{info}/{file},," for file in ("METADATA", "INSTALLER", "RECORD")]
-        self.file(f"{SITE}/{info}/RECORD", "\n".join(rows) + "\n")
-
-    def conda(
-        self,
-        name: str,
-        version: str,
-        build: str = "0",
-        *,
-        depends: Iterable[str] = (),
-        constrains: Iterable[str] = (),
-        subdir: str = "linux-64",
-        files: dict[str, bytes | str] | None = None,
-    ) -> None:
-        written = [self.file(path, data) for path, data in (files or {}).items()]
-        record = {
-            "name": name,
-            "version": version,
-            "build": build,
-            "subdir": subdir,
-            "depends": list(depends),
-            "constrains": list(constrains),
-            "files": written,
-        }
-        self.file(f"conda-meta/{name}-{version}-{build}.json", json.dumps(record))
-
-    def needs(self, reporter: Reporter | None = None) -> Needs:
-        reporter = reporter or Reporter()
-        return derive_needs(read_prefix(self.prefix, reporter=reporter), reporter)
 
 
 @pytest.fixture
