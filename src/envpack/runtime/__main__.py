@@ -82,7 +82,7 @@ def _activating(arguments: argparse.Namespace, path: Path, examined: Examined) -
         print_error(error, label="warning")
         return
     for item in examined.of("warning"):
-        if not item.allowed:
+        if not item.allowed and item.requirement != "jit":  # of which a deployment has told already
             print(f"envpack: warning: {_printable(item.message)}", file=sys.stderr)
     digest = (path / DIGEST_PATH).read_text(encoding="ascii").split()[0]
     keep_stamp(path, digest, arguments.stamp, os.environ)

@@ -31,7 +31,7 @@ _key="$_key|${CUDA_VISIBLE_DEVICES-all}|${CUDA_DEVICE_ORDER-}|${CONDA_OVERRIDE_C
 _key="$_key|${LD_LIBRARY_PATH-}"
 
 for _stamp in "$1/.envpack/check" "${XDG_CACHE_HOME:-${HOME-}/.cache}/envpack/checks/$_digest"; do
-    [ -r "$_stamp" ] || continue
+    [ -f "$_stamp" ] && [ -r "$_stamp" ] || continue
     while IFS= read -r _line; do
         [ "$_line" != "$_key" ] || exit 0
     done <"$_stamp"

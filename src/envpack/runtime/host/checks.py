@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Iterable, Iterator
 
-from envpack.runtime.host.checks_gpu import gpu_verdicts
+from envpack.runtime.host.checks_gpu import NEEDS_GPU, gpu_verdicts
 from envpack.runtime.host.facts import HostFacts
-from envpack.runtime.host.tables import cite, distributions, table
+from envpack.runtime.host.tables import NO_RULE, Rule, cite, distributions, table
 from envpack.runtime.host.verdict import FAILED, OK, REQUIREMENTS, UNKNOWN, WARNING, Verdict, size_verdict
 from envpack.runtime.host.versions import at_least
 from envpack.runtime.host.wanted import STATED, Wanted
@@ -15,6 +15,10 @@ from envpack.runtime.report import human_size
 
 GPU_MODES = ("required", "optional", "none")
 """``required``: what fails about GPUs fails; ``optional``: it is a warning; ``none``: GPUs are not looked at."""
+
+
+_OLDEST_GLIBC = "2.17"
+"""conda-forge and manylinux2014 make packages for none older."""
 
 
 def evaluate(wanted: Wanted, facts: HostFacts, *, gpu: str = "required", deployed: bool = False) -> list[Verdict]:
@@ -27,7 +31,7 @@ def evaluate(wanted: Wanted, facts: HostFacts, *, gpu: str = "required", deploye
         verdicts += _disk(wanted, facts)
     if gpu != "none":
         of_gpus = gpu_verdicts(wanted, facts)
-        verdicts += map(_softened, of_gpus) if gpu == "optional" else of_gpus
+        verdicts += (_softened(verdict, facts) for verdict in of_gpus) if gpu == "optional" else of_gpus
     verdicts += [
         Verdict(
             name,
@@ -43,8 +47,14 @@ def evaluate(wanted: Wanted, facts: HostFacts, *, gpu: str = "required", deploye
     return sorted(verdicts, key=lambda verdict: order.get(verdict.requirement, len(order)))
 
 
-def _softened(verdict: Verdict) -> Verdict:
-    return replace(verdict, verdict=WARNING) if verdict.verdict == FAILED else verdict
+def _softened(verdict: Verdict, facts: HostFacts) -> Verdict:
+    if verdict.verdict != FAILED:
+        return verdict
+    if verdict.requirement == "gpu":
+        says = verdict.says.replace(NEEDS_GPU, "what is in this bundle for GPUs is of no use here")
+        remedy = "" if facts.nvidia.state == "no-gpu" else verdict.remedy
+        return replace(verdict, verdict=WARNING, says=says, remedy=remedy)
+    return replace(verdict, verdict=WARNING)
 
 
 def allowing(verdicts: Iterable[Verdict], allow: Iterable[str]) -> list[Verdict]:
@@ -107,7 +117,7 @@ def _glibc(wanted: Wanted, facts: HostFacts) -> Iterator[Verdict]:
         return
     needed = str(stated.minimum) if stated is not None else derived.value if derived is not None else ""
     evidence = STATED if stated is not None else derived.source if derived is not None else ""
-    rule = "programs linked with a glibc run with the same or a newer one (symbol versions, GLIBC_x.y)"
+    rule = Rule("what is linked with a glibc runs with it and newer ones", "glibc's symbol versions, GLIBC_x.y")
     if facts.glibc and at_least(facts.glibc, needed):
         yield Verdict("glibc", f">= {needed}", facts.glibc, OK, evidence=evidence, rule=rule)
         return
@@ -117,7 +127,8 @@ def _glibc(wanted: Wanted, facts: HostFacts) -> Iterator[Verdict]:
     )
     if facts.glibc:
         says = f"glibc {facts.glibc} found; this bundle needs >= {needed}"
-        remedy += f', or rebuild with requires: {{glibc: "{facts.glibc}"}}'
+        if at_least(facts.glibc, _OLDEST_GLIBC):
+            remedy += f', or rebuild with requires: {{glibc: "{facts.glibc}"}}'
     else:
         says = f"no glibc found (musl?); this bundle needs >= {needed}"
     yield Verdict("glibc", f">= {needed}", facts.glibc or "none", FAILED, says, remedy, evidence, rule)
@@ -130,7 +141,7 @@ def _cpu(wanted: Wanted, facts: HostFacts) -> Iterator[Verdict]:
     levels = ["x86-64-v1", *(row["level"] for row in table("system", "levels"))]
     needed, found = derived.value, facts.cpu_level
     row = next((row for row in table("system", "levels") if row["level"] == needed), None)
-    rule = cite("system", f"{needed} has {' '.join(row['flags'])}", row) if row else ""
+    rule = cite("system", f"{needed} has {' '.join(row['flags'])}", row) if row else NO_RULE
     if needed not in levels or found not in levels:
         says = f"whether the processor {facts.cpu} is of level {needed} is not known".replace("  ", " ")
         yield Verdict("cpu", needed, found or "unknown", UNKNOWN, says, "", derived.source, rule)

@@ -15,20 +15,24 @@ from envpack.runtime.host.gpus import (
     only_these,
     seen,
     sm,
+    unseen,
 )
 from envpack.runtime.host.remedies import code_remedy, update_driver
-from envpack.runtime.host.tables import branch_cuda, cite, isa_row, native_driver, newest_isa
-from envpack.runtime.host.verdict import FAILED, NO_GPU_SEEN, OK, UNKNOWN, WARNING, Verdict
+from envpack.runtime.host.tables import NO_RULE, Rule, branch_cuda, cite, isa_row, native_driver, newest_isa
+from envpack.runtime.host.verdict import FAILED, OK, UNKNOWN, WARNING, Verdict
 from envpack.runtime.host.versions import at_least, major_minor
 from envpack.runtime.host.wanted import Wanted
 from envpack.runtime.needs import GpuCode
 
-_RULE = (
-    "SASS runs on the same major compute capability and an equal or higher minor one, PTX on any equal or higher "
-    "one (CUDA Programming Guide; arch.json has the exceptions)"
+_RULE = Rule(
+    "machine code runs on the same major compute capability and an equal or higher minor one, PTX on higher ones",
+    "CUDA Programming Guide, binary and PTX compatibility; arch.json has the exceptions",
 )
 _WORST_FIRST = ("none", "ptx-too-new", "ptx-unknown", "ptx", "sass")
-_COMPAT = "https://docs.nvidia.com/deploy/cuda-compatibility/forward-compatibility.html: not on GeForce"
+_COMPAT = Rule(
+    "forward compatibility is for data-centre GPUs",
+    "https://docs.nvidia.com/deploy/cuda-compatibility/forward-compatibility.html",
+)
 
 
 class _Reached(NamedTuple):
@@ -39,10 +43,12 @@ class _Reached(NamedTuple):
     how: Coverage
 
 
-def code_verdicts(wanted: Wanted, facts: HostFacts) -> Iterator[Verdict]:
-    """The verdicts on what the environment's code asks of GPU and driver."""
+def code_verdicts(wanted: Wanted, facts: HostFacts, *, driver_works: bool) -> Iterator[Verdict]:
+    """The verdicts on what the environment's code asks of GPU and driver. ``driver_works``: on the whole it does,
+    so that finer points are worth telling."""
     yield from _gpu_code(wanted, facts)
-    yield from _jit(wanted, facts)
+    if driver_works:
+        yield from _jit(wanted, facts)
     yield from _cuda_compat(wanted, facts)
 
 
@@ -63,7 +69,8 @@ def _gpu_code(wanted: Wanted, facts: HostFacts) -> Iterator[Verdict]:
             ways = [_Reached(gpu, code, coverage(code, device, driver_cuda(facts.nvidia))) for code in libraries]
             reached.append(min(ways, key=lambda way: _WORST_FIRST.index(way.how.how)))
     if not reached:
-        yield Verdict("gpu_code", shown(libraries[0]), "unknown", UNKNOWN, NO_GPU_SEEN, "", libraries[0].library)
+        says = unseen(facts.nvidia)
+        yield Verdict("gpu_code", shown(libraries[0]), "unknown", UNKNOWN, says, "", libraries[0].library, _RULE)
         return
     worst = min(reached, key=lambda way: _WORST_FIRST.index(way.how.how))
     fine = [way.gpu for way in reached if way.how.how not in ("none", "ptx-too-new")]
@@ -94,7 +101,7 @@ def _judged(way: _Reached, wanted: Wanted, facts: HostFacts, found: str, fine: S
     return Verdict("gpu_code", needed, found, FAILED, says, remedy, code.library, rule)
 
 
-def _too_new(way: _Reached, facts: HostFacts) -> tuple[str, str, str]:
+def _too_new(way: _Reached, facts: HostFacts) -> tuple[str, str, Rule]:
     """Sentence, remedy and rule for PTX that the driver's compiler does not know."""
     cuda, isa = driver_cuda(facts.nvidia), way.how.by
     row = isa_row(isa)
@@ -104,19 +111,21 @@ def _too_new(way: _Reached, facts: HostFacts) -> tuple[str, str, str]:
         f"{way.code.library} has only PTX {isa} for {name_of(way.gpu)} ({sm(way.gpu)}), and the driver "
         f"(CUDA {cuda}) compiles PTX up to {newest_isa(cuda) or 'an older version'} (error 222)"
     )
-    remedy = update_driver(facts) + (f" to >= {first['driver']}" if first is not None else "")
+    remedy = update_driver(facts, first["driver"] if first is not None else "")
     return says, remedy, cite("ptx", f"PTX {isa} is compiled from CUDA {row['cuda']} on", row)
 
 
 def _jit(wanted: Wanted, facts: HostFacts) -> Iterator[Verdict]:
-    cuda = wanted.cuda
+    cuda = wanted.needs.cuda  # whose compilers are inside, whatever the spec states
     if not wanted.needs.jit or cuda is None:
         return
     version, speaks = major_minor(cuda.value), driver_cuda(facts.nvidia)
     who = " and ".join(evidence.value for evidence in wanted.needs.jit)
     evidence = ", ".join(evidence.source for evidence in wanted.needs.jit)
     row = native_driver(cuda.value)
-    rule = cite("cuda", f"CUDA {row['cuda']} came with driver {row['driver']}", row) if row is not None else ""
+    rule = (
+        cite("cuda", f"CUDA {row['cuda']} came with driver {row['driver']}", row) if row is not None else NO_RULE
+    )
     if not speaks:
         yield Verdict(
             "jit", f"CUDA {version}", "unknown", UNKNOWN, "no driver found to compare", "", evidence, rule
@@ -128,7 +137,7 @@ def _jit(wanted: Wanted, facts: HostFacts) -> Iterator[Verdict]:
             f"{who} may compile for CUDA {version} at run time, and this driver, of CUDA {speaks}, refuses newer "
             "PTX (error 222)"
         )
-        remedy = f"should that happen, {update_driver(facts)}" + (f" to >= {row['driver']}" if row else "")
+        remedy = f"should that happen, {update_driver(facts, row['driver'] if row is not None else '')}"
         yield Verdict("jit", f"CUDA {version}", f"CUDA {speaks}", WARNING, says, remedy, evidence, rule)
 
 

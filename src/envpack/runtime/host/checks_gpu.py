@@ -7,24 +7,27 @@ from typing import Iterator, Sequence
 from envpack.runtime.host import require_cuda
 from envpack.runtime.host.checks_code import code_verdicts
 from envpack.runtime.host.facts import Gpu, HostFacts, Nvidia
-from envpack.runtime.host.gpus import compat_in_use, describe, is_geforce, name_of, only_these, seen
+from envpack.runtime.host.gpus import compat_in_use, describe, is_geforce, name_of, only_these, seen, unseen
 from envpack.runtime.host.remedies import driver_remedy, update_driver
-from envpack.runtime.host.tables import Row, cite, minimum_driver, state_row
-from envpack.runtime.host.verdict import FAILED, NO_GPU_SEEN, OK, UNKNOWN, WARNING, Verdict, size_verdict
+from envpack.runtime.host.tables import Row, Rule, cite, minimum_driver, state_row
+from envpack.runtime.host.verdict import FAILED, OK, UNKNOWN, WARNING, Verdict, size_verdict
 from envpack.runtime.host.versions import at_least, major
 from envpack.runtime.host.wanted import STATED, Wanted
 from envpack.runtime.report import human_size
+
+NEEDS_GPU = "this bundle needs a GPU"
 
 
 def gpu_verdicts(wanted: Wanted, facts: HostFacts) -> Iterator[Verdict]:
     """All verdicts on GPUs; none for an environment that needs none."""
     if wanted.gpu:
         yield _gpu(wanted, facts.nvidia)
-        yield from _driver(wanted, facts)
-        yield from _cuda(wanted, facts)
+        drivers = [*_driver(wanted, facts), *_cuda(wanted, facts)]
+        yield from drivers
         yield from _capability(wanted, facts.nvidia)
         yield from _memory(wanted, facts.nvidia)
-        yield from code_verdicts(wanted, facts)
+        works = facts.nvidia.state in ("ok", "overridden") and all(item.verdict != FAILED for item in drivers)
+        yield from code_verdicts(wanted, facts, driver_works=works)
     yield from _rocm(wanted, facts)
 
 
@@ -41,11 +44,11 @@ def _gpu(wanted: Wanted, nvidia: Nvidia) -> Verdict:
     if nvidia.state == "not-looked":
         return Verdict("gpu", needed, found, UNKNOWN, f"the GPU {row['says']}", row["remedy"], evidence, rule)
     error = f" (NVML: {nvidia.error})" if nvidia.error else ""
-    says = f"{row['says']}{error}; this bundle needs a GPU"
+    says = f"{row['says']}{error}; {NEEDS_GPU}"
     return Verdict("gpu", needed, found, FAILED, says, row["remedy"], evidence, rule)
 
 
-def _gpu_that_works(nvidia: Nvidia, needed: str, evidence: str, rule: str) -> Verdict:
+def _gpu_that_works(nvidia: Nvidia, needed: str, evidence: str, rule: Rule) -> Verdict:
     usable = seen(nvidia)
     found = describe(usable)
     if len(usable) < len(nvidia.devices):
@@ -67,6 +70,8 @@ def _remarks(nvidia: Nvidia, usable: Sequence[Gpu]) -> Iterator[tuple[str, str]]
             "counts them from the fastest",
             "set CUDA_DEVICE_ORDER=PCI_BUS_ID, or name them by UUID",
         )
+    if any(gpu.fabric not in ("", "ready") for gpu in usable):
+        yield f"the NVSwitch fabric is not up ({usable[0].fabric})", state_row("fabric")["remedy"]
     if any(gpu.licensed is False for gpu in usable):
         yield (
             "the vGPU has no licence, and CUDA is taken from it after some minutes",
@@ -106,21 +111,20 @@ def _runs_cuda(wanted: Wanted, facts: HostFacts, version: str, evidence: str) ->
     least = str(row["driver"]) if row is not None else ""
     needed = f"{version}: driver >= {least}" if least else version
     rule = _driver_rule(row)
-    # what CONDA_OVERRIDE_CUDA says stands for the driver, whichever there is
-    driver = "" if nvidia.overridden else nvidia.driver
+    # what CONDA_OVERRIDE_CUDA says stands for the driver, whichever there is; Windows' drivers have other versions
+    driver = "" if nvidia.overridden or (facts.wsl and nvidia.cuda) else nvidia.driver
     found = f"driver {driver}" if driver else f"CUDA {nvidia.cuda}" if nvidia.cuda else "no driver"
+    found += " (CONDA_OVERRIDE_CUDA)" if nvidia.overridden and nvidia.cuda else ""
     if not driver and not nvidia.cuda:
         return Verdict("cuda", needed, found, UNKNOWN, "no driver found to compare", "", evidence, rule)
     if driver and least and at_least(driver, least):
         return Verdict("cuda", needed, found, OK, "", "", evidence, rule)
     if nvidia.cuda and (not driver or not least or _forward_compatible(nvidia)):
-        speaks = f"libcuda speaks CUDA {nvidia.cuda}"
         if at_least(nvidia.cuda, version):
-            return Verdict(
-                "cuda", needed, found, OK, "", "", evidence, f"{speaks}: this one and all before it run"
-            )
+            newer = Rule(f"libcuda speaks CUDA {nvidia.cuda}, and all before it")
+            return Verdict("cuda", needed, found, OK, "", "", evidence, newer)
         if least and major(nvidia.cuda) == major(version) >= 11:
-            return Verdict("cuda", needed, found, OK, "", "", evidence, f"{speaks}; {rule}")
+            return Verdict("cuda", needed, found, OK, "", "", evidence, rule)
     if not least and (not nvidia.cuda or major(nvidia.cuda) == major(version)):
         says = f"{found} found; from which driver on CUDA {version} runs is not in the tables of this envpack"
         return Verdict("cuda", needed, found, UNKNOWN, says, "check with a newer envpack", evidence, rule)
@@ -129,9 +133,9 @@ def _runs_cuda(wanted: Wanted, facts: HostFacts, version: str, evidence: str) ->
     return Verdict("cuda", needed, found, FAILED, says, driver_remedy(wanted, facts, least), evidence, rule)
 
 
-def _driver_rule(row: Row | None) -> str:
+def _driver_rule(row: Row | None) -> Rule:
     if row is None:
-        return "newer than the tables: a driver runs the CUDA that its libcuda speaks, and all before it"
+        return Rule("newer than the tables: a driver runs the CUDA that its libcuda speaks, and all before it")
     if "major" in row:
         return cite(
             "cuda", f"minor-version compatibility: CUDA {row['major']}.x runs from {row['driver']} on", row
@@ -154,7 +158,7 @@ def _expression(text: str, facts: HostFacts) -> Verdict:
         for gpu in seen(nvidia) or [Gpu(0)]
     }
     found = ", ".join(f"{name} {value}" for name, value in host.items() if value) or "no driver"
-    rule = "NVIDIA_REQUIRE_CUDA: a blank is OR, a comma AND"
+    rule = Rule("a blank is OR, a comma AND", "https://github.com/NVIDIA/nvidia-container-toolkit: requirements")
     if True in answers:
         return Verdict("cuda", needed, found, OK, "", "", STATED, rule)
     if None in answers:
@@ -172,7 +176,7 @@ def _capability(wanted: Wanted, nvidia: Nvidia) -> Iterator[Verdict]:
     enough = [gpu for gpu in gpus if at_least(gpu.compute_capability, least)]
     found = " and ".join(dict.fromkeys(gpu.compute_capability for gpu in gpus)) or "unknown"
     if not gpus:
-        yield Verdict(name, f">= {least}", found, UNKNOWN, NO_GPU_SEEN, evidence=STATED)
+        yield Verdict(name, f">= {least}", found, UNKNOWN, unseen(nvidia), evidence=STATED)
     elif len(enough) == len(gpus):
         yield Verdict(name, f">= {least}", found, OK, evidence=STATED)
     else:
@@ -189,7 +193,7 @@ def _memory(wanted: Wanted, nvidia: Nvidia) -> Iterator[Verdict]:
         return
     needed, gpus = int(stated.minimum), seen(nvidia)
     if not gpus:
-        yield Verdict("gpu_memory", human_size(needed), "unknown", UNKNOWN, NO_GPU_SEEN, evidence=STATED)
+        yield Verdict("gpu_memory", human_size(needed), "unknown", UNKNOWN, unseen(nvidia), evidence=STATED)
         return
     largest = max(gpus, key=_usable_memory)
     noun = "in the largest MIG slice" if largest.mig else "of memory in one GPU"

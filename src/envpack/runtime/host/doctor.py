@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from envpack.runtime.host.facts import HostFacts, facts_to_json
 from envpack.runtime.host.gpus import compat_in_use, name_of, seen, sm
-from envpack.runtime.host.remedies import driver_for, has_code_for
+from envpack.runtime.host.remedies import driver_for, driver_runs, has_code_for
 from envpack.runtime.host.tables import (
     Row,
+    Rule,
     branch_cuda,
     cite,
-    minimum_driver,
     native_toolkit,
     newest_known_driver,
     state_row,
@@ -32,7 +32,7 @@ class Build:
     runs: str
     why: str
     pip: str
-    rule: str
+    rule: Rule
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Diagnosis:
     native: str
     compatible: str
     remark: str
-    rules: tuple[str, ...]
+    rules: tuple[Rule, ...]
     torch: tuple[Build, ...]
 
     def as_dict(self) -> dict[str, Any]:
@@ -59,9 +59,9 @@ class Diagnosis:
                 "native": self.native,
                 "compatible": self.compatible,
                 "remark": self.remark,
-                "rules": list(self.rules),
+                "rules": [rule._asdict() for rule in self.rules],
             },
-            "torch": [asdict(build) for build in self.torch],
+            "torch": [{**vars(build), "rule": build.rule._asdict()} for build in self.torch],
         }
 
 
@@ -69,7 +69,7 @@ def diagnose(facts: HostFacts) -> Diagnosis:
     """Everything that follows from a host's facts and the tables."""
     nvidia = facts.nvidia
     row = state_row(nvidia.state)
-    native, compatible, rules = _cuda(nvidia.driver, nvidia.cuda if nvidia.overridden else "")
+    native, compatible, rules = _cuda(nvidia.driver, nvidia.cuda if nvidia.overridden or facts.wsl else "")
     return Diagnosis(
         facts=facts,
         gpu=row["says"],
@@ -82,10 +82,12 @@ def diagnose(facts: HostFacts) -> Diagnosis:
     )
 
 
-def _cuda(driver: str, overridden: str) -> tuple[str, str, tuple[str, ...]]:
-    """The newest CUDA natively and by minor-version compatibility, with the rows that say so."""
-    if overridden:
-        return overridden, overridden, ("CONDA_OVERRIDE_CUDA",)
+def _cuda(driver: str, libcuda: str) -> tuple[str, str, tuple[Rule, ...]]:
+    """The newest CUDA natively and by minor-version compatibility, with the rows that say so. ``libcuda``: what it
+    speaks, where the driver's version says nothing."""
+    if libcuda:
+        compatible = f"{major(libcuda)}.x" if major(libcuda) >= 11 else libcuda
+        return libcuda, compatible, (Rule(f"libcuda speaks CUDA {libcuda}"),)
     toolkit = native_toolkit(driver) if driver else None
     if toolkit is None:
         return "", "", ()
@@ -125,13 +127,11 @@ def _runs(row: Row, facts: HostFacts) -> tuple[str, str]:
     if not row["cuda"]:
         return "yes", ""
     nvidia = facts.nvidia
-    if nvidia.state == "overridden":
-        fits = at_least(nvidia.cuda, row["cuda"]) or major(nvidia.cuda) == major(row["cuda"])
-        return ("yes", "") if fits else ("no", f"needs CUDA {row['cuda']}")
-    if nvidia.state != "ok":
+    if nvidia.state not in ("ok", "overridden"):
         return "no", "no usable GPU"
-    if minimum_driver(row["cuda"]) is not None and not at_least(nvidia.driver, driver_for(row)):
-        return "no", f"needs driver >= {driver_for(row)}"
+    if not driver_runs(facts, row["cuda"]):
+        by_version = nvidia.driver and not nvidia.overridden and not facts.wsl
+        return "no", f"needs driver >= {driver_for(row)}" if by_version else f"needs CUDA {row['cuda']}"
     gpus = seen(nvidia)
     without = [gpu for gpu in gpus if not has_code_for(row, gpu)]
     if without and len(without) == len(gpus):

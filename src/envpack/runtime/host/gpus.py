@@ -14,6 +14,12 @@ def seen(nvidia: Nvidia) -> list[Gpu]:
     return [gpu for gpu in nvidia.devices if gpu.visible is not False and not gpu.error]
 
 
+def unseen(nvidia: Nvidia) -> str:
+    """Why what GPUs are like is not known."""
+    gpus = seen(nvidia)
+    return f"what {name_of(gpus[0])} is like is not known" if gpus else "there is no GPU to look at"
+
+
 def name_of(gpu: Gpu) -> str:
     """What a person calls it."""
     return gpu.name or f"GPU {gpu.index}"

@@ -153,7 +153,8 @@ def _usable(root: Path, found: Nvidia, container: str) -> str:
         return "mig-empty"
     if all(gpu.brand in _NO_CUDA for gpu in seen):
         return "vgpu-no-cuda"
-    if any(gpu.fabric and gpu.fabric != "ready" and not gpu.mig for gpu in seen):
+    # one GPU alone may be passed through to a virtual machine, where there is no fabric to wait for
+    if len(found.devices) > 1 and any(gpu.fabric not in ("", "ready") and not gpu.mig for gpu in seen):
         return "fabric"
     return "fabric" if _fabric_manager_missing(root, seen, container) else "ok"
 

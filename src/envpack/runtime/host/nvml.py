@@ -179,4 +179,4 @@ def _fabric(nvml: Any, ask: _Asking, handle: Any) -> str:
 
 def _said(problem: Any) -> str:
     """An NVMLError as "18 Driver/library version mismatch"."""
-    return f"{problem.value} {problem}"
+    return f"{problem.value} {problem}".rstrip(".")

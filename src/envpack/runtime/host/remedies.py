@@ -13,15 +13,18 @@ from envpack.runtime.host.wanted import Wanted
 from envpack.runtime.needs import GpuCode
 
 
-def update_driver(facts: HostFacts) -> str:
-    """Who updates a driver depends on where one is."""
+def update_driver(facts: HostFacts, least: str = "") -> str:
+    """Who updates a driver depends on where one is. ``least``: to which version, of Linux."""
     if facts.wsl:
         return "update the NVIDIA driver in Windows"
-    return "update the driver on the host" if facts.container else "update the driver"
+    where = " on the host" if facts.container else ""
+    return f"update the driver{where}" + (f" to >= {least}" if least else "")
 
 
 def driver_remedy(wanted: Wanted, facts: HostFacts, least: str) -> str:
     """For a driver that is older than ``least``: a newer one where it is made, or a build that is content."""
+    if facts.nvidia.overridden:
+        return "unset CONDA_OVERRIDE_CUDA, or set it to the CUDA version that the driver speaks"
     remedy = update_driver(facts)
     for gpu in seen(facts.nvidia):
         row = retired(gpu.compute_capability) if gpu.compute_capability else None
@@ -33,18 +36,27 @@ def driver_remedy(wanted: Wanted, facts: HostFacts, least: str) -> str:
 
 def _contented(wanted: Wanted, facts: HostFacts, least: str) -> Iterator[str]:
     """What to rebuild with for this very driver, the newest first."""
-    driver = facts.nvidia.driver
-    if not driver:
-        return
     if wanted.torch:
         for build in torch_builds():
             needed = driver_for(build)
-            if at_least(driver, needed) and all(has_code_for(build, gpu) for gpu in seen(facts.nvidia)):
-                yield f"rebuild with torch for {build['build']}, which needs >= {needed}"
+            if driver_runs(facts, build["cuda"]) and all(has_code_for(build, gpu) for gpu in seen(facts.nvidia)):
+                yield f"rebuild with torch for {build['build']}" + (
+                    "" if facts.wsl else f", which needs >= {needed}"
+                )
         return
     for row in reversed(table("cuda", "minor_compatibility")):
-        if at_least(driver, row["driver"]):
-            yield f"rebuild for CUDA {row['major']}, which needs >= {row['driver']}"
+        if driver_runs(facts, f"{row['major']}.0"):
+            yield f"rebuild for CUDA {row['major']}" + ("" if facts.wsl else f", which needs >= {row['driver']}")
+
+
+def driver_runs(facts: HostFacts, cuda: str) -> bool:
+    """Whether the driver runs code made with this CUDA, as far as is known: by its version, or, where that is one
+    of Windows or not known, by what libcuda speaks."""
+    nvidia = facts.nvidia
+    row = minimum_driver(cuda)
+    if nvidia.cuda and (facts.wsl or nvidia.overridden or not nvidia.driver):
+        return at_least(nvidia.cuda, cuda) or major(nvidia.cuda) == major(cuda) >= 11
+    return bool(nvidia.driver) and row is not None and at_least(nvidia.driver, row["driver"])
 
 
 def torch_builds() -> list[Row]:
@@ -72,10 +84,10 @@ def code_remedy(wanted: Wanted, facts: HostFacts, code: GpuCode, gpu: Gpu) -> st
         return f"rebuild with a {code.package or code.library} that has code for {sm(gpu)}, or use another GPU"
     builds = [build for build in torch_builds() if has_code_for(build, gpu)]
     for build in builds:
-        if at_least(facts.nvidia.driver, driver_for(build)):
+        if driver_runs(facts, build["cuda"]):
             return f"rebuild with torch for {build['build']}, which has code for {sm(gpu)}"
     if builds:
         oldest = builds[-1]
         rebuild = f"rebuild with torch for {oldest['build']}, which has code for {sm(gpu)}"
-        return f"{rebuild}, and {update_driver(facts)} to >= {driver_for(oldest)}"
+        return f"{rebuild}, and {update_driver(facts, driver_for(oldest))}"
     return "use another GPU: no build of torch has code for this one"

@@ -32,7 +32,7 @@ def keep_stamp(root: Path, digest: str, line: str, environ: Mapping[str, str]) -
 def _places(root: Path, digest: str, environ: Mapping[str, str]) -> Iterator[Path]:
     yield root / STAMP_PATH
     cache = environ.get("XDG_CACHE_HOME") or os.path.join(environ.get("HOME", ""), ".cache")
-    if os.path.isabs(cache):
+    if os.path.isabs(cache) and os.path.isdir(os.path.dirname(cache)):  # no home is made for who has none
         folder = Path(cache, "envpack", "checks")
         with suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import pkgutil
 from functools import lru_cache
-from typing import Any, Dict
+from typing import Any, Dict, NamedTuple
 
 from envpack.runtime.host.versions import at_least, compare, major, major_minor, numbers
 
@@ -21,9 +21,19 @@ def table(file: str, name: str) -> list[Row]:
     return rows
 
 
-def cite(file: str, what: str, row: Row) -> str:
-    """How a verdict names the row it used: file, what the row says, where that stands and since when."""
-    return f"{file}.json: {what} ({row['source']}; {row['date']})"
+class Rule(NamedTuple):
+    """What decided a verdict: a row of a table, or a rule of ours, and where that is from."""
+
+    text: str
+    source: str = ""
+
+
+NO_RULE = Rule("")
+
+
+def cite(file: str, what: str, row: Row) -> Rule:
+    """How a verdict names the row it used: file and what the row says, source and date."""
+    return Rule(f"{file}.json: {what}", f"{row['source']} ({row['date']})")
 
 
 def minimum_driver(cuda: str) -> Row | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from envpack.runtime.host.tables import NO_RULE, Rule
 from envpack.runtime.report import human_size
 
 OK, WARNING, FAILED, UNKNOWN = "ok", "warning", "failed", "unknown"
@@ -29,8 +30,6 @@ REQUIREMENTS = (
 )
 """Every requirement a verdict can be about, in the order they are shown; the names that can be allowed."""
 
-NO_GPU_SEEN = "there is no GPU to look at"
-
 NEARLY = 0.93
 """A memory of this part of what is needed is a warning only: firmware, ECC and the kernel keep up to 7 % of what a
 card or a machine is sold as (an A10G of 24 GB shows 23.8 GB, a machine of 64 GiB about 62.7 GiB)."""
@@ -42,7 +41,7 @@ class Verdict:
 
     ``needed`` and ``found``: a few words each; ``verdict``: "ok", "warning", "failed" or "unknown"; ``says``: both
     in a sentence; ``remedy``: what to do, "" when nothing needs to be done; ``evidence``: why the environment
-    needs it; ``rule``: the row of the tables, or the rule, that decided; ``allowed``: it failed, and may.
+    needs it; ``rule``: what decided; ``allowed``: it failed, and may.
     """
 
     requirement: str
@@ -52,7 +51,7 @@ class Verdict:
     says: str = ""
     remedy: str = ""
     evidence: str = ""
-    rule: str = ""
+    rule: Rule = NO_RULE
     allowed: bool = False
 
     @property
@@ -62,7 +61,7 @@ class Verdict:
 
     def as_dict(self) -> dict[str, Any]:
         """JSON's view."""
-        return {**asdict(self), "message": self.message}
+        return {**asdict(self), "rule": self.rule.text, "source": self.rule.source, "message": self.message}
 
 
 def size_verdict(name: str, noun: str, needed: int, found: int, remedy: str, evidence: str) -> Verdict:
@@ -77,6 +76,6 @@ def size_verdict(name: str, noun: str, needed: int, found: int, remedy: str, evi
         return Verdict(name, wanted, shown, OK, evidence=evidence)
     says = f"{shown} {noun} found; this bundle needs {wanted}"
     if found >= needed * NEARLY:
-        rule = "up to 7 % of what is sold is kept by firmware, ECC or the kernel"
+        rule = Rule("up to 7 % of what is sold is kept by firmware, ECC or the kernel")
         return Verdict(name, wanted, shown, WARNING, says, "", evidence, rule)
     return Verdict(name, wanted, shown, FAILED, says, remedy, evidence)

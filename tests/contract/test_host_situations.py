@@ -1,0 +1,131 @@
+"""Each situation of tests/situations.py through the unmodified nvidia-ml-py, as the package installed here reads
+it and as the runtime in a bundle does, with the very verdicts and remedies."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from envpack.bundle.runtime import runtime_zip
+from envpack.runtime.host.examine import examine, facts_from_file
+from hosts import Host, build_stubs, bundle_of
+from situations import SITUATIONS, Situation, told
+
+TOLD = told()
+
+
+@pytest.fixture(scope="module")
+def stubs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_stubs(tmp_path_factory.mktemp("stubs"))
+
+
+@pytest.fixture(scope="module")
+def pyz(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("runtime") / "runtime.pyz"
+    path.write_bytes(runtime_zip())
+    return path
+
+
+# A process for each situation, forked off one that has nvidia-ml-py loaded already, which takes longest.
+SERVER = """
+import json, os, sys
+sys.path[:0] = sys.argv[1:]
+import pynvml
+from envpack.runtime.__main__ import main
+for source in sys.argv[1:]:
+    assert pynvml.__file__.startswith(source) and main.__code__.co_filename.startswith(source)
+for line in sys.stdin:
+    asked = json.loads(line)
+    child = os.fork()
+    if child == 0:
+        os.environ.clear()
+        os.environ.update(asked["environ"])
+        with open(asked["out"], "w") as sys.stdout:
+            code = main(asked["arguments"])
+        os._exit(code)
+    print(os.waitpid(child, 0)[1], flush=True)
+"""
+
+
+class Servers:
+    """By the way the runtime is run and the library that can be loaded: a process that answers for hosts."""
+
+    def __init__(self, stubs: Path, pyz: Path) -> None:
+        self._stubs, self._pyz = stubs, pyz
+        self._running: dict[tuple[str, str], subprocess.Popen[str]] = {}
+
+    def ask(self, way: str, host: Host, folder: Path, *arguments: str) -> str:
+        environ = host.environment(self._stubs, folder)
+        server = self._server(way, environ.get("LD_LIBRARY_PATH", ""))
+        assert server.stdin is not None and server.stdout is not None
+        out = folder / "out"
+        asked = {"environ": environ, "out": str(out), "arguments": arguments}
+        print(json.dumps(asked), file=server.stdin, flush=True)
+        assert server.stdout.readline() == "0\n"
+        return out.read_text()
+
+    def _server(self, way: str, library: str) -> subprocess.Popen[str]:
+        if (way, library) not in self._running:
+            command = [sys.executable, "-c", SERVER]
+            if way == "travelling":
+                command = [sys.executable, "-I", "-S", "-c", SERVER, str(self._pyz)]
+            self._running[way, library] = subprocess.Popen(
+                command,
+                env={"LD_LIBRARY_PATH": library} if library else {},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+        return self._running[way, library]
+
+    def end(self) -> None:
+        for server in self._running.values():
+            server.communicate()
+
+
+@pytest.fixture(scope="module")
+def servers(stubs: Path, pyz: Path) -> Iterator[Servers]:
+    servers = Servers(stubs, pyz)
+    yield servers
+    servers.end()
+
+
+@pytest.mark.parametrize("way", ["installed", "travelling"])
+@pytest.mark.parametrize("case", SITUATIONS, ids=lambda case: case.name)
+def test_situation(case: Situation, way: str, servers: Servers, tmp_path: Path) -> None:
+    root = case.host.root(tmp_path / "root")
+    answer = servers.ask(way, case.host, tmp_path, "facts", str(tmp_path), "--root", str(root), "--json")
+    (tmp_path / "facts.json").write_text(answer)
+    facts = facts_from_file(tmp_path / "facts.json")
+    expected = TOLD[case.name]
+    assert facts.nvidia.state == expected.state
+    bundle_of(tmp_path / "b.tar.gz", case.bundle)
+    verdicts = examine(tmp_path / "b.tar.gz", facts=facts, gpu=case.gpu).verdicts
+    said = (f"{item.verdict} {item.requirement}: {item.message}" for item in verdicts if item.verdict != "ok")
+    assert sorted(said) == sorted(expected.lines)
+    assert all(item.rule.text for item in verdicts if item.requirement in ("gpu", "cuda", "gpu_code"))
+
+
+def test_there_are_as_many_as_promised() -> None:
+    assert len(SITUATIONS) >= 25
+    assert [case.name for case in SITUATIONS] == list(TOLD)
+
+
+def test_a_bundle_s_own_runtime_refuses_a_host(stubs: Path, pyz: Path, tmp_path: Path) -> None:
+    """The whole way: NVML, facts, verdicts, exit code."""
+    case = next(case for case in SITUATIONS if case.name == "driver too old")
+    bundle_of(tmp_path / "b.tar.gz", case.bundle)
+    asked = [sys.executable, "-I", "-S", str(pyz), "check", str(tmp_path / "b.tar.gz"), "--json"]
+    done = subprocess.run(asked, env=case.host.environment(stubs, tmp_path), capture_output=True, text=True)
+    answer = json.loads(done.stdout)
+    assert (done.returncode, answer["schema"], answer["result"]) == (9, "envpack.check/1", None)
+    told = answer["error"]["details"]
+    assert any(
+        line.startswith("driver 470.57.02 found; this bundle's CUDA 12.6 needs >= 525.60.13") for line in told
+    )
+    assert "--allow cuda" in answer["error"]["hint"]

@@ -1,0 +1,263 @@
+"""What people meet on GPU hosts; what they are told then stands in tests/data/host_situations.txt."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from envpack.runtime.needs import Evidence, GpuCode, Needs
+from hosts import (
+    A10G,
+    A100,
+    A_GPU,
+    ANOTHER_CARD,
+    B300,
+    CU118,
+    CU126,
+    CU128,
+    CU130,
+    H100,
+    K80,
+    MODULE,
+    OPEN_MODULE,
+    P100,
+    RTX3090,
+    RTX5090,
+    T4,
+    V100,
+    Host,
+    gpu,
+    torch,
+)
+
+
+@dataclass(frozen=True)
+class Situation:
+    """A host, what a bundle for it says of itself, and how GPUs are asked for."""
+
+    name: str
+    host: Host
+    bundle: Mapping[str, Any]
+    gpu: str = "required"
+
+
+@dataclass(frozen=True)
+class Told:
+    """The state of NVIDIA, and "verdict requirement: message" of each requirement that is not ok."""
+
+    state: str
+    lines: tuple[str, ...]
+
+
+def told() -> dict[str, Told]:
+    """What people are told, by the situation's name."""
+    text = Path(__file__).with_name("data").joinpath("host_situations.txt").read_text(encoding="utf-8")
+    found = {}
+    for block in re.split(r"^(?=[^ #\n])", text, flags=re.MULTILINE)[1:]:
+        first, *lines = block.strip().splitlines()
+        name, _, state = first.rpartition(" [")
+        found[name] = Told(state.rstrip("]"), tuple(line.strip() for line in lines))
+    return found
+
+
+WSL = {"proc/sys/kernel/osrelease": "5.15.153.1-microsoft-standard-WSL2\n", "dev/dxg": ""}
+NVSWITCH = {"proc/driver/nvidia-nvswitch/devices/0000:c1:00.0": ""}
+IN_CONTAINER = {".dockerenv": "", "proc/driver/nvidia/version": MODULE.format("535.129.03")}
+A100_MIG = gpu("NVIDIA A100-SXM4-80GB", "8.0", 81920, mig=1)
+SMALL_SLICE, LARGE_SLICE = (
+    f"0|NVIDIA A100-SXM4-80GB MIG {name}|MIG-{mib}|{mib}" for name, mib in (("1g.10gb", 9728), ("3g.40gb", 40192))
+)
+ASKS_40_GB = {**CU126, "requires": {"gpu_memory": "40 GB"}}
+EXPRESSION = {**CU118, "requires": {"cuda": "cuda>=12.4 brand=tesla,driver>=470,driver<471"}}
+
+
+def kernels(isa: str) -> dict[str, Any]:
+    """An environment whose one library has PTX for the GPUs that came after it."""
+    code = GpuCode("lib/libkernels.so", "kernels", ("sm_80",), ("compute_80",), isa, main=True)
+    return {"needs": Needs(cuda=Evidence("12.6", "lib/libkernels.so"), gpu_code=(code,))}
+
+
+COMPAT = {
+    **CU126,
+    "needs": replace(CU126["needs"], cuda_compat=(Evidence("570.124.06", "cuda-compat/libcuda.so.1"),)),
+}
+CUPY = {
+    "needs": Needs(cuda=Evidence("12.6", "cupy-cuda12x"), jit=(Evidence("cupy", "cupy-cuda12x"),)),
+}
+ROCM = {"needs": Needs(rocm=Evidence("6.4", "torch/version.py: hip = '6.4'"))}
+
+SITUATIONS = [
+    Situation("driver new enough", Host("560.35.03", 12060, [A100]), CU118),
+    Situation("driver of minor-version compatibility", Host("535.129.03", 12020, [A100]), CU126),
+    Situation("driver too old", Host("470.57.02", 11040, [RTX3090]), CU126),
+    Situation("driver too old for everything", Host("440.33.01", 10020, [V100]), CU126),
+    Situation("driver one patch too old", Host("525.60.11", 12000, [A100]), CU126),
+    Situation("driver newer than the tables", Host("640.10.01", 14010, [H100]), CU130),
+    Situation("CUDA newer than the tables", Host("640.10.01", 14010, [H100]), torch("14.0", 90)),
+    Situation("CUDA newer than the tables and the driver", Host("610.43.02", 13030, [H100]), torch("14.0", 90)),
+    Situation("CUDA newer than the tables, minor", Host("640.10.01", 14000, [H100]), torch("14.2", 90)),
+    Situation(
+        "open kernel modules",
+        Host(None, 13020, [H100], files={"proc/driver/nvidia/version": OPEN_MODULE.format("595.91.07")}),
+        CU130,
+    ),
+    Situation("old CUDA without compatibility", Host("396.37", 9020, [V100]), torch("10.0", 60, 70, jit=False)),
+    Situation("Kepler", Host("470.256.02", 11040, [K80]), CU126),
+    Situation("Kepler with cu118", Host("470.256.02", 11040, [K80]), CU118),
+    Situation("Volta and CUDA 13", Host("580.95.05", 13000, [V100]), CU130),
+    Situation("Pascal and cu128", Host("570.124.06", 12080, [P100]), CU128),
+    Situation("new GeForce, old build", Host("570.124.06", 12080, [RTX5090]), CU126),
+    Situation("new data-centre GPU, old build", Host("575.57.08", 12090, [B300]), CU126),
+    Situation("GPU of a higher minor", Host("580.95.05", 13000, [B300]), CU128),
+    Situation("Jetson Orin", Host("540.4.0", 12060, [gpu("Orin (nvgpu)", "8.7", 62000)]), CU126),
+    Situation("several kinds of GPUs", Host("570.124.06", 12080, [H100, P100]), CU128),
+    Situation(
+        "one of several hidden",
+        Host(
+            "570.124.06",
+            12080,
+            [H100, P100],
+            environ={"CUDA_VISIBLE_DEVICES": "0", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"},
+        ),
+        CU128,
+    ),
+    Situation(
+        "unlike GPUs by number", Host("560.35.03", 12060, [A100, T4], environ={"CUDA_VISIBLE_DEVICES": "0"}), CU126
+    ),
+    Situation(
+        "by UUID",
+        Host(
+            "560.35.03",
+            12060,
+            [gpu("NVIDIA L4", "8.9", 23034, uuid="GPU-aa1"), gpu("NVIDIA L4", "8.9", 23034, uuid="GPU-bb2")],
+            environ={"CUDA_VISIBLE_DEVICES": "GPU-bb"},
+        ),
+        CU126,
+    ),
+    Situation("all hidden", Host("560.35.03", 12060, [A100], environ={"CUDA_VISIBLE_DEVICES": ""}), CU126),
+    Situation("hidden by -1", Host("560.35.03", 12060, [A100], environ={"CUDA_VISIBLE_DEVICES": "-1"}), CU126),
+    Situation("no GPU", Host(library=False, files=ANOTHER_CARD), CU126),
+    Situation("no GPU, but optional", Host(library=False), CU126, gpu="optional"),
+    Situation("no GPU, not asked for", Host(library=False), CU126, gpu="none"),
+    Situation("GPU without a driver", Host(library=False, files=A_GPU), CU126),
+    Situation("driver not loaded", Host(init=9, files=A_GPU), CU126),
+    Situation(
+        "library and module differ",
+        Host(init=18, files={"proc/driver/nvidia/version": MODULE.format("535.129.03")}),
+        CU126,
+    ),
+    Situation("no permission", Host(init=4, files=A_GPU), CU126),
+    Situation("GPU lost", Host("560.35.03", 12060, [gpu("", "", 0, error=15)]), CU126),
+    Situation("one of two GPUs lost", Host("560.35.03", 12060, [A100, gpu("", "", 0, error=15)]), CU126),
+    Situation("GPU needs a reset", Host(init=16), CU126),
+    Situation("container that lost its GPUs", Host(init=999, files=IN_CONTAINER), CU126),
+    Situation("unknown error", Host(init=999), CU126),
+    Situation("an error with no name here", Host(init=11), CU126),
+    Situation("container without GPUs", Host(library=False, files=IN_CONTAINER), CU126),
+    Situation("driver shows no GPU", Host("560.35.03", 12060), CU126),
+    Situation("driver too old, in a container", Host("470.57.02", 11040, [T4], files={".dockerenv": ""}), CU126),
+    Situation("WSL", Host("551.61", 12040, [RTX3090], files=WSL), CU126),
+    Situation("WSL with an old driver", Host("472.12", 11040, [RTX3090], files=WSL), CU126),
+    Situation("WSL without the libraries", Host(library=False, files=WSL), CU126),
+    Situation("MIG", Host("560.35.03", 12060, [A100_MIG], [SMALL_SLICE, LARGE_SLICE]), ASKS_40_GB),
+    Situation("MIG slices too small", Host("560.35.03", 12060, [A100_MIG], [SMALL_SLICE]), ASKS_40_GB),
+    Situation("MIG without an instance", Host("560.35.03", 12060, [A100_MIG]), CU126),
+    Situation(
+        "vGPU of the C series",
+        Host("560.35.03", 12060, [gpu("GRID A100-40C", "8.0", 40960, 9, virtualization=2, licensed=1)]),
+        CU126,
+    ),
+    Situation(
+        "vGPU without a licence",
+        Host("560.35.03", 12060, [gpu("GRID A100-40C", "8.0", 40960, 9, virtualization=2)]),
+        CU126,
+    ),
+    Situation(
+        "vGPU without CUDA",
+        Host("560.35.03", 12060, [gpu("GRID T4-2B", "7.5", 2048, 8, virtualization=2, licensed=1)]),
+        CU126,
+    ),
+    Situation(
+        "fabric manager missing",
+        Host("570.124.06", 12080, [gpu("NVIDIA H100 80GB HBM3", "9.0", 81559, fabric=2)] * 2),
+        CU128,
+    ),
+    Situation(
+        "fabric not up, one GPU",
+        Host("570.124.06", 12080, [gpu("NVIDIA H100 80GB HBM3", "9.0", 81559, fabric=2)]),
+        CU128,
+    ),
+    Situation(
+        "fabric ready",
+        Host("570.124.06", 12080, [gpu("NVIDIA H100 80GB HBM3", "9.0", 81559, fabric=3)] * 2),
+        CU128,
+    ),
+    Situation("fabric manager missing before Hopper", Host("560.35.03", 12060, [A100], files=NVSWITCH), CU126),
+    Situation(
+        "fabric manager running before Hopper",
+        Host("560.35.03", 12060, [A100], files={**NVSWITCH, "proc/4711/comm": "nv-fabricmanage\n"}),
+        CU126,
+    ),
+    Situation("cuda-compat on a data-centre GPU", Host("470.57.02", 12060, [A100]), CU126),
+    Situation("cuda-compat on GeForce", Host("470.57.02", 12060, [RTX3090]), CU126),
+    Situation("cuda-compat in the bundle", Host("560.35.03", 12060, [RTX3090]), COMPAT),
+    Situation("PTX only", Host("570.124.06", 12080, [H100]), kernels("8.5")),
+    Situation("PTX too new", Host("525.60.13", 12000, [H100]), kernels("8.5")),
+    Situation("PTX newer than the tables", Host("610.43.02", 13030, [H100]), kernels("9.9")),
+    Situation("old NVML", Host("440.33.01", 10020, [V100], old=True), torch("10.2", 60, 70, jit=False)),
+    Situation(
+        "nvidia-smi alone",
+        Host(
+            library=False,
+            smi={
+                "--query": "0, Tesla T4, GPU-1, 7.5, 15360, [N/A]\n",
+                "": "| NVIDIA-SMI 535.129.03   Driver Version: 535.129.03   CUDA Version: 12.2     |\n",
+            },
+        ),
+        CU118,
+    ),
+    Situation(
+        "nvidia-smi from R610 on",
+        Host(
+            library=False,
+            smi={
+                "--query": "0, NVIDIA H100, GPU-1, 9.0, 81559, Disabled\n",
+                "": "| NVIDIA-SMI 610.43.02   Driver Version: 610.43.02   CUDA UMD Version: 13.3  |\n",
+            },
+        ),
+        CU130,
+    ),
+    Situation("CONDA_OVERRIDE_CUDA", Host(library=False, environ={"CONDA_OVERRIDE_CUDA": "12.4"}), CU126),
+    Situation(
+        "CONDA_OVERRIDE_CUDA too old",
+        Host("560.35.03", 12060, [A100], environ={"CONDA_OVERRIDE_CUDA": "11.4"}),
+        CU126,
+    ),
+    Situation(
+        "CONDA_OVERRIDE_CUDA empty", Host("560.35.03", 12060, [A100], environ={"CONDA_OVERRIDE_CUDA": ""}), CU126
+    ),
+    Situation(
+        "CONDA_OVERRIDE_GLIBC", Host("560.35.03", 12060, [A100], environ={"CONDA_OVERRIDE_GLIBC": "2.12"}), CU118
+    ),
+    Situation("stated driver", Host("525.60.13", 12000, [A100]), {**CU126, "requires": {"driver": ">=535"}}),
+    Situation(
+        "stated driver wins", Host("470.57.02", 11040, [A100]), {**CU126, "requires": {"driver": "450.80.02"}}
+    ),
+    Situation(
+        "stated capability and memory",
+        Host("560.35.03", 12060, [T4]),
+        {**CU126, "requires": {"compute_capability": ">=8.0", "gpu_memory": "24 GB"}},
+    ),
+    Situation(
+        "a card sold as 24 GB", Host("560.35.03", 12060, [A10G]), {**CU126, "requires": {"gpu_memory": "24 GB"}}
+    ),
+    Situation("an expression that holds", Host("470.57.02", 11040, [T4]), EXPRESSION),
+    Situation("an expression that does not", Host("470.57.02", 11040, [RTX3090]), EXPRESSION),
+    Situation("an environment without torch", Host("470.57.02", 11040, [T4]), CUPY),
+    Situation("ROCm", Host(library=False), ROCM),
+    Situation("ROCm with its driver", Host(library=False, files={"dev/kfd": ""}), ROCM),
+    Situation("CPU only", Host(library=False), {"needs": Needs(glibc=Evidence("2.17", "bin/python3.11"))}),
+]
