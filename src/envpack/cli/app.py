@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from envpack.cli import build, deploy, inspect, lock, pack, release, schema
+from envpack.cli import build, check, deploy, doctor, inspect, lock, pack, release, schema
 from envpack.cli.console import Console, Result
 from envpack.cli.options import Json, Quiet, Verbose
 from envpack.cli.signals import interruptible
@@ -26,7 +26,9 @@ COMMANDS: dict[str, Callable[..., Result]] = {
     "lock": lock.lock,
     "pack": pack.pack,
     "inspect": inspect.inspect,
+    "check": check.check,
     "deploy": deploy.deploy,
+    "doctor": doctor.doctor,
     "release": release.release,
     "schema": schema.schema,
 }

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from envpack.cli.console import Console, Result
-from envpack.cli.options import Jobs, Json, Quiet, Verbose
+from envpack.cli.options import Allow, Gpu, Jobs, Json, Quiet, Verbose
 from envpack.cli.text import escape, human_time, plural
 from envpack.runtime.report import human_size
 
@@ -26,26 +26,42 @@ def deploy(
     no_test: Annotated[
         bool, typer.Option("--no-test", help="Don't run the bundle's test commands.", show_default=False)
     ] = False,
+    gpu: Gpu = None,
+    allow: Allow = None,
+    no_check: Annotated[
+        bool, typer.Option("--no-check", help="Don't check whether this host can run it.", show_default=False)
+    ] = False,
     jobs: Jobs = None,
     json: Json = False,
     verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> Result:
-    """Verify a bundle, unpack it to DEST, run its tests there.
+    """Check this host, verify a bundle, unpack it to DEST, run its tests.
 
-    DEST appears whole, by one rename, or not at all. When one of the bundle's test commands fails, DEST is taken
-    away again.
+    Nothing is unpacked on a host that can't run it, see 'envpack check'. DEST appears whole, by one rename, or not
+    at all. When one of the bundle's test commands fails, DEST is taken away again. --gpu and --allow are recorded,
+    and hold for every activation.
 
     \b
     Examples:
       envpack deploy dist/demo-1.0-20251219-linux-64.tar.gz /opt/envs/demo
       source /opt/envs/demo/bin/activate
+      envpack deploy demo.tar.gz /opt/envs/demo --gpu optional --allow memory
     """
     from envpack.bundle.codecs import FAST
     from envpack.runtime.deploy import deploy as run
+    from envpack.runtime.host.examine import policy
 
     console: Console = context.obj
-    done = run(bundle, destination, reporter=console.reporter, jobs=jobs, run_tests=not no_test, decoders=FAST)
+    done = run(
+        bundle,
+        destination,
+        reporter=console.reporter,
+        jobs=jobs,
+        run_tests=not no_test,
+        decoders=FAST,
+        policy=policy(gpu or "required", allow or (), not no_check),
+    )
     typed = _as_typed(destination, done)
     return Result("deploy", done.as_dict(), lambda console: _show(console, done, typed))
 

@@ -31,6 +31,12 @@ def inspect(
         bool, typer.Option("--all", "-a", help="Every package, not only the largest.", show_default=False)
     ] = False,
     segments: Annotated[bool, typer.Option("--segments", help="List the segments.", show_default=False)] = False,
+    require_cuda: Annotated[
+        bool,
+        typer.Option(
+            "--require-cuda", help="Only what NVIDIA_REQUIRE_CUDA of an image is to say.", show_default=False
+        ),
+    ] = False,
     json: Json = False,
     verbose: Verbose = False,
     quiet: Quiet = False,
@@ -44,6 +50,7 @@ def inspect(
     Examples:
       envpack inspect dist/demo-1.0-20251219-linux-64.tar.gz
       envpack inspect --json demo.tar.gz | jq '.result.packages[].name'
+      docker build --build-arg REQUIRE="$(envpack inspect --require-cuda demo.tar.gz)" .
     """
     from envpack.bundle.codecs import FAST
     from envpack.runtime.reader import open_bundle
@@ -52,6 +59,8 @@ def inspect(
         manifest = opened.manifest
         data = describe(opened, str(bundle))
         head = opened.head_size
+    if require_cuda:
+        return Result("inspect", data, lambda console: console.out.write(escape(data["require_cuda"])))
     return Result(
         "inspect",
         data,
@@ -62,6 +71,8 @@ def inspect(
 def describe(bundle: Bundle, path: str) -> dict[str, Any]:
     """The ``result`` of ``envpack.inspect/1``."""
     from envpack.runtime.changes import changes_to_json
+    from envpack.runtime.host.exports import require_cuda_of
+    from envpack.runtime.host.wanted import wanted_of
     from envpack.runtime.needs import needs_to_json
 
     manifest = bundle.manifest
@@ -83,6 +94,7 @@ def describe(bundle: Bundle, path: str) -> dict[str, Any]:
         "limited_by": manifest.limited_by,
         "requires": dict(manifest.requires),
         "needs": needs_to_json(manifest.needs),
+        "require_cuda": require_cuda_of(wanted_of(manifest)),
         "variables": dict(manifest.variables),
         "commands": dict(manifest.commands),
         "test": list(manifest.test),

@@ -101,9 +101,29 @@ Prune = Annotated[
         callback=_profiles,
     ),
 ]
+OutsideLinks = Annotated[
+    Literal["error", "follow", "keep"],
+    typer.Option(
+        "--outside-links",
+        metavar="WHAT",
+        help="Links that lead out of it: error, follow (pack what they lead to) or keep.",
+    ),
+]
 Strict = Annotated[
     bool,
     _option("--strict", help="Refuse when the environment's path is somewhere where no other can be written in."),
+]
+Gpu = Annotated[
+    Literal["required", "optional", "none"] | None,
+    _option(
+        "--gpu",
+        metavar="required|optional|none",
+        help="Optional: what GPUs lack is a warning. None: not looked at. [default: required]",
+    ),
+]
+Allow = Annotated[
+    list[str] | None,
+    _option("--allow", metavar="WHAT", help="A requirement that may fail, such as cuda. Repeatable."),
 ]
 Backend = Annotated[
     str, typer.Option("--backend", metavar="NAME", help="Who installs: rattler, conda, mamba, micromamba.")

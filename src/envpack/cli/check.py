@@ -1,0 +1,160 @@
+"""``envpack check``: whether a host can run a bundle, requirement by requirement."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from envpack.cli.console import Console, Result, Stream
+from envpack.cli.options import Allow, Gpu, Json, Quiet, Verbose
+from envpack.cli.text import escape, wrap
+
+if TYPE_CHECKING:
+    from envpack.runtime.host.examine import Examined
+    from envpack.runtime.host.verdict import Verdict
+
+STYLES = {"ok": "32", "warning": "1;33", "failed": "1;31", "unknown": "36"}
+_HEADINGS = ("requirement", "needed", "found", "verdict")
+
+
+def check(
+    context: typer.Context,
+    path: Annotated[
+        Path,
+        typer.Argument(metavar="BUNDLE|PREFIX", help="A bundle, or what one was deployed to.", show_default=False),
+    ],
+    host: Annotated[
+        Path | None,
+        typer.Option(
+            "--host",
+            metavar="FILE",
+            help="Another host: what 'envpack doctor --json' says there.",
+            show_default=False,
+        ),
+    ] = None,
+    gpu: Gpu = None,
+    allow: Allow = None,
+    dest: Annotated[
+        Path | None,
+        typer.Option(
+            "--dest", metavar="DIR", help="Where it would go; for the disk. [default: here]", show_default=False
+        ),
+    ] = None,
+    json: Json = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> Result:
+    """Say whether this host, or another, can run a bundle.
+
+    Driver, CUDA, GPU code, glibc, CPU, memory and disk: what is needed, what was found, and what to do about it.
+    Exits with 9 when a requirement is not met. -v shows the evidence and the rule for each.
+
+    \b
+    Examples:
+      envpack check dist/demo-1.0-20251219-linux-64.tar.gz
+      envpack check /opt/envs/demo --gpu optional
+      ssh node7 envpack doctor --json > node7.json
+      envpack check demo.tar.gz --host node7.json
+    """
+    from envpack.bundle.codecs import FAST
+    from envpack.runtime.errors import HostError
+    from envpack.runtime.host.examine import examine, facts_from_file
+
+    console: Console = context.obj
+    examined = examine(
+        path,
+        facts=facts_from_file(host) if host is not None else None,
+        gpu=gpu,
+        allow=allow or (),
+        destination=dest or Path(),
+        decoders=FAST,
+    )
+    try:
+        examined.require("'envpack deploy' takes it all the same with --allow {names}.")
+    except HostError as error:
+        if not console.json:
+            show(console, examined)
+            error.details.clear()  # they stand in the table
+        raise
+    return Result("check", examined.as_dict(), lambda console: show(console, examined))
+
+
+def show(console: Console, examined: Examined) -> None:
+    """The verdicts as a table: requirement, needed, found, verdict, and below each what there is to say of it."""
+    out = console.out
+    out.write(out.style(escape(_headline(examined)), "1"))
+    out.write()
+    rows = [(item.requirement, item.needed, item.found, item.verdict) for item in examined.verdicts]
+    widths = _widths([_HEADINGS, *rows], out.width)
+    for line in _cells(_HEADINGS, widths, out):
+        out.write(out.style(line, "2"))
+    for item, row in zip(examined.verdicts, rows, strict=True):
+        first, *rest = _cells(row, widths, out)
+        out.write(first[: -len(item.verdict)] + out.style(item.verdict, STYLES[item.verdict]))
+        for line in rest:
+            out.write(line)
+        _remarks(out, item, widths, verbose=console.verbose)
+
+
+def _headline(examined: Examined) -> str:
+    where = f"on {examined.host}" if examined.host else "here"
+    counts = {verdict: len(examined.of(verdict)) for verdict in ("failed", "warning", "unknown", "ok")}
+    said = "can't run" if counts["failed"] else "runs" if not counts["unknown"] else "may run"
+    listed = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
+    return f"{examined.name} {examined.version} {said} {where}: {listed}"
+
+
+def _widths(rows: Sequence[Sequence[str]], width: int | None) -> list[int]:
+    """Columns for each cell; where they don't fit a terminal, the two in the middle share what is left."""
+    widths = [max(len(escape(row[column])) for row in rows) for column in range(len(_HEADINGS))]
+    if width is not None:
+        room = max(24, width - 2 - widths[0] - widths[3] - 3 * 2)
+        if widths[1] + widths[2] > room:
+            half = room // 2
+            widths[1] = min(widths[1], max(half, room - widths[2]))
+            widths[2] = room - widths[1]
+    return widths
+
+
+def _cells(row: Sequence[str], widths: Sequence[int], out: Stream) -> list[str]:
+    """A row as lines; the verdict ends the first."""
+    texts = [escape(text) for text in row]
+    if out.width is None:
+        columns = [[text] for text in texts]
+    else:
+        columns = [_fitted(text, width) for text, width in zip(texts, widths, strict=True)]
+    lines = []
+    for number in range(max(map(len, columns))):
+        cells = [column[number] if number < len(column) else "" for column in columns]
+        padded = [f"{cell:<{width}}" for cell, width in zip(cells[:-1], widths[:-1], strict=True)]
+        lines.append("  " + "  ".join([*padded, cells[-1]]).rstrip())
+    return lines
+
+
+def _fitted(text: str, width: int) -> list[str]:
+    """The text in lines of ``width``; a word that is longer, such as a version, is cut."""
+    lines: list[str] = []
+    for word in text.split():
+        if lines and len(lines[-1]) + 1 + len(word) <= width:
+            lines[-1] += f" {word}"
+            continue
+        lines += [word[start : start + width] for start in range(0, len(word), width)]
+    return lines or [""]
+
+
+def _remarks(out: Stream, item: Verdict, widths: Sequence[int], *, verbose: bool) -> None:
+    remarks = [("", item.message)] if item.message else []
+    if item.allowed:
+        remarks.append(("", "allowed to fail"))
+    if item.evidence and verbose:
+        remarks.append(("because: ", item.evidence))
+    if item.rule.text and (verbose or item.verdict in ("failed", "warning")):
+        remarks.append(("rule: ", item.rule.text))
+    if item.rule.source and verbose:
+        remarks.append(("source: ", item.rule.source))
+    for label, text in remarks:
+        for line in wrap(escape(text), out.width, indent=" " * 6, first=f"    {label}"):
+            out.write(out.style(line, "2") if label else line)
