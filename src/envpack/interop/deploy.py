@@ -1,0 +1,74 @@
+"""An archive that conda-pack made becomes a deployment like a bundle's: whole or not at all, movable, checked."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from envpack.bundle.pack import PackSettings, pack_contents
+from envpack.interop.environment import as_integrity, read_archive
+from envpack.interop.folder import FolderWriter
+from envpack.interop.origin import name_of
+from envpack.runtime.deploy import Deployment, check_platform, deploy_source
+from envpack.runtime.host.examine import Policy, check_before
+from envpack.runtime.place import remove_tree
+from envpack.runtime.report import Reporter
+from envpack.runtime.settle import check_characters, check_prefix
+from envpack.runtime.source import Written
+
+_UNPACKED = ".envpack-unpacked"
+
+
+class ArchiveSource:
+    """Another tool's archive as what a deployment is made from."""
+
+    def __init__(self, archive: Path, policy: Policy) -> None:
+        self._archive, self._policy = archive, policy
+        self.name = str(archive)
+        self.size = archive.stat().st_size  # the least it can unpack to
+
+    def check(self, prefix: str) -> None:
+        check_characters(prefix)
+
+    def write(self, root: Path, prefix: Path, reporter: Reporter, jobs: int) -> Written:
+        folder = root / _UNPACKED
+        folder.mkdir()
+        environment = read_archive(self._archive, folder, reporter)
+        if environment.subdir:
+            check_platform(environment.subdir)
+        writer = FolderWriter(root, os.fsencode(prefix))
+        origin = environment.origin
+        settings = PackSettings(name=origin.name or name_of(self._archive), version=origin.version or "0.0.0")
+        with as_integrity(environment.contents.prefix):
+            manifest = pack_contents(
+                environment.contents,
+                environment.storer,
+                writer,
+                settings=settings,
+                reporter=reporter,
+                title=f"Writing {settings.name}",
+            )
+        check_prefix(manifest, str(prefix))
+        checked = check_before(manifest, self.name, prefix, self._policy, reporter)
+        remove_tree(folder)
+        return Written(
+            manifest,
+            writer.manifest_bytes,
+            origin.made_by,
+            environment.lacks,
+            environment.storer.repairs,
+            host_check=checked,
+        )
+
+
+def deploy_archive(
+    archive: Path,
+    destination: Path,
+    *,
+    reporter: Reporter,
+    policy: Policy | None = None,
+    run_tests: bool = True,
+) -> Deployment:
+    """As `envpack.runtime.deploy.deploy`, for an archive of an environment: tar, plain or compressed, or zip."""
+    source = ArchiveSource(archive, policy or Policy())
+    return deploy_source(source, destination, reporter=reporter, run_tests=run_tests)

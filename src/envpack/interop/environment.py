@@ -1,0 +1,225 @@
+"""The environment in an unpacked archive: read as if it stood where it was, its defects put right where that is
+proved."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from envpack.interop.origin import RECORDED, Origin, lacks, origin_of, telling_files
+from envpack.interop.record import OWN, is_placeholder
+from envpack.interop.unpack import Contents, check_links, unpack
+from envpack.prefix import Entry, PrefixContents, Stored, Storer, read_prefix
+from envpack.prefix.model import Data
+from envpack.prefix.occurrences import searchable
+from envpack.runtime.errors import IntegrityError, PackError
+from envpack.runtime.report import Reporter
+from envpack.runtime.source import Repair
+
+REASONS = {
+    "interpreter": "conda-pack lets these scripts run the first python on PATH (its issue 44), and those whose "
+    "interpreter has options not at all; they run the environment's own again",
+    "skipped": "conda-unpack leaves out files named bin/python*, and so the packed environment's path, or a "
+    "placeholder, in them",
+    "unrecorded": "not in conda-pack's record, so that conda-unpack leaves the packed environment's path, or a "
+    "placeholder, in them",
+    "found": "the archive has no record of prefixes; the path in these files was found by search",
+    "byte-code": "conda-unpack leaves the packed environment's path in byte-code, and makes that of sources it "
+    "rewrites stale",
+    "times": "a zip keeps times too coarsely for byte-code, which Python would compile anew; restored from it",
+    "linked": "conda-pack writes scripts that share an inode so that tar loses track behind them",
+}
+"""Kinds of repair, and why each is one."""
+
+_THROUGH_ENV = re.compile(rb"#!/usr/bin/env (?P<name>[^\s/]+)(?P<rest>[^\n]*)")
+
+
+@dataclass(frozen=True)
+class Environment:
+    """An archive's environment: read, and to be stored through ``storer``, which then knows the repairs."""
+
+    origin: Origin
+    contents: PrefixContents
+    storer: ArchiveStorer
+    lacks: tuple[str, ...]
+
+    @property
+    def subdir(self) -> str:
+        """conda's platform by the packages, "" when they don't tell."""
+        packages = (group.package for group in self.contents.groups if group.package is not None)
+        return min({package.subdir for package in packages} - {"noarch", ""}, default="")
+
+
+@contextmanager
+def as_integrity(root: Path) -> Iterator[None]:
+    """What is wrong with the environment unpacked to ``root`` is wrong with the archive."""
+    try:
+        yield
+    except PackError as problem:
+        message = problem.message.replace(f"{root}/", "").replace(f" in {root}", "")
+        raise IntegrityError(message, details=problem.details) from None
+
+
+def read_archive(archive: Path, folder: Path, reporter: Reporter) -> Environment:
+    """Unpacks ``archive`` into the empty ``folder`` and reads the environment there.
+
+    Raises FormatError when it has none, IntegrityError when it is damaged or unsafe.
+    """
+    with reporter.step(f"Unpacking {archive.name}", archive.stat().st_size) as step:
+        unpacked = unpack(archive, folder, step)
+    root = folder / unpacked.root
+    try:
+        origin = origin_of(telling_files(root), unpacked.root)
+        _check_record(origin, root)
+        names = (origin.prefix or os.fsencode(os.path.realpath(root)),)
+        check_links(root, unpacked.links, names[0])
+        own = _drop_own(root)
+        with as_integrity(root):
+            contents = read_prefix(root, written=names, reporter=reporter)
+        _check_twice(unpacked, contents)
+    except IntegrityError as problem:
+        raise IntegrityError(f"{archive}: {problem.message}", hint=problem.hint, details=problem.details) from None
+    replaced = tuple(sorted((*contents.replaced, *own), key=os.fsencode))
+    groups = tuple(replace(group, entries=tuple(map(_of_any_size, group.entries))) for group in contents.groups)
+    contents = replace(contents, replaced=replaced, groups=groups)
+    storer = ArchiveStorer(contents, origin)
+    storer.repaired["linked"].extend(unpacked.linked)
+    storer.repaired["times"].extend(unpacked.timed)
+    return Environment(origin, contents, storer, lacks(origin, unpacked.format))
+
+
+def _of_any_size(entry: Entry) -> Entry:
+    """rattler records the size of files as installed, and conda-pack packs most as they were published."""
+    if entry.published is None or entry.published.placeholder is None:
+        return entry
+    return replace(entry, published=replace(entry.published, size=None))
+
+
+def _check_record(origin: Origin, root: Path) -> None:
+    missing = [path for path in origin.records if not os.path.lexists(root / path)]
+    if missing:
+        raise IntegrityError(
+            f"{len(missing)} files that conda-unpack is to rewrite are not in it", details=missing[:20]
+        )
+
+
+def _drop_own(root: Path) -> list[str]:
+    """Removes what conda-pack added for itself; the scripts are replaced by envpack's, being named as those."""
+    found = [path for path in OWN if os.path.lexists(root / path)]
+    for path in found:
+        os.unlink(root / path)
+    return found
+
+
+def _check_twice(unpacked: Contents, contents: PrefixContents) -> None:
+    """conda-pack itself writes a file twice that two packages brought; nothing else may be there twice."""
+    others = sorted(set(unpacked.twice) - set(contents.replaced))
+    if others:
+        raise IntegrityError(f"{others[0]!r} is there twice, and differs, though no two packages have it")
+
+
+class ArchiveStorer(Storer):
+    """Stores files of an archive; ``repaired``: the paths put right so far, by kind."""
+
+    def __init__(self, contents: PrefixContents, origin: Origin) -> None:
+        super().__init__(contents.prefix, contents)
+        self.repaired: dict[str, list[str]] = defaultdict(list)
+        self._contents, self._origin = contents, origin
+        entries = [(group, entry) for group in contents.groups for entry in group.entries]
+        self._conda = {e.path for g, e in entries if g.package is not None and g.package.kind == "conda"}
+        known = {e.published.placeholder for _, e in entries if e.published is not None}
+        known |= {record.placeholder for record in origin.records.values()}
+        self._known = {name for name in known if name} - set(contents.spellings)
+        self._wider: dict[frozenset[bytes], Storer] = {}
+
+    @property
+    def repairs(self) -> tuple[Repair, ...]:
+        """What was put right, in the order of REASONS."""
+        return tuple(
+            Repair(kind, reason, tuple(sorted(self.repaired[kind], key=os.fsencode)))
+            for kind, reason in REASONS.items()
+            if self.repaired[kind]
+        )
+
+    def store(self, entry: Entry, data: Data) -> Stored:
+        restored = self._restored(entry, data)
+        given = data if restored is None else restored
+        stored = super().store(entry, given)
+        if entry.content is None:
+            stored = self._store_placeholders(entry, given, stored)
+            kind = self._kind(entry, data, stored)
+            if kind:
+                self.repaired[kind].append(entry.path)
+        return stored
+
+    def _restored(self, entry: Entry, data: Data) -> bytes | None:
+        """A script with the first line it had before conda-pack made it one through ``env``; None where nothing
+        proves that it had another.
+
+        What a conda package published is proved later, by its digest. Else the digest in pip's RECORD or conda's
+        record proves it, or conda-pack's record: every other text in bin that no package published is listed
+        there (``Packer.add``). A line with an option never worked: ``env`` takes both for one name.
+        """
+        line = _THROUGH_ENV.match(data) if isinstance(data, bytes) and entry.path.startswith("bin/") else None
+        if line is None or not isinstance(data, bytes) or self._origin.layout != RECORDED:
+            return None
+        if entry.published is not None or entry.path in self._origin.records:
+            return None
+        program = self._contents.spellings[0] + b"/bin/" + line["name"]
+        lines = (lead + program + line["rest"] + data[line.end() :] for lead in (b"#!", b"#! "))
+        for candidate in lines:
+            if entry.recorded and hashlib.sha256(candidate).hexdigest() == entry.recorded:
+                return candidate
+        rewritten = entry.path not in self._conda and not entry.path.startswith("bin/python")
+        if not (rewritten or line["rest"].strip()) or not _is_utf8(data):
+            return None
+        name = os.fsdecode(line["name"])
+        if not os.path.lexists(self._contents.prefix / "bin" / name):
+            return None
+        return b"#!" + program + line["rest"] + data[line.end() :]
+
+    def _store_placeholders(self, entry: Entry, data: Data, stored: Stored) -> Stored:
+        """Files that no digest proves may hold placeholders of packages still: copies of linked folders in a zip,
+        files of packages that state no digests."""
+        if (entry.published is not None and not stored.modified) or entry.path.endswith(".pyc"):
+            return stored
+        buffer = searchable(data)
+        record = self._origin.records.get(entry.path)
+        if not is_placeholder(buffer) and (record is None or record.placeholder not in self._known):
+            return stored
+        present = frozenset(name for name in self._known if buffer.find(name) >= 0)
+        if not present:
+            return stored
+        if present not in self._wider:
+            spellings = (*self._contents.spellings, *sorted(present))
+            self._wider[present] = Storer(self._contents.prefix, replace(self._contents, spellings=spellings))
+        return self._wider[present].store(entry, data)
+
+    def _kind(self, entry: Entry, data: Data, stored: Stored) -> str:
+        """The kind of repair that a file got, "" for none."""
+        where = stored.relocation
+        if where is None:
+            return ""
+        if where.shebang is not None and isinstance(data, bytes) and _THROUGH_ENV.match(data):
+            return "interpreter"
+        if self._origin.layout != RECORDED:
+            return "found"
+        if entry.path.endswith(".pyc"):
+            return "byte-code"
+        if entry.path in self._origin.records:
+            return ""
+        return "skipped" if entry.path.startswith("bin/python") else "unrecorded"
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -1,0 +1,95 @@
+"""An environment that was read becomes a deployment: with manifest and table, as if it came out of a bundle."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from envpack.bundle.writer import Item, complete
+from envpack.runtime import tar
+from envpack.runtime.document import manifest_to_json, table_to_json
+from envpack.runtime.extract import Tree
+from envpack.runtime.model import (
+    DIGEST_PATH,
+    MANIFEST_PATH,
+    PATHS_PATH,
+    Manifest,
+    PathRecord,
+    PathsTable,
+    Segment,
+)
+from envpack.runtime.reader import digest_line
+
+_PIECE = 1 << 20
+_WORTH_MOVING = 1 << 16
+
+
+class FolderWriter:
+    """Fills the folder ``root`` as it is to be at ``prefix``.
+
+    Files that need no change are moved out of where they were unpacked, on the same disk. Files without room for
+    the prefix are left out: the manifest's ``longest_prefix`` then says that it can't be.
+    """
+
+    def __init__(self, root: Path, prefix: bytes) -> None:
+        self.stored = 0
+        self.manifest_bytes = b""
+        self._prefix = prefix
+        self._tree = Tree(os.fsencode(root), prefix)
+        self._records: dict[str, tuple[PathRecord, ...]] = {}
+
+    def add_segment(self, id: str, items: Iterable[Item]) -> None:
+        """Writes these paths; their offsets are those they would have in a bundle."""
+        records: list[PathRecord] = []
+        position = 0
+        for item in items:
+            record = item.record
+            position += len(tar.header(record))
+            if record.type == "file":
+                record = replace(record, offset=position)
+                position += record.size + tar.padding(record.size)
+                self._write(record, item)
+            else:
+                self._tree.add(record)
+            records.append(record)
+        self._records[id] = tuple(records)
+
+    def _write(self, record: PathRecord, item: Item) -> None:
+        room = record.relocation.room if record.relocation is not None else None
+        if room is not None and room < len(self._prefix):
+            return
+        if item.source is not None and record.relocation is None and _is_to_move(item.source):
+            self._tree.move(record, item.source)
+        else:
+            self._tree.write(record, _cut(item.pieces))
+
+    def finish(self, draft: Manifest) -> Manifest:
+        """Completes ``draft`` and writes manifest, digest and table."""
+        table = table_to_json(PathsTable(self._records))
+        segments = tuple(Segment(id, ()) for id in self._records)
+        manifest = replace(complete(draft, self._records, table), segments=segments)
+        self.manifest_bytes = manifest_to_json(manifest)
+        for path, data in (
+            (MANIFEST_PATH, self.manifest_bytes),
+            (DIGEST_PATH, digest_line(self.manifest_bytes)),
+            (PATHS_PATH, table),
+        ):
+            self._tree.write(PathRecord(path, "file", size=len(data)), [data])
+        self._tree.finish()
+        return manifest
+
+
+def _is_to_move(source: Path) -> bool:
+    """Not what has another name, nor sources, which byte-code stored later looks at, nor what is small."""
+    facts = source.stat()
+    return facts.st_nlink == 1 and facts.st_size >= _WORTH_MOVING and source.suffix not in (".py", ".pyc")
+
+
+def _cut(pieces: Iterable[bytes | memoryview]) -> Iterator[memoryview]:
+    """The same in pieces small enough to be copied one at a time."""
+    for piece in pieces:
+        view = memoryview(piece)
+        for start in range(0, len(view), _PIECE):
+            yield view[start : start + _PIECE]

@@ -1,0 +1,148 @@
+"""What conda-pack left in an archive for the unpacking: its record of prefixes, and the layout it chose.
+
+``bin/conda-unpack`` is a Python program with the record in it as a list of tuples, one a line, the same since
+conda-pack 0.1 (conda_pack/core.py, ``_conda_unpack_template``). It is read as text and never run.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import mmap
+import posixpath
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from envpack.interop.archive import safe_path
+from envpack.runtime.errors import FormatError, IntegrityError
+
+UNPACK = ("bin/conda-unpack", "Scripts/conda-unpack-script.py")
+"""Where conda-pack writes its program, on Linux and macOS, and on Windows."""
+
+PARCEL = "meta/parcel.json"
+OWN = ("bin/conda_unpack_progress.py", PARCEL, "meta/conda_env.sh")
+"""What conda-pack adds to an environment, besides scripts by the names of envpack's own (``Packer.finish``)."""
+
+PARCEL_ROOT = "/opt/cloudera/parcels"
+"""Where conda-pack takes parcels to be unpacked by default (conda_pack/core.py, ``_parcel_output``)."""
+
+_LIST = re.compile(rb"^_prefix_records = \[\r?\n(?P<lines>.*?)^\]\r?$", re.MULTILINE | re.DOTALL)
+_VERSION = re.compile(rb"^ +print\('conda-unpack ([\w.+!-]+)'\)\r?$", re.MULTILINE)
+_SHEBANG = re.compile(rb"#![ \t]*(?P<prefix>/[^\n]*?)/bin/[^/\s]+(?:[ \t][^\n]*)?(?:\n|\Z)")
+_LONGEST_PREFIX = 4096
+
+# conda-build pads its prefix like this (conda_build/config.py, Config.build_prefix), and before that it was the
+# second path, which conda-pack 0.1 and 0.2 put into files of no package, too.
+_PLACEHOLDER = re.compile(rb"placehold_placehold|/opt/anaconda1anaconda2anaconda3")
+
+
+class PrefixRecord(NamedTuple):
+    """One file that ``conda-unpack`` rewrites: its path, what it replaces there, and "text" or "binary"."""
+
+    path: str
+    placeholder: bytes
+    mode: str
+
+
+@dataclass(frozen=True)
+class UnpackScript:
+    """``version`` of the conda-pack that wrote it, "" when it doesn't say; ``records`` by path, in its order."""
+
+    version: str
+    records: Mapping[str, PrefixRecord]
+
+
+def read_script(data: bytes) -> UnpackScript:
+    """The record in a ``conda-unpack``; raises FormatError without one, IntegrityError for an impossible one."""
+    found = _LIST.search(data)
+    if found is None:
+        raise FormatError("its conda-unpack is not one that conda-pack wrote: it has no record of prefixes")
+    records = {}
+    for line in found["lines"].splitlines():
+        line = line.strip().rstrip(b",")
+        if line:
+            record = _read_record(line)
+            records[record.path] = record  # a path that two packages have is listed twice, and the last one counts
+    version = _VERSION.search(data)
+    return UnpackScript(version[1].decode() if version else "", records)
+
+
+def _read_record(line: bytes) -> PrefixRecord:
+    try:
+        value = ast.literal_eval(line.decode("utf-8"))
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        value = None
+    if not (isinstance(value, tuple) and len(value) == 3 and all(isinstance(part, str) for part in value)):
+        raise IntegrityError(f"its conda-unpack has a record that is none: {line[:80].decode('utf-8', 'replace')}")
+    path, placeholder, mode = value
+    if mode not in ("text", "binary") or not 2 <= len(placeholder) <= _LONGEST_PREFIX:
+        raise IntegrityError(f"its conda-unpack has an impossible record for {path!r}")
+    return PrefixRecord(safe_path(path.replace("\\", "/")), placeholder.encode("utf-8", "surrogateescape"), mode)
+
+
+# --- layout ---
+
+
+def find_root(paths: Collection[str]) -> str:
+    """The folder in the archive that is the environment, "" for the archive itself.
+
+    conda-pack's ``--arcroot`` and parcels put a folder around it. Raises FormatError when there is no
+    environment, or more than one.
+    """
+    roots = set()
+    for path in paths:
+        if path.endswith(UNPACK) or (path.endswith(".json") and "conda-meta/" in path):
+            for mark in (*UNPACK, posixpath.join("conda-meta", posixpath.basename(path))):
+                if path == mark or path.endswith(f"/{mark}"):
+                    roots.add(path[: -len(mark)].rstrip("/"))
+    least = min((root.count("/") + 1 if root else 0 for root in roots), default=-1)
+    outermost = sorted(root for root in roots if (root.count("/") + 1 if root else 0) == least)
+    if not outermost:
+        raise FormatError(
+            "an archive, but of no environment: it has neither conda-meta nor bin/conda-unpack",
+            hint="Give a bundle, or an archive that conda-pack made.",
+        )
+    if len(outermost) > 1:
+        raise FormatError("an archive with several environments in it", details=outermost)
+    root = outermost[0]
+    around = f"{root}/"
+    beside = [
+        path for path in paths if root and not f"{path}/".startswith(around) and not around.startswith(f"{path}/")
+    ]
+    if beside:
+        raise FormatError(f"an archive with more in it than the environment in {root!r}", details=beside[:20])
+    return root
+
+
+def build_prefix(records: Iterable[PrefixRecord]) -> bytes | None:
+    """Where the environment was when it was packed, by the record; None when it doesn't tell.
+
+    conda-pack records a package's own placeholder for files it took from the package cache, and the
+    environment's path for every other text (``Packer.add``).
+    """
+    found = Counter(record.placeholder for record in records)
+    return max(found, key=lambda name: (not is_placeholder(name), found[name]), default=None)
+
+
+def is_placeholder(name: bytes | mmap.mmap) -> bool:
+    """Whether a path, or data with one in it, has a placeholder as conda-build puts it into packages."""
+    return _PLACEHOLDER.search(name) is not None
+
+
+def prefix_of_scripts(scripts: Iterable[bytes]) -> bytes | None:
+    """The prefix that most of these scripts name in their first line; None when none does."""
+    found = Counter(line["prefix"] for line in map(_SHEBANG.match, scripts) if line is not None)
+    found.pop(b"/usr", None)
+    return max(found, key=lambda prefix: found[prefix], default=None)
+
+
+def parcel_of(data: bytes) -> tuple[str, str]:
+    """Name and version that a parcel.json states, "" for what it doesn't."""
+    try:
+        document = json.loads(data)
+        return str(document.get("name", "")), str(document.get("version", ""))
+    except (ValueError, AttributeError, RecursionError):
+        return "", ""

@@ -1,0 +1,210 @@
+"""Compressed files as streams: unpacked piece by piece, in bounded memory, and believed only when whole."""
+
+from __future__ import annotations
+
+import bz2
+import lzma
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import zstandard
+from isal import isal_zlib
+
+from envpack.runtime.errors import FormatError, IntegrityError
+from envpack.runtime.model import MANIFEST_PATH
+
+MAGIC = {
+    b"\x1f\x8b": "gz",
+    b"\x28\xb5\x2f\xfd": "zst",
+    b"BZh": "bz2",
+    b"\xfd7zXZ\0": "xz",
+    b"PK\x03\x04": "zip",
+    b"PK\x05\x06": "zip",
+}
+"""First bytes of a file, by format: RFC 1952, RFC 8878, bzip2's and xz's file formats, PKWARE APPNOTE 4.3."""
+
+CODECS_OF_BUNDLES = ("gz", "zst")
+
+CHECKSUMS = {
+    "gz": "CRC-32 of the whole stream",
+    "bz2": "CRC-32 of every block",
+    "xz": "a check of every block",
+    "zip": "CRC-32 of every file",
+}
+"""What a format verifies itself with; conda-pack writes zst without its checksum."""
+
+_PIECE = 1 << 20
+_READ = 256 << 10
+_READ_ZSTD = 4 << 10
+"""zstandard unpacks all it is given at once: a block of 4 bytes may become 128 KiB (RFC 8878, 3.1.1.2)."""
+_XZ_MEMORY = 256 << 20
+"""xz -9 needs 65 MiB (xz(1), "Preset")."""
+
+_ISAL_ERROR: Any = isal_zlib.error
+_DAMAGE: tuple[type[Exception], ...] = (
+    zlib.error,
+    _ISAL_ERROR,
+    lzma.LZMAError,
+    zstandard.ZstdError,
+    OSError,
+    ValueError,
+)
+
+GENEROUS = 1 << 30
+RATIO = 100
+"""An archive that unpacks to more than RATIO times its size and GENEROUS bytes is taken for a bomb: conda
+environments compress 2 to 6 times."""
+
+
+def format_of(path: Path) -> str:
+    """ "gz", "zst", "bz2", "xz", "zip" or "tar", by the file's first bytes; "" for anything else.
+
+    Raises FormatError when it can't be read.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(512)
+    except OSError as problem:
+        raise FormatError(f"{path}: {problem.strerror}", hint="Give the path of a bundle.") from None
+    for magic, name in MAGIC.items():
+        if start.startswith(magic):
+            return name
+    return "tar" if start[257:262] == b"ustar" else ""
+
+
+def most_unpacked(stored: int) -> int:
+    """The most bytes that an archive of ``stored`` bytes may unpack to."""
+    return max(GENEROUS, RATIO * stored)
+
+
+class Unpacked:
+    """A file's bytes unpacked: ``read`` and ``seek`` forward, as ``tarfile`` needs them.
+
+    ``advance`` is told how many bytes of the file were used. Raises IntegrityError where the data is damaged, ends
+    too early, or unpacks to more than is plausible.
+    """
+
+    def __init__(self, file: BinaryIO, codec: str, limit: int, advance: Callable[[int], None]) -> None:
+        self._file, self._codec, self._limit, self._advance = file, codec, limit, advance
+        self._pieces = self._unpack()
+        self._view = memoryview(b"")
+        self._position = 0
+        self._unpacked = 0
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, position: int) -> int:
+        if position < self._position:
+            raise IntegrityError("a member's size leads backwards")
+        while self._position < position:
+            if not self.piece(position - self._position):
+                break
+        return self._position
+
+    def read(self, size: int) -> bytes:
+        """``size`` bytes, or fewer at the end."""
+        pieces = []
+        while size > 0:
+            piece = self.piece(size)
+            if not piece:
+                break
+            pieces.append(piece)
+            size -= len(piece)
+        return b"".join(pieces)
+
+    def piece(self, most: int) -> memoryview:
+        """The next bytes, between 1 and ``most``; none only at the end."""
+        if not self._view:
+            self._view = memoryview(self._next())
+        piece = self._view[:most]
+        self._view = self._view[len(piece) :]
+        self._position += len(piece)
+        return piece
+
+    def finish(self) -> None:
+        """Reads to the end, so that the checksum there is verified; nothing but NULs may be left."""
+        while piece := self.piece(_PIECE):
+            if piece.tobytes().count(0) != len(piece):
+                raise IntegrityError("there is more behind the end of the archive")
+
+    def _next(self) -> bytes:
+        try:
+            data = next(self._pieces, b"")
+        except _DAMAGE as problem:
+            raise IntegrityError(f"the {self._codec} data is damaged: {problem}") from None
+        self._unpacked += len(data)
+        if self._unpacked > self._limit:
+            raise IntegrityError(
+                f"it unpacks to more than {self._limit:,} bytes, more than any environment of its size",
+                hint="If it is sound, unpack it yourself, and pack the environment with 'envpack pack'.",
+            )
+        return data
+
+    def _unpack(self) -> Iterator[bytes]:
+        if self._codec == "tar":
+            while data := self._read_file():
+                yield data
+            return
+        data = b""
+        while True:  # programs that compress in parallel write several streams, one behind the other
+            decoder = _new_decoder(self._codec)
+            while not decoder.eof:
+                if not data and getattr(decoder, "needs_input", True):
+                    data = self._read_file()
+                unpacked, rest = self._step(decoder, data)
+                if not unpacked and not data and not decoder.eof:
+                    raise ValueError("it ends too early")
+                if unpacked:
+                    yield unpacked
+                data = rest
+            data = decoder.unused_data or self._read_file()
+            while data and not data.strip(b"\0"):  # padding, as on tapes
+                data = self._read_file()
+            if not data:
+                return
+
+    def _step(self, decoder: Any, data: bytes) -> tuple[bytes, bytes]:
+        """Some bytes unpacked, and what is to be given once more."""
+        if self._codec == "zst":
+            return decoder.decompress(data), b""
+        unpacked = decoder.decompress(data, _PIECE)
+        return unpacked, getattr(decoder, "unconsumed_tail", b"")
+
+    def _read_file(self) -> bytes:
+        data = self._file.read(_READ_ZSTD if self._codec == "zst" else _READ)
+        self._advance(len(data))
+        return data
+
+
+def _new_decoder(codec: str) -> Any:
+    if codec == "gz":
+        return isal_zlib.decompressobj(31)
+    if codec == "bz2":
+        return bz2.BZ2Decompressor()
+    if codec == "xz":
+        return lzma.LZMADecompressor(memlimit=_XZ_MEMORY)
+    return zstandard.ZstdDecompressor().decompressobj()
+
+
+def is_archive(path: Path) -> bool:
+    """Whether a file is an archive of another tool, and no bundle; what can't be read passes for a bundle, whose
+    reader says what is wrong. Raises FormatError when it is neither tar nor zip."""
+    if path.is_dir():
+        return False
+    kind = format_of(path)
+    if not kind:
+        raise FormatError(
+            f"{path}: neither a bundle nor an archive that conda-pack made",
+            hint="Give a bundle (.tar.gz, .tar.zst), or an archive that conda-pack made.",
+        )
+    if kind not in CODECS_OF_BUNDLES:
+        return True
+    with path.open("rb") as file:
+        try:
+            block = Unpacked(file, kind, GENEROUS, lambda amount: None).read(512)
+        except IntegrityError:
+            return False
+    return block[257:262] == b"ustar" and block[:100].rstrip(b"\0") != MANIFEST_PATH.encode()

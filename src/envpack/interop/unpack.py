@@ -1,0 +1,162 @@
+"""Unpacking another tool's archive as it is: into a private folder, for the environment in it to be read there."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import posixpath
+import struct
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from envpack.interop.archive import Member, read_members
+from envpack.interop.record import find_root
+from envpack.interop.streams import format_of
+from envpack.prefix.ownership import source_of
+from envpack.runtime.errors import IntegrityError
+from envpack.runtime.report import Step
+
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+_QUARTER, _FARTHEST = 900, 15 * 3600
+"""Zones are whole quarters of an hour away from UTC, and none as far as 15 hours (tz database)."""
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What an archive held. ``format``: such as "gz" or "zip"; ``root``: the environment's folder in it, ""
+    for the archive itself. Paths relative to that: ``linked``: hard links that came with data of their own;
+    ``twice``: files that were there twice, and differed; ``timed``: sources whose time was found in their
+    byte-code; ``links``: symbolic links."""
+
+    format: str
+    root: str
+    linked: tuple[str, ...]
+    twice: tuple[str, ...]
+    timed: tuple[str, ...]
+    links: tuple[str, ...]
+
+
+def unpack(archive: Path, folder: Path, step: Step) -> Contents:
+    """Unpacks ``archive`` into the empty ``folder``; modes say no more than what is executable.
+
+    ``step`` advances by the bytes of the archive that were read. Raises FormatError when there is no environment
+    in it, and IntegrityError when it is damaged or unsafe. What was unpacked is the caller's to remove.
+    """
+    writer = _Writer(os.fsencode(folder))
+    for member, data in read_members(archive, step.advance):
+        writer.add(member, data)
+    writer.finish()
+    kind = format_of(archive)
+    root = find_root(writer.kinds)
+    start = len(root) + 1 if root else 0
+    inside = [path[start:] for path in writer.kinds if path.startswith(f"{root}/" if root else "")]
+    timed = _restore_times(folder / root, inside) if kind == "zip" else ()
+    return Contents(
+        kind,
+        root,
+        tuple(path[start:] for path in writer.linked),
+        tuple(path[start:] for path in writer.twice),
+        tuple(timed),
+        tuple(path[start:] for path, type in writer.kinds.items() if type == "symlink" and path[start:]),
+    )
+
+
+class _Writer:
+    """The folder being filled. Members were checked: none lies below a link, and none leads out."""
+
+    def __init__(self, folder: bytes) -> None:
+        self.kinds: dict[str, str] = {}
+        self.linked: list[str] = []
+        self.twice: list[str] = []
+        self._folder = folder
+        self._made = {b""}
+        self._modes: list[tuple[bytes, int]] = []
+
+    def add(self, member: Member, data: Iterable[bytes | memoryview]) -> None:
+        name = os.fsencode(member.path)
+        if member.type == "directory":
+            self._make(name)
+            self._modes.append((name, member.mode))
+            self.kinds.setdefault(member.path, "directory")
+            return
+        self._make(posixpath.dirname(name))
+        path = os.path.join(self._folder, name)
+        before = self.kinds.get(member.path)
+        if before == "symlink":
+            return  # the same link once more
+        former = _digest_of(path) if before is not None else None
+        if former is not None:
+            os.unlink(path)
+        if member.type == "symlink":
+            os.symlink(os.fsencode(member.target), path)
+        elif member.type == "hardlink":
+            os.link(os.path.join(self._folder, os.fsencode(member.target)), path)
+        else:
+            _write(path, member, data)
+            if member.linked:
+                self.linked.append(member.path)
+        if former is not None and former != _digest_of(path):
+            self.twice.append(member.path)
+        self.kinds[member.path] = member.type
+
+    def _make(self, name: bytes) -> None:
+        if name not in self._made:
+            self._make(posixpath.dirname(name))
+            os.mkdir(os.path.join(self._folder, name), 0o700)
+            self._made.add(name)
+
+    def finish(self) -> None:
+        for name, mode in reversed(self._modes):
+            os.chmod(os.path.join(self._folder, name), mode | 0o700)
+
+
+def _write(path: bytes, member: Member, data: Iterable[bytes | memoryview]) -> None:
+    fd = os.open(path, _NEW, 0o700 if member.mode & 0o111 else 0o600)
+    with open(fd, "wb", buffering=0) as file:
+        for piece in data:
+            while piece:
+                piece = piece[file.write(piece) :]
+    os.utime(path, (member.mtime, member.mtime))
+
+
+def _digest_of(path: bytes) -> str:
+    with open(path, "rb") as file:
+        state = hashlib.sha256()
+        while piece := file.read(1 << 20):
+            state.update(piece)
+        return state.hexdigest()
+
+
+def check_links(folder: Path, links: Iterable[str], prefix: bytes) -> None:
+    """Raises IntegrityError when a link, with all that it passes through, leads out of ``folder``.
+
+    One that leads to ``prefix``, where the environment was, leads inside.
+    """
+    root, former = os.path.realpath(folder), os.fsdecode(prefix)
+    for path in links:
+        real = os.path.realpath(os.path.join(folder, path))
+        if not any(real == place or real.startswith(f"{place}/") for place in (root, former)):
+            raise IntegrityError(f"the link {path!r} leads out of the environment: {os.readlink(folder / path)!r}")
+
+
+def _restore_times(folder: Path, paths: Iterable[str]) -> Iterator[str]:
+    """Gives sources the time that their byte-code records, where a zip's is the same as far as it goes.
+
+    A zip keeps local time, in steps of two seconds (APPNOTE 4.4.6), and not the zone it is local in.
+    """
+    present = set(paths)
+    for path in sorted(present):
+        source = source_of(path) if path.endswith(".pyc") else ""
+        if source not in present:
+            continue
+        with open(folder / path, "rb") as file:
+            head = file.read(16)
+        facts = os.lstat(folder / source)
+        if len(head) < 16 or head[4:8] != bytes(4):
+            continue  # not a timestamp pyc of PEP 552
+        mtime, size = struct.unpack("<II", head[8:16])
+        apart = mtime - int(facts.st_mtime)
+        if size == facts.st_size and abs(apart) <= _FARTHEST and apart % _QUARTER in (0, 1) and apart:
+            os.utime(folder / source, (mtime, mtime))
+            yield source
