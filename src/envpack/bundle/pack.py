@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import mmap
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,8 +15,10 @@ from envpack.bundle.runtime import runtime_files
 from envpack.bundle.writer import BundleWriter, Item
 from envpack.prefix import ENVIRONMENT, Entry, Group, PrefixContents, Storer, read_prefix
 from envpack.prefix.hidden import LIMIT, matters
+from envpack.prefix.mapped import Mapped, Windows
 from envpack.prefix.needs import contradictions, derive_needs
 from envpack.prefix.prune import Selection
+from envpack.prefix.walk import Outside
 from envpack.runtime.activation import variable_scripts
 from envpack.runtime.changes import Changes, Unrelocatable
 from envpack.runtime.deploy import host_subdir, processors
@@ -38,8 +39,9 @@ class PackSettings:
     """What a bundle says of itself beyond what the prefix shows.
 
     ``name``: default the prefix's folder name; ``subdir``: default that of the packages, else the host's;
-    ``selection``: which paths to pack (default all); ``strict``: whether a mention of the prefix that can't be
-    relocated is an error; ``level``: the codec's; ``jobs``: threads; ``created``: seconds since 1970.
+    ``selection``: which paths to pack (default all); ``outside``: what becomes of links that lead out;
+    ``strict``: whether a mention of the prefix that can't be relocated is an error; ``level``: the codec's;
+    ``jobs``: threads; ``created``: seconds since 1970.
     """
 
     name: str = ""
@@ -49,6 +51,7 @@ class PackSettings:
     test: tuple[str, ...] = ()
     commands: Mapping[str, str] = field(default_factory=dict)
     selection: Selection = field(default_factory=Selection)
+    outside: Outside = "error"
     strict: bool = False
     level: int | None = None
     jobs: int | None = None
@@ -62,11 +65,16 @@ def pack_prefix(prefix: Path, output: Path, *, settings: PackSettings, reporter:
     both cases no output appears, and one that was there stays.
     """
     encoder = encoder_for(output.name, settings.level)
-    selection = settings.selection
-    contents = read_prefix(prefix, keep=selection if selection else None, reporter=reporter)
+    contents = read_for_packing(prefix, settings, reporter)
     storer = Storer(contents.prefix, contents)
     with BundleWriter(output, encoder, settings.jobs or processors()) as writer:
         return pack_contents(contents, storer, writer, settings=settings, reporter=reporter)
+
+
+def read_for_packing(prefix: Path, settings: PackSettings, reporter: Reporter) -> PrefixContents:
+    """The environment as ``settings`` want it packed; raises PackError as `pack_prefix` does."""
+    keep = settings.selection if settings.selection else None
+    return read_prefix(prefix, keep=keep, outside=settings.outside, reporter=reporter)
 
 
 class Sink(Protocol):
@@ -99,6 +107,8 @@ def pack_contents(
         sink.add_segment(RUNTIME, _own_items())
         for group in _with_variables(contents.groups, variables):
             sink.add_segment(group.id, _items(group, contents.prefix, storer, found, step))
+        if found.changing:
+            raise _changing(found.changing)
         if settings.strict and found.unrelocatable:
             raise _not_relocatable(found.unrelocatable)
         manifest = sink.finish(replace(_draft(contents, settings, variables, found), needs=needs))
@@ -116,6 +126,16 @@ class _Found:
     modified: list[str] = field(default_factory=list)
     unrelocatable: list[Unrelocatable] = field(default_factory=list)
     unsearched: list[str] = field(default_factory=list)
+    changing: list[str] = field(default_factory=list)
+
+
+def _changing(found: list[str]) -> PackError:
+    several = len(found) > 1
+    return PackError(
+        f"{len(found)} file{'s' if several else ''} changed while the environment was packed",
+        hint="Pack again when nothing writes to it; exclude what is written to all the time, such as logs.",
+        details=sorted(found),
+    )
 
 
 def _not_relocatable(found: list[Unrelocatable]) -> PackError:
@@ -157,6 +177,7 @@ def _draft(
             missing=contents.missing,
             foreign=contents.foreign,
             replaced=contents.replaced,
+            outside=contents.outside,
             unrelocatable=tuple(sorted(found.unrelocatable, key=lambda item: (item.path, item.reason))),
         ),
     )
@@ -210,6 +231,8 @@ def _items(group: Group, prefix: Path, storer: Storer, found: _Found, step: Step
             continue
         data = _read(prefix, entry)
         stored = storer.store(entry, data)
+        if entry.content is None and _has_changed(prefix, entry, len(data)):
+            found.changing.append(entry.path)
         if stored.modified:
             found.modified.append(entry.path)
         for remark in stored.unrelocatable:
@@ -226,7 +249,8 @@ def _items(group: Group, prefix: Path, storer: Storer, found: _Found, step: Step
             relocation=stored.relocation,
         )
         whole = entry.content is None and _is_whole(stored.pieces, data)
-        yield Item(record, stored.pieces, prefix / entry.path if whole else None)
+        pieces = Windows(stored.pieces) if isinstance(data, memoryview) else stored.pieces
+        yield Item(record, pieces, prefix / (entry.place or entry.path) if whole else None)
         step.advance(entry.size)
 
 
@@ -239,15 +263,25 @@ def _is_whole(pieces: Sequence[bytes | memoryview], data: bytes | memoryview) ->
     return piece is data or same_map
 
 
+def _has_changed(prefix: Path, entry: Entry, size: int) -> bool:
+    """Whether the file is not the one that the tree showed, after it was read: then it may be half of each."""
+    try:
+        facts = os.stat(prefix / (entry.place or entry.path))
+    except OSError:
+        return True
+    return not size == facts.st_size == entry.size or int(facts.st_mtime) != entry.mtime
+
+
 def _read(prefix: Path, entry: Entry) -> bytes | memoryview:
     """A file's bytes; a large one is mapped, not read, and unmapped when the last piece of it is gone."""
     if entry.content is not None:
         return entry.content
     try:
-        with open(prefix / entry.path, "rb") as file:
-            if entry.size < _MAP_FROM:
+        with open(prefix / (entry.place or entry.path), "rb") as file:
+            if os.fstat(file.fileno()).st_size < _MAP_FROM:
                 return file.read()
-            mapped: memoryview = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-            return mapped
+            return memoryview(Mapped.of(file))
+    except FileNotFoundError:
+        return b""  # gone since the tree was read, as `_has_changed` will see
     except OSError as problem:
         raise PackError(f"can't read {prefix / entry.path}: {problem.strerror}") from None

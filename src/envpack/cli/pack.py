@@ -9,7 +9,19 @@ from typing import Annotated
 import typer
 
 from envpack.cli.console import Console, Result
-from envpack.cli.options import Exclude, Format, Include, Jobs, Json, Level, Prune, Quiet, Strict, Verbose
+from envpack.cli.options import (
+    Exclude,
+    Format,
+    Include,
+    Jobs,
+    Json,
+    Level,
+    OutsideLinks,
+    Prune,
+    Quiet,
+    Strict,
+    Verbose,
+)
 from envpack.cli.summary import tell
 from envpack.cli.text import escape
 from envpack.runtime.errors import DestinationError, UsageError
@@ -49,6 +61,7 @@ def pack(
     exclude: Exclude = None,
     include: Include = None,
     prune: Prune = None,
+    outside_links: OutsideLinks = "error",
     strict: Strict = False,
     format_: Format = None,
     level: Level = None,
@@ -85,6 +98,7 @@ def pack(
         name=bundle_name or prefix.resolve().name,
         version=bundle_version or "0.0.0",
         selection=selection,
+        outside=outside_links,
         strict=strict,
         level=level,
         jobs=jobs,

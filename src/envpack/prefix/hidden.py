@@ -48,8 +48,9 @@ class Search:
         self._wide = tuple(filter(None, map(_wide, spellings)))
         self.encoded = needles(spellings)
         """What `find_encoded` is to search for."""
-        longest = max(len(needle) for needle in (*self._spellings, *self._wide, *(n for n, _ in self.encoded)))
-        self._tail = longest + 2 * _AROUND
+        self.needles = (*self._spellings, *self._wide, *(needle for needle, _ in self.encoded))
+        """All that is searched for, byte for byte."""
+        self._tail = max(map(len, self.needles)) + 2 * _AROUND
 
     def __call__(self, data: bytes | mmap.mmap, *, relocated: bool) -> Hidden:
         """Searches one file; ``relocated``: what it mentions in the forms of `encoded` is relocated already."""

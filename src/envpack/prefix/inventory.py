@@ -18,7 +18,7 @@ from envpack.prefix.ownership import Ownership, assign
 from envpack.prefix.pypi import Distribution, metadata_folders, read_distribution
 from envpack.prefix.spelling import former, spellings
 from envpack.prefix.unpatch import unpatch
-from envpack.prefix.walk import Tree, walk
+from envpack.prefix.walk import Outside, Tree, walk
 from envpack.runtime.errors import PackError
 from envpack.runtime.model import Package
 from envpack.runtime.report import Reporter
@@ -28,14 +28,16 @@ def read_prefix(
     prefix: Path,
     *,
     keep: Callable[[str], bool] | None = None,
+    outside: Outside = "error",
     reporter: Reporter | None = None,
     written: Sequence[bytes] = (),
 ) -> PrefixContents:
     """Everything in the environment at ``prefix``, by owner. Reads metadata only, and files in dispute.
 
-    ``keep`` gets each path (files, links, empty folders) and says whether it is packed. ``written``: the paths
-    that are written into its files, where those are others than its own. Raises PackError when it is no
-    environment, when its metadata is broken, and for what can't be packed, all at once.
+    ``keep`` gets each path (files, links, empty folders with ``/`` behind) and says whether it is packed;
+    ``outside``: what becomes of links that lead out. ``written``: the paths that are written into its files, where
+    those are others than its own. Raises PackError when it is no environment, when its metadata is broken, and for
+    what can't be packed, all at once.
     """
     reporter = reporter if reporter is not None else Reporter()
     prefix = Path(prefix)
@@ -43,12 +45,12 @@ def read_prefix(
     with reporter.step("Reading the environment", unit="files") as step:
         names = spellings(prefix)
         prefix = Path(os.fsdecode(names[0]))
-        moved = former(prefix)
+        moved = None if written else former(prefix)
         names = tuple(written) or names
         names += (moved,) if moved else ()
-        tree = walk(prefix, keep, names)
+        tree = walk(prefix, keep, names, outside)
         records = _conda_records(prefix, tree)
-        disk = _Disk(prefix, names)
+        disk = _Disk(prefix, names, tree.places)
         distributions = _distributions(tree, records, disk)
         claims = [*(record.claims for record in records), *(d.claims for d in distributions)]
         claims = [_through_links(claimed, tree, prefix) for claimed in claims]
@@ -57,9 +59,7 @@ def read_prefix(
         python, version = _python(tree, records)
         step.detail = f"{len(tree.files)} files, {len(groups) - 1} packages"
     if moved:
-        reporter.note(
-            f"it was made in {os.fsdecode(moved)}, where nothing is: what mentions that is relocated, too"
-        )
+        reporter.note(f"made in {os.fsdecode(moved)}, where nothing is now: what mentions that is relocated, too")
     present = {*tree.excluded, *tree.generated}
     return PrefixContents(
         prefix,
@@ -67,6 +67,7 @@ def read_prefix(
         groups,
         missing=tuple(path for path in ownership.missing if path not in present),
         foreign=_foreign(tree, ownership),
+        outside=tuple(sorted(tree.outside, key=os.fsencode)),
         replaced=tuple(sorted({*ownership.replaced, *tree.generated}, key=os.fsencode)),
         python=python,
         python_version=version,
@@ -98,14 +99,15 @@ def _conda_records(prefix: Path, tree: Tree) -> list[CondaRecord]:
 class _Disk:
     """Looks at files in dispute: is this the one that package brought?"""
 
-    def __init__(self, prefix: Path, names: Sequence[bytes]) -> None:
-        self._prefix, self._names = prefix, names
+    def __init__(self, prefix: Path, names: Sequence[bytes], places: Mapping[str, str]) -> None:
+        self._prefix, self._names, self._places = prefix, names, places
 
     def read(self, path: str) -> bytes:
-        return (self._prefix / path).read_bytes()
+        return (self._prefix / self._places.get(path, path)).read_bytes()
 
     def proves(self, path: str, claim: Claim) -> bool:
-        if not (claim.recorded or claim.published) or (self._prefix / path).is_symlink():
+        linked = path not in self._places and (self._prefix / path).is_symlink()
+        if linked or not (claim.recorded or claim.published):
             return False
         data = self.read(path)
         if claim.published is not None and unpatch(data, claim.published, self._names) is not None:
@@ -238,6 +240,7 @@ def _entries(
             int(facts.st_mtime),
             published=published,
             recorded=claim.recorded,
+            place=tree.places.get(path, ""),
         )
 
 

@@ -43,7 +43,7 @@ class Entry:
     (``target``: relative, and inside the prefix, but it need not exist) or "directory" (only empty ones).
     ``mode``: permission bits, normalised. ``size`` in bytes and ``mtime`` in whole seconds are those on disk.
     ``recorded``: sha256 of the file as its installer wrote it, "" when unknown. ``content`` stands in for the
-    file's bytes.
+    file's bytes; ``place``: where they lie when that is not at ``path``.
     """
 
     path: str
@@ -55,6 +55,7 @@ class Entry:
     published: Published | None = None
     recorded: str = ""
     content: bytes | None = None
+    place: str = ""
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,8 @@ class PrefixContents:
     ``spellings``: every path, as bytes, under which files may mention the prefix, the real one first.
     ``groups``: conda packages, pip distributions, then ENVIRONMENT, each kind sorted by id. ``missing``:
     paths that packages installed and that are gone; ``foreign``: those no package owns; ``replaced``: those
-    of a conda package that something else wrote over (``modified`` ones are found while storing).
+    of a conda package that something else wrote over (``modified`` ones are found while storing); ``outside``:
+    links that lead out of it and are kept.
     ``python``: path of the interpreter, such as "bin/python3.11", and ``python_version``, such as "3.11.7";
     "" when there is none. ``newest``: when the newest conda package was made, seconds since 1970.
     """
@@ -84,6 +86,7 @@ class PrefixContents:
     missing: tuple[str, ...] = ()
     foreign: tuple[str, ...] = ()
     replaced: tuple[str, ...] = ()
+    outside: tuple[str, ...] = ()
     python: str = ""
     python_version: str = ""
     newest: int = SOURCE_MTIME

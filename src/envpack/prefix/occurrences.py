@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+from envpack.prefix.mapped import Windows
 from envpack.prefix.model import Data
 from envpack.runtime.relocate import Splice
 
@@ -131,5 +132,9 @@ def digest(pieces: Iterable[bytes | mmap.mmap | memoryview]) -> str:
     """The sha256 of the joined pieces, in hex."""
     state = hashlib.sha256()
     for piece in pieces:
-        state.update(piece)
+        if isinstance(piece, bytes):
+            state.update(piece)
+        else:
+            for window in Windows([piece if isinstance(piece, memoryview) else memoryview(piece)]):
+                state.update(window)
     return state.hexdigest()

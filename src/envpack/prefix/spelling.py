@@ -47,7 +47,7 @@ def former(prefix: Path) -> bytes | None:
     they agree.
     """
     said = set()
-    for data in _read(sorted(prefix.glob("lib/python*/_sysconfigdata*.py")), _MOST):
+    for data in _read(_configurations(prefix), _MOST):
         said.update(_SYSCONFIG_PREFIX.findall(data))
     if len(said) != 1:
         return None
@@ -59,17 +59,30 @@ def _evidence(prefix: Path) -> Iterator[bytes]:
     """What may name the path that an environment was made by."""
     lines = b"\n".join(_read([prefix / "conda-meta" / "history"], _MOST)).splitlines()
     commands = [line for line in lines if line.startswith(b"# cmd:")]
-    scripts = (head for head in _read(sorted(prefix.glob("bin/*")), _HEAD) if head.startswith(b"#!"))
+    scripts = (head for head in _read(_children(prefix / "bin"), _HEAD) if head.startswith(b"#!"))
     others = ("conda-meta/pixi_env_prefix", "pyvenv.cfg", "etc/profile.d/conda.sh")
-    kernels = sorted(prefix.glob("share/jupyter/kernels/*/kernel.json"))
-    configuration = sorted(prefix.glob("lib/python*/_sysconfigdata*.py"))
-    return chain(commands, scripts, _read([prefix / name for name in others] + kernels + configuration, _MOST))
+    files = [prefix / name for name in others]
+    files += [folder / "kernel.json" for folder in _children(prefix / "share/jupyter/kernels")]
+    return chain(commands, scripts, _read([*files, *_configurations(prefix)], _MOST))
+
+
+def _configurations(prefix: Path) -> list[Path]:
+    libraries = [path for path in _children(prefix / "lib") if path.name.startswith("python")]
+    return [path for folder in libraries for path in _children(folder) if path.name.startswith("_sysconfigdata")]
+
+
+def _children(folder: Path) -> list[Path]:
+    """What is in a folder, in order. Not `Path.glob`: a link to a name that is too long stops it."""
+    try:
+        return [folder / name for name in sorted(os.listdir(folder))]
+    except OSError:
+        return []
 
 
 def _read(paths: Iterable[Path], most: int) -> Iterator[bytes]:
     for path in paths:
         with suppress(OSError):  # what can't be read is told when the tree is
-            if path.is_file():
+            if os.path.isfile(path):
                 with open(path, "rb") as file:
                     yield file.read(most)
 

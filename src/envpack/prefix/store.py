@@ -3,7 +3,6 @@ placeholder, and always the table that says where a deployment writes its prefix
 
 from __future__ import annotations
 
-import hashlib
 import mmap
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,6 +12,7 @@ from typing import NamedTuple
 from envpack.prefix.bytecode import Timestamp, is_bytecode, timestamp, timestamp_edit
 from envpack.prefix.foreign import TEXT, Canonical, canonicalise, canonicalise_bytecode
 from envpack.prefix.hidden import Search
+from envpack.prefix.mapped import Mapped
 from envpack.prefix.model import SOURCE_MTIME, Data, Entry, PrefixContents, Stored
 from envpack.prefix.occurrences import apply, digest, is_text, searchable
 from envpack.prefix.ownership import source_of
@@ -57,6 +57,8 @@ class Storer:
     def store(self, entry: Entry, data: Data) -> Stored:
         """What is stored of ``entry``, whose bytes in the prefix are ``data``. Raises nothing for odd files."""
         buffer = searchable(data if entry.content is None else entry.content)
+        if isinstance(buffer, Mapped):
+            buffer.look_for(self._hidden.needles)
         if entry.path.endswith(".pyc") and is_bytecode(buffer):
             return self._store_bytecode(entry, buffer)
         stored = self._store_any(entry, buffer)
@@ -70,7 +72,7 @@ class Storer:
         if entry.published is not None:
             executable = entry.mode & 0o111 != 0
             if entry.published.placeholder is None:
-                known = hashlib.sha256(data).hexdigest()
+                known = digest([data])
                 if known == entry.published.sha256:
                     return Stored(apply(data, ()), len(data), known)
             else:
@@ -90,7 +92,7 @@ class Storer:
         hidden = self._hidden(data, relocated=bool(needles) and is_text(data))
         canonical = replace(canonical, remarks=canonical.remarks + hidden.remarks)
         if entry.recorded:
-            known = known or hashlib.sha256(data).hexdigest()
+            known = known or digest([data])
             modified = known != entry.recorded
         return replace(_stored(data, canonical, modified, known), searched=not hidden.cut)
 
@@ -131,8 +133,8 @@ class Storer:
         relocation = replace(stored.relocation or Relocation(TEXT), bytecode=source.relocated)
         return replace(stored, relocation=relocation)
 
-    def _read(self, path: str) -> bytes:
-        with open(self._root + path, "rb", buffering=0) as file:
+    def _read(self, entry: Entry) -> bytes:
+        with open(entry.place or self._root + entry.path, "rb", buffering=0) as file:
             return file.read()
 
     def _source(self, path: str) -> _Source | None:
@@ -144,7 +146,7 @@ class Storer:
         entry = self._sources.get(path)
         if entry is None:
             return None
-        data = self._read(entry.path)
+        data = self._read(entry)
         disk = Timestamp(entry.mtime & 0xFFFFFFFF, len(data) & 0xFFFFFFFF)
         placeholder = entry.published.placeholder if entry.published is not None else None
         mentioned = any(spelling in data for spelling in self._spellings)
@@ -160,7 +162,7 @@ class Storer:
         """The time that byte-code in the source's own package records, if that is byte-code of this source."""
         for bytecode in self._shipped.get(entry.path, ()):
             if bytecode.path not in self._pristine_stamps:
-                data = self._read(bytecode.path)
+                data = self._read(bytecode)
                 known = bytecode.published is not None and digest([data]) == bytecode.published.sha256
                 stamp = timestamp(data) if known and is_bytecode(data) else None
                 self._pristine_stamps[bytecode.path] = stamp

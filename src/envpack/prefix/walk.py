@@ -8,86 +8,155 @@ import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 from envpack.prefix.conda_meta import SKIPPED
 from envpack.runtime.activation import scripts
 from envpack.runtime.errors import PackError
 
-GENERATED = frozenset(path for path in scripts() if path.startswith("bin/"))
+GENERATED = frozenset(path for path in scripts() if not path.startswith(".envpack/"))
 """What every bundle brings itself, whatever stands there in the environment."""
+
+
+Outside = Literal["error", "follow", "keep"]
+"""What becomes of links that lead out of the environment: refused, replaced by what they lead to, or left as they
+are."""
 
 
 @dataclass
 class Tree:
-    """``files``: their lstat by path; ``links``: their targets by path, ``folders``: the modes of empty ones.
+    """``files``: their facts by path; ``links``: their targets by path, ``folders``: the modes of empty ones.
 
-    ``generated``: which of GENERATED exist. ``excluded``: paths that ``keep`` refused.
+    ``places``: where a file's bytes lie when that is not at its path. ``generated``: which of GENERATED exist.
+    ``outside``: links that lead out, kept. ``excluded``: paths that ``keep`` refused.
     """
 
     files: dict[str, os.stat_result] = field(default_factory=dict)
     links: dict[str, str] = field(default_factory=dict)
     folders: dict[str, int] = field(default_factory=dict)
+    places: dict[str, str] = field(default_factory=dict)
     generated: list[str] = field(default_factory=list)
+    outside: list[str] = field(default_factory=list)
     excluded: set[str] = field(default_factory=set)
 
 
-def walk(prefix: Path, keep: Callable[[str], bool] | None, names: Sequence[bytes]) -> Tree:
-    """Reads the tree below ``prefix``; ``names`` are its spellings.
+def walk(
+    prefix: Path, keep: Callable[[str], bool] | None, names: Sequence[bytes], outside: Outside = "error"
+) -> Tree:
+    """Reads the tree below ``prefix``; ``names`` are its spellings. ``keep`` gets folders with a ``/`` at the end.
 
     Left out: envpack's own folder, lock files and leftovers in conda-meta, byte-code folders that are empty,
     and of a base environment the package cache and the other environments. Raises PackError listing
     everything that can't be packed: sockets, pipes and devices, what can't be read, links that lead out.
     """
-    tree = Tree()
-    problems: list[str] = []
-    roots = [os.fsdecode(name) for name in names]
-    effective_user = os.geteuid()
-    pending = [""]
-    while pending:
-        folder = pending.pop()
-        try:
-            with os.scandir(posixpath.join(prefix, folder)) as listing:
-                children = list(listing)
-        except OSError as problem:
-            if keep is None or keep(folder):
-                problems.append(f"{folder or '.'}: {problem.strerror}")
-            continue
-        if not children and folder and posixpath.basename(folder) != "__pycache__":
-            if keep is None or keep(folder):
-                tree.folders[folder] = stat.S_IMODE(os.lstat(posixpath.join(prefix, folder)).st_mode)
-            continue
-        for child in children:
-            path = f"{folder}/{child.name}" if folder else child.name
-            if child.is_dir(follow_symlinks=False):
-                if not _is_foreign_tree(prefix, path):
-                    pending.append(path)
-            elif _is_leftover(folder, child.name):
-                continue
-            elif path in GENERATED:
-                tree.generated.append(path)
-            elif keep is not None and not keep(path):
-                tree.excluded.add(path)
-            elif child.is_symlink():
-                target = _inner_target(path, os.readlink(child.path), roots)
-                if target is None:
-                    problems.append(f"{path}: links to {os.readlink(child.path)}, outside the environment")
-                else:
-                    tree.links[path] = target
-            else:
-                facts = child.stat(follow_symlinks=False)
-                if not stat.S_ISREG(facts.st_mode):
-                    problems.append(f"{path}: is a {_kind(facts.st_mode)}")
-                elif not _readable(child.path, facts, effective_user):
-                    problems.append(f"{path}: Permission denied")
-                else:
-                    tree.files[path] = facts
+    walker = _Walker(prefix, keep, [(os.fsdecode(name), "") for name in names], outside)
+    walker.run()
+    problems = walker.problems
     if problems:
         raise PackError(
             f"{len(problems)} path{'s' if len(problems) > 1 else ''} in {prefix} can't be packed",
-            hint="Remove them, make them readable, or exclude them.",
+            hint="Remove them, make them readable, or exclude them."
+            + (" --outside-links follow or keep takes links that lead out." if walker.leads_out else ""),
             details=sorted(problems),
         )
-    return tree
+    return walker.tree
+
+
+class _Folder(NamedTuple):
+    """A folder to be read: its ``path`` in the environment, its ``place`` on disk, and by (place, path) the
+    ``roots`` that links in it may lead into."""
+
+    path: str
+    place: str
+    roots: Sequence[tuple[str, str]]
+
+
+class _Walker:
+    def __init__(
+        self,
+        prefix: Path,
+        keep: Callable[[str], bool] | None,
+        roots: Sequence[tuple[str, str]],
+        outside: Outside,
+    ) -> None:
+        self.tree = Tree()
+        self.problems: list[str] = []
+        self.leads_out = False
+        self._prefix, self._keep, self._outside = prefix, keep, outside
+        self._user = os.geteuid()
+        self._pending = [_Folder("", str(prefix), roots)]
+
+    def run(self) -> None:
+        while self._pending:
+            self._folder(self._pending.pop())
+
+    def _keeps(self, path: str) -> bool:
+        return self._keep is None or self._keep(path)
+
+    def _folder(self, folder: _Folder) -> None:
+        path = folder.path
+        try:
+            with os.scandir(folder.place) as listing:
+                children = list(listing)
+        except OSError as problem:
+            if self._keeps(f"{path}/"):
+                self.problems.append(f"{path or '.'}: {problem.strerror}")
+            return
+        if not children and path and posixpath.basename(path) != "__pycache__" and self._keeps(f"{path}/"):
+            self.tree.folders[path] = stat.S_IMODE(os.lstat(folder.place).st_mode)
+        for child in children:
+            below = f"{path}/{child.name}" if path else child.name
+            if child.is_dir(follow_symlinks=False):
+                if not _is_foreign_tree(self._prefix, below):
+                    self._pending.append(_Folder(below, child.path, folder.roots))
+            elif _is_leftover(path, child.name):
+                continue
+            elif below in GENERATED:
+                self.tree.generated.append(below)
+            elif not self._keeps(below):
+                self.tree.excluded.add(below)
+            elif child.is_symlink():
+                self._link(below, child.path, folder)
+            else:
+                self._file(below, child.path, child.stat(follow_symlinks=False), folder)
+
+    def _file(self, path: str, place: str, facts: os.stat_result, folder: _Folder) -> None:
+        if not stat.S_ISREG(facts.st_mode):
+            self.problems.append(f"{path}: is a {_kind(facts.st_mode)}")
+        elif not _readable(place, facts, self._user):
+            self.problems.append(f"{path}: Permission denied")
+        else:
+            self.tree.files[path] = facts
+            if folder.roots[0][1] or place != posixpath.join(folder.place, posixpath.basename(path)):
+                self.tree.places[path] = place
+
+    def _link(self, path: str, place: str, folder: _Folder) -> None:
+        target = os.readlink(place)
+        inner = _inner_target(folder, target)
+        if inner is not None:
+            self.tree.links[path] = inner
+        elif self._outside == "keep":
+            self.tree.links[path] = posixpath.normpath(posixpath.join(folder.place, target))
+            self.tree.outside.append(path)
+        elif self._outside == "follow":
+            self._follow(path, place, folder)
+        else:
+            self.leads_out = True
+            self.problems.append(f"{path}: links to {target}, outside the environment")
+
+    def _follow(self, path: str, place: str, folder: _Folder) -> None:
+        real = os.path.realpath(place)
+        try:
+            facts = os.stat(real)
+        except OSError as problem:
+            self.problems.append(f"{path}: links to {os.readlink(place)}: {problem.strerror}")
+            return
+        if not stat.S_ISDIR(facts.st_mode):
+            self._file(path, real, facts, folder)
+        elif any(f"{root}/".startswith(f"{real.rstrip('/')}/") for root, _ in folder.roots):
+            self.problems.append(f"{path}: links to {real}, which it lies in itself")
+        else:
+            self._pending.append(_Folder(path, real, [(real, path), *folder.roots]))
 
 
 def _is_leftover(folder: str, name: str) -> bool:
@@ -130,17 +199,20 @@ def _readable(path: str, facts: os.stat_result, effective_user: int) -> bool:
     return os.access(path, os.R_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
-def _inner_target(path: str, target: str, roots: Sequence[str]) -> str | None:
-    """The link's target, relative, when it lies in the prefix (it need not exist); None when it leads out."""
-    folder = posixpath.dirname(path)
+def _inner_target(folder: _Folder, target: str) -> str | None:
+    """The target of a link in ``folder``, relative, when it lies in the environment (it need not exist); None when
+    it leads out."""
+    root, at = folder.roots[0]
     if not target.startswith("/"):
-        joined = posixpath.normpath(posixpath.join(folder, target))
+        joined = posixpath.normpath(posixpath.join(posixpath.relpath(folder.path or ".", at or "."), target))
         if joined != ".." and not joined.startswith("../"):
             return target
-        target = posixpath.join(roots[0], folder, target)
+        target = posixpath.join(folder.place if at else posixpath.join(root, folder.path), target)
     target = posixpath.normpath(target)
     real = posixpath.join(os.path.realpath(posixpath.dirname(target)), posixpath.basename(target))
-    for place, root in [(target, root) for root in roots] + [(real, roots[0])]:
-        if place == root or place.startswith(root + "/"):
-            return posixpath.relpath(place, posixpath.join(root, folder))
+    for place, roots in ((target, folder.roots), (real, folder.roots)):
+        for root, at in roots:
+            if place == root or place.startswith(f"{root}/"):
+                inner = posixpath.normpath(posixpath.join(at, posixpath.relpath(place, root)))
+                return posixpath.relpath(inner, folder.path or ".")
     return None

@@ -34,7 +34,8 @@ def extract(bundle: Bundle, root: Path, prefix: bytes, step: Step, jobs: int) ->
     """
     table_bytes = bundle.table_bytes()
     table = table_from_json(table_bytes)
-    check_tree(table, [segment.id for segment in bundle.manifest.segments])
+    manifest = bundle.manifest
+    check_tree(table, [segment.id for segment in manifest.segments], manifest.changes.outside)
     tree = Tree(os.fsencode(root), prefix)
     for path, data in (
         (MANIFEST_PATH, bundle.manifest_bytes),
@@ -79,12 +80,13 @@ def _loaded(bundle: Bundle, pool: ThreadPoolExecutor, ahead: int) -> Iterator[by
             future.cancel()
 
 
-def check_tree(table: PathsTable, segments: Iterable[str]) -> None:
+def check_tree(table: PathsTable, segments: Iterable[str], outside: Iterable[str] = ()) -> None:
     """Refuses a table that does not describe one tree inside one folder.
 
-    Raises IntegrityError for a path listed twice or below something that is no folder, for links that lead out,
-    and for segments the manifest does not have.
+    Raises IntegrityError for a path listed twice or below something that is no folder, for links that lead out
+    and are not among those that the manifest says are to (``outside``), and for segments it does not have.
     """
+    allowed = set(outside)
     unknown = set(table.segments) - set(segments)
     if unknown:
         raise IntegrityError(f"the paths table has segments the manifest has not: {', '.join(sorted(unknown))}")
@@ -101,7 +103,7 @@ def check_tree(table: PathsTable, segments: Iterable[str]) -> None:
                 files.add(record.path)
             elif record.type == "hardlink" and record.target not in files:
                 raise IntegrityError(f"the hard link {record.path!r} has no file {record.target!r} before it")
-            elif record.type == "symlink" and leads_out(record.path, record.target):
+            elif record.type == "symlink" and leads_out(record.path, record.target) and record.path not in allowed:
                 raise IntegrityError(f"the link {record.path!r} leads out of the environment: {record.target!r}")
     folders = {record.path for record in table if record.type == "directory"}
     for path in leaves:
@@ -167,6 +169,8 @@ class Tree:
 
     def __init__(self, root: bytes, prefix: bytes) -> None:
         self._root, self._prefix = root, prefix
+        self._mask = os.umask(0o077)
+        os.umask(self._mask)
         self._umask = umask()
         self._made = {b""}
         self._modes: list[tuple[bytes, int]] = []
@@ -220,7 +224,7 @@ class Tree:
     def finish(self) -> None:
         """Folder modes last, so that a folder without write permission can still be filled."""
         for name, mode in reversed(self._modes):
-            os.chmod(os.path.join(self._root, name), mode)
+            os.chmod(os.path.join(self._root, name), mode & ~self._mask)
 
 
 def _spliced(pieces: Iterable[bytes | memoryview], splicer: Splicer) -> Iterator[bytes]:

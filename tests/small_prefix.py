@@ -1,0 +1,100 @@
+"""Environments made by hand, small enough to be packed and deployed in a test, and what becomes of them."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from envpack.bundle.codecs import FAST
+from envpack.bundle.pack import PackSettings, pack_prefix
+from envpack.bundle.runtime import runtime_files
+from envpack.runtime.deploy import deploy
+from envpack.runtime.model import Manifest
+from envpack.runtime.reader import open_bundle
+from envpack.runtime.report import Reporter
+
+
+class Told(Reporter):
+    """Remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.warnings: list[str] = []
+
+    def note(self, message: str) -> None:
+        self.notes.append(message)
+
+    def warn(self, message: str) -> None:
+        self.warnings.append(message)
+
+
+class SmallPrefix:
+    """An environment without packages, to be filled."""
+
+    def __init__(self, prefix: Path) -> None:
+        self.path = prefix
+        self.write("conda-meta/history", "")
+
+    def write(self, path: str, data: bytes | str, mode: int = 0o644) -> Path:
+        place = self.path / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(data.encode() if isinstance(data, str) else data)
+        place.chmod(mode)
+        return place
+
+    def link(self, path: str, target: str | Path) -> None:
+        place = self.path / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.symlink_to(target)
+
+    def pack(self, output: Path, reporter: Reporter | None = None, **settings: Any) -> Manifest:
+        return pack_prefix(self.path, output, settings=PackSettings(**settings), reporter=reporter or Reporter())
+
+    def moved(self, folder: Path, **settings: Any) -> Path:
+        """Where it was deployed to, below ``folder``."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.pack(folder / "b.tar.zst", **settings)
+        deploy(folder / "b.tar.zst", folder / "deployed", reporter=Reporter(), decoders=FAST)
+        return folder / "deployed"
+
+
+_MEASURED = """
+import resource, sys
+from pathlib import Path
+from envpack.bundle.pack import PackSettings, pack_prefix
+from envpack.runtime.report import Reporter
+pack_prefix(Path(sys.argv[1]), Path(sys.argv[2]), settings=PackSettings(level=1), reporter=Reporter())
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def pack_elsewhere(prefix: Path, output: Path) -> tuple[int, Manifest]:
+    """Packs in a process of its own; the most memory it had, in bytes, and what the bundle says of itself."""
+    command = [sys.executable, "-c", _MEASURED, str(prefix), str(output)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    with open_bundle(output, FAST) as bundle:
+        return int(done.stdout) * 1024, bundle.manifest
+
+
+def tree(root: Path) -> dict[str, tuple[int, str | bytes]]:
+    """Mode, and target or content, of every path that is the environment's own; folders only where empty."""
+    found: dict[str, tuple[int, str | bytes]] = {}
+    ours = runtime_files()
+    for folder, folders, files in os.walk(root):
+        if Path(folder) == root:
+            folders[:] = [name for name in folders if name != ".envpack"]
+        names = [*files, *(name for name in folders if (Path(folder) / name).is_symlink())]
+        if not files and not folders:
+            found[str(Path(folder).relative_to(root))] = (stat.S_IMODE(Path(folder).stat().st_mode), "folder")
+        for name in names:
+            place = Path(folder) / name
+            path = str(place.relative_to(root))
+            if path in ours:
+                continue
+            content: str | bytes = str(place.readlink()) if place.is_symlink() else place.read_bytes()
+            found[path] = (stat.S_IMODE(place.lstat().st_mode), content)
+    return found
