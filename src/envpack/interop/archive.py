@@ -9,6 +9,7 @@ import zipfile
 import zlib
 from calendar import timegm
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -57,13 +58,29 @@ def read_members(path: Path, advance: Callable[[int], None]) -> Members:
     if not kind:
         raise FormatError(f"{path}: neither a bundle nor an archive that conda-pack made")
     guard = _Guard()
-    try:
+    with _named(path):
         for member, data in _zip_members(path, advance) if kind == "zip" else _tar_members(path, kind, advance):
             checked = guard.check(member)
             if checked is not None:
-                yield checked, data
+                yield checked, _named_data(path, data)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Errors say which archive it is, and those of zipfile are envpack's own."""
+    try:
+        yield
     except IntegrityError as problem:
-        raise IntegrityError(f"{path}: {problem.message}", hint=problem.hint, details=problem.details) from None
+        message = problem.message if problem.message.startswith(f"{path}: ") else f"{path}: {problem.message}"
+        raise IntegrityError(message, hint=problem.hint, details=problem.details) from None
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as problem:
+        raise IntegrityError(f"{path}: damaged: {problem}") from None
+
+
+def _named_data(path: Path, data: Iterator[bytes | memoryview]) -> Iterator[bytes | memoryview]:
+    """The data is read by who asked for the member, outside of what reads the members."""
+    with _named(path):
+        yield from data
 
 
 # --- tar ---
@@ -151,16 +168,13 @@ def _tar_member(header: tarfile.TarInfo) -> Member:
 
 
 def _zip_members(path: Path, advance: Callable[[int], None]) -> Members:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            listed = archive.infolist()
-            if sum(info.file_size for info in listed) > most_unpacked(path.stat().st_size):
-                raise IntegrityError("it would unpack to more than any environment of its size")
-            for info in listed:
-                yield _zip_member(archive, info), _zip_pieces(archive, info)
-                advance(info.compress_size)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError) as problem:
-        raise IntegrityError(f"damaged: {problem}") from None
+    with zipfile.ZipFile(path) as archive:
+        listed = archive.infolist()
+        if sum(info.file_size for info in listed) > most_unpacked(path.stat().st_size):
+            raise IntegrityError("it would unpack to more than any environment of its size")
+        for info in listed:
+            yield _zip_member(archive, info), _zip_pieces(archive, info)
+            advance(info.compress_size)
 
 
 def _zip_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Member:
@@ -179,7 +193,10 @@ def _zip_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Member:
         return Member(info.filename, "symlink", target=target)
     if kind not in (0, stat.S_IFREG):
         raise IntegrityError(f"{info.filename!r} is neither a file, a folder nor a link")
-    mtime = max(0, timegm((*info.date_time, 0, 0, 0)))
+    try:
+        mtime = max(0, timegm((*info.date_time, 0, 0, 0)))
+    except ValueError:
+        raise IntegrityError(f"{info.filename!r} has the impossible date {info.date_time}") from None
     return Member(info.filename, "file", mode & 0o777 or 0o644, info.file_size, mtime)
 
 

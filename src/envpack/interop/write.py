@@ -1,0 +1,282 @@
+"""Formats that envpack does not write itself, written through conda-pack's own library.
+
+conda-pack is given the files of the environment as envpack stores them, each with what is to be replaced in it, so
+that it neither asks the package cache nor searches for prefixes. What is left to it are the container and
+``conda-unpack``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import stat
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from subprocess import CalledProcessError
+from typing import Any, NamedTuple
+
+from envpack.bundle.pack import RUNTIME, PackSettings, pack_contents
+from envpack.bundle.writer import Item, complete
+from envpack.interop.archive import read_members
+from envpack.prefix import Storer, read_prefix
+from envpack.runtime.deploy import processors
+from envpack.runtime.document import table_to_json
+from envpack.runtime.durable import sync_filesystem
+from envpack.runtime.errors import DestinationError, IntegrityError, PackError, UsageError
+from envpack.runtime.model import Manifest, PathRecord, PathsTable
+from envpack.runtime.place import umask, work_folder
+from envpack.runtime.report import Reporter
+
+FORMATS = {
+    ".zip": "zip",
+    ".tar.bz2": "tar.bz2",
+    ".tbz2": "tar.bz2",
+    ".tar.xz": "tar.xz",
+    ".txz": "tar.xz",
+    ".tar": "tar",
+    ".squashfs": "squashfs",
+    ".parcel": "parcel",
+    ".no-archive": "no-archive",
+}
+"""conda-pack's name of a format, by the output's suffix (conda_pack/core.py, ``_output_and_format``)."""
+
+_PARCEL = re.compile(r"(?P<name>[^-]+)-(?P<version>[^-]+)-(?P<distro>[^-]+)\.parcel")
+_FIRST_OF_ZIP = 315619200
+"""1980-01-02 UTC, in every zone a day that a zip can say (APPNOTE 4.4.6)."""
+
+
+def format_for(output: Path) -> str | None:
+    """conda-pack's name of the format that the output's name asks for; None for bundles and unknown ones."""
+    return next((name for suffix, name in FORMATS.items() if output.name.endswith(suffix)), None)
+
+
+def write_archive(prefix: Path, output: Path, *, settings: PackSettings, reporter: Reporter) -> Manifest:
+    """Packs the environment at ``prefix`` as conda-pack does, in the format that the output's suffix names.
+
+    The result is unpacked by its format's own program, and finished by ``conda-unpack`` in it; of ``settings``,
+    name and version are used for the manifest returned only. Raises UsageError for an impossible level or name,
+    PackError when it can't be packed, DestinationError when the output can't be written. The output appears whole
+    or not at all; one that was there is replaced, unless it is a folder.
+    """
+    kind = _check(output, settings.level)
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise DestinationError(f"can't write to {output.parent}: {problem.strerror}") from None
+    selection = settings.selection
+    contents = read_prefix(
+        prefix, keep=selection if selection else None, outside=settings.outside, reporter=reporter
+    )
+    with work_folder(output.with_name(f".{output.name}.envpack-work")) as work:
+        sink = _CondaPackWriter(contents.prefix, work, output, kind, settings)
+        manifest = pack_contents(
+            contents, Storer(contents.prefix, contents), sink, settings=settings, reporter=reporter
+        )
+        sync_filesystem(work)
+        os.replace(sink.packed, output)
+    if sink.stale:
+        reporter.note(
+            f"{sink.stale:,} byte-code files keep the environment's path: conda-unpack can't write another in"
+        )
+    return manifest
+
+
+def _check(output: Path, level: int | None) -> str:
+    kind = format_for(output)
+    if kind is None:
+        raise UsageError(f"{output}: no format is known by that name", hint=f"Name it *{', *'.join(FORMATS)}.")
+    if level is not None and not 0 <= level <= 9:
+        raise UsageError(f"conda-pack has no level {level}", hint="Levels are 0 to 9.")
+    if kind == "parcel" and not _PARCEL.fullmatch(output.name):
+        raise UsageError(
+            f"{output.name} is no name for a parcel",
+            hint="Name it NAME-VERSION-DISTRIBUTION.parcel, without further dashes: demo-1.0-el8.parcel.",
+        )
+    if kind == "squashfs" and shutil.which("mksquashfs") is None:
+        raise PackError("mksquashfs is not installed", hint="Install squashfs-tools, or choose another format.")
+    if output.is_dir() and not output.is_symlink():
+        raise DestinationError(f"{output} is a folder; it was left as it is", hint="Choose another output.")
+    return kind
+
+
+class _Given(NamedTuple):
+    """A file for conda-pack: where its bytes are, its path in the archive, and what is to be replaced in it by
+    conda-unpack, as "text" or "binary"."""
+
+    source: str
+    path: str
+    mode: str | None = None
+    placeholder: str | None = None
+
+
+class _CondaPackWriter:
+    """Collects the files for conda-pack, and has them packed when finished.
+
+    conda-pack rewrites the first lines of texts whose path begins with "bin", and leaves out of its record those
+    that begin with "bin/python" (``Packer.add`` and ``finish``). "./bin/x" is the same path, and escapes both:
+    scripts then run the environment's own interpreter, with its options.
+    """
+
+    def __init__(self, prefix: Path, work: Path, output: Path, kind: str, settings: PackSettings) -> None:
+        self.packed = work / output.name
+        self.stored = 0
+        self.stale = 0
+        self._prefix, self._kind, self._settings = prefix, kind, settings
+        self._files = work / "files"
+        self._files.mkdir()
+        self._given: list[_Given] = []
+        self._copied: dict[str, _Given] = {}
+        self._records: dict[str, tuple[PathRecord, ...]] = {}
+
+    def add_segment(self, id: str, items: Iterable[Item]) -> None:
+        records = []
+        for item in items:
+            if id != RUNTIME and not item.record.path.startswith(".envpack/"):
+                self._add(item)
+                records.append(item.record)
+        self._records[id] = tuple(records)
+
+    def _add(self, item: Item) -> None:
+        record = item.record
+        path, where = record.path, record.relocation
+        given = _Given(str(self._prefix / path), path)
+        if record.type == "symlink":
+            given = _Given(self._link(record.target), path)
+        elif record.type == "hardlink" and record.target in self._copied:
+            given = self._copied[record.target]
+            given = given._replace(path=self._escaped(path) if given.mode == "text" else path)
+        elif record.type == "file" and path.endswith(".pyc") and (self._prefix / path).is_file():
+            self.stale += where is not None and bool(where.marshal)
+            if not self._fits(self._prefix / path):
+                given = _Given(self._copy(replace(item, pieces=[(self._prefix / path).read_bytes()])), path)
+        elif where is not None:
+            mode = "binary" if where.room is not None else "text"
+            escaped = self._escaped(path) if mode == "text" else path
+            given = self._copied[path] = _Given(self._copy(item), escaped, mode, os.fsdecode(where.placeholder))
+        elif record.type == "file" and (item.source is None or not self._fits(item.source)):
+            given = self._copied[path] = _Given(self._copy(item), path)
+        self._given.append(given)
+
+    def _escaped(self, path: str) -> str:
+        return f"./{path}" if path.startswith("bin") and self._kind != "parcel" else path
+
+    def _fits(self, source: Path) -> bool:
+        """Whether conda-pack can take a file as it lies there: all may read it, and a zip can say its time."""
+        facts = source.stat()
+        readable = stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH
+        timely = self._kind != "zip" or facts.st_mtime >= _FIRST_OF_ZIP
+        return timely and facts.st_mode & readable == readable and self._kind != "no-archive"
+
+    def _new_name(self) -> Path:
+        return self._files / str(len(self._given))
+
+    def _link(self, target: str) -> str:
+        place = self._new_name()
+        place.symlink_to(target)
+        return str(place)
+
+    def _copy(self, item: Item) -> str:
+        place = self._new_name()
+        with place.open("wb") as file:
+            for piece in item.pieces:
+                file.write(piece)
+        place.chmod(item.record.mode)
+        try:
+            mtime = (self._prefix / item.record.path).stat().st_mtime
+        except OSError:
+            mtime = item.record.mtime
+        mtime = max(mtime, _FIRST_OF_ZIP)
+        os.utime(place, (mtime, mtime))
+        return str(place)
+
+    def finish(self, draft: Manifest) -> Manifest:
+        """Packs; raises PackError or DestinationError when that fails."""
+        from conda_pack import (  # type: ignore[import-untyped]
+            CondaEnv,
+            CondaPackException,
+            File,
+        )
+
+        files = [
+            File(given.source, given.path, file_mode=given.mode, prefix_placeholder=given.placeholder)
+            for given in self._given
+        ]
+        jobs = self._settings.jobs or processors()
+        level = 4 if self._settings.level is None else self._settings.level
+        options: dict[str, Any] = {"compress_level": level, "n_threads": jobs}
+        named = _PARCEL.fullmatch(self.packed.name)
+        if self._kind == "parcel" and named is not None:
+            options.update({f"parcel_{key}": value for key, value in named.groupdict().items()})
+        try:
+            with _temporary_files_in(self.packed.parent), _stdout_to_stderr():
+                CondaEnv(str(self._prefix), files).pack(str(self.packed), zip_symlinks=True, **options)
+        except CalledProcessError as problem:
+            raise PackError(f"{problem.cmd[0]} failed with status {problem.returncode}") from None
+        except (CondaPackException, zipfile.LargeZipFile, ValueError, SystemError) as problem:
+            raise PackError(f"conda-pack can't pack it: {problem}") from None
+        if self._kind == "no-archive":
+            self._tidy_folder()
+        else:
+            self.packed.chmod(0o666 & ~umask())
+        self._check(len(files))
+        table = table_to_json(PathsTable(self._records))
+        return complete(draft, self._records, table)
+
+    def _tidy_folder(self) -> None:
+        """conda-pack moves its unused temporary file into the folder it has made, which only its user can open."""
+        expected = {given.path.removeprefix("./").split("/")[0] for given in self._given} | {"bin"}
+        for entry in list(self.packed.iterdir()):
+            if entry.name not in expected:
+                entry.unlink()
+        for name in ("activate", "activate.fish", "deactivate"):  # they share their inodes with the library's own
+            script = self.packed / "bin" / name
+            data = script.read_bytes()
+            script.unlink()
+            script.write_bytes(data)
+        self.packed.chmod(0o777 & ~umask())
+
+    def _check(self, least: int) -> None:
+        """Reads back what was written, where envpack can: conda-pack has written archives that nobody reads."""
+        if self._kind in ("no-archive", "squashfs"):
+            return
+        self.stored = self.packed.stat().st_size
+        found = 0
+        try:
+            for _, data in read_members(self.packed, lambda amount: None):
+                found += 1
+                for _ in data:
+                    pass
+        except IntegrityError as problem:
+            raise PackError(f"what conda-pack wrote can't be read: {problem.message}") from None
+        if found < least:
+            raise PackError(f"conda-pack wrote {found} files of {least}")
+
+
+@contextmanager
+def _temporary_files_in(folder: Path) -> Iterator[None]:
+    """conda-pack makes its archive in the system's folder for temporary files, which may be small."""
+    former, tempfile.tempdir = tempfile.tempdir, str(folder)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = former
+
+
+@contextmanager
+def _stdout_to_stderr() -> Iterator[None]:
+    """What conda-pack and mksquashfs print is no result."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)
