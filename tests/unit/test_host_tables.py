@@ -1,0 +1,159 @@
+"""The tables: every row has its source and date, and says what NVIDIA's documents say."""
+
+from __future__ import annotations
+
+import json
+import re
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+import envpack
+from envpack.runtime.host.arch import target_of
+from envpack.runtime.host.nvml import _STATES
+from envpack.runtime.host.tables import (
+    branch_cuda,
+    distributions,
+    isa_row,
+    minimum_driver,
+    native_driver,
+    native_toolkit,
+    newest_isa,
+    retired,
+    state_row,
+    table,
+)
+from envpack.runtime.host.versions import at_least, compare, major, major_minor, numbers
+
+DATA = Path(envpack.__file__).parent / "runtime/host/data"
+ROWS = [
+    (path.stem, name, row)
+    for path in sorted(DATA.glob("*.json"))
+    for name, rows in json.loads(path.read_text(encoding="utf-8")).items()
+    if name != "about"
+    for row in rows
+]
+
+
+def test_every_row_has_a_source_and_a_date() -> None:
+    assert len(ROWS) > 100
+    for file, name, row in ROWS:
+        assert row["source"], (file, name, row)
+        assert re.fullmatch(r"20\d\d-\d\d-\d\d", row["date"]), (file, name, row)
+
+
+def test_newer_toolkits_came_with_newer_drivers() -> None:
+    rows = table("cuda", "toolkits")
+    for older, newer in pairwise(rows):
+        assert compare(older["cuda"], newer["cuda"]) < 0
+        assert compare(older["driver"], newer["driver"]) < 0
+
+
+@pytest.mark.parametrize(
+    ("cuda", "driver"),
+    [
+        ("10.2", "440.33"),
+        ("11.0", "450.80.02"),
+        ("11.8", "450.80.02"),
+        ("12.0", "525.60.13"),
+        ("12.6.3", "525.60.13"),
+        ("12.99", "525.60.13"),
+        ("13.2", "580.65.06"),
+    ],
+)
+def test_the_least_driver(cuda: str, driver: str) -> None:
+    row = minimum_driver(cuda)
+    assert row is not None and row["driver"] == driver
+
+
+@pytest.mark.parametrize("cuda", ["14.0", "8.0", "", "none"])
+def test_where_no_row_reaches_there_is_none(cuda: str) -> None:
+    assert minimum_driver(cuda) is None
+
+
+@pytest.mark.parametrize(
+    ("cuda", "driver"),
+    [("12.6", "560.28.03"), ("12.6.2", "560.35.03"), ("12.6.3", "560.35.05"), ("11.4.2", "470.57.02")],
+)
+def test_the_native_driver_is_that_of_the_update(cuda: str, driver: str) -> None:
+    row = native_driver(cuda)
+    assert row is not None and row["driver"] == driver
+
+
+@pytest.mark.parametrize(
+    ("driver", "toolkit", "speaks"),
+    [
+        ("470.57.02", "11.4.1", "11.4"),
+        ("550.54.14", "12.4.0", "12.4"),
+        ("550.54.13", "12.3.1", "12.4"),
+        ("565.57.01", "12.6.3", "12.7"),
+        ("620.01", "13.3", ""),
+    ],
+)
+def test_what_a_driver_speaks(driver: str, toolkit: str, speaks: str) -> None:
+    row = native_toolkit(driver)
+    assert row is not None and row["cuda"] == toolkit
+    assert branch_cuda(driver) == speaks
+
+
+def test_a_driver_older_than_the_tables_has_no_toolkit() -> None:
+    assert native_toolkit("340.108") is None
+
+
+@pytest.mark.parametrize(
+    ("isa", "cuda"), [("7.0", "11.0"), ("8.5", "12.5"), ("8.6", "12.7"), ("9.3", "13.3"), ("6.4", "11.0")]
+)
+def test_ptx(isa: str, cuda: str) -> None:
+    row = isa_row(isa)
+    assert row is not None and row["cuda"] == cuda
+
+
+@pytest.mark.parametrize("isa", ["9.9", "", "x"])
+def test_ptx_newer_than_the_table_is_unknown(isa: str) -> None:
+    assert isa_row(isa) is None
+
+
+def test_cuda_12_6_compiles_what_12_5_does() -> None:
+    assert newest_isa("12.6") == newest_isa("12.5") == "8.5"
+    assert newest_isa("10.2") == ""
+
+
+def test_every_build_of_torch_has_a_driver_targets_and_a_pip_line() -> None:
+    for row in table("torch", "builds"):
+        assert row["pip"].startswith("pip install torch --index-url ") and row["pip"].endswith(f"/{row['build']}")
+        if row["cuda"]:
+            assert minimum_driver(row["cuda"]) is not None
+            assert row["build"] == f"cu{row['cuda'].replace('.', '')}"
+            assert row["sass"] and all(target_of(name) for name in row["sass"])
+
+
+def test_every_error_of_nvml_that_is_told_apart_has_its_row() -> None:
+    known = {row["state"] for row in table("states", "states")}
+    assert set(_STATES.values()) <= known
+    assert all(row["remedy"] for row in table("states", "states") if row["state"] not in ("ok", "overridden"))
+    assert state_row("of a newer envpack")["state"] == "error"
+
+
+def test_old_gpus_have_a_last_driver() -> None:
+    found = {text: (retired(text) or {}).get("driver") for text in ("3.7", "5.2", "7.0", "7.5", "9.0")}
+    assert found == {"3.7": "470", "5.2": "580", "7.0": "580", "7.5": None, "9.0": None}
+
+
+def test_distributions_by_glibc() -> None:
+    assert distributions("2.28") == "RHEL 8 and Debian 10"
+    assert distributions("2.29") == "Ubuntu 20.04 and Debian 11"
+    assert distributions("9.9") == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"), [("570.124.06", (570, 124, 6)), ("5.15.0-113-generic", (5, 15, 0)), ("", ()), ("x1", ())]
+)
+def test_numbers_of_a_version(text: str, parts: tuple[int, ...]) -> None:
+    assert numbers(text) == parts
+
+
+def test_versions_compare_by_number_and_a_missing_part_is_a_zero() -> None:
+    assert at_least("525.105.17", "525.60.13") and not at_least("525.60", "525.60.13")
+    assert compare("12", "12.0") == 0 and compare("9.1", "10.0") == -1
+    assert (major(""), major("12.6"), major_minor("12.6.3"), major_minor("12")) == (-1, 12, "12.6", "12.0")
