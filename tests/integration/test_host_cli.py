@@ -1,0 +1,183 @@
+"""``envpack check`` and ``envpack doctor`` as processes, and what deploying on a host that does not do takes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from envpack.cli.schema import load
+from envpack.runtime.needs import Evidence, Needs
+from hosts import A100, CU126, Host, build_stubs, bundle_of
+
+GOOD = {"needs": Needs(glibc=Evidence("2.17", "bin/python"))}
+BAD = {"requires": {"glibc": "99.9"}}
+
+
+def envpack(
+    *arguments: object, environ: Mapping[str, str] | None = None, cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "envpack", *map(str, arguments)],
+        env={**os.environ, **(environ or {})},
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+    )
+
+
+def answer(done: subprocess.CompletedProcess[str], command: str) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(done.stdout)
+    jsonschema.validate(document, load(command))
+    return document
+
+
+@pytest.fixture
+def good(tmp_path: Path) -> Path:
+    bundle_of(tmp_path / "good.tar.gz", GOOD, complete=True)
+    return tmp_path / "good.tar.gz"
+
+
+@pytest.fixture
+def bad(tmp_path: Path) -> Path:
+    bundle_of(tmp_path / "bad.tar.gz", BAD, complete=True)
+    return tmp_path / "bad.tar.gz"
+
+
+def test_a_host_that_does(good: Path) -> None:
+    done = envpack("check", good)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("demo 1.0 runs here: ")
+    result = answer(envpack("check", good, "--json"), "check")["result"]
+    assert {item["requirement"]: item["verdict"] for item in result["verdicts"]} == dict.fromkeys(
+        ("platform", "glibc", "disk"), "ok"
+    )
+
+
+def test_a_host_that_does_not_is_told_in_the_table_and_exits_with_9(bad: Path) -> None:
+    done = envpack("check", bad)
+    assert done.returncode == 9
+    assert done.stdout.startswith("demo 1.0 can't run here: 1 failed")
+    assert "this bundle needs >= 99.9: use a newer system" in done.stdout
+    assert "99.9" not in done.stderr and "--allow glibc" in done.stderr
+    document = answer(envpack("check", bad, "--json"), "check")
+    assert (document["ok"], document["error"]["type"], document["error"]["code"]) == (False, "HostError", 9)
+    assert len(document["error"]["details"]) == 1
+
+
+def test_what_may_fail_is_a_warning(bad: Path) -> None:
+    done = envpack("check", bad, "--allow", "glibc", "--json")
+    assert done.returncode == 0
+    (item,) = [item for item in answer(done, "check")["result"]["verdicts"] if item["requirement"] == "glibc"]
+    assert (item["verdict"], item["allowed"]) == ("warning", True)
+
+
+def test_the_rule_and_its_source_are_shown_on_request(good: Path) -> None:
+    shown = envpack("check", good, "-v").stdout
+    assert "because: bin/python" in shown and "rule: what is linked with a glibc runs with it" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("--allow", "moon"), 2, "'moon' is no requirement"),
+        (("--gpu", "maybe"), 2, "maybe"),
+        (("--host", "none.json"), 6, "none.json: No such file"),
+        (("--host", "good.tar.gz"), 6, "good.tar.gz"),
+    ],
+)
+def test_wrong_arguments(good: Path, arguments: tuple[str, ...], code: int, said: str) -> None:
+    done = envpack("check", good.name, *arguments, cwd=good.parent)
+    assert (done.returncode, said in done.stderr) == (code, True), done.stderr
+
+
+def test_a_folder_that_is_no_deployment(tmp_path: Path) -> None:
+    done = envpack("check", tmp_path)
+    assert done.returncode == 6 and "no environment that envpack unpacked" in done.stderr
+
+
+def test_one_machine_checks_for_another(tmp_path: Path) -> None:
+    stubs = build_stubs(tmp_path / "stubs")
+    bundle_of(tmp_path / "b.tar.gz", CU126)
+    for driver, cuda, code in (("470.57.02", 11040, 9), ("560.35.03", 12060, 0)):
+        there = Host(driver, cuda, [A100]).environment(stubs, tmp_path)
+        facts = envpack("doctor", "--json", environ={name: there[name] for name in there if name != "PATH"})
+        answer(facts, "doctor")
+        (tmp_path / "there.json").write_text(facts.stdout)
+        done = envpack("check", tmp_path / "b.tar.gz", "--host", tmp_path / "there.json")
+        assert done.returncode == code, done.stdout
+        assert f"driver {driver}" in done.stdout
+
+
+def test_doctor_shows_gpus_and_which_torch_runs(tmp_path: Path) -> None:
+    stubs = build_stubs(tmp_path / "stubs")
+    there = Host("470.57.02", 11040, [A100]).environment(stubs, tmp_path)
+    environ = {name: there[name] for name in there if name != "PATH"}
+    shown = envpack("doctor", environ=environ).stdout
+    assert "11.4 natively; code made with any 11.x runs" in shown
+    assert "NVIDIA A100-SXM4-80GB, compute capability 8.0" in shown
+    assert "pip install torch --index-url https://download.pytorch.org/whl/cu118" in shown
+    assert "whl/cu126" not in shown
+    builds = answer(envpack("doctor", "--json", environ=environ), "doctor")["result"]["torch"]
+    assert {build["build"]: build["runs"] for build in builds} == {
+        **dict.fromkeys(("cu121", "cu124", "cu126", "cu128", "cu130", "cu132"), "no"),
+        **dict.fromkeys(("cu118", "cpu"), "yes"),
+    }
+
+
+def test_nothing_is_unpacked_on_a_host_that_can_t_run_it(bad: Path, tmp_path: Path) -> None:
+    done = envpack("deploy", bad, tmp_path / "env")
+    assert done.returncode == 9
+    assert "this bundle needs >= 99.9" in done.stderr and "--allow glibc" in done.stderr
+    assert not (tmp_path / "env").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.tar.gz"]
+
+
+@pytest.mark.parametrize(
+    ("options", "recorded"),
+    [
+        (["--allow", "glibc"], {"check": True, "gpu": "required", "allow": ["glibc"], "overridden": ["glibc"]}),
+        (["--no-check"], {"check": False, "gpu": "required", "allow": [], "overridden": []}),
+        (
+            ["--allow", "glibc,memory", "--gpu", "optional"],
+            {"check": True, "gpu": "optional", "allow": ["glibc", "memory"], "overridden": ["glibc"]},
+        ),
+    ],
+)
+def test_overrides_are_recorded(bad: Path, tmp_path: Path, options: list[str], recorded: dict[str, Any]) -> None:
+    done = envpack("deploy", bad, tmp_path / "env", *options)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "env/.envpack/deployment.json").read_text())["check"] == recorded
+    assert envpack("check", tmp_path / "env").returncode == (0 if recorded["allow"] else 9)
+
+
+def test_gpus_may_be_optional_where_there_are_none(tmp_path: Path) -> None:
+    bundle_of(tmp_path / "b.tar.gz", CU126, complete=True)
+    environ = {"CONDA_OVERRIDE_CUDA": ""}  # so there are none on a host with GPUs, too
+    assert envpack("deploy", tmp_path / "b.tar.gz", tmp_path / "env", environ=environ).returncode == 9
+    assert not (tmp_path / "env").exists()
+    done = envpack("deploy", tmp_path / "b.tar.gz", tmp_path / "env", "--gpu", "optional", environ=environ)
+    assert done.returncode == 0 and "warning: " in done.stderr
+
+
+def test_a_damaged_manifest_in_a_deployment_is_no_answer(good: Path, tmp_path: Path) -> None:
+    assert envpack("deploy", good, tmp_path / "env").returncode == 0
+    with (tmp_path / "env/.envpack/manifest.json").open("a") as file:
+        file.write(" ")
+    assert envpack("check", tmp_path / "env").returncode == 7
+
+
+def test_inspect_prints_what_an_image_is_to_say(tmp_path: Path, good: Path) -> None:
+    bundle_of(tmp_path / "b.tar.gz", CU126)
+    done = envpack("inspect", "--require-cuda", tmp_path / "b.tar.gz")
+    assert done.stdout == "driver>=525.60.13,arch>=5.0,arch<10.0\n"
+    assert envpack("inspect", "--require-cuda", good).stdout == "\n"
+    document = answer(envpack("inspect", "--json", tmp_path / "b.tar.gz"), "inspect")
+    assert document["result"]["require_cuda"] == "driver>=525.60.13,arch>=5.0,arch<10.0"
