@@ -14,6 +14,7 @@ import pytest
 
 from envpack.bundle.runtime import runtime_zip
 from envpack.runtime.__main__ import main
+from envpack.runtime.host.machine import host_subdir
 from synthetic import file, make_bundle, text
 
 TOOL = text("bin/tool", b"#!/bin/sh\necho @\n", 0o755)
@@ -140,3 +141,30 @@ def test_wrong_arguments(run: Run) -> None:
     code, answer = run("deploy")
     assert code == answer["error"]["code"] == 2
     assert answer["ok"] is False
+
+
+def test_facts_and_a_check_with_them(run: Run, bundle: Path, tmp_path: Path) -> None:
+    code, answer = run("facts", tmp_path)
+    assert (code, answer["schema"]) == (0, "envpack.facts/1")
+    assert answer["result"]["facts"]["subdir"] == host_subdir()
+    (tmp_path / "facts.json").write_text(json.dumps(answer))
+    code, answer = run("check", bundle, "--host", tmp_path / "facts.json")
+    assert (code, answer["schema"]) == (0, "envpack.check/1")
+    assert {item["verdict"] for item in answer["result"]["verdicts"]} == {"ok"}
+
+
+def test_a_host_that_does_not_do_is_refused_before_anything_is_unpacked(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "b.tar.gz"
+    make_bundle(path, {"environment": [ACTIVATE]}, requires={"glibc": "99.9"})
+    for command in (("check", path), ("deploy", path, tmp_path / "x")):
+        code, answer = run(*command)
+        assert code == answer["error"]["code"] == 9
+        assert answer["error"]["type"] == "HostError"
+        assert "this bundle needs >= 99.9: use a newer system" in answer["error"]["details"][0]
+    assert not (tmp_path / "x").exists()
+    code, _ = run("deploy", path, tmp_path / "x", "--allow", "glibc")
+    assert code == 0
+    record = json.loads((tmp_path / "x/.envpack/deployment.json").read_text())
+    assert record["check"] == {"check": True, "gpu": "required", "allow": ["glibc"], "overridden": ["glibc"]}
+    code, _ = run("check", tmp_path / "x")
+    assert code == 0
