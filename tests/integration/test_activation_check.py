@@ -162,11 +162,12 @@ def test_where_nothing_remembers_the_check_is_made_each_time(session: Session, t
     prefix = deployed(tmp_path, NEEDS_GLIBC)
     (prefix / ".envpack/check").mkdir()
     shell = installed("bash")
-    assert session.run(shell, [shell.source(prefix)], BARE).err == ""
+    homeless = {**BARE, "HOME": str(tmp_path / "none")}
+    assert session.run(shell, [shell.source(prefix)], homeless).err == ""
     forget_how(prefix)
-    outcome = session.run(shell, [shell.source(prefix), "DUMP"], BARE)
+    outcome = session.run(shell, [shell.source(prefix), "DUMP"], homeless)
     assert CANT_SAY in outcome.err
-    assert not Path(BARE["HOME"]).exists()
+    assert not Path(homeless["HOME"]).exists()
     assert outcome.environments[0]["CONDA_PREFIX"] == str(prefix)
 
 
