@@ -67,3 +67,12 @@ def test_the_readme_begins_with_the_two_commands() -> None:
     first = re.search(r"```sh\n(.*?)```", (REPOSITORY / "README.md").read_text(encoding="utf-8"), re.DOTALL)
     assert first is not None
     assert [line.split("#")[0].strip() for line in first[1].splitlines()] == ["make demo", "make test"]
+
+
+def test_every_test_that_a_complaint_is_answered_with_is_there() -> None:
+    rows = re.findall(r"^\| (\d+|found) \|.*\| (.+?) \|$", (DOCS / "peers.md").read_text("utf-8"), re.MULTILINE)
+    assert [int(number) for number, _ in rows if number != "found"] == list(range(1, 26))
+    files = {path.name: path.read_text("utf-8") for path in (REPOSITORY / "tests").rglob("test_*.py")}
+    for _, answer in rows:
+        for name, _, function in re.findall(r"`(test_\w+\.py)(::(test_\w+))?`", answer):
+            assert name in files and f"def {function}(" in files[name] + "def (", answer

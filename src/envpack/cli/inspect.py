@@ -50,7 +50,7 @@ def inspect(
     Examples:
       envpack inspect dist/demo-1.0-20251219-linux-64.tar.gz
       envpack inspect --json demo.tar.gz | jq '.result.packages[].name'
-      docker build --build-arg REQUIRE="$(envpack inspect --require-cuda demo.tar.gz)" .
+      envpack inspect --require-cuda demo.tar.gz  # for a container image
     """
     from envpack.bundle.codecs import FAST
     from envpack.runtime.reader import open_bundle
