@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from envpack.cli import build, check, deploy, doctor, inspect, lock, pack, release, schema
+from envpack.cli import build, check, convert, deploy, doctor, inspect, lock, pack, release, schema
 from envpack.cli.console import Console, Result
 from envpack.cli.options import Json, Quiet, Verbose
 from envpack.cli.signals import interruptible
@@ -25,6 +25,7 @@ COMMANDS: dict[str, Callable[..., Result]] = {
     "build": build.build,
     "lock": lock.lock,
     "pack": pack.pack,
+    "convert": convert.convert,
     "inspect": inspect.inspect,
     "check": check.check,
     "deploy": deploy.deploy,

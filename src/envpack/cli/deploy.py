@@ -10,6 +10,7 @@ import typer
 
 from envpack.cli.console import Console, Result
 from envpack.cli.options import Allow, Gpu, Jobs, Json, Quiet, Verbose
+from envpack.cli.origin import tell_origin
 from envpack.cli.text import escape, human_time, plural
 from envpack.runtime.report import human_size
 
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
 
 def deploy(
     context: typer.Context,
-    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", show_default=False)],
+    bundle: Annotated[
+        Path,
+        typer.Argument(metavar="BUNDLE", help="Or an archive that conda-pack made.", show_default=False),
+    ],
     destination: Annotated[
         Path, typer.Argument(metavar="DEST", help="A folder that is not there, or empty.", show_default=False)
     ],
@@ -42,26 +46,37 @@ def deploy(
     at all. When one of the bundle's test commands fails, DEST is taken away again. --gpu and --allow are recorded,
     and hold for every activation.
 
+    An archive that conda-pack made is taken as it is: what it lacks, and what it has wrong and could be put right,
+    is told.
+
     \b
     Examples:
       envpack deploy dist/demo-1.0-20251219-linux-64.tar.gz /opt/envs/demo
       source /opt/envs/demo/bin/activate
       envpack deploy demo.tar.gz /opt/envs/demo --gpu optional --allow memory
+      envpack deploy made-by-conda-pack.zip /opt/envs/demo
     """
     from envpack.bundle.codecs import FAST
+    from envpack.interop.streams import is_archive
     from envpack.runtime.deploy import deploy as run
     from envpack.runtime.host.examine import policy
 
     console: Console = context.obj
-    done = run(
-        bundle,
-        destination,
-        reporter=console.reporter,
-        jobs=jobs,
-        run_tests=not no_test,
-        decoders=FAST,
-        policy=policy(gpu or "required", allow or (), not no_check),
-    )
+    asked = policy(gpu or "required", allow or (), not no_check)
+    if is_archive(bundle):
+        from envpack.interop.deploy import deploy_archive
+
+        done = deploy_archive(bundle, destination, reporter=console.reporter, policy=asked, run_tests=not no_test)
+    else:
+        done = run(
+            bundle,
+            destination,
+            reporter=console.reporter,
+            jobs=jobs,
+            run_tests=not no_test,
+            decoders=FAST,
+            policy=asked,
+        )
     typed = _as_typed(destination, done)
     return Result("deploy", done.as_dict(), lambda console: _show(console, done, typed))
 
@@ -75,6 +90,7 @@ def _show(console: Console, done: Deployment, destination: str) -> None:
     out = console.out
     out.write(f"{out.style(escape(f'{done.name} {done.version}'), '1')} is at {escape(done.destination)}")
     out.write(f"  {plural(done.files, 'file')}, {human_size(done.size)}, {human_time(done.seconds)}")
+    tell_origin(out, done.made_by, done.lacks, done.repairs, console.verbose)
     out.write()
     out.write("activate it with:")
     out.write(out.style(f"  source {escape(shlex.quote(destination))}/bin/activate", "36"))

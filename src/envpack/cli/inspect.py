@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,14 +12,15 @@ import typer
 from envpack.cli.console import Console, Result, Stream
 from envpack.cli.needs import needs_lines
 from envpack.cli.options import Json, Quiet, Verbose
+from envpack.cli.origin import tell_origin
 from envpack.cli.summary import describe_unrelocatable
 from envpack.cli.text import escape, human_date, plural
 from envpack.runtime.report import human_size
 
 if TYPE_CHECKING:
+    from envpack.interop.inspect import Inspected
     from envpack.runtime.changes import Changes
     from envpack.runtime.model import Manifest, Package
-    from envpack.runtime.reader import Bundle
 
 LARGEST = 20
 """Packages shown unless --all is given."""
@@ -26,7 +28,10 @@ LARGEST = 20
 
 def inspect(
     context: typer.Context,
-    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", show_default=False)],
+    bundle: Annotated[
+        Path,
+        typer.Argument(metavar="BUNDLE", help="Or an archive that conda-pack made.", show_default=False),
+    ],
     everything: Annotated[
         bool, typer.Option("--all", "-a", help="Every package, not only the largest.", show_default=False)
     ] = False,
@@ -44,7 +49,8 @@ def inspect(
     """Show what a bundle holds: packages, sizes, requirements.
 
     Only the head of the file is read and verified, however large the bundle is. --json gives everything there
-    is to know, -v lists the files that differ from their packages.
+    is to know, -v lists the files that differ from their packages. Of an archive that conda-pack made all is read,
+    and told as far as it says.
 
     \b
     Examples:
@@ -53,12 +59,22 @@ def inspect(
       envpack inspect --require-cuda demo.tar.gz  # for a container image
     """
     from envpack.bundle.codecs import FAST
+    from envpack.interop.streams import is_archive
     from envpack.runtime.reader import open_bundle
 
-    with open_bundle(bundle, FAST) as opened:
-        manifest = opened.manifest
-        data = describe(opened, str(bundle))
-        head = opened.head_size
+    if is_archive(bundle):
+        from envpack.interop.inspect import inspect_archive
+
+        console: Console = context.obj
+        inspected = inspect_archive(bundle, console.reporter)
+        manifest = inspected.manifest
+        size = head = bundle.stat().st_size
+        data = describe(manifest, str(bundle), size, head, _archive(inspected))
+    else:
+        with open_bundle(bundle, FAST) as opened:
+            manifest = opened.manifest
+            head = opened.head_size
+            data = describe(manifest, str(bundle), opened.size, head)
     if require_cuda:
         return Result("inspect", data, lambda console: console.out.write(escape(data["require_cuda"])))
     return Result(
@@ -68,19 +84,31 @@ def inspect(
     )
 
 
-def describe(bundle: Bundle, path: str) -> dict[str, Any]:
-    """The ``result`` of ``envpack.inspect/1``."""
+def _archive(inspected: Inspected) -> dict[str, Any]:
+    origin = inspected.origin
+    return {
+        "layout": origin.layout,
+        "prefix": None if origin.prefix is None else os.fsdecode(origin.prefix),
+        "records": len(origin.records),
+        "lacks": list(inspected.lacks),
+    }
+
+
+def describe(
+    manifest: Manifest, path: str, file_size: int, head_size: int, archive: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """The ``result`` of ``envpack.inspect/1``; ``archive``: what is known of another tool's only."""
     from envpack.runtime.changes import changes_to_json
     from envpack.runtime.host.exports import require_cuda_of
     from envpack.runtime.host.wanted import wanted_of
     from envpack.runtime.needs import needs_to_json
 
-    manifest = bundle.manifest
     return {
         "path": path,
-        "file_size": bundle.size,
-        "head_size": bundle.head_size,
-        "format": manifest.format,
+        "file_size": file_size,
+        "head_size": head_size,
+        "format": manifest.format if archive is None else None,
+        "archive": archive,
         "codec": manifest.codec,
         "name": manifest.name,
         "version": manifest.version,
@@ -111,7 +139,8 @@ def _show(
     console: Console, manifest: Manifest, data: dict[str, Any], head: int, *, everything: bool, segments: bool
 ) -> None:
     out = console.out
-    out.write(out.style(escape(f"{manifest.name} {manifest.version}"), "1") + f" for {escape(manifest.subdir)}")
+    named = escape(f"{manifest.name} {manifest.version}".rstrip())
+    out.write(out.style(named, "1") + (f" for {escape(manifest.subdir)}" if manifest.subdir else ""))
     out.pairs(_facts(manifest, data, head))
     _mapping(out, "requires", manifest.requires)
     found = list(needs_lines(manifest.needs))
@@ -129,6 +158,8 @@ def _show(
         _segments(out, manifest)
     if console.verbose:
         _changes(out, manifest.changes)
+    if data["archive"] is not None:
+        tell_origin(out, manifest.writer, data["archive"]["lacks"], (), False)
 
 
 def _facts(manifest: Manifest, data: dict[str, Any], head: int) -> list[tuple[str, str]]:
@@ -137,6 +168,21 @@ def _facts(manifest: Manifest, data: dict[str, Any], head: int) -> list[tuple[st
     anywhere = "any destination"
     if manifest.longest_prefix is not None:
         anywhere = f"destinations of up to {manifest.longest_prefix} bytes, the room in {manifest.limited_by}"
+    made = f"{human_date(manifest.created)} by {manifest.writer}"
+    kind = [
+        ("created", made),
+        ("format", f"{manifest.format}, {manifest.codec}, {plural(len(manifest.segments), 'segment')}"),
+        ("head", f"{human_size(head)}, the only part read now"),
+    ]
+    unchanged = "none: every file is as its package published it"
+    archive = data["archive"]
+    if archive is not None:
+        where = archive["prefix"] or "unknown"
+        kind = [
+            ("made by", f"{manifest.writer}, compression {manifest.codec}"),
+            ("written in", f"{where}, {plural(archive['records'], 'file')} recorded"),
+        ]
+        unchanged = "none that its metadata shows"
     return [
         ("file", data["path"]),
         (
@@ -144,12 +190,10 @@ def _facts(manifest: Manifest, data: dict[str, Any], head: int) -> list[tuple[st
             f"{human_size(data['file_size'])}, unpacked {human_size(manifest.size)} "
             f"in {plural(manifest.files, 'file')}",
         ),
-        ("created", f"{human_date(manifest.created)} by {manifest.writer}"),
-        ("format", f"{manifest.format}, {manifest.codec}, {plural(len(manifest.segments), 'segment')}"),
-        ("head", f"{human_size(head)}, the only part read now"),
+        *kind,
         ("python", _python(manifest)),
         ("deploys to", anywhere),
-        ("changes", counts or "none: every file is as its package published it"),
+        ("changes", counts or unchanged),
     ]
 
 

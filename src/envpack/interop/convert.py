@@ -1,21 +1,31 @@
-"""An archive that conda-pack made becomes a bundle."""
+"""An archive that conda-pack made becomes a bundle, and a bundle one of conda-pack's formats."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from envpack.bundle.codecs import encoder_for
+from envpack.bundle.codecs import FAST, encoder_for
 from envpack.bundle.pack import PackSettings, pack_contents
 from envpack.bundle.writer import BundleWriter
 from envpack.interop.environment import as_integrity, read_archive
 from envpack.interop.origin import name_of
-from envpack.runtime.deploy import processors
-from envpack.runtime.errors import DestinationError
+from envpack.interop.streams import is_archive
+from envpack.interop.write import check_output, format_for, write_archive
+from envpack.runtime.deploy import deploy, processors
+from envpack.runtime.errors import DestinationError, UsageError
+from envpack.runtime.host.examine import Policy
 from envpack.runtime.model import Manifest
 from envpack.runtime.place import work_folder
+from envpack.runtime.reader import open_bundle
 from envpack.runtime.report import Reporter
 from envpack.runtime.source import Repair
+
+_ROOM = 200
+"""Bytes of the longest destination that envpack promises to have room for."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +38,56 @@ class Converted:
     repairs: tuple[Repair, ...]
 
 
+def convert_file(old: Path, new: Path, *, settings: PackSettings, reporter: Reporter) -> Converted:
+    """Converts a bundle or an archive into what the name of ``new`` asks for.
+
+    Raises UsageError for a name that asks for no format, or for a bundle of a bundle; else as `convert_archive`,
+    `deploy` and `write_archive` do.
+    """
+    archive = is_archive(old)
+    if format_for(new) is None:
+        encoder_for(new.name, settings.level)
+        if not archive:
+            raise UsageError(f"{old} is a bundle already", hint="Convert it to another format, such as .zip.")
+        return convert_archive(old, new, settings=settings, reporter=reporter)
+    check_output(new, settings.level)
+    with _work_beside(new, "unpacked") as work:
+        converted = None
+        bundle = old
+        if archive:
+            bundle = work / "bundle.tar.zst"
+            converted = convert_archive(old, bundle, settings=replace(settings, level=1), reporter=reporter)
+        with open_bundle(bundle, FAST) as opened:
+            manifest = opened.manifest
+        unchecked = Policy(check=False)
+        place = _roomy(work, manifest.longest_prefix)
+        deploy(bundle, place, reporter=reporter, run_tests=False, decoders=FAST, policy=unchecked)
+        settings = replace(
+            settings, name=settings.name or manifest.name, version=settings.version or manifest.version
+        )
+        written = write_archive(place, new, settings=settings, reporter=reporter)
+    if converted is not None:
+        return replace(converted, manifest=written)
+    return Converted(written, manifest.writer, (), ())
+
+
+def _roomy(folder: Path, room: int | None) -> Path:
+    """A path below ``folder`` as long as there is room for: what no digest proves is packed with room for no
+    longer one than it has been at."""
+    most = min(room or _ROOM, _ROOM)
+    return folder / "env".ljust(max(3, most - len(os.fsencode(os.path.realpath(folder))) - 1), "_")
+
+
+@contextmanager
+def _work_beside(output: Path, what: str) -> Iterator[Path]:
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise DestinationError(f"can't write to {output.parent}: {problem.strerror}") from None
+    with work_folder(output.with_name(f".{output.name}.envpack-{what}")) as work:
+        yield work
+
+
 def convert_archive(archive: Path, output: Path, *, settings: PackSettings, reporter: Reporter) -> Converted:
     """Makes a bundle of the environment in ``archive``: what packages published is stored as published, where that
     is proved. Name and version, where ``settings`` have none, are a parcel's own or the file's name and 0.0.0.
@@ -36,11 +96,7 @@ def convert_archive(archive: Path, output: Path, *, settings: PackSettings, repo
     the output can't be written; then no output appears.
     """
     encoder = encoder_for(output.name, settings.level)
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as problem:
-        raise DestinationError(f"can't write to {output.parent}: {problem.strerror}") from None
-    with work_folder(output.with_name(f".{output.name}.envpack-work")) as work:
+    with _work_beside(output, "work") as work:
         folder = work / "unpacked"
         folder.mkdir()
         environment = read_archive(archive, folder, reporter)

@@ -11,6 +11,7 @@ from envpack.interop.folder import FolderWriter
 from envpack.interop.origin import name_of
 from envpack.runtime.deploy import Deployment, check_platform, deploy_source
 from envpack.runtime.host.examine import Policy, check_before
+from envpack.runtime.model import Manifest
 from envpack.runtime.place import remove_tree
 from envpack.runtime.report import Reporter
 from envpack.runtime.settle import check_characters, check_prefix
@@ -51,6 +52,7 @@ class ArchiveSource:
         check_prefix(manifest, str(prefix))
         checked = check_before(manifest, self.name, prefix, self._policy, reporter)
         remove_tree(folder)
+        _warn(manifest, reporter)
         return Written(
             manifest,
             writer.manifest_bytes,
@@ -59,6 +61,15 @@ class ArchiveSource:
             environment.storer.repairs,
             host_check=checked,
         )
+
+
+def _warn(manifest: Manifest, reporter: Reporter) -> None:
+    """Damage that no checksum shows can show here; so does what somebody edited."""
+    changed = manifest.changes.modified
+    if changed:
+        shown = ", ".join(changed[:3]) + (", ..." if len(changed) > 3 else "")
+        files = "1 file is" if len(changed) == 1 else f"{len(changed):,} files are"
+        reporter.warn(f"{files} not as installed, edited or damaged: {shown}")
 
 
 def deploy_archive(

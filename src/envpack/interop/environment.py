@@ -12,9 +12,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from envpack.interop.links import check_links, restore_links
 from envpack.interop.origin import RECORDED, Origin, lacks, origin_of, telling_files
 from envpack.interop.record import OWN, is_placeholder
-from envpack.interop.unpack import Contents, check_links, unpack
+from envpack.interop.unpack import Contents, unpack
 from envpack.prefix import Entry, PrefixContents, Stored, Storer, read_prefix
 from envpack.prefix.model import Data
 from envpack.prefix.occurrences import searchable
@@ -33,6 +34,7 @@ REASONS = {
     "byte-code": "conda-unpack leaves the packed environment's path in byte-code, and makes that of sources it "
     "rewrites stale",
     "times": "a zip keeps times too coarsely for byte-code, which Python would compile anew; restored from it",
+    "copies": "conda-pack writes copies for links into a zip, and does not record these for conda-unpack",
     "linked": "conda-pack writes scripts that share an inode so that tar loses track behind them",
 }
 """Kinds of repair, and why each is one."""
@@ -47,7 +49,14 @@ class Environment:
     origin: Origin
     contents: PrefixContents
     storer: ArchiveStorer
-    lacks: tuple[str, ...]
+    format: str
+
+    @property
+    def lacks(self) -> tuple[str, ...]:
+        """What the archive doesn't say, and how many files are proved all the same, once all are stored."""
+        files = sum(entry.type == "file" for group in self.contents.groups for entry in group.entries)
+        proofs = (self.storer.proved, files, self.storer.differing)
+        return lacks(self.origin, self.format, proofs)
 
     @property
     def subdir(self) -> str:
@@ -79,6 +88,7 @@ def read_archive(archive: Path, folder: Path, reporter: Reporter) -> Environment
         _check_record(origin, root)
         names = (origin.prefix or os.fsencode(os.path.realpath(root)),)
         check_links(root, unpacked.links, names[0])
+        copies = list(restore_links(root)) if unpacked.format == "zip" else []
         own = _drop_own(root)
         with as_integrity(root):
             contents = read_prefix(root, written=names, reporter=reporter)
@@ -91,7 +101,8 @@ def read_archive(archive: Path, folder: Path, reporter: Reporter) -> Environment
     storer = ArchiveStorer(contents, origin)
     storer.repaired["linked"].extend(unpacked.linked)
     storer.repaired["times"].extend(unpacked.timed)
-    return Environment(origin, contents, storer, lacks(origin, unpacked.format))
+    storer.repaired["copies"].extend(copies)
+    return Environment(origin, contents, storer, unpacked.format)
 
 
 def _of_any_size(entry: Entry) -> Entry:
@@ -130,6 +141,7 @@ class ArchiveStorer(Storer):
     def __init__(self, contents: PrefixContents, origin: Origin) -> None:
         super().__init__(contents.prefix, contents)
         self.repaired: dict[str, list[str]] = defaultdict(list)
+        self.proved = self.differing = 0
         self._contents, self._origin = contents, origin
         entries = [(group, entry) for group in contents.groups for entry in group.entries]
         self._conda = {e.path for g, e in entries if g.package is not None and g.package.kind == "conda"}
@@ -153,6 +165,9 @@ class ArchiveStorer(Storer):
         stored = super().store(entry, given)
         if entry.content is None:
             stored = self._store_placeholders(entry, given, stored)
+            if entry.published is not None or entry.recorded:
+                self.proved += not stored.modified
+                self.differing += stored.modified
             kind = self._kind(entry, data, stored)
             if kind:
                 self.repaired[kind].append(entry.path)

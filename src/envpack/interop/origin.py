@@ -89,9 +89,14 @@ def name_of(archive: Path) -> str:
     return name or "environment"
 
 
-def lacks(origin: Origin, format: str) -> tuple[str, ...]:
-    """What an archive doesn't say, one sentence each."""
-    found = ["no checksums: files are compared with what their packages and pip recorded of them"]
+def lacks(origin: Origin, format: str, proofs: tuple[int, int, int] | None = None) -> tuple[str, ...]:
+    """What an archive doesn't say, one sentence each; ``proofs``: how many files proved to be what their packages
+    installed, of how many, and how many are not."""
+    found = ["no checksums: 'envpack deploy' compares files with what their packages and pip recorded of them"]
+    if proofs is not None:
+        proved, files, differing = proofs
+        found = [f"no checksums: {proved:,} of {files:,} files are as their packages or pip recorded them"]
+        found[0] += f", and {differing:,} are not" if differing else ""
     if format not in CHECKSUMS:
         found.append(f"no checksum of the archive: {format} has none here, so damage may go unseen")
     found.append("no manifest: packages were looked up in conda-meta and in pip's metadata")

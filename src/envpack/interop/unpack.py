@@ -14,7 +14,6 @@ from envpack.interop.archive import Member, read_members
 from envpack.interop.record import find_root
 from envpack.interop.streams import format_of
 from envpack.prefix.ownership import source_of
-from envpack.runtime.errors import IntegrityError
 from envpack.runtime.report import Step
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -126,18 +125,6 @@ def _digest_of(path: bytes) -> str:
         while piece := file.read(1 << 20):
             state.update(piece)
         return state.hexdigest()
-
-
-def check_links(folder: Path, links: Iterable[str], prefix: bytes) -> None:
-    """Raises IntegrityError when a link, with all that it passes through, leads out of ``folder``.
-
-    One that leads to ``prefix``, where the environment was, leads inside.
-    """
-    root, former = os.path.realpath(folder), os.fsdecode(prefix)
-    for path in links:
-        real = os.path.realpath(os.path.join(folder, path))
-        if not any(real == place or real.startswith(f"{place}/") for place in (root, former)):
-            raise IntegrityError(f"the link {path!r} leads out of the environment: {os.readlink(folder / path)!r}")
 
 
 def _restore_times(folder: Path, paths: Iterable[str]) -> Iterator[str]:

@@ -21,10 +21,10 @@ from pathlib import Path
 from subprocess import CalledProcessError
 from typing import Any, NamedTuple
 
-from envpack.bundle.pack import RUNTIME, PackSettings, pack_contents
+from envpack.bundle.pack import RUNTIME, PackSettings, pack_contents, read_for_packing
 from envpack.bundle.writer import Item, complete
 from envpack.interop.archive import read_members
-from envpack.prefix import Storer, read_prefix
+from envpack.prefix import Storer
 from envpack.runtime.deploy import processors
 from envpack.runtime.document import table_to_json
 from envpack.runtime.durable import sync_filesystem
@@ -64,15 +64,12 @@ def write_archive(prefix: Path, output: Path, *, settings: PackSettings, reporte
     PackError when it can't be packed, DestinationError when the output can't be written. The output appears whole
     or not at all; one that was there is replaced, unless it is a folder.
     """
-    kind = _check(output, settings.level)
+    kind = check_output(output, settings.level)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
     except OSError as problem:
         raise DestinationError(f"can't write to {output.parent}: {problem.strerror}") from None
-    selection = settings.selection
-    contents = read_prefix(
-        prefix, keep=selection if selection else None, outside=settings.outside, reporter=reporter
-    )
+    contents = read_for_packing(prefix, settings, reporter)
     with work_folder(output.with_name(f".{output.name}.envpack-work")) as work:
         sink = _CondaPackWriter(contents.prefix, work, output, kind, settings)
         manifest = pack_contents(
@@ -87,7 +84,8 @@ def write_archive(prefix: Path, output: Path, *, settings: PackSettings, reporte
     return manifest
 
 
-def _check(output: Path, level: int | None) -> str:
+def check_output(output: Path, level: int | None) -> str:
+    """conda-pack's name of the output's format; raises what `write_archive` does for what can't be written."""
     kind = format_for(output)
     if kind is None:
         raise UsageError(f"{output}: no format is known by that name", hint=f"Name it *{', *'.join(FORMATS)}.")

@@ -1,0 +1,78 @@
+"""Symbolic links of an unpacked archive: where they lead, and those that a zip has copies for."""
+
+from __future__ import annotations
+
+import filecmp
+import hashlib
+import json
+import os
+import posixpath
+import stat
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from envpack.interop.archive import safe_path
+from envpack.runtime.errors import IntegrityError
+
+
+def check_links(folder: Path, links: Iterable[str], prefix: bytes) -> None:
+    """Raises IntegrityError when a link, with all that it passes through, leads out of ``folder``.
+
+    One that leads to ``prefix``, where the environment was, leads inside.
+    """
+    root, former = os.path.realpath(folder), os.fsdecode(prefix)
+    for path in links:
+        real = os.path.realpath(os.path.join(folder, path))
+        if not any(real == place or real.startswith(f"{place}/") for place in (root, former)):
+            raise IntegrityError(f"the link {path!r} leads out of the environment: {os.readlink(folder / path)!r}")
+
+
+def restore_links(folder: Path) -> Iterator[str]:
+    """Makes copies links again: files that conda-meta says are links, and that are what another path of their
+    package in the same folder is, or was published as. Gives their paths.
+
+    conda-pack writes copies into a zip, unless it is told otherwise (``ZipArchive._add``), and does not record
+    those for ``conda-unpack``.
+    """
+    for record in sorted((folder / "conda-meta").glob("*.json")):
+        links, files = _paths(record)
+        by_folder: dict[str, list[str]] = defaultdict(list)
+        for path in files:
+            if _is_file(folder / path):
+                by_folder[posixpath.dirname(path)].append(path)
+        for path in links:
+            if not _is_file(folder / path):
+                continue
+            digest = hashlib.sha256((folder / path).read_bytes()).hexdigest()
+            for other in by_folder[posixpath.dirname(path)]:
+                same = files[other] == digest or filecmp.cmp(folder / path, folder / other, shallow=False)
+                if same and other != path:
+                    os.unlink(folder / path)
+                    os.symlink(posixpath.basename(other), folder / path)
+                    yield path
+                    break
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return stat.S_ISREG(os.lstat(path).st_mode)
+    except OSError:
+        return False
+
+
+def _paths(record: Path) -> tuple[list[str], dict[str, object]]:
+    """The links that a package's record lists, and its files with their sha256 as published; nothing for one that
+    is broken: who reads the environment says so."""
+    links: list[str] = []
+    files: dict[str, object] = {}
+    try:
+        for item in json.loads(record.read_bytes())["paths_data"]["paths"]:
+            path, kind = safe_path(item["_path"]), item.get("path_type")
+            if kind == "softlink":
+                links.append(path)
+            elif kind == "hardlink":
+                files[path] = item.get("sha256")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return [], {}
+    return links, files
