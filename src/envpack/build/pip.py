@@ -63,7 +63,7 @@ def install_pip(
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-_NOT_COPIED = shutil.ignore_patterns(
+NOT_COPIED = shutil.ignore_patterns(
     "__pycache__", ".venv", "venv", ".tox", ".nox", "node_modules", "temp.*", "lib.linux*", "bdist.*"
 )
 
@@ -74,7 +74,7 @@ def _away_from_home(package: LockedPypi, sources: Path) -> LockedPypi:
     if not package.location.startswith("/"):
         return package
     copy = sources / package.name
-    shutil.copytree(package.location, copy, symlinks=True, ignore=_NOT_COPIED)
+    shutil.copytree(package.location, copy, symlinks=True, ignore=NOT_COPIED)
     return replace(package, location=str(copy))
 
 

@@ -17,6 +17,7 @@ from envpack.prefix import ENVIRONMENT, Entry, Group, PrefixContents, Storer, re
 from envpack.prefix.hidden import LIMIT, matters
 from envpack.prefix.mapped import Mapped, Windows
 from envpack.prefix.needs import contradictions, derive_needs
+from envpack.prefix.overlay import Policy
 from envpack.prefix.prune import Selection
 from envpack.prefix.walk import Outside
 from envpack.runtime.activation import variable_scripts
@@ -39,9 +40,9 @@ class PackSettings:
     """What a bundle says of itself beyond what the prefix shows.
 
     ``name``: default the prefix's folder name; ``subdir``: default that of the packages, else the host's;
-    ``selection``: which paths to pack (default all); ``outside``: what becomes of links that lead out;
-    ``strict``: whether a mention of the prefix that can't be relocated is an error; ``level``: the codec's;
-    ``jobs``: threads; ``created``: seconds since 1970.
+    ``selection``: which paths to pack (default all); ``outside``: what becomes of links that lead out,
+    ``editable``: of editable installs that do; ``strict``: whether a mention of the prefix that can't be relocated
+    is an error; ``level``: the codec's; ``jobs``: threads; ``created``: seconds since 1970.
     """
 
     name: str = ""
@@ -52,6 +53,7 @@ class PackSettings:
     commands: Mapping[str, str] = field(default_factory=dict)
     selection: Selection = field(default_factory=Selection)
     outside: Outside = "error"
+    editable: Policy = "error"
     strict: bool = False
     level: int | None = None
     jobs: int | None = None
@@ -74,7 +76,7 @@ def pack_prefix(prefix: Path, output: Path, *, settings: PackSettings, reporter:
 def read_for_packing(prefix: Path, settings: PackSettings, reporter: Reporter) -> PrefixContents:
     """The environment as ``settings`` want it packed; raises PackError as `pack_prefix` does."""
     keep = settings.selection if settings.selection else None
-    return read_prefix(prefix, keep=keep, outside=settings.outside, reporter=reporter)
+    return read_prefix(prefix, keep=keep, outside=settings.outside, editable=settings.editable, reporter=reporter)
 
 
 class Sink(Protocol):
@@ -177,6 +179,7 @@ def _draft(
             missing=contents.missing,
             foreign=contents.foreign,
             replaced=contents.replaced,
+            left_out=contents.left_out,
             outside=contents.outside,
             unrelocatable=tuple(sorted(found.unrelocatable, key=lambda item: (item.path, item.reason))),
         ),

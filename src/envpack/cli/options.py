@@ -109,6 +109,14 @@ OutsideLinks = Annotated[
         help="Links that lead out of it: error, follow (pack what they lead to) or keep.",
     ),
 ]
+Editable = Annotated[
+    Literal["error", "skip", "wheel"],
+    typer.Option(
+        "--editable",
+        metavar="WHAT",
+        help="Editable installs: error, skip (leave them out) or wheel (build one of each, and pack that).",
+    ),
+]
 Strict = Annotated[
     bool,
     _option("--strict", help="Refuse when the environment's path is somewhere where no other can be written in."),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,7 @@ import typer
 
 from envpack.cli.console import Console, Result
 from envpack.cli.options import (
+    Editable,
     Exclude,
     Format,
     Include,
@@ -24,6 +26,7 @@ from envpack.cli.options import (
 )
 from envpack.cli.summary import tell
 from envpack.cli.text import escape
+from envpack.cli.written import facts_of
 from envpack.runtime.errors import DestinationError, UsageError
 
 
@@ -43,7 +46,7 @@ def pack(
             "--output",
             "-o",
             metavar="FILE",
-            help="[default: NAME.tar.gz here]",
+            help="Its suffix names the format, conda-pack's too. [default: NAME.tar.gz here]",
             show_default=False,
         ),
     ] = None,
@@ -61,6 +64,7 @@ def pack(
     exclude: Exclude = None,
     include: Include = None,
     prune: Prune = None,
+    editable: Editable = "error",
     outside_links: OutsideLinks = "error",
     strict: Strict = False,
     format_: Format = None,
@@ -73,16 +77,20 @@ def pack(
     """Pack an environment that exists: conda's, pixi's, active.
 
     Without -p and -n it is the active one. Files that pip replaced or that were edited are packed as they stand.
+    Bundles are .tar.gz and .tar.zst. What else conda-pack can write (.zip, .tar.bz2, .tar.xz, .tar, .squashfs,
+    .parcel, and folders: .no-archive) is written through its library, to be finished by the conda-unpack in it.
 
     \b
     Examples:
       envpack pack -n demo
       envpack pack -p /opt/conda/envs/demo -o demo.tar.zst
       envpack pack --prune tests --exclude '*.ipynb' --include 'demo.ipynb'
+      envpack pack -n demo -o demo.zip
     """
     from envpack.bundle.pack import PackSettings, pack_prefix
+    from envpack.interop.write import format_for, write_archive
     from envpack.prefix.prune import Selection
-    from envpack.release.files import sha256_of
+    from envpack.release.editable import editable_policy
     from envpack.release.names import SUFFIXES, format_of
 
     console: Console = context.obj
@@ -103,12 +111,14 @@ def pack(
         level=level,
         jobs=jobs,
     )
-    manifest = pack_prefix(prefix, output, settings=settings, reporter=console.reporter)
+    write = pack_prefix if format_for(output) is None else write_archive
+    with editable_policy(editable, output, console.reporter) as policy:
+        settings = replace(settings, editable=policy)
+        manifest = write(prefix, output, settings=settings, reporter=console.reporter)
     tell(console, manifest.changes, selection)
     data = {
         "bundle": str(output),
-        "sha256": sha256_of(output),
-        "file_size": output.stat().st_size,
+        **facts_of(output),
         "name": manifest.name,
         "version": manifest.version,
         "subdir": manifest.subdir,
@@ -122,7 +132,8 @@ def pack(
 
     def show(console: Console) -> None:
         console.out.write(escape(str(output)))
-        console.next_steps([f"envpack inspect {output}", f"envpack deploy {output} DEST"])
+        if data["sha256"] is not None and output.suffix != ".squashfs":
+            console.next_steps([f"envpack inspect {output}", f"envpack deploy {output} DEST"])
 
     return Result("pack", data, show)
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from envpack.prefix.conda_meta import Claim, CondaRecord, read_record, scrub
 from envpack.prefix.deployed import placeholders_of_deployment
 from envpack.prefix.model import ENVIRONMENT, SOURCE_MTIME, Entry, Group, PrefixContents, Published
+from envpack.prefix.overlay import Policy, handle_editable
 from envpack.prefix.ownership import Ownership, assign
 from envpack.prefix.pypi import Distribution, metadata_folders, read_distribution
 from envpack.prefix.spelling import former, spellings
@@ -29,15 +30,16 @@ def read_prefix(
     *,
     keep: Callable[[str], bool] | None = None,
     outside: Outside = "error",
+    editable: Policy = "error",
     reporter: Reporter | None = None,
     written: Sequence[bytes] = (),
 ) -> PrefixContents:
     """Everything in the environment at ``prefix``, by owner. Reads metadata only, and files in dispute.
 
     ``keep`` gets each path (files, links, empty folders with ``/`` behind) and says whether it is packed;
-    ``outside``: what becomes of links that lead out. ``written``: the paths that are written into its files, where
-    those are others than its own. Raises PackError when it is no environment, when its metadata is broken, and for
-    what can't be packed, all at once.
+    ``outside``: what becomes of links that lead out, ``editable``: of editable installs that do. ``written``: the
+    paths that are written into its files, where those are others than its own. Raises PackError when it is no
+    environment, when its metadata is broken, and for what can't be packed, all at once.
     """
     reporter = reporter if reporter is not None else Reporter()
     prefix = Path(prefix)
@@ -51,22 +53,26 @@ def read_prefix(
         tree = walk(prefix, keep, names, outside)
         records = _conda_records(prefix, tree)
         disk = _Disk(prefix, names, tree.places)
+        python, version = _python(tree, records)
+        step.detail = f"{len(tree.files)} files"
+    handled = handle_editable(tree, prefix, python, version, names, disk.read, editable)
+    with reporter.step("Finding whose they are", unit="files") as step:
         distributions = _distributions(tree, records, disk)
         claims = [*(record.claims for record in records), *(d.claims for d in distributions)]
         claims = [_through_links(claimed, tree, prefix) for claimed in claims]
         ownership = assign({**tree.files, **tree.links}, claims, len(records), disk.proves)
-        groups = _groups(prefix, tree, ownership, records, distributions)
-        python, version = _python(tree, records)
-        step.detail = f"{len(tree.files)} files, {len(groups) - 1} packages"
+        groups = _groups(prefix, tree, ownership, records, distributions, handled.contents)
+        step.detail = f"{len(groups) - 1} packages"
     if moved:
         reporter.note(f"made in {os.fsdecode(moved)}, where nothing is now: what mentions that is relocated, too")
-    present = {*tree.excluded, *tree.generated}
+    present = {*tree.excluded, *tree.generated, *handled.left_out}
     return PrefixContents(
         prefix,
         names,
         groups,
         missing=tuple(path for path in ownership.missing if path not in present),
         foreign=_foreign(tree, ownership),
+        left_out=handled.left_out,
         outside=tuple(sorted(tree.outside, key=os.fsencode)),
         replaced=tuple(sorted({*ownership.replaced, *tree.generated}, key=os.fsencode)),
         python=python,
@@ -178,6 +184,7 @@ def _groups(
     ownership: Ownership,
     records: Sequence[CondaRecord],
     distributions: Sequence[Distribution],
+    contents: Mapping[str, bytes],
 ) -> tuple[Group, ...]:
     drafts = []
     taken: set[str] = set()
@@ -194,7 +201,7 @@ def _groups(
         draft = rest if owner < 0 or path.startswith("conda-meta/") else drafts[owner]
         draft.paths.append((path, claim))
     rest.paths.extend((path, _NOTHING) for path in tree.folders)
-    generated = {record.path: record.portable for record in records}
+    generated = {**contents, **{record.path: record.portable for record in records}}
     if "conda-meta/history" in tree.files:
         generated["conda-meta/history"] = scrub((prefix / "conda-meta/history").read_bytes())
     placeholders = placeholders_of_deployment(prefix)

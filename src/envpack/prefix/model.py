@@ -74,8 +74,8 @@ class PrefixContents:
     ``spellings``: every path, as bytes, under which files may mention the prefix, the real one first.
     ``groups``: conda packages, pip distributions, then ENVIRONMENT, each kind sorted by id. ``missing``:
     paths that packages installed and that are gone; ``foreign``: those no package owns; ``replaced``: those
-    of a conda package that something else wrote over (``modified`` ones are found while storing); ``outside``:
-    links that lead out of it and are kept.
+    of a conda package that something else wrote over (``modified`` ones are found while storing);
+    ``left_out``: those of editable installs that are not packed; ``outside``: links that lead out and are kept.
     ``python``: path of the interpreter, such as "bin/python3.11", and ``python_version``, such as "3.11.7";
     "" when there is none. ``newest``: when the newest conda package was made, seconds since 1970.
     """
@@ -86,6 +86,7 @@ class PrefixContents:
     missing: tuple[str, ...] = ()
     foreign: tuple[str, ...] = ()
     replaced: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
     outside: tuple[str, ...] = ()
     python: str = ""
     python_version: str = ""

@@ -162,7 +162,9 @@ class _Walker:
 def _is_leftover(folder: str, name: str) -> bool:
     if folder == "conda-meta":
         return name.endswith((".lock", ".c~")) or name in SKIPPED
-    return name == ".conda_envs_dir_test" or name.endswith(".conda_trash")
+    # rattler marks what it makes as a cache, for backups to skip (bford.info/cachedir); a deployment is none
+    tags = (".conda_envs_dir_test", "CACHEDIR.TAG") if not folder else ()
+    return name in tags or name.endswith(".conda_trash")
 
 
 def _is_foreign_tree(prefix: Path, path: str) -> bool:

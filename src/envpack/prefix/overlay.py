@@ -1,0 +1,115 @@
+"""What becomes of editable installs: refused, taken out of the tree, or replaced by wheels of their sources.
+
+The environment itself is never touched: a line is taken out of what is packed of a .pth file, and wheels are
+installed into a folder of their own, whose files are packed as if they lay in the environment.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from envpack.prefix.editable import Editable, find_editable, without_lines
+from envpack.prefix.pypi import Read
+from envpack.prefix.walk import Tree
+from envpack.runtime.errors import PackError
+
+Install = Callable[[Sequence[Editable], Path], Path]
+"""Builds these for the interpreter given, and gives the folder they were installed to, as a prefix has it."""
+
+Policy = Literal["error", "skip"] | Install
+
+
+@dataclass(frozen=True)
+class Handled:
+    """``left_out``: paths that are not packed. ``contents``: the bytes that are packed of some others."""
+
+    left_out: tuple[str, ...] = ()
+    contents: dict[str, bytes] = field(default_factory=dict)
+
+
+def handle_editable(
+    tree: Tree, prefix: Path, python: str, version: str, names: Sequence[bytes], read: Read, policy: Policy
+) -> Handled:
+    """Changes ``tree`` as ``policy`` wants it. Raises PackError for editable installs that are to be refused, and
+    for those that no wheel can be built of, all at once.
+
+    ``python``: the environment's interpreter, and its ``version``; other Pythons' leftovers are not looked at.
+    """
+    if not python:
+        return Handled()
+    minor = ".".join(version.split(".")[:2])
+    folders = {posixpath.dirname(path) for path in (*tree.files, *tree.links) if path.startswith("lib/")}
+    wanted = (f"lib/python{minor}", f"lib/python{minor}t", f"lib/pypy{minor}")
+    sites = [f"{folder}/site-packages" for folder in wanted if f"{folder}/site-packages" in folders]
+    found = find_editable(str(prefix), tree.files, sites, read, _Inside(names))
+    if not found:
+        return Handled()
+    if policy == "error":
+        raise PackError(
+            f"{len(found)} editable install{'s lead' if len(found) > 1 else ' leads'} out of the environment",
+            hint="--editable wheel packs a wheel of each in its place, --editable skip leaves them out.",
+            details=[str(editable) for editable in found],
+        )
+    if policy == "skip":
+        return _without(tree, found, read)
+    hopeless = [editable for editable in found if not editable.project]
+    if hopeless:
+        raise PackError(
+            f"{len(hopeless)} folder{'s' if len(hopeless) > 1 else ''} outside can't be built into a wheel: "
+            "there is neither a pyproject.toml nor a setup.py",
+            hint="Take them out of the .pth file, or leave all editable installs out: --editable skip.",
+            details=[str(editable) for editable in hopeless],
+        )
+    overlay = policy(found, prefix / python)
+    contents = _without(tree, found, read).contents
+    _add(tree, overlay)
+    return Handled((), {path: data for path, data in contents.items() if path not in tree.places})
+
+
+class _Inside:
+    def __init__(self, names: Sequence[bytes]) -> None:
+        self._roots = [os.fsdecode(name) for name in names]
+
+    def __call__(self, path: str) -> bool:
+        places = (path, os.path.realpath(path))
+        return any(place == root or place.startswith(f"{root}/") for place in places for root in self._roots)
+
+
+def _without(tree: Tree, found: Sequence[Editable], read: Read) -> Handled:
+    gone = {path for editable in found for path in editable.paths}
+    lines: dict[str, frozenset[str]] = {}
+    for editable in found:
+        for path, own in editable.lines.items():
+            lines[path] = lines.get(path, frozenset()) | own
+    contents = {}
+    for path in lines.keys() - gone:
+        rest = without_lines(read(path).decode("utf-8", "surrogateescape"), lines[path])
+        if rest:
+            contents[path] = rest.encode("utf-8", "surrogateescape")
+        else:
+            gone.add(path)
+    _remove(tree, gone)
+    return Handled(tuple(sorted(gone, key=os.fsencode)), contents)
+
+
+def _remove(tree: Tree, paths: Collection[str]) -> None:
+    for path in paths:
+        tree.files.pop(path, None)
+        tree.links.pop(path, None)
+        tree.places.pop(path, None)
+
+
+def _add(tree: Tree, overlay: Path) -> None:
+    """Puts the files of an installed wheel into the tree."""
+    for folder, _, names in os.walk(overlay):
+        for name in names:
+            place = posixpath.join(folder, name)
+            path = posixpath.relpath(place, overlay)
+            _remove(tree, [path])
+            tree.files[path] = os.stat(place)
+            tree.places[path] = place
