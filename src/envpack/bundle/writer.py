@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -31,6 +31,7 @@ from envpack.runtime.model import (
     PathsTable,
     Segment,
 )
+from envpack.runtime.place import beside, make_folders, remove_empty
 from envpack.runtime.reader import END_SEGMENT, digest_line
 
 
@@ -42,7 +43,7 @@ class Item:
     """
 
     record: PathRecord
-    pieces: Sequence[bytes | memoryview] = ()
+    pieces: Iterable[bytes | memoryview] = ()
     source: Path | None = None
 
 
@@ -54,19 +55,21 @@ class BundleWriter:
 
     def __init__(self, output: Path, encoder: Encoder, jobs: int) -> None:
         self._output, self._encoder = output, encoder
-        self._payload_path = output.with_name(f".{output.name}.payload")
-        self._partial_path = output.with_name(f".{output.name}.partial")
+        self._payload_path = beside(output, "payload")
+        self._partial_path = beside(output, "partial")
         self._segments: list[tuple[str, list[Frame]]] = []
         self._records: dict[str, tuple[PathRecord, ...]] = {}
         self._pool = ThreadPoolExecutor(jobs, thread_name_prefix="compress")
         self._ahead = 2 * jobs
+        self._folders: list[Path] = []
         self.stored = 0
 
     def __enter__(self) -> BundleWriter:
         try:
-            self._output.parent.mkdir(parents=True, exist_ok=True)
+            self._folders = make_folders(self._output.parent)
             self._payload: BinaryIO = open(self._payload_path, "w+b")
         except OSError as problem:
+            remove_empty(self._folders)
             raise _unwritable(self._output, problem) from None
         self._frames = FrameWriter(self._payload, self._encoder, self._pool, self._ahead)
         return self
@@ -81,6 +84,8 @@ class BundleWriter:
         self._payload.close()
         for path in (self._payload_path, self._partial_path):
             path.unlink(missing_ok=True)
+        if kind is not None:
+            remove_empty(self._folders)
         if isinstance(error, OSError):
             raise _unwritable(self._output, error) from None
 

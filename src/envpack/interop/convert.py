@@ -16,10 +16,10 @@ from envpack.interop.origin import name_of
 from envpack.interop.streams import is_archive
 from envpack.interop.write import check_output, format_for, write_archive
 from envpack.runtime.deploy import deploy, processors
-from envpack.runtime.errors import DestinationError, UsageError
+from envpack.runtime.errors import UsageError
 from envpack.runtime.host.examine import Policy
 from envpack.runtime.model import Manifest
-from envpack.runtime.place import work_folder
+from envpack.runtime.place import beside, folders_for, work_folder
 from envpack.runtime.reader import open_bundle
 from envpack.runtime.report import Reporter
 from envpack.runtime.source import Repair
@@ -80,11 +80,7 @@ def _roomy(folder: Path, room: int | None) -> Path:
 
 @contextmanager
 def _work_beside(output: Path, what: str) -> Iterator[Path]:
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as problem:
-        raise DestinationError(f"can't write to {output.parent}: {problem.strerror}") from None
-    with work_folder(output.with_name(f".{output.name}.envpack-{what}")) as work:
+    with folders_for(output), work_folder(beside(output, f"envpack-{what}")) as work:
         yield work
 
 

@@ -30,7 +30,7 @@ from envpack.runtime.document import table_to_json
 from envpack.runtime.durable import sync_filesystem
 from envpack.runtime.errors import DestinationError, IntegrityError, PackError, UsageError
 from envpack.runtime.model import Manifest, PathRecord, PathsTable
-from envpack.runtime.place import umask, work_folder
+from envpack.runtime.place import beside, folders_for, umask, work_folder
 from envpack.runtime.report import Reporter
 
 FORMATS = {
@@ -65,12 +65,8 @@ def write_archive(prefix: Path, output: Path, *, settings: PackSettings, reporte
     or not at all; one that was there is replaced, unless it is a folder.
     """
     kind = check_output(output, settings.level)
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as problem:
-        raise DestinationError(f"can't write to {output.parent}: {problem.strerror}") from None
     contents = read_for_packing(prefix, settings, reporter)
-    with work_folder(output.with_name(f".{output.name}.envpack-work")) as work:
+    with folders_for(output), work_folder(beside(output, "envpack-work")) as work:
         sink = _CondaPackWriter(contents.prefix, work, output, kind, settings)
         manifest = pack_contents(
             contents, Storer(contents.prefix, contents), sink, settings=settings, reporter=reporter

@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 from envpack.lock.target import virtual_package_texts
 from envpack.runtime.errors import SpecError
+from envpack.runtime.place import beside
 from envpack.spec import EnvSpec
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def write_lock(lock: Lock, path: Path) -> None:
             version = package.version or _NO_VERSION
             file.add_pypi_package(ENVIRONMENT, platform, package.name, version, location)
     header = {"spec": lock.spec.as_dict(), "digest": lock.spec_digest}
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = beside(path, f"{os.getpid()}.part")
     try:
         file.to_path(part)
         body = part.read_text(encoding="utf-8")

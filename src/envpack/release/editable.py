@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from envpack.runtime.errors import DestinationError
+from envpack.runtime.place import beside, folders_for, work_folder
 from envpack.runtime.report import Reporter
 
 if TYPE_CHECKING:
@@ -28,19 +27,12 @@ def editable_policy(
     if wanted != "wheel":
         yield wanted
         return
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        beside = tempfile.TemporaryDirectory(dir=output.parent.absolute(), prefix=f".{output.name}.wheels-")
-    except OSError as problem:
-        raise DestinationError(
-            f"can't write {output}: {problem.strerror}", hint="Choose another output, or free some space there."
-        ) from None
-    with beside as folder:
+    with folders_for(output), work_folder(beside(output, "wheels")) as folder:
 
         def install(found: Sequence[Editable], python: Path) -> Path:
             from envpack.build.wheels import install_as_wheels
 
             projects = {Path(item.project): item.name for item in found}
-            return install_as_wheels(projects, python, Path(folder), reporter=reporter)
+            return install_as_wheels(projects, python, folder, reporter=reporter)
 
         yield install

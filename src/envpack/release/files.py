@@ -9,6 +9,7 @@ from pathlib import Path
 
 from envpack.runtime.durable import sync_folder
 from envpack.runtime.errors import DestinationError
+from envpack.runtime.place import beside
 from envpack.runtime.report import Step
 
 _CHUNK = 1 << 20
@@ -36,7 +37,7 @@ def checksum_path(bundle: Path) -> Path:
 
 def write_whole(path: Path, text: str) -> None:
     """Writes a small file so that it is there with all of ``text``, or as it was before."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = beside(path, f"{os.getpid()}.part")
     try:
         part.write_text(text, encoding="utf-8")
         part.replace(path)

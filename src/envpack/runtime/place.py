@@ -5,9 +5,10 @@ A folder that a crash left is taken over and emptied by the next one to work the
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Iterator
 
@@ -18,6 +19,63 @@ from envpack.runtime.report import human_size
 
 _LOCK = ".envpack-lock"
 """In a folder at work. No environment has a file of this name."""
+
+NAME_MAX = 143
+"""Bytes of the longest file name every filesystem takes: 255 on most (<linux/limits.h>), 143 on eCryptfs, which
+encrypts names (<https://bugs.launchpad.net/ecryptfs/+bug/344878>)."""
+
+
+def beside(path: Path, what: str) -> Path:
+    """Where to make what is to become ``path``: ``.<name>.<what>`` in its folder, always the same for one path.
+
+    Where that is longer than NAME_MAX bytes, the name is cut off, and a digest of the whole of it tells it apart.
+    """
+    name, end = os.fsencode(path.name), f".{what}".encode()
+    if len(name) + len(end) + 1 > NAME_MAX:
+        digest = hashlib.sha256(name).hexdigest()[:16].encode()
+        start = name[: NAME_MAX - len(end) - len(digest) - 2].decode("utf-8", "ignore").encode()
+        name = start + b"-" + digest
+    return path.with_name(os.fsdecode(b"." + name + end))
+
+
+def make_folders(folder: Path) -> list[Path]:
+    """Makes ``folder`` with its parents; those that were missing, outermost first. Raises OSError, and then those
+    it has made are gone again."""
+    missing: list[Path] = []
+    while not folder.exists():
+        missing.insert(0, folder)
+        folder = folder.parent
+    try:
+        for each in missing:
+            each.mkdir(exist_ok=True)
+    except BaseException:
+        remove_empty(missing)
+        raise
+    return missing
+
+
+@contextmanager
+def folders_for(output: Path) -> Iterator[None]:
+    """Makes the folders that ``output`` is to lie in; gone again when the block fails, where they were missing.
+
+    Raises DestinationError when they can't be made.
+    """
+    try:
+        made = make_folders(output.parent)
+    except OSError as problem:
+        raise DestinationError(f"can't make {problem.filename}: {problem.strerror}") from None
+    try:
+        yield
+    except BaseException:
+        remove_empty(made)
+        raise
+
+
+def remove_empty(folders: list[Path]) -> None:
+    """Removes those of ``folders``, outermost first, that nobody has put anything into."""
+    for folder in reversed(folders):
+        with suppress(OSError):
+            folder.rmdir()
 
 
 @contextmanager
@@ -50,7 +108,7 @@ class Place:
     def __init__(self, destination: Path) -> None:
         given = Path(os.path.abspath(os.path.expanduser(destination)))
         self.final = Path(os.path.realpath(given.parent)) / given.name
-        self._staging = self.final.parent / f".{self.final.name}.envpack-staging"
+        self._staging = beside(self.final, "envpack-staging") if self.final.name else self.final
         self._was_empty_folder = False
         self._made: os.stat_result | None = None
         self._parents: list[Path] = []
@@ -83,17 +141,10 @@ class Place:
             yield folder
 
     def _make_parents(self) -> None:
-        missing = []
-        parent = self.final.parent
-        while not parent.exists():
-            missing.append(parent)
-            parent = parent.parent
-        for folder in reversed(missing):
-            self._parents.append(folder)
-            try:
-                folder.mkdir(exist_ok=True)
-            except OSError as problem:
-                raise DestinationError(f"can't make {folder}: {problem.strerror}") from None
+        try:
+            self._parents = make_folders(self.final.parent)
+        except OSError as problem:
+            raise DestinationError(f"can't make {problem.filename}: {problem.strerror}") from None
 
     def _check_space(self, size: int) -> None:
         free = shutil.disk_usage(self._staging).free
@@ -124,8 +175,7 @@ class Place:
                 remove_tree(self._staging)
                 if self._was_empty_folder:
                     self.final.mkdir()
-            for folder in reversed(self._parents):
-                _remove_if_empty(folder)
+            remove_empty(self._parents)
             raise
 
     def _is_committed(self) -> bool:
@@ -161,10 +211,3 @@ def remove_tree(folder: Path) -> None:
             if not os.path.islink(path):
                 os.chmod(path, 0o700)
     shutil.rmtree(folder)
-
-
-def _remove_if_empty(folder: Path) -> None:
-    try:
-        folder.rmdir()
-    except OSError:
-        return

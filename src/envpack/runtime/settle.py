@@ -18,6 +18,7 @@ from envpack.runtime.document import manifest_from_json, table_from_json
 from envpack.runtime.errors import DestinationError, FormatError, IntegrityError, RelocationError
 from envpack.runtime.locking import locked
 from envpack.runtime.model import DIGEST_PATH, MANIFEST_PATH, PATHS_PATH, Manifest, PathRecord, PathsTable
+from envpack.runtime.place import beside
 from envpack.runtime.reader import digest_line
 from envpack.runtime.relocate import inverse, splice, splices, unsafe_bytes
 from envpack.runtime.report import Reporter
@@ -26,7 +27,7 @@ PREFIX_PATH = ".envpack/prefix"
 """Holds the prefix that is written in, and a newline; missing right after a plain unpacking."""
 
 LOCK_PATH = ".envpack/lock"
-_TEMPORARY = ".envpack-new"
+_TEMPORARY = "envpack-new"
 
 
 @dataclass(frozen=True)
@@ -174,7 +175,7 @@ def _rewrite(root: Path, record: PathRecord, former: str | None, prefix: str, li
 def _relink(path: Path, link: Path) -> None:
     if link.exists() and os.path.samefile(path, link):
         return
-    temporary = Path(str(link) + _TEMPORARY)
+    temporary = beside(link, _TEMPORARY)
     if temporary.exists():
         temporary.unlink()
     os.link(path, temporary)
@@ -182,7 +183,7 @@ def _relink(path: Path, link: Path) -> None:
 
 
 def _replace(path: Path, data: bytes, mode: int, mtime: int | None) -> None:
-    temporary = Path(str(path) + _TEMPORARY)
+    temporary = beside(path, _TEMPORARY)
     try:
         with open(temporary, "wb") as file:
             file.write(data)
