@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import mmap
 import pickle
 import zipfile
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 
 from envpack.prefix import Entry, PrefixContents, Published, Stored, Storer
 from envpack.prefix.foreign import TEXT
+from envpack.prefix.large import Large, in_memory
 from envpack.prefix.occurrences import canonical_placeholder
 from envpack.runtime.relocate import Shebang, splice, splices
 
@@ -28,7 +28,7 @@ def store(data: bytes, *spellings: bytes, path: str = "lib/x", mode: int = 0o644
 
 def deployed(stored: Stored, prefix: bytes) -> bytes:
     assert stored.relocation is not None
-    return splice(b"".join(stored.pieces), splices(stored.relocation, prefix))
+    return splice(b"".join(in_memory(stored.pieces)), splices(stored.relocation, prefix))
 
 
 def test_a_file_without_the_prefix_is_handed_on_untouched() -> None:
@@ -100,7 +100,7 @@ def zipped(data: bytes, front: bytes = b"") -> bytes:
 )
 def test_formats_that_keep_lengths_are_left_alone_and_reported(data: bytes, kind: str) -> None:
     stored = store(data)
-    assert b"".join(stored.pieces) == data and stored.relocation is None
+    assert b"".join(in_memory(stored.pieces)) == data and stored.relocation is None
     assert stored.unrelocatable == (f"{kind}: the build prefix stays at byte {data.index(PREFIX)}",)
 
 
@@ -121,12 +121,12 @@ def test_a_script_with_binary_data_behind_it_stays_one_line_and_its_data_where_i
 def test_byte_code_of_pythons_before_3_7_is_left_alone() -> None:
     old = b"\x33\r\r\n" + b"\x11\x22\x33\x44" + b"\x10\0\0\0" + b"\xe3/opt/env/x.py\0"
     stored = store(old, path="lib/__pycache__/x.cpython-36.pyc")
-    assert b"".join(stored.pieces) == old and stored.relocation is None
+    assert b"".join(in_memory(stored.pieces)) == old and stored.relocation is None
 
 
 def test_text_is_stored_with_the_placeholder_conda_s_length_of() -> None:
     stored = store(b"prefix=/opt/env\n")
-    assert b"".join(stored.pieces) == b"prefix=" + TEXT + b"\n"
+    assert b"".join(in_memory(stored.pieces)) == b"prefix=" + TEXT + b"\n"
     assert len(TEXT) == 255
 
 
@@ -141,17 +141,17 @@ def test_text_is_stored_with_the_placeholder_conda_s_length_of() -> None:
         b"\0\x01/opt/env\x02\0",
     ],
 )
-def test_a_mapped_file_is_stored_like_one_in_memory(data: bytes, tmp_path: Path) -> None:
+def test_a_large_file_is_stored_like_one_in_memory(data: bytes, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(data)
     with (tmp_path / "file").open("rb") as file:
-        view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        large = Large.of(file)
     storer = Storer(Path("/"), PrefixContents(Path("/"), (PREFIX,), ()))
     known = Published(hashlib.sha256(data.replace(PREFIX, TEXT)).hexdigest(), None, TEXT, "text")
     for published in (None, known):
         entry = Entry("bin/x", "file", 0o755, len(data), published=published)
-        mapped, read = storer.store(entry, view), storer.store(entry, data)
-        assert b"".join(mapped.pieces) == b"".join(read.pieces)
-        assert (mapped.sha256, mapped.relocation, mapped.modified, mapped.unrelocatable) == (
+        there, read = storer.store(entry, large), storer.store(entry, data)
+        assert b"".join(in_memory(there.pieces)) == b"".join(in_memory(read.pieces))
+        assert (there.sha256, there.relocation, there.modified, there.unrelocatable) == (
             read.sha256,
             read.relocation,
             read.modified,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import mmap
 from pathlib import Path
 
 import pytest
 
-from envpack.prefix.occurrences import apply, canonical_placeholder, digest, find_prefix, searchable
+from envpack.prefix.large import Large, in_memory
+from envpack.prefix.occurrences import apply, canonical_placeholder, digest, find_prefix
 from envpack.runtime.relocate import Splice
 
 PREFIX = b"/opt/env"
@@ -79,18 +79,12 @@ def test_the_canonical_placeholder_is_a_path_of_the_length_asked_for(length: int
     assert placeholder.startswith(b"/")
 
 
-def test_edits_copy_nothing_of_a_mapped_file(tmp_path: Path) -> None:
+def test_edits_copy_nothing_of_a_large_file(tmp_path: Path) -> None:
     file = tmp_path / "large"
     file.write_bytes(b"0123456789")
     with file.open("rb") as opened:
-        view = memoryview(mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ))
-    mapped = searchable(view)
-    assert isinstance(mapped, mmap.mmap)
-    pieces = apply(mapped, [Splice(2, b"23", b"xyz"), Splice(9, b"9", b"")])
-    assert b"".join(pieces) == b"01xyz45678"
-    assert [type(piece) for piece in pieces] == [memoryview, bytes, memoryview]
+        data = Large.of(opened)
+    pieces = apply(data, [Splice(2, b"23", b"xyz"), Splice(9, b"9", b"")])
+    assert b"".join(in_memory(pieces)) == b"01xyz45678"
+    assert [type(piece) for piece in pieces] == [Large, bytes, Large]
     assert digest(pieces) == digest([b"01xyz45678"])
-
-
-def test_a_view_of_part_of_something_is_searched_as_that_part() -> None:
-    assert find_prefix(searchable(memoryview(b"xx/opt/env yy")[2:]), [PREFIX])[0].offset == 0

@@ -15,7 +15,7 @@ from envpack.bundle.runtime import runtime_files
 from envpack.bundle.writer import BundleWriter, Item
 from envpack.prefix import ENVIRONMENT, Entry, Group, PrefixContents, Storer, read_prefix
 from envpack.prefix.hidden import LIMIT, matters
-from envpack.prefix.mapped import Mapped, Windows
+from envpack.prefix.large import Data, Large, Piece, in_memory
 from envpack.prefix.needs import contradictions, derive_needs
 from envpack.prefix.overlay import Policy
 from envpack.prefix.prune import Selection
@@ -32,7 +32,8 @@ RUNTIME = "runtime"
 """Id of the segment with what envpack adds: the same in every bundle of one envpack version."""
 
 _STATE = "conda-meta/state"
-_MAP_FROM = 16 << 20
+_LARGE = 16 << 20
+"""Bytes of a file from which on it is not read at once."""
 
 
 @dataclass(frozen=True)
@@ -252,18 +253,15 @@ def _items(group: Group, prefix: Path, storer: Storer, found: _Found, step: Step
             relocation=stored.relocation,
         )
         whole = entry.content is None and _is_whole(stored.pieces, data)
-        pieces = Windows(stored.pieces) if isinstance(data, memoryview) else stored.pieces
-        yield Item(record, pieces, prefix / (entry.place or entry.path) if whole else None)
+        yield Item(record, in_memory(stored.pieces), prefix / (entry.place or entry.path) if whole else None)
+        if isinstance(data, Large) and _has_changed(prefix, entry, len(data)):
+            found.changing.append(entry.path)  # between being searched and being written
         step.advance(entry.size)
 
 
-def _is_whole(pieces: Sequence[bytes | memoryview], data: bytes | memoryview) -> bool:
+def _is_whole(pieces: Sequence[Piece], data: Data) -> bool:
     """Whether the pieces are the data itself, unchanged."""
-    if len(pieces) != 1 or len(pieces[0]) != len(data):
-        return False
-    piece = pieces[0]
-    same_map = isinstance(piece, memoryview) and isinstance(data, memoryview) and piece.obj is data.obj
-    return piece is data or same_map
+    return len(pieces) == 1 and pieces[0] is data
 
 
 def _has_changed(prefix: Path, entry: Entry, size: int) -> bool:
@@ -275,15 +273,15 @@ def _has_changed(prefix: Path, entry: Entry, size: int) -> bool:
     return not size == facts.st_size == entry.size or int(facts.st_mtime) != entry.mtime
 
 
-def _read(prefix: Path, entry: Entry) -> bytes | memoryview:
-    """A file's bytes; a large one is mapped, not read, and unmapped when the last piece of it is gone."""
+def _read(prefix: Path, entry: Entry) -> Data:
+    """A file's bytes; a large one is read when they are asked for."""
     if entry.content is not None:
         return entry.content
     try:
         with open(prefix / (entry.place or entry.path), "rb") as file:
-            if os.fstat(file.fileno()).st_size < _MAP_FROM:
+            if os.fstat(file.fileno()).st_size < _LARGE:
                 return file.read()
-            return memoryview(Mapped.of(file))
+            return Large.of(file)
     except FileNotFoundError:
         return b""  # gone since the tree was read, as `_has_changed` will see
     except OSError as problem:

@@ -17,8 +17,7 @@ from envpack.interop.origin import RECORDED, Origin, lacks, origin_of, telling_f
 from envpack.interop.record import OWN, is_placeholder
 from envpack.interop.unpack import Contents, unpack
 from envpack.prefix import Entry, PrefixContents, Stored, Storer, read_prefix
-from envpack.prefix.model import Data
-from envpack.prefix.occurrences import searchable
+from envpack.prefix.large import Data
 from envpack.runtime.errors import IntegrityError, PackError
 from envpack.runtime.report import Reporter
 from envpack.runtime.source import Repair
@@ -204,11 +203,10 @@ class ArchiveStorer(Storer):
         files of packages that state no digests."""
         if (entry.published is not None and not stored.modified) or entry.path.endswith(".pyc"):
             return stored
-        buffer = searchable(data)
         record = self._origin.records.get(entry.path)
-        if not is_placeholder(buffer) and (record is None or record.placeholder not in self._known):
+        if not is_placeholder(data) and (record is None or record.placeholder not in self._known):
             return stored
-        present = frozenset(name for name in self._known if buffer.find(name) >= 0)
+        present = frozenset(name for name in self._known if data.find(name) >= 0)
         if not present:
             return stored
         if present not in self._wider:

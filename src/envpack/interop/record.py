@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import json
-import mmap
 import posixpath
 import re
 from collections import Counter
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from envpack.interop.archive import safe_path
+from envpack.prefix.large import Data
 from envpack.runtime.errors import FormatError, IntegrityError
 
 UNPACK = ("bin/conda-unpack", "Scripts/conda-unpack-script.py")
@@ -36,7 +36,7 @@ _LONGEST_PREFIX = 4096
 
 # conda-build pads its prefix like this (conda_build/config.py, Config.build_prefix), and before that it was the
 # second path, which conda-pack 0.1 and 0.2 put into files of no package, too.
-_PLACEHOLDER = re.compile(rb"placehold_placehold|/opt/anaconda1anaconda2anaconda3")
+_PLACEHOLDERS = (b"placehold_placehold", b"/opt/anaconda1anaconda2anaconda3")
 
 
 class PrefixRecord(NamedTuple):
@@ -127,9 +127,9 @@ def build_prefix(records: Iterable[PrefixRecord]) -> bytes | None:
     return max(found, key=lambda name: (not is_placeholder(name), found[name]), default=None)
 
 
-def is_placeholder(name: bytes | mmap.mmap) -> bool:
+def is_placeholder(name: Data) -> bool:
     """Whether a path, or data with one in it, has a placeholder as conda-build puts it into packages."""
-    return _PLACEHOLDER.search(name) is not None
+    return any(name.find(placeholder) >= 0 for placeholder in _PLACEHOLDERS)
 
 
 def prefix_of_scripts(scripts: Iterable[bytes]) -> bytes | None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import mmap
 import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from envpack.prefix.large import Data
 from envpack.runtime.relocate import Relocation
 
 # A byte that goes on with the path component in front of it: slashes between the two would change the path.
@@ -45,7 +45,7 @@ def binary_relocation(placeholder: bytes, strings: Iterable[String]) -> Relocati
     return Relocation(placeholder, padded=tuple(padded), strings=tuple(filled))
 
 
-def slashes(data: bytes | mmap.mmap, start: int, most: int) -> int:
+def slashes(data: Data, start: int, most: int) -> int:
     """How many slashes stand at ``start``, ``most`` at the most."""
     count = 0
     while count < most and data[start + count : start + count + 1] == b"/":

@@ -5,7 +5,6 @@ Sources: Lib/importlib/_bootstrap_external.py (header, magic numbers) and Python
 
 from __future__ import annotations
 
-import mmap
 import struct
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -24,18 +23,18 @@ class Timestamp(NamedTuple):
     size: int
 
 
-def is_bytecode(data: bytes | mmap.mmap) -> bool:
+def is_bytecode(data: bytes) -> bool:
     """Whether it starts as every pyc since Python 3.7 does."""
     return len(data) > HEADER and data[2:4] == b"\r\n" and data[5:8] == b"\0\0\0" and data[4] <= 3
 
 
-def timestamp(data: bytes | mmap.mmap) -> Timestamp | None:
+def timestamp(data: bytes) -> Timestamp | None:
     """The source's time and size; None for a pyc that is bound to its source by hash."""
     flags, mtime, size = struct.unpack_from("<III", data, 4)
     return Timestamp(mtime, size) if flags == 0 else None
 
 
-def timestamp_edit(data: bytes | mmap.mmap, stamp: Timestamp) -> list[Splice]:
+def timestamp_edit(data: bytes, stamp: Timestamp) -> list[Splice]:
     """The edit that makes the header say ``stamp``; none when it does."""
     old, new = data[8:HEADER], struct.pack("<II", stamp.mtime & 0xFFFFFFFF, stamp.size & 0xFFFFFFFF)
     return [Splice(8, old, new)] if old != new else []
@@ -78,7 +77,7 @@ def _code_layout(magic: int) -> tuple[int, tuple[bool, ...]]:
     return 5, (True,) * 8 + (False, True, True)
 
 
-def marshal_strings(data: bytes | mmap.mmap) -> list[MarshalString]:
+def marshal_strings(data: bytes) -> list[MarshalString]:
     """Every string of a pyc's code, ascending. Raises UnparsableError unless the code is understood to its end."""
     numbers, fields = _code_layout(struct.unpack_from("<H", data)[0])
     code = tuple("object" if is_object else "number" for is_object in reversed(fields))
@@ -134,7 +133,7 @@ def marshal_strings(data: bytes | mmap.mmap) -> list[MarshalString]:
     return strings
 
 
-def _count(data: bytes | mmap.mmap, position: int) -> int:
+def _count(data: bytes, position: int) -> int:
     count: int = struct.unpack_from("<I", data, position)[0]
     if count > len(data):
         raise UnparsableError(f"a collection of {count} items at {position}")
@@ -148,7 +147,7 @@ class Mention(NamedTuple):
     places: tuple[tuple[int, int], ...]
 
 
-def mentions(data: bytes | mmap.mmap, spellings: Sequence[bytes], source: str) -> list[Mention]:
+def mentions(data: bytes, spellings: Sequence[bytes], source: str) -> list[Mention]:
     """The strings of a pyc that mention the prefix, ascending; ``source`` is its source's path in the prefix.
 
     Raises UnparsableError when there are some and the code is not understood.
@@ -163,7 +162,7 @@ def mentions(data: bytes | mmap.mmap, spellings: Sequence[bytes], source: str) -
     return _parsed(data, found)
 
 
-def _filename(data: bytes | mmap.mmap, offset: int, spelling: bytes, source: str) -> Mention | None:
+def _filename(data: bytes, offset: int, spelling: bytes, source: str) -> Mention | None:
     """The mention when it is the file name that code objects carry: a string of exactly the source's path."""
     path = spelling + b"/" + source.encode("utf-8", "surrogateescape")
     end = offset + len(path)
@@ -178,7 +177,7 @@ def _filename(data: bytes | mmap.mmap, offset: int, spelling: bytes, source: str
     return None
 
 
-def _parsed(data: bytes | mmap.mmap, found: list[tuple[int, bytes]]) -> list[Mention]:
+def _parsed(data: bytes, found: list[tuple[int, bytes]]) -> list[Mention]:
     mentioning = []
     remaining = iter(found)
     upcoming = next(remaining, None)

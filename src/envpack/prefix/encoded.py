@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import mmap
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
+from envpack.prefix.large import Data
 from envpack.prefix.occurrences import find_all, stands_alone
 from envpack.runtime.relocate import ENCODINGS
 
@@ -57,7 +57,7 @@ def _is_utf_8(path: bytes) -> bool:
     return True
 
 
-def find_encoded(data: bytes | mmap.mmap, searched: Sequence[tuple[bytes, str]]) -> list[Encoded]:
+def find_encoded(data: Data, searched: Sequence[tuple[bytes, str]]) -> list[Encoded]:
     """Where ``data`` mentions the prefix in one of the forms of `needles`, as a path of its own, ascending."""
     found = [
         Encoded(offset, len(needle), form)
@@ -68,7 +68,7 @@ def find_encoded(data: bytes | mmap.mmap, searched: Sequence[tuple[bytes, str]])
     return sorted(_without_overlaps(sorted(found, key=lambda place: (place.offset, -place.length))))
 
 
-def _alone(data: bytes | mmap.mmap, start: int, end: int, decode: Callable[[bytes], bytes]) -> bool:
+def _alone(data: Data, start: int, end: int, decode: Callable[[bytes], bytes]) -> bool:
     before = decode(data[max(0, start - _AROUND) : start])
     whole = before + decode(data[start : end + _AROUND])
     return stands_alone(whole, len(before), len(before) + len(decode(data[start:end])))

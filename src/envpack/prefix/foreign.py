@@ -6,7 +6,6 @@ has the length conda uses; a string in a binary keeps its length, so everything 
 
 from __future__ import annotations
 
-import mmap
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from envpack.prefix.binary import Mention, String, binary_relocation
 from envpack.prefix.bytecode import UnparsableError, mentions
 from envpack.prefix.encoded import Encoded, find_encoded
+from envpack.prefix.large import Data, in_memory, part
 from envpack.prefix.occurrences import (
     TEXT_PLACEHOLDER_LENGTH,
     Occurrence,
@@ -60,7 +60,7 @@ class Canonical:
 
 
 def canonicalise(
-    data: bytes | mmap.mmap,
+    data: Data,
     spellings: Sequence[bytes],
     executable: bool,
     needles: Sequence[tuple[bytes, str]] = (),
@@ -84,7 +84,7 @@ def canonicalise(
     return _strings(data, found)
 
 
-def container(data: bytes | mmap.mmap) -> str:
+def container(data: Data) -> str:
     """What a binary is when strings in it can't be changed in place; "" when they can."""
     for offset, magic, name in _CONTAINERS:
         if data[offset : offset + len(magic)] == magic:
@@ -99,7 +99,7 @@ def _remark(found: Sequence[Occurrence], where: str) -> str:
     return f"{where}: the build prefix stays at byte {places}"
 
 
-def _replace(found: Sequence[Occurrence], data: bytes | mmap.mmap, placeholder: bytes) -> list[Splice]:
+def _replace(found: Sequence[Occurrence], data: Data, placeholder: bytes) -> list[Splice]:
     return [Splice(offset, data[offset : offset + length], placeholder) for offset, length in found]
 
 
@@ -113,7 +113,7 @@ def _stored_offsets(edits: Sequence[Splice]) -> list[int]:
 
 
 def _text(
-    data: bytes | mmap.mmap, found: Sequence[Occurrence], encoded: Sequence[Encoded], line: FirstLine | None
+    data: Data, found: Sequence[Occurrence], encoded: Sequence[Encoded], line: FirstLine | None
 ) -> Canonical:
     begin = line.end if line is not None else 0
     plain = _behind(found, begin)
@@ -134,7 +134,7 @@ def _text(
     return Canonical(tuple(edits), Relocation(TEXT, text=text, encoded=coded, shebang=shebang))
 
 
-def _direct_line(data: bytes | mmap.mmap, line: FirstLine) -> Splice:
+def _direct_line(data: Data, line: FirstLine) -> Splice:
     return Splice(0, data[: line.end], line.shebang.lead + TEXT + line.shebang.rest)
 
 
@@ -142,9 +142,7 @@ def _behind(found: Sequence[Occurrence], end: int) -> list[Occurrence]:
     return [occurrence for occurrence in found if occurrence.offset >= end]
 
 
-def _script_with_payload(
-    data: bytes | mmap.mmap, found: Sequence[Occurrence], line: FirstLine | None
-) -> Canonical:
+def _script_with_payload(data: Data, found: Sequence[Occurrence], line: FirstLine | None) -> Canonical:
     """A script with binary data behind it. In a zipapp the first lines may change their length, as zip files
     are read from their end; of anything else only the first line is touched, and it stays one line."""
     if line is not None and data.find(_ZIP_END, max(0, len(data) - _ZIP_END_REACH)) >= 0:
@@ -159,7 +157,7 @@ def _script_with_payload(
     return Canonical(tuple(edits), relocation if edits else None, remarks)
 
 
-def _strings(data: bytes | mmap.mmap, found: Sequence[Occurrence]) -> Canonical:
+def _strings(data: Data, found: Sequence[Occurrence]) -> Canonical:
     """NUL-terminated strings. A string that holds a longer spelling than another is shortened to the shorter
     and filled up with NULs behind, as deploying would do it: one file has one length of placeholder."""
     strings: list[tuple[list[Occurrence], int]] = []
@@ -170,7 +168,7 @@ def _strings(data: bytes | mmap.mmap, found: Sequence[Occurrence]) -> Canonical:
             continue
         end = data.find(b"\0", occurrence.offset)
         end = len(data) if end < 0 else end
-        if _NO_STRING.search(data, occurrence.offset, end):
+        if any(map(_NO_STRING.search, in_memory([part(data, occurrence.offset, end)]))):
             left.append(occurrence)
         else:
             strings.append(([occurrence], end))
@@ -201,7 +199,7 @@ _SHORT_KIND = {ord("a"): ord("z"), ord("A"): ord("Z")}
 _FLAG_REF = 0x80
 
 
-def canonicalise_bytecode(data: bytes | mmap.mmap, spellings: Sequence[bytes], source: str) -> Canonical:
+def canonicalise_bytecode(data: bytes, spellings: Sequence[bytes], source: str) -> Canonical:
     """The same for a pyc: strings of its constants grow, and their lengths with them."""
     try:
         mentioned = mentions(data, spellings, source)

@@ -8,7 +8,6 @@ package published can't hold the place it was installed to later.
 from __future__ import annotations
 
 import json
-import mmap
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
@@ -17,6 +16,7 @@ from itertools import chain
 from typing import NamedTuple
 
 from envpack.prefix.encoded import find_encoded, needles
+from envpack.prefix.large import Data
 from envpack.prefix.occurrences import find_all, find_prefix, stands_alone
 from envpack.prefix.prune import translate
 from envpack.prefix.unpack import CHUNK, is_packed, is_zip, unpack, zip_members
@@ -52,14 +52,14 @@ class Search:
         """All that is searched for, byte for byte."""
         self._tail = max(map(len, self.needles)) + 2 * _AROUND
 
-    def __call__(self, data: bytes | mmap.mmap, *, relocated: bool) -> Hidden:
+    def __call__(self, data: Data, *, relocated: bool) -> Hidden:
         """Searches one file; ``relocated``: what it mentions in the forms of `encoded` is relocated already."""
         remarks = [f"{kind}: the build prefix stays{where}" for kind, where in self._in(data, relocated)]
         budget = _Budget(LIMIT)
         remarks += self._packed(data, budget, _DEEPEST)
         return Hidden(tuple(remarks), budget.left <= 0)
 
-    def _in(self, data: bytes | mmap.mmap, relocated: bool) -> Iterator[tuple[str, str]]:
+    def _in(self, data: Data, relocated: bool) -> Iterator[tuple[str, str]]:
         wide = sorted(self._find_wide(data))
         if wide:
             yield "UTF-16 text", _at(wide)
@@ -68,7 +68,7 @@ class Search:
             for form in sorted({place.form for place in found}):
                 yield _FORMS[form], _at([place.offset for place in found if place.form == form])
 
-    def _find_wide(self, data: bytes | mmap.mmap) -> Iterator[int]:
+    def _find_wide(self, data: Data) -> Iterator[int]:
         for needle in self._wide:
             for offset in find_all(data, needle):
                 # to ASCII on both sides, one byte order read in the other's place is the same
@@ -92,7 +92,7 @@ class Search:
             window = window[-self._tail :] + chunk
         return bool(window) and self._mentions(window, last=True)
 
-    def _packed(self, data: bytes | mmap.mmap, budget: _Budget, depth: int) -> list[str]:
+    def _packed(self, data: Data, budget: _Budget, depth: int) -> list[str]:
         if is_zip(data):
             members = self._members(data, budget, depth)
             return [_in_members(members)] if members else []
@@ -101,7 +101,7 @@ class Search:
             return [f"{unpacked[0]}, compressed: the build prefix stays"]
         return []
 
-    def _members(self, data: bytes | mmap.mmap, budget: _Budget, depth: int) -> list[str]:
+    def _members(self, data: Data, budget: _Budget, depth: int) -> list[str]:
         """The names of the members that hold it. Small ones are searched many at a time."""
         found: list[str] = []
         together: list[tuple[str, bytes]] = []

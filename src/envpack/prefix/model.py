@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from envpack.prefix.large import Piece
 from envpack.runtime.model import Package
 from envpack.runtime.relocate import Relocation
 
@@ -16,9 +16,6 @@ ENVIRONMENT = "environment"
 SOURCE_MTIME = 315532800
 """The time every file is stored with, seconds since 1970: 1980-01-01, the earliest a zip can say. Only
 sources whose package ships byte-code keep the time that byte-code records."""
-
-Data = bytes | mmap.mmap | memoryview
-"""A file's bytes as they lie in the prefix: in memory, or mapped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +99,7 @@ class Stored:
     prefix that stay as they are; ``searched``: False when so much is compressed that not all was searched.
     """
 
-    pieces: Sequence[bytes | memoryview]
+    pieces: Sequence[Piece]
     size: int
     sha256: str
     relocation: Relocation | None = None

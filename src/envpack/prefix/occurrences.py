@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import mmap
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from envpack.prefix.mapped import Windows
-from envpack.prefix.model import Data
+from envpack.prefix.large import Data, Piece, in_memory, part
 from envpack.runtime.relocate import Splice
 
 TEXT_PLACEHOLDER_LENGTH = 255
@@ -29,17 +27,7 @@ class Occurrence(NamedTuple):
     length: int
 
 
-def searchable(data: Data) -> bytes | mmap.mmap:
-    """The same bytes as something with ``find``; copies only views of other objects than bytes and maps."""
-    if isinstance(data, memoryview):
-        whole = data.obj
-        if isinstance(whole, bytes | mmap.mmap) and len(whole) == data.nbytes:
-            return whole
-        return bytes(data)
-    return data
-
-
-def find_all(data: bytes | mmap.mmap, needle: bytes, start: int = 0, end: int = -1) -> Iterator[int]:
+def find_all(data: Data, needle: bytes, start: int = 0, end: int = -1) -> Iterator[int]:
     """Offsets of ``needle`` in ``data[start:end]`` that do not overlap, ascending; ``end`` < 0: to the end."""
     end = len(data) if end < 0 else end
     offset = data.find(needle, start, end)
@@ -48,7 +36,7 @@ def find_all(data: bytes | mmap.mmap, needle: bytes, start: int = 0, end: int = 
         offset = data.find(needle, offset + len(needle), end)
 
 
-def find_prefix(data: bytes | mmap.mmap, spellings: Sequence[bytes]) -> list[Occurrence]:
+def find_prefix(data: Data, spellings: Sequence[bytes]) -> list[Occurrence]:
     """Where ``data`` mentions the prefix in any spelling, as a path of its own, ascending.
 
     /opt/env is not mentioned by /opt/env2, /opt/env.bak or /data/opt/env; it is by -I/opt/env/include,
@@ -89,7 +77,7 @@ UNMISTAKABLE = 100
 uses a longer one, and installers replace placeholders, as long, without a look at what is around them."""
 
 
-def stands_alone(data: bytes | mmap.mmap, start: int, end: int, first: int = 0, last: int = -1) -> bool:
+def stands_alone(data: Data, start: int, end: int, first: int = 0, last: int = -1) -> bool:
     """Whether the path at ``data[start:end]`` is no part of a longer name; only [first, last) is looked at."""
     if end - start >= UNMISTAKABLE:
         return True
@@ -105,36 +93,31 @@ def stands_alone(data: bytes | mmap.mmap, start: int, end: int, first: int = 0, 
     return _OPTION.match(word.group()) is not None and before[: word.start()][-1:] != b"/"
 
 
-def is_text(data: bytes | mmap.mmap) -> bool:
+def is_text(data: Data) -> bool:
     """Whether there is no NUL in it: then tools read it as lines, and it may change its length."""
     return data.find(b"\0") < 0
 
 
-def apply(data: Data, edits: Sequence[Splice]) -> list[bytes | memoryview]:
+def apply(data: Data, edits: Sequence[Splice]) -> list[Piece]:
     """``data`` with ``edits`` (ascending, trusted) applied, as pieces that copy nothing of ``data``."""
     if not edits:
-        return [data if isinstance(data, bytes | memoryview) else memoryview(data)]
-    view = memoryview(data)
-    pieces: list[bytes | memoryview] = []
+        return [data]
+    pieces: list[Piece] = []
     done = 0
     for offset, old, new in edits:
         if offset > done:
-            pieces.append(view[done:offset])
+            pieces.append(part(data, done, offset))
         if new:
             pieces.append(new)
         done = offset + len(old)
-    if done < len(view):
-        pieces.append(view[done:])
+    if done < len(data):
+        pieces.append(part(data, done, len(data)))
     return pieces
 
 
-def digest(pieces: Iterable[bytes | mmap.mmap | memoryview]) -> str:
+def digest(pieces: Iterable[Piece]) -> str:
     """The sha256 of the joined pieces, in hex."""
     state = hashlib.sha256()
-    for piece in pieces:
-        if isinstance(piece, bytes):
-            state.update(piece)
-        else:
-            for window in Windows([piece if isinstance(piece, memoryview) else memoryview(piece)]):
-                state.update(window)
+    for piece in in_memory(pieces):
+        state.update(piece)
     return state.hexdigest()

@@ -3,7 +3,6 @@ placeholder, and always the table that says where a deployment writes its prefix
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,9 +11,9 @@ from typing import NamedTuple
 from envpack.prefix.bytecode import Timestamp, is_bytecode, timestamp, timestamp_edit
 from envpack.prefix.foreign import TEXT, Canonical, canonicalise, canonicalise_bytecode
 from envpack.prefix.hidden import Search
-from envpack.prefix.mapped import Mapped
-from envpack.prefix.model import SOURCE_MTIME, Data, Entry, PrefixContents, Stored
-from envpack.prefix.occurrences import apply, digest, is_text, searchable
+from envpack.prefix.large import Data, Large, Piece, in_memory
+from envpack.prefix.model import SOURCE_MTIME, Entry, PrefixContents, Stored
+from envpack.prefix.occurrences import apply, digest, is_text
 from envpack.prefix.ownership import source_of
 from envpack.prefix.unpatch import unpatch
 from envpack.runtime.relocate import Bytecode, Relocation, Splice
@@ -56,17 +55,17 @@ class Storer:
 
     def store(self, entry: Entry, data: Data) -> Stored:
         """What is stored of ``entry``, whose bytes in the prefix are ``data``. Raises nothing for odd files."""
-        buffer = searchable(data if entry.content is None else entry.content)
-        if isinstance(buffer, Mapped):
-            buffer.look_for(self._hidden.needles)
-        if entry.path.endswith(".pyc") and is_bytecode(buffer):
-            return self._store_bytecode(entry, buffer)
-        stored = self._store_any(entry, buffer)
+        data = data if entry.content is None else entry.content
+        if entry.path.endswith(".pyc") and is_bytecode(data[:]):
+            return self._store_bytecode(entry, data[:])
+        if isinstance(data, Large):
+            data.look_for(self._hidden.needles)
+        stored = self._store_any(entry, data)
         if entry.path in self._shipped and not stored.modified:
             return replace(stored, mtime=self._shipped_mtime(entry))
         return stored
 
-    def _store_any(self, entry: Entry, data: bytes | mmap.mmap) -> Stored:
+    def _store_any(self, entry: Entry, data: Data) -> Stored:
         modified = False
         known = ""
         if entry.published is not None:
@@ -98,7 +97,7 @@ class Storer:
 
     # --- byte-code and its source ---
 
-    def _store_bytecode(self, entry: Entry, data: bytes | mmap.mmap) -> Stored:
+    def _store_bytecode(self, entry: Entry, data: bytes) -> Stored:
         stamp, path = timestamp(data), source_of(entry.path)
         if entry.published is not None:
             stored = self._store_any(entry, data)
@@ -173,13 +172,13 @@ class Storer:
         return SOURCE_MTIME
 
 
-def _pieces(data: bytes | mmap.mmap, edits: Sequence[Splice]) -> tuple[Sequence[bytes | memoryview], int]:
+def _pieces(data: Data, edits: Sequence[Splice]) -> tuple[Sequence[Piece], int]:
     pieces = apply(data, edits)
     size = sum(len(piece) for piece in pieces)
-    return ([b"".join(pieces)] if len(pieces) > 1 and size <= _JOINED else pieces), size
+    return ([b"".join(in_memory(pieces))] if len(pieces) > 1 and size <= _JOINED else pieces), size
 
 
-def _stored(data: bytes | mmap.mmap, canonical: Canonical, modified: bool, known: str = "") -> Stored:
+def _stored(data: Data, canonical: Canonical, modified: bool, known: str = "") -> Stored:
     """``known``: the digest of ``data``, "" when nobody asked for it yet."""
     pieces, size = _pieces(data, canonical.edits)
     sha256 = known if known and not canonical.edits else digest(pieces)

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import bz2
 import lzma
-import mmap
 import struct
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple, cast
 
 import zstandard
 from isal import isal_zlib
 
+from envpack.prefix.large import Data, Large, part
+
+Part = bytes | memoryview | Large
+
 CHUNK = 1 << 20
 """Bytes of a piece, at most."""
-
-Buffer = bytes | mmap.mmap | memoryview
 
 ZIP, _ZIP_END, _ZIP_END_REACH = b"PK\x03\x04", b"PK\x05\x06", 22 + 65535
 
@@ -25,7 +26,7 @@ _IGZIP_ERROR: type[Exception] = isal_zlib.error  # type: ignore[assignment]  # i
 _BROKEN = (OSError, EOFError, ValueError, struct.error, lzma.LZMAError, zstandard.ZstdError, _IGZIP_ERROR)
 
 
-def unpack(data: bytes | mmap.mmap) -> tuple[str, Iterator[bytes]] | None:
+def unpack(data: Data) -> tuple[str, Iterator[bytes]] | None:
     """What kind of compressed file it is, and its pieces; None when it is none. What is damaged ends early."""
     for magic, kind, pieces in _STREAMS:
         if data[: len(magic)] == magic:
@@ -33,7 +34,7 @@ def unpack(data: bytes | mmap.mmap) -> tuple[str, Iterator[bytes]] | None:
     return None
 
 
-def is_zip(data: bytes | mmap.mmap) -> bool:
+def is_zip(data: Data) -> bool:
     """Whether it is a zip archive, or a script with one behind it."""
     return data[:4] == ZIP or (data[:2] == b"#!" and data.find(_ZIP_END, max(0, len(data) - _ZIP_END_REACH)) >= 0)
 
@@ -51,22 +52,21 @@ class Member(NamedTuple):
     pieces: Iterable[bytes]
 
 
-def zip_members(data: bytes | mmap.mmap) -> Iterator[Member]:
+def zip_members(data: Data) -> Iterator[Member]:
     """The files in a zip archive that can be unpacked; nothing of a damaged one."""
-    view = memoryview(data)
     try:
-        with zipfile.ZipFile(_File(view)) as archive:
+        with zipfile.ZipFile(_File(data)) as archive:
             members = archive.infolist()
     except (zipfile.BadZipFile, NotImplementedError, *_BROKEN):
         return
     for member in members:
         start = member.header_offset
         method = _METHODS.get(member.compress_type)
-        if start + 30 > len(view) or method is None or member.flag_bits & 1 or not member.compress_size:
+        if start + 30 > len(data) or method is None or member.flag_bits & 1 or not member.compress_size:
             continue
-        name_size, extra_size = struct.unpack_from("<HH", view, start + 26)
+        name_size, extra_size = struct.unpack("<HH", data[start + 26 : start + 30])
         start += 30 + name_size + extra_size
-        body = view[start : start + member.compress_size]
+        body = part(data, start, start + member.compress_size)
         stored = member.compress_type == zipfile.ZIP_STORED
         if member.compress_type == zipfile.ZIP_DEFLATED and member.file_size <= CHUNK:
             # most are small, and there may be tens of thousands of them
@@ -75,9 +75,9 @@ def zip_members(data: bytes | mmap.mmap) -> Iterator[Member]:
             yield Member(member.filename, stored, _until_broken(method(body)))
 
 
-def _small(body: memoryview, size: int) -> list[bytes]:
+def _small(body: Part, size: int) -> list[bytes]:
     try:
-        return [isal_zlib.decompressobj(-15).decompress(body, size or 1)]
+        return [isal_zlib.decompressobj(-15).decompress(body[:], size or 1)]
     except _IGZIP_ERROR:
         return []
 
@@ -87,48 +87,47 @@ def _until_broken(pieces: Iterable[bytes]) -> Iterator[bytes]:
         yield from pieces
 
 
-def _pump(make: Callable[[], Any], data: Buffer) -> Iterator[bytes]:
+def _pump(make: Callable[[], Any], data: Part) -> Iterator[bytes]:
     """The output of decompressors as bz2, lzma and isal have them; further members are unpacked as well."""
-    view = memoryview(data)
-    while view:
+    while data:
         decompressor = make()
         done = 0
         pending = b""
         while not decompressor.eof:
             if not pending and getattr(decompressor, "needs_input", True):
-                pending = bytes(view[done : done + CHUNK])
+                pending = bytes(data[done : done + CHUNK])
                 done += len(pending)
             piece = decompressor.decompress(pending, CHUNK)
-            if not piece and done == len(view) and not decompressor.eof:
+            if not piece and done == len(data) and not decompressor.eof:
                 return
             pending = getattr(decompressor, "unconsumed_tail", b"")
             if piece:
                 yield piece
-        view = view[done - len(decompressor.unused_data) :]
-        if view and view[0] == 0:  # padding behind the last member
+        data = part(data, done - len(decompressor.unused_data), len(data))
+        if data and data[0] == 0:  # padding behind the last member
             return
 
 
-def _gzip(data: Buffer) -> Iterator[bytes]:
+def _gzip(data: Part) -> Iterator[bytes]:
     return _pump(lambda: isal_zlib.decompressobj(31), data)
 
 
-def _bzip2(data: Buffer) -> Iterator[bytes]:
+def _bzip2(data: Part) -> Iterator[bytes]:
     return _pump(bz2.BZ2Decompressor, data)
 
 
-def _xz(data: Buffer) -> Iterator[bytes]:
+def _xz(data: Part) -> Iterator[bytes]:
     return _pump(lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ), data)
 
 
-def _zstd(data: Buffer) -> Iterator[bytes]:
+def _zstd(data: Part) -> Iterator[bytes]:
     decompressor = zstandard.ZstdDecompressor(max_window_size=1 << 27)
-    with decompressor.stream_reader(memoryview(data), read_across_frames=True) as reader:
+    with decompressor.stream_reader(cast(IO[bytes], _File(data)), read_across_frames=True) as reader:
         while piece := reader.read(CHUNK):
             yield piece
 
 
-_STREAMS: tuple[tuple[bytes, str, Callable[[Buffer], Iterator[bytes]]], ...] = (
+_STREAMS: tuple[tuple[bytes, str, Callable[[Part], Iterator[bytes]]], ...] = (
     (b"\x1f\x8b\x08", "gzip file", _gzip),
     (b"BZh", "bzip2 file", _bzip2),
     (b"\xfd7zXZ\0", "xz file", _xz),
@@ -137,7 +136,7 @@ _STREAMS: tuple[tuple[bytes, str, Callable[[Buffer], Iterator[bytes]]], ...] = (
 
 _MAGICS = (ZIP, *(magic for magic, *_ in _STREAMS))
 
-_METHODS: dict[int, Callable[[memoryview], Iterator[bytes]]] = {
+_METHODS: dict[int, Callable[[Part], Iterator[bytes]]] = {
     zipfile.ZIP_STORED: lambda data: (bytes(data[at : at + CHUNK]) for at in range(0, len(data), CHUNK)),
     zipfile.ZIP_DEFLATED: lambda data: _pump(lambda: isal_zlib.decompressobj(-15), data),
     zipfile.ZIP_BZIP2: _bzip2,
@@ -147,13 +146,13 @@ _METHODS: dict[int, Callable[[memoryview], Iterator[bytes]]] = {
 
 
 class _File:
-    """Bytes as the file that zipfile reads the directory from, without a copy."""
+    """Bytes as the file that libraries read from, without a copy."""
 
-    def __init__(self, view: memoryview) -> None:
-        self._view, self._at = view, 0
+    def __init__(self, data: Part) -> None:
+        self._data, self._at = data, 0
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        at = offset + (0, self._at, len(self._view))[whence]
+        at = offset + (0, self._at, len(self._data))[whence]
         if at < 0:
             raise OSError("before the start")
         self._at = at
@@ -163,6 +162,6 @@ class _File:
         return self._at
 
     def read(self, size: int = -1) -> bytes:
-        data = bytes(self._view[self._at :] if size < 0 else self._view[self._at : self._at + size])
+        data = bytes(self._data[self._at :] if size < 0 else self._data[self._at : self._at + size])
         self._at += len(data)
         return data

@@ -8,15 +8,15 @@ size and digest tell whether the way back is the right one.
 from __future__ import annotations
 
 import math
-import mmap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import NamedTuple
 
 from envpack.prefix.binary import Mention, String, binary_relocation, slashes
-from envpack.prefix.model import Data, Published
-from envpack.prefix.occurrences import apply, digest, find_all, searchable
+from envpack.prefix.large import Data, in_memory
+from envpack.prefix.model import Published
+from envpack.prefix.occurrences import apply, digest, find_all
 from envpack.prefix.shebang import HEAD, direct_line, published_lines
 from envpack.runtime.relocate import Relocation, Splice
 
@@ -41,31 +41,30 @@ def unpatch(
     ``spellings``: the paths an installer may have written in. A first line that runs something in the prefix
     becomes a Shebang when the file is ``executable``.
     """
-    buffer = searchable(data)
     placeholder = published.placeholder
-    if placeholder is not None and published.size == len(buffer):
+    if placeholder is not None and published.size == len(data):
         # rattler records the size after the prefix was written in (rattler/src/install/mod.rs), conda before
         published = replace(published, size=None)
     if placeholder is None:
-        same = published.size in (None, len(buffer)) and digest([buffer]) == published.sha256
+        same = published.size in (None, len(data)) and digest([data]) == published.sha256
         return Unpatched((), None) if same else None
     binary = published.file_mode == "binary"
     for prefix in spellings:
-        guesses = [_strings(buffer, prefix, placeholder)] if binary else _texts(buffer, prefix, published)
+        guesses = [_strings(data, prefix, placeholder)] if binary else _texts(data, prefix, published)
         for edits in guesses:
             growth = sum(len(edit.new) - len(edit.old) for edit in edits)
-            if published.size not in (None, len(buffer) + growth):
+            if published.size not in (None, len(data) + growth):
                 continue
-            if digest(apply(buffer, edits)) == published.sha256:
-                marks = _marks(buffer, edits, placeholder)
-                return Unpatched(tuple(edits), _relocation(buffer, edits, marks, placeholder, binary, executable))
+            if digest(apply(data, edits)) == published.sha256:
+                marks = _marks(data, edits, placeholder)
+                return Unpatched(tuple(edits), _relocation(data, edits, marks, placeholder, binary, executable))
     return None
 
 
 # --- guesses: edits that may lead to the published bytes ---
 
 
-def _texts(data: bytes | mmap.mmap, prefix: bytes, published: Published) -> Iterator[list[Splice]]:
+def _texts(data: Data, prefix: bytes, published: Published) -> Iterator[list[Splice]]:
     placeholder = published.placeholder
     assert placeholder is not None
     firsts: list[list[Splice]] = [[]]
@@ -95,7 +94,7 @@ def _choices(found: list[int], length: int, growth: int, size: int | None) -> It
         yield from combinations(found, count)
 
 
-def _strings(data: bytes | mmap.mmap, prefix: bytes, placeholder: bytes) -> list[Splice]:
+def _strings(data: Data, prefix: bytes, placeholder: bytes) -> list[Splice]:
     """Every NUL-terminated string with the prefix in it, and the room that the placeholder needs: slashes right
     behind it, as envpack deploys, or NULs behind the string, as conda and rattler install."""
     spare = len(placeholder) - len(prefix)
@@ -117,7 +116,7 @@ def _strings(data: bytes | mmap.mmap, prefix: bytes, placeholder: bytes) -> list
     return edits
 
 
-def _string_end(data: bytes | mmap.mmap, start: int) -> int:
+def _string_end(data: Data, start: int) -> int:
     end = data.find(b"\0", start)
     return len(data) if end < 0 else end
 
@@ -133,7 +132,7 @@ class _Mark(NamedTuple):
     stored: int
 
 
-def _marks(data: bytes | mmap.mmap, edits: Sequence[Splice], placeholder: bytes) -> list[_Mark]:
+def _marks(data: Data, edits: Sequence[Splice], placeholder: bytes) -> list[_Mark]:
     marks: list[_Mark] = []
     done = shift = 0
     for offset, old, new in (*edits, Splice(len(data), b"", b"")):
@@ -147,7 +146,7 @@ def _marks(data: bytes | mmap.mmap, edits: Sequence[Splice], placeholder: bytes)
 
 
 def _relocation(
-    data: bytes | mmap.mmap,
+    data: Data,
     edits: Sequence[Splice],
     marks: Sequence[_Mark],
     placeholder: bytes,
@@ -159,7 +158,8 @@ def _relocation(
     if binary:
         return binary_relocation(placeholder, _located_strings(data, marks, len(placeholder)))
     if executable and data[:2] == b"#!":
-        head = b"".join(apply(data[:HEAD], [edit for edit in edits if edit.offset + len(edit.old) <= HEAD]))
+        begun = [edit for edit in edits if edit.offset + len(edit.old) <= HEAD]
+        head = b"".join(in_memory(apply(data[:HEAD], begun)))
         line = direct_line(head, [placeholder])
         if line is not None:
             rest = tuple(mark.stored for mark in marks if mark.stored >= line.end)
@@ -167,7 +167,7 @@ def _relocation(
     return Relocation(placeholder, text=tuple(mark.stored for mark in marks))
 
 
-def _located_strings(data: bytes | mmap.mmap, marks: Sequence[_Mark], length: int) -> list[String]:
+def _located_strings(data: Data, marks: Sequence[_Mark], length: int) -> list[String]:
     strings: list[String] = []
     end = -1
     for mark in marks:

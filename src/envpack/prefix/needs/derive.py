@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import mmap
 import os
 import platform
 import posixpath
@@ -13,6 +12,7 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Any
 
+from envpack.prefix.large import Data, Large
 from envpack.prefix.model import ENVIRONMENT, Entry, PrefixContents
 from envpack.prefix.needs.decide import decide
 from envpack.prefix.needs.elf import MACHINES, machine_of, read_elf
@@ -42,7 +42,9 @@ from envpack.runtime.needs import Evidence, Needs
 from envpack.runtime.report import Reporter
 
 _LEAST_ELF = 64
-_MAP_FROM = 1 << 16
+_SMALL = 1 << 16
+"""Bytes of a file up to which it is read at once."""
+
 _RELEVANT = re.compile(rb"cuda|rocm|__archspec|microarch-level")
 
 
@@ -190,26 +192,20 @@ def _libraries(contents: PrefixContents) -> Iterator[Library]:
 
 def _library(path: str, machine: str) -> Library | None:
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        head = os.read(descriptor, 20)
-        if machine_of(head) != machine:
-            return None
-        size = os.fstat(descriptor).st_size
-        if size < _MAP_FROM:
-            return _examine(path, os.pread(descriptor, size, 0))
-        with mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ) as mapped:
-            mapped.madvise(mmap.MADV_RANDOM)  # else each header read drags 128 KiB of payload from the disk
-            return _examine(path, mapped)
+        with open(path, "rb", buffering=0) as file:
+            if machine_of(os.read(file.fileno(), 20)) != machine:
+                return None
+            size = os.fstat(file.fileno()).st_size
+            if size < _SMALL:
+                return _examine(path, os.pread(file.fileno(), size, 0))
+            # else each header read drags 128 KiB of payload from the disk
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
+            return _examine(path, Large.of(file))
     except (OSError, ValueError):
         return None
-    finally:
-        os.close(descriptor)
 
 
-def _examine(path: str, data: bytes | mmap.mmap) -> Library | None:
+def _examine(path: str, data: Data) -> Library | None:
     elf = read_elf(data)
     if elf is None:
         return None

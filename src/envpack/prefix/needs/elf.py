@@ -13,7 +13,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from envpack.prefix.model import Data
+from envpack.prefix.large import Data
 
 MAGIC = b"\x7fELF"
 
@@ -95,9 +95,10 @@ class _Reader:
         )
 
     def _unpack(self, form: str, offset: int) -> tuple[int, ...] | None:
-        if offset < 0 or offset + struct.calcsize(self._order + form) > self._size:
+        end = offset + struct.calcsize(self._order + form)
+        if offset < 0 or end > self._size:
             return None
-        return struct.unpack_from(self._order + form, self._data, offset)
+        return struct.unpack(self._order + form, self._data[offset:end])
 
     def _record(self, form: str, offset: int) -> tuple[int, ...] | None:
         """The next entry of a table; None when it is cut, or when there were too many already."""

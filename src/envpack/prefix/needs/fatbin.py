@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from envpack.prefix.model import Data
+from envpack.prefix.large import Data
 
 MAGIC = b"\x50\xed\x55\xba"
 MOST_HEADERS = 1 << 18
@@ -93,7 +93,7 @@ def kernels(data: Data, sections: Iterable[tuple[int, int]]) -> Iterator[Kernel]
         end = min(offset + size, len(data))
         position = offset
         while left > 0 and position + _CONTAINER.size <= end:
-            magic, version, header, length = _CONTAINER.unpack_from(data, position)
+            magic, version, header, length = _CONTAINER.unpack(data[position : position + _CONTAINER.size])
             left -= 1
             if magic != MAGIC:
                 position = _find(data, position + 1, end)
@@ -119,7 +119,9 @@ def _find(data: Data, start: int, end: int) -> int:
 
 def _entry(data: Data, position: int) -> tuple[Kernel | None, int]:
     """The entry there, None when it is neither SASS nor PTX, and its bytes: 0 when it is no entry."""
-    kind, _, header, payload, _, _, minor, major, arch, _, _, flags = _ENTRY.unpack_from(data, position)
+    kind, _, header, payload, _, _, minor, major, arch, _, _, flags = _ENTRY.unpack(
+        data[position : position + _ENTRY.size]
+    )
     if header < _LEAST_ENTRY or header > _WIDEST_GAP:
         return None, 0
     size = header + payload

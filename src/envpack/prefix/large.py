@@ -1,0 +1,143 @@
+"""Large files, looked at where they lie: searched and read in windows, of which one at a time is in memory.
+
+They are read, not mapped: the pages of a map count as the process's memory until the kernel takes them away, and a
+file that somebody truncates meanwhile would kill it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from io import FileIO
+from typing import BinaryIO, overload
+
+from envpack.runtime.errors import PackError
+
+WINDOW = 16 << 20
+"""Bytes of a window."""
+
+_FIRST = 64 << 10
+"""Bytes of the first window when something is looked for: what is there once is there again soon."""
+
+_ZEROS = bytes(WINDOW + (1 << 16))
+"""What a sparse file is made of: to be told from data at the speed of memory."""
+
+
+class _Opened:
+    """An open file, closed with the last `Large` that looks into it."""
+
+    def __init__(self, file: BinaryIO | FileIO) -> None:
+        self.name = os.fsdecode(file.name)
+        self.descriptor = os.dup(file.fileno())
+
+    def __del__(self) -> None:
+        os.close(self.descriptor)
+
+
+class Large:
+    """A range of a file's bytes, as far as searching and cutting goes like `bytes`; reads when it is asked.
+
+    Every method that reads raises PackError when the file has become shorter, or can't be read any more.
+    """
+
+    def __init__(self, opened: _Opened, start: int, stop: int) -> None:
+        self._opened, self._start, self._stop = opened, start, stop
+        self._absent: frozenset[bytes] = frozenset()
+
+    @classmethod
+    def of(cls, file: BinaryIO | FileIO) -> Large:
+        """The whole of an open file, which may be closed afterwards."""
+        return cls(_Opened(file), 0, os.fstat(file.fileno()).st_size)
+
+    def __len__(self) -> int:
+        return self._stop - self._start
+
+    @overload
+    def __getitem__(self, key: int) -> int: ...
+    @overload
+    def __getitem__(self, key: slice) -> bytes: ...
+    def __getitem__(self, key: int | slice) -> int | bytes:
+        if isinstance(key, int):
+            return self._read(range(len(self))[key], 1)[0]
+        start, stop, step = key.indices(len(self))
+        assert step == 1
+        return self._read(start, max(0, stop - start))
+
+    def _read(self, start: int, size: int) -> bytes:
+        """Linux reads at most 2 GiB at once (read(2))."""
+        read: list[bytes] = []
+        while size:
+            try:
+                piece = os.pread(self._opened.descriptor, min(size, 1 << 30), self._start + start)
+            except OSError as problem:
+                raise PackError(f"can't read {self._opened.name}: {problem.strerror}") from None
+            if not piece:
+                raise PackError(
+                    f"{self._opened.name} became shorter while the environment was packed",
+                    hint="Pack again when nothing writes to it.",
+                )
+            read.append(piece)
+            start += len(piece)
+            size -= len(piece)
+        return read[0] if len(read) == 1 else b"".join(read)
+
+    def part(self, start: int, stop: int) -> Large:
+        """A range of it, of which nothing is read yet."""
+        start, stop, _ = slice(start, stop).indices(len(self))
+        return Large(self._opened, self._start + start, self._start + max(start, stop))
+
+    def look_for(self, needles: Iterable[bytes]) -> None:
+        """Goes through the file once, so that looking for those of ``needles`` that are not in it is free."""
+        missing = set(needles)
+        for _, window in self._windows(0, len(self), max(map(len, missing), default=1), WINDOW):
+            missing = {needle for needle in missing if needle not in window}
+        self._absent = frozenset(missing)
+
+    def find(self, needle: bytes, start: int = 0, end: int | None = None) -> int:
+        """As `bytes.find`, for offsets that are not negative."""
+        if needle in self._absent:
+            return -1
+        stop = len(self) if end is None else min(end, len(self))
+        only_data = bool(needle.strip(b"\0"))
+        for at, window in self._windows(start, stop, len(needle), only_data=only_data):
+            offset = window.find(needle)
+            if offset >= 0:
+                return at + offset
+        return -1
+
+    def _windows(
+        self, start: int, end: int, reach: int, size: int = _FIRST, *, only_data: bool = True
+    ) -> Iterator[tuple[int, bytes]]:
+        """Offsets and pieces, of ``size`` bytes and then more, overlapping so far that nothing of ``reach`` bytes
+        is cut; ``only_data``: without those of nothing but zeros."""
+        while start < end:
+            window = self[start : min(start + size + reach - 1, end)]
+            if not (only_data and _ZEROS.startswith(window)):
+                yield start, window
+            start += size
+            size = min(4 * size, WINDOW)
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Its bytes, window by window."""
+        for start in range(0, len(self), WINDOW):
+            yield self[start : start + WINDOW]
+
+
+Data = bytes | Large
+"""A file's bytes: in memory, or on the disk."""
+
+Piece = bytes | memoryview | Large
+
+
+def part(data: Piece, start: int, stop: int) -> memoryview | Large:
+    """``data[start:stop]`` without a copy."""
+    return data.part(start, stop) if isinstance(data, Large) else memoryview(data)[start:stop]
+
+
+def in_memory(pieces: Iterable[Piece]) -> Iterator[bytes | memoryview]:
+    """The same bytes, of which large ones are read window by window as they are asked for."""
+    for piece in pieces:
+        if isinstance(piece, Large):
+            yield from piece
+        else:
+            yield piece
