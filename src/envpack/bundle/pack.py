@@ -254,7 +254,8 @@ def _items(group: Group, prefix: Path, storer: Storer, found: _Found, step: Step
         )
         whole = entry.content is None and _is_whole(stored.pieces, data)
         yield Item(record, in_memory(stored.pieces), prefix / (entry.place or entry.path) if whole else None)
-        if isinstance(data, Large) and _has_changed(prefix, entry, len(data)):
+        moved = whole and not (prefix / (entry.place or entry.path)).exists()  # to where it was to be written
+        if isinstance(data, Large) and not moved and _has_changed(prefix, entry, len(data)):
             found.changing.append(entry.path)  # between being searched and being written
         step.advance(entry.size)
 
