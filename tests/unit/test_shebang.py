@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from envpack.prefix.shebang import first_line, published_lines
-from envpack.runtime.relocate import Shebang, shebang_line
+from envpack.runtime.firstline import Shebang, shebang_line
 
 PREFIX = b"/opt/my env"
 
@@ -38,7 +38,7 @@ PREFIX = b"/opt/my env"
 def test_every_installer_s_form_becomes_the_direct_one(head: bytes, lead: bytes, rest: bytes, left: bytes) -> None:
     line = first_line(head, [b"/elsewhere", PREFIX])
     assert line is not None
-    assert line.shebang == Shebang(lead, rest)
+    assert (line.shebang.lead, line.shebang.rest) == (lead, rest)
     assert head[line.end :] == left
 
 

@@ -19,6 +19,7 @@ from envpack.prefix.large import Data, Large, Piece, in_memory
 from envpack.prefix.needs import contradictions, derive_needs
 from envpack.prefix.overlay import Policy
 from envpack.prefix.prune import Selection
+from envpack.prefix.shebang import may_need_activation
 from envpack.prefix.walk import Outside
 from envpack.runtime.activation import variable_scripts
 from envpack.runtime.changes import Changes, Unrelocatable
@@ -130,6 +131,7 @@ class _Found:
     unrelocatable: list[Unrelocatable] = field(default_factory=list)
     unsearched: list[str] = field(default_factory=list)
     changing: list[str] = field(default_factory=list)
+    needs_activation: list[str] = field(default_factory=list)
 
 
 def _changing(found: list[str]) -> PackError:
@@ -182,6 +184,7 @@ def _draft(
             replaced=contents.replaced,
             left_out=contents.left_out,
             outside=contents.outside,
+            needs_activation=tuple(sorted(found.needs_activation)),
             unrelocatable=tuple(sorted(found.unrelocatable, key=lambda item: (item.path, item.reason))),
         ),
     )
@@ -241,6 +244,8 @@ def _items(group: Group, prefix: Path, storer: Storer, found: _Found, step: Step
             found.modified.append(entry.path)
         for remark in stored.unrelocatable:
             found.unrelocatable.append(Unrelocatable(entry.path, remark, matters(entry.path)))
+        if entry.mode & 0o111 and may_need_activation(stored.relocation, stored.pieces):
+            found.needs_activation.append(entry.path)
         if not stored.searched:
             found.unsearched.append(entry.path)
         record = PathRecord(

@@ -44,6 +44,13 @@ def tell(console: Console, changes: Changes, selection: Selection | None = None)
         for name, words in _WORDS.items():
             for path in getattr(changes, name):
                 reporter.note(f"  {words}: {path}")
+    if changes.needs_activation:
+        lines = [f"  {path}" for path in changes.needs_activation] if console.verbose else []
+        message = (
+            f"{plural(len(changes.needs_activation), 'script')} will need activation where the destination is "
+            "long or has blanks" + ("" if console.verbose else " (-v lists them)")
+        )
+        reporter.note("\n".join([message, *lines]))
     mentions = sorted(changes.unrelocatable, key=lambda item: not item.matters)
     if mentions:
         _tell_unrelocatable(console, mentions)

@@ -9,9 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import cache
 from typing import NamedTuple
 
-from envpack.runtime.relocate import Shebang
+from envpack.prefix.large import Piece
+from envpack.runtime.firstline import THROUGH_ENV, Shebang, command, form_of, forms, is_python
+from envpack.runtime.relocate import Relocation
 
 HEAD = 16384
 """Bytes of a file that are looked at for its first lines."""
@@ -22,12 +26,23 @@ _PORTABLE = re.compile(
     rb"#![ \t]*/bin/sh\n'''exec' (?:\"(?P<double>[^\"\n]+)\"|'(?P<single>[^'\n]+)'|(?P<bare>/[^\s\"']+))"
     rb"(?P<arguments>[^\n]*?) \"\$0\" \"\$@\"(?:\n' '''| #''')(?=\n|\Z)"
 )
-_ENV = re.compile(rb"#!/usr/bin/env (?:-S )?(?P<name>[^\s/]+)(?P<arguments>[^\n]*)")
-_LEAD = re.compile(rb"#![ \t]*")
+_ENV = re.compile(rb"#!/usr/bin/env (?:-S )?(?P<name>[^\s/\"]+)(?P<arguments>[^\n]*)")
+_LEAD = re.compile(rb"#![ \t]*(?:/usr/bin/env[ \t]+(?:-S[ \t]*)?)?")
+
+# What no form can hold in an argument: all of them have quotes around it, and some are of two languages at once.
+_ODD = re.compile(rb"[\x00-\x1f\x7f\"'\\$`!#<>]")
+_SPLIT_ODD = re.compile(rb"[\x00-\x1f\x7f\"'\\$#]")
+"""What ``env -S`` takes for more than a character (GNU coreutils, 'env invocation')."""
+
+# A string before anything else but comments and blank lines: a docstring, if it is a plain or raw one.
+_DOCSTRING = re.compile(rb"\n(?:[ \t\f]*(?:#[^\n]*)?\n)*[rRuU]?[\"']")
+# PEP 263; in the first line it would be a part of the interpreter's path
+_CODING = re.compile(rb"\n[ \t\f]*#.*?coding[:=][ \t]*(?P<name>[-\w.]+)")
+_UTF_8 = re.compile(rb"utf[-_]?8(?:[-_].*)?", re.IGNORECASE)
 
 
 class FirstLine(NamedTuple):
-    """``data[:end]`` runs ``prefix + shebang.rest``; ``end`` is that of the line, or of both lines."""
+    """``data[:end]`` runs ``prefix + shebang.rest``; ``end`` is that of the line, or of the lines in its place."""
 
     shebang: Shebang
     end: int
@@ -44,18 +59,50 @@ def first_line(head: bytes, spellings: Sequence[bytes]) -> FirstLine | None:
 
 def direct_line(head: bytes, spellings: Sequence[bytes]) -> FirstLine | None:
     """The same, only where the script is written in the direct form already."""
-    lead = _LEAD.match(head)
-    if lead is None:
+    match = _LEAD.match(head)
+    if match is None:
         return None
+    lead = match.group()
     for spelling in spellings:
-        if head.startswith(spelling + b"/", lead.end()):
+        if head.startswith(spelling + b"/", len(lead)):
             end = head.find(b"\n")
             end = len(head) if end < 0 else end
-            rest = head[lead.end() + len(spelling) : end]
+            rest = head[len(lead) + len(spelling) : end]
             if b"\r" in rest or any(other in rest for other in spellings):
                 return None
-            return FirstLine(Shebang(lead.group(), rest), end)
+            if b"env" in lead and (_SPLIT_ODD.search(rest) or (b"-S" not in lead and b" " in rest.rstrip())):
+                return None
+            return FirstLine(_with_form(Shebang(lead, rest), head[end:]), end)
     return None
+
+
+def may_need_activation(relocation: Relocation | None, pieces: Sequence[Piece]) -> bool:
+    """Whether an executable file, as stored, begins with a line that runs something by the prefix, and that nothing
+    takes the place of where it gets too long, or blanks into it.
+    """
+    if relocation is None:
+        return False
+    if relocation.shebang is not None:
+        return form_of(relocation.shebang) == THROUGH_ENV
+    if not relocation.text:
+        return False
+    before = bytes(pieces[0][: relocation.text[0]])
+    return before.startswith(b"#!") and b"\n" not in before
+
+
+def _with_form(shebang: Shebang, body: bytes) -> Shebang:
+    """Chooses the form by the interpreter's name, and for Python by what the source begins with."""
+    program, words = command(shebang)
+    name = program.rpartition(b"/")[2].decode("utf-8", "replace")
+    found = next((form.name for form in forms().values() if re.fullmatch(form.programs, name)), THROUGH_ENV)
+    if _ODD.search(program) or any(map(_ODD.search, words)):
+        return replace(shebang, form=THROUGH_ENV if is_python(program) else "")
+    if found == "python":
+        coding = _CODING.match(body)
+        encoding = coding["name"].decode() if coding and not _UTF_8.fullmatch(coding["name"]) else ""
+        if encoding or _DOCSTRING.match(body):
+            return replace(shebang, form="python-comment", coding=encoding)
+    return shebang if found in ("python", THROUGH_ENV) else replace(shebang, form=found)
 
 
 def _program(form: re.Match[bytes]) -> bytes:
@@ -63,17 +110,55 @@ def _program(form: re.Match[bytes]) -> bytes:
     return program
 
 
-def _portable(head: bytes, spellings: Sequence[bytes]) -> FirstLine | None:
+class _Call(NamedTuple):
+    """A program in the prefix, its arguments as one string, whether they were taken apart, and where it ends."""
+
+    program: bytes
+    arguments: bytes
+    split: bool
+    end: int
+
+
+@cache
+def _patterns() -> tuple[re.Pattern[bytes], ...]:
+    """What finds the forms of ``first_lines.json`` again, and the quoted one of ``env -S``."""
+    marks = {
+        b"<program>": rb"\"(?P<program>[^\"\n]+)\"",
+        b"<words>": rb"(?P<words>[^\n]*?)",
+        b"<strings>": rb"(?P<words>(?: \"[^\"\n]*\")*)",
+        b"<given>": rb"[^\n]*",
+        b"<coding>": rb"[-\w.]+",
+    }
+    lines = [form.lines for form in forms().values()] + [b"#!/usr/bin/env -S <program><strings>"]
+    parts = [[marks.get(part) or re.escape(part) for part in re.split(rb"(<\w+>)", line)] for line in lines]
+    return tuple(re.compile(b"".join(part) + rb"(?=\n|\Z)") for part in parts)
+
+
+def _call(head: bytes) -> _Call | None:
     form = _PORTABLE.match(head)
-    if form is None:
+    if form is not None:
+        return _Call(_program(form), form["arguments"].strip(), True, form.end())
+    for pattern in _patterns():
+        form = pattern.match(head)
+        if form is not None:
+            words = re.findall(rb"[^\s\"]+|\"[^\"]*\"", form["words"])
+            bare = b" ".join(word.strip(b'"') for word in words)
+            return _Call(form["program"], bare, len(words) > 1, form.end())
+    return None
+
+
+def _portable(head: bytes, spellings: Sequence[bytes]) -> FirstLine | None:
+    call = _call(head)
+    if call is None:
         return None
-    program, arguments = _program(form), form["arguments"].strip()
     for spelling in spellings:
-        inner = program[len(spelling) :]
-        if program.startswith(spelling + b"/") and b" " not in inner:
-            if any(other in inner + arguments for other in spellings):
+        inner = call.program[len(spelling) :]
+        if call.program.startswith(spelling + b"/") and b" " not in inner:
+            if any(other in inner + call.arguments for other in spellings):
                 return None
-            return FirstLine(Shebang(b"#!", inner + (b" " + arguments if arguments else b"")), form.end())
+            lead = b"#!/usr/bin/env -S " if call.split and not is_python(inner) else b"#!"
+            rest = inner + (b" " + call.arguments if call.arguments else b"")
+            return FirstLine(_with_form(Shebang(lead, rest), head[call.end :]), call.end)
     return None
 
 
@@ -83,11 +168,17 @@ def published_lines(head: bytes, prefix: bytes, placeholder: bytes) -> Iterator[
     Gives (end of what the installer wrote, the published line) for each; whether it is right, only the
     published file's digest can tell. What went through ``env`` was in bin: nothing else is on PATH.
     """
-    portable, through_env = _PORTABLE.match(head), _ENV.match(head)
-    if portable and _program(portable).startswith(prefix + b"/"):
-        line = placeholder + _program(portable)[len(prefix) :] + portable["arguments"]
-        yield portable.end(), b"#!" + line
-        yield portable.end(), b"#! " + line
+    call, through_env = _call(head), _ENV.match(head)
+    if call is not None and call.program.startswith(prefix + b"/"):
+        line = placeholder + call.program[len(prefix) :]
+        # as conda and rattler hand on what stood behind the program, blanks and all, or as envpack does
+        behind = [b" " + call.arguments if call.arguments else b""]
+        portable = _PORTABLE.match(head)
+        if portable is not None and portable["arguments"] != behind[0]:
+            behind.insert(0, portable["arguments"])
+        for arguments in behind:
+            for lead in (b"#!", b"#! ", b"#!/usr/bin/env -S "):
+                yield call.end, lead + line + arguments
     elif through_env:
         line = placeholder + b"/bin/" + through_env["name"] + through_env["arguments"]
         yield through_env.end(), b"#!" + line

@@ -24,7 +24,8 @@ class Changes:
 
     ``modified``: not as their package published them; ``missing``: gone; ``foreign``: of no package; ``replaced``:
     left out for envpack's own, or overwritten by pip; ``left_out``: of editable installs that were to be left out;
-    ``outside``: links that lead out of the environment, to be kept.
+    ``outside``: links that lead out of the environment, to be kept; ``needs_activation``: scripts that run outside
+    of the activated environment only where their first line can stay short and free of blanks.
     """
 
     modified: tuple[str, ...] = ()
@@ -33,6 +34,7 @@ class Changes:
     replaced: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
     outside: tuple[str, ...] = ()
+    needs_activation: tuple[str, ...] = ()
     unrelocatable: tuple[Unrelocatable, ...] = ()
 
     @property

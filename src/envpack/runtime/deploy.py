@@ -26,7 +26,7 @@ from envpack.runtime.host.machine import host_subdir, processors
 from envpack.runtime.place import Place
 from envpack.runtime.reader import Bundle, open_bundle
 from envpack.runtime.report import Reporter, human_size
-from envpack.runtime.settle import PREFIX_PATH, check_prefix
+from envpack.runtime.settle import PREFIX_PATH, check_prefix, tell_activation
 from envpack.runtime.source import Repair, Source, Written
 from envpack.runtime.version import __version__
 
@@ -145,8 +145,9 @@ class _BundleSource:
         manifest = self._bundle.manifest
         total = sum(segment.size for segment in manifest.segments)
         with reporter.step(f"Unpacking {manifest.name} {manifest.version}", total) as step:
-            extract(self._bundle, root, os.fsencode(prefix), step, jobs)
+            table = extract(self._bundle, root, os.fsencode(prefix), step, jobs)
             step.detail = f"{human_size(manifest.size)} in {manifest.files} files, verified"
+        tell_activation(table, os.fsencode(prefix), reporter)
         return Written(manifest, self._bundle.manifest_bytes, manifest.writer, host_check=self._host_check)
 
 

@@ -11,6 +11,7 @@ from typing import Any, Callable, TypeVar
 
 from envpack.runtime.changes import Changes, changes_from_json, changes_to_json
 from envpack.runtime.errors import FormatError, IntegrityError
+from envpack.runtime.firstline import THROUGH_ENV, Shebang, forms
 from envpack.runtime.model import (
     FORMAT,
     MANIFEST_PATH,
@@ -23,7 +24,7 @@ from envpack.runtime.model import (
     Segment,
 )
 from envpack.runtime.needs import Needs, needs_from_json, needs_to_json
-from envpack.runtime.relocate import ENCODINGS, Bytecode, Relocation, Shebang, splices
+from envpack.runtime.relocate import ENCODINGS, Bytecode, Relocation, splices
 
 T = TypeVar("T")
 
@@ -106,7 +107,9 @@ def _record_json(record: PathRecord, placeholders: dict[bytes, int]) -> dict[str
 def _relocation_json(relocation: Relocation, placeholders: dict[bytes, int]) -> dict[str, Any]:
     document: dict[str, Any] = {"placeholder": placeholders.setdefault(relocation.placeholder, len(placeholders))}
     if relocation.shebang is not None:
-        document["shebang"] = [_text(relocation.shebang.lead), _text(relocation.shebang.rest)]
+        line = relocation.shebang
+        extra = [line.form, line.coding] if line.coding else [line.form] if line.form else []
+        document["shebang"] = [_text(line.lead), _text(line.rest), *extra]
     if relocation.text:
         document["text"] = list(relocation.text)
     if relocation.padded:
@@ -335,11 +338,7 @@ def _read_relocation(place: _Place, placeholders: tuple[bytes, ...], size: int) 
     if index >= len(placeholders):
         raise FormatError(f"{place.where}.placeholder: there are only {len(placeholders)}")
     none: tuple[int, ...] = ()
-    nothing: tuple[str, ...] = ()
-    shebang = place.get("shebang", _read_list, nothing)
     bytecode = place.get("bytecode", lambda p: p.counts(3), none)
-    if shebang and len(shebang) != 2:
-        raise FormatError(f"{place.where}.shebang: [lead, rest] expected")
     relocation = Relocation(
         placeholders[index],
         text=place.get("text", lambda p: p.counts(1), none),
@@ -347,11 +346,22 @@ def _read_relocation(place: _Place, placeholders: tuple[bytes, ...], size: int) 
         strings=place.get("strings", lambda p: tuple(item.counts(2) for item in p.items()), ()),
         marshal=place.get("marshal", lambda p: tuple(item.counts(4) for item in p.items()), ()),
         encoded=place.get("encoded", _read_encoded, ()),
-        shebang=Shebang(_bytes(shebang[0]), _bytes(shebang[1])) if shebang else None,
+        shebang=place.get("shebang", _read_shebang, None),
         bytecode=Bytecode(*bytecode) if bytecode else None,
     )
     _check_fits(relocation, size, place.where)
     return relocation
+
+
+def _read_shebang(place: _Place) -> Shebang | None:
+    lead, rest, form, coding, *others = (*_read_list(place), "", "", "", "")
+    if not lead or not rest or any(others):
+        raise FormatError(
+            f"{place.where}: [lead, rest], [lead, rest, form] or [lead, rest, form, coding] expected"
+        )
+    if form not in ("", THROUGH_ENV) and form not in forms():
+        raise FormatError(f"{place.where}: {form!r} is no form that this envpack knows")
+    return Shebang(_bytes(lead), _bytes(rest), form, coding)
 
 
 def _read_encoded(place: _Place) -> tuple[tuple[str, tuple[int, ...]], ...]:

@@ -15,21 +15,11 @@ from typing import Callable, Iterator, Mapping, NamedTuple
 from urllib.parse import quote_from_bytes
 
 from envpack.runtime.errors import IntegrityError
-
-SHEBANG_MAX = 127
-"""Longest `#!` line, in bytes, that every kernel takes: BINPRM_BUF_SIZE was 128 with its NUL before Linux 5.1
-(include/uapi/linux/binfmts.h), 256 since. Environments are also reached over NFS by old kernels."""
+from envpack.runtime.firstline import Shebang as Shebang
+from envpack.runtime.firstline import shebang_line as shebang_line
 
 # Bytes that no shell script, JSON file or PATH variable survives inside a prefix, unquoted or quoted.
 _UNSAFE = b"\"'\\$`:;&|<>*?[]{}()!#~%\x7f"
-
-
-@dataclass(frozen=True)
-class Shebang:
-    """A first line ``lead + placeholder + rest``, such as ``#!`` ``PLACEHOLDER`` ``/bin/python -s``."""
-
-    lead: bytes
-    rest: bytes
 
 
 @dataclass(frozen=True)
@@ -120,24 +110,6 @@ def unsafe_bytes(prefix: bytes) -> bytes:
     Spaces are fine; quotes, ``$``, ``:`` and the like would change the meaning of scripts and of PATH.
     """
     return bytes(sorted({c for c in prefix if c < 0x20 or c in _UNSAFE}))
-
-
-def shebang_line(prefix: bytes, shebang: Shebang) -> bytes:
-    """The first line, without newline, that runs ``prefix + rest`` on every kernel.
-
-    Direct where it is short enough and free of blanks; otherwise, for Python, the two-line form that is both
-    /bin/sh and Python (pip and distlib write the same); otherwise through ``env``, which needs activation.
-    """
-    direct = shebang.lead + prefix + shebang.rest
-    if len(direct) <= SHEBANG_MAX and not any(blank in prefix for blank in b" \t"):
-        return direct
-    program, _, arguments = shebang.rest.partition(b" ")
-    arguments = arguments.strip()
-    name = program.rpartition(b"/")[2]
-    if b"python" in name or b"pypy" in name:
-        call = b'"' + prefix + program + b'"' + (b" " + arguments if arguments else b"")
-        return b"#!/bin/sh\n'''exec' " + call + b" \"$0\" \"$@\"\n' '''"
-    return b"#!/usr/bin/env " + (b"-S " if arguments else b"") + name + (b" " + arguments if arguments else b"")
 
 
 def splices(relocation: Relocation, prefix: bytes) -> list[Splice]:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from envpack.runtime.document import manifest_from_json, table_from_json
 from envpack.runtime.errors import DestinationError, FormatError, IntegrityError, RelocationError
+from envpack.runtime.firstline import needs_activation
 from envpack.runtime.locking import locked
 from envpack.runtime.model import DIGEST_PATH, MANIFEST_PATH, PATHS_PATH, Manifest, PathRecord, PathsTable
 from envpack.runtime.place import beside
@@ -130,9 +131,26 @@ def settle(root: Path, reporter: Reporter) -> Settled:
                     hint="Run this once as the user who owns the environment; others can use it afterwards.",
                 ) from None
             step.detail = f"{len(relocated) - len(changed)} files"
+        tell_activation(table, os.fsencode(prefix), reporter)
         for path in changed:
             reporter.warn(f"{path} was changed or removed by hand, and left as it is")
         return Settled(prefix, former, len(relocated) - len(changed), tuple(changed))
+
+
+def tell_activation(table: PathsTable, prefix: bytes, reporter: Reporter) -> None:
+    """Names the scripts that this prefix is too long for, or has blanks, and that run in the activated environment
+    only."""
+    found = [
+        record.path
+        for record in table
+        if record.relocation is not None
+        and record.relocation.shebang is not None
+        and needs_activation(prefix, record.relocation.shebang)
+    ]
+    if found:
+        shown = ", ".join(found[:3]) + (f" and {len(found) - 3} more" if found[3:] else "")
+        why = "has blanks" if b" " in prefix else "is too long for a script's first line"
+        reporter.note(f"the destination {why}, so these run in the activated environment only: {shown}")
 
 
 def stored_bytes(data: bytes, record: PathRecord, prefixes: list[bytes]) -> bytes | None:
