@@ -22,7 +22,8 @@ ALLOWED = {
     "build": {"spec", "lock", "runtime"},
     "interop": {"bundle", "prefix", "runtime"},
     "release": {"interop", "build", "bundle", "prefix", "lock", "spec", "runtime"},
-    "cli": {"release", "interop", "build", "bundle", "prefix", "lock", "spec", "runtime"},
+    "cli": {"config", "release", "interop", "build", "bundle", "prefix", "lock", "spec", "runtime"},
+    "config": {"runtime"},
     "": {"cli", "runtime"},  # envpack/__init__.py and __main__.py
 }
 BUNDLE_WORDS = {"model", "reader", "extract", "deploy", "settle", "relocate", "tar", "codec"}

@@ -1,0 +1,122 @@
+"""Settings a person or an administrator writes once: ``config.toml``. What a host demands stands elsewhere, in
+``envpack.signing.policy``, where no option or variable reaches it."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from envpack.runtime.errors import UsageError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+SYSTEM_CONFIG = Path("etc/envpack/config.toml")
+"""Below the root folder: for everybody on the host."""
+
+USER_CONFIG = Path("envpack/config.toml")
+"""Below XDG_CONFIG_HOME, or ~/.config (XDG Base Directory Specification 0.8): wins, setting by setting."""
+
+MAX_FILE = 1 << 20
+
+
+@dataclass(frozen=True)
+class Config:
+    """What was set; None where nothing was.
+
+    ``store``: the folder of the shared store; ``keep``: previous deployments to keep, 0 or more; ``jobs``:
+    threads, 1 or more; ``sign_key``: the secret key that 'envpack release' signs with.
+    """
+
+    store: Path | None = None
+    keep: int | None = None
+    jobs: int | None = None
+    sign_key: Path | None = None
+
+
+def load_config(environ: Mapping[str, str] | None = None, root: Path = Path("/")) -> Config:
+    """The settings of this host and user. ``environ``: for HOME and XDG_CONFIG_HOME (default: the process's);
+    ``root``: the folder that /etc is in.
+
+    A missing file sets nothing. Raises UsageError, with the file, for one that can't be read or is wrong.
+    """
+    environ = os.environ if environ is None else environ
+    home = environ.get("HOME", "")
+    paths = [root / SYSTEM_CONFIG]
+    folder = environ.get("XDG_CONFIG_HOME", "") or (f"{home}/.config" if home else "")
+    if folder.startswith("/"):  # "if [it] is relative, it should be considered invalid and ignored"
+        paths.append(Path(folder) / USER_CONFIG)
+    found: dict[str, Any] = {}
+    for path in paths:
+        found.update(_read(path, home))
+    return Config(**found)
+
+
+def _read(path: Path, home: str) -> dict[str, Any]:
+    document = read_toml(path)
+    if document is None:
+        return {}
+    known = [field.name for field in fields(Config)]
+    unknown = [key for key in document if key not in known]
+    if unknown:
+        raise UsageError(f"{path}: {unknown[0]!r} is no setting{nearest(unknown[0], known)}")
+    return {key: _READERS[key](value, f"{path}: {key}", home) for key, value in document.items()}
+
+
+def read_toml(path: Path) -> dict[str, Any] | None:
+    """A TOML file's content; None when there is no such file. Raises UsageError when it can't be read."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE + 1)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as problem:
+        raise UsageError(f"{path}: {problem.strerror}", hint="Make it readable, or remove it.") from None
+    if len(data) > MAX_FILE:
+        raise UsageError(f"{path}: larger than {MAX_FILE:,} bytes")
+    try:
+        return tomllib.loads(data.decode("utf-8"))
+    except (ValueError, RecursionError) as problem:  # both UnicodeDecodeError and TOMLDecodeError are ValueErrors
+        raise UsageError(f"{path}: not valid TOML: {problem}") from None
+
+
+def nearest(word: str, known: list[str]) -> str:
+    """``; did you mean 'store'?``, or all that is known when nothing is near."""
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    return f"; did you mean {close[0]!r}?" if close else f"; there are: {', '.join(known)}"
+
+
+def _path(value: Any, where: str, home: str) -> Path:
+    if not isinstance(value, str) or not value or "\0" in value:
+        raise UsageError(f"{where}: a path in quotes expected, found {value!r}")
+    if value == "~" or value.startswith("~/"):
+        if not home:
+            raise UsageError(f"{where}: '~' can't be filled in, HOME is not set")
+        value = home + value[1:]
+    if not value.startswith("/"):
+        raise UsageError(f"{where}: {value!r} depends on the working directory", hint="Begin it with '/' or '~/'.")
+    return Path(value)
+
+
+def _whole(least: int) -> Callable[[Any, str, str], int]:
+    def read(value: Any, where: str, home: str) -> int:
+        if type(value) is not int or not least <= value <= 1 << 20:
+            raise UsageError(f"{where}: a whole number from {least} on expected, found {value!r}")
+        return value
+
+    return read
+
+
+_READERS: Mapping[str, Callable[[Any, str, str], Any]] = {
+    "store": _path,
+    "keep": _whole(0),
+    "jobs": _whole(1),
+    "sign_key": _path,
+}

@@ -1,0 +1,82 @@
+"""Places no environment may replace, whoever asks."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from envpack.runtime.errors import DestinationError
+from envpack.runtime.protected import CLOSED, SYSTEM, User, check_destination, current_user
+
+ALICE = User(1000, ("/home/alice",))
+ROOT = User(0, ("/root",))
+SUDO = User(0, ("/home/alice", "/root"), ("/root",))
+
+
+@pytest.mark.parametrize("user", [ALICE, ROOT])
+@pytest.mark.parametrize("path", sorted(SYSTEM))
+def test_the_system_s_folders_are_refused(path: str, user: User) -> None:
+    with pytest.raises(DestinationError, match="system") as refused:
+        check_destination(path, user)
+    assert "/opt/envs/NAME" in refused.value.hint
+
+
+@pytest.mark.parametrize("path", [f"{folder}/a/b" for folder in CLOSED])
+def test_nothing_goes_below_what_is_the_system_s_own(path: str) -> None:
+    with pytest.raises(DestinationError, match="the system's own"):
+        check_destination(path, ROOT)
+
+
+@pytest.mark.parametrize(
+    ("path", "user", "said"),
+    [
+        ("/home/alice", ALICE, "is a home"),
+        ("/data", User(1000, ("/data/users/alice",)), "holds the home /data/users/alice"),
+        ("/data/root", User(1000, (), ("/data/root",)), "is a home"),
+        ("/root/envs/x", ROOT, "the home of root"),
+        ("/root/envs/x", SUDO, "the home of root"),
+        ("/home/alice", SUDO, "is a home"),
+    ],
+)
+def test_homes_are_refused(path: str, user: User, said: str) -> None:
+    with pytest.raises(DestinationError, match=said):
+        check_destination(path, user)
+
+
+@pytest.mark.parametrize(
+    ("path", "user"),
+    [
+        ("/opt/envs/x", ROOT),
+        ("/opt/x", ALICE),
+        ("/rooted/x", ROOT),
+        ("/root/envs/x", ALICE),  # the kernel's to refuse
+        ("/home/alice/envs", ALICE),
+        ("/home/alice/envs", SUDO),
+        ("/dev/shm/x", ALICE),
+        ("/library", ALICE),
+        ("/usr/local/envs", ROOT),
+        ("/tmp/x", ALICE),
+    ],
+)
+def test_all_other_places_are_taken(path: str, user: User) -> None:
+    check_destination(path, user)
+
+
+def test_this_user_s_home_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "home").symlink_to("real")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    user = current_user()
+    assert user.uid == os.geteuid()
+    assert str(tmp_path / "real") in user.homes
+    with pytest.raises(DestinationError, match="is a home"):
+        check_destination(str(tmp_path / "real"), user)
+
+
+@pytest.mark.parametrize("home", ["/", "", "relative", "/nonexistent"])
+def test_an_account_without_a_home_may_deploy(home: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", home)
+    assert not {home, "/", ""} & set(current_user().homes)
+    check_destination("/opt/envs/x", current_user())
