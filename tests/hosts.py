@@ -19,7 +19,7 @@ import pytest
 
 from envpack.bundle.runtime import runtime_files
 from envpack.runtime.model import Manifest, Package
-from envpack.runtime.needs import Evidence, GpuCode, Needs
+from envpack.runtime.needs import Compiler, Evidence, GpuCode, Needs
 from synthetic import file, make_bundle
 
 STUB = Path(__file__).with_name("nvml_stub.c")
@@ -132,15 +132,15 @@ def build_stubs(folder: Path) -> Path:
 TORCH = "lib/python3.11/site-packages/torch"
 
 
-def torch(cuda: str, *numbers: int, jit: bool = True, **fields: object) -> dict[str, Any]:
-    """What a manifest says of an environment with a build of PyTorch."""
+def torch(cuda: str, *numbers: int, jit: bool = True, ptxas: str = "", **fields: object) -> dict[str, Any]:
+    """What a manifest says of an environment with a build of PyTorch; ``ptxas``: the CUDA version of triton's."""
     code = GpuCode(
         f"{TORCH}/lib/libtorch_cuda.so", "torch", tuple(f"sm_{number}" for number in numbers), main=True
     )
     needs = Needs(
         cuda=Evidence(cuda, f"{TORCH}/version.py: cuda = '{cuda}'"),
         gpu_code=(code,),
-        jit=(Evidence("triton", "lib/python3.11/site-packages/triton"),) if jit else (),
+        jit=(Compiler("triton", "pypi:triton-3.3.1", ptxas),) if jit else (),
         glibc=Evidence("2.17", f"{TORCH}/lib/libtorch_cuda.so"),
         cpu=Evidence("x86-64-v2", "conda's _x86_64-microarch-level"),
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from envpack.runtime.needs import Evidence, GpuCode, Needs
+from envpack.runtime.needs import Compiler, Evidence, GpuCode, Needs
 from hosts import (
     A10G,
     A100,
@@ -85,8 +85,16 @@ COMPAT = {
     "needs": replace(CU126["needs"], cuda_compat=(Evidence("570.124.06", "cuda-compat/libcuda.so.1"),)),
 }
 CUPY = {
-    "needs": Needs(cuda=Evidence("12.6", "cupy-cuda12x"), jit=(Evidence("cupy", "cupy-cuda12x"),)),
+    "needs": Needs(cuda=Evidence("12.6", "cupy-cuda12x"), jit=(Compiler("cupy-cuda12x", "cupy-cuda12x"),)),
 }
+
+
+def numba(cuda: str) -> dict[str, Any]:
+    """An environment whose GPU code is made at run time, as PTX."""
+    needs = Needs(cuda=Evidence(cuda, "cuda-version"), jit=(Compiler("numba", "conda:numba-0.61.0", ptx=True),))
+    return {"needs": needs}
+
+
 ROCM = {"needs": Needs(rocm=Evidence("6.4", "torch/version.py: hip = '6.4'"))}
 
 SITUATIONS = [
@@ -96,6 +104,15 @@ SITUATIONS = [
     Situation("driver too old for everything", Host("440.33.01", 10020, [V100]), CU126),
     Situation("driver one patch too old", Host("525.60.11", 12000, [A100]), CU126),
     Situation("driver newer than the tables", Host("640.10.01", 14010, [H100]), CU130),
+    Situation(
+        "a compiler newer than the driver", Host("535.129.03", 12020, [A100]), torch("12.1", 80, ptxas="12.4")
+    ),
+    Situation(
+        "a compiler of the next CUDA", Host("470.57.02", 11040, [A100]), torch("11.8", 80, ptxas="12.4", jit=True)
+    ),
+    Situation("numba and an older driver", Host("535.129.03", 12020, [A100]), numba("12.6")),
+    Situation("numba, where PTX is the same", Host("555.42.02", 12050, [A100]), numba("12.6")),
+    Situation("numba and a CUDA newer than the tables", Host("640.10.01", 14000, [H100]), numba("14.2")),
     Situation("CUDA newer than the tables", Host("640.10.01", 14010, [H100]), torch("14.0", 90)),
     Situation("CUDA newer than the tables and the driver", Host("610.43.02", 13030, [H100]), torch("14.0", 90)),
     Situation("CUDA newer than the tables, minor", Host("640.10.01", 14000, [H100]), torch("14.2", 90)),

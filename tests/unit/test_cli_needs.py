@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from envpack.cli.needs import needs_lines
-from envpack.runtime.needs import Evidence, GpuCode, Needs
+from envpack.runtime.needs import Compiler, Evidence, GpuCode, Needs
 
 
 def test_each_need_is_shown_with_its_evidence_and_main_libraries_only() -> None:
@@ -15,7 +15,7 @@ def test_each_need_is_shown_with_its_evidence_and_main_libraries_only() -> None:
                 "libtorch_cuda.so", "pypi:torch-2.7.1", sass=("sm_50", "sm_90a"), ptx=("compute_90",), main=True
             ),
         ),
-        jit=(Evidence("triton", "x"), Evidence("numba", "y")),
+        jit=(Compiler("triton", "x"), Compiler("numba", "y", ptx=True)),
         cuda_compat=(Evidence("560.35.05", "cuda-compat/libcuda.so.560.35.05"),),
         glibc=Evidence("2.28", "lib/libx.so needs GLIBC_2.28"),
         cpu=Evidence("x86-64-v3", "lib/libx.so is marked so"),

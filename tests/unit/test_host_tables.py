@@ -16,6 +16,7 @@ from envpack.runtime.host.tables import (
     branch_cuda,
     distributions,
     isa_row,
+    made_isa,
     minimum_driver,
     native_driver,
     native_toolkit,
@@ -36,11 +37,22 @@ ROWS = [
 ]
 
 
+OWN = ("envpack itself", "no display device of vendor")
+"""How sources begin of what is ours to say, and needs no document."""
+
+
 def test_every_row_has_a_source_and_a_date() -> None:
+    """A document that can be looked up, and the day it was; nothing here is from memory."""
     assert len(ROWS) > 100
     for file, name, row in ROWS:
-        assert row["source"], (file, name, row)
+        assert "https://" in row["source"] or row["source"].startswith(OWN), (file, name, row)
         assert re.fullmatch(r"20\d\d-\d\d-\d\d", row["date"]), (file, name, row)
+
+
+def test_no_gpu_of_a_build_of_torch_is_only_in_its_older_wheels() -> None:
+    """The pip line installs the newest of an index, and torch 2.11 for cu128 has no code for Volta any more."""
+    builds = {row["build"]: row["sass"] for row in table("torch", "builds")}
+    assert "sm_70" in builds["cu126"] and "sm_70" not in builds["cu128"]
 
 
 def test_newer_toolkits_came_with_newer_drivers() -> None:
@@ -88,6 +100,7 @@ def test_the_native_driver_is_that_of_the_update(cuda: str, driver: str) -> None
         ("550.54.14", "12.4.0", "12.4"),
         ("550.54.13", "12.3.1", "12.4"),
         ("565.57.01", "12.6.3", "12.7"),
+        ("615.10", "13.3", "13.4"),
         ("620.01", "13.3", ""),
     ],
 )
@@ -117,6 +130,13 @@ def test_ptx_newer_than_the_table_is_unknown(isa: str) -> None:
 def test_cuda_12_6_compiles_what_12_5_does() -> None:
     assert newest_isa("12.6") == newest_isa("12.5") == "8.5"
     assert newest_isa("10.2") == ""
+
+
+@pytest.mark.parametrize(
+    ("cuda", "isa"), [("12.6", "8.5"), ("12.6.3", "8.5"), ("13.4", "9.4"), ("14.0", ""), ("10.2", "")]
+)
+def test_the_ptx_that_a_toolkit_makes(cuda: str, isa: str) -> None:
+    assert made_isa(cuda) == isa
 
 
 def test_every_build_of_torch_has_a_driver_targets_and_a_pip_line() -> None:

@@ -104,7 +104,45 @@ def test_a_torch_environment_from_conda(environment: Environment) -> None:
     assert [code.library for code in needs.gpu_code if code.main] == ["lib/libtorch_cuda.so"]
     assert needs.cpu is not None
     assert needs.cpu.value == "x86-64-v3"
-    assert [evidence.value for evidence in needs.jit] == ["numba"]
+    assert needs.jit == ()  # there is no NVVM: numba compiles for CPUs
+
+
+PTXAS = b"\x7fELF" + b"\0" * (3 << 20) + b"Cuda compilation tools, release 12.4, V12.4.99\n" + b"\0" * 99
+NVVM: dict[str, bytes | str] = {"nvidia/cuda_nvcc/nvvm/lib64/libnvvm.so": b"\x7fELF" + b"\0" * 99}
+
+
+@pytest.mark.parametrize(
+    ("wheels", "found"),
+    [
+        ({"triton-3.3.1": {"triton/backends/nvidia/bin/ptxas": PTXAS}}, [("triton", "12.4", False)]),
+        ({"triton-2.1.0": {"triton/third_party/cuda/bin/ptxas": PTXAS}}, [("triton", "12.4", False)]),
+        ({"triton-3.3.1": {"triton/backends/nvidia/bin/ptxas": PTXAS[:99]}}, [("triton", "", False)]),
+        ({"cupy_cuda12x-13.4.0": {}}, [("cupy-cuda12x", "", False)]),
+        ({"numba-0.61.0": {}}, []),
+        ({"numba-0.61.0": {}, "nvidia_cuda_nvcc_cu12-12.6.77": NVVM}, [("numba", "", True)]),
+        (
+            {"numba-0.61.0": {}, "numba_cuda-0.4.0": {}, "nvidia_cuda_nvcc_cu12-12.6.77": NVVM},
+            [("numba-cuda", "", True)],
+        ),
+        (
+            {
+                "numba-0.61.0": {},
+                "numba_cuda-0.20.0": {},
+                "cuda_bindings-12.9.2": {},
+                "nvidia_cuda_nvcc_cu12-12.6.77": NVVM,
+            },
+            [("numba-cuda", "", False)],
+        ),
+    ],
+)
+def test_what_compiles_for_a_gpu_and_whether_the_driver_must_help(
+    environment: Environment, wheels: dict[str, dict[str, bytes | str]], found: list[tuple[str, str, bool]]
+) -> None:
+    environment.wheel("nvidia-cuda-runtime-cu12", "12.6.77")
+    for name, files in wheels.items():
+        environment.wheel(name.rpartition("-")[0].replace("_", "-"), name.rpartition("-")[2], files)
+    jit = environment.needs().jit
+    assert [(compiler.value, compiler.cuda, compiler.ptx) for compiler in jit] == found
 
 
 def test_a_build_for_cpus(environment: Environment) -> None:

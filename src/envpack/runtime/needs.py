@@ -19,6 +19,20 @@ class Evidence:
 
 
 @dataclass(frozen=True)
+class Compiler:
+    """A package that compiles for the GPU at run time: ``value`` its name, ``source`` as of `Evidence`.
+
+    ``cuda``: the CUDA version its compiler is of, "" for that of the environment; ``ptx``: what it makes is PTX,
+    which the driver has to compile, and not machine code.
+    """
+
+    value: str
+    source: str
+    cuda: str = ""
+    ptx: bool = False
+
+
+@dataclass(frozen=True)
 class GpuCode:
     """The GPU code in one library.
 
@@ -49,7 +63,7 @@ class Needs:
     cuda_all: tuple[Evidence, ...] = ()
     rocm: Evidence | None = None
     gpu_code: tuple[GpuCode, ...] = ()
-    jit: tuple[Evidence, ...] = ()
+    jit: tuple[Compiler, ...] = ()
     cuda_compat: tuple[Evidence, ...] = ()
     glibc: Evidence | None = None
     cpu: Evidence | None = None
@@ -79,7 +93,7 @@ def needs_from_json(document: Mapping[str, Any]) -> Needs:
         cuda_all=many("cuda_all"),
         rocm=one("rocm"),
         gpu_code=tuple(_gpu_code(item) for item in document.get("gpu_code", ())),
-        jit=many("jit"),
+        jit=tuple(_compiler(item) for item in document.get("jit", ())),
         cuda_compat=many("cuda_compat"),
         glibc=one("glibc"),
         cpu=one("cpu"),
@@ -90,6 +104,12 @@ def needs_from_json(document: Mapping[str, Any]) -> Needs:
 
 def _evidence(item: Mapping[str, Any]) -> Evidence:
     return Evidence(str(item["value"]), str(item["source"]))
+
+
+def _compiler(item: Mapping[str, Any]) -> Compiler:
+    return Compiler(
+        str(item["value"]), str(item["source"]), cuda=str(item.get("cuda", "")), ptx=bool(item.get("ptx", False))
+    )
 
 
 def _gpu_code(item: Mapping[str, Any]) -> GpuCode:

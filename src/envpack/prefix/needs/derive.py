@@ -14,6 +14,7 @@ from typing import Any
 
 from envpack.prefix.large import Data, Large
 from envpack.prefix.model import ENVIRONMENT, Entry, PrefixContents
+from envpack.prefix.needs.compilers import compilers
 from envpack.prefix.needs.decide import decide
 from envpack.prefix.needs.elf import MACHINES, machine_of, read_elf
 from envpack.prefix.needs.evidence import (
@@ -36,7 +37,7 @@ from envpack.prefix.needs.libraries import (
     variants,
     without_variant,
 )
-from envpack.prefix.needs.rules import named, table
+from envpack.prefix.needs.rules import table
 from envpack.runtime.model import Package
 from envpack.runtime.needs import Evidence, Needs
 from envpack.runtime.report import Reporter
@@ -75,7 +76,7 @@ def derive_needs(contents: PrefixContents, reporter: Reporter) -> Needs:
             cuda_all=decision.cuda_all,
             rocm=decision.rocm,
             gpu_code=tuple(gpu_code(libraries, left_out, decision.users, decision.cuda is not None)),
-            jit=tuple(_jit(packages.values())) if decision.cuda else (),
+            jit=tuple(compilers(contents, packages.values())) if decision.cuda else (),
             cuda_compat=tuple(_cuda_compat(contents)),
             glibc=glibc_floor(loaded),
             cpu=max(levels, key=lambda level: level.value, default=None),
@@ -143,14 +144,6 @@ def _framework_files(contents: PrefixContents) -> Iterator[Finding]:
                     yield finding
 
 
-def _jit(packages: Iterable[Package]) -> Iterator[Evidence]:
-    for package in packages:
-        for row in table("jit"):
-            if named(package.name, row["packages"]) and fnmatchcase(package.build, row.get("build", "*")):
-                yield Evidence(package.name, f"{package.segment}: {row['why']}")
-                break
-
-
 _LIBCUDA = re.compile(r"libcuda\.so\.(\d+(?:\.\d+)*)")
 
 
@@ -185,7 +178,7 @@ def _libraries(contents: PrefixContents) -> Iterator[Library]:
             _, dot, suffix = entry.path.rpartition("/")[2].rpartition(".")
             if (dot and suffix.lower() in no_elf) or any(fnmatchcase(entry.path, glob) for glob in elsewhere):
                 continue
-            library = _library(os.path.join(contents.prefix, entry.path), machine)
+            library = _library(os.path.join(contents.prefix, entry.place or entry.path), machine)
             if library is not None:
                 yield replace(library, path=entry.path, package=group.package)
 
@@ -240,7 +233,7 @@ def _read(contents: PrefixContents, entry: Entry) -> bytes:
     if entry.content is not None:
         return entry.content
     try:
-        with open(contents.prefix / entry.path, "rb") as file:
+        with open(contents.prefix / (entry.place or entry.path), "rb") as file:
             return file.read(1 << 20)
     except OSError:
         return b""

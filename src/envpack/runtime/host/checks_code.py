@@ -17,12 +17,23 @@ from envpack.runtime.host.gpus import (
     sm,
     unseen,
 )
-from envpack.runtime.host.remedies import code_remedy, update_driver
-from envpack.runtime.host.tables import NO_RULE, Rule, branch_cuda, cite, isa_row, native_driver, newest_isa
+from envpack.runtime.host.remedies import code_remedy, driver_runs, update_driver
+from envpack.runtime.host.tables import (
+    NO_RULE,
+    Rule,
+    branch_cuda,
+    cite,
+    driver_rule,
+    isa_row,
+    made_isa,
+    minimum_driver,
+    native_driver,
+    newest_isa,
+)
 from envpack.runtime.host.verdict import FAILED, OK, UNKNOWN, WARNING, Verdict
-from envpack.runtime.host.versions import at_least, major_minor
+from envpack.runtime.host.versions import at_least, compare, major, major_minor
 from envpack.runtime.host.wanted import Wanted
-from envpack.runtime.needs import GpuCode
+from envpack.runtime.needs import Compiler, GpuCode
 
 _RULE = Rule(
     "machine code runs on the same major compute capability and an equal or higher minor one, PTX on higher ones",
@@ -116,29 +127,67 @@ def _too_new(way: _Reached, facts: HostFacts) -> tuple[str, str, Rule]:
 
 
 def _jit(wanted: Wanted, facts: HostFacts) -> Iterator[Verdict]:
-    cuda = wanted.needs.cuda  # whose compilers are inside, whatever the spec states
-    if not wanted.needs.jit or cuda is None:
+    """A verdict on what makes machine code at run time, and one on what leaves that to the driver."""
+    cuda = wanted.needs.cuda
+    if cuda is None:
         return
-    version, speaks = major_minor(cuda.value), driver_cuda(facts.nvidia)
-    who = " and ".join(evidence.value for evidence in wanted.needs.jit)
-    evidence = ", ".join(evidence.source for evidence in wanted.needs.jit)
-    row = native_driver(cuda.value)
-    rule = (
-        cite("cuda", f"CUDA {row['cuda']} came with driver {row['driver']}", row) if row is not None else NO_RULE
-    )
+    for judged, ptx in ((_machine_code, False), (_ptx, True)):
+        found = [compiler for compiler in wanted.needs.jit if compiler.ptx is ptx]
+        if found:
+            newest = found[0]
+            for compiler in found[1:]:
+                if compare(compiler.cuda or cuda.value, newest.cuda or cuda.value) > 0:
+                    newest = compiler
+            who = " and ".join(dict.fromkeys(compiler.value for compiler in found))
+            evidence = ", ".join(compiler.source for compiler in found)
+            yield judged(facts, newest, newest.cuda or cuda.value, who, evidence)
+
+
+def _machine_code(facts: HostFacts, compiler: Compiler, cuda: str, who: str, evidence: str) -> Verdict:
+    """Machine code of a compiler of this CUDA runs where code made with that CUDA runs."""
+    row = minimum_driver(cuda)
+    rule = driver_rule(row)
+    needed = f"CUDA {cuda}: driver >= {row['driver']}" if row is not None else f"CUDA {cuda}"
+    speaks = driver_cuda(facts.nvidia)
+    found = f"CUDA {speaks}" if speaks else "unknown"
     if not speaks:
-        yield Verdict(
-            "jit", f"CUDA {version}", "unknown", UNKNOWN, "no driver found to compare", "", evidence, rule
-        )
-    elif at_least(speaks, version):
-        yield Verdict("jit", f"CUDA {version}", f"CUDA {speaks}", OK, "", "", evidence, rule)
-    else:
-        says = (
-            f"{who} may compile for CUDA {version} at run time, and this driver, of CUDA {speaks}, refuses newer "
-            "PTX (error 222)"
-        )
-        remedy = f"should that happen, {update_driver(facts, row['driver'] if row is not None else '')}"
-        yield Verdict("jit", f"CUDA {version}", f"CUDA {speaks}", WARNING, says, remedy, evidence, rule)
+        return Verdict("jit", needed, found, UNKNOWN, "no driver found to compare", "", evidence, rule)
+    if driver_runs(facts, cuda) or at_least(speaks, cuda):
+        return Verdict("jit", needed, found, OK, "", "", evidence, rule)
+    if row is None:
+        says = f"whether this driver, of CUDA {speaks}, runs what {who} compiles for CUDA {cuda} is not known"
+        return Verdict("jit", needed, found, UNKNOWN, says, "check with a newer envpack", evidence, rule)
+    says = (
+        f"{who} compiles at run time with CUDA {cuda}, whose machine code runs from driver {row['driver']} on "
+        "('device kernel image is invalid')"
+    )
+    remedy = update_driver(facts, row["driver"])
+    if "triton" in compiler.value:
+        remedy += f", or let TRITON_PTXAS_PATH name a ptxas of CUDA {major(speaks)}"
+    return Verdict("jit", needed, found, WARNING, says, remedy, evidence, rule)
+
+
+def _ptx(facts: HostFacts, compiler: Compiler, cuda: str, who: str, evidence: str) -> Verdict:
+    """PTX of this CUDA's compilers is for drivers that know its ISA version."""
+    version, speaks = major_minor(cuda), driver_cuda(facts.nvidia)
+    isa, row = made_isa(version), native_driver(version)
+    needed = f"PTX {isa}" if isa else f"PTX of CUDA {version}"
+    newest = newest_isa(speaks) if speaks else ""
+    found = f"PTX {newest}" if newest else f"CUDA {speaks}" if speaks else "unknown"
+    known = isa_row(isa)
+    rule = cite("ptx", f"PTX {isa} is compiled from CUDA {known['cuda']} on", known) if known else NO_RULE
+    if not speaks:
+        return Verdict("jit", needed, found, UNKNOWN, "no driver found to compare", "", evidence, rule)
+    if at_least(speaks, known["cuda"] if known else version):
+        return Verdict("jit", needed, found, OK, "", "", evidence, rule)
+    says = (
+        f"{who} compiles at run time to PTX of CUDA {version}, and this driver, of CUDA {speaks}, refuses newer "
+        "PTX than its own (error 222)"
+    )
+    remedy = update_driver(facts, row["driver"] if row is not None else "")
+    if compiler.value.startswith("numba"):
+        remedy += ", or rebuild with numba-cuda and cuda-bindings, which link with nvJitLink"
+    return Verdict("jit", needed, found, WARNING, says, remedy, evidence, rule)
 
 
 def _cuda_compat(wanted: Wanted, facts: HostFacts) -> Iterator[Verdict]:

@@ -9,7 +9,7 @@ from envpack.runtime.host.checks_code import code_verdicts
 from envpack.runtime.host.facts import Gpu, HostFacts, Nvidia
 from envpack.runtime.host.gpus import compat_in_use, describe, is_geforce, name_of, only_these, seen, unseen
 from envpack.runtime.host.remedies import driver_remedy, update_driver
-from envpack.runtime.host.tables import Row, Rule, cite, minimum_driver, state_row
+from envpack.runtime.host.tables import Rule, cite, driver_rule, minimum_driver, state_row
 from envpack.runtime.host.verdict import FAILED, OK, UNKNOWN, WARNING, Verdict, size_verdict
 from envpack.runtime.host.versions import at_least, major
 from envpack.runtime.host.wanted import STATED, Wanted
@@ -110,7 +110,7 @@ def _runs_cuda(wanted: Wanted, facts: HostFacts, version: str, evidence: str) ->
     row = minimum_driver(version)
     least = str(row["driver"]) if row is not None else ""
     needed = f"{version}: driver >= {least}" if least else version
-    rule = _driver_rule(row)
+    rule = driver_rule(row)
     # what CONDA_OVERRIDE_CUDA says stands for the driver, whichever there is; Windows' drivers have other versions
     driver = "" if nvidia.overridden or (facts.wsl and nvidia.cuda) else nvidia.driver
     found = f"driver {driver}" if driver else f"CUDA {nvidia.cuda}" if nvidia.cuda else "no driver"
@@ -131,16 +131,6 @@ def _runs_cuda(wanted: Wanted, facts: HostFacts, version: str, evidence: str) ->
     asks = f">= {least}" if driver and least else f"a driver for CUDA {version}"
     says = f"{found} found; this bundle's CUDA {version} needs {asks}"
     return Verdict("cuda", needed, found, FAILED, says, driver_remedy(wanted, facts, least), evidence, rule)
-
-
-def _driver_rule(row: Row | None) -> Rule:
-    if row is None:
-        return Rule("newer than the tables: a driver runs the CUDA that its libcuda speaks, and all before it")
-    if "major" in row:
-        return cite(
-            "cuda", f"minor-version compatibility: CUDA {row['major']}.x runs from {row['driver']} on", row
-        )
-    return cite("cuda", f"CUDA {row['cuda']} runs from its toolkit's driver on, {row['driver']}", row)
 
 
 def _forward_compatible(nvidia: Nvidia) -> bool:

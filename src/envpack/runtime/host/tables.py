@@ -49,6 +49,17 @@ def minimum_driver(cuda: str) -> Row | None:
     return None
 
 
+def driver_rule(row: Row | None) -> Rule:
+    """How a verdict names a row of `minimum_driver`, or that none reaches."""
+    if row is None:
+        return Rule("newer than the tables: a driver runs the CUDA that its libcuda speaks, and all before it")
+    if "major" in row:
+        return cite(
+            "cuda", f"minor-version compatibility: CUDA {row['major']}.x runs from {row['driver']} on", row
+        )
+    return cite("cuda", f"CUDA {row['cuda']} runs from its toolkit's driver on, {row['driver']}", row)
+
+
 def native_driver(cuda: str) -> Row | None:
     """The row of the oldest driver that speaks all of this CUDA version (its first update, for "12.6")."""
     same = [row for row in table("cuda", "toolkits") if major_minor(row["cuda"]) == major_minor(cuda)]
@@ -91,6 +102,12 @@ def newest_isa(cuda: str) -> str:
     """The newest PTX ISA that a driver of this CUDA version compiles; "" when it is older than the table."""
     known = [row["isa"] for row in table("ptx", "isas") if at_least(cuda, row["cuda"])]
     return known[-1] if known else ""
+
+
+def made_isa(cuda: str) -> str:
+    """The PTX ISA that this CUDA version's own compilers make; "" where no row reaches."""
+    rows = table("ptx", "isas")
+    return newest_isa(cuda) if at_least(rows[-1]["cuda"], cuda) else ""
 
 
 def state_row(state: str) -> Row:
