@@ -40,6 +40,7 @@ class Storer:
         self._hidden = Search(contents.spellings)
         self._sources: dict[str, Entry] = {}
         self._shipped: dict[str, list[Entry]] = {}
+        self._compiled: set[str] = set()
         # filled as files come by; every value depends on the environment only, so whoever is first is right
         self._source_facts: dict[str, _Source | None] = {}
         self._pristine_stamps: dict[str, Timestamp | None] = {}
@@ -50,8 +51,10 @@ class Storer:
                     self._sources[entry.path] = held[entry.target]
                 elif entry.type == "file" and entry.path.endswith(".py"):
                     self._sources[entry.path] = entry
-                elif entry.path.endswith(".pyc") and entry.published is not None:
-                    self._shipped.setdefault(source_of(entry.path), []).append(entry)
+                elif entry.path.endswith(".pyc"):
+                    self._compiled.add(source_of(entry.path))
+                    if entry.published is not None:
+                        self._shipped.setdefault(source_of(entry.path), []).append(entry)
 
     def store(self, entry: Entry, data: Data) -> Stored:
         """What is stored of ``entry``, whose bytes in the prefix are ``data``. Raises nothing for odd files."""
@@ -59,17 +62,21 @@ class Storer:
         if entry.path.endswith(".pyc") and is_bytecode(data[:]):
             return self._store_bytecode(entry, data[:])
         if isinstance(data, Large):
-            data.look_for(self._hidden.needles)
+            data.scan(self._hidden.needles)
         stored = self._store_any(entry, data)
         if entry.path in self._shipped and not stored.modified:
             return replace(stored, mtime=self._shipped_mtime(entry))
         return stored
 
+    def _is_script(self, entry: Entry) -> bool:
+        """Whether its first line runs it. A module may have one as well, but its byte-code knows its size and lines."""
+        return entry.mode & 0o111 != 0 and entry.path not in self._compiled
+
     def _store_any(self, entry: Entry, data: Data) -> Stored:
         modified = False
         known = ""
         if entry.published is not None:
-            executable = entry.mode & 0o111 != 0
+            executable = self._is_script(entry)
             if entry.published.placeholder is None:
                 known = digest([data])
                 if known == entry.published.sha256:
@@ -87,7 +94,7 @@ class Storer:
             return _stored(data, Canonical(remarks=remarks), modified, known)
         # of a module's source the byte-code records the size: only plain mentions change it as is foreseen there
         needles = () if entry.path.endswith(".py") else self._hidden.encoded
-        canonical = canonicalise(data, self._spellings, entry.mode & 0o111 != 0, needles)
+        canonical = canonicalise(data, self._spellings, self._is_script(entry), needles)
         hidden = self._hidden(data, relocated=bool(needles) and is_text(data))
         canonical = replace(canonical, remarks=canonical.remarks + hidden.remarks)
         if entry.recorded:
