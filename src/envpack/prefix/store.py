@@ -69,7 +69,7 @@ class Storer:
         return stored
 
     def _is_script(self, entry: Entry) -> bool:
-        """Whether its first line runs it. A module may have one too, but its byte-code knows its size and lines."""
+        """Whether its first line runs it. A module may have one, too, but its byte-code has its size and lines."""
         return entry.mode & 0o111 != 0 and entry.path not in self._compiled
 
     def _store_any(self, entry: Entry, data: Data) -> Stored:
