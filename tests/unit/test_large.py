@@ -44,7 +44,7 @@ def test_it_finds_what_bytes_find_from_anywhere_to_anywhere(file: Large, needle:
 def test_what_was_looked_for_and_is_not_there_is_not_looked_for_again(
     file: Large, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file.look_for([b"absent", b"needle", b"gone" * 9])
+    file.scan([b"absent", b"needle", b"gone" * 9])
     looked: list[int] = []
     windows = Large._windows
 

@@ -19,7 +19,7 @@ class Encoder(Protocol):
 
     name: str
 
-    def frame(self, data: bytes) -> bytes: ...
+    def frame(self, data: bytes | memoryview) -> bytes: ...
 
 
 class GzipEncoder:
@@ -32,7 +32,7 @@ class GzipEncoder:
     def __init__(self, level: int) -> None:
         self._level = level
 
-    def frame(self, data: bytes) -> bytes:
+    def frame(self, data: bytes | memoryview) -> bytes:
         return bytes(deflate.gzip_compress(data, self._level))
 
 
@@ -47,7 +47,7 @@ class ZstdEncoder:
         self._level = level
         self._local = threading.local()  # a compressor object serves one thread at a time
 
-    def frame(self, data: bytes) -> bytes:
+    def frame(self, data: bytes | memoryview) -> bytes:
         compressor = getattr(self._local, "compressor", None)
         if compressor is None:
             compressor = self._local.compressor = zstandard.ZstdCompressor(

@@ -6,9 +6,12 @@ import hashlib
 from collections import deque
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from io import FileIO
 from typing import BinaryIO
 
 from envpack.bundle.codecs import Encoder
+from envpack.prefix.large import Large, Piece
+from envpack.runtime.extract import write_all
 from envpack.runtime.model import Frame
 
 FRAME_SIZE = 4 << 20
@@ -17,37 +20,40 @@ the size of one stream (measured on torch environments)."""
 
 
 class FrameWriter:
-    """Compresses what :meth:`write` is given, appends it to ``output``, and tells the frames of each segment."""
+    """Compresses what :meth:`write` is given, appends it to ``output``, and tells the frames of each segment.
 
-    def __init__(self, output: BinaryIO, encoder: Encoder, pool: ThreadPoolExecutor, ahead: int) -> None:
+    Every byte is copied once, into the frame it goes to; ``ahead`` frames are being compressed or wait for it.
+    """
+
+    def __init__(self, output: BinaryIO | FileIO, encoder: Encoder, pool: ThreadPoolExecutor, ahead: int) -> None:
         self._output, self._encoder, self._pool, self._ahead = output, encoder, pool, ahead
-        self._pending: deque[tuple[list[Frame], Future[tuple[bytes, Frame]]]] = deque()
-        self._pieces: list[bytes | memoryview] = []
-        self._buffered = 0
+        self._pending: deque[tuple[list[Frame], bytearray, Future[tuple[bytes, Frame]]]] = deque()
+        self._spare: list[bytearray] = []
+        self._buffer = bytearray(FRAME_SIZE)
+        self._filled = 0
         self._frames: list[Frame] = []
         self.position = 0
 
-    def write(self, data: bytes | memoryview) -> None:
-        """Appends to the current segment. ``data`` may be reused as soon as :meth:`settle` was called."""
-        while self._buffered + len(data) >= FRAME_SIZE:
-            room = FRAME_SIZE - self._buffered
-            self._pieces.append(data[:room])
-            data = data[room:]
-            self.position += room
-            self._cut()
-        if data:
-            self._pieces.append(data)
-            self._buffered += len(data)
-            self.position += len(data)
-
-    def settle(self) -> None:
-        """Lets go of every buffer that was given: what is not yet compressed is copied."""
-        if self._pieces:
-            self._pieces = [b"".join(self._pieces)]
+    def write(self, piece: Piece) -> None:
+        """Appends to the current segment. Raises PackError when a large file became shorter meanwhile."""
+        size, done = len(piece), 0
+        data = piece if isinstance(piece, Large) else memoryview(piece)
+        self.position += size
+        while done < size:
+            count = min(size - done, FRAME_SIZE - self._filled)
+            room = memoryview(self._buffer)[self._filled : self._filled + count]
+            if isinstance(data, Large):
+                data.read_into(room, done)
+            else:
+                room[:] = data[done : done + count]
+            done += count
+            self._filled += count
+            if self._filled == FRAME_SIZE:
+                self._cut()
 
     def end_segment(self) -> list[Frame]:
         """Ends the segment. The list fills up as its frames get compressed, and is whole after :meth:`drain`."""
-        if self._buffered:
+        if self._filled:
             self._cut()
         frames, self._frames = self._frames, []
         self.position = 0
@@ -59,20 +65,21 @@ class FrameWriter:
             self._take_one()
 
     def _cut(self) -> None:
-        data = b"".join(self._pieces)
-        self._pieces, self._buffered = [], 0
-        self._pending.append((self._frames, self._pool.submit(compress, self._encoder, data)))
+        data = memoryview(self._buffer)[: self._filled]
+        self._pending.append((self._frames, self._buffer, self._pool.submit(compress, self._encoder, data)))
         while len(self._pending) > self._ahead:
             self._take_one()
+        self._buffer, self._filled = self._spare.pop() if self._spare else bytearray(FRAME_SIZE), 0
 
     def _take_one(self) -> None:
-        frames, future = self._pending.popleft()
+        frames, buffer, future = self._pending.popleft()
         compressed, frame = future.result()
-        self._output.write(compressed)
+        self._spare.append(buffer)
+        write_all(self._output.fileno(), compressed)
         frames.append(frame)
 
 
-def compress(encoder: Encoder, data: bytes) -> tuple[bytes, Frame]:
+def compress(encoder: Encoder, data: bytes | memoryview) -> tuple[bytes, Frame]:
     """One frame: its bytes in the file, and what the manifest says of it."""
     compressed = encoder.frame(data)
     return compressed, Frame(len(compressed), len(data), hashlib.sha256(compressed).hexdigest())

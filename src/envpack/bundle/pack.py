@@ -15,7 +15,7 @@ from envpack.bundle.runtime import runtime_files
 from envpack.bundle.writer import BundleWriter, Item
 from envpack.prefix import ENVIRONMENT, Entry, Group, PrefixContents, Storer, read_prefix
 from envpack.prefix.hidden import LIMIT, matters
-from envpack.prefix.large import Data, Large, Piece, in_memory
+from envpack.prefix.large import Data, Large, Piece
 from envpack.prefix.needs import contradictions, derive_needs
 from envpack.prefix.overlay import Policy
 from envpack.prefix.prune import Selection
@@ -232,13 +232,15 @@ def _with_variables(groups: tuple[Group, ...], variables: Mapping[str, str]) -> 
 
 
 def _items(group: Group, prefix: Path, storer: Storer, found: _Found, step: Step) -> Iterator[Item]:
+    root = f"{prefix}/"
     for entry in group.entries:
         if entry.type != "file":
             yield Item(PathRecord(entry.path, entry.type, mode=entry.mode, target=entry.target))
             continue
-        data = _read(prefix, entry)
+        place = entry.place or root + entry.path
+        data = _read(place, entry)
         stored = storer.store(entry, data)
-        if entry.content is None and _has_changed(prefix, entry, len(data)):
+        if entry.content is None and _has_changed(place, entry, len(data)):
             found.changing.append(entry.path)
         if stored.modified:
             found.modified.append(entry.path)
@@ -258,9 +260,9 @@ def _items(group: Group, prefix: Path, storer: Storer, found: _Found, step: Step
             relocation=stored.relocation,
         )
         whole = entry.content is None and _is_whole(stored.pieces, data)
-        yield Item(record, in_memory(stored.pieces), prefix / (entry.place or entry.path) if whole else None)
+        yield Item(record, stored.pieces, place if whole else "")
         moved = whole and not (prefix / (entry.place or entry.path)).exists()  # to where it was to be written
-        if isinstance(data, Large) and not moved and _has_changed(prefix, entry, len(data)):
+        if isinstance(data, Large) and not moved and _has_changed(place, entry, len(data)):
             found.changing.append(entry.path)  # between being searched and being written
         step.advance(entry.size)
 
@@ -270,25 +272,23 @@ def _is_whole(pieces: Sequence[Piece], data: Data) -> bool:
     return len(pieces) == 1 and pieces[0] is data
 
 
-def _has_changed(prefix: Path, entry: Entry, size: int) -> bool:
+def _has_changed(place: str, entry: Entry, size: int) -> bool:
     """Whether the file is not the one that the tree showed, after it was read: then it may be half of each."""
     try:
-        facts = os.stat(prefix / (entry.place or entry.path))
+        facts = os.stat(place)
     except OSError:
         return True
     return not size == facts.st_size == entry.size or int(facts.st_mtime) != entry.mtime
 
 
-def _read(prefix: Path, entry: Entry) -> Data:
+def _read(place: str, entry: Entry) -> Data:
     """A file's bytes; a large one is read when they are asked for."""
     if entry.content is not None:
         return entry.content
     try:
-        with open(prefix / (entry.place or entry.path), "rb") as file:
-            if os.fstat(file.fileno()).st_size < _LARGE:
-                return file.read()
-            return Large.of(file)
+        with open(place, "rb", buffering=0) as file:
+            return file.read() if entry.size < _LARGE else Large.of(file)
     except FileNotFoundError:
         return b""  # gone since the tree was read, as `_has_changed` will see
     except OSError as problem:
-        raise PackError(f"can't read {prefix / entry.path}: {problem.strerror}") from None
+        raise PackError(f"can't read {place}: {problem.strerror}") from None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -18,6 +18,7 @@ from typing import BinaryIO
 
 from envpack.bundle.codecs import Encoder
 from envpack.bundle.frames import FrameWriter, compress, compress_all
+from envpack.prefix.large import Piece
 from envpack.runtime import tar
 from envpack.runtime.document import manifest_to_json, table_to_json
 from envpack.runtime.errors import DestinationError
@@ -43,8 +44,8 @@ class Item:
     """
 
     record: PathRecord
-    pieces: Iterable[bytes | memoryview] = ()
-    source: Path | None = None
+    pieces: Sequence[Piece] = ()
+    source: str = ""
 
 
 class BundleWriter:
@@ -100,7 +101,6 @@ class BundleWriter:
             for piece in item.pieces:
                 frames.write(piece)
             frames.write(bytes(tar.padding(record.size)) if record.type == "file" else b"")
-            frames.settle()
             records.append(record)
         self._segments.append((id, frames.end_segment()))
         self._records[id] = tuple(records)

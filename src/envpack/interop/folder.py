@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from envpack.bundle.writer import Item, complete
+from envpack.prefix.large import Piece, in_memory
 from envpack.runtime import tar
 from envpack.runtime.document import manifest_to_json, table_to_json
 from envpack.runtime.extract import Tree
@@ -60,8 +61,8 @@ class FolderWriter:
         room = record.relocation.room if record.relocation is not None else None
         if room is not None and room < len(self._prefix):
             return
-        if item.source is not None and record.relocation is None and _is_to_move(item.source):
-            self._tree.move(record, item.source)
+        if item.source and record.relocation is None and _is_to_move(Path(item.source)):
+            self._tree.move(record, Path(item.source))
         else:
             self._tree.write(record, _cut(item.pieces))
 
@@ -87,9 +88,9 @@ def _is_to_move(source: Path) -> bool:
     return facts.st_nlink == 1 and facts.st_size >= _WORTH_MOVING and source.suffix not in (".py", ".pyc")
 
 
-def _cut(pieces: Iterable[bytes | memoryview]) -> Iterator[memoryview]:
+def _cut(pieces: Iterable[Piece]) -> Iterator[memoryview]:
     """The same in pieces small enough to be copied one at a time."""
-    for piece in pieces:
+    for piece in in_memory(pieces):
         view = memoryview(piece)
         for start in range(0, len(view), _PIECE):
             yield view[start : start + _PIECE]

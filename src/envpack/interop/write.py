@@ -25,6 +25,7 @@ from envpack.bundle.pack import RUNTIME, PackSettings, pack_contents, read_for_p
 from envpack.bundle.writer import Item, complete
 from envpack.interop.archive import read_members
 from envpack.prefix import Storer
+from envpack.prefix.large import in_memory
 from envpack.runtime.deploy import processors
 from envpack.runtime.document import table_to_json
 from envpack.runtime.durable import sync_filesystem
@@ -153,7 +154,7 @@ class _CondaPackWriter:
             mode = "binary" if where.room is not None else "text"
             escaped = self._escaped(path) if mode == "text" else path
             given = self._copied[path] = _Given(self._copy(item), escaped, mode, os.fsdecode(where.placeholder))
-        elif record.type == "file" and (item.source is None or not self._fits(item.source)):
+        elif record.type == "file" and not (item.source and self._fits(Path(item.source))):
             given = self._copied[path] = _Given(self._copy(item), path)
         self._given.append(given)
 
@@ -178,7 +179,7 @@ class _CondaPackWriter:
     def _copy(self, item: Item) -> str:
         place = self._new_name()
         with place.open("wb") as file:
-            for piece in item.pieces:
+            for piece in in_memory(item.pieces):
                 file.write(piece)
         place.chmod(item.record.mode)
         try:

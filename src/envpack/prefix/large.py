@@ -6,6 +6,7 @@ file that somebody truncates meanwhile would kill it.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from io import FileIO
@@ -13,8 +14,8 @@ from typing import BinaryIO, overload
 
 from envpack.runtime.errors import PackError
 
-WINDOW = 16 << 20
-"""Bytes of a window."""
+WINDOW = 1 << 20
+"""Bytes of a window: as much as stays in a processor's cache while it is looked at several times."""
 
 _FIRST = 64 << 10
 """Bytes of the first window when something is looked for: what is there once is there again soon."""
@@ -43,6 +44,7 @@ class Large:
     def __init__(self, opened: _Opened, start: int, stop: int) -> None:
         self._opened, self._start, self._stop = opened, start, stop
         self._absent: frozenset[bytes] = frozenset()
+        self._sha256 = ""
 
     @classmethod
     def of(cls, file: BinaryIO | FileIO) -> Large:
@@ -64,34 +66,60 @@ class Large:
         return self._read(start, max(0, stop - start))
 
     def _read(self, start: int, size: int) -> bytes:
-        """Linux reads at most 2 GiB at once (read(2))."""
-        read: list[bytes] = []
-        while size:
-            try:
-                piece = os.pread(self._opened.descriptor, min(size, 1 << 30), self._start + start)
-            except OSError as problem:
-                raise PackError(f"can't read {self._opened.name}: {problem.strerror}") from None
-            if not piece:
-                raise PackError(
-                    f"{self._opened.name} became shorter while the environment was packed",
-                    hint="Pack again when nothing writes to it.",
-                )
-            read.append(piece)
-            start += len(piece)
-            size -= len(piece)
-        return read[0] if len(read) == 1 else b"".join(read)
+        try:
+            data = os.pread(self._opened.descriptor, size, self._start + start)
+        except OSError as problem:
+            raise PackError(f"can't read {self._opened.name}: {problem.strerror}") from None
+        if len(data) < size:  # also what is over 2 GiB (read(2))
+            rest = bytearray(size - len(data))
+            self.read_into(memoryview(rest), start + len(data))
+            data += rest
+        return data
 
     def part(self, start: int, stop: int) -> Large:
         """A range of it, of which nothing is read yet."""
         start, stop, _ = slice(start, stop).indices(len(self))
         return Large(self._opened, self._start + start, self._start + max(start, stop))
 
-    def look_for(self, needles: Iterable[bytes]) -> None:
-        """Goes through the file once, so that looking for those of ``needles`` that are not in it is free."""
-        missing = set(needles)
-        for _, window in self._windows(0, len(self), max(map(len, missing), default=1), WINDOW):
-            missing = {needle for needle in missing if needle not in window}
-        self._absent = frozenset(missing)
+    def read_into(self, room: memoryview, start: int) -> None:
+        """Fills ``room`` with the bytes from ``start`` on."""
+        done = 0
+        while done < len(room):
+            try:
+                read = os.preadv(self._opened.descriptor, [room[done:]], self._start + start + done)
+            except OSError as problem:
+                raise PackError(f"can't read {self._opened.name}: {problem.strerror}") from None
+            if not read:
+                raise PackError(
+                    f"{self._opened.name} became shorter while the environment was packed",
+                    hint="Pack again when nothing writes to it.",
+                )
+            done += read
+
+    def scan(self, needles: Iterable[bytes]) -> None:
+        """Goes through the file once, so that its digest, and looking for those of ``needles`` that are not in it,
+        is free afterwards."""
+        missing = list(dict.fromkeys(needles))
+        reach = max(map(len, missing), default=1) - 1
+        state = hashlib.sha256()
+        buffer = bytearray(reach + WINDOW)  # the end of the window before, and a window
+        view = memoryview(buffer)
+        for start in range(0, len(self), WINDOW):
+            size = min(WINDOW, len(self) - start)
+            window = view[reach : reach + size]
+            self.read_into(window, start)
+            state.update(window)
+            # what a sparse file is made of is told from data at the speed of memory
+            if not buffer[reach] and buffer.startswith(_ZEROS[: reach + size]):
+                continue
+            missing = [needle for needle in missing if buffer.find(needle, 0, reach + size) < 0]
+            view[:reach] = bytes(view[size : size + reach])
+        self._absent, self._sha256 = frozenset(missing), state.hexdigest()
+
+    @property
+    def sha256(self) -> str:
+        """The digest in hex, which `scan` found out; "" before that."""
+        return self._sha256
 
     def find(self, needle: bytes, start: int = 0, end: int | None = None) -> int:
         """As `bytes.find`, for offsets that are not negative."""

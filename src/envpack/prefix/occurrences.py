@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from envpack.prefix.large import Data, Piece, in_memory, part
+from envpack.prefix.large import Data, Large, Piece, in_memory, part
 from envpack.runtime.relocate import Splice
 
 TEXT_PLACEHOLDER_LENGTH = 255
@@ -117,7 +117,10 @@ def apply(data: Data, edits: Sequence[Splice]) -> list[Piece]:
 
 def digest(pieces: Iterable[Piece]) -> str:
     """The sha256 of the joined pieces, in hex."""
+    whole = list(pieces)
+    if len(whole) == 1 and isinstance(whole[0], Large) and whole[0].sha256:
+        return whole[0].sha256
     state = hashlib.sha256()
-    for piece in in_memory(pieces):
+    for piece in in_memory(whole):
         state.update(piece)
     return state.hexdigest()

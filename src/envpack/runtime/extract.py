@@ -198,7 +198,7 @@ class Tree:
             if record.relocation is not None:
                 pieces = _spliced(pieces, Splicer(splices(record.relocation, self._prefix)))
             for piece in pieces:
-                _write_all(fd, piece)
+                write_all(fd, piece)
             os.utime(fd, (record.mtime, record.mtime))
         finally:
             os.close(fd)
@@ -233,7 +233,8 @@ def _spliced(pieces: Iterable[bytes | memoryview], splicer: Splicer) -> Iterator
     yield from splicer.finish()
 
 
-def _write_all(fd: int, data: bytes | memoryview) -> None:
+def write_all(fd: int, data: bytes | memoryview) -> None:
+    """Writes all of ``data``, which write(2) need not do at once."""
     written = os.write(fd, data)
     while written < len(data):
         data = data[written:]
