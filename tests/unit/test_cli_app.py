@@ -14,9 +14,9 @@ import pytest
 
 from envpack.cli import app
 from envpack.cli.console import Console, Result, Stream, error_lines
+from envpack.cli.environments import active, find_environment, name_of
 from envpack.cli.inspect import bar
 from envpack.cli.options import channel_urls
-from envpack.cli.pack import active, find_environment
 from envpack.runtime.errors import EnvpackError, IntegrityError, UsageError
 
 
@@ -154,6 +154,50 @@ def test_environments_are_found_by_name_where_conda_keeps_them(tmp_path: Path) -
     assert [find_environment(name, environ) for name in ("one", "two", "three")] == [beside, own, listed]
     with pytest.raises(UsageError, match="no environment named 'four'"):
         find_environment("four", environ)
+
+
+def test_environments_are_found_in_the_folders_that_condarc_and_variables_name(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    base = environment(tmp_path / "miniforge")
+    (base / ".condarc").write_text(f"envs_dirs:\n  - {tmp_path}/of-all\n")
+    home.mkdir()
+    (home / ".condarc").write_text("envs_dirs: [~/mine, $HOME/work]\nchannels: [conda-forge]\n")
+    wanted = {
+        "shared": environment(tmp_path / "of-all" / "shared"),
+        "own": environment(home / "mine" / "own"),
+        "other": environment(home / "work" / "other"),
+        "varied": environment(tmp_path / "var" / "varied"),
+        "beside": environment(base / "envs" / "beside"),
+        "base": base,
+    }
+    environ = {
+        "HOME": str(home),
+        "CONDA_EXE": str(base / "bin/conda"),
+        "CONDA_ENVS_DIRS": f"/nowhere:{tmp_path}/var",
+    }
+    assert {name: find_environment(name, environ) for name in wanted} == wanted
+
+
+def test_environments_beside_the_active_one_are_found(tmp_path: Path) -> None:
+    base = environment(tmp_path / "miniforge")
+    first, second = environment(base / "envs" / "first"), environment(base / "envs" / "second")
+    environ = {"HOME": str(tmp_path / "home"), "CONDA_PREFIX": str(first)}
+    assert find_environment("first", environ) == first
+    assert find_environment("second", environ) == second
+    assert find_environment("base", environ) == base
+    assert find_environment("second", {**environ, "CONDA_PREFIX": str(base)}) == second
+
+
+def test_a_broken_condarc_is_conda_s_to_complain_of(tmp_path: Path) -> None:
+    (tmp_path / ".condarc").write_text("envs_dirs: [unfinished\n")
+    own = environment(tmp_path / ".conda/envs/own")
+    assert find_environment("own", {"HOME": str(tmp_path)}) == own
+
+
+def test_pixi_s_environments_are_named_after_their_project(tmp_path: Path) -> None:
+    assert name_of(tmp_path / "rocket/.pixi/envs/default") == "rocket"
+    assert name_of(tmp_path / "rocket/.pixi/envs/cuda") == "rocket-cuda"
+    assert name_of(tmp_path / "miniforge/envs/demo") == "demo"
 
 
 def test_a_name_that_two_environments_have_is_not_guessed(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +9,7 @@ from typing import Annotated
 import typer
 
 from envpack.cli.console import Console, Result
+from envpack.cli.environments import active, find_environment, name_of
 from envpack.cli.options import (
     Editable,
     Exclude,
@@ -98,12 +98,12 @@ def pack(
         raise UsageError("-p and -n both name an environment", hint="Give one of them.")
     prefix = prefix or (find_environment(name, console.environ) if name else active(console.environ))
     suffix = SUFFIXES[format_of(format_, output)]
-    output = output or Path(f"{bundle_name or prefix.resolve().name}{suffix}")
+    output = output or Path(f"{bundle_name or name_of(prefix)}{suffix}")
     if not force and (output.exists() or output.is_symlink()):
         raise DestinationError(f"{output} exists; it was left as it is", hint="--force replaces it.")
     selection = Selection(exclude=exclude or (), include=include or (), prune=prune or ())
     settings = PackSettings(
-        name=bundle_name or prefix.resolve().name,
+        name=bundle_name or name_of(prefix),
         version=bundle_version or "0.0.0",
         selection=selection,
         outside=outside_links,
@@ -136,51 +136,3 @@ def pack(
             console.next_steps([f"envpack inspect {output}", f"envpack deploy {output} DEST"])
 
     return Result("pack", data, show)
-
-
-def active(environ: Mapping[str, str]) -> Path:
-    """The active conda environment; UsageError when none is."""
-    if environ.get("CONDA_PREFIX"):
-        return Path(environ["CONDA_PREFIX"])
-    raise UsageError(
-        "no environment is active, and none is named", hint="Give its folder with -p, or its name with -n."
-    )
-
-
-def find_environment(name: str, environ: Mapping[str, str]) -> Path:
-    """The folder of the environment called ``name``; UsageError when there is none, or several.
-
-    Looks where conda and micromamba do: CONDA_ENVS_PATH and CONDA_ENVS_DIRS, the environments beside the
-    installation that is in use, ``~/.conda/envs``, and those listed in ``~/.conda/environments.txt``
-    (https://docs.conda.io/projects/conda/en/stable/user-guide/configuration/custom-env-and-pkg-locations.html).
-    """
-    found = dict.fromkeys(path.resolve() for path in _candidates(name, environ) if (path / "conda-meta").is_dir())
-    if len(found) == 1:
-        return next(iter(found))
-    if not found:
-        raise UsageError(
-            f"there is no environment named {name!r}", hint="Give its folder with -p; conda env list shows them."
-        )
-    raise UsageError(
-        f"{len(found)} environments are named {name!r}", hint="Say which with -p.", details=map(str, found)
-    )
-
-
-def _candidates(name: str, environ: Mapping[str, str]) -> Iterator[Path]:
-    home = Path(environ.get("HOME") or Path.home())
-    for variable in ("CONDA_ENVS_PATH", "CONDA_ENVS_DIRS"):
-        for folder in filter(None, environ.get(variable, "").split(":")):
-            yield Path(folder).expanduser() / name
-    for variable, up in (("CONDA_EXE", 2), ("MAMBA_ROOT_PREFIX", 0), ("CONDA_ROOT", 0)):
-        if environ.get(variable):
-            root = Path(environ[variable])
-            root = root.parents[up - 1] if up else root
-            if name in ("base", "root"):
-                yield root
-            yield root / "envs" / name
-    yield home / ".conda" / "envs" / name
-    try:
-        listed = (home / ".conda" / "environments.txt").read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError):
-        return
-    yield from (Path(line) for line in listed if Path(line).name == name)
