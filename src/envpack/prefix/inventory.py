@@ -13,13 +13,14 @@ from pathlib import Path
 
 from envpack.prefix.conda_meta import Claim, CondaRecord, read_record, scrub
 from envpack.prefix.deployed import placeholders_of_deployment
+from envpack.prefix.kept import keep_scripts, renamed
 from envpack.prefix.model import ENVIRONMENT, SOURCE_MTIME, Entry, Group, PrefixContents, Published
 from envpack.prefix.overlay import Policy, handle_editable
 from envpack.prefix.ownership import Ownership, assign
 from envpack.prefix.pypi import Distribution, metadata_folders, read_distribution
 from envpack.prefix.spelling import former, spellings
 from envpack.prefix.unpatch import unpatch
-from envpack.prefix.walk import Outside, Tree, walk
+from envpack.prefix.walk import GENERATED, Outside, Tree, walk
 from envpack.runtime.errors import PackError
 from envpack.runtime.model import Package
 from envpack.runtime.report import Reporter
@@ -53,16 +54,22 @@ def read_prefix(
         tree = walk(prefix, keep, names, outside)
         records = _conda_records(prefix, tree)
         disk = _Disk(prefix, names, tree.places)
+        hidden = {path: claim for record in records for path, claim in record.claims.items() if path in GENERATED}
+        kept = keep_scripts(tree, prefix, hidden, disk.proves, keep)
         python, version = _python(tree, records)
         step.detail = f"{len(tree.files)} files"
     handled = handle_editable(tree, prefix, python, version, names, disk.read, editable)
     with reporter.step("Finding whose they are", unit="files") as step:
         distributions = _distributions(tree, records, disk)
         claims = [*(record.claims for record in records), *(d.claims for d in distributions)]
-        claims = [_through_links(claimed, tree, prefix) for claimed in claims]
+        claims = [_through_links(renamed(claimed, kept), tree, prefix) for claimed in claims]
         ownership = assign({**tree.files, **tree.links}, claims, len(records), disk.proves)
         groups = _groups(prefix, tree, ownership, records, distributions, handled.contents)
         step.detail = f"{len(groups) - 1} packages"
+    for told in tree.others:
+        reporter.note(f"left out: {told}")
+    for path, name in kept.items():
+        reporter.note(f"conda's {path} is packed as {name}: bundles have their own")
     if moved:
         reporter.note(f"made in {os.fsdecode(moved)}, where nothing is now: what mentions that is relocated, too")
     present = {*tree.excluded, *tree.generated, *handled.left_out}
@@ -177,6 +184,9 @@ class _Draft:
 
 _NOTHING = Claim()
 
+_WITHOUT_CREDENTIALS = frozenset({"conda-meta/history", ".condarc", ".mambarc"})
+"""Files that conda keeps for an environment, with the channels' URLs in them."""
+
 
 def _groups(
     prefix: Path,
@@ -202,8 +212,10 @@ def _groups(
         draft.paths.append((path, claim))
     rest.paths.extend((path, _NOTHING) for path in tree.folders)
     generated = {**contents, **{record.path: record.portable for record in records}}
-    if "conda-meta/history" in tree.files:
-        generated["conda-meta/history"] = scrub((prefix / "conda-meta/history").read_bytes())
+    for path in _WITHOUT_CREDENTIALS & tree.files.keys():
+        data = (prefix / tree.places.get(path, path)).read_bytes()
+        if path == "conda-meta/history" or scrub(data) != data:
+            generated[path] = scrub(data)
     placeholders = placeholders_of_deployment(prefix)
     return tuple(
         Group(draft.id, draft.package, tuple(_entries(draft.paths, tree, generated, placeholders)))

@@ -28,7 +28,8 @@ class Tree:
     """``files``: their facts by path; ``links``: their targets by path, ``folders``: the modes of empty ones.
 
     ``places``: where a file's bytes lie when that is not at its path. ``generated``: which of GENERATED exist.
-    ``outside``: links that lead out, kept. ``excluded``: paths that ``keep`` refused.
+    ``outside``: links that lead out, kept. ``excluded``: paths that ``keep`` refused. ``others``: in words, the
+    folders that are no part of the environment itself.
     """
 
     files: dict[str, os.stat_result] = field(default_factory=dict)
@@ -38,6 +39,7 @@ class Tree:
     generated: list[str] = field(default_factory=list)
     outside: list[str] = field(default_factory=list)
     excluded: set[str] = field(default_factory=set)
+    others: list[str] = field(default_factory=list)
 
 
 def walk(
@@ -107,7 +109,10 @@ class _Walker:
         for child in children:
             below = f"{path}/{child.name}" if path else child.name
             if child.is_dir(follow_symlinks=False):
-                if not _is_foreign_tree(self._prefix, below):
+                other = _other_tree(self._prefix, below)
+                if other:
+                    self.tree.others.append(other)
+                elif below != _OWN:
                     self._pending.append(_Folder(below, child.path, folder.roots))
             elif _is_leftover(path, child.name):
                 continue
@@ -167,18 +172,23 @@ def _is_leftover(folder: str, name: str) -> bool:
     return name in tags or name.endswith(".conda_trash")
 
 
-def _is_foreign_tree(prefix: Path, path: str) -> bool:
-    """Folders at the top that are no part of the environment itself."""
-    if path == ".envpack":
-        return True
+_OWN = ".envpack"
+
+
+def _other_tree(prefix: Path, path: str) -> str:
+    """In words what a folder at the top is, when it is no part of the environment itself; else ""."""
     place = prefix / path
-    if path == "pkgs":
-        return any((place / name).exists() for name in ("urls.txt", "urls", "cache"))
+    if path == "pkgs" and any((place / name).exists() for name in ("urls.txt", "urls", "cache")):
+        return "pkgs, the package cache"
     if path == "envs":
-        return (place / ".conda_envs_dir_test").exists() or any(
-            (child / "conda-meta").is_dir() for child in _children(place)
-        )
-    return False
+        names = sorted(child.name for child in _children(place) if (child / "conda-meta").is_dir())
+        if names or (place / ".conda_envs_dir_test").exists():
+            more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+            return "envs, other environments" + (f": {', '.join(names[:_NAMED])}{more}" if names else "")
+    return ""
+
+
+_NAMED = 3
 
 
 def _children(place: Path) -> Iterator[Path]:
