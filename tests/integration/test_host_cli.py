@@ -13,6 +13,7 @@ from typing import Any
 import jsonschema
 import pytest
 
+from environments import Environment
 from envpack.cli.schema import load
 from envpack.runtime.needs import Evidence, Needs
 from hosts import A100, CU126, Host, build_stubs, bundle_of
@@ -101,6 +102,61 @@ def test_wrong_arguments(good: Path, arguments: tuple[str, ...], code: int, said
 def test_a_folder_that_is_no_deployment(tmp_path: Path) -> None:
     done = envpack("check", tmp_path)
     assert done.returncode == 6 and "no environment that envpack unpacked" in done.stderr
+
+
+VERSION_FILE: dict[str, bytes | str] = {"torch/version.py": "__version__ = '2.7.1+cu126'\ncuda = '12.6'\n"}
+
+
+def test_an_environment_that_envpack_did_not_deploy(tmp_path: Path) -> None:
+    environment = Environment(tmp_path / "theirs")
+    environment.conda("python", "3.11.7")
+    environment.wheel("torch", "2.7.1", VERSION_FILE)
+    old = Host("470.57.02", 11040, [A100]).environment(build_stubs(tmp_path / "stubs"), tmp_path)
+    environ = {name: old[name] for name in old if name != "PATH"}
+    before = sorted(environment.prefix.rglob("*"))
+    done = envpack("check", environment.prefix, environ=environ)
+    assert done.returncode == 9, done.stderr
+    assert done.stdout.startswith("theirs can't run here: 1 failed")
+    assert "It is no deployment of envpack" in done.stdout
+    assert "this environment's CUDA 12.6 needs >= 525.60.13" in done.stdout
+    result = answer(envpack("check", environment.prefix, "--gpu", "none", "--json"), "check")["result"]
+    assert (result["kind"], result["name"], result["version"]) == ("environment", "theirs", "")
+    assert sorted(environment.prefix.rglob("*")) == before
+
+
+def test_an_environment_with_links_and_editables_that_lead_out_is_checked_too(tmp_path: Path) -> None:
+    environment = Environment(tmp_path / "theirs")
+    environment.conda("python", "3.11.7")
+    (tmp_path / "project").mkdir()
+    environment.file("lib/python3.11/site-packages/project.pth", f"{tmp_path}/project\n")
+    (environment.prefix / "data").symlink_to(tmp_path / "project")
+    assert envpack("check", environment.prefix).returncode == 0
+
+
+def test_a_bundle_that_tar_unpacked_is_checked_before_it_is_activated(good: Path, tmp_path: Path) -> None:
+    (tmp_path / "env").mkdir()
+    subprocess.run(["tar", "-xf", good, "-C", tmp_path / "env"], check=True)
+    done = envpack("check", tmp_path / "env")
+    assert (done.returncode, "not deployed by envpack" in done.stdout) == (0, True), done.stderr
+    assert answer(envpack("check", tmp_path / "env", "--json"), "check")["result"]["kind"] == "unpacked"
+    assert envpack("deploy", good, tmp_path / "deployed").returncode == 0
+    for path, kind in ((good, "bundle"), (tmp_path / "deployed", "deployment")):
+        assert answer(envpack("check", path, "--json"), "check")["result"]["kind"] == kind
+
+
+def test_the_facts_of_a_host_without_envpack(tmp_path: Path) -> None:
+    """A deployment's own runtime tells them, and another machine checks what that host could run next."""
+    stubs = build_stubs(tmp_path / "stubs")
+    bundle_of(tmp_path / "old.tar.gz", GOOD, complete=True)
+    bundle_of(tmp_path / "new.tar.gz", CU126)
+    assert envpack("deploy", tmp_path / "old.tar.gz", tmp_path / "env").returncode == 0
+    for driver, cuda, code in (("470.57.02", 11040, 9), ("560.35.03", 12060, 0)):
+        there = Host(driver, cuda, [A100]).environment(stubs, tmp_path)
+        asked = [sys.executable, "-I", "-S", str(tmp_path / "env/.envpack/runtime.pyz"), "facts", "--json"]
+        told = subprocess.run(asked, env=there, capture_output=True, text=True, check=True)
+        (tmp_path / "there.json").write_text(told.stdout)
+        done = envpack("check", tmp_path / "new.tar.gz", "--host", tmp_path / "there.json")
+        assert done.returncode == code, done.stdout
 
 
 def test_one_machine_checks_for_another(tmp_path: Path) -> None:

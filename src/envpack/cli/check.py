@@ -1,4 +1,4 @@
-"""``envpack check``: whether a host can run a bundle, requirement by requirement."""
+"""``envpack check``: whether a host can run an environment, requirement by requirement."""
 
 from __future__ import annotations
 
@@ -17,6 +17,16 @@ if TYPE_CHECKING:
     from envpack.runtime.host.verdict import Verdict
 
 STYLES = {"ok": "32", "warning": "1;33", "failed": "1;31", "unknown": "36"}
+_HINTS = {
+    "bundle": "'envpack deploy' takes it all the same with --allow {names}.",
+    "deployment": "ENVPACK_SKIP_CHECK=1 activates it all the same.",
+    "unpacked": "ENVPACK_SKIP_CHECK=1 activates it all the same.",
+    "environment": "--allow {names} makes a warning of it.",
+}
+_REMARKS = {
+    "unpacked": "It was unpacked, and not deployed by envpack.",
+    "environment": "It is no deployment of envpack: what it needs was found in its files just now.",
+}
 _HEADINGS = ("requirement", "needed", "found", "verdict")
 
 
@@ -24,7 +34,11 @@ def check(
     context: typer.Context,
     path: Annotated[
         Path,
-        typer.Argument(metavar="BUNDLE|PREFIX", help="A bundle, or what one was deployed to.", show_default=False),
+        typer.Argument(
+            metavar="BUNDLE|PREFIX",
+            help="A bundle, what one was deployed to, or any conda environment.",
+            show_default=False,
+        ),
     ],
     host: Annotated[
         Path | None,
@@ -47,10 +61,11 @@ def check(
     verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> Result:
-    """Say whether this host, or another, can run a bundle.
+    """Say whether this host, or another, can run an environment.
 
     Driver, CUDA, GPU code, glibc, CPU, memory and disk: what is needed, what was found, and what to do about it.
-    Exits with 9 when a requirement is not met. -v shows the evidence and the rule for each.
+    Exits with 9 when a requirement is not met. -v shows the evidence and the rule for each. A bundle says what it
+    needs; of an environment that envpack did not deploy it is found out first.
 
     \b
     Examples:
@@ -60,20 +75,20 @@ def check(
       envpack check demo.tar.gz --host node7.json
     """
     from envpack.bundle.codecs import FAST
+    from envpack.prefix.needs.examine import examine_environment, is_environment
     from envpack.runtime.errors import HostError
     from envpack.runtime.host.examine import examine, facts_from_file
 
     console: Console = context.obj
-    examined = examine(
-        path,
-        facts=facts_from_file(host) if host is not None else None,
-        gpu=gpu,
-        allow=allow or (),
-        destination=dest or Path(),
-        decoders=FAST,
-    )
+    facts = facts_from_file(host) if host is not None else None
+    if path.is_dir() and is_environment(path):
+        examined = examine_environment(path, reporter=console.reporter, facts=facts, gpu=gpu, allow=allow or ())
+    else:
+        examined = examine(
+            path, facts=facts, gpu=gpu, allow=allow or (), destination=dest or Path(), decoders=FAST
+        )
     try:
-        examined.require("'envpack deploy' takes it all the same with --allow {names}.")
+        examined.require(_HINTS[examined.kind])
     except HostError as error:
         if not console.json:
             show(console, examined)
@@ -86,17 +101,22 @@ def show(console: Console, examined: Examined) -> None:
     """The verdicts as a table: requirement, needed, found, verdict, and below each what there is to say of it."""
     out = console.out
     out.write(out.style(escape(_headline(examined)), "1"))
+    if examined.kind in _REMARKS:
+        for line in wrap(_REMARKS[examined.kind], out.width, indent="", first=""):
+            out.write(out.style(line, "2"))
     out.write()
     rows = [(item.requirement, item.needed, item.found, item.verdict) for item in examined.verdicts]
     widths = _widths([_HEADINGS, *rows], out.width)
     for line in _cells(_HEADINGS, widths, out):
         out.write(out.style(line, "2"))
+    told: set[str] = set()
     for item, row in zip(examined.verdicts, rows, strict=True):
         first, *rest = _cells(row, widths, out)
         out.write(first[: -len(item.verdict)] + out.style(item.verdict, STYLES[item.verdict]))
         for line in rest:
             out.write(line)
-        _remarks(out, item, widths, verbose=console.verbose)
+        _remarks(out, item, again=item.message in told, verbose=console.verbose)
+        told.add(item.message)
 
 
 def _headline(examined: Examined) -> str:
@@ -104,7 +124,7 @@ def _headline(examined: Examined) -> str:
     counts = {verdict: len(examined.of(verdict)) for verdict in ("failed", "warning", "unknown", "ok")}
     said = "can't run" if counts["failed"] else "runs" if not counts["unknown"] else "may run"
     listed = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
-    return f"{examined.name} {examined.version} {said} {where}: {listed}"
+    return f"{examined.title} {said} {where}: {listed}"
 
 
 def _widths(rows: Sequence[Sequence[str]], width: int | None) -> list[int]:
@@ -145,8 +165,8 @@ def _fitted(text: str, width: int) -> list[str]:
     return lines or [""]
 
 
-def _remarks(out: Stream, item: Verdict, widths: Sequence[int], *, verbose: bool) -> None:
-    remarks = [("", item.message)] if item.message else []
+def _remarks(out: Stream, item: Verdict, *, again: bool, verbose: bool) -> None:
+    remarks = [("", item.message)] if item.message and not again else []
     if item.allowed:
         remarks.append(("", "allowed to fail"))
     if item.evidence and verbose:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Iterable, Mapping
 
@@ -48,7 +48,8 @@ def policy(gpu: str = "required", allow: Iterable[str] = (), check: bool = True)
 
 @dataclass(frozen=True)
 class Examined:
-    """A bundle, or a deployment of one, compared with a host."""
+    """An environment compared with a host. ``kind``: "bundle", "deployment", "unpacked" (by tar: there is a
+    manifest, and nobody deployed it) or "environment" (which envpack did not make; it has no version)."""
 
     path: str
     name: str
@@ -56,6 +57,12 @@ class Examined:
     host: str
     gpu: str
     verdicts: tuple[Verdict, ...]
+    kind: str = "bundle"
+
+    @property
+    def title(self) -> str:
+        """What to call it: "demo 1.0"."""
+        return f"{self.name} {self.version}".rstrip()
 
     def of(self, verdict: str) -> list[Verdict]:
         """The verdicts of one kind, such as "failed"."""
@@ -71,7 +78,7 @@ class Examined:
         if failed:
             count = "a requirement is" if len(failed) == 1 else f"{len(failed)} requirements are"
             raise HostError(
-                f"{self.host or 'this host'} can't run {self.name} {self.version}: {count} not met",
+                f"{self.host or 'this host'} can't run {self.title}: {count} not met",
                 hint=hint.format(names=",".join(dict.fromkeys(item.requirement for item in failed))),
                 details=[item.message for item in failed],
             )
@@ -112,7 +119,10 @@ def examine(
             manifest = bundle.manifest
     asked = policy(gpu or recorded.gpu, (*recorded.allow, *allow))
     mine = facts if facts is not None else facts_for(manifest, asked, destination)
-    return examine_manifest(manifest, str(path), mine, asked, named=facts is not None, deployed=deployed)
+    examined = examine_manifest(manifest, str(path), mine, asked, named=facts is not None, deployed=deployed)
+    if not deployed:
+        return examined
+    return replace(examined, kind="deployment" if (path / DEPLOYMENT_PATH).is_file() else "unpacked")
 
 
 def facts_for(manifest: Manifest, asked: Policy, destination: Path = Path()) -> HostFacts:
@@ -150,7 +160,7 @@ def read_manifest(root: Path) -> Manifest:
     except OSError as problem:
         raise FormatError(
             f"{root} is no environment that envpack unpacked: {problem.strerror}: {problem.filename}",
-            hint="Give the path of a bundle, or of a folder that one was deployed to.",
+            hint="Give the path of a bundle, of a folder that one was deployed to, or of a conda environment.",
         ) from None
     if digest != digest_line(manifest):
         raise IntegrityError(f"the manifest in {root / '.envpack'} was changed")

@@ -1,0 +1,68 @@
+"""`envpack check` of an environment that envpack did not deploy: what it needs is found on the spot."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from envpack.prefix.inventory import read_prefix
+from envpack.prefix.needs.derive import derive_needs
+from envpack.runtime.host.checks import allowing, evaluate, needs_gpu_facts
+from envpack.runtime.host.examine import Examined, policy
+from envpack.runtime.host.facts import HostFacts
+from envpack.runtime.host.gather import gather
+from envpack.runtime.host.machine import host_subdir
+from envpack.runtime.host.verdict import Verdict
+from envpack.runtime.host.wanted import Wanted
+from envpack.runtime.model import MANIFEST_PATH
+from envpack.runtime.report import Reporter
+
+
+def is_environment(path: Path) -> bool:
+    """Whether this is the folder of an environment that is no bundle unpacked."""
+    if (path / MANIFEST_PATH).exists():
+        return False
+    return (path / "conda-meta").is_dir() or os.path.lexists(path / "bin" / "python")
+
+
+def examine_environment(
+    prefix: Path,
+    *,
+    reporter: Reporter,
+    facts: HostFacts | None = None,
+    gpu: str | None = None,
+    allow: Iterable[str] = (),
+) -> Examined:
+    """Compares an environment with ``facts`` (default: this host's), by what packing would find out of it.
+
+    ``gpu`` and ``allow`` as of `policy`. Raises PackError for an environment whose metadata is broken, UsageError
+    for unknown words.
+    """
+    asked = policy(gpu or "required", allow)
+    contents = read_prefix(prefix, outside="keep", editable="skip", reporter=reporter)
+    needs = derive_needs(contents, reporter)
+    packages = [group.package for group in contents.groups if group.package]
+    subdirs = {package.subdir for package in packages if package.kind == "conda"} - {"noarch", ""}
+    name = os.path.basename(os.path.abspath(prefix))
+    wanted = Wanted(
+        title=name,
+        subdir=min(subdirs, default=host_subdir()),
+        needs=needs,
+        torch=any(package.name in ("torch", "pytorch") for package in packages),
+        size=needs.disk,
+    )
+    mine = facts if facts is not None else gather(prefix, gpu=needs_gpu_facts(wanted, asked.gpu))
+    verdicts = allowing(evaluate(wanted, mine, gpu=asked.gpu, deployed=True), asked.allow)
+    host = mine.hostname if facts is not None else ""
+    return Examined(str(prefix), name, "", host, asked.gpu, tuple(map(_reworded, verdicts)), "environment")
+
+
+def _reworded(verdict: Verdict) -> Verdict:
+    """It is no bundle that lacks something here."""
+    says, remedy = (
+        text.replace("this bundle", "this environment").replace("the bundle", "the environment")
+        for text in (verdict.says, verdict.remedy)
+    )
+    return replace(verdict, says=says, remedy=remedy)
