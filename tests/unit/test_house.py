@@ -5,7 +5,8 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,40 @@ def test_the_runtime_needs_nothing_but_the_standard_library(path: Path) -> None:
 @pytest.mark.parametrize("path", RUNTIME, ids=names)
 def test_the_runtime_is_written_in_python_3_8(path: Path) -> None:
     ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 8))
+
+
+def module_of(path: Path) -> str:
+    parts = ["envpack", *path.relative_to(SOURCE).with_suffix("").parts]
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imported_at_once(body: Sequence[ast.stmt]) -> Iterator[ast.Import | ast.ImportFrom]:
+    """What a module imports when it is imported: not in functions, and not for type checking only."""
+    for node in body:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            yield node
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            yield from imported_at_once(node.orelse)
+        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            for field in ("body", "orelse", "finalbody"):
+                yield from imported_at_once(getattr(node, field, ()))
+            for handler in getattr(node, "handlers", ()):
+                yield from imported_at_once(handler.body)
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    known = {module_of(path): path for path in MODULES}
+    needs: dict[str, set[str]] = {}
+    for module, path in known.items():
+        found: set[str] = set()
+        for node in imported_at_once(ast.parse(path.read_text(encoding="utf-8")).body):
+            targets = [alias.name for alias in node.names]
+            assert isinstance(node, ast.Import) or node.level == 0, f"{names(path)} imports relatively"
+            if isinstance(node, ast.ImportFrom):
+                targets = [str(node.module), *(f"{node.module}.{name}" for name in targets)]
+            found.update(name for name in targets if name in known)
+        needs[module] = found - {module}
+    TopologicalSorter(needs).prepare()  # raises CycleError, with the modules of the circle
 
 
 def test_help_loads_nothing_heavy() -> None:
