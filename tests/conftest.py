@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,14 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parent.parent
 SCRIPTS = REPOSITORY / "scripts"
 CHANNEL_REQUIREMENTS = ("click", "numpy", "pip", "requests", "rich")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The list of deployments that tests write to, instead of the one of who runs them."""
+    folder = tmp_path_factory.mktemp("state") / "deployments"
+    os.environ["ENVPACK_STATE"] = str(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

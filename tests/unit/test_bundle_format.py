@@ -342,13 +342,16 @@ def test_too_little_space_is_told_before_anything_is_written(
 
 
 def test_two_deployments_to_one_place_do_not_mix(gz: Path, tmp_path: Path) -> None:
-    staging = tmp_path / ".x.envpack-staging"
-    staging.mkdir()
-    with locked(staging / ".envpack-lock", wait=False), pytest.raises(DestinationError, match="another envpack"):
+    beside = tmp_path / ".x.envpack"
+    with (
+        locked(beside / "lock", wait=False, folder_mode=0o700),
+        pytest.raises(DestinationError, match="another envpack"),
+    ):
         deployed(gz, tmp_path / "x")
-    (staging / "left over").write_text("by a crash")
+    (beside / "new-1").mkdir()
+    (beside / "new-1/left over").write_text("by a crash")
     deployed(gz, tmp_path / "x")
-    assert not staging.exists()
+    assert not beside.exists()
     assert not (tmp_path / "x/left over").exists()
 
 

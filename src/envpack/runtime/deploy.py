@@ -1,32 +1,35 @@
-"""A bundle becomes a deployment, or nothing at all.
+"""A bundle becomes a deployment, in a new place or in another one's, or nothing has changed at all.
 
-The tree is written beside the destination, under a lock that dies with the process, and appears there by one
-rename; see ``envpack.runtime.place``.
+The tree is written beside the destination, under a lock that dies with the process, and appears there in one step;
+see ``envpack.runtime.destination``.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import signal
 import subprocess
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Mapping
 
+from envpack.runtime.additions import additions
 from envpack.runtime.codec import STANDARD, Decoder
+from envpack.runtime.destination import Destination
 from envpack.runtime.durable import sync_filesystem
 from envpack.runtime.errors import DeploymentTestError, HostError
 from envpack.runtime.extract import extract
-from envpack.runtime.host.examine import DEPLOYMENT_PATH, Policy, check_before
+from envpack.runtime.host.examine import Policy, check_before
 from envpack.runtime.host.machine import host_subdir, processors
-from envpack.runtime.place import Place
 from envpack.runtime.reader import Bundle, open_bundle
+from envpack.runtime.record import Entry, Record, note, write_record
+from envpack.runtime.registry import register
 from envpack.runtime.report import Reporter, human_size
-from envpack.runtime.settle import PREFIX_PATH, check_prefix, tell_activation
+from envpack.runtime.settle import check_prefix, tell_activation, write_prefix
 from envpack.runtime.source import Repair, Source, Written
 from envpack.runtime.version import __version__
 
@@ -37,6 +40,7 @@ __all__ = ["Deployment", "check_platform", "deploy", "deploy_source", "host_subd
 class Deployment:
     """What was deployed, at its destination. ``size``: bytes of its files; ``seconds``: the whole deployment.
 
+    ``generation``: which deployment in that place it is; ``replaced``: the one before it, which is kept, or None.
     ``made_by``: the program that made the bundle, or the archive; ``lacks`` and ``repairs``: see ``Written``.
     """
 
@@ -45,6 +49,8 @@ class Deployment:
     version: str
     bundle: str
     manifest_sha256: str
+    generation: int
+    replaced: int | None
     files: int
     size: int
     seconds: float
@@ -65,6 +71,10 @@ class Deployment:
         }
 
 
+KEEP = 1
+"""Previous deployments that are kept, unless somebody says otherwise."""
+
+
 def deploy(
     bundle: Path,
     destination: Path,
@@ -74,18 +84,24 @@ def deploy(
     run_tests: bool = True,
     decoders: Mapping[str, Decoder] = STANDARD,
     policy: Policy | None = None,
+    keep: int = KEEP,
+    wait: bool = False,
 ) -> Deployment:
     """Verifies ``bundle``, unpacks it to ``destination``, runs its tests there.
 
+    A deployment that is there already is replaced in one step and kept: ``keep`` says how many previous ones are.
     ``jobs``: threads that verify and decompress (default: the processors this process may use); ``policy``: what
-    is asked of this host before anything is unpacked. Raises FormatError or IntegrityError for a bad bundle,
-    HostError for a host that can't run it, RelocationError for a destination that can't be written in,
-    DestinationError when it exists, is locked or has no space, and DeploymentTestError when a test fails. After
-    any error, ``destination`` is as it was before.
+    is asked of this host before anything is unpacked; ``wait``: for another envpack at work there. Raises
+    FormatError or IntegrityError for a bad bundle, HostError for a host that can't run it, RelocationError for a
+    destination that can't be written in, DestinationError when something else stands there, another envpack is at
+    work, or the disk has no space, and DeploymentTestError when a test fails. After any error, ``destination`` is
+    as it was before.
     """
     with open_bundle(bundle, decoders) as opened:
         source = _BundleSource(opened, policy or Policy(), reporter)
-        return deploy_source(source, destination, reporter=reporter, jobs=jobs, run_tests=run_tests)
+        return deploy_source(
+            source, destination, reporter=reporter, jobs=jobs, run_tests=run_tests, keep=keep, wait=wait
+        )
 
 
 def deploy_source(
@@ -95,27 +111,58 @@ def deploy_source(
     reporter: Reporter,
     jobs: int | None = None,
     run_tests: bool = True,
+    keep: int = KEEP,
+    wait: bool = False,
 ) -> Deployment:
     """The same for anything that can write an environment into a folder; raises what it raises, too."""
     started = time.monotonic()
-    place = Place(destination)
+    place = Destination(destination)
     source.check(str(place.final))
-    place.check()
-    with place.taken_back_on_error():
-        with place.staging(source.size) as staging:
-            written = source.write(staging, place.final, reporter, jobs or processors())
-            digest = hashlib.sha256(written.manifest_bytes).hexdigest()
-            _record(staging, place.final, source, digest, written.host_check)
-            sync_filesystem(staging)
-            place.commit()
-        manifest = written.manifest
-        tests = _run_tests(place.final, manifest.test, reporter) if run_tests else ()
+    place.require_free_or_deployed()
+    with place.at_work(reporter, wait=wait):
+        place.require_free_or_deployed()
+        before = place.current()
+        with place.incoming(source.size, before) as incoming:
+            written = source.write(incoming.folder, place.final, reporter, jobs or processors())
+            manifest = written.manifest
+            untested: bool | None = None if run_tests else False
+            record = Record(
+                generation=incoming.generation,
+                name=manifest.name,
+                version=manifest.version,
+                bundle=os.path.abspath(source.name),
+                manifest_sha256=hashlib.sha256(written.manifest_bytes).hexdigest(),
+                deployed=int(time.time()),
+                tested=untested if manifest.test else True,
+                by=f"envpack {__version__}",
+                size=manifest.size,
+                files=manifest.files,
+                destination=str(place.final),
+                replaced=before.generation if before is not None else None,
+                check=written.host_check,
+                history=_history(place, before),
+            )
+            write_prefix(incoming.folder, str(place.final))
+            write_record(incoming.folder, record)
+            with reporter.step("Writing to the disk", unit="files"):
+                sync_filesystem(incoming.folder)
+            incoming.switch()
+            tests = _run_tests(place.final, manifest.test, reporter, before) if run_tests else ()
+        if record.tested is None:
+            try:
+                note(place.final, record, tested=True)
+            except OSError as problem:
+                reporter.warn(f"that its tests passed could not be noted: {problem.strerror}")
+        prune(place, keep, reporter, before)
+    register(place.final, reporter)
     return Deployment(
         destination=str(place.final),
         name=manifest.name,
         version=manifest.version,
         bundle=source.name,
-        manifest_sha256=digest,
+        manifest_sha256=record.manifest_sha256,
+        generation=record.generation,
+        replaced=record.replaced,
         files=manifest.files,
         size=manifest.size,
         seconds=round(time.monotonic() - started, 3),
@@ -125,6 +172,32 @@ def deploy_source(
         lacks=written.lacks,
         repairs=written.repairs,
     )
+
+
+def _history(place: Destination, before: Record | None) -> tuple[Entry, ...]:
+    """Everything that is known to have been deployed there, oldest first."""
+    known: dict[int, Entry] = {}
+    for record in [*(kept.record for kept in place.kept()), *([before] if before is not None else [])]:
+        known.update((entry.generation, entry) for entry in (*record.history, record.entry))
+    return tuple(known[generation] for generation in sorted(known))
+
+
+def prune(place: Destination, keep: int, reporter: Reporter, before: Record | None) -> None:
+    """Removes the previous deployments beyond ``keep``, the one ``before`` last; never one that has files in it
+    that no bundle brought. What can't be removed is told. For within `Destination.at_work`."""
+    try:
+        kept = sorted(place.kept(), key=lambda kept: before is None or kept.record.generation != before.generation)
+        for old in kept[keep:]:
+            mine = list(islice(additions(old.path), 3))
+            if mine:
+                reporter.warn(
+                    f"generation {old.record.generation} stays, in {old.path}: "
+                    f"it has files that no bundle brought, such as {', '.join(mine)}"
+                )
+            else:
+                place.discard(old.path)
+    except OSError as problem:
+        reporter.warn(f"previous deployments could not be removed: {problem.filename}: {problem.strerror}")
 
 
 class _BundleSource:
@@ -160,25 +233,22 @@ def check_platform(subdir: str) -> None:
         )
 
 
-def _record(
-    staging: Path, final: Path, source: Source, manifest_sha256: str, host_check: Mapping[str, Any]
-) -> None:
-    (staging / PREFIX_PATH).write_bytes(os.fsencode(final) + b"\n")
-    record = {
-        "schema": "envpack.deployment/1",
-        "bundle": os.path.abspath(source.name),
-        "manifest_sha256": manifest_sha256,
-        "deployed": int(time.time()),
-        "by": f"envpack {__version__}",
-        **({"check": dict(host_check)} if host_check else {}),
-    }
-    (staging / DEPLOYMENT_PATH).write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
-
-
-def _run_tests(root: Path, commands: tuple[str, ...], reporter: Reporter) -> tuple[str, ...]:
+def _run_tests(
+    root: Path, commands: tuple[str, ...], reporter: Reporter, before: Record | None
+) -> tuple[str, ...]:
     for command in commands:
         with reporter.step(f"Testing: {command}", unit="commands"):
-            run_inside(root, command)
+            try:
+                run_inside(root, command)
+            except DeploymentTestError as error:
+                now = (
+                    "the deployment was taken away"
+                    if before is None
+                    else f"{before.name} {before.version}, generation {before.generation}, is in its place again"
+                )
+                raise DeploymentTestError(
+                    f"{error.message}; {now}", hint=error.hint, details=error.details
+                ) from None
     return commands
 
 
@@ -209,8 +279,7 @@ def run_inside(root: Path, command: str) -> None:
     if process.returncode != 0:
         output = said.decode("utf-8", "replace").splitlines()
         raise DeploymentTestError(
-            f"the bundle's test {command!r} failed with status {process.returncode}; "
-            "the deployment was taken away",
+            f"the bundle's test {command!r} failed with status {process.returncode}",
             hint="Deploy with --no-test to look at it in place.",
             details=output[-20:],
         )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -22,9 +24,35 @@ def sync_filesystem(path: Path) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """Writes a folder's entries to the disk, so that a rename in it lasts."""
+    """Writes a folder's entries to the disk, so that a rename in it lasts; nothing where folders can't be
+    synced."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
+    except OSError as problem:
+        if problem.errno != errno.EINVAL:  # fsync(2): "fd is bound to a special file that does not support it"
+            raise
     finally:
         os.close(fd)
+
+
+def replace_file(path: Path, data: bytes, mode: int = 0o666) -> None:
+    """Makes ``data`` what stands in ``path``: before and after a power cut, all of the old or all of the new.
+
+    Raises OSError; then the old is still there. ``mode`` is subject to the umask. For one process at a time.
+    """
+    temporary = path.with_name(f".{path.name}.new")
+    try:
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
+        try:
+            while data:
+                data = data[os.write(fd, data) :]
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        os.replace(temporary, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise
+    sync_folder(path.parent)

@@ -84,7 +84,7 @@ class DestinationError(EnvpackError):
 
 
 class DeploymentTestError(EnvpackError):
-    """One of the bundle's own test commands failed in the new deployment, which was taken away again."""
+    """One of the bundle's own test commands failed in the new deployment; what was there before is there again."""
 
 
 INTERRUPTED = 130

@@ -11,25 +11,35 @@ from typing import Iterator
 
 from envpack.runtime.errors import DestinationError
 
+_ATTEMPTS = 1000
+"""How often a folder may vanish between its making and the lock's: others come and go, but not for ever."""
+
 
 @contextmanager
-def locked(path: Path, *, wait: bool) -> Iterator[None]:
+def locked(path: Path, *, wait: bool, folder_mode: int | None = None) -> Iterator[None]:
     """Holds the lock file ``path``, making it when missing; the file stays, or goes with its folder.
 
     With ``wait`` a lock held by somebody else is waited for; without, and where the file can't be made, raises
-    DestinationError.
+    DestinationError. ``folder_mode``: its folder is made with that mode when it is missing, also when who held the
+    lock before has removed it.
     """
-    while True:
+    for _ in range(_ATTEMPTS):
         try:
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            if folder_mode is not None:
+                path.parent.mkdir(mode=folder_mode, exist_ok=True)
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
         except OSError as problem:
+            if folder_mode is not None and problem.errno == errno.ENOENT and path.parent.parent.is_dir():
+                continue
+            if folder_mode is not None and not path.parent.is_dir():
+                raise _unwritable(path.parent.parent, problem) from None
             raise DestinationError(f"can't make the lock {path}: {problem.strerror}") from None
         try:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             except OSError as problem:
                 if problem.errno not in (errno.EACCES, errno.EAGAIN):
-                    raise
+                    raise DestinationError(f"can't lock {path}: {problem.strerror}") from None
                 raise DestinationError(
                     f"another envpack is at work in {path.parent}", hint="Wait for it, then try again."
                 ) from None
@@ -39,6 +49,14 @@ def locked(path: Path, *, wait: bool) -> Iterator[None]:
             return
         finally:
             os.close(fd)
+    raise DestinationError(f"can't make the lock {path}: its folder keeps vanishing")
+
+
+def _unwritable(folder: Path, problem: OSError) -> DestinationError:
+    return DestinationError(
+        f"can't write to {folder}: {problem.strerror}",
+        hint="Choose a destination you may write to, or ask for permission.",
+    )
 
 
 def _is_still(path: Path, fd: int) -> bool:

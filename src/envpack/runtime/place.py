@@ -12,10 +12,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Iterator
 
-from envpack.runtime.durable import sync_folder
 from envpack.runtime.errors import DestinationError
 from envpack.runtime.locking import locked
-from envpack.runtime.report import human_size
 
 _LOCK = ".envpack-lock"
 """In a folder at work. No environment has a file of this name."""
@@ -102,90 +100,6 @@ def work_folder(folder: Path) -> Iterator[Path]:
                 remove_tree(folder)
 
 
-class Place:
-    """The destination, and the staging folder beside it: same filesystem, so that a rename is enough."""
-
-    def __init__(self, destination: Path) -> None:
-        given = Path(os.path.abspath(os.path.expanduser(destination)))
-        self.final = Path(os.path.realpath(given.parent)) / given.name
-        self._staging = beside(self.final, "envpack-staging") if self.final.name else self.final
-        self._was_empty_folder = False
-        self._made: os.stat_result | None = None
-        self._parents: list[Path] = []
-
-    def check(self) -> None:
-        final = self.final
-        if not final.name:
-            raise DestinationError(f"{final} can't be a destination")
-        if final.is_symlink() or (final.exists() and not final.is_dir()):
-            raise DestinationError(f"{final} exists and is no folder", hint="Choose another destination.")
-        if final.is_dir():
-            try:
-                occupied = any(final.iterdir())
-            except OSError as problem:
-                raise DestinationError(f"{final}: {problem.strerror}") from None
-            if occupied:
-                raise DestinationError(
-                    f"{final} exists and is not empty; it was left as it is",
-                    hint="Choose another destination, or remove it first.",
-                )
-            self._was_empty_folder = True
-
-    @contextmanager
-    def staging(self, size: int) -> Iterator[Path]:
-        """The staging folder, locked and empty, on a disk with room for ``size`` bytes; gone unless committed."""
-        self._make_parents()
-        with work_folder(self._staging) as folder:
-            self._made = os.stat(folder)
-            self._check_space(size)
-            yield folder
-
-    def _make_parents(self) -> None:
-        try:
-            self._parents = make_folders(self.final.parent)
-        except OSError as problem:
-            raise DestinationError(f"can't make {problem.filename}: {problem.strerror}") from None
-
-    def _check_space(self, size: int) -> None:
-        free = shutil.disk_usage(self._staging).free
-        if free < size:
-            raise DestinationError(
-                f"{self._staging.parent} has {human_size(free)} free, and the bundle needs {human_size(size)}",
-                hint="Free some space, or choose a destination on another disk.",
-            )
-
-    def commit(self) -> None:
-        """The one moment at which the destination appears."""
-        (self._staging / _LOCK).unlink()
-        os.chmod(self._staging, 0o777 & ~umask())
-        try:
-            os.rename(self._staging, self.final)
-        except OSError as problem:
-            raise DestinationError(f"{self.final} appeared meanwhile: {problem.strerror}") from None
-        sync_folder(self.final.parent)
-
-    @contextmanager
-    def taken_back_on_error(self) -> Iterator[None]:
-        """Puts everything back as it was when the block fails, before or after the commit."""
-        try:
-            yield
-        except BaseException:
-            if self._is_committed():
-                os.rename(self.final, self._staging)
-                remove_tree(self._staging)
-                if self._was_empty_folder:
-                    self.final.mkdir()
-            remove_empty(self._parents)
-            raise
-
-    def _is_committed(self) -> bool:
-        """Asks the filesystem: an interrupt may come right after the rename, before anything was noted."""
-        try:
-            return self._made is not None and os.path.samestat(os.stat(self.final), self._made)
-        except OSError:
-            return False
-
-
 def umask() -> int:
     """The process's mask for the modes of new files; asked for by setting it, so from one thread only."""
     mask = os.umask(0o022)
@@ -204,7 +118,8 @@ def _empty(folder: Path) -> None:
 
 
 def remove_tree(folder: Path) -> None:
-    """Removes a tree, folders without write permission too."""
+    """Removes a tree, folders without write permission too. Raises OSError."""
+    os.chmod(folder, 0o700)
     for parent, folders, _ in os.walk(folder):
         for name in folders:
             path = os.path.join(parent, name)

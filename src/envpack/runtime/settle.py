@@ -9,12 +9,15 @@ goes on from there.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from envpack.runtime.document import manifest_from_json, table_from_json
+from envpack.runtime.durable import replace_file, sync_filesystem
 from envpack.runtime.errors import DestinationError, FormatError, IntegrityError, RelocationError
 from envpack.runtime.firstline import needs_activation
 from envpack.runtime.locking import locked
@@ -25,7 +28,12 @@ from envpack.runtime.relocate import inverse, splice, splices, unsafe_bytes
 from envpack.runtime.report import Reporter
 
 PREFIX_PATH = ".envpack/prefix"
-"""Holds the prefix that is written in, and a newline; missing right after a plain unpacking."""
+"""Holds the prefix that is written in, and a newline; missing right after a plain unpacking, and while another one
+is being written in."""
+
+SETTLING_PATH = ".envpack/settling"
+"""While a prefix is being written in: JSON with every prefix that may stand in some file (``prefixes``), and
+whether one has ever been written in to the end (``settled``)."""
 
 LOCK_PATH = ".envpack/lock"
 _TEMPORARY = "envpack-new"
@@ -96,15 +104,31 @@ def written_prefix(root: Path) -> str | None:
         return None
 
 
-def settle(root: Path, reporter: Reporter) -> Settled:
-    """Makes the unpacked tree at ``root`` an environment for the place it lies in.
+def prefixes_in(root: Path) -> list[str]:
+    """Every prefix that may stand in a file of the tree at ``root``, the likeliest first."""
+    written = written_prefix(root)
+    return list(dict.fromkeys(([written] if written is not None else []) + _begun(root)[1]))
 
-    Does nothing when that is done already; safe when several processes call it at once. Raises
-    RelocationError when the place is too long or has unsafe characters, IntegrityError when files are damaged
-    that nobody could have changed yet, DestinationError when the tree can't be written to.
+
+def _begun(root: Path) -> tuple[bool, list[str]]:
+    """What an earlier call that was stopped midway has noted."""
+    try:
+        document = json.loads((root / SETTLING_PATH).read_bytes())
+        return bool(document["settled"]), [str(prefix) for prefix in document["prefixes"]]
+    except (FileNotFoundError, ValueError, TypeError, KeyError):
+        return False, []
+
+
+def settle(root: Path, reporter: Reporter, *, place: str = "", durable: bool = False) -> Settled:
+    """Makes the unpacked tree at ``root`` an environment for the place it lies in, or is to lie in (``place``).
+
+    Does nothing when that is done already; safe when several processes call it at once. ``durable``: what was
+    written is on the disk before it counts as done. Raises RelocationError when the place is too long or has
+    unsafe characters, IntegrityError when files are damaged that nobody could have changed yet, DestinationError
+    when the tree can't be written to.
     """
     root = Path(os.path.realpath(root))
-    prefix = str(root)
+    prefix = place or str(root)
     if written_prefix(root) == prefix:
         return Settled(prefix, prefix, 0, ())
     manifest, table = read_head(root)
@@ -113,18 +137,31 @@ def settle(root: Path, reporter: Reporter) -> Settled:
         former = written_prefix(root)
         if former == prefix:
             return Settled(prefix, prefix, 0, ())
+        was_settled, begun = _begun(root)
+        was_settled = was_settled or former is not None
+        prefixes = list(dict.fromkeys([prefix, *([former] if former is not None else []), *begun]))
         relocated = [record for record in table if record.relocation is not None]
         links = _hard_links(table)
         changed = []
         with reporter.step(f"Writing the prefix {prefix} in", len(relocated), "files") as step:
             try:
+                # from here to the end no prefix counts as written in, not even when the tree is moved back
+                # meanwhile
+                noted = json.dumps({"settled": was_settled, "prefixes": prefixes}).encode()
+                replace_file(root / SETTLING_PATH, noted)
+                if former is not None:
+                    os.unlink(root / PREFIX_PATH)
                 for record in relocated:
-                    if not _rewrite(root, record, former, prefix, links[record.path]):
+                    if not _rewrite(root, record, prefixes, links[record.path]):
                         changed.append(record.path)
                     step.advance()
-                if former is None and changed:
+                if not was_settled and changed:
                     raise IntegrityError(f"{len(changed)} files are not as the bundle has them", details=changed)
-                _replace(root / PREFIX_PATH, os.fsencode(prefix) + b"\n", 0o644, None)
+                if durable:
+                    sync_filesystem(root)
+                write_prefix(root, prefix)
+                with suppress(OSError):  # once the prefix stands, this says nothing any more
+                    os.unlink(root / SETTLING_PATH)
             except OSError as problem:
                 raise DestinationError(
                     f"can't write the prefix in: {problem.strerror}: {problem.filename}",
@@ -153,6 +190,11 @@ def tell_activation(table: PathsTable, prefix: bytes, reporter: Reporter) -> Non
         reporter.note(f"the destination {why}, so these run in the activated environment only: {shown}")
 
 
+def write_prefix(root: Path, prefix: str) -> None:
+    """Notes the prefix that is written in. Raises OSError."""
+    replace_file(root / PREFIX_PATH, os.fsencode(prefix) + b"\n")
+
+
 def stored_bytes(data: bytes, record: PathRecord, prefixes: list[bytes]) -> bytes | None:
     """``data`` taken back to the bytes the bundle stores, whichever of ``prefixes`` is in it, or none yet.
 
@@ -171,14 +213,16 @@ def stored_bytes(data: bytes, record: PathRecord, prefixes: list[bytes]) -> byte
     return None
 
 
-def _rewrite(root: Path, record: PathRecord, former: str | None, prefix: str, links: list[str]) -> bool:
+def _rewrite(root: Path, record: PathRecord, known: list[str], links: list[str]) -> bool:
+    """Writes the first of the ``known`` prefixes in; False when none of them is in the file, nor its
+    placeholder."""
     assert record.relocation is not None
     path = root / record.path
     try:
         data, mode = path.read_bytes(), path.stat().st_mode & 0o777
     except FileNotFoundError:
         return False
-    prefixes = [os.fsencode(prefix)] + ([os.fsencode(former)] if former is not None else [])
+    prefixes = [os.fsencode(prefix) for prefix in known]
     stored = stored_bytes(data, record, prefixes)
     if stored is None:
         return False

@@ -17,9 +17,8 @@ from envpack.runtime.host.verdict import FAILED, REQUIREMENTS, UNKNOWN, WARNING,
 from envpack.runtime.host.wanted import wanted_of
 from envpack.runtime.model import DIGEST_PATH, MANIFEST_PATH, Manifest
 from envpack.runtime.reader import digest_line, open_bundle
+from envpack.runtime.record import DEPLOYMENT_PATH
 from envpack.runtime.report import Reporter
-
-DEPLOYMENT_PATH = ".envpack/deployment.json"
 
 
 @dataclass(frozen=True)

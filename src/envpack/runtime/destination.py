@@ -1,0 +1,394 @@
+"""Where a deployment stands, and the folder beside it: what is being made, what is kept, what is on its way out.
+
+Beside ``NAME`` there is ``.NAME.envpack``, on the same filesystem, only while somebody is at work or previous
+deployments are kept::
+
+    lock       held by every command that changes the deployment; the kernel drops it with the process
+    new-G      generation G being written: never more than rubbish to anybody else
+    next-G     generation G, whole, about to trade places with NAME; afterwards, for an instant, what stood there
+    G          a previous deployment that is kept, NAME's path written into its files
+    trash-N    on its way out
+    switching  only where a filesystem can't let two names trade places: which ones are on the way, see `swap`
+    aside      and what stood at NAME, meanwhile
+
+Which generation a tree is stands in its own record, so whatever a command was stopped at, the next one sees from
+names and records what is what (`recover`): nothing else has to be written down.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import stat
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Iterator
+
+from envpack.runtime.durable import replace_file, sync_folder
+from envpack.runtime.errors import DestinationError
+from envpack.runtime.exchange import WITHOUT, exchange
+from envpack.runtime.locking import locked
+from envpack.runtime.place import beside, make_folders, remove_empty, remove_tree, umask
+from envpack.runtime.record import Record, has_record, note, read_record
+from envpack.runtime.report import Reporter, human_size
+
+LOCK = "lock"
+SWITCHING = "switching"
+ASIDE = "aside"
+_NEW, _NEXT, _TRASH = "new-", "next-", "trash-"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A previous deployment that is there still: its folder and its record."""
+
+    path: Path
+    record: Record
+
+
+class Destination:
+    """A destination, existing or not. What changes anything is for within `at_work` only."""
+
+    def __init__(self, destination: Path) -> None:
+        given = Path(os.path.abspath(os.path.expanduser(destination)))
+        self.final = Path(os.path.realpath(given.parent)) / given.name
+        self.side = beside(self.final, "envpack") if self.final.name else self.final
+        self._reporter = Reporter()
+
+    # --- looking ---
+
+    def current(self) -> Record | None:
+        """What is deployed there; None where nothing is, or something else. Raises OSError when that can't be
+        told."""
+        return read_record(self.final) if is_folder(self.final) else None
+
+    def kept(self) -> list[Kept]:
+        """Previous deployments, the newest first. Raises OSError when that can't be told."""
+        found = []
+        for path in self._entries():
+            if path.name.isdecimal() or path.name.startswith(_NEXT):
+                record = read_record(path)
+                if record is not None and path.name != f"{_NEXT}{record.generation}":
+                    found.append(Kept(path, record))
+        return sorted(found, key=lambda kept: -kept.record.generation)
+
+    def trees(self) -> list[Path]:
+        """The folders of the current deployment and of those kept: whatever may still be used."""
+        return [*([self.final] if is_folder(self.final) else []), *(kept.path for kept in self.kept())]
+
+    def occupied(self) -> str:
+        """Why nothing could be deployed there: something else stands there. Empty when nothing does.
+
+        Raises DestinationError when that can't be told.
+        """
+        final = self.final
+        if not final.name:
+            return f"{final} can't be a destination"
+        if final.is_symlink():
+            return f"{final} exists and is a link, to {os.readlink(final)}"
+        try:
+            if not is_there(final):
+                return ""
+            if not is_folder(final):
+                return f"{final} exists and is no folder"
+            if os.stat(final).st_dev != os.stat(final.parent).st_dev:
+                return f"{final} is a filesystem of its own, and what stands there can't be switched at once"
+            if self.current() is None and os.listdir(final):
+                return f"{final} exists, is not empty and no deployment; it was left as it is"
+        except OSError as problem:
+            raise DestinationError(f"{problem.filename or final}: {problem.strerror}") from None
+        return ""
+
+    def require_free_or_deployed(self) -> None:
+        """Raises DestinationError where something else stands."""
+        reason = self.occupied()
+        if reason:
+            raise DestinationError(reason, hint="Choose another destination, or remove it first.")
+
+    def require_known(self) -> None:
+        """Raises DestinationError where nothing is deployed, nothing kept, and nothing left of either."""
+        reason = self.occupied()
+        if not reason and self.current() is None and not is_folder(self.side):
+            reason = f"nothing is deployed at {self.final}"
+        if reason:
+            raise DestinationError(reason, hint="'envpack list' shows what is deployed on this host.")
+
+    def next_generation(self) -> int:
+        """One more than any that was ever heard of there."""
+        records = [kept.record for kept in self.kept()]
+        current = self.current()
+        if current is not None:
+            records.append(current)
+        known = [record.generation for record in records]
+        known += [entry.generation for record in records for entry in record.history]
+        known += [int(path.name) for path in self._entries() if path.name.isdecimal()]
+        return max(known, default=0) + 1
+
+    def _entries(self) -> list[Path]:
+        try:
+            return [self.side / name for name in sorted(os.listdir(self.side))]
+        except FileNotFoundError:
+            return []
+
+    # --- at work ---
+
+    @contextmanager
+    def at_work(self, reporter: Reporter, *, wait: bool = False) -> Iterator[None]:
+        """Alone here, after putting right whatever a command before was stopped at; tidied up afterwards.
+
+        Raises DestinationError when another process is at work here (with ``wait``, that is waited for), and in
+        place of any OSError of the block.
+        """
+        self._reporter = reporter
+        made: list[Path] = []
+        try:
+            made = make_folders(self.final.parent)
+            if self.side.is_symlink():
+                raise DestinationError(f"{self.side} is a link, and was left as it is")
+            with locked(self.side / LOCK, wait=wait, folder_mode=0o700):
+                try:
+                    self.recover()
+                    yield
+                finally:
+                    self._tidy()
+        except BaseException as problem:
+            remove_empty(made)
+            if isinstance(problem, OSError):
+                raise self._told(problem) from problem
+            raise
+
+    def _told(self, problem: OSError) -> DestinationError:
+        if problem.errno == errno.EXDEV:
+            return DestinationError(
+                f"{self.final} can't be renamed: it lies in a lower layer of this filesystem, "
+                "as a container image's files do",
+                hint="Deploy to another place, or in the step that makes the layer.",
+            )
+        return DestinationError(f"can't write to {self.final.parent}: {problem.strerror}")
+
+    def recover(self) -> None:
+        """Finishes what was stopped midway, or takes it back, and removes what nobody can use.
+
+        A tree is taken for rubbish only where its name says so. Raises OSError.
+        """
+        self._finish_swap()
+        current = self.current()
+        for path in self._entries():
+            if path.name.startswith((_NEW, _TRASH)):
+                self._delete(path)
+            elif path.name.startswith(_NEXT):
+                record = read_record(path)
+                at_final = current is not None and path.name == f"{_NEXT}{current.generation}"
+                if at_final or (record is not None and path.name != f"{_NEXT}{record.generation}"):
+                    self._keep(path)
+                else:
+                    self.discard(path)
+            elif path.name.isdecimal():
+                record = read_record(path)
+                if record is not None and path.name != str(record.generation):
+                    self._keep(path)
+        if current is not None and is_there(self.side / str(current.generation)):
+            note(self.final, current, generation=self.next_generation())  # copied or moved here by hand
+
+    def _keep(self, path: Path) -> None:
+        """Gives a previous deployment the name of its generation."""
+        record = read_record(path)
+        generation = record.generation if record is not None else 0
+        if is_there(self.side / str(generation)):
+            generation = self.next_generation()
+            if record is not None:
+                note(path, record, generation=generation)
+        with suppress(OSError):
+            os.chmod(self.side, 0o777 & ~umask())  # others may look at what is kept, as at what is deployed
+        os.rename(path, self.side / str(generation))
+
+    def discard(self, path: Path) -> None:
+        """Takes away a tree, at once, and then removes it; what can't be removed is told, and tried again
+        later."""
+        number = 1
+        while is_there(self.side / f"{_TRASH}{number}"):
+            number += 1
+        trash = self.side / f"{_TRASH}{number}"
+        os.rename(path, trash)
+        self._delete(trash)
+
+    def _delete(self, path: Path) -> None:
+        try:
+            remove_tree(path)
+        except OSError as problem:
+            self._reporter.warn(f"{path} can't be removed: {problem.filename or path}: {problem.strerror}")
+
+    def _tidy(self) -> None:
+        """Takes the folder beside away where nothing is left in it; never fails."""
+        with suppress(OSError):
+            if os.listdir(self.side) == [LOCK]:
+                os.unlink(self.side / LOCK)
+                os.rmdir(self.side)
+
+    # --- a new deployment ---
+
+    @contextmanager
+    def incoming(self, size: int, before: Record | None) -> Iterator[Incoming]:
+        """A folder for the generation that is to come after ``before``, on a disk with room for ``size`` bytes.
+
+        When the block fails, also after the switch, everything is as it was before; what can't be put back is
+        told.
+        """
+        incoming = Incoming(self, before)
+        try:
+            incoming.begin(size)
+            yield incoming
+        except BaseException:
+            try:
+                incoming.take_back()
+            except (OSError, DestinationError) as problem:
+                self._reporter.warn(f"{self.final} could not be put back as it was: {problem}")
+            raise
+
+    # --- switching ---
+
+    def swap(self, inside: Path) -> None:
+        """What stands at the destination and what stands at ``inside``, a path beside, trade places.
+
+        In one step where the filesystem can do that. Elsewhere in three, between the first two of which nothing
+        stands at the destination; they are written down before, so that `recover` finishes them or takes them
+        back. Raises OSError.
+        """
+        try:
+            exchange(inside, self.final)
+        except OSError as problem:
+            if problem.errno not in WITHOUT:
+                raise
+            self._swap_in_steps(inside)
+        self.sync()
+
+    def _swap_in_steps(self, inside: Path) -> None:
+        aside, journal = self.side / ASIDE, self.side / SWITCHING
+        replace_file(journal, json.dumps({"inside": inside.name}).encode())
+        try:
+            os.rename(self.final, aside)
+            os.rename(inside, self.final)
+            os.rename(aside, inside)
+        except BaseException:
+            with suppress(OSError):
+                self._finish_swap()
+            raise
+        os.unlink(journal)
+
+    def _finish_swap(self) -> None:
+        journal, aside = self.side / SWITCHING, self.side / ASIDE
+        if is_there(aside):
+            if not is_there(self.final):
+                os.rename(aside, self.final)
+            else:
+                inside = self.side / self._journalled(journal)
+                if is_there(inside):
+                    self._keep(aside)
+                else:
+                    os.rename(aside, inside)
+        if is_there(journal):
+            os.unlink(journal)
+            self.sync()
+
+    def _journalled(self, journal: Path) -> str:
+        try:
+            name = json.loads(journal.read_bytes())["inside"]
+        except (FileNotFoundError, ValueError, TypeError, KeyError):
+            return ASIDE
+        return name if isinstance(name, str) and "/" not in name and name.strip(".") else ASIDE
+
+    def appear(self, inside: Path) -> None:
+        """What stands at ``inside`` moves to the destination, where nothing is, or an empty folder. Raises
+        OSError."""
+        os.rename(inside, self.final)
+        self.sync()
+
+    def sync(self) -> None:
+        """Renames between the two folders last from here on."""
+        sync_folder(self.final.parent)
+        sync_folder(self.side)
+
+
+class Incoming:
+    """A generation on its way to a destination: written to ``folder``, made `whole`, and `switch`ed to."""
+
+    def __init__(self, place: Destination, before: Record | None) -> None:
+        self._place, self._before = place, before
+        self.generation = place.next_generation()
+        self.folder = place.side / f"{_NEW}{self.generation}"
+        self._ready = place.side / f"{_NEXT}{self.generation}"
+        self._made: os.stat_result | None = None
+        self._mode = 0o777 & ~umask()
+        self._was_empty_folder = before is None and is_folder(place.final)
+
+    def begin(self, size: int) -> None:
+        os.mkdir(self.folder, 0o700)
+        self._made = os.stat(self.folder)
+        if self._before is not None:
+            self._mode = os.stat(self._place.final).st_mode & 0o7777
+        free = shutil.disk_usage(self.folder).free
+        if free < size:
+            raise DestinationError(
+                f"{self._place.final.parent} has {human_size(free)} free, and the bundle needs {human_size(size)}",
+                hint="Free some space, or choose a destination on another disk.",
+            )
+
+    def switch(self) -> None:
+        """The one moment at which the new deployment is there. Raises DestinationError or OSError."""
+        if not has_record(self.folder):
+            raise OSError(errno.ENOENT, "the deployment has no record", str(self.folder))
+        os.chmod(self.folder, self._mode)
+        os.rename(self.folder, self._ready)
+        if self._before is not None:
+            self._place.swap(self._ready)
+            self._place._keep(self._ready)
+            return
+        try:
+            self._place.appear(self._ready)
+        except OSError as problem:
+            raise DestinationError(f"{self._place.final} appeared meanwhile: {problem.strerror}") from None
+
+    def take_back(self) -> None:
+        """Undoes all of it, whatever it has come to: asks the filesystem, as a crash's successor would."""
+        place = self._place
+        place._finish_swap()
+        if self._is_there():
+            if self._before is None:
+                os.rename(place.final, self._ready)
+                if self._was_empty_folder:
+                    place.final.mkdir()
+            else:
+                former = place.side / str(self._before.generation)
+                if not is_there(self._ready):
+                    os.rename(former, self._ready)
+                place.swap(self._ready)
+        place.recover()
+
+    def _is_there(self) -> bool:
+        try:
+            return self._made is not None and os.path.samestat(os.stat(self._place.final), self._made)
+        except FileNotFoundError:
+            return False
+
+
+def is_there(path: Path) -> bool:
+    """Whether anything has that name, a link that leads nowhere too. Raises OSError where that can't be told."""
+    return _status(path) is not None
+
+
+def is_folder(path: Path) -> bool:
+    """Whether it is a folder itself, not a link to one. Raises OSError where that can't be told."""
+    status = _status(path)
+    return status is not None and stat.S_ISDIR(status.st_mode)
+
+
+def _status(path: Path) -> os.stat_result | None:
+    # not Path.exists() and its like: they answer "no" to some errors, and what "isn't there" is removed or
+    # replaced
+    try:
+        return os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None

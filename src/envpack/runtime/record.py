@@ -1,0 +1,187 @@
+"""What a deployment knows of itself: ``.envpack/deployment.json``, written last, so that what has it is whole."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Mapping
+
+from envpack.runtime.durable import replace_file
+from envpack.runtime.model import MANIFEST_PATH
+
+DEPLOYMENT_PATH = ".envpack/deployment.json"
+SCHEMA = "envpack.deployment/1"
+
+UNRECORDED = 0
+"""The generation of a tree that plain tar unpacked: it has a manifest, and no record."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One generation of a deployment: what was deployed, from which bundle, and when (seconds since 1970).
+
+    ``tested``: True when its tests passed (or it has none), False when they were not to be run, None when they did
+    not come to their end.
+    """
+
+    generation: int
+    name: str
+    version: str
+    bundle: str
+    manifest_sha256: str
+    deployed: int
+    tested: bool | None
+
+    def as_dict(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in Entry.__dataclass_fields__}
+
+
+@dataclass(frozen=True)
+class Record(Entry):
+    """The generation that a tree is.
+
+    ``size``: bytes of its files; ``destination``: where the last command that changed it left it; ``replaced``:
+    the generation in whose place it came; ``history``: those before it, oldest first; ``check``: how the host was
+    checked; ``store``: the store its files are shared with, or "".
+    """
+
+    by: str = ""
+    size: int = 0
+    files: int = 0
+    destination: str = ""
+    replaced: int | None = None
+    store: str = ""
+    check: Mapping[str, Any] = field(default_factory=dict)
+    history: tuple[Entry, ...] = ()
+
+    @property
+    def entry(self) -> Entry:
+        return Entry(*(getattr(self, name) for name in Entry.__dataclass_fields__))
+
+
+def record_bytes(record: Record) -> bytes:
+    """The JSON of a record."""
+    document: dict[str, Any] = {
+        "schema": SCHEMA,
+        **record.as_dict(),
+        "by": record.by,
+        "size": record.size,
+        "files": record.files,
+        "destination": record.destination,
+        "history": [entry.as_dict() for entry in record.history],
+    }
+    if record.replaced is not None:
+        document["replaced"] = record.replaced
+    if record.store:
+        document["store"] = record.store
+    if record.check:
+        document["check"] = dict(record.check)
+    return json.dumps(document, indent=1, sort_keys=True).encode() + b"\n"
+
+
+def write_record(root: Path, record: Record) -> None:
+    """Writes it into the tree at ``root``, whole whatever happens meanwhile. Raises OSError."""
+    replace_file(root / DEPLOYMENT_PATH, record_bytes(record))
+
+
+def note(root: Path, record: Record, **changes: Any) -> Record:
+    """The record changed, and written."""
+    changed = replace(record, **changes)
+    write_record(root, changed)
+    return changed
+
+
+def has_record(root: Path) -> bool:
+    """Whether there is one, readable or not. Raises OSError where that can't be told."""
+    try:
+        (root / DEPLOYMENT_PATH).lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
+def read_record(root: Path) -> Record | None:
+    """The record of the tree at ``root``; None where there is none and no manifest either: no deployment.
+
+    A tree that plain tar unpacked, or whose record is damaged, has one made up of its manifest, with the
+    generation `UNRECORDED`. Raises OSError when it is there and can't be read.
+    """
+    manifest, data = _content(root / MANIFEST_PATH), _content(root / DEPLOYMENT_PATH)
+    if manifest is None and data is None:
+        return None
+    unpacked = int((root / (DEPLOYMENT_PATH if manifest is None else MANIFEST_PATH)).stat().st_ctime)
+    made_up = _of_manifest(manifest or b"", unpacked, str(root))
+    if data is None:
+        return made_up
+    try:
+        return _parsed(json.loads(data), made_up)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return made_up
+
+
+def _content(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _of_manifest(data: bytes, unpacked: int, root: str) -> Record:
+    try:
+        found = json.loads(data)
+    except (ValueError, RecursionError):
+        found = {}
+    manifest: Mapping[str, Any] = found if isinstance(found, dict) else {}
+    return Record(
+        generation=UNRECORDED,
+        name=_text(manifest.get("name")),
+        version=_text(manifest.get("version")),
+        bundle="",
+        manifest_sha256=hashlib.sha256(data).hexdigest(),
+        deployed=unpacked,
+        tested=None,
+        size=_count(manifest.get("size")),
+        files=_count(manifest.get("files")),
+        destination=root,
+    )
+
+
+def _parsed(document: Mapping[str, Any], made_up: Record) -> Record:
+    entry = _entry(document, made_up)
+    replaced = document.get("replaced")
+    check = document.get("check")
+    return replace(
+        made_up,
+        **entry.as_dict(),
+        by=_text(document.get("by")),
+        size=_count(document.get("size"), made_up.size),
+        files=_count(document.get("files"), made_up.files),
+        destination=_text(document.get("destination"), made_up.destination),
+        replaced=replaced if isinstance(replaced, int) else None,
+        store=_text(document.get("store")),
+        check=check if isinstance(check, dict) else {},
+        history=tuple(_entry(item, made_up) for item in document.get("history", ())),
+    )
+
+
+def _entry(document: Mapping[str, Any], made_up: Record) -> Entry:
+    tested = document.get("tested")
+    return Entry(
+        generation=_count(document.get("generation", 1)),  # records of before there were generations
+        name=_text(document.get("name"), made_up.name),
+        version=_text(document.get("version"), made_up.version),
+        bundle=_text(document.get("bundle")),
+        manifest_sha256=_text(document.get("manifest_sha256")),
+        deployed=_count(document.get("deployed"), made_up.deployed),
+        tested=tested if isinstance(tested, bool) else None,
+    )
+
+
+def _text(value: Any, default: str = "") -> str:
+    return value if isinstance(value, str) else default
+
+
+def _count(value: Any, default: int = 0) -> int:
+    return value if type(value) is int and value >= 0 else default

@@ -1,0 +1,51 @@
+"""Two bundles of one small environment, deployed over each other in tests of what becomes of a deployment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from envpack.runtime.deploy import Deployment, deploy
+from envpack.runtime.record import read_record
+from envpack.runtime.report import Reporter
+from synthetic import file, make_bundle, text
+
+PASSES = ("test -x bin/tool",)
+
+
+def bundle(folder: Path, version: str, test: tuple[str, ...] = PASSES, **extra: bytes) -> Path:
+    """A bundle whose ``bin/tool`` prints its place and version; ``extra``: further files below ``lib``."""
+    path = folder / f"demo-{version}.tar.gz"
+    if not path.exists():
+        items = [
+            text("bin/tool", b"#!/bin/sh\necho @ " + version.encode() + b"\n", 0o755),
+            file("bin/activate", b"true\n"),
+            file("lib/version", version.encode()),
+            file(f"lib/only-in-{version}", b""),
+            *(file(f"lib/{name}", data) for name, data in extra.items()),
+        ]
+        make_bundle(path, {"environment": items}, name="demo", version=version, test=test)
+    return path
+
+
+def put(folder: Path, version: str, destination: Path | None = None, **settings: object) -> Deployment:
+    """Deploys that version to ``folder / "x"``, or elsewhere."""
+    made = bundle(folder, version)
+    return deploy(made, destination or folder / "x", reporter=Reporter(), **settings)  # type: ignore[arg-type]
+
+
+def whole(root: Path) -> str:
+    """The version that stands at ``root``, after making sure that it is that, whole, and written for its place."""
+    version = (root / "lib/version").read_text()
+    assert (root / "bin/tool").read_text() == f"#!/bin/sh\necho {root} {version}\n"
+    names = {"activate", "tool", "version", f"only-in-{version}"}
+    found = {path.name for folder in ("bin", "lib") for path in (root / folder).iterdir()}
+    assert found == names
+    record = read_record(root)
+    assert record is not None and record.version == version
+    return version
+
+
+def beside(root: Path) -> list[str]:
+    """What lies in the folder beside, by name, its lock apart; [] where there is none."""
+    folder = root.with_name(f".{root.name}.envpack")
+    return sorted(path.name for path in folder.iterdir() if path.name != "lock") if folder.exists() else []

@@ -1,0 +1,342 @@
+"""A deployment over another one: switched at once, kept, taken back, and whole whatever it was stopped at."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from envpack.runtime import destination as destination_module
+from envpack.runtime.deploy import deploy
+from envpack.runtime.destination import Destination
+from envpack.runtime.errors import DeploymentTestError, DestinationError, EnvpackError
+from envpack.runtime.exchange import exchange
+from envpack.runtime.record import Record, note, read_record
+from envpack.runtime.report import Reporter
+from lives import beside, bundle, put, whole
+from small_prefix import Told
+
+
+def recover(root: Path) -> None:
+    with Destination(root).at_work(Reporter()):
+        pass
+
+
+def record_of(root: Path) -> Record:
+    record = read_record(root)
+    assert record is not None
+    return record
+
+
+@pytest.fixture
+def x(tmp_path: Path) -> Path:
+    """Version 1, deployed."""
+    put(tmp_path, "1")
+    return tmp_path / "x"
+
+
+@pytest.fixture(params=["exchange", "in steps"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both ways to switch: with and without a filesystem that can exchange names."""
+    if request.param == "in steps":
+        forbid_exchange(monkeypatch)
+    return str(request.param)
+
+
+def forbid_exchange(monkeypatch: pytest.MonkeyPatch, number: int = errno.EINVAL) -> None:
+    def refuse(first: Path, second: Path) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(destination_module, "exchange", refuse)
+
+
+def test_a_first_deployment_leaves_nothing_beside(x: Path, tmp_path: Path) -> None:
+    assert whole(x) == "1"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["demo-1.tar.gz", "x"]
+    record = record_of(x)
+    assert (record.generation, record.replaced, record.tested, record.history) == (1, None, True, ())
+
+
+def test_an_upgrade_switches_and_keeps_the_previous_one(x: Path, tmp_path: Path, way: str) -> None:
+    done = put(tmp_path, "2")
+    assert (done.generation, done.replaced) == (2, 1)
+    assert whole(x) == "2"
+    assert beside(x) == ["1"]
+    kept = tmp_path / ".x.envpack/1"
+    assert (kept / "bin/tool").read_text() == f"#!/bin/sh\necho {x} 1\n"
+    record = record_of(x)
+    assert [(entry.generation, entry.version) for entry in record.history] == [(1, "1")]
+    assert record.tested is True
+
+
+def test_the_previous_ones_beyond_those_to_keep_go(x: Path, tmp_path: Path) -> None:
+    for version, keep, left in (("2", 1, ["1"]), ("3", 2, ["1", "2"]), ("4", 2, ["2", "3"]), ("5", 0, [])):
+        put(tmp_path, version, keep=keep)
+        assert whole(x) == version
+        assert beside(x) == left
+    assert [entry.version for entry in record_of(x).history] == ["1", "2", "3", "4"]
+    assert not (tmp_path / ".x.envpack").exists()
+
+
+def test_files_of_the_user_s_own_are_kept_with_their_deployment(x: Path, tmp_path: Path) -> None:
+    (x / "notes.txt").write_text("mine")
+    put(tmp_path, "2")
+    told = Told()
+    put(tmp_path, "3", keep=0)
+    deploy(bundle(tmp_path, "4"), x, reporter=told, keep=0)
+    assert beside(x) == ["1"]
+    assert (tmp_path / ".x.envpack/1/notes.txt").read_text() == "mine"
+    assert "generation 1 stays" in told.warnings[0] and "notes.txt" in told.warnings[0]
+
+
+def test_edited_files_are_the_user_s_own_and_byte_code_is_nobody_s(x: Path, tmp_path: Path) -> None:
+    (x / "lib/__pycache__").mkdir()
+    (x / "lib/__pycache__/a.cpython-311.pyc").touch()
+    os.utime(x / "lib/version")
+    put(tmp_path, "2", keep=0)
+    assert beside(x) == []
+    (x / "lib/version").write_text("two")
+    put(tmp_path, "3", keep=0)
+    assert beside(x) == ["2"]
+
+
+def test_a_failing_test_switches_back(x: Path, tmp_path: Path, way: str) -> None:
+    bad = bundle(tmp_path, "2", test=("bin/tool; false",))
+    with pytest.raises(DeploymentTestError, match="demo 1, generation 1, is in its place again") as caught:
+        deploy(bad, x, reporter=Reporter())
+    assert caught.value.details == [f"{x} 2"]
+    assert whole(x) == "1"
+    assert not (tmp_path / ".x.envpack").exists()
+
+
+def test_a_failing_test_takes_a_first_deployment_away(tmp_path: Path) -> None:
+    bad = bundle(tmp_path, "1", test=("false",))
+    (tmp_path / "empty").mkdir()
+    for place in (tmp_path / "x", tmp_path / "a/b/x", tmp_path / "empty"):
+        with pytest.raises(DeploymentTestError, match="taken away"):
+            deploy(bad, place, reporter=Reporter())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["demo-1.tar.gz", "empty"]
+
+
+def test_an_interrupt_at_a_test_switches_back(x: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from envpack.runtime import deploy as deploy_module
+
+    def interrupt(root: Path, command: str) -> None:
+        assert whole(root) == "2"
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(deploy_module, "run_inside", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        put(tmp_path, "2")
+    assert whole(x) == "1" and beside(x) == []
+
+
+def test_the_first_error_is_told_even_when_nothing_can_be_put_back(
+    x: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad = bundle(tmp_path, "2", test=("false",))
+    told = Told()
+    real = exchange
+    calls = 0
+
+    def once(first: Path, second: Path) -> None:
+        nonlocal calls
+        calls += 1
+        if calls > 1:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        real(first, second)
+
+    monkeypatch.setattr(destination_module, "exchange", once)
+    with pytest.raises(DeploymentTestError):
+        deploy(bad, x, reporter=told)
+    assert any("could not be put back" in warning for warning in told.warnings)
+    assert whole(x) == "2"
+    recover(x)
+    assert whole(x) == "2" and beside(x) == ["1"]
+
+
+def test_an_environment_that_tar_unpacked_is_generation_0(tmp_path: Path) -> None:
+    x = tmp_path / "x"
+    x.mkdir()
+    subprocess.run(["tar", "-xzf", bundle(tmp_path, "1"), "-C", x], check=True)
+    done = put(tmp_path, "2")
+    assert (done.generation, done.replaced) == (1, 0)
+    assert whole(x) == "2" and beside(x) == ["0"]
+
+
+def test_a_folder_that_is_no_deployment_is_left_alone(tmp_path: Path) -> None:
+    x = tmp_path / "x"
+    x.mkdir()
+    (x / "mine").touch()
+    with pytest.raises(DestinationError, match="is not empty and no deployment"):
+        put(tmp_path, "1")
+    (tmp_path / "link").symlink_to(x)
+    with pytest.raises(DestinationError, match="is a link"):
+        put(tmp_path, "1", tmp_path / "link")
+    assert [path.name for path in x.iterdir()] == ["mine"]
+
+
+def test_the_mode_of_a_deployment_s_folder_stays(x: Path, tmp_path: Path) -> None:
+    x.chmod(0o750)
+    put(tmp_path, "2")
+    assert x.stat().st_mode & 0o777 == 0o750
+
+
+def test_a_copy_put_where_a_deployment_was_gets_a_generation_of_its_own(x: Path, tmp_path: Path) -> None:
+    shutil.copytree(x, tmp_path / "copy", symlinks=True)
+    put(tmp_path, "2")
+    shutil.rmtree(x)
+    (tmp_path / "copy").rename(x)
+    put(tmp_path, "3", keep=9)
+    assert whole(x) == "3" and beside(x) == ["1", "2"]
+
+
+# --- what a command was stopped at: every state that a switch goes through ---
+
+
+def staged(x: Path, name: str, version: str, generation: int) -> Path:
+    """A tree beside, as an upgrade makes it."""
+    place = Destination(x)
+    with place.at_work(Reporter()), place.incoming(0, place.current()) as incoming:
+        put(x.parent, version, x.parent / "made")
+        made = record_of(x.parent / "made")
+        note(x.parent / "made", made, generation=generation, destination=str(x), replaced=generation - 1)
+        (x.parent / "made/bin/tool").write_text(f"#!/bin/sh\necho {x} {version}\n")
+        (x.parent / "made/.envpack/prefix").write_text(f"{x}\n")
+        incoming.folder.rmdir()
+        target = place.side / name
+        (x.parent / "made").rename(target)
+        return keep_aside(target)
+
+
+def keep_aside(target: Path) -> Path:
+    parking = target.parent.parent / "parked"
+    target.rename(parking)
+    return parking
+
+
+def lay(x: Path, parked: Path, name: str) -> Path:
+    side = x.with_name(f".{x.name}.envpack")
+    side.mkdir(exist_ok=True)
+    return parked.rename(side / name)
+
+
+def test_killed_while_writing_the_new_one(x: Path, tmp_path: Path) -> None:
+    lay(x, staged(x, "new-2", "2", 2), "new-2")
+    (tmp_path / ".x.envpack/lock").touch()
+    recover(x)
+    assert whole(x) == "1" and not (tmp_path / ".x.envpack").exists()
+
+
+def test_killed_before_the_exchange(x: Path) -> None:
+    lay(x, staged(x, "next-2", "2", 2), "next-2")
+    recover(x)
+    assert whole(x) == "1" and beside(x) == []
+
+
+def test_killed_between_the_exchange_and_the_rename(x: Path) -> None:
+    there = lay(x, staged(x, "next-2", "2", 2), "next-2")
+    exchange(there, x)
+    recover(x)
+    assert whole(x) == "2" and beside(x) == ["1"]
+
+
+def test_killed_between_the_exchange_and_the_rename_after_plain_tar(x: Path) -> None:
+    (x / ".envpack/deployment.json").unlink()
+    there = lay(x, staged(x, "next-1", "2", 1), "next-1")
+    exchange(there, x)
+    recover(x)
+    assert whole(x) == "2" and beside(x) == ["0"]
+
+
+@pytest.mark.parametrize("done", range(4))
+def test_killed_in_the_steps_of_a_filesystem_without_exchange(x: Path, done: int) -> None:
+    there = lay(x, staged(x, "next-2", "2", 2), "next-2")
+    (there.parent / "switching").write_text('{"inside": "next-2"}')
+    if done > 0:
+        x.rename(there.parent / "aside")
+    if done > 1:
+        there.rename(x)
+    if done > 2:
+        (there.parent / "aside").rename(there)
+    recover(x)
+    assert whole(x) == ("1" if done < 2 else "2")
+    assert beside(x) == ([] if done < 2 else ["1"])
+
+
+def test_killed_while_switching_back(x: Path, tmp_path: Path) -> None:
+    put(tmp_path, "2")
+    side = tmp_path / ".x.envpack"
+    (side / "1").rename(side / "next-2")
+    recover(x)
+    assert whole(x) == "2" and beside(x) == ["1"]
+    (side / "1").rename(side / "next-2")
+    exchange(side / "next-2", x)
+    recover(x)
+    assert whole(x) == "1" and beside(x) == []
+
+
+def test_killed_in_a_rollback(x: Path, tmp_path: Path) -> None:
+    put(tmp_path, "2")
+    exchange(tmp_path / ".x.envpack/1", x)
+    recover(x)
+    assert whole(x) == "1" and beside(x) == ["2"]
+
+
+def test_what_was_on_its_way_out_goes(x: Path, tmp_path: Path) -> None:
+    (tmp_path / ".x.envpack/trash-1/folder").mkdir(parents=True)
+    (tmp_path / ".x.envpack/trash-1/folder").chmod(0)
+    put(tmp_path, "2", keep=0)
+    assert not (tmp_path / ".x.envpack").exists()
+
+
+def test_the_user_s_own_things_beside_stay(x: Path, tmp_path: Path) -> None:
+    (tmp_path / ".x.envpack/mine").mkdir(parents=True)
+    put(tmp_path, "2", keep=0)
+    assert beside(x) == ["mine"]
+
+
+def test_a_tree_without_a_record_is_never_taken_for_rubbish_after_a_switch(x: Path) -> None:
+    there = lay(x, staged(x, "next-2", "2", 2), "next-2")
+    exchange(there, x)
+    shutil.rmtree(there / ".envpack")
+    (there / "mine").touch()
+    recover(x)
+    assert whole(x) == "2" and beside(x) == ["0"]
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOSYS, errno.EPERM, errno.ENOTSUP])
+def test_whatever_says_that_names_can_t_be_exchanged(
+    x: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    forbid_exchange(monkeypatch, number)
+    put(tmp_path, "2")
+    assert whole(x) == "2" and beside(x) == ["1"]
+
+
+@pytest.mark.parametrize("failing", [1, 2, 3])
+def test_a_step_that_fails_is_taken_back(
+    x: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: int
+) -> None:
+    forbid_exchange(monkeypatch)
+    real, calls = os.rename, 0
+
+    def rename(source: Path, target: Path) -> None:
+        nonlocal calls
+        if {Path(source).name, Path(target).name} & {"aside", "x"}:
+            calls += 1
+            if calls == failing:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+        real(source, target)
+
+    monkeypatch.setattr(os, "rename", rename)
+    with pytest.raises(EnvpackError):
+        put(tmp_path, "2")
+    monkeypatch.undo()
+    assert whole(x) == "1"
+    recover(x)
+    assert whole(x) == "1" and beside(x) == []
