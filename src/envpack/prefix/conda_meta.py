@@ -133,9 +133,13 @@ def _claim(item: Mapping[str, Any]) -> Claim:
     if kind in _INSTALLED:
         # rattler writes the installed file's digest to sha256, conda to sha256_in_prefix
         return Claim(recorded=installed or sha256)
+    placeholder = _text(item, "prefix_placeholder", "")
+    if kind == "hardlink" and not sha256 and installed and placeholder and _is_binary(item):
+        # of a package without paths.json: the installed file's digest alone is known
+        return Claim(Published("", None, placeholder.encode(), "binary"), installed, expected)
     if kind != "hardlink" or not sha256:
         return Claim(recorded=installed, expected=expected)
-    size, placeholder = item.get("size_in_bytes"), _text(item, "prefix_placeholder", "")
+    size = item.get("size_in_bytes")
     published = Published(
         sha256=sha256.lower(),
         size=size if isinstance(size, int) else None,
@@ -143,6 +147,11 @@ def _claim(item: Mapping[str, Any]) -> Claim:
         file_mode=_text(item, "file_mode", "") if placeholder else "",
     )
     return Claim(published, installed if placeholder else "", expected and not item["_path"].endswith(".pyc"))
+
+
+def _is_binary(item: Mapping[str, Any]) -> bool:
+    """Whether an installer replaced C strings in it; not byte-code, whose lengths are understood otherwise."""
+    return item.get("file_mode") == "binary" and not item["_path"].endswith(".pyc")
 
 
 def portable_record(document: Mapping[str, Any]) -> bytes:

@@ -24,6 +24,7 @@ class Published:
 
     ``sha256`` in hex and ``size`` in bytes (None: not recorded) are of the published file; ``placeholder``
     is the prefix that installers replace in it, as text or as C strings by ``file_mode`` "text" or "binary".
+    ``sha256`` is "" for binaries of packages without paths.json.
     """
 
     sha256: str

@@ -15,7 +15,7 @@ from envpack.prefix.large import Data, Large, Piece, in_memory
 from envpack.prefix.model import SOURCE_MTIME, Entry, PrefixContents, Stored
 from envpack.prefix.occurrences import apply, digest, is_text
 from envpack.prefix.ownership import source_of
-from envpack.prefix.unpatch import unpatch
+from envpack.prefix.unpatch import unpatch, without_prefix
 from envpack.runtime.relocate import Bytecode, Relocation, Splice
 
 _JOINED = 1 << 20
@@ -86,7 +86,12 @@ class Storer:
                 if found is not None:
                     pieces, size = _pieces(data, found.edits)
                     return Stored(pieces, size, entry.published.sha256, found.relocation)
-            modified = True
+                if not entry.published.sha256 and digest([data]) == entry.recorded:
+                    found = without_prefix(data, entry.published, self._spellings)
+                    if found is not None:
+                        pieces, size = _pieces(data, found.edits)
+                        return Stored(pieces, size, digest(pieces), found.relocation)
+            modified = entry.published.sha256 != ""
         if entry.path.endswith(".pyc"):
             # older than PEP 552, or none at all: lengths in it are not understood
             mentioned = any(data.find(spelling) >= 0 for spelling in self._spellings)

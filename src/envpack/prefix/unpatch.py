@@ -16,7 +16,7 @@ from typing import NamedTuple
 from envpack.prefix.binary import Mention, String, binary_relocation, slashes
 from envpack.prefix.large import Data, in_memory
 from envpack.prefix.model import Published
-from envpack.prefix.occurrences import apply, digest, find_all
+from envpack.prefix.occurrences import apply, digest, find_all, stands_alone
 from envpack.prefix.shebang import HEAD, direct_line, published_lines
 from envpack.runtime.relocate import Relocation, Splice
 
@@ -58,6 +58,24 @@ def unpatch(
             if digest(apply(data, edits)) == published.sha256:
                 marks = _marks(data, edits, placeholder)
                 return Unpatched(tuple(edits), _relocation(data, edits, marks, placeholder, binary, executable))
+    return None
+
+
+def without_prefix(data: Data, published: Published, spellings: Sequence[bytes]) -> Unpatched | None:
+    """The way from a binary that nobody changed since it was installed to what installers made it of, where the
+    digest of that is not known: they left all the room that the placeholder took. None when there is less, or
+    when it is not certain that they wrote each mention."""
+    placeholder = published.placeholder
+    if placeholder is None:
+        return None
+    for prefix in spellings:
+        found = list(find_all(data, prefix))
+        edits = _strings(data, prefix, placeholder)
+        written = [edit for edit in edits if edit.new]
+        certain = all(stands_alone(data, offset, offset + len(prefix)) for offset in found)
+        if found and certain and len(written) == len(found):
+            marks = _marks(data, edits, placeholder)
+            return Unpatched(tuple(edits), _relocation(data, edits, marks, placeholder, True, False))
     return None
 
 
