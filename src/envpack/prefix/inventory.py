@@ -66,7 +66,7 @@ def read_prefix(
         ownership = assign({**tree.files, **tree.links}, claims, len(records), disk.proves)
         groups = _groups(prefix, tree, ownership, records, distributions, handled.contents)
         step.detail = f"{len(groups) - 1} packages"
-    for told in tree.others:
+    for told in sorted(tree.others):
         reporter.note(f"left out: {told}")
     for path, name in kept.items():
         reporter.note(f"conda's {path} is packed as {name}: bundles have their own")
