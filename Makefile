@@ -34,7 +34,7 @@ endif
 .PHONY: help install channel demo test test-large test-wheels bench lint type release clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(READY) ## set up .venv with envpack and the tools to work on it
 
@@ -66,6 +66,9 @@ test-large: $(READY) ## an environment of 40,000 files in three places (minutes,
 bench: $(READY) ## envpack beside conda-pack, tar and cp on an environment (PREFIX=..., ROUNDS=...)
 	@$(BIN)/python benchmarks/compare.py $(or $(PREFIX),$(error name an environment: make bench PREFIX=DIR)) \
 	  --rounds $(or $(ROUNDS),3)
+
+test-property: $(READY) ## random environments packed, deployed and moved (minutes; EXAMPLES=...)
+	@ENVPACK_EXAMPLES=$(or $(EXAMPLES),3000) $(BIN)/python -m pytest tests/property/test_pack_property.py -o timeout=0
 
 test-wheels: $(READY) ## what published wheels need of a host (minutes, 3 GB of downloads, once)
 	@$(BIN)/python -m pytest tests/wheels -s
