@@ -37,6 +37,12 @@ PREFIX = b"/opt/env"
         b"//opt/env",
         b"WASM_ASSETS_DIR=./opt/env",
         b"host:/opt/env",
+        "\ufeff/opt/env/lib".encode(),
+        "\ufeff-I/opt/env/lib".encode(),
+        "in \u201c/opt/env\u201d".encode(),
+        "\xab\xa0/opt/env\xa0\xbb".encode(),
+        "\u300c/opt/env\u300d".encode(),
+        "/opt/env\u2026".encode(),
     ],
 )
 def test_a_mention_is_found(text: bytes) -> None:
@@ -53,6 +59,10 @@ def test_a_mention_is_found(text: bytes) -> None:
         b"/opt/env~",
         "/opt/envé".encode(),
         b"/data/opt/env",
+        "x\u201d-/data/opt/env".encode(),
+        "\u201cdata/opt/env".encode(),
+        "/opt/env\u4e2d".encode(),
+        "/opt/env.\xe9".encode(),
         b"../opt/env",
         b"a./opt/env",
         b"$HOME/opt/env",

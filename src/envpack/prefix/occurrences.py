@@ -61,9 +61,12 @@ def _without_overlaps(found: list[Occurrence]) -> list[Occurrence]:
     return kept
 
 
+# In UTF-8: the byte order mark, a blank that does not break, quotes, an ellipsis and CJK's stops and brackets.
+_MARKS = rb"\xef\xbb\xbf|\xc2[\xa0\xab\xbb]|\xe2\x80[\x98-\x9f\xa6\xb9\xba]|\xe3\x80[\x81\x82\x88-\x91]"
+_MARK = re.compile(_MARKS)
 # What may stand in a path component next to the prefix's own bytes. A dot at the end of a word is a full
-# stop; bytes above 0x7f belong to a name in UTF-8.
-_CONTINUES = re.compile(rb"[\w\-+@~\x80-\xff]|\.+[\w\-+@~\x80-\xff]")
+# stop; bytes above 0x7f that are no marks belong to a name in UTF-8.
+_CONTINUES = re.compile(rb"\.*(?!" + _MARKS + rb")[\w\-+@~\x80-\xff]")
 # Before the prefix's slash: a word means that the slash separates it from the prefix's first component,
 # unless the word is an option (-I/opt/env), a mark of its own (gcc's @/opt/env/args, systemd's -/opt/env, the
 # "." that CPython's Makefile puts before its prefix for WASM) or the end of an escape sequence (\n/opt/env).
@@ -90,7 +93,10 @@ def stands_alone(data: Data, start: int, end: int, first: int = 0, last: int = -
     word = _WORD_BEFORE.search(before)
     if word is None or _ESCAPE.search(before):
         return True
-    return _OPTION.match(word.group()) is not None and before[: word.start()][-1:] != b"/"
+    name = _MARK.split(word.group())[-1]
+    if not name:
+        return True
+    return _OPTION.match(name) is not None and not before[: -len(name)].endswith(b"/")
 
 
 def is_text(data: Data) -> bool:
