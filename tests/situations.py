@@ -156,6 +156,11 @@ SITUATIONS = [
     ),
     Situation("all hidden", Host("560.35.03", 12060, [A100], environ={"CUDA_VISIBLE_DEVICES": ""}), CU126),
     Situation("hidden by -1", Host("560.35.03", 12060, [A100], environ={"CUDA_VISIBLE_DEVICES": "-1"}), CU126),
+    Situation(
+        "hidden by a number too high",
+        Host("560.35.03", 12060, [A100], environ={"CUDA_VISIBLE_DEVICES": "3"}),
+        CU126,
+    ),
     Situation("no GPU", Host(library=False, files=ANOTHER_CARD), CU126),
     Situation("no GPU, but optional", Host(library=False), CU126, gpu="optional"),
     Situation("no GPU, not asked for", Host(library=False), CU126, gpu="none"),
@@ -174,6 +179,22 @@ SITUATIONS = [
     Situation("unknown error", Host(init=999), CU126),
     Situation("an error with no name here", Host(init=11), CU126),
     Situation("container without GPUs", Host(library=False, files=IN_CONTAINER), CU126),
+    Situation("container with libraries, without devices", Host(init=9, files=IN_CONTAINER), CU126),
+    Situation(
+        "NVIDIA_VISIBLE_DEVICES=void",
+        Host(library=False, files=IN_CONTAINER, environ={"NVIDIA_VISIBLE_DEVICES": "void"}),
+        CU126,
+    ),
+    Situation(
+        "NVIDIA_VISIBLE_DEVICES=none",
+        Host("560.35.03", 12060, files=IN_CONTAINER, environ={"NVIDIA_VISIBLE_DEVICES": "none"}),
+        CU126,
+    ),
+    Situation(
+        "files in /dev missing",
+        Host(init=9, files={"proc/driver/nvidia/version": MODULE.format("535.129.03")}),
+        CU126,
+    ),
     Situation("driver shows no GPU", Host("560.35.03", 12060), CU126),
     Situation("driver too old, in a container", Host("470.57.02", 11040, [T4], files={".dockerenv": ""}), CU126),
     Situation("WSL", Host("551.61", 12040, [RTX3090], files=WSL), CU126),
@@ -181,6 +202,22 @@ SITUATIONS = [
     Situation("WSL without the libraries", Host(library=False, files=WSL), CU126),
     Situation("MIG", Host("560.35.03", 12060, [A100_MIG], [SMALL_SLICE, LARGE_SLICE]), ASKS_40_GB),
     Situation("MIG slices too small", Host("560.35.03", 12060, [A100_MIG], [SMALL_SLICE]), ASKS_40_GB),
+    Situation(
+        "MIG, the small slice by UUID",
+        Host(
+            "560.35.03",
+            12060,
+            [A100_MIG],
+            [SMALL_SLICE, LARGE_SLICE],
+            environ={"CUDA_VISIBLE_DEVICES": "MIG-9728"},
+        ),
+        ASKS_40_GB,
+    ),
+    Situation(
+        "MIG, a slice that is gone",
+        Host("560.35.03", 12060, [A100_MIG], [SMALL_SLICE], environ={"CUDA_VISIBLE_DEVICES": "MIG-40192"}),
+        CU126,
+    ),
     Situation("MIG without an instance", Host("560.35.03", 12060, [A100_MIG]), CU126),
     Situation(
         "vGPU of the C series",

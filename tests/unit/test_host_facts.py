@@ -127,6 +127,14 @@ def test_what_cuda_sees(setting: str | None, seen: list[bool]) -> None:
     assert [gpu.visible for gpu in with_visibility(alike, setting)] == seen
 
 
+def test_of_named_mig_slices_the_others_are_not_seen() -> None:
+    parts = (Slice("MIG 1g", "MIG-1", 10), Slice("MIG 3g", "MIG-2", 40))
+    gpus = (Gpu(0, "A100", mig=True, slices=parts), Gpu(1, "A100", mig=True, slices=(Slice("", "MIG-3", 5),)))
+    first, second = with_visibility(gpus, "MIG-2")
+    assert (first.slices, first.visible, second.visible) == ((parts[1],), True, False)
+    assert with_visibility(gpus, "0")[0].slices == with_visibility(gpus, None)[0].slices == parts
+
+
 def test_numbers_of_unlike_gpus_say_nothing_without_the_order() -> None:
     unlike = (Gpu(0, "A"), Gpu(1, "B"))
     assert [gpu.visible for gpu in with_visibility(unlike, "0")] == [None, None]

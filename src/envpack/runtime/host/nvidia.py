@@ -34,7 +34,14 @@ def read_nvidia(root: Path, environ: Mapping[str, str], *, container: str, wsl: 
     found = replace(found, devices=devices, visible_devices=setting)
     if found.state == "ok":
         found = replace(found, state=_usable(root, found, container))
+    elif found.state in ("container-without-gpu", "no-devices") and container and _kept_away(environ):
+        found = replace(found, state="container-void")
     return _overridden(found, environ.get("CONDA_OVERRIDE_CUDA"))
+
+
+def _kept_away(environ: Mapping[str, str]) -> bool:
+    """Whether the container toolkit was told to give this container no GPU."""
+    return environ.get("NVIDIA_VISIBLE_DEVICES", "").strip() in ("void", "none")
 
 
 def _look(root: Path, environ: Mapping[str, str], *, container: str, wsl: bool) -> Nvidia:
@@ -51,6 +58,8 @@ def _look(root: Path, environ: Mapping[str, str], *, container: str, wsl: bool) 
         state = told.state
         if state == "unknown-error" and container:
             state = "container-lost-gpu"
+        elif state == "not-loaded" and driver:  # what NVML misses are the files in /dev: the module is there
+            state = "container-without-gpu" if container else "no-device-files"
         return replace(told, state=state, driver=driver)
     return Nvidia(
         state=_without_library(root, bool(driver), container=container, wsl=wsl),

@@ -13,11 +13,13 @@ def with_visibility(devices: Sequence[Gpu], setting: str | None, order: str = ""
 
     CUDA takes numbers, beginnings of UUIDs and MIG UUIDs, and stops at the first that names nothing (CUDA
     Programming Guide, CUDA Environment Variables). Numbers follow the PCI address only with PCI_BUS_ID, otherwise
-    the fastest GPU is the first: with unlike GPUs nobody can tell then, and ``visible`` is None.
+    the fastest GPU is the first: with unlike GPUs nobody can tell then, and ``visible`` is None. Of a GPU whose
+    MIG slices are named, only those are left.
     """
     if setting is None:
         return tuple(replace(gpu, visible=True) for gpu in devices)
     seen: set[int] = set()
+    slices: dict[int, set[str]] = {}
     alike = len({(gpu.name, gpu.memory, gpu.mig) for gpu in devices}) <= 1
     uncertain = False
     for word in setting.split(","):
@@ -27,9 +29,15 @@ def with_visibility(devices: Sequence[Gpu], setting: str | None, order: str = ""
         if not alike and order != "PCI_BUS_ID" and word.strip().isdigit():
             uncertain = True
         seen.add(found)
+        if any(part.uuid == word.strip() for part in devices[found].slices):
+            slices.setdefault(found, set()).add(word.strip())
     if uncertain and len(seen) < len(devices):
         return tuple(replace(gpu, visible=None) for gpu in devices)
-    return tuple(replace(gpu, visible=position in seen) for position, gpu in enumerate(devices))
+    shown = [replace(gpu, visible=position in seen) for position, gpu in enumerate(devices)]
+    for position, uuids in slices.items():
+        named = tuple(part for part in shown[position].slices if part.uuid in uuids)
+        shown[position] = replace(shown[position], slices=named)
+    return tuple(shown)
 
 
 def _named(word: str, devices: Sequence[Gpu]) -> int | None:
