@@ -11,7 +11,8 @@ import zstandard
 from isal import isal_zlib
 
 from envpack.runtime.codec import Decoder, StreamDecoder
-from envpack.runtime.errors import UsageError
+from envpack.runtime.errors import IntegrityError, UsageError
+from envpack.runtime.limits import MAX_MANIFEST
 
 
 class Encoder(Protocol):
@@ -88,27 +89,65 @@ class _IsalDecoder(StreamDecoder):
         return isal_zlib.decompressobj(31)
 
 
-class _ZstdDecoder(StreamDecoder):
-    def _new(self) -> Any:
-        return _ZstdStream()
+class _ZstdDecoder(Decoder):
+    """One frame at a time, into memory of the size that it states, once that is known to be small enough."""
 
+    def frame(self, data: bytes, size: int) -> bytes:
+        if _frame_length(data) != len(data) or _content_size(data) != size:
+            raise IntegrityError("a frame does not unpack to the size the manifest states")
+        return self._unpack(data)
 
-class _ZstdStream:
-    """zstandard's decompressor in the shape of zlib's, with a limit on the output."""
+    def first(self, data: bytes) -> tuple[bytes, int] | None:
+        length = _frame_length(data)
+        if length is None:
+            return None
+        if _content_size(data) > MAX_MANIFEST:
+            raise IntegrityError("a frame unpacks to more than the manifest states")
+        return self._unpack(data[:length]), length
 
-    def __init__(self) -> None:
-        self._decoder = zstandard.ZstdDecompressor().decompressobj()
-        self.eof = False
-        self.unused_data = b""
-
-    def decompress(self, data: bytes, limit: int) -> bytes:
-        parameters = zstandard.get_frame_parameters(data)
-        if parameters.content_size >= limit:
-            raise ValueError(f"it would unpack to {parameters.content_size} bytes")
-        unpacked: bytes = self._decoder.decompress(data)
-        self.eof = self._decoder.eof
-        self.unused_data = self._decoder.unused_data
+    def _unpack(self, frame: bytes) -> bytes:
+        try:
+            unpacked: bytes = zstandard.ZstdDecompressor().decompress(frame, allow_extra_data=False)
+        except zstandard.ZstdError as problem:
+            raise IntegrityError(f"a frame is damaged: {problem}") from None
         return unpacked
+
+
+def _content_size(data: bytes) -> int:
+    """What a frame states to unpack to; 2**64 - 1 when it does not say."""
+    try:
+        return int(zstandard.get_frame_parameters(data).content_size)
+    except zstandard.ZstdError as problem:
+        raise IntegrityError(f"a frame is damaged: {problem}") from None
+
+
+_MAGIC = b"\x28\xb5\x2f\xfd"
+_LONGEST_HEADER = 18
+_RLE, _RESERVED = 1, 3
+
+
+def _frame_length(data: bytes) -> int | None:
+    """Bytes of the frame at the start of ``data``, from its blocks' headers alone (RFC 8878, 3.1.1); None when
+    ``data`` ends before it does. Raises IntegrityError when it is none."""
+    if not data.startswith(_MAGIC):
+        raise IntegrityError("a frame is damaged: no zstd data")
+    try:
+        position = zstandard.frame_header_size(data)
+    except zstandard.ZstdError as problem:
+        if len(data) < _LONGEST_HEADER:
+            return None
+        raise IntegrityError(f"a frame is damaged: {problem}") from None
+    last = False
+    while not last:
+        head = int.from_bytes(data[position : position + 3], "little")
+        last, kind, size = bool(head & 1), head >> 1 & 3, head >> 3
+        if position + 3 > len(data):
+            return None
+        if kind == _RESERVED:
+            raise IntegrityError("a frame is damaged: a block of no known kind")
+        position += 3 + (1 if kind == _RLE else size)
+    position += 4 if data[4] & 4 else 0  # the checksum
+    return position if position <= len(data) else None
 
 
 FAST: Mapping[str, Decoder] = {"gzip": _IsalDecoder(), "zstd": _ZstdDecoder()}

@@ -9,12 +9,7 @@ import zlib
 from typing import Any, Mapping
 
 from envpack.runtime.errors import FormatError, IntegrityError
-
-MAX_FRAME = 16 << 20
-"""Most bytes one frame may unpack to: it bounds the memory of a reader."""
-
-MAX_MANIFEST = 64 << 20
-"""Most bytes the manifest's frame may unpack to; 400 packages and 20 GB need about 1 MiB."""
+from envpack.runtime.limits import MAX_MANIFEST
 
 MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 """First bytes of a file, by codec: RFC 1952 section 2.3.1, RFC 8878 section 3.1.1."""

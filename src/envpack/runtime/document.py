@@ -7,9 +7,11 @@ raises FormatError naming the place, so that nothing later has to doubt a value'
 from __future__ import annotations
 
 import json
-from typing import Any, Callable, TypeVar
+from typing import Any
 
+from envpack.runtime import limits
 from envpack.runtime.changes import Changes, changes_from_json, changes_to_json
+from envpack.runtime.checked import Value, encode, parse
 from envpack.runtime.errors import FormatError, IntegrityError
 from envpack.runtime.firstline import THROUGH_ENV, Shebang, forms
 from envpack.runtime.model import (
@@ -24,9 +26,7 @@ from envpack.runtime.model import (
     Segment,
 )
 from envpack.runtime.needs import Needs, needs_from_json, needs_to_json
-from envpack.runtime.relocate import ENCODINGS, Bytecode, Relocation, splices
-
-T = TypeVar("T")
+from envpack.runtime.relocate import ENCODINGS, Bytecode, Relocation, check_fits
 
 # --- writing ---
 
@@ -75,18 +75,14 @@ def table_to_json(table: PathsTable) -> bytes:
     ]
     document = {
         "format": FORMAT,
-        "placeholders": [_text(placeholder) for placeholder in placeholders],
+        "placeholders": [_spelled(placeholder) for placeholder in placeholders],
         "segments": segments,
     }
     return json.dumps(document, separators=(",", ":")).encode() + b"\n"
 
 
-def _text(data: bytes) -> str:
+def _spelled(data: bytes) -> str:
     return data.decode("utf-8", "surrogateescape")
-
-
-def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")
 
 
 def _record_json(record: PathRecord, placeholders: dict[bytes, int]) -> dict[str, Any]:
@@ -109,7 +105,7 @@ def _relocation_json(relocation: Relocation, placeholders: dict[bytes, int]) -> 
     if relocation.shebang is not None:
         line = relocation.shebang
         extra = [line.form, line.coding] if line.coding else [line.form] if line.form else []
-        document["shebang"] = [_text(line.lead), _text(line.rest), *extra]
+        document["shebang"] = [_spelled(line.lead), _spelled(line.rest), *extra]
     if relocation.text:
         document["text"] = list(relocation.text)
     if relocation.padded:
@@ -129,103 +125,56 @@ def _relocation_json(relocation: Relocation, placeholders: dict[bytes, int]) -> 
 # --- reading ---
 
 
-class _Place:
-    """A value in a JSON document and where it stands, to be taken apart with checks."""
-
-    def __init__(self, value: Any, where: str) -> None:
-        self.value, self.where = value, where
-
-    def _is(self, kind: Callable[[Any], bool], expected: str) -> Any:
-        if not kind(self.value):
-            raise FormatError(f"{self.where}: {expected} expected, found {_short(self.value)}")
-        return self.value
-
-    def text(self) -> str:
-        value: str = self._is(lambda v: isinstance(v, str), "a string")
-        return value
-
-    def count(self) -> int:
-        value: int = self._is(lambda v: type(v) is int and 0 <= v < 1 << 63, "a whole number, not negative")
-        return value
-
-    def counts(self, least: int) -> tuple[int, ...]:
-        numbers = tuple(item.count() for item in self.items())
-        if len(numbers) < least:
-            raise FormatError(f"{self.where}: at least {least} numbers expected, found {len(numbers)}")
-        return numbers
-
-    def digest(self) -> str:
-        value: str = self._is(
-            lambda v: isinstance(v, str) and len(v) == 64 and not set(v) - set("0123456789abcdef"), "a sha256"
-        )
-        return value
-
-    def items(self) -> list[_Place]:
-        value = self._is(lambda v: isinstance(v, list), "a list")
-        return [_Place(item, f"{self.where}[{index}]") for index, item in enumerate(value)]
-
-    def pairs(self) -> dict[str, _Place]:
-        value = self._is(lambda v: isinstance(v, dict), "an object")
-        return {key: _Place(item, f"{self.where}.{key}") for key, item in value.items()}
-
-    def __getitem__(self, key: str) -> _Place:
-        value = self._is(lambda v: isinstance(v, dict), "an object")
-        if key not in value:
-            raise FormatError(f"{self.where}: the field {key!r} is missing")
-        return _Place(value[key], f"{self.where}.{key}")
-
-    def get(self, key: str, read: Callable[[_Place], T], default: T) -> T:
-        return read(self[key]) if key in self.pairs() else default
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 40 else text[:37] + "..."
-
-
-def _parse(data: bytes, name: str) -> _Place:
-    try:
-        document = json.loads(data.decode("utf-8"))
-    except (ValueError, RecursionError) as problem:
-        raise FormatError(f"{name}: not valid JSON ({problem})") from None
-    place = _Place(document, name)
-    version = place["format"].count()
+def _known(top: Value) -> Value:
+    version = top["format"].count()
     if version > FORMAT:
         raise FormatError(
-            f"{name}: format {version} is newer than this envpack knows (it reads up to {FORMAT})",
+            f"{top.where}: format {version} is newer than this envpack knows (it reads up to {FORMAT})",
             hint="Update envpack: pip install --upgrade conda-envpack",
         )
-    return place
+    if version != FORMAT:
+        raise FormatError(f"{top.where}: there is no format {version}")
+    return top
+
+
+def _text(place: Value) -> str:
+    return place.text(limits.MAX_TEXT)
+
+
+def _fact(place: Value) -> str:
+    return place.text(limits.MAX_FACT)
 
 
 def manifest_from_json(data: bytes) -> Manifest:
-    """Reads a manifest; raises FormatError naming the field that is wrong."""
-    top = _parse(data, MANIFEST_PATH)
+    """Reads a manifest; raises FormatError naming the field that is wrong, IntegrityError beyond the limits."""
+    top = _known(
+        parse(data, MANIFEST_PATH, most=limits.MAX_MANIFEST, values=limits.MAX_MANIFEST_VALUES),
+    )
     segments = tuple(
-        Segment(segment["id"].text(), _read_frames(segment["frames"])) for segment in top["segments"].items()
+        Segment(_fact(segment["id"]), _read_frames(segment["frames"])) for segment in top["segments"].items()
     )
     if len({segment.id for segment in segments}) != len(segments):
         raise FormatError(f"{MANIFEST_PATH}.segments: two segments have the same id")
-    prefix = top["prefix"]
+    prefix, paths = top["prefix"], top["paths"]
     return Manifest(
-        format=top["format"].count(),
-        name=top["name"].text(),
-        version=top["version"].text(),
-        subdir=top["subdir"].text(),
+        format=FORMAT,
+        name=_fact(top["name"]),
+        version=_fact(top["version"]),
+        subdir=_fact(top["subdir"]),
         created=top["created"].count(),
-        writer=top["writer"].text(),
-        codec=top["codec"].text(),
+        writer=_fact(top["writer"]),
+        codec=_fact(top["codec"]),
         size=top["size"].count(),
         files=top["files"].count(),
-        python=top["python"].text(),
+        python=_read_python(top["python"]),
         longest_prefix=None if prefix["longest"].value is None else prefix["longest"].count(),
-        limited_by=prefix["limited_by"].text(),
-        paths_size=top["paths"]["size"].count(),
-        paths_sha256=top["paths"]["sha256"].digest(),
-        head=_read_frames(top["paths"]["frames"]),
+        limited_by=_fact(prefix["limited_by"]),
+        paths_size=paths["size"].count(),
+        paths_sha256=paths["sha256"].digest(),
+        head=_read_frames(paths["frames"]),
         segments=segments,
         packages=tuple(_read_package(package) for package in top["packages"].items()),
-        requires=_read_strings(top["requires"]),
+        requires={_fact_key(key, value): _fact(value) for key, value in top["requires"].pairs()},
         needs=top.get("needs", _read_needs, Needs()),
         variables=_read_strings(top["variables"]),
         test=_read_list(top["test"]),
@@ -234,96 +183,118 @@ def manifest_from_json(data: bytes) -> Manifest:
     )
 
 
-def _read_frames(place: _Place) -> tuple[Frame, ...]:
-    frames = []
-    for item in place.items():
-        parts = item.items()
-        if len(parts) != 3:
-            raise FormatError(f"{item.where}: [stored, size, sha256] expected")
-        frames.append(Frame(parts[0].count(), parts[1].count(), parts[2].digest()))
-    return tuple(frames)
+def _read_frames(place: Value) -> tuple[Frame, ...]:
+    return tuple(
+        Frame(stored.count(), size.count(), sha256.digest())
+        for stored, size, sha256 in (item.exactly(3, "[stored, size, sha256]") for item in place.items())
+    )
 
 
-def _read_strings(place: _Place) -> dict[str, str]:
-    return {key: value.text() for key, value in place.pairs().items()}
+def _read_python(place: Value) -> str:
+    return safe_path(_fact(place)) if place.value != "" else ""
 
 
-def _read_list(place: _Place) -> tuple[str, ...]:
-    return tuple(item.text() for item in place.items())
+def _fact_key(key: str, place: Value) -> str:
+    return Value(key, place, "name").text(limits.MAX_FACT)
 
 
-def _read_needs(place: _Place) -> Needs:
+def _read_strings(place: Value) -> dict[str, str]:
+    return {_fact_key(key, value): _text(value) for key, value in place.pairs()}
+
+
+def _read_list(place: Value) -> tuple[str, ...]:
+    return tuple(_text(item) for item in place.items())
+
+
+def _read_needs(place: Value) -> Needs:
     try:
-        return needs_from_json(place.value)
-    except (AttributeError, KeyError, TypeError, ValueError) as problem:
+        return needs_from_json(place.flat(limits.MAX_FACT))
+    except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as problem:
         raise FormatError(f"{place.where}: not what an environment needs: {problem}") from None
 
 
-def _read_changes(place: _Place) -> Changes:
+def _read_changes(place: Value) -> Changes:
     try:
-        return changes_from_json(place.value)
+        return changes_from_json(place.flat(limits.MAX_TEXT))
     except ValueError as problem:
         raise FormatError(f"{place.where}: {problem}") from None
 
 
-def _read_package(place: _Place) -> Package:
+def _read_package(place: Value) -> Package:
     texts = ("build", "subdir", "channel", "url", "sha256", "license", "segment")
     return Package(
-        kind=place["kind"].text(),
-        name=place["name"].text(),
-        version=place["version"].text(),
-        size=place.get("size", _Place.count, 0),
-        files=place.get("files", _Place.count, 0),
-        **{name: place.get(name, _Place.text, "") for name in texts},
+        kind=_fact(place["kind"]),
+        name=_fact(place["name"]),
+        version=_fact(place["version"]),
+        size=place.get("size", Value.count, 0),
+        files=place.get("files", Value.count, 0),
+        **{name: place.get(name, _text, "") for name in texts},
     )
 
 
 def table_from_json(data: bytes) -> PathsTable:
-    """Reads a paths table; raises FormatError naming the wrong entry, IntegrityError for an unsafe one."""
-    top = _parse(data, PATHS_PATH)
-    placeholders = tuple(_bytes(item.text()) for item in top["placeholders"].items())
-    if not all(placeholders):
-        raise FormatError(f"{PATHS_PATH}.placeholders: an empty placeholder")
+    """Reads a paths table; raises FormatError naming the wrong entry, IntegrityError for an unsafe one, or beyond
+    the limits."""
+    top = _known(parse(data, PATHS_PATH, most=limits.MAX_TABLE, values=limits.MAX_TABLE_VALUES))
+    placeholders = tuple(_read_placeholder(item) for item in top["placeholders"].items())
     segments: dict[str, tuple[PathRecord, ...]] = {}
     for segment in top["segments"].items():
-        id = segment["id"].text()
+        id = _fact(segment["id"])
         if id in segments:
             raise FormatError(f"{segment.where}: a second segment {id!r}")
         segments[id] = tuple(_read_record(record, placeholders) for record in segment["paths"].items())
     return PathsTable(segments)
 
 
-def _read_record(place: _Place, placeholders: tuple[bytes, ...]) -> PathRecord:
-    path, type_ = safe_path(place["path"].text()), place["type"].text()
+def _read_placeholder(place: Value) -> bytes:
+    placeholder = encode(place.text(limits.MAX_PLACEHOLDER), place)
+    if not placeholder:
+        raise FormatError(f"{place.where}: an empty placeholder")
+    return placeholder
+
+
+def _read_record(place: Value, placeholders: tuple[bytes, ...]) -> PathRecord:
+    path, type_ = safe_path(place["path"].text(limits.MAX_PATH)), place["type"].value
     if type_ == "file":
         size = place["size"].count()
-        relocation = (
-            _read_relocation(place["relocation"], placeholders, size) if "relocation" in place.value else None
-        )
         return PathRecord(
             path,
             type_,
-            mode=_read_mode(place),
+            mode=_read_mode(place["mode"]),
             size=size,
             sha256=place["sha256"].digest(),
             offset=place["offset"].count(),
-            mtime=place["mtime"].count(),
-            relocation=relocation,
+            mtime=_read_mtime(place["mtime"]),
+            relocation=place.get("relocation", lambda p: _read_relocation(p, placeholders, size), None),
         )
     if type_ == "directory":
-        return PathRecord(path, type_, mode=_read_mode(place))
+        return PathRecord(path, type_, mode=_read_mode(place["mode"]))
     if type_ == "symlink":
-        return PathRecord(path, type_, target=place["target"].text())
+        return PathRecord(path, type_, target=_read_target(place["target"]))
     if type_ == "hardlink":
-        return PathRecord(path, type_, target=safe_path(place["target"].text()))
-    raise FormatError(f"{place.where}.type: file, hardlink, symlink or directory expected, found {type_!r}")
+        return PathRecord(path, type_, target=safe_path(place["target"].text(limits.MAX_PATH)))
+    raise FormatError(f"{place['type'].where}: file, hardlink, symlink or directory expected")
 
 
-def _read_mode(place: _Place) -> int:
-    mode = place["mode"].count()
+def _read_mode(place: Value) -> int:
+    mode = place.count()
     if mode & ~0o777:
-        raise IntegrityError(f"{place.where}.mode: {mode:o} has more than permission bits")
+        raise IntegrityError(f"{place.where}: {mode:o} has more than permission bits")
     return mode
+
+
+def _read_mtime(place: Value) -> int:
+    mtime = place.count()
+    if mtime > limits.MAX_MTIME:
+        raise IntegrityError(f"{place.where}: {mtime} is beyond what an archive can state")
+    return mtime
+
+
+def _read_target(place: Value) -> str:
+    target = place.text(limits.MAX_PATH)
+    if not target or len(encode(target, place)) > limits.MAX_PATH:
+        raise IntegrityError(f"{place.where}: a link's target has 1 to {limits.MAX_PATH} bytes")
+    return target
 
 
 def safe_path(path: str) -> str:
@@ -333,12 +304,11 @@ def safe_path(path: str) -> str:
     return path
 
 
-def _read_relocation(place: _Place, placeholders: tuple[bytes, ...], size: int) -> Relocation:
+def _read_relocation(place: Value, placeholders: tuple[bytes, ...], size: int) -> Relocation:
     index = place["placeholder"].count()
     if index >= len(placeholders):
         raise FormatError(f"{place.where}.placeholder: there are only {len(placeholders)}")
     none: tuple[int, ...] = ()
-    bytecode = place.get("bytecode", lambda p: p.counts(3), none)
     relocation = Relocation(
         placeholders[index],
         text=place.get("text", lambda p: p.counts(1), none),
@@ -347,36 +317,31 @@ def _read_relocation(place: _Place, placeholders: tuple[bytes, ...], size: int) 
         marshal=place.get("marshal", lambda p: tuple(item.counts(4) for item in p.items()), ()),
         encoded=place.get("encoded", _read_encoded, ()),
         shebang=place.get("shebang", _read_shebang, None),
-        bytecode=Bytecode(*bytecode) if bytecode else None,
+        bytecode=place.get("bytecode", _read_bytecode, None),
     )
-    _check_fits(relocation, size, place.where)
+    check_fits(relocation, size, place.where)
     return relocation
 
 
-def _read_shebang(place: _Place) -> Shebang | None:
-    lead, rest, form, coding, *others = (*_read_list(place), "", "", "", "")
+def _read_bytecode(place: Value) -> Bytecode | None:
+    size, count, length = (item.count() for item in place.exactly(3, "[size, count, length]"))
+    return Bytecode(size, count, length)
+
+
+def _read_shebang(place: Value) -> Shebang | None:
+    words = [item.text(limits.MAX_PLACEHOLDER) for item in place.items()]
+    lead, rest, form, coding, *others = (*words, "", "", "", "")
     if not lead or not rest or any(others):
         raise FormatError(
             f"{place.where}: [lead, rest], [lead, rest, form] or [lead, rest, form, coding] expected"
         )
     if form not in ("", THROUGH_ENV) and form not in forms():
         raise FormatError(f"{place.where}: {form!r} is no form that this envpack knows")
-    return Shebang(_bytes(lead), _bytes(rest), form, coding)
+    return Shebang(encode(lead, place), encode(rest, place), form, coding)
 
 
-def _read_encoded(place: _Place) -> tuple[tuple[str, tuple[int, ...]], ...]:
-    for form, item in place.pairs().items():
+def _read_encoded(place: Value) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    for form, item in place.pairs():
         if form not in ENCODINGS:
-            raise FormatError(f"{item.where}: {form!r} is no form that this envpack knows")
-    return tuple((form, item.counts(1)) for form, item in sorted(place.pairs().items()))
-
-
-def _check_fits(relocation: Relocation, size: int, where: str) -> None:
-    """Every replacement lies inside the file and none overlaps another."""
-    if any(not 0 < kind < 256 for _, kind, *_ in relocation.marshal):
-        raise FormatError(f"{where}.marshal: a type byte is wrong")
-    end = 0
-    for offset, old, _ in splices(relocation, relocation.placeholder):
-        if offset < end or offset + len(old) > size:
-            raise IntegrityError(f"{where}: a replacement at {offset} overlaps another or lies outside the file")
-        end = offset + len(old)
+            raise FormatError(f"{item.where}: there is no such form that this envpack knows")
+    return tuple((form, item.counts(1)) for form, item in sorted(place.pairs(), key=lambda pair: pair[0]))

@@ -61,7 +61,7 @@ def forms() -> dict[str, Form]:
     return {form.name: form for form in rows}
 
 
-_REST = re.compile(rb"(?P<program>[^ \t]*)[ \t]*(?P<arguments>.*?)[ \t]*\Z", re.DOTALL)
+_PROGRAM = re.compile(rb"[^ \t]*")
 _PLAIN = re.compile(rb"[\w@%+=:,./-]+")
 
 
@@ -82,9 +82,9 @@ def command(shebang: Shebang) -> Command:
 
 
 def _parts(shebang: Shebang) -> tuple[bytes, bytes]:
-    match = _REST.match(shebang.rest)
+    match = _PROGRAM.match(shebang.rest)
     assert match is not None
-    return match["program"], match["arguments"]
+    return match[0], shebang.rest[match.end() :].strip(b" \t")
 
 
 def form_of(shebang: Shebang) -> str:

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from pathlib import Path
 from types import TracebackType
 from typing import Iterator, Mapping, NamedTuple
 
 from envpack.runtime import tar
-from envpack.runtime.codec import MAX_FRAME, STANDARD, Decoder, codec_of
+from envpack.runtime.codec import STANDARD, Decoder, codec_of
 from envpack.runtime.document import manifest_from_json, table_from_json
 from envpack.runtime.errors import FormatError, IntegrityError
+from envpack.runtime.limits import MAX_FRAME, MAX_MANIFEST, MAX_TABLE, most_stored
 from envpack.runtime.model import DIGEST_PATH, MANIFEST_PATH, PATHS_PATH, Frame, Manifest, PathRecord, PathsTable
 
 END_SEGMENT = "end"
@@ -56,14 +58,16 @@ class Bundle:
         return data
 
     def _read_manifest(self) -> tuple[bytes, int]:
-        wanted = _HEAD_STEP
+        wanted, most = _HEAD_STEP, most_stored(MAX_MANIFEST)
         first = None
         while first is None:
             data = self._read(0, wanted)
             first = self._decoder.first(data)
             if first is None and len(data) < wanted:
                 raise IntegrityError(f"{self.name}: the file ends within its first frame")
-            wanted *= 4
+            if first is None and wanted == most:
+                raise IntegrityError(f"{self.name}: the first frame has more than {most:,} bytes")
+            wanted = min(4 * wanted, most)
         unpacked, stored = first
         entries = tar.first_entries(unpacked)
         if [name for name, _ in entries] != [MANIFEST_PATH, DIGEST_PATH]:
@@ -79,9 +83,19 @@ class Bundle:
             raise FormatError(f"{self.name}: the manifest speaks of {manifest.codec}, the file is {self.codec}")
         if not manifest.segments or manifest.segments[-1].id != END_SEGMENT:
             raise FormatError(f"{self.name}: the manifest's last segment is not {END_SEGMENT!r}")
-        for located in self._located():
-            if not 0 < located.frame.size <= MAX_FRAME or not located.frame.stored:
-                raise FormatError(f"{self.name}: a frame of segment {located.segment} has an impossible size")
+        for _, _, frame in self._located():
+            if not 0 < frame.size <= MAX_FRAME or not 0 < frame.stored <= most_stored(frame.size):
+                raise IntegrityError(
+                    f"{self.name}: a frame of {frame.stored:,} bytes, {frame.size:,} unpacked, is impossible"
+                )
+        table = sum(frame.size for frame in manifest.head)
+        if manifest.paths_size > MAX_TABLE or table != _member_size(manifest.paths_size):
+            raise IntegrityError(
+                f"{self.name}: a paths table of {manifest.paths_size:,} bytes, {table:,} with its tar entry, is "
+                "impossible"
+            )
+        if manifest.size > sum(segment.size for segment in manifest.segments):
+            raise IntegrityError(f"{self.name}: its files are larger than all that is in it")
         stated = self._manifest_stored + sum(located.frame.stored for located in self._located())
         if stated != self.size:
             what = "is cut short" if self.size < stated else "has more in it than its manifest states"
@@ -119,8 +133,8 @@ class Bundle:
         data = b"".join(self.load(located) for located in self._located() if not located.segment)
         size = self.manifest.paths_size
         head = tar.header(PathRecord(PATHS_PATH, "file", size=size))
-        table = data[len(head) : len(head) + size]
-        fits = data == head + table + bytes(tar.padding(size))
+        table, rest = data[len(head) : len(head) + size], data[len(head) + size :]
+        fits = data.startswith(head) and rest == bytes(tar.padding(size))
         if not fits or hashlib.sha256(table).hexdigest() != self.manifest.paths_sha256:
             raise IntegrityError(f"{self.name}: the paths table is not the one the manifest states")
         return table
@@ -144,6 +158,10 @@ class Bundle:
         self.close()
 
 
+def _member_size(size: int) -> int:
+    return len(tar.header(PathRecord(PATHS_PATH, "file", size=size))) + size + tar.padding(size)
+
+
 def digest_line(manifest: bytes) -> bytes:
     """The content of ``.envpack/manifest.sha256``, as sha256sum writes it."""
     return f"{hashlib.sha256(manifest).hexdigest()}  manifest.json\n".encode()
@@ -155,14 +173,15 @@ def open_bundle(path: Path, decoders: Mapping[str, Decoder] = STANDARD) -> Bundl
     Raises FormatError when it is no bundle, IntegrityError when it is damaged or cut short.
     """
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe would wait for its writer
     except OSError as problem:
         raise FormatError(f"{path}: {problem.strerror}", hint="Give the path of a bundle.") from None
     try:
+        kind = os.fstat(fd).st_mode
+        if not stat.S_ISREG(kind):
+            what = "a directory" if stat.S_ISDIR(kind) else "no file"
+            raise FormatError(f"{path} is {what}, not a bundle", hint="Give the path of a bundle.")
         return Bundle(fd, str(path), decoders)
-    except IsADirectoryError:
-        os.close(fd)
-        raise FormatError(f"{path} is a directory, not a bundle") from None
     except BaseException:
         os.close(fd)
         raise

@@ -11,10 +11,11 @@ from __future__ import annotations
 import json
 import struct
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Callable, Iterator, Mapping, NamedTuple
 from urllib.parse import quote_from_bytes
 
-from envpack.runtime.errors import IntegrityError
+from envpack.runtime.errors import FormatError, IntegrityError
 from envpack.runtime.firstline import Shebang as Shebang
 from envpack.runtime.firstline import shebang_line as shebang_line
 
@@ -127,7 +128,7 @@ def splices(relocation: Relocation, prefix: bytes) -> list[Splice]:
         spare = (len(placeholder) - len(prefix)) * len(offsets)
         found.append(Splice(end, b"", b"\0" * spare))
     for form, places in relocation.encoded:
-        old, new = ENCODINGS[form](placeholder), ENCODINGS[form](prefix)
+        old, new = _encoded(form, placeholder), _encoded(form, prefix)
         found.extend(Splice(offset, old, new) for offset in places)
     for start, kind, length, *offsets in relocation.marshal:
         found.extend(_marshal_splices(start, kind, length, offsets, placeholder, prefix))
@@ -137,6 +138,33 @@ def splices(relocation: Relocation, prefix: bytes) -> list[Splice]:
         found.append(Splice(12, _u32(source.size), _u32(size)))
     found.sort(key=lambda splice: splice.offset)
     return found
+
+
+@lru_cache(maxsize=256)
+def _encoded(form: str, path: bytes) -> bytes:
+    return ENCODINGS[form](path)
+
+
+def check_fits(relocation: Relocation, size: int, where: str) -> None:
+    """Every replacement lies inside the file of ``size`` bytes, none overlaps another, and strings with a stated
+    length hold what is replaced in them. Raises FormatError or IntegrityError; ``where`` is told then."""
+    room = len(relocation.placeholder)
+    for start, kind, length, *offsets in relocation.marshal:
+        if not 0 < kind < 256 or kind & ~_FLAG_REF not in _KINDS:
+            raise FormatError(f"{where}.marshal: {kind} is the type of no string")
+        if length >= (0x100 if kind & ~_FLAG_REF in _SHORT else 1 << 31):
+            raise FormatError(f"{where}.marshal: a string of that type has no length of {length}")
+        begin = start + len(string_head(kind, length))
+        if min(offsets) < begin or max(offsets) + room > begin + length or len(set(offsets)) != len(offsets):
+            raise IntegrityError(f"{where}.marshal: the string at {start} does not hold what is replaced in it")
+    for *offsets, last in relocation.strings:
+        if max(offsets) + room > last:
+            raise IntegrityError(f"{where}.strings: the string that ends at {last} ends too early")
+    end = 0
+    for offset, old, _ in splices(relocation, relocation.placeholder):
+        if offset < end or offset + len(old) > size:
+            raise IntegrityError(f"{where}: a replacement at {offset} overlaps another or lies outside the file")
+        end = offset + len(old)
 
 
 def _marshal_splices(
@@ -153,6 +181,7 @@ _SHORT = {ord("z"): ord("a"), ord("Z"): ord("A")}
 _LONG = {long: short for short, long in _SHORT.items()}
 _UNICODE = {ord("a"): ord("u"), ord("A"): ord("t")}
 _FLAG_REF = 0x80
+_KINDS = frozenset(b"zZaAuts")
 
 
 def string_head(kind: int, length: int) -> bytes:

@@ -51,7 +51,7 @@ class PlainReporter(Reporter):
         self._prefix = prefix
 
     def _line(self, text: str) -> None:
-        print(f"{self._prefix}{text}", file=self._stream, flush=True)
+        print(f"{self._prefix}{printable(text)}", file=self._stream, flush=True)
 
     @contextmanager
     def step(self, title: str, total: int | None = None, unit: str = "bytes") -> Iterator[Step]:
@@ -66,6 +66,11 @@ class PlainReporter(Reporter):
 
     def warn(self, message: str) -> None:
         self._line(f"warning: {message}")
+
+
+def printable(text: str) -> str:
+    """The text with everything that could steer a terminal written out."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in text)
 
 
 def envelope(

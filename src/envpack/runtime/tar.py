@@ -8,8 +8,10 @@ parser: the reader makes the same bytes and compares.
 
 from __future__ import annotations
 
+import re
+
 from envpack.runtime.errors import FormatError
-from envpack.runtime.model import PathRecord
+from envpack.runtime.model import HEAD_PATHS, PathRecord
 
 BLOCK = 512
 END = bytes(2 * BLOCK)
@@ -18,6 +20,7 @@ END = bytes(2 * BLOCK)
 _TYPES = {"file": b"0", "hardlink": b"1", "symlink": b"2", "directory": b"5"}
 _LINK_MODES = {"hardlink": 0o644, "symlink": 0o777}  # of links no reader asks; a record states none
 _OCTAL_SIZE_LIMIT = 1 << 33
+_OCTAL = re.compile(rb"[0-7]{11}\0")
 
 
 def padding(size: int) -> int:
@@ -63,14 +66,13 @@ def first_entries(stream: bytes) -> list[tuple[str, bytes]]:
 
     Only for the head of a bundle, whose entries are plain: raises FormatError on anything else.
     """
-    entries = []
+    entries: list[tuple[str, bytes]] = []
     position = 0
-    while position < len(stream):
+    while position < len(stream) and len(entries) <= len(HEAD_PATHS):
         block = stream[position : position + BLOCK]
-        try:
-            size = int(block[124:135], 8)
-        except ValueError:
-            raise FormatError("not a bundle: its first part is no tar archive") from None
+        if not _OCTAL.match(block, 124):
+            raise FormatError("not a bundle: its first part is no tar archive")
+        size = int(block[124:135], 8)
         start = position + BLOCK
         record = PathRecord(
             block[:100].rstrip(b"\0").decode("utf-8", "surrogateescape"), "file", mode=0o644, size=size

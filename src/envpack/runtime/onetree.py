@@ -1,0 +1,214 @@
+"""Whether a paths table describes one tree inside one folder, and agrees with its manifest.
+
+What is checked here needs no look at any disk: it holds before the first file is written.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Iterable, Iterator, Mapping
+
+from envpack.runtime.errors import IntegrityError
+from envpack.runtime.limits import MAX_DEPTH, MAX_FOLDERS, MAX_LINKS, MAX_NAME, MAX_PATH
+from envpack.runtime.model import HEAD_PATHS, Manifest, PathRecord, PathsTable
+
+OWN = ".envpack"
+"""The folder of what envpack adds. A bundle may have plain files in it, but none that envpack writes itself."""
+
+RESERVED = frozenset(f"{OWN}/{name}" for name in ("prefix", "deployment.json", "lock", "check"))
+"""Written at the destination, during the deployment and later (FORMAT.md, section 4)."""
+
+_AT_WORK = re.compile(r"\.(.*\.)?envpack-.*\Z|\..*\.envpack\Z", re.DOTALL)
+"""Names that envpack gives to what it is at work on: see ``beside`` in ``envpack.runtime.place``."""
+
+
+def check_bundle_tree(manifest: Manifest, table: PathsTable) -> None:
+    """`check_tree`, and that table and manifest say the same. Raises IntegrityError."""
+    check_tree(table, [segment.id for segment in manifest.segments], manifest.changes.outside)
+    sizes = {segment.id: segment.size for segment in manifest.segments}
+    for id, records in table.segments.items():
+        stated = sum(record.size for record in records)
+        if stated > sizes[id]:
+            raise IntegrityError(f"segment {id!r} unpacks to {sizes[id]:,} bytes, its files have {stated:,}")
+    size = sum(record.size for record in table)
+    if size != manifest.size:
+        raise IntegrityError(f"the files have {size:,} bytes, and the manifest states {manifest.size:,}")
+    files = sum(map(len, table.segments.values()))
+    if files != manifest.files:
+        raise IntegrityError(f"there are {files:,} paths, and the manifest states {manifest.files:,}")
+    rooms = [(r.relocation.room, r.path) for r in table if r.relocation is not None]
+    least, path = min(((room, path) for room, path in rooms if room is not None), default=(None, ""))
+    if least is not None and (manifest.longest_prefix is None or manifest.longest_prefix > least):
+        raise IntegrityError(f"there is room for {least} bytes in {path!r}, less than the manifest states")
+
+
+def check_tree(table: PathsTable, segments: Iterable[str], outside: Iterable[str] = ()) -> None:
+    """Refuses a table that does not describe one tree inside one folder.
+
+    Raises IntegrityError for a path listed twice or below something that is no folder, for one that envpack has
+    to itself, for links that lead out, in one step or several, and are not among those that the manifest says
+    are to (``outside``), and for segments it does not have.
+    """
+    unknown = set(table.segments) - set(segments)
+    if unknown:
+        raise IntegrityError(
+            f"the paths table has {len(unknown):,} segments the manifest has not: {min(unknown)!r}"
+        )
+    leaves: set[str] = set()
+    for records in table.segments.values():
+        _check_segment(records, leaves)
+    _check_folders(table, leaves)
+    allowed = set(outside)
+    links = {record.path: record.target for record in table if record.type == "symlink"}
+    for path in leading_out(links, allowed):
+        raise IntegrityError(f"the link {path!r} leads out of the environment: {links[path]!r}")
+
+
+def _check_segment(records: Iterable[PathRecord], leaves: set[str]) -> None:
+    linked: dict[str, int] = {}
+    for record in records:
+        path = record.path
+        if path in leaves:
+            raise IntegrityError(f"the bundle has the path {path!r} twice")
+        _check_name(record)
+        leaves.add(path)
+        if record.type == "file":
+            linked[path] = 0
+        elif record.type == "hardlink":
+            if record.target not in linked:
+                raise IntegrityError(f"the hard link {path!r} has no file {record.target!r} before it")
+            linked[record.target] += 1
+            if linked[record.target] > MAX_LINKS:
+                raise IntegrityError(f"{record.target!r} has more than {MAX_LINKS:,} hard links")
+
+
+def _check_name(record: PathRecord) -> None:
+    path = record.path
+    if path in HEAD_PATHS or path in RESERVED or path == OWN:
+        raise IntegrityError(f"the bundle replaces envpack's own {path}")
+    if path.startswith(OWN + "/") and record.type != "file":
+        raise IntegrityError(f"{path!r} is no plain file, as everything in {OWN} has to be")
+    parts = path.split("/")
+    if len(parts) > MAX_DEPTH or (len(path) > MAX_PATH // 4 and len(_bytes(path)) > MAX_PATH):
+        raise IntegrityError(f"a path of {len(parts)} parts and {len(_bytes(path)):,} bytes: {path[:40]!r}...")
+    for part in parts:
+        if len(part) > MAX_NAME // 4 and len(_bytes(part)) > MAX_NAME:
+            raise IntegrityError(f"a name of {len(_bytes(part)):,} bytes: {part[:40]!r}...")
+    if "envpack" in path and any(map(_AT_WORK.match, parts)):
+        raise IntegrityError(f"{path!r} has a name that envpack gives to what it is at work on")
+
+
+def _check_folders(table: PathsTable, leaves: set[str]) -> None:
+    """Nothing lies below something that is no folder."""
+    folders = {record.path for record in table if record.type == "directory"}
+    for path in leaves:
+        parent = path.rpartition("/")[0]
+        while parent and parent not in folders:
+            if parent in leaves:
+                raise IntegrityError(f"the bundle has {path!r} below {parent!r}, which is no folder")
+            folders.add(parent)
+            parent = parent.rpartition("/")[0]
+        if len(folders) > MAX_FOLDERS:
+            raise IntegrityError(f"there are more than {MAX_FOLDERS:,} folders")
+
+
+def leads_out(path: str, target: str) -> bool:
+    """Whether a link at ``path`` with this target points outside the environment, read as plain text."""
+    if target.startswith("/") or not target:
+        return True
+    depth = path.count("/")
+    for part in target.split("/"):
+        if part == "..":
+            depth -= 1
+            if depth < 0:
+                return True
+        elif part not in ("", "."):
+            depth += 1
+    return False
+
+
+def leading_out(links: Mapping[str, str], allowed: Iterable[str]) -> Iterator[str]:
+    """The links (path to target) that lead out of the environment, those ``allowed`` to and what passes through
+    them apart. No path may lie below a link.
+
+    A target that goes up again behind a name is followed step by step, because the name may be a link, and where
+    that leads, ``..`` is another folder; all other targets lead where they read.
+    """
+    free = set(allowed)
+    known: dict[str, str | None] = {}
+    for path, target in links.items():
+        if path not in free and (
+            leads_out(path, target) or (_climbs(target) and _climbs_out(path, links, free, known))
+        ):
+            yield path
+
+
+def _climbs(target: str) -> bool:
+    """Whether ``..`` stands behind a name."""
+    while target.startswith("../"):
+        target = target[3:].lstrip("/")
+    return "/.." in target
+
+
+def _climbs_out(start: str, links: Mapping[str, str], free: set[str], known: dict[str, str | None]) -> bool:
+    """Follows the link ``start`` as the kernel would. ``known``: where links lead, None for nowhere in here;
+    every link is followed once, however many lead through it."""
+    work = [_Walk(start, links[start])]
+    at_work = {start}
+    while work:
+        walk = work[-1]
+        passed = walk.go(links)
+        if passed == _OUT:
+            known.update((each.link, None) for each in work)
+            return True
+        if passed is None:
+            known[walk.link] = walk.at
+            at_work.discard(walk.link)
+            work.pop()
+        elif passed in free or passed in at_work or (passed in known and known[passed] is None):
+            known.update((each.link, None) for each in work)  # a loop, or a way that is allowed
+            return False
+        elif passed in known:
+            walk.at = str(known[passed])
+        else:
+            work.append(_Walk(passed, links[passed]))
+            at_work.add(passed)
+            walk.again(passed)
+    return False
+
+
+_OUT = "/"
+
+
+class _Walk:
+    """The way along one link's target: ``at`` a folder, with the parts ``todo`` before it."""
+
+    def __init__(self, link: str, target: str) -> None:
+        self.link = link
+        self.at = link.rpartition("/")[0]
+        self._todo = [part for part in reversed(target.split("/")) if part not in ("", ".")]
+        if target.startswith("/"):
+            self._todo = [".."] * MAX_PATH
+
+    def go(self, links: Mapping[str, str]) -> str | None:
+        """Walks on to the next link and gives its path; None at the end, _OUT outside."""
+        while self._todo:
+            part = self._todo.pop()
+            if part == "..":
+                if not self.at:
+                    return _OUT
+                self.at = self.at.rpartition("/")[0]
+                continue
+            path = f"{self.at}/{part}" if self.at else part
+            if path in links:
+                return path
+            self.at = path
+        return None
+
+    def again(self, link: str) -> None:
+        """Makes the next `go` come to ``link`` once more."""
+        self._todo.append(link.rpartition("/")[2])
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
