@@ -501,23 +501,22 @@ def proved(root: Path) -> bool:
 @settings(
     max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
-@given(
-    recipes(),
-    st.sampled_from([SHORT, LONG]),
-    st.permutations(["a", "b b", "l" * 40 + "ong", "ü", "c" * 60 + " d"]),
-)
+@given(recipes(), st.permutations(["a", "b b", "l" * 40 + "ong", "ü", "c" * 60 + " d"]), st.integers(-5, 3))
 def test_an_environment_is_everywhere_what_its_recipe_gives_there(
-    recipe: Recipe, length: int, places: list[str]
+    recipe: Recipe, names: list[str], beyond: int
 ) -> None:
+    """Made at a long path or a short one, moved also to where a first line has just 127 bytes, or one more."""
     with work_folder() as folder:
+        length = SHORT if beyond < -2 else LONG
+        if length == LONG:
+            names[0] = "e" * (127 - len(f"#!{folder}//bin/python") + beyond)
         made_in = folder / "m".ljust(length - len(os.fsencode(folder)) - 1, "m")
         recipe.make(made_in)
-        manifest = pack_prefix(
-            made_in, folder / "b.tar.zst", settings=PackSettings(level=1, jobs=1), reporter=Reporter()
-        )
-        assert manifest.changes.unrelocatable == manifest.changes.modified == ()
+        settings = PackSettings(level=1, jobs=1)
+        manifest = pack_prefix(made_in, folder / "b.tar.zst", settings=settings, reporter=Reporter())
+        assert manifest.changes.counts["unrelocatable"] == manifest.changes.counts["modified"] == 0
         stale = {module.bytecode for module in recipe.modules if module.stale}
-        first, second = (folder / place for place in places[:2])
+        first, second = (folder / name for name in names[:2])
         deploy(folder / "b.tar.zst", first, reporter=Reporter(), decoders=FAST)
         deployed = as_found(first, stale)
         same(deployed, recipe.at(first, made_in))
