@@ -168,3 +168,24 @@ def test_a_host_that_does_not_do_is_refused_before_anything_is_unpacked(run: Run
     assert record["check"] == {"check": True, "gpu": "required", "allow": ["glibc"], "overridden": ["glibc"]}
     code, _ = run("check", tmp_path / "x")
     assert code == 0
+
+
+def test_verify_names_what_is_damaged(run: Run, bundle: Path, tmp_path: Path) -> None:
+    code, answer = run("verify", bundle)
+    assert (code, answer["result"]["kind"]) == (0, "bundle")
+    run("deploy", bundle, tmp_path / "x")
+    (tmp_path / "x/mine").touch()
+    code, answer = run("verify", tmp_path / "x")
+    assert (code, answer["schema"], answer["result"]["extra"]) == (0, "envpack.verify/1", ["mine"])
+    (tmp_path / "x/bin/tool").write_text("changed")
+    (tmp_path / "x/bin/activate").unlink()
+    code, answer = run("verify", tmp_path / "x")
+    assert code == answer["error"]["code"] == 7
+    assert [line.split(":")[:2] for line in answer["error"]["details"]] == [
+        ["changed", " bin/tool"],
+        ["missing", " bin/activate"],
+        ["extra", " mine"],
+    ]
+    data = bundle.read_bytes()
+    bundle.write_bytes(data[:-9] + bytes([data[-9] ^ 1]) + data[-8:])
+    assert run("verify", bundle)[0] == 7

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from envpack.cli import build, check, convert, deploy, doctor, inspect, lock, pack, release, schema
+from envpack.cli import build, check, convert, deploy, doctor, inspect, lock, pack, release, schema, verify
 from envpack.cli.console import Console, Result
 from envpack.cli.options import Json, Quiet, Verbose
 from envpack.cli.signals import interruptible
@@ -29,6 +29,8 @@ COMMANDS: dict[str, Callable[..., Result]] = {
     "inspect": inspect.inspect,
     "check": check.check,
     "deploy": deploy.deploy,
+    "verify": verify.verify,
+    "repair": verify.repair,
     "doctor": doctor.doctor,
     "release": release.release,
     "schema": schema.schema,

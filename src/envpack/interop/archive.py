@@ -15,7 +15,7 @@ from pathlib import Path
 
 from envpack.interop.streams import Unpacked, format_of, most_unpacked
 from envpack.runtime.errors import FormatError, IntegrityError
-from envpack.runtime.extract import leads_out
+from envpack.runtime.onetree import leads_out
 
 _PIECE = 1 << 20
 _LONGEST_HEADER = 1 << 20

@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Callable, NoReturn, Sequence
@@ -48,6 +49,17 @@ def _deploy(arguments: argparse.Namespace, reporter: Reporter) -> dict[str, Any]
     return done.as_dict()
 
 
+def _verify(arguments: argparse.Namespace, reporter: Reporter) -> dict[str, Any]:
+    from envpack.runtime.verify import verify
+
+    found = verify(Path(arguments.path), reporter=reporter, jobs=arguments.jobs)
+    found.require(every=arguments.json)
+    for path in found.extra:
+        reporter.note(f"no bundle brought {path}")
+    reporter.note(f"{found.path} is as it was packed")
+    return found.as_dict()
+
+
 def _check(arguments: argparse.Namespace, reporter: Reporter) -> dict[str, Any]:
     from envpack.runtime.host.examine import examine, facts_from_file
 
@@ -83,7 +95,7 @@ def _activating(arguments: argparse.Namespace, path: Path, examined: Examined) -
         return
     for item in examined.of("warning"):
         if not item.allowed and item.requirement != "jit":  # of which a deployment has told already
-            print(f"envpack: warning: {_printable(item.message)}", file=sys.stderr)
+            _tell(f"envpack: warning: {item.message}")
     digest = (path / DIGEST_PATH).read_text(encoding="ascii").split()[0]
     keep_stamp(path, digest, arguments.stamp, os.environ)
 
@@ -117,10 +129,13 @@ def _parser() -> argparse.ArgumentParser:
     deploy = commands.add_parser("deploy", help="verify a bundle and unpack it to a new place")
     deploy.add_argument("bundle", metavar="BUNDLE")
     deploy.add_argument("destination", metavar="DEST")
-    deploy.add_argument("--jobs", type=int, metavar="N", help="threads (default: all processors allowed)")
     deploy.add_argument("--no-test", action="store_true", help="do not run the bundle's test commands")
     deploy.add_argument("--no-check", action="store_true", help="do not check whether this host can run it")
     deploy.set_defaults(run=_deploy)
+
+    verify = commands.add_parser("verify", help="say which files of a deployment are changed, missing or extra")
+    verify.add_argument("path", metavar="BUNDLE|DEST")
+    verify.set_defaults(run=_verify)
 
     check = commands.add_parser("check", help="say whether this host can run a bundle or a deployment")
     check.add_argument("path", metavar="BUNDLE|PREFIX")
@@ -137,12 +152,15 @@ def _parser() -> argparse.ArgumentParser:
             "--allow", metavar="WHAT", action="append", default=[], help="a requirement that may fail; repeatable"
         )
 
+    for command in (deploy, verify):
+        command.add_argument("--jobs", type=int, metavar="N", help="threads (default: all processors allowed)")
+
     facts = commands.add_parser("facts", help="print what there is of this host, for check --host")
     facts.add_argument("path", metavar="PATH", nargs="?", default=".", help="where free disk is looked at")
     facts.add_argument("--root", default="/", metavar="DIR", help="where its /proc, /sys and /dev are")
     facts.set_defaults(run=_facts)
 
-    for command in (unpack, deploy, check, facts):
+    for command in (unpack, deploy, verify, check, facts):
         command.add_argument("--json", action="store_true", help="print one JSON object on stdout")
         command.add_argument("-q", "--quiet", action="store_true", help="say nothing unless something fails")
     return parser
@@ -174,11 +192,30 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def print_error(error: EnvpackError, label: str = "error") -> None:
     """An error as a person reads it, on stderr; bytes that could steer a terminal are escaped."""
-    print(f"envpack: {label}: {_printable(error.message)}", file=sys.stderr)
+    _tell(f"envpack: {label}: {error.message}")
     for line in error.details:
-        print(f"  {_printable(line)}", file=sys.stderr)
+        _tell(line, "  ")
     if error.hint:
-        print(f"envpack: hint: {_printable(error.hint)}", file=sys.stderr)
+        _tell(f"envpack: hint: {error.hint}")
+
+
+def _tell(text: str, indent: str = "") -> None:
+    """On stderr; on a terminal in lines that end between words."""
+    lines = [indent + _printable(text)]
+    if sys.stderr.isatty():
+        import textwrap  # only here, for it takes its time
+
+        with suppress(OSError):
+            width = max(40, os.get_terminal_size(sys.stderr.fileno()).columns)
+            lines = textwrap.wrap(
+                lines[0],
+                width,
+                subsequent_indent=indent + "  ",
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+    for line in lines:
+        print(line, file=sys.stderr)
 
 
 def _printable(text: str) -> str:

@@ -1,0 +1,114 @@
+"""``envpack verify`` and ``envpack repair``: is it still what was packed, and making it so again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from envpack.cli.console import Console, Result
+from envpack.cli.options import Jobs, Json, Quiet, Verbose
+from envpack.cli.text import escape, human_time, plural
+from envpack.runtime.report import human_size
+
+if TYPE_CHECKING:
+    from envpack.runtime.repair import Repaired
+    from envpack.runtime.verify import Verified
+
+_SHOWN = 10
+
+
+def verify(
+    context: typer.Context,
+    path: Annotated[
+        Path,
+        typer.Argument(metavar="BUNDLE|DEST", help="A bundle, or what one was deployed to.", show_default=False),
+    ],
+    jobs: Jobs = None,
+    json: Json = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> Result:
+    """Say which files of a deployment are changed, missing or extra.
+
+    Every file is read, taken back to what the bundle stores where a place was written in, and compared by its
+    digest. Exits with 7 when one is changed or missing. Files that no bundle brought are told, and are no damage;
+    byte-code that Python wrote itself is not looked at. Of a bundle, every digest in it is checked.
+
+    \b
+    Examples:
+      envpack verify /opt/envs/demo
+      envpack verify dist/demo-1.0-20251219-linux-64.tar.gz
+    """
+    from envpack.bundle.codecs import FAST
+    from envpack.runtime.verify import verify as run
+
+    console: Console = context.obj
+    found = run(path, reporter=console.reporter, jobs=jobs, decoders=FAST)
+    found.require(every=console.json or console.verbose)
+    return Result("verify", found.as_dict(), lambda console: _show(console, found))
+
+
+def repair(
+    context: typer.Context,
+    destination: Annotated[Path, typer.Argument(metavar="DEST", help="A deployment.", show_default=False)],
+    bundle: Annotated[
+        Path, typer.Argument(metavar="BUNDLE", help="The bundle it was deployed from.", show_default=False)
+    ],
+    jobs: Jobs = None,
+    json: Json = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> Result:
+    """Mend the changed and missing files of a deployment, and nothing else.
+
+    Only those parts of the bundle are read that hold such files. Files that no bundle brought stay as they are.
+
+    \b
+    Example:
+      envpack repair /opt/envs/demo dist/demo-1.0-20251219-linux-64.tar.gz
+    """
+    from envpack.bundle.codecs import FAST
+    from envpack.runtime.repair import repair as run
+
+    console: Console = context.obj
+    done = run(destination, bundle, reporter=console.reporter, jobs=jobs, decoders=FAST)
+    return Result("repair", done.as_dict(), lambda console: _show_repaired(console, done))
+
+
+def _show(console: Console, found: Verified) -> None:
+    out = console.out
+    name = out.style(escape(f"{found.name} {found.version}"), "1")
+    out.write(f"{name} is as it was packed: {escape(found.path)}")
+    out.write(f"  {plural(found.files, 'path')}, {human_size(found.size)}, {human_time(found.seconds)}")
+    if found.kind == "deployment" and not found.settled:
+        out.write("  it was moved; the next activation writes the new place in")
+    _show_extra(console, found.extra, "that no bundle brought")
+
+
+def _show_repaired(console: Console, done: Repaired) -> None:
+    out = console.out
+    if not done.mended:
+        out.write(
+            f"nothing to mend: {escape(done.path)} is as {escape(done.name)} {escape(done.version)} was packed"
+        )
+    else:
+        out.write(f"{plural(len(done.mended), 'path')} mended in {escape(done.path)}")
+        out.write(f"  {human_size(done.read)} read from the bundle, {human_time(done.seconds)}")
+        _list(console, done.mended)
+    _show_extra(console, done.extra, "that no bundle brought, left as they are")
+
+
+def _show_extra(console: Console, extra: tuple[str, ...], what: str) -> None:
+    if extra:
+        console.out.write(f"{plural(len(extra), 'file')} {what}:")
+        _list(console, extra)
+
+
+def _list(console: Console, paths: tuple[str, ...]) -> None:
+    shown = paths if console.verbose else paths[:_SHOWN]
+    for path in shown:
+        console.out.write(f"  {escape(path)}")
+    if len(paths) > len(shown):
+        console.out.write(f"  ... and {len(paths) - len(shown):,} more (-v lists them)")

@@ -1,0 +1,229 @@
+"""A tree on disk against its paths table: which paths are not as the bundle has them.
+
+Nothing is written and no link is followed. A file with the prefix written in is taken back to its stored bytes
+while it is read, so memory stays flat, and has then the digest of its record, or is another file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Iterable, Iterator, Mapping, Sequence
+
+from envpack.runtime.errors import IntegrityError
+from envpack.runtime.host.stamp import STAMP_PATH
+from envpack.runtime.model import HEAD_PATHS, PathRecord, PathsTable
+from envpack.runtime.record import DEPLOYMENT_PATH
+from envpack.runtime.relocate import Splicer, inverse, splices
+from envpack.runtime.report import Step
+from envpack.runtime.settle import LOCK_PATH, PREFIX_PATH, SETTLING_PATH
+
+OWN_PATHS = frozenset((*HEAD_PATHS, DEPLOYMENT_PATH, LOCK_PATH, PREFIX_PATH, SETTLING_PATH, STAMP_PATH))
+"""What envpack itself keeps in a deployment, besides what the paths table lists: FORMAT.md, section 4."""
+
+_PIECE = 256 << 10
+_BATCH = 32
+_READ = os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0) | os.O_NONBLOCK
+_KINDS = {"f": "a file", "d": "a folder", "l": "a link", "o": "neither file nor folder nor link"}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A path that is not as the bundle has it, and how: ``reason`` is a phrase such as "other content"."""
+
+    path: str
+    reason: str
+
+
+@dataclass
+class Differences:
+    """What differs, each sorted by path: ``changed``; ``missing``; ``extra``, files and links that no record
+    names. A folder that something else stands for is among the changed ones, what is to be in it is missing."""
+
+    changed: list[Difference] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    extra: list[str] = field(default_factory=list)
+
+
+def compare(root: str, table: PathsTable, prefixes: Sequence[bytes | None], step: Step, jobs: int) -> Differences:
+    """Compares the tree at ``root`` with ``table``; any of ``prefixes`` may be written in (None: none yet).
+
+    ``step`` advances by the stored bytes of the files read, on ``jobs`` threads. What can't be read is changed.
+    """
+    found: dict[str, str] = {}
+    unreadable: dict[str, str] = {}
+    _walk(root, "", found, unreadable)
+    result = Differences()
+    folders = folders_of(table)
+    for path in sorted(folders):
+        if path in found and found[path] != "d":
+            result.changed.append(Difference(path, f"{_KINDS[found[path]]}, not a folder"))
+        elif path in unreadable:
+            result.changed.append(Difference(path, unreadable[path]))
+    todo: list[tuple[PathRecord, PathRecord]] = []
+    names: set[str] = set()
+    for records in table.segments.values():
+        files: dict[str, PathRecord] = {}
+        for record in records:
+            names.add(record.path)
+            if record.type == "file":
+                files[record.path] = record
+            kind = found.get(record.path)
+            wanted = {"directory": "d", "symlink": "l"}.get(record.type, "f")
+            if kind is None:
+                result.missing.append(record.path)
+            elif kind != wanted:
+                if record.path not in folders:
+                    result.changed.append(Difference(record.path, f"{_KINDS[kind]}, not {_KINDS[wanted]}"))
+            elif wanted == "l":
+                result.changed.extend(_link(root, record))
+            elif wanted == "f":
+                todo.append((record, files[record.target] if record.type == "hardlink" else record))
+    check = _Checker(root, prefixes)
+    with ThreadPoolExecutor(jobs, thread_name_prefix="verify") as pool:
+        batches = (todo[start : start + _BATCH] for start in range(0, len(todo), _BATCH))
+        for size, differences in pool.map(check.batch, batches):
+            step.advance(size)
+            result.changed.extend(differences)
+    result.extra = sorted(
+        path
+        for path, kind in found.items()
+        if kind != "d" and path not in names and path not in folders and path not in OWN_PATHS
+        if not is_bytecode_cache(path, found)
+    )
+    result.changed.sort(key=lambda item: item.path)
+    result.missing.sort()
+    return result
+
+
+def folders_of(table: PathsTable) -> set[str]:
+    """Every folder that the table's tree has, those that are only the parents of something, too."""
+    folders: set[str] = set()
+    for record in table:
+        path = record.path if record.type == "directory" else record.path.rpartition("/")[0]
+        while path and path not in folders:
+            folders.add(path)
+            path = path.rpartition("/")[0]
+    return folders
+
+
+def is_bytecode_cache(path: str, present: Mapping[str, str] | set[str]) -> bool:
+    """Whether Python wrote this for itself: below ``__pycache__`` (PEP 3147), or beside a source that is there."""
+    if "__pycache__" in path.split("/")[:-1]:
+        return True
+    return path.endswith((".pyc", ".pyo")) and path[:-1] in present
+
+
+def _walk(root: str, below: str, found: dict[str, str], unreadable: dict[str, str]) -> None:
+    pending = [below]
+    while pending:
+        folder = pending.pop()
+        try:
+            with os.scandir(f"{root}/{folder}" if folder else root) as listing:
+                for entry in listing:
+                    path = f"{folder}/{entry.name}" if folder else entry.name
+                    if entry.is_symlink():
+                        found[path] = "l"
+                    elif entry.is_dir(follow_symlinks=False):
+                        found[path] = "d"
+                        pending.append(path)
+                    else:
+                        found[path] = "f" if entry.is_file(follow_symlinks=False) else "o"
+        except OSError as problem:
+            unreadable[folder] = f"can't be read: {problem.strerror}"
+
+
+def _link(root: str, record: PathRecord) -> Iterator[Difference]:
+    try:
+        target = os.readlink(f"{root}/{record.path}")
+    except OSError as problem:
+        yield Difference(record.path, f"can't be read: {problem.strerror}")
+        return
+    if target != record.target:
+        yield Difference(record.path, f"leads to {target!r}, not to {record.target!r}")
+
+
+class _Checker:
+    def __init__(self, root: str, prefixes: Sequence[bytes | None]) -> None:
+        self._root, self._prefixes = root, prefixes
+
+    def batch(self, pairs: Iterable[tuple[PathRecord, PathRecord]]) -> tuple[int, list[Difference]]:
+        size = 0
+        differences = []
+        for record, content in pairs:
+            size += content.size
+            try:
+                reason = self._file(record, content)
+            except OSError as problem:
+                reason = f"can't be read: {problem.strerror}"
+            if reason:
+                differences.append(Difference(record.path, reason))
+        return size, differences
+
+    def _file(self, record: PathRecord, content: PathRecord) -> str:
+        """What is wrong with the file at ``record``, which is to hold what ``content`` says; '' when nothing."""
+        fd = os.open(f"{self._root}/{record.path}", _READ)
+        try:
+            facts = os.fstat(fd)
+            if not stat.S_ISREG(facts.st_mode):
+                return "no file"
+            if facts.st_mode & 0o7000:
+                return f"mode {facts.st_mode & 0o7777:o}"
+            if (facts.st_mode ^ content.mode) & 0o100:
+                return "executable" if facts.st_mode & 0o100 else "not executable"
+            if content.relocation is None:
+                if facts.st_size != content.size:
+                    return f"{facts.st_size} bytes, not {content.size}"
+                return "" if digest_of(fd) == content.sha256 else "other content"
+            fits = any(self._is(fd, facts.st_size, content, prefix) for prefix in self._prefixes)
+            return "" if fits else "other content, or place written in"
+        finally:
+            os.close(fd)
+
+    def _is(self, fd: int, size: int, content: PathRecord, prefix: bytes | None) -> bool:
+        assert content.relocation is not None
+        if prefix is None:
+            return size == content.size and digest_of(fd) == content.sha256
+        forward = splices(content.relocation, prefix)
+        if size != content.size + sum(len(new) - len(old) for _, old, new in forward):
+            return False
+        try:
+            return digest_of(fd, Splicer(inverse(forward))) == content.sha256
+        except IntegrityError:
+            return False
+
+
+def digest_of(fd: int, splicer: Splicer | None = None) -> str:
+    """The sha256 of a file from its start, after ``splicer``, whose IntegrityError passes through."""
+    hashed = hashlib.sha256()
+    buffer = _buffer()
+    position = 0
+    while True:
+        size = os.preadv(fd, [buffer], position)
+        if not size:
+            break
+        position += size
+        if splicer is None:
+            hashed.update(buffer[:size])
+        else:
+            for piece in splicer.feed(bytes(buffer[:size])):
+                hashed.update(piece)
+    if splicer is not None:
+        for piece in splicer.finish():
+            hashed.update(piece)
+    return hashed.hexdigest()
+
+
+_local = threading.local()
+
+
+def _buffer() -> memoryview:
+    """The thread's own: memory that is new for each file costs more time than reading it."""
+    if not hasattr(_local, "buffer"):
+        _local.buffer = memoryview(bytearray(_PIECE))
+    view: memoryview = _local.buffer
+    return view

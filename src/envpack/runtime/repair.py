@@ -1,0 +1,324 @@
+"""Mending a deployment from the bundle it came from: just the files that are changed or missing.
+
+Only the frames that hold them are read. Each file is written beside its place, proved by its digest and renamed
+over what is there, so whatever stops a repair, the next one goes on from there. What no bundle brought is left.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import time
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Iterable, Iterator, Mapping
+
+from envpack.runtime.codec import STANDARD, Decoder
+from envpack.runtime.compare import Differences, folders_of
+from envpack.runtime.destination import Destination
+from envpack.runtime.document import table_from_json
+from envpack.runtime.errors import DestinationError, FormatError, IntegrityError
+from envpack.runtime.locking import locked
+from envpack.runtime.model import DIGEST_PATH, MANIFEST_PATH, PATHS_PATH, PathRecord, PathsTable
+from envpack.runtime.place import beside, umask
+from envpack.runtime.reader import Bundle, Located, digest_line, open_bundle
+from envpack.runtime.record import DEPLOYMENT_PATH
+from envpack.runtime.relocate import Splicer, splices
+from envpack.runtime.report import Reporter, human_size
+from envpack.runtime.settle import LOCK_PATH, check_prefix, settle
+from envpack.runtime.verify import compare_tree, prefixes_of
+
+_TEMPORARY = "envpack-new"
+
+
+@dataclass(frozen=True)
+class Repaired:
+    """What was mended at ``path``: paths, in the table's order; ``read``: bytes of the bundle's segments that were
+    read; ``extra``: files that no bundle brought, left as they are."""
+
+    path: str
+    name: str
+    version: str
+    bundle: str
+    mended: tuple[str, ...]
+    read: int
+    extra: tuple[str, ...]
+    seconds: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON's view: the ``result`` of ``envpack.repair/1``."""
+        return {**vars(self), "mended": list(self.mended), "extra": list(self.extra)}
+
+
+def repair(
+    root: Path,
+    bundle: Path,
+    *,
+    reporter: Reporter,
+    jobs: int | None = None,
+    decoders: Mapping[str, Decoder] = STANDARD,
+) -> Repaired:
+    """Makes every path of the deployment at ``root`` what ``bundle``, which it was deployed from, has.
+
+    Raises DestinationError when it was deployed from another bundle, is at work, can't be written to, or has a
+    folder with files of somebody's own where a file belongs; FormatError and IntegrityError for the bundle.
+    """
+    started = time.monotonic()
+    root = Path(os.path.realpath(root))
+    if not root.is_dir():
+        raise FormatError(f"{root} is no folder", hint="Give the place of a deployment.")
+    with open_bundle(bundle, decoders) as opened:
+        _check_same(root, opened)
+        with Destination(root).at_work(reporter), locked(root / LOCK_PATH, wait=True):
+            manifest = opened.manifest
+            check_prefix(manifest, str(root))
+            table_bytes = opened.table_bytes()
+            table = table_from_json(table_bytes)
+            mender = _Mender(root, table)
+            with _as_destination(root):
+                head = mender.head(opened.manifest_bytes, table_bytes)
+            _, prefixes = prefixes_of(root)
+            before = compare_tree(root, manifest, table, prefixes, reporter, jobs)
+            with _as_destination(root), mender.writable_folders():
+                mended, read = _mend(mender, opened, before, reporter)
+            after = compare_tree(root, manifest, table, prefixes, reporter, jobs) if mended else before
+        if after.changed or after.missing:
+            left = [f"{item.path}: {item.reason}" for item in after.changed] + after.missing
+            raise DestinationError(
+                f"{len(left)} paths in {root} could not be mended: something else changes them",
+                hint="Stop what uses the environment, then repair it again.",
+                details=left,
+            )
+    settle(root, reporter)
+    return Repaired(
+        path=str(root),
+        name=manifest.name,
+        version=manifest.version,
+        bundle=str(bundle),
+        mended=(*head, *mended),
+        read=read,
+        extra=tuple(after.extra),
+        seconds=round(time.monotonic() - started, 3),
+    )
+
+
+def _check_same(root: Path, bundle: Bundle) -> None:
+    """One of the three places that name the manifest is enough: any of them may be what is damaged."""
+    wanted = hashlib.sha256(bundle.manifest_bytes).hexdigest()
+    known: list[str] = []
+    with suppress(OSError):
+        known.append(hashlib.sha256((root / MANIFEST_PATH).read_bytes()).hexdigest())
+    with suppress(OSError, ValueError, AttributeError):
+        known.append(str(json.loads((root / DEPLOYMENT_PATH).read_text(encoding="utf-8")).get("manifest_sha256")))
+    with suppress(OSError):
+        line = (root / DIGEST_PATH).read_bytes()
+        known.append(wanted if line == digest_line(bundle.manifest_bytes) else "")
+    if not known:
+        raise FormatError(f"{root} is no environment that envpack unpacked")
+    if wanted not in known:
+        manifest = bundle.manifest
+        raise DestinationError(
+            f"{root} was not deployed from {bundle.name}: its manifest is another one",
+            hint="Repair it with the bundle it came from; .envpack/deployment.json names that.",
+            details=[f"the bundle's manifest: {manifest.name} {manifest.version}, sha256 {wanted}"],
+        )
+
+
+@contextmanager
+def _as_destination(root: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as problem:
+        raise DestinationError(
+            f"can't mend {root}: {problem.strerror}: {os.fsdecode(problem.filename or '')}",
+            hint="Repair it as the user who owns it, with space on its disk.",
+        ) from None
+
+
+def _mend(mender: _Mender, bundle: Bundle, found: Differences, reporter: Reporter) -> tuple[list[str], int]:
+    """The paths that were mended, and the bytes that were read of the bundle."""
+    broken = {item.path for item in found.changed} | set(found.missing)
+    if not broken:
+        return [], 0
+    mended = [path for path in sorted(mender.folders) if path in broken and mender.folder(path)]
+    read = 0
+    with reporter.step(f"Mending {len(broken)} paths", len(broken), "paths") as step:
+        located: dict[str, list[Located]] = {}
+        for frame in bundle.frames():
+            located.setdefault(frame.segment, []).append(frame)
+        for id, records in mender.table.segments.items():
+            todo = _with_their_links(records, broken)
+            reader = _Reader(bundle, located.get(id, []))
+            for record in todo:
+                if record.type == "file" and record.path in broken:
+                    mender.file(record, reader.take(record.offset, record.size))
+                elif record.type in ("symlink", "hardlink"):
+                    mender.link(record)
+                if record.path in broken and record.type != "directory":
+                    mended.append(record.path)
+                    step.advance()
+            read += reader.read
+        step.detail = f"{human_size(read)} read from the bundle"
+    return mended, read
+
+
+def _with_their_links(records: Iterable[PathRecord], broken: set[str]) -> Iterator[PathRecord]:
+    """The broken ones, and every hard link to them: they are to be one file again."""
+    for record in records:
+        if record.path in broken or (record.type == "hardlink" and record.target in broken):
+            yield record
+
+
+class _Reader:
+    """Pieces out of a segment's uncompressed stream, by offset, ascending; a frame is loaded once."""
+
+    def __init__(self, bundle: Bundle, frames: list[Located]) -> None:
+        self._bundle, self._frames = bundle, frames
+        self._loaded: tuple[int, bytes] = (-1, b"")
+        self.read = 0
+
+    def take(self, offset: int, size: int) -> Iterator[memoryview]:
+        start = 0
+        for index, located in enumerate(self._frames):
+            end = start + located.frame.size
+            if size and start <= offset < end:
+                if self._loaded[0] != index:
+                    self._loaded = (index, self._bundle.load(located))
+                    self.read += located.frame.stored
+                piece = memoryview(self._loaded[1])[offset - start :][:size]
+                yield piece
+                offset, size = offset + len(piece), size - len(piece)
+            start = end
+        if size:
+            raise IntegrityError(f"{self._bundle.name}: a file lies outside its segment")
+
+
+class _Mender:
+    """Writes single paths of a tree anew, each by one rename."""
+
+    def __init__(self, root: Path, table: PathsTable) -> None:
+        self.root, self.table = root, table
+        self.folders = folders_of(table)
+        self._prefix = os.fsencode(root)
+        self._umask = umask()
+        self._modes = {record.path: record.mode for record in table if record.type == "directory"}
+        self._opened: dict[Path, int] = {}
+
+    def head(self, manifest: bytes, table: bytes) -> list[str]:
+        """Manifest, digest and table, where they are not the bundle's."""
+        mended = []
+        self._folder_at(self.root / ".envpack")
+        for path, data in ((MANIFEST_PATH, manifest), (DIGEST_PATH, digest_line(manifest)), (PATHS_PATH, table)):
+            place = self.root / path
+            if place.is_symlink() or not place.is_file() or place.read_bytes() != data:
+                record = PathRecord(path, "file", size=len(data), sha256=hashlib.sha256(data).hexdigest())
+                self.file(record, iter([memoryview(data)]))
+                mended.append(path)
+        return mended
+
+    def folder(self, path: str) -> bool:
+        """Makes a folder where something else is, or nothing; whether it did."""
+        place = self.root / path
+        made = self._folder_at(place)
+        if made and path in self._modes:
+            os.chmod(place, self._modes[path] & ~self._umask)
+        return made
+
+    def _folder_at(self, place: Path) -> bool:
+        if place.is_dir() and not place.is_symlink():
+            return False
+        if place.parent != self.root:
+            self._folder_at(place.parent)
+        self._unlock(place.parent)
+        if os.path.lexists(place):
+            os.unlink(place)
+        os.mkdir(place, 0o755)
+        return True
+
+    def file(self, record: PathRecord, pieces: Iterator[memoryview]) -> None:
+        place = self.root / record.path
+        self._folder_at(place.parent)
+        self._unlock(place.parent)
+        with _temporary(place) as temporary:
+            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            try:
+                self._write(fd, record, pieces)
+                os.fchmod(fd, record.mode & ~self._umask)
+                os.utime(fd, (record.mtime, record.mtime))
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+            _put(temporary, place)
+
+    def _write(self, fd: int, record: PathRecord, pieces: Iterator[memoryview]) -> None:
+        hashed = hashlib.sha256()
+        splicer = Splicer(splices(record.relocation, self._prefix)) if record.relocation is not None else None
+        with os.fdopen(os.dup(fd), "wb") as out:
+            for piece in pieces:
+                hashed.update(piece)
+                out.writelines([piece] if splicer is None else splicer.feed(bytes(piece)))
+            if splicer is not None:
+                out.writelines(splicer.finish())
+        if hashed.hexdigest() != record.sha256:
+            raise IntegrityError(f"the bundle's {record.path!r} has not the digest that its paths table gives")
+
+    def link(self, record: PathRecord) -> None:
+        """A link of either kind."""
+        place = self.root / record.path
+        self._folder_at(place.parent)
+        self._unlock(place.parent)
+        with _temporary(place) as temporary:
+            if record.type == "symlink":
+                os.symlink(os.fsencode(record.target), temporary)
+            else:
+                os.link(self.root / record.target, temporary)
+            _put(temporary, place)
+
+    def _unlock(self, folder: Path) -> None:
+        """Makes a folder of ours that is read-only writable until all is done."""
+        mode = os.stat(folder).st_mode & 0o7777
+        if mode & 0o300 != 0o300 and folder not in self._opened and os.stat(folder).st_uid == os.geteuid():
+            os.chmod(folder, mode | 0o300)
+            self._opened[folder] = mode
+
+    @contextmanager
+    def writable_folders(self) -> Iterator[None]:
+        """Within, read-only folders may be written to; afterwards they are read-only again."""
+        try:
+            yield
+        finally:
+            for folder, mode in self._opened.items():
+                with suppress(OSError):
+                    os.chmod(folder, mode)
+
+
+@contextmanager
+def _temporary(place: Path) -> Iterator[Path]:
+    """The path to make it at; what is left there, before or after, is removed."""
+    temporary = beside(place, _TEMPORARY)
+    with suppress(FileNotFoundError):
+        os.unlink(temporary)
+    try:
+        yield temporary
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(temporary)
+
+
+def _put(temporary: Path, place: Path) -> None:
+    try:
+        os.replace(temporary, place)
+    except OSError as problem:
+        if problem.errno not in (errno.EISDIR, errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        try:
+            os.rmdir(place)
+        except OSError:
+            raise DestinationError(
+                f"{place} is a folder with files in it, and a file belongs there",
+                hint="Move the folder away, then repair it again.",
+            ) from None
+        os.replace(temporary, place)

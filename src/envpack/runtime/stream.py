@@ -1,0 +1,121 @@
+"""A bundle's segments as streams: frames read ahead on threads, and the entries that the paths table gives.
+
+Memory stays at a few frames however large the bundle is.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Iterable, Iterator, Sequence
+
+from envpack.runtime import tar
+from envpack.runtime.errors import IntegrityError
+from envpack.runtime.model import PathRecord
+from envpack.runtime.reader import END_SEGMENT, Bundle, Located
+from envpack.runtime.report import Step
+
+
+class Frames:
+    """The frames of some segments, loaded on ``jobs`` threads a little ahead of who takes them.
+
+    Segments are taken in the order given; one that turns out not to be needed is skipped, and what is not loaded
+    yet of it is not read. Frames of other segments are never read.
+    """
+
+    def __init__(self, bundle: Bundle, segments: Sequence[str], jobs: int) -> None:
+        located: dict[str, list[Located]] = {id: [] for id in segments}
+        for frame in bundle.frames():
+            if frame.segment in located:
+                located[frame.segment].append(frame)
+        self._bundle, self._located = bundle, located
+        self._todo = (frame for id in segments for frame in located[id] if id not in self._done)
+        self._done: set[str] = set()
+        self._ahead = 2 * jobs
+        self._pending: deque[tuple[str, Future[bytes]]] = deque()
+        self._pool = ThreadPoolExecutor(jobs, thread_name_prefix="frame")
+
+    def take(self, id: str) -> Iterator[bytes]:
+        """The uncompressed frames of a segment."""
+        for _ in self._located[id]:
+            self._fill()
+            yield self._pending.popleft()[1].result()
+
+    def skip(self, id: str) -> None:
+        """Gives up a segment of which nothing was taken."""
+        self._done.add(id)
+        while self._pending and self._pending[0][0] == id:
+            self._pending.popleft()[1].cancel()
+
+    def _fill(self) -> None:
+        while len(self._pending) <= self._ahead:
+            frame = next(self._todo, None)
+            if frame is None:
+                return
+            self._pending.append((frame.segment, self._pool.submit(self._bundle.load, frame)))
+
+    def __enter__(self) -> Frames:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for _, future in self._pending:
+            future.cancel()
+        self._pool.shutdown()
+
+
+class SegmentStream:
+    """A segment's uncompressed bytes, taken off the front piece by piece without copying."""
+
+    def __init__(self, chunks: Iterator[bytes], id: str, step: Step) -> None:
+        self._chunks, self._id, self._step = chunks, id, step
+        self._view = memoryview(b"")
+        self.position = 0
+
+    def take(self, size: int) -> Iterator[memoryview]:
+        """The next ``size`` bytes; IntegrityError when the segment ends before."""
+        while size:
+            if not self._view:
+                chunk = next(self._chunks, None)
+                if chunk is None:
+                    raise IntegrityError(f"segment {self._id} ends before its last file does")
+                self._view = memoryview(chunk)
+                self._step.advance(len(chunk))
+            piece = self._view[:size]
+            self._view = self._view[len(piece) :]
+            self.position += len(piece)
+            size -= len(piece)
+            yield piece
+
+    def expect(self, expected: bytes, what: str) -> None:
+        """Takes these bytes; IntegrityError when others come."""
+        if b"".join(self.take(len(expected))) != expected:
+            raise IntegrityError(f"segment {self._id}: {what} is not as the paths table has it")
+
+    def finish(self) -> None:
+        """IntegrityError when there is more."""
+        if self._view or next(self._chunks, None) is not None:
+            raise IntegrityError(f"segment {self._id} has more in it than the paths table")
+
+
+def entries(
+    chunks: Iterator[bytes], id: str, records: Iterable[PathRecord], step: Step
+) -> Iterator[tuple[PathRecord, Iterator[memoryview]]]:
+    """The paths of a segment, each with its data (none for links and folders), which must be taken whole before
+    the next one.
+
+    ``step`` advances by the uncompressed bytes of each frame. Raises IntegrityError when the stream is not what
+    the records give, byte for byte.
+    """
+    stream = SegmentStream(chunks, id, step)
+    for record in records:
+        stream.expect(tar.header(record), f"the header of {record.path!r}")
+        if record.type != "file":
+            yield record, iter(())
+            continue
+        if stream.position != record.offset:
+            raise IntegrityError(f"{record.path!r} does not begin where the paths table says")
+        yield record, stream.take(record.size)
+        stream.expect(bytes(tar.padding(record.size)), f"the padding after {record.path!r}")
+    if id == END_SEGMENT:
+        stream.expect(tar.END, "the end-of-archive marker")
+    stream.finish()
