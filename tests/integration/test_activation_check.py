@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import pty
 import shutil
+import struct
 import subprocess
+import termios
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -54,6 +59,19 @@ def test_a_host_that_does_not_do_is_refused(shell: Shell, session: Session, tmp_
     assert "found; this bundle needs >= 99.9: use a newer system" in said[2]
     assert len(said) == 4 and "ENVPACK_SKIP_CHECK=1" in said[3]
     assert not (prefix / ".envpack/check").exists()
+
+
+def test_on_a_terminal_a_refusal_breaks_lines_between_words(tmp_path: Path) -> None:
+    prefix = deployed(tmp_path, {"requires": {"glibc": "99.9", "kernel": "99"}})
+    terminal, end = pty.openpty()
+    fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 60, 0, 0))
+    shell = installed("bash")
+    subprocess.run([*shell.argv, "-c", shell.source(prefix)], env=environ(tmp_path), stderr=end)
+    os.close(end)
+    lines = os.read(terminal, 1 << 16).decode().splitlines()
+    os.close(terminal)
+    assert " ".join(line.strip() for line in lines).count("this bundle needs >= 99.9: use a newer system") == 1
+    assert all(len(line) <= 60 for line in lines if str(tmp_path) not in line), lines
 
 
 def test_a_refusal_ends_a_script_that_stops_at_errors(posix: Shell, session: Session, tmp_path: Path) -> None:

@@ -49,17 +49,6 @@ def _deploy(arguments: argparse.Namespace, reporter: Reporter) -> dict[str, Any]
     return done.as_dict()
 
 
-def _verify(arguments: argparse.Namespace, reporter: Reporter) -> dict[str, Any]:
-    from envpack.runtime.verify import verify
-
-    found = verify(Path(arguments.path), reporter=reporter, jobs=arguments.jobs)
-    found.require(every=arguments.json)
-    for path in found.extra:
-        reporter.note(f"no bundle brought {path}")
-    reporter.note(f"{found.path} is as it was packed")
-    return found.as_dict()
-
-
 def _check(arguments: argparse.Namespace, reporter: Reporter) -> dict[str, Any]:
     from envpack.runtime.host.examine import examine, facts_from_file
 
@@ -129,13 +118,10 @@ def _parser() -> argparse.ArgumentParser:
     deploy = commands.add_parser("deploy", help="verify a bundle and unpack it to a new place")
     deploy.add_argument("bundle", metavar="BUNDLE")
     deploy.add_argument("destination", metavar="DEST")
+    deploy.add_argument("--jobs", type=int, metavar="N", help="threads (default: all processors allowed)")
     deploy.add_argument("--no-test", action="store_true", help="do not run the bundle's test commands")
     deploy.add_argument("--no-check", action="store_true", help="do not check whether this host can run it")
     deploy.set_defaults(run=_deploy)
-
-    verify = commands.add_parser("verify", help="say which files of a deployment are changed, missing or extra")
-    verify.add_argument("path", metavar="BUNDLE|DEST")
-    verify.set_defaults(run=_verify)
 
     check = commands.add_parser("check", help="say whether this host can run a bundle or a deployment")
     check.add_argument("path", metavar="BUNDLE|PREFIX")
@@ -152,15 +138,12 @@ def _parser() -> argparse.ArgumentParser:
             "--allow", metavar="WHAT", action="append", default=[], help="a requirement that may fail; repeatable"
         )
 
-    for command in (deploy, verify):
-        command.add_argument("--jobs", type=int, metavar="N", help="threads (default: all processors allowed)")
-
     facts = commands.add_parser("facts", help="print what there is of this host, for check --host")
     facts.add_argument("path", metavar="PATH", nargs="?", default=".", help="where free disk is looked at")
     facts.add_argument("--root", default="/", metavar="DIR", help="where its /proc, /sys and /dev are")
     facts.set_defaults(run=_facts)
 
-    for command in (unpack, deploy, verify, check, facts):
+    for command in (unpack, deploy, check, facts):
         command.add_argument("--json", action="store_true", help="print one JSON object on stdout")
         command.add_argument("-q", "--quiet", action="store_true", help="say nothing unless something fails")
     return parser

@@ -148,8 +148,9 @@ def _machine_code(facts: HostFacts, compiler: Compiler, cuda: str, who: str, evi
     row = minimum_driver(cuda)
     rule = driver_rule(row)
     needed = f"CUDA {cuda}: driver >= {row['driver']}" if row is not None else f"CUDA {cuda}"
-    speaks = driver_cuda(facts.nvidia)
-    found = f"CUDA {speaks}" if speaks else "unknown"
+    nvidia, speaks = facts.nvidia, driver_cuda(facts.nvidia)
+    by_version = nvidia.driver and not nvidia.overridden and not facts.wsl
+    found = f"driver {nvidia.driver}" if by_version else f"CUDA {speaks}" if speaks else "unknown"
     if not speaks:
         return Verdict("jit", needed, found, UNKNOWN, "no driver found to compare", "", evidence, rule)
     if driver_runs(facts, cuda) or at_least(speaks, cuda):
