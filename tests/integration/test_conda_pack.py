@@ -632,6 +632,16 @@ def test_files_that_pip_replaced_or_somebody_edited_are_packed_as_they_are(
     assert (tmp_path / "x/share/relocation-samples/data.txt").read_text() == "edited\n"
 
 
+def test_links_that_lead_out_are_followed_into_every_format(small: Path, tmp_path: Path) -> None:
+    prefix = Path(shutil.copytree(small, tmp_path / "environment", symlinks=True))
+    (tmp_path / "outside.txt").write_text("from outside\n")
+    (prefix / "share/link.txt").symlink_to(tmp_path / "outside.txt")
+    answer("pack", "-p", prefix, "-o", tmp_path / "w.zip", "--outside-links", "follow")
+    run("unzip", "-q", tmp_path / "w.zip", "-d", tmp_path / "x")
+    assert not (tmp_path / "x/share/link.txt").is_symlink()
+    assert (tmp_path / "x/share/link.txt").read_text() == "from outside\n"
+
+
 def test_a_bundle_becomes_an_archive_and_a_bundle_again(small: Path, tmp_path: Path) -> None:
     first, second = tmp_path / "first.tar.zst", tmp_path / "second.tar.zst"
     settings = PackSettings(name="small", version="1.2")

@@ -156,6 +156,8 @@ class _CondaPackWriter:
             given = self._copied[path] = _Given(self._copy(item), escaped, mode, os.fsdecode(where.placeholder))
         elif record.type == "file" and not (item.source and self._fits(Path(item.source))):
             given = self._copied[path] = _Given(self._copy(item), path)
+        elif record.type == "file":
+            given = _Given(str(item.source), path)  # which lies elsewhere where a link that leads out is followed
         self._given.append(given)
 
     def _escaped(self, path: str) -> str:
