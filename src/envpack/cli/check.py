@@ -99,6 +99,8 @@ def check(
 
 def show(console: Console, examined: Examined) -> None:
     """The verdicts as a table: requirement, needed, found, verdict, and below each what there is to say of it."""
+    from envpack.runtime.host.gpus import NO_DRIVER, NO_GPU
+
     out = console.out
     out.write(out.style(escape(_headline(examined)), "1"))
     if examined.kind in _REMARKS:
@@ -109,7 +111,7 @@ def show(console: Console, examined: Examined) -> None:
     widths = _widths([_HEADINGS, *rows], out.width)
     for line in _cells(_HEADINGS, widths, out):
         out.write(out.style(line, "2"))
-    told: set[str] = set()
+    told = {NO_DRIVER, NO_GPU}  # the verdict on the GPU says more
     for item, row in zip(examined.verdicts, rows, strict=True):
         first, *rest = _cells(row, widths, out)
         out.write(first[: -len(item.verdict)] + out.style(item.verdict, STYLES[item.verdict]))

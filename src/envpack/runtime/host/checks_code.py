@@ -7,6 +7,7 @@ from typing import Iterator, NamedTuple, Sequence
 from envpack.runtime.host.arch import Coverage, capability, coverage
 from envpack.runtime.host.facts import Gpu, HostFacts
 from envpack.runtime.host.gpus import (
+    NO_DRIVER,
     compat_in_use,
     describe,
     driver_cuda,
@@ -152,7 +153,7 @@ def _machine_code(facts: HostFacts, compiler: Compiler, cuda: str, who: str, evi
     by_version = nvidia.driver and not nvidia.overridden and not facts.wsl
     found = f"driver {nvidia.driver}" if by_version else f"CUDA {speaks}" if speaks else "unknown"
     if not speaks:
-        return Verdict("jit", needed, found, UNKNOWN, "no driver found to compare", "", evidence, rule)
+        return Verdict("jit", needed, found, UNKNOWN, NO_DRIVER, "", evidence, rule)
     if driver_runs(facts, cuda) or at_least(speaks, cuda):
         return Verdict("jit", needed, found, OK, "", "", evidence, rule)
     if row is None:
@@ -178,7 +179,7 @@ def _ptx(facts: HostFacts, compiler: Compiler, cuda: str, who: str, evidence: st
     known = isa_row(isa)
     rule = cite("ptx", f"PTX {isa} is compiled from CUDA {known['cuda']} on", known) if known else NO_RULE
     if not speaks:
-        return Verdict("jit", needed, found, UNKNOWN, "no driver found to compare", "", evidence, rule)
+        return Verdict("jit", needed, found, UNKNOWN, NO_DRIVER, "", evidence, rule)
     if at_least(speaks, known["cuda"] if known else version):
         return Verdict("jit", needed, found, OK, "", "", evidence, rule)
     says = (

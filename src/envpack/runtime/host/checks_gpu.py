@@ -7,7 +7,16 @@ from typing import Iterator, Sequence
 from envpack.runtime.host import require_cuda
 from envpack.runtime.host.checks_code import code_verdicts
 from envpack.runtime.host.facts import Gpu, HostFacts, Nvidia
-from envpack.runtime.host.gpus import compat_in_use, describe, is_geforce, name_of, only_these, seen, unseen
+from envpack.runtime.host.gpus import (
+    NO_DRIVER,
+    compat_in_use,
+    describe,
+    is_geforce,
+    name_of,
+    only_these,
+    seen,
+    unseen,
+)
 from envpack.runtime.host.remedies import driver_remedy, update_driver
 from envpack.runtime.host.tables import Rule, cite, driver_rule, minimum_driver, state_row
 from envpack.runtime.host.verdict import FAILED, OK, UNKNOWN, WARNING, Verdict, size_verdict
@@ -88,7 +97,7 @@ def _driver(wanted: Wanted, facts: HostFacts) -> Iterator[Verdict]:
         return
     needed, found = str(stated.minimum), facts.nvidia.driver
     if not found:
-        yield Verdict("driver", f">= {needed}", "none", UNKNOWN, "no driver found to compare", evidence=STATED)
+        yield Verdict("driver", f">= {needed}", "none", UNKNOWN, NO_DRIVER, evidence=STATED)
     elif at_least(found, needed):
         yield Verdict("driver", f">= {needed}", found, OK, evidence=STATED)
     else:
@@ -116,7 +125,7 @@ def _runs_cuda(wanted: Wanted, facts: HostFacts, version: str, evidence: str) ->
     found = f"driver {driver}" if driver else f"CUDA {nvidia.cuda}" if nvidia.cuda else "no driver"
     found += " (CONDA_OVERRIDE_CUDA)" if nvidia.overridden and nvidia.cuda else ""
     if not driver and not nvidia.cuda:
-        return Verdict("cuda", needed, found, UNKNOWN, "no driver found to compare", "", evidence, rule)
+        return Verdict("cuda", needed, found, UNKNOWN, NO_DRIVER, "", evidence, rule)
     if driver and least and at_least(driver, least):
         return Verdict("cuda", needed, found, OK, "", "", evidence, rule)
     if nvidia.cuda and (not driver or not least or _forward_compatible(nvidia)):

@@ -8,6 +8,9 @@ from envpack.runtime.host.facts import Gpu, Nvidia
 from envpack.runtime.host.tables import branch_cuda
 from envpack.runtime.host.versions import compare
 
+NO_DRIVER, NO_GPU = "no driver found to compare", "there is no GPU to look at"
+"""Why nothing can be said; the verdict on the GPU says what is wrong."""
+
 
 def seen(nvidia: Nvidia) -> list[Gpu]:
     """The GPUs that CUDA may see, and that work."""
@@ -17,7 +20,7 @@ def seen(nvidia: Nvidia) -> list[Gpu]:
 def unseen(nvidia: Nvidia) -> str:
     """Why what GPUs are like is not known."""
     gpus = seen(nvidia)
-    return f"what {name_of(gpus[0])} is like is not known" if gpus else "there is no GPU to look at"
+    return f"what {name_of(gpus[0])} is like is not known" if gpus else NO_GPU
 
 
 def name_of(gpu: Gpu) -> str:
