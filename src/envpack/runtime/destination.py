@@ -10,6 +10,7 @@ deployments are kept::
     trash-N    on its way out
     switching  only where a filesystem can't let two names trade places: which ones are on the way, see `swap`
     aside      and what stood at NAME, meanwhile
+    moving     only while a deployment is copied here from another filesystem: from where
 
 Which generation a tree is stands in its own record, so whatever a command was stopped at, the next one sees from
 names and records what is what (`recover`): nothing else has to be written down.
@@ -34,9 +35,12 @@ from envpack.runtime.locking import locked
 from envpack.runtime.place import beside, make_folders, remove_empty, remove_tree, umask
 from envpack.runtime.record import Record, has_record, note, read_record
 from envpack.runtime.report import Reporter, human_size
+from envpack.runtime.settle import LOCK_PATH as SETTLE_LOCK
+from envpack.runtime.settle import written_prefix
 
 LOCK = "lock"
 SWITCHING = "switching"
+MOVING = "moving"
 ASIDE = "aside"
 _NEW, _NEXT, _TRASH = "new-", "next-", "trash-"
 
@@ -190,8 +194,24 @@ class Destination:
                 record = read_record(path)
                 if record is not None and path.name != str(record.generation):
                     self._keep(path)
+        if current is None and is_there(self.side / MOVING):
+            os.unlink(self.side / MOVING)
         if current is not None and is_there(self.side / str(current.generation)):
-            note(self.final, current, generation=self.next_generation())  # copied or moved here by hand
+            current = note(self.final, current, generation=self.next_generation())  # put here by hand
+        if current is not None and current.destination not in ("", str(self.final)):
+            self._welcome(current)
+
+    def _welcome(self, current: Record) -> None:
+        """A deployment that was moved here by hand, or by a command that was stopped, gets what is kept of it."""
+        former = Destination(Path(current.destination))
+        if is_folder(former.side) and former.current() is None:
+            try:
+                with locked(former.side / LOCK, wait=False):
+                    self.take_along(former)
+                    former._tidy()
+            except DestinationError:
+                return  # somebody is at work there, such as the very command that moves it
+        note(self.final, current, destination=str(self.final))
 
     def _keep(self, path: Path) -> None:
         """Gives a previous deployment the name of its generation."""
@@ -231,13 +251,13 @@ class Destination:
     # --- a new deployment ---
 
     @contextmanager
-    def incoming(self, size: int, before: Record | None) -> Iterator[Incoming]:
+    def incoming(self, size: int, before: Record | None, generation: int | None = None) -> Iterator[Incoming]:
         """A folder for the generation that is to come after ``before``, on a disk with room for ``size`` bytes.
 
         When the block fails, also after the switch, everything is as it was before; what can't be put back is
         told.
         """
-        incoming = Incoming(self, before)
+        incoming = Incoming(self, before, self.next_generation() if generation is None else generation)
         try:
             incoming.begin(size)
             yield incoming
@@ -257,13 +277,32 @@ class Destination:
         stands at the destination; they are written down before, so that `recover` finishes them or takes them
         back. Raises OSError.
         """
-        try:
-            exchange(inside, self.final)
-        except OSError as problem:
-            if problem.errno not in WITHOUT:
-                raise
-            self._swap_in_steps(inside)
+        with self.undisturbed():
+            try:
+                exchange(inside, self.final)
+            except OSError as problem:
+                if problem.errno not in WITHOUT:
+                    raise
+                self._swap_in_steps(inside)
         self.sync()
+
+    @contextmanager
+    def undisturbed(self) -> Iterator[None]:
+        """While nobody's activation writes the prefix into what is deployed here; one that does is waited for."""
+        if written_prefix(self.final) == str(self.final):
+            yield
+        else:
+            with locked(self.final / SETTLE_LOCK, wait=True):
+                yield
+
+    def take_along(self, former: Destination) -> None:
+        """What is kept of the deployment that has come here from ``former`` comes here too. Raises OSError.
+
+        For within `at_work` of both; on another filesystem it stays.
+        """
+        for kept in former.kept():
+            with suppress(FileExistsError):
+                os.rename(kept.path, self.side / str(kept.record.generation))
 
     def _swap_in_steps(self, inside: Path) -> None:
         aside, journal = self.side / ASIDE, self.side / SWITCHING
@@ -315,9 +354,8 @@ class Destination:
 class Incoming:
     """A generation on its way to a destination: written to ``folder``, made `whole`, and `switch`ed to."""
 
-    def __init__(self, place: Destination, before: Record | None) -> None:
-        self._place, self._before = place, before
-        self.generation = place.next_generation()
+    def __init__(self, place: Destination, before: Record | None, generation: int) -> None:
+        self._place, self._before, self.generation = place, before, generation
         self.folder = place.side / f"{_NEW}{self.generation}"
         self._ready = place.side / f"{_NEXT}{self.generation}"
         self._made: os.stat_result | None = None
@@ -336,11 +374,12 @@ class Incoming:
                 hint="Free some space, or choose a destination on another disk.",
             )
 
-    def switch(self) -> None:
-        """The one moment at which the new deployment is there. Raises DestinationError or OSError."""
+    def switch(self, mode: int | None = None) -> None:
+        """The one moment at which the new deployment is there, its folder with that ``mode`` (default: the one it
+        had, or the umask's). Raises DestinationError or OSError."""
         if not has_record(self.folder):
             raise OSError(errno.ENOENT, "the deployment has no record", str(self.folder))
-        os.chmod(self.folder, self._mode)
+        os.chmod(self.folder, self._mode if mode is None else mode)
         os.rename(self.folder, self._ready)
         if self._before is not None:
             self._place.swap(self._ready)

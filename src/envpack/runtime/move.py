@@ -1,0 +1,213 @@
+"""A deployment moves: renamed at once, its new place written in then, and back again when that can't be.
+
+What a crash leaves is a whole deployment, in one place or the other; where it lies in the new one without being
+written for it, its activation finishes that, as after any ``mv``, and so does the same command given again.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import stat
+import time
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from envpack.runtime.destination import MOVING, Destination, is_folder, is_there
+from envpack.runtime.durable import replace_file, sync_filesystem
+from envpack.runtime.errors import DestinationError, EnvpackError
+from envpack.runtime.record import UNRECORDED, has_record, note, write_record
+from envpack.runtime.registry import register, unregister
+from envpack.runtime.report import Reporter
+from envpack.runtime.settle import check_prefix, read_head, settle, written_prefix
+
+
+@dataclass(frozen=True)
+class Moved:
+    """Where the deployment is now, and was. ``rewritten``: files that the new place was written into; ``changed``:
+    those that somebody has edited, left as they are; ``copied``: to another filesystem; ``seconds``: all of it."""
+
+    source: str
+    destination: str
+    name: str
+    version: str
+    generation: int
+    rewritten: int
+    changed: tuple[str, ...]
+    copied: bool
+    seconds: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON's view: the ``result`` of ``envpack.move/1``."""
+        return {**vars(self), "changed": list(self.changed)}
+
+
+def move(source: Path, destination: Path, *, reporter: Reporter, wait: bool = False) -> Moved:
+    """Moves a deployment, and what is kept of it, to ``destination``, where nothing is, or an empty folder.
+
+    Raises DestinationError when there is no deployment or no room for it, or another envpack is at work in one of
+    the places (``wait`` waits for it), RelocationError when the new place can't be written in, IntegrityError when
+    the deployment's own table was changed. After an error the deployment is where it was.
+    """
+    started = time.monotonic()
+    here, there = Destination(source), Destination(destination)
+    there.require_free_or_deployed()
+    if here.final == there.final:
+        raise DestinationError(f"{here.final} is where it is already")
+    if here.final in there.final.parents:
+        raise DestinationError(f"{there.final} lies in {here.final} itself")
+    how = _how(here, there)
+    with ExitStack() as stack:
+        # always in the same order: two moves of two places into each other wait for one another, not for ever
+        for place in sorted((here, there), key=lambda place: str(place.final)):
+            if place is there or how != BEGUN or is_folder(here.side):
+                stack.enter_context(place.at_work(reporter, wait=wait))
+        if how != BEGUN:
+            how = _how(here, there)
+        try:
+            if how == RENAMED and not _renamed(here, there):
+                how = COPIED
+                _copy_over(here, there, reporter)
+            record = there.current()
+            if record is None:
+                raise DestinationError(f"{there.final} was changed by somebody else meanwhile")
+            register(there.final, reporter)
+            settled = settle(there.final, reporter, durable=True)
+            if how == COPIED:
+                _finish_copy(here, there)
+            else:
+                there.take_along(here)
+            record = note(there.final, record, destination=str(there.final))
+        except BaseException:
+            if how == RENAMED:
+                _bring_back(here, there, reporter)
+            raise
+        there.sync()
+    unregister(here.final)
+    return Moved(
+        source=str(here.final),
+        destination=str(there.final),
+        name=record.name,
+        version=record.version,
+        generation=record.generation,
+        rewritten=settled.written,
+        changed=settled.changed,
+        copied=how == COPIED,
+        seconds=round(time.monotonic() - started, 3),
+    )
+
+
+RENAMED, COPIED, BEGUN = "renamed", "copied", "begun"
+
+
+def _how(here: Destination, there: Destination) -> str:
+    """What is to be done: `RENAMED`, to rename; `COPIED`, to finish a copy; `BEGUN`, to finish what an earlier
+    command, or mv, has begun. Raises DestinationError where nothing can be."""
+    current, arrived = here.current(), there.current()
+    if arrived is not None:
+        if _copied_from(there) == str(here.final):
+            return COPIED
+        if current is None and str(here.final) in (arrived.destination, written_prefix(there.final)):
+            return BEGUN
+        raise DestinationError(
+            f"{there.final} exists and is a deployment; it was left as it is",
+            hint="Choose another destination, or 'envpack remove' it first.",
+        )
+    if current is None:
+        reason = here.occupied() or f"nothing is deployed at {here.final}"
+        raise DestinationError(reason, hint="'envpack list' shows what is deployed on this host.")
+    if there.kept():
+        raise DestinationError(
+            f"of {there.final} previous deployments are kept, in {there.side}",
+            hint=f"Remove them first: envpack remove {there.final}",
+        )
+    check_prefix(read_head(here.final)[0], str(there.final))
+    return RENAMED
+
+
+def _renamed(here: Destination, there: Destination) -> bool:
+    """Renames it; False where the new place is on another filesystem."""
+    try:
+        with here.undisturbed():
+            there.appear(here.final)
+    except OSError as problem:
+        if problem.errno != errno.EXDEV:
+            raise
+        return False
+    here.sync()
+    return True
+
+
+def _bring_back(here: Destination, there: Destination, reporter: Reporter) -> None:
+    try:
+        record = there.current()
+        if record is None or here.current() is not None:
+            return
+        here.take_along(there)
+        here.appear(there.final)
+        there.sync()
+        register(here.final, reporter)
+        unregister(there.final)
+        if record.generation != UNRECORDED:
+            note(here.final, record, destination=str(here.final))
+        settle(here.final, reporter)
+    except (OSError, EnvpackError) as problem:
+        told = problem.message if isinstance(problem, EnvpackError) else str(problem)
+        reporter.warn(f"the deployment is not back at {here.final}, whole as it was: {told}")
+
+
+# --- to another filesystem ---
+
+
+def _copied_from(there: Destination) -> str:
+    with suppress(FileNotFoundError, ValueError, KeyError, TypeError):
+        return str(json.loads((there.side / MOVING).read_bytes())["from"])
+    return ""
+
+
+def _copy_over(here: Destination, there: Destination, reporter: Reporter) -> None:
+    record = here.current()
+    assert record is not None
+    with here.undisturbed(), there.incoming(record.size, None, record.generation) as incoming:
+        replace_file(there.side / MOVING, json.dumps({"from": str(here.final)}).encode())
+        with reporter.step(f"Copying {record.name} {record.version} to another filesystem", unit="files"):
+            copy_tree(here.final, incoming.folder)
+            settle(incoming.folder, reporter, place=str(there.final))
+            if not has_record(incoming.folder):
+                write_record(incoming.folder, record)
+            sync_filesystem(incoming.folder)
+        incoming.switch(mode=stat.S_IMODE(os.stat(here.final).st_mode))
+
+
+def _finish_copy(here: Destination, there: Destination) -> None:
+    for kept in here.kept():
+        if not is_there(there.side / str(kept.record.generation)):
+            fresh = there.side / f"new-{kept.record.generation}"
+            copy_tree(kept.path, fresh)
+            sync_filesystem(fresh)
+            os.rename(fresh, there.side / str(kept.record.generation))
+    there.sync()
+    for tree in here.trees():
+        here.discard(tree)
+    here.sync()
+    os.unlink(there.side / MOVING)
+
+
+def copy_tree(source: Path, target: Path) -> None:
+    """A copy of a whole tree: links as links, hard links among its files kept, times and modes too. Raises
+    OSError."""
+    seen: dict[int, str] = {}
+
+    def copy(file: str, to: str) -> None:
+        status = os.lstat(file)
+        if status.st_nlink > 1 and status.st_ino in seen:
+            os.link(seen[status.st_ino], to)
+            return
+        shutil.copy2(file, to)
+        seen[status.st_ino] = to
+
+    shutil.copytree(source, target, symlinks=True, copy_function=copy, dirs_exist_ok=True)

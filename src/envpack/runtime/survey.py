@@ -1,0 +1,110 @@
+"""The deployments of this host, looked at as they are."""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Iterator
+
+from envpack.runtime.destination import Destination
+from envpack.runtime.record import Entry, Record
+from envpack.runtime.registry import registered
+from envpack.runtime.settle import written_prefix
+
+OK, UNTESTED, UNSETTLED, UNREADABLE = "ok", "untested", "not settled", "unreadable"
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A deployment. ``size``: bytes of its files, those of hard links once; ``shared``: how many of them lie in
+    files that others have, too, such as a store; ``kept``: previous generations that are kept; ``host``: whether
+    the host passed its check ("passed", "not checked", or what was allowed to fail); ``state``: see the constants
+    above."""
+
+    path: str
+    entry: Entry
+    host: str
+    size: int
+    shared: int
+    kept: tuple[int, ...]
+    state: str
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "path": self.path,
+            **self.entry.as_dict(),
+            "host": self.host,
+            "size": self.size,
+            "shared": self.shared,
+            "kept": list(self.kept),
+            "state": self.state,
+        }
+
+
+def survey(*, sizes: bool = True) -> Iterator[Listed]:
+    """Every deployment that is registered, by path. ``sizes``: measured, which takes a walk through each of
+    them."""
+    for path in registered():
+        listed = look_at(path, sizes=sizes)
+        if listed is not None:
+            yield listed
+
+
+def look_at(path: Path, *, sizes: bool = True) -> Listed | None:
+    """One deployment; None where there is none. What can't be read of it makes it `UNREADABLE`."""
+    place = Destination(path)
+    try:
+        record = place.current()
+        if record is None:
+            return None
+        kept = tuple(each.record.generation for each in place.kept())
+        size, shared = measure(path) if sizes else (record.size, 0)
+        return Listed(str(path), record.entry, _host(record), size, shared, kept, _state(path, record))
+    except OSError:
+        unknown = Entry(0, "", "", "", "", 0, None)
+        return Listed(str(path), unknown, "", 0, 0, (), UNREADABLE)
+
+
+def _state(path: Path, record: Record) -> str:
+    prefix = written_prefix(path)
+    if prefix is None or not os.path.isdir(prefix) or not os.path.samefile(prefix, path):  # what activation asks
+        return UNSETTLED
+    return OK if record.tested else UNTESTED
+
+
+def _host(record: Record) -> str:
+    if not record.check:
+        return ""
+    if not record.check.get("check"):
+        return "not checked"
+    overridden = [str(name) for name in record.check.get("overridden") or ()]
+    return f"allowed: {', '.join(overridden)}" if overridden else "passed"
+
+
+def measure(root: Path) -> tuple[int, int]:
+    """Bytes of all files below ``root``, each file once, and of those among them that have names elsewhere, too.
+
+    Raises OSError.
+    """
+    total = shared = 0
+    names: dict[tuple[int, int], list[int]] = {}
+    pending = [os.fspath(root)]
+    while pending:
+        with os.scandir(pending.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append(entry.path)
+                    continue
+                status = entry.stat(follow_symlinks=False)
+                if not stat.S_ISREG(status.st_mode):
+                    continue
+                if status.st_nlink == 1:
+                    total += status.st_size
+                else:
+                    names.setdefault((status.st_ino, status.st_size), []).append(status.st_nlink)
+    for (_, size), links in names.items():
+        total += size
+        shared += size if links[0] > len(links) else 0
+    return total, shared
