@@ -296,6 +296,16 @@ SITUATIONS = [
     Situation(
         "CONDA_OVERRIDE_GLIBC", Host("560.35.03", 12060, [A100], environ={"CONDA_OVERRIDE_GLIBC": "2.12"}), CU118
     ),
+    Situation(
+        "a processor of a lower level",
+        Host(library=False),
+        {"needs": Needs(cpu=Evidence("x86-64-v4", "lib/libx.so is marked so"))},
+    ),
+    Situation(
+        "glibc too old for a container's image",
+        Host(library=False, environ={"CONDA_OVERRIDE_GLIBC": "2.26"}),
+        {"needs": Needs(glibc=Evidence("2.28", "lib/libx.so needs GLIBC_2.28"))},
+    ),
     Situation("stated driver", Host("525.60.13", 12000, [A100]), {**CU126, "requires": {"driver": ">=535"}}),
     Situation(
         "stated driver wins", Host("470.57.02", 11040, [A100]), {**CU126, "requires": {"driver": "450.80.02"}}

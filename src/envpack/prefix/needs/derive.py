@@ -38,6 +38,7 @@ from envpack.prefix.needs.libraries import (
     without_variant,
 )
 from envpack.prefix.needs.rules import table
+from envpack.runtime.errors import PackError
 from envpack.runtime.model import Package
 from envpack.runtime.needs import Evidence, Needs
 from envpack.runtime.report import Reporter
@@ -194,7 +195,7 @@ def _library(path: str, machine: str) -> Library | None:
             # else each header read drags 128 KiB of payload from the disk
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
             return _examine(path, Large.of(file))
-    except (OSError, ValueError):
+    except (OSError, ValueError, PackError):  # PackError: it has become shorter meanwhile
         return None
 
 

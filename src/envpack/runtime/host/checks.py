@@ -150,7 +150,7 @@ def _cpu(wanted: Wanted, facts: HostFacts) -> Iterator[Verdict]:
     else:
         says = f"a processor of level {found} found; this bundle needs {needed}, and would end with SIGILL"
         since = f" ({row['since']})" if row else ""
-        remedy = f"use a newer processor{since}, or rebuild without {derived.source}"
+        remedy = f"use a newer processor{since}, or rebuild without {derived.source.partition(' ')[0]}"
         yield Verdict("cpu", needed, found, FAILED, says, remedy, derived.source, rule)
 
 
