@@ -158,6 +158,29 @@ def test_what_bundles_bring_themselves_gives_way(made: Made) -> None:
     assert contents.missing == contents.foreign == ()
 
 
+def test_conda_s_own_activate_gets_another_name_also_when_edited(made: Made) -> None:
+    own = b'#!/bin/sh\n_CONDA_ROOT="/opt/env"\n# edited\n'
+    made.conda("conda", {"bin/activate": b"as published", "bin/deactivate": b"as published, too"})
+    made.write("bin/activate", own)
+    contents = made.read()
+    group, entry = by_path(contents)["bin/activate.conda"]
+    assert group.id.startswith("conda:conda-") and entry.place == str(made.prefix.resolve() / "bin/activate")
+    assert "bin/deactivate.conda" in by_path(contents)
+    assert contents.missing == contents.foreign == ()
+    without = read_prefix(made.prefix, keep=lambda path: path != "bin/activate.conda")
+    assert "bin/activate.conda" not in by_path(without) and without.missing == ()
+
+
+def test_in_a_deployment_conda_s_own_activate_has_its_other_name_already(made: Made) -> None:
+    made.conda("conda", {"bin/activate": b"_CONDA_ROOT=x"})
+    made.write("bin/activate", b"envpack's")
+    made.write("bin/activate.conda", b"_CONDA_ROOT=y")
+    contents = made.read()
+    group, entry = by_path(contents)["bin/activate.conda"]
+    assert group.id.startswith("conda:conda-") and entry.place == ""
+    assert contents.foreign == ()
+
+
 def test_what_is_no_part_of_the_environment_is_left_out(made: Made) -> None:
     for path in (
         ".envpack/paths.json",

@@ -8,7 +8,7 @@ import pytest
 
 from envpack.prefix.model import Published
 from envpack.prefix.occurrences import apply
-from envpack.prefix.unpatch import Unpatched, unpatch
+from envpack.prefix.unpatch import Unpatched, unpatch, without_prefix
 from envpack.runtime.relocate import Shebang
 
 PLACEHOLDER = b"/h/" + b"placehold_" * 25
@@ -120,3 +120,40 @@ def test_a_prefix_longer_than_the_placeholder_has_no_way_back_in_binaries() -> N
     known = Published(hashlib.sha256(published).hexdigest(), len(published), PLACEHOLDER, "binary")
     prefix = b"/" + b"x" * 300
     assert unpatch(prefix + b"\0", known, [prefix]) is None
+
+
+# --- packages without paths.json: the placeholder is known, and no digest of what was published ---
+
+OLD = b"/opt/anaconda1anaconda2anaconda3"
+
+
+def installed(published: bytes, prefix: bytes) -> bytes:
+    """What conda makes of a binary (conda/core/portability.py, binary_replace): NULs behind the whole string."""
+    strings = published.split(b"\0")
+    made = [
+        string.replace(OLD, prefix) + bytes(string.count(OLD) * (len(OLD) - len(prefix))) for string in strings
+    ]
+    return b"\0".join(made)
+
+
+def test_a_binary_without_a_published_digest_gets_its_placeholder_back() -> None:
+    published = b"\x7fELF\0" + OLD + b"/lib\0other\0a=" + OLD + b":b=" + OLD + b"\0end\0"
+    known = Published("", None, OLD, "binary")
+    data = installed(published, PREFIX)
+    assert unpatch(data, known, [PREFIX]) is None  # nothing proves it
+    found = without_prefix(data, known, [PREFIX])
+    assert found is not None and b"".join(apply(data, found.edits)) == published
+    assert found.relocation is not None and found.relocation.room == len(OLD)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x7fELF\0" + PREFIX + b"/lib\0other\0",  # less room than an installer leaves
+        b"\x7fELF\0" + PREFIX + b"2/lib\0" + bytes(30),  # another path
+        b"\x7fELF\0/lib\0" + bytes(30),  # no path at all
+    ],
+    ids=["no room", "another path", "no mention"],
+)
+def test_a_binary_that_an_installer_may_not_have_written_is_left_to_the_search(data: bytes) -> None:
+    assert without_prefix(data, Published("", None, OLD, "binary"), [PREFIX]) is None
