@@ -7,7 +7,7 @@ raises FormatError naming the place, so that nothing later has to doubt a value'
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Iterable
 
 from envpack.runtime import limits
 from envpack.runtime.changes import Changes, changes_from_json, changes_to_json
@@ -68,17 +68,20 @@ def _frames(frames: tuple[Frame, ...]) -> list[list[Any]]:
 
 def table_to_json(table: PathsTable) -> bytes:
     """The paths table's bytes. Names that are not UTF-8 stand as lone surrogates U+DC80-U+DCFF (PEP 383)."""
+    return join_table(segment_to_json(id, records) for id, records in table.segments.items())
+
+
+def segment_to_json(id: str, records: Iterable[PathRecord]) -> bytes:
+    """What the paths table says of one segment; it depends on nothing else."""
     placeholders: dict[bytes, int] = {}
-    segments = [
-        {"id": id, "paths": [_record_json(record, placeholders) for record in records]}
-        for id, records in table.segments.items()
-    ]
-    document = {
-        "format": FORMAT,
-        "placeholders": [_spelled(placeholder) for placeholder in placeholders],
-        "segments": segments,
-    }
-    return json.dumps(document, separators=(",", ":")).encode() + b"\n"
+    paths = [_record_json(record, placeholders) for record in records]
+    document = {"id": id, "placeholders": [_spelled(placeholder) for placeholder in placeholders], "paths": paths}
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+def join_table(segments: Iterable[bytes]) -> bytes:
+    """The paths table of these segments, each as `segment_to_json` gives it."""
+    return b'{"format":%d,"segments":[%s]}\n' % (FORMAT, b",".join(segments))
 
 
 def _spelled(data: bytes) -> str:
@@ -236,12 +239,12 @@ def table_from_json(data: bytes) -> PathsTable:
     """Reads a paths table; raises FormatError naming the wrong entry, IntegrityError for an unsafe one, or beyond
     the limits."""
     top = _known(parse(data, PATHS_PATH, most=limits.MAX_TABLE, values=limits.MAX_TABLE_VALUES))
-    placeholders = tuple(_read_placeholder(item) for item in top["placeholders"].items())
     segments: dict[str, tuple[PathRecord, ...]] = {}
     for segment in top["segments"].items():
         id = _fact(segment["id"])
         if id in segments:
             raise FormatError(f"{segment.where}: a second segment {id!r}")
+        placeholders = tuple(_read_placeholder(item) for item in segment["placeholders"].items())
         segments[id] = tuple(_read_record(record, placeholders) for record in segment["paths"].items())
     return PathsTable(segments)
 
