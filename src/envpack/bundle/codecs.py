@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from importlib.metadata import version
 from typing import Any, Protocol
 
 import deflate
@@ -20,6 +21,11 @@ class Encoder(Protocol):
 
     name: str
 
+    @property
+    def identity(self) -> str:
+        """What the compressed bytes depend on besides the data: codec, level, the library's version."""
+        ...
+
     def frame(self, data: bytes | memoryview) -> bytes: ...
 
 
@@ -32,6 +38,10 @@ class GzipEncoder:
 
     def __init__(self, level: int) -> None:
         self._level = level
+
+    @property
+    def identity(self) -> str:
+        return f"gzip {self._level} deflate {version('deflate')}"
 
     def frame(self, data: bytes | memoryview) -> bytes:
         return bytes(deflate.gzip_compress(data, self._level))
@@ -47,6 +57,10 @@ class ZstdEncoder:
     def __init__(self, level: int) -> None:
         self._level = level
         self._local = threading.local()  # a compressor object serves one thread at a time
+
+    @property
+    def identity(self) -> str:
+        return f"zstd {self._level} {'.'.join(map(str, zstandard.ZSTD_VERSION))}"
 
     def frame(self, data: bytes | memoryview) -> bytes:
         compressor = getattr(self._local, "compressor", None)

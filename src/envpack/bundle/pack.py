@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Protocol
 
+from envpack.bundle.cache import Found, SegmentCache
 from envpack.bundle.codecs import encoder_for
 from envpack.bundle.runtime import runtime_files
 from envpack.bundle.writer import BundleWriter, Item
@@ -44,7 +46,8 @@ class PackSettings:
     ``name``: default the prefix's folder name; ``subdir``: default that of the packages, else the host's;
     ``selection``: which paths to pack (default all); ``outside``: what becomes of links that lead out,
     ``editable``: of editable installs that do; ``strict``: whether a mention of the prefix that can't be relocated
-    is an error; ``level``: the codec's; ``jobs``: threads; ``created``: seconds since 1970.
+    is an error; ``level``: the codec's; ``jobs``: threads; ``created``: seconds since 1970;
+    ``cache``: the folder where segments are kept (None: nowhere).
     """
 
     name: str = ""
@@ -60,6 +63,7 @@ class PackSettings:
     level: int | None = None
     jobs: int | None = None
     created: int | None = None
+    cache: Path | None = None
 
 
 def pack_prefix(prefix: Path, output: Path, *, settings: PackSettings, reporter: Reporter) -> Manifest:
@@ -71,8 +75,14 @@ def pack_prefix(prefix: Path, output: Path, *, settings: PackSettings, reporter:
     encoder = encoder_for(output.name, settings.level)
     contents = read_for_packing(prefix, settings, reporter)
     storer = Storer(contents.prefix, contents)
-    with BundleWriter(output, encoder, settings.jobs or processors()) as writer:
-        return pack_contents(contents, storer, writer, settings=settings, reporter=reporter)
+    with ExitStack() as stack:
+        writer = stack.enter_context(BundleWriter(output, encoder, settings.jobs or processors()))
+        if settings.cache is None:
+            return pack_contents(contents, storer, writer, settings=settings, reporter=reporter)
+        cache = stack.enter_context(SegmentCache(settings.cache, writer, encoder, contents, storer))
+        manifest = pack_contents(contents, storer, writer, settings=settings, reporter=reporter, cache=cache)
+        cache.keep(output)
+        return manifest
 
 
 def read_for_packing(prefix: Path, settings: PackSettings, reporter: Reporter) -> PrefixContents:
@@ -99,18 +109,22 @@ def pack_contents(
     settings: PackSettings,
     reporter: Reporter,
     title: str = "Packing",
+    cache: SegmentCache | None = None,
 ) -> Manifest:
-    """Writes an environment that was read, with what envpack adds; raises PackError as `pack_prefix` does."""
+    """Writes an environment that was read, with what envpack adds; raises PackError as `pack_prefix` does.
+
+    ``cache``: where segments may be that need not be compressed again.
+    """
     variables = state_variables(contents.prefix)
     needs = derive_needs(contents, reporter)
     for sentence in contradictions(settings.requires, needs):
         reporter.warn(sentence)
-    found = _Found()
+    found = Found()
     total = sum(entry.size for group in contents.groups for entry in group.entries)
     with reporter.step(title, total) as step:
         sink.add_segment(RUNTIME, _own_items())
         for group in _with_variables(contents.groups, variables):
-            sink.add_segment(group.id, _items(group, contents.prefix, storer, found, step))
+            found.add(_add(group, contents.prefix, storer, sink, cache, step))
         if found.changing:
             raise _changing(found.changing)
         if settings.strict and found.unrelocatable:
@@ -118,20 +132,11 @@ def pack_contents(
         manifest = sink.finish(replace(_draft(contents, settings, variables, found), needs=needs))
         step.detail = f"{human_size(manifest.size)} in {manifest.files} files"
         step.detail += f" to {human_size(sink.stored)}" if sink.stored else ""
+        if cache is not None and cache.taken:
+            step.detail += f", {cache.taken} of {len(contents.groups)} parts as packed before"
     for path in found.unsearched:
         reporter.note(f"{path}: searched for the environment's path in its first {human_size(LIMIT)} only")
     return manifest
-
-
-@dataclass
-class _Found:
-    """What only storing the files shows."""
-
-    modified: list[str] = field(default_factory=list)
-    unrelocatable: list[Unrelocatable] = field(default_factory=list)
-    unsearched: list[str] = field(default_factory=list)
-    changing: list[str] = field(default_factory=list)
-    needs_activation: list[str] = field(default_factory=list)
 
 
 def _changing(found: list[str]) -> PackError:
@@ -154,7 +159,7 @@ def _not_relocatable(found: list[Unrelocatable]) -> PackError:
 
 
 def _draft(
-    contents: PrefixContents, settings: PackSettings, variables: Mapping[str, str], found: _Found
+    contents: PrefixContents, settings: PackSettings, variables: Mapping[str, str], found: Found
 ) -> Manifest:
     packages = tuple(group.package for group in contents.groups if group.package is not None)
     subdirs = {package.subdir for package in packages} - {"noarch", ""}
@@ -231,7 +236,26 @@ def _with_variables(groups: tuple[Group, ...], variables: Mapping[str, str]) -> 
         yield group
 
 
-def _items(group: Group, prefix: Path, storer: Storer, found: _Found, step: Step) -> Iterator[Item]:
+def _add(group: Group, prefix: Path, storer: Storer, sink: Sink, cache: SegmentCache | None, step: Step) -> Found:
+    """Adds a segment, compressed anew only when it has to be; gives what was found out about its files."""
+    if cache is not None:
+        known = cache.take_by_status(group)
+        if known is None and cache.has(group.id):
+            found = Found()
+            items = _items(group, prefix, storer, found, Step())
+            known = cache.take_by_content(group.id, (item.record for item in items))
+            known = found if known is not None else None
+        if known is not None:
+            step.advance(sum(entry.size for entry in group.entries))
+            return known
+    found = Found()
+    sink.add_segment(group.id, _items(group, prefix, storer, found, step))
+    if cache is not None:
+        cache.note(group.id, found)
+    return found
+
+
+def _items(group: Group, prefix: Path, storer: Storer, found: Found, step: Step) -> Iterator[Item]:
     root = f"{prefix}/"
     for entry in group.entries:
         if entry.type != "file":

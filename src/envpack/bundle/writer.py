@@ -6,22 +6,23 @@ it behind the head is one in-kernel copy. The output appears by a rename, or not
 
 from __future__ import annotations
 
+import errno
 import os
-import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO
+from typing import NamedTuple
 
 from envpack.bundle.codecs import Encoder
 from envpack.bundle.frames import FrameWriter, compress, compress_all
 from envpack.prefix.large import Piece
 from envpack.runtime import tar
-from envpack.runtime.document import manifest_to_json, table_to_json
+from envpack.runtime.document import join_table, manifest_to_json, segment_to_json
 from envpack.runtime.errors import DestinationError
+from envpack.runtime.extract import write_all
 from envpack.runtime.model import (
     DIGEST_PATH,
     MANIFEST_PATH,
@@ -29,7 +30,6 @@ from envpack.runtime.model import (
     Frame,
     Manifest,
     PathRecord,
-    PathsTable,
     Segment,
 )
 from envpack.runtime.place import beside, make_folders, remove_empty
@@ -48,6 +48,51 @@ class Item:
     source: str = ""
 
 
+@dataclass(frozen=True)
+class Listed:
+    """What a bundle says of one of its segments, the frames aside: ``table``: its part of the paths table;
+    ``paths``: how many there are; ``size``: bytes of its files as stored; ``room``: bytes of the longest prefix
+    that fits into all of them (None: any), and ``limited_by`` the path that limits it."""
+
+    id: str
+    table: bytes
+    paths: int
+    size: int
+    room: int | None = None
+    limited_by: str = ""
+
+
+def listed(id: str, records: Sequence[PathRecord]) -> Listed:
+    """What a bundle says of a segment with these records, in the order of the tar stream."""
+    rooms = (
+        (record.relocation.room, record.path)
+        for record in records
+        if record.relocation is not None and record.relocation.room is not None
+    )
+    room, limited_by = min(rooms, default=(None, ""))
+    size = sum(record.size for record in records if record.type == "file")
+    return Listed(id, segment_to_json(id, records), len(records), size, room, limited_by)
+
+
+def placed(records: Iterable[PathRecord]) -> Iterator[PathRecord]:
+    """The records with the offsets that they have in a segment's tar stream."""
+    position = 0
+    for record in records:
+        position += len(tar.header(record))
+        if record.type == "file":
+            record = replace(record, offset=position)
+            position += record.size + tar.padding(record.size)
+        yield record
+
+
+class Stored(NamedTuple):
+    """Frames that lie in a file already: its descriptor, and where in it the first begins."""
+
+    frames: tuple[Frame, ...]
+    descriptor: int
+    offset: int
+
+
 class BundleWriter:
     """Writes one bundle; to be used as a context manager, so that a failure leaves nothing behind.
 
@@ -58,17 +103,19 @@ class BundleWriter:
         self._output, self._encoder = output, encoder
         self._payload_path = beside(output, "payload")
         self._partial_path = beside(output, "partial")
-        self._segments: list[tuple[str, list[Frame]]] = []
-        self._records: dict[str, tuple[PathRecord, ...]] = {}
+        self._segments: list[tuple[Listed, list[Frame]]] = []
+        self._stored: dict[str, Stored] = {}
         self._pool = ThreadPoolExecutor(jobs, thread_name_prefix="compress")
         self._ahead = 2 * jobs
         self._folders: list[Path] = []
         self.stored = 0
+        self.offsets: dict[str, int] = {}
+        """Where in the finished file each segment begins."""
 
     def __enter__(self) -> BundleWriter:
         try:
             self._folders = make_folders(self._output.parent)
-            self._payload: BinaryIO = open(self._payload_path, "w+b")
+            self._payload = open(self._payload_path, "w+b", buffering=0)
         except OSError as problem:
             remove_empty(self._folders)
             raise _unwritable(self._output, problem) from None
@@ -102,79 +149,95 @@ class BundleWriter:
                 frames.write(piece)
             frames.write(bytes(tar.padding(record.size)) if record.type == "file" else b"")
             records.append(record)
-        self._segments.append((id, frames.end_segment()))
-        self._records[id] = tuple(records)
+        self._segments.append((listed(id, records), frames.end_segment()))
+
+    def add_stored(self, segment: Listed, stored: Stored) -> None:
+        """Appends a segment that was compressed before; its bytes are taken over when the bundle is finished."""
+        self._segments.append((segment, list(stored.frames)))
+        self._stored[segment.id] = stored
 
     def finish(self, draft: Manifest) -> Manifest:
         """Completes ``draft`` with what was written (segments, sizes, the longest prefix) and the file with it."""
         self._frames.write(tar.END)
-        self._segments.append((END_SEGMENT, self._frames.end_segment()))
+        end = self._frames.end_segment()
         self._frames.drain()
-        table = table_to_json(PathsTable(self._records))
+        manifest, table = complete(draft, [segment for segment, _ in self._segments])
         head, head_frames = compress_all(self._encoder, _member(PATHS_PATH, table))
-        manifest = replace(
-            complete(draft, self._records, table),
-            codec=self._encoder.name,
-            head=head_frames,
-            segments=tuple(Segment(id, tuple(frames)) for id, frames in self._segments),
-        )
+        segments = [Segment(segment.id, tuple(frames)) for segment, frames in self._segments]
+        segments.append(Segment(END_SEGMENT, tuple(end)))
+        manifest = replace(manifest, codec=self._encoder.name, head=head_frames, segments=tuple(segments))
         data = manifest_to_json(manifest)
         first = _member(MANIFEST_PATH, data) + _member(DIGEST_PATH, digest_line(data))
-        self._assemble(compress(self._encoder, first)[0] + head)
+        self._assemble(compress(self._encoder, first)[0] + head, segments)
         return manifest
 
-    def _assemble(self, head: bytes) -> None:
-        self._payload.flush()
-        with open(self._partial_path, "wb") as output:
-            output.write(head)
-            output.flush()
-            self._payload.seek(0)
-            copy_rest(self._payload, output)
-        self.stored = self._partial_path.stat().st_size
+    def _assemble(self, head: bytes, segments: Sequence[Segment]) -> None:
+        """Head and segments one after the other, new ones from the payload, the others from where they lie."""
+        with open(self._partial_path, "wb", buffering=0) as output:
+            write_all(output.fileno(), head)
+            taken = 0
+            offset = len(head)
+            for segment in segments:
+                stored = self._stored.get(segment.id)
+                if stored is None:
+                    copy(self._payload.fileno(), taken, output.fileno(), segment.stored)
+                    taken += segment.stored
+                else:
+                    copy(stored.descriptor, stored.offset, output.fileno(), segment.stored)
+                self.offsets[segment.id] = offset
+                offset += segment.stored
+        self.stored = offset
         os.replace(self._partial_path, self._output)
 
+    def segments(self) -> Iterator[tuple[Listed, tuple[Frame, ...]]]:
+        """What was written; of use once it is finished."""
+        return ((segment, tuple(frames)) for segment, frames in self._segments)
 
-def complete(draft: Manifest, records: Mapping[str, tuple[PathRecord, ...]], table: bytes) -> Manifest:
-    """``draft`` with what follows from the ``records`` by segment, and from the paths ``table`` made of them."""
-    longest, limited_by = longest_prefix(records.values())
-    return replace(
+
+def complete(draft: Manifest, segments: Sequence[Listed]) -> tuple[Manifest, bytes]:
+    """``draft`` with what follows from the segments, and the paths table of them."""
+    table = join_table(segment.table for segment in segments)
+    rooms = ((segment.room, segment.limited_by) for segment in segments if segment.room is not None)
+    longest, limited_by = min(rooms, default=(None, ""))
+    known = {segment.id: segment for segment in segments}
+    packages = (
+        replace(package, files=known[package.segment].paths, size=known[package.segment].size)
+        for package in draft.packages
+    )
+    manifest = replace(
         draft,
-        size=sum(record.size for group in records.values() for record in group if record.type == "file"),
-        files=sum(len(group) for group in records.values()),
+        size=sum(segment.size for segment in segments),
+        files=sum(segment.paths for segment in segments),
         paths_size=len(table),
         paths_sha256=sha256(table).hexdigest(),
-        packages=tuple(
-            replace(
-                package,
-                files=len(records[package.segment]),
-                size=sum(record.size for record in records[package.segment]),
-            )
-            for package in draft.packages
-        ),
+        packages=tuple(packages),
         longest_prefix=longest,
         limited_by=limited_by,
     )
+    return manifest, table
 
 
-def longest_prefix(segments: Iterable[Iterable[PathRecord]]) -> tuple[int | None, str]:
-    """Bytes of the longest prefix that fits into every file, and the path that limits it; (None, "") for any."""
-    rooms = (
-        (record.relocation.room, record.path)
-        for records in segments
-        for record in records
-        if record.relocation is not None and record.relocation.room is not None
-    )
-    return min(rooms, default=(None, ""))
+def copy(source: int, offset: int, target: int, size: int) -> None:
+    """Appends ``size`` bytes of the file ``source`` to the file ``target``, inside the kernel where it can.
+
+    Raises OSError, also when ``source`` has fewer.
+    """
+    while size:
+        try:
+            done = os.copy_file_range(source, target, size, offset_src=offset)
+        except (OSError, AttributeError) as problem:  # not this kernel, or not between these filesystems
+            if getattr(problem, "errno", errno.ENOSYS) not in _NOT_IN_THE_KERNEL:
+                raise
+            data = os.pread(source, min(size, 1 << 20), offset)
+            write_all(target, data)
+            done = len(data)
+        if not done:
+            raise OSError(errno.EIO, "a file that is copied became shorter")
+        offset += done
+        size -= done
 
 
-def copy_rest(source: BinaryIO, target: BinaryIO) -> None:
-    """Copies ``source`` from where it stands to its end, inside the kernel where that is possible."""
-    try:
-        while os.copy_file_range(source.fileno(), target.fileno(), 1 << 30):
-            pass
-    except (OSError, AttributeError):  # not this kernel, or not between these filesystems
-        source.seek(os.lseek(source.fileno(), 0, os.SEEK_CUR))
-        shutil.copyfileobj(source, target, 1 << 20)
+_NOT_IN_THE_KERNEL = (errno.ENOSYS, errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM, errno.ETXTBSY)
 
 
 def _member(path: str, data: bytes) -> bytes:

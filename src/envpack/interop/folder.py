@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from envpack.bundle.writer import Item, complete
+from envpack.bundle.writer import Item, Listed, complete, listed
 from envpack.prefix.large import Piece, in_memory
 from envpack.runtime import tar
-from envpack.runtime.document import manifest_to_json, table_to_json
+from envpack.runtime.document import manifest_to_json
 from envpack.runtime.extract import Tree
 from envpack.runtime.model import (
     DIGEST_PATH,
@@ -18,7 +18,6 @@ from envpack.runtime.model import (
     PATHS_PATH,
     Manifest,
     PathRecord,
-    PathsTable,
     Segment,
 )
 from envpack.runtime.reader import digest_line
@@ -39,7 +38,7 @@ class FolderWriter:
         self.manifest_bytes = b""
         self._prefix = prefix
         self._tree = Tree(os.fsencode(root), prefix)
-        self._records: dict[str, tuple[PathRecord, ...]] = {}
+        self._segments: list[Listed] = []
 
     def add_segment(self, id: str, items: Iterable[Item]) -> None:
         """Writes these paths; their offsets are those they would have in a bundle."""
@@ -55,7 +54,7 @@ class FolderWriter:
             else:
                 self._tree.add(record)
             records.append(record)
-        self._records[id] = tuple(records)
+        self._segments.append(listed(id, records))
 
     def _write(self, record: PathRecord, item: Item) -> None:
         room = record.relocation.room if record.relocation is not None else None
@@ -68,9 +67,8 @@ class FolderWriter:
 
     def finish(self, draft: Manifest) -> Manifest:
         """Completes ``draft`` and writes manifest, digest and table."""
-        table = table_to_json(PathsTable(self._records))
-        segments = tuple(Segment(id, ()) for id in self._records)
-        manifest = replace(complete(draft, self._records, table), segments=segments)
+        manifest, table = complete(draft, self._segments)
+        manifest = replace(manifest, segments=tuple(Segment(segment.id, ()) for segment in self._segments))
         self.manifest_bytes = manifest_to_json(manifest)
         for path, data in (
             (MANIFEST_PATH, self.manifest_bytes),

@@ -22,15 +22,14 @@ from subprocess import CalledProcessError
 from typing import Any, NamedTuple
 
 from envpack.bundle.pack import RUNTIME, PackSettings, pack_contents, read_for_packing
-from envpack.bundle.writer import Item, complete
+from envpack.bundle.writer import Item, Listed, complete, listed
 from envpack.interop.archive import read_members
 from envpack.prefix import Storer
 from envpack.prefix.large import in_memory
 from envpack.runtime.deploy import processors
-from envpack.runtime.document import table_to_json
 from envpack.runtime.durable import sync_filesystem
 from envpack.runtime.errors import DestinationError, IntegrityError, PackError, UsageError
-from envpack.runtime.model import Manifest, PathRecord, PathsTable
+from envpack.runtime.model import Manifest
 from envpack.runtime.place import beside, folders_for, umask, work_folder
 from envpack.runtime.report import Reporter
 
@@ -127,7 +126,7 @@ class _CondaPackWriter:
         self._files.mkdir()
         self._given: list[_Given] = []
         self._copied: dict[str, _Given] = {}
-        self._records: dict[str, tuple[PathRecord, ...]] = {}
+        self._segments: list[Listed] = []
 
     def add_segment(self, id: str, items: Iterable[Item]) -> None:
         records = []
@@ -135,7 +134,7 @@ class _CondaPackWriter:
             if id != RUNTIME and not item.record.path.startswith(".envpack/"):
                 self._add(item)
                 records.append(item.record)
-        self._records[id] = tuple(records)
+        self._segments.append(listed(id, records))
 
     def _add(self, item: Item) -> None:
         record = item.record
@@ -222,8 +221,7 @@ class _CondaPackWriter:
         else:
             self.packed.chmod(0o666 & ~umask())
         self._check(len(files))
-        table = table_to_json(PathsTable(self._records))
-        return complete(draft, self._records, table)
+        return complete(draft, self._segments)[0]
 
     def _tidy_folder(self) -> None:
         """conda-pack moves its unused temporary file into the folder it has made, which only its user can open."""

@@ -260,6 +260,7 @@ def _entries(
             published=published,
             recorded=claim.recorded,
             place=tree.places.get(path, ""),
+            stamp=(facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino),
         )
 
 

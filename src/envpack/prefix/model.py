@@ -41,7 +41,8 @@ class Entry:
     (``target``: relative, and inside the prefix, but it need not exist) or "directory" (only empty ones).
     ``mode``: permission bits, normalised. ``size`` in bytes and ``mtime`` in whole seconds are those on disk.
     ``recorded``: sha256 of the file as its installer wrote it, "" when unknown. ``content`` stands in for the
-    file's bytes; ``place``: where they lie when that is not at ``path``.
+    file's bytes; ``place``: where they lie when that is not at ``path``. ``stamp``: time of the last change to
+    the bytes, and to the status, in nanoseconds, and the inode.
     """
 
     path: str
@@ -54,6 +55,7 @@ class Entry:
     recorded: str = ""
     content: bytes | None = None
     place: str = ""
+    stamp: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

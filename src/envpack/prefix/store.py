@@ -56,6 +56,14 @@ class Storer:
                     if entry.published is not None:
                         self._shipped.setdefault(source_of(entry.path), []).append(entry)
 
+    def related(self, entry: Entry) -> tuple[bool, tuple[Entry, ...]]:
+        """What else decides on the bytes that are stored of a file: whether there is byte-code of it, and the
+        other files, byte-code's source and a source's published byte-code."""
+        if entry.path.endswith(".pyc"):
+            source = self._sources.get(source_of(entry.path))
+            return False, () if source is None else (source,)
+        return entry.path in self._compiled, tuple(self._shipped.get(entry.path, ()))
+
     def store(self, entry: Entry, data: Data) -> Stored:
         """What is stored of ``entry``, whose bytes in the prefix are ``data``. Raises nothing for odd files."""
         data = data if entry.content is None else entry.content

@@ -1,0 +1,387 @@
+"""Segments that were compressed before, kept by keeping the bundles they stand in.
+
+A finished bundle is linked into the cache, which costs nothing while it exists elsewhere, beside a list of its
+segments. A segment is found again in two ways. By its files' status, without reading any: path, inode, size and
+times to the nanosecond are what they were, and none was written so shortly before it was read that a later
+change could have left its times alone (git's rule for racy entries: Documentation/technical/racy-git.txt). Or,
+in an environment that was made anew, by its part of the paths table, which has the digest of every file: then
+files are read, not compressed.
+
+Nothing here ever fails a pack: what can't be read or written is as if it were not there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from envpack.bundle.codecs import Encoder
+from envpack.bundle.frames import FRAME_SIZE
+from envpack.bundle.writer import BundleWriter, Listed, Stored, listed, placed
+from envpack.prefix import Entry, Group, PrefixContents, Storer
+from envpack.runtime.changes import Unrelocatable
+from envpack.runtime.model import Frame, PathRecord
+
+LIMIT = 20 << 30
+"""Bytes of bundles that are kept, unless ENVPACK_CACHE_LIMIT says otherwise; the newest is kept however large."""
+
+RACY = 2_000_000_000
+"""Nanoseconds: a file that changed less than this before it was looked at may change again without a trace. Linux
+stamps with the tick of its clock, 1 to 10 ms; network filesystems with up to 2 s."""
+
+_VERSION = "1"
+_TABLE, _LIST, _BUNDLE = ".table", ".json", ".bundle"
+
+
+@dataclass
+class Found:
+    """What only storing the files of a segment shows; see `envpack.runtime.changes.Changes`."""
+
+    modified: list[str] = field(default_factory=list)
+    unrelocatable: list[Unrelocatable] = field(default_factory=list)
+    unsearched: list[str] = field(default_factory=list)
+    needs_activation: list[str] = field(default_factory=list)
+    changing: list[str] = field(default_factory=list)
+
+    def add(self, other: Found) -> None:
+        """Takes over what was found elsewhere."""
+        self.modified += other.modified
+        self.unrelocatable += other.unrelocatable
+        self.unsearched += other.unsearched
+        self.needs_activation += other.needs_activation
+        self.changing += other.changing
+
+
+class Known(NamedTuple):
+    """A segment as it was stored before."""
+
+    listed: Listed
+    stored: Stored
+    found: Found
+
+
+def cache_folder(environ: Mapping[str, str] = os.environ) -> Path | None:
+    """Where segments are kept: ENVPACK_CACHE, else envpack/ in XDG_CACHE_HOME (default ~/.cache); None when
+    ENVPACK_CACHE is empty, which switches it off, or there is no home."""
+    if "ENVPACK_CACHE" in environ:
+        return Path(environ["ENVPACK_CACHE"]) if environ["ENVPACK_CACHE"] else None
+    base = environ.get("XDG_CACHE_HOME", "") or os.path.expanduser("~/.cache")
+    return Path(base) / "envpack" if os.path.isabs(base) else None
+
+
+class SegmentCache:
+    """The cache in ``folder``, for packing one environment with one encoder; a context manager."""
+
+    def __init__(
+        self, folder: Path, writer: BundleWriter, encoder: Encoder, contents: PrefixContents, storer: Storer
+    ) -> None:
+        self._folder, self._writer, self._storer = folder / _VERSION, writer, storer
+        self._kind = _kind(encoder)
+        self._started = time.time_ns()
+        context = (self._kind, str(contents.prefix), *map(os.fsdecode, contents.spellings))
+        self._context = "\0".join(context).encode("utf-8", "surrogateescape")
+        name = hashlib.sha256(self._context).hexdigest()[:32]
+        self._index_path = self._folder / "prefixes" / f"{name}{_LIST}"
+        self._index: dict[str, dict[str, str]] = _read_json(self._index_path)
+        self._bundles: dict[str, _Bundle] | None = None
+        self._signatures: dict[str, str] = {}
+        self._found: dict[str, Found] = {}
+        self._opened = ExitStack()
+        self.taken = 0
+
+    def __enter__(self) -> SegmentCache:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._opened.close()
+
+    def take_by_status(self, group: Group) -> Found | None:
+        """Adds the segment that this group gave when all its files were as they are, by their status alone.
+
+        Gives what was found out then; None when there is no such segment.
+        """
+        signature = self._signature(group)
+        entry = self._index.get(group.id)
+        if not signature or entry is None or entry.get("status") != signature:
+            return None
+        bundle = self._all().get(entry.get("bundle", ""))
+        return self._take(bundle.known(group.id, entry.get("content", "")) if bundle is not None else None)
+
+    def has(self, id: str) -> bool:
+        """Whether a segment of this id is there at all: only then is it worth while to look by content."""
+        return any(id in bundle.segments for bundle in self._all().values())
+
+    def take_by_content(self, id: str, records: Iterable[PathRecord]) -> Found | None:
+        """Adds the same segment, found by its records; None when it is not there."""
+        content = _content(listed(id, list(placed(records))))
+        known = (bundle.known(id, content) for bundle in self._all().values())
+        return self._take(next((one for one in known if one is not None), None))
+
+    def note(self, id: str, found: Found) -> None:
+        """Keeps in mind what was found out about the files of a segment that was written anew."""
+        self._found[id] = found
+
+    def _take(self, known: Known | None) -> Found | None:
+        if known is None:
+            return None
+        self._writer.add_stored(known.listed, known.stored)
+        self._found[known.listed.id] = known.found
+        self.taken += 1
+        return known.found
+
+    def keep(self, output: Path) -> None:
+        """Remembers the bundle just finished at ``output``, and lets go of the oldest beyond the limit."""
+        with suppress(OSError):
+            self._keep(output)
+            _shrink(self._folder, _limit())
+
+    # --- what is kept ---
+
+    def _keep(self, output: Path) -> None:
+        bundles, name = self._folder / "bundles", uuid.uuid4().hex
+        bundles.mkdir(parents=True, exist_ok=True)
+        self._index_path.parent.mkdir(exist_ok=True)
+        place = bundles / f"{name}{_BUNDLE}"
+        try:
+            os.link(output, place)
+        except OSError:  # on another filesystem: of use as long as it stays where it is
+            place = output.absolute()
+        facts = os.stat(place)
+        table, segments, index = bytearray(), {}, {}
+        for segment, frames in self._writer.segments():
+            content = _content(segment)
+            about = self._found.get(segment.id, Found())
+            segments[segment.id] = {
+                "content": content,
+                "offset": self._writer.offsets[segment.id],
+                "frames": [[frame.stored, frame.size, frame.sha256] for frame in frames],
+                "table": [len(table), len(segment.table)],
+                "paths": segment.paths,
+                "size": segment.size,
+                "room": segment.room,
+                "limited_by": segment.limited_by,
+                "modified": about.modified,
+                "unrelocatable": [[item.path, item.reason, item.matters] for item in about.unrelocatable],
+                "unsearched": about.unsearched,
+                "needs_activation": about.needs_activation,
+            }
+            table += segment.table
+            if self._signatures.get(segment.id):
+                index[segment.id] = {"status": self._signatures[segment.id], "bundle": name, "content": content}
+        _write(bundles / f"{name}{_TABLE}", bytes(table))
+        document = {
+            "kind": self._kind,
+            "place": os.fsencode(place).decode("utf-8", "surrogateescape"),
+            "status": [facts.st_ino, facts.st_size, facts.st_mtime_ns],
+            "segments": segments,
+        }
+        _write(bundles / f"{name}{_LIST}", json.dumps(document).encode())
+        _write(self._index_path, json.dumps(index).encode())
+        here = {(id, segment["content"]) for id, segment in segments.items()}
+        for other, bundle in self._all().items():
+            if here.issuperset((id, segment["content"]) for id, segment in bundle.segments.items()):
+                _forget(bundles, other)
+
+    def _all(self) -> dict[str, _Bundle]:
+        if self._bundles is None:
+            self._bundles = {}
+            for path in _lists(self._folder):
+                document = _read_json(path)
+                if document.get("kind") == self._kind:
+                    with suppress(OSError, KeyError, TypeError, ValueError):
+                        self._bundles[path.stem] = _Bundle(path, document, self._opened)
+        return self._bundles
+
+    # --- what tells that a segment is the same ---
+
+    def _signature(self, group: Group) -> str:
+        """Empty when a file's status says nothing of its bytes."""
+        if group.id not in self._signatures:
+            self._signatures[group.id] = self._signed(group)
+        return self._signatures[group.id]
+
+    def _signed(self, group: Group) -> str:
+        state = hashlib.sha256(self._context)
+        newest = 0
+        inside = {entry.path for entry in group.entries}
+        for entry in group.entries:
+            compiled, related = self._storer.related(entry)
+            state.update(b"c" if compiled else b"-")
+            for one in (entry, *(other for other in related if other.path not in inside)):
+                if one.type == "file" and one.content is None:
+                    if not one.stamp:
+                        return ""
+                    newest = max(newest, one.stamp[1])
+                state.update(_status(one))
+        return state.hexdigest() if newest < self._started - RACY else ""
+
+
+class _Bundle:
+    """A bundle in the cache, opened. Raises OSError or ValueError when it is not the one that was kept."""
+
+    def __init__(self, path: Path, document: dict[str, Any], opened: ExitStack) -> None:
+        self.segments: dict[str, dict[str, Any]] = document["segments"]
+        place = document["place"].encode("utf-8", "surrogateescape")
+        self._descriptor = os.open(place, os.O_RDONLY | os.O_CLOEXEC)
+        opened.callback(os.close, self._descriptor)
+        facts = os.fstat(self._descriptor)
+        if [facts.st_ino, facts.st_size, facts.st_mtime_ns] != document["status"]:
+            raise ValueError("it was written to")
+        self._table = os.open(path.with_suffix(_TABLE), os.O_RDONLY | os.O_CLOEXEC)
+        opened.callback(os.close, self._table)
+        os.utime(path)  # what is in use is the last to go
+
+    def known(self, id: str, content: str) -> Known | None:
+        """The segment, if it is here with this content."""
+        segment = self.segments.get(id)
+        if segment is None or segment["content"] != content:
+            return None
+        start, size = segment["table"]
+        listed = Listed(
+            id,
+            os.pread(self._table, size, start),
+            segment["paths"],
+            segment["size"],
+            segment["room"],
+            segment["limited_by"],
+        )
+        if _content(listed) != content:
+            return None
+        frames = tuple(Frame(*frame) for frame in segment["frames"])
+        found = Found(
+            list(segment["modified"]),
+            [Unrelocatable(*item) for item in segment["unrelocatable"]],
+            list(segment["unsearched"]),
+            list(segment["needs_activation"]),
+        )
+        return Known(listed, Stored(frames, self._descriptor, segment["offset"]), found)
+
+
+def _status(entry: Entry) -> bytes:
+    known, content = entry.published, entry.content
+    published = (known.sha256, known.size, known.placeholder, known.file_mode) if known is not None else None
+    given = hashlib.sha256(content).hexdigest() if content is not None else ""
+    facts = (
+        entry.path,
+        entry.type,
+        entry.mode,
+        entry.size,
+        entry.target,
+        entry.place,
+        entry.recorded,
+        entry.stamp,
+    )
+    return f"{facts}{published}{given}".encode("utf-8", "surrogateescape")
+
+
+def _content(listed: Listed) -> str:
+    return hashlib.sha256(listed.table).hexdigest()
+
+
+@cache
+def _own_code() -> str:
+    """The digest of what decides on bytes: another version of it may store the same files differently."""
+    state = hashlib.sha256()
+    for package in ("envpack.prefix", "envpack.bundle", "envpack.runtime"):
+        for item in sorted(resources.files(package).iterdir(), key=lambda item: item.name):
+            if item.name.endswith((".py", ".json")):
+                state.update(item.read_bytes())
+    return state.hexdigest()[:16]
+
+
+def _kind(encoder: Encoder) -> str:
+    return f"{encoder.identity} {FRAME_SIZE} {_own_code()}"
+
+
+# --- files of the cache ---
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def _write(path: Path, data: bytes) -> None:
+    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
+    partial.write_bytes(data)
+    os.replace(partial, path)
+
+
+def _lists(folder: Path) -> list[Path]:
+    """The newest first; one that goes meanwhile is not there."""
+    found = []
+    with suppress(OSError):
+        for path in (folder / "bundles").glob(f"*{_LIST}"):
+            with suppress(OSError):
+                found.append((path.stat().st_mtime_ns, path))
+    return [path for _, path in sorted(found, reverse=True)]
+
+
+def _limit() -> int:
+    given = os.environ.get("ENVPACK_CACHE_LIMIT", "")
+    return int(given) if given.isdigit() else LIMIT
+
+
+def _shrink(folder: Path, limit: int) -> None:
+    taken = 0
+    for number, path in enumerate(_lists(folder)):
+        taken += sum(size for _, size in _files(path))
+        if number and taken > limit:
+            _forget(path.parent, path.stem)
+
+
+def _files(path: Path) -> Iterator[tuple[Path, int]]:
+    for suffix in (_LIST, _TABLE, _BUNDLE):
+        file = path.with_suffix(suffix)
+        with suppress(OSError):
+            yield file, file.stat().st_size
+
+
+def _forget(bundles: Path, name: str) -> None:
+    for suffix in (_LIST, _TABLE, _BUNDLE):
+        (bundles / f"{name}{suffix}").unlink(missing_ok=True)
+
+
+class CacheFacts(NamedTuple):
+    """``folder``: where it is; ``bundles``: how many are kept; ``size``: their bytes, and ``own``: those of them
+    that no other file shares, which clearing it frees."""
+
+    folder: Path
+    bundles: int
+    size: int
+    own: int
+
+
+def cache_facts(folder: Path) -> CacheFacts:
+    """What is in the cache in ``folder``."""
+    size = own = bundles = 0
+    for path in _lists(folder / _VERSION):
+        bundles += 1
+        for file, bytes_ in _files(path):
+            size += bytes_
+            with suppress(OSError):
+                own += bytes_ if file.stat().st_nlink == 1 else 0
+    return CacheFacts(folder, bundles, size, own)
+
+
+def clear_cache(folder: Path) -> CacheFacts:
+    """Removes everything from the cache in ``folder``, and tells what there was."""
+    facts = cache_facts(folder)
+    for kind in ("bundles", "prefixes"):
+        with suppress(OSError):
+            for path in (folder / _VERSION / kind).iterdir():
+                path.unlink(missing_ok=True)
+    return facts
