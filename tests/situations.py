@@ -294,6 +294,11 @@ SITUATIONS = [
         "CONDA_OVERRIDE_CUDA empty", Host("560.35.03", 12060, [A100], environ={"CONDA_OVERRIDE_CUDA": ""}), CU126
     ),
     Situation(
+        "CONDA_OVERRIDE_CUDA of no version",
+        Host("560.35.03", 12060, [A100], environ={"CONDA_OVERRIDE_CUDA": "yes"}),
+        CU126,
+    ),
+    Situation(
         "CONDA_OVERRIDE_GLIBC", Host("560.35.03", 12060, [A100], environ={"CONDA_OVERRIDE_GLIBC": "2.12"}), CU118
     ),
     Situation(

@@ -104,7 +104,7 @@ def _cuda(driver: str, libcuda: str) -> tuple[str, str, tuple[Rule, ...]]:
 def _remark(facts: HostFacts) -> str:
     nvidia = facts.nvidia
     if nvidia.overridden:
-        return "as CONDA_OVERRIDE_CUDA says"
+        return "" if not nvidia.cuda else "as CONDA_OVERRIDE_CUDA says"
     if compat_in_use(nvidia):
         return f"libcuda speaks {nvidia.cuda}: cuda-compat stands before the driver's own"
     if nvidia.driver and major(nvidia.driver) > major(newest_known_driver()):

@@ -16,6 +16,7 @@ from typing import Mapping
 from envpack.runtime.host import nvml
 from envpack.runtime.host.facts import Gpu, Nvidia
 from envpack.runtime.host.machine import read_text
+from envpack.runtime.host.versions import numbers
 from envpack.runtime.host.visible import with_visibility
 
 _QUERY = "index,name,uuid,compute_cap,memory.total,mig.mode.current"
@@ -191,5 +192,7 @@ def _overridden(found: Nvidia, override: str | None) -> Nvidia:
     version = override.strip()
     if not version:
         return replace(found, state="overridden-away", cuda="", overridden=True)
+    if not numbers(version):
+        return replace(found, state="override-unreadable", cuda="", overridden=True)
     usable = found.state == "ok"
     return replace(found, state="ok" if usable else "overridden", cuda=version, overridden=True)
