@@ -11,7 +11,21 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from envpack.cli import build, check, convert, deploy, doctor, inspect, lock, pack, release, schema, verify
+from envpack.cli import (
+    build,
+    check,
+    convert,
+    deploy,
+    deployments,
+    doctor,
+    inspect,
+    lock,
+    pack,
+    release,
+    rollback,
+    schema,
+    verify,
+)
 from envpack.cli.console import Console, Result
 from envpack.cli.options import Json, Quiet, Verbose
 from envpack.cli.signals import interruptible
@@ -29,6 +43,11 @@ COMMANDS: dict[str, Callable[..., Result]] = {
     "inspect": inspect.inspect,
     "check": check.check,
     "deploy": deploy.deploy,
+    "rollback": rollback.rollback,
+    "history": rollback.history,
+    "list": deployments.list_,
+    "move": deployments.move,
+    "remove": deployments.remove,
     "verify": verify.verify,
     "repair": verify.repair,
     "doctor": doctor.doctor,

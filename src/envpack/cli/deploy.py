@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from envpack.cli.console import Console, Result
-from envpack.cli.options import Allow, Gpu, Jobs, Json, Quiet, Verbose
+from envpack.cli.options import Allow, Gpu, Jobs, Json, Keep, Quiet, Verbose, Wait
 from envpack.cli.origin import tell_origin
 from envpack.cli.text import escape, human_time, plural
 from envpack.runtime.report import human_size
@@ -25,7 +25,10 @@ def deploy(
         typer.Argument(metavar="BUNDLE", help="Or an archive that conda-pack made.", show_default=False),
     ],
     destination: Annotated[
-        Path, typer.Argument(metavar="DEST", help="A folder that is not there, or empty.", show_default=False)
+        Path,
+        typer.Argument(
+            metavar="DEST", help="A folder that is not there, empty, or a deployment.", show_default=False
+        ),
     ],
     no_test: Annotated[
         bool, typer.Option("--no-test", help="Don't run the bundle's test commands.", show_default=False)
@@ -35,6 +38,8 @@ def deploy(
     no_check: Annotated[
         bool, typer.Option("--no-check", help="Don't check whether this host can run it.", show_default=False)
     ] = False,
+    keep: Keep = None,
+    wait: Wait = False,
     jobs: Jobs = None,
     json: Json = False,
     verbose: Verbose = False,
@@ -42,9 +47,10 @@ def deploy(
 ) -> Result:
     """Check this host, verify a bundle, unpack it to DEST, run its tests.
 
-    Nothing is unpacked on a host that can't run it, see 'envpack check'. DEST appears whole, by one rename, or not
-    at all. When one of the bundle's test commands fails, DEST is taken away again. --gpu and --allow are recorded,
-    and hold for every activation.
+    Nothing is unpacked on a host that can't run it, see 'envpack check'. DEST appears whole, in one step, or not
+    at all. A deployment that is there already is switched for the new one at once, and kept: 'envpack rollback'
+    switches back. When one of the bundle's test commands fails, or anything else, what was there before is there
+    again. --gpu and --allow are recorded, and hold for every activation.
 
     An archive that conda-pack made is taken as it is: what it lacks, and what it has wrong and could be put right,
     is told.
@@ -53,29 +59,44 @@ def deploy(
     Examples:
       envpack deploy dist/demo-1.0-20251219-linux-64.tar.gz /opt/envs/demo
       source /opt/envs/demo/bin/activate
+      envpack deploy dist/demo-1.1-20260105-linux-64.tar.gz /opt/envs/demo --keep 2
       envpack deploy demo.tar.gz /opt/envs/demo --gpu optional --allow memory
       envpack deploy made-by-conda-pack.zip /opt/envs/demo
     """
     from envpack.bundle.codecs import FAST
+    from envpack.config import load_config
     from envpack.interop.streams import is_archive
+    from envpack.runtime.deploy import KEEP
     from envpack.runtime.deploy import deploy as run
     from envpack.runtime.host.examine import policy
 
     console: Console = context.obj
+    config = load_config()
+    kept = keep if keep is not None else config.keep if config.keep is not None else KEEP
     asked = policy(gpu or "required", allow or (), not no_check)
     if is_archive(bundle):
         from envpack.interop.deploy import deploy_archive
 
-        done = deploy_archive(bundle, destination, reporter=console.reporter, policy=asked, run_tests=not no_test)
+        done = deploy_archive(
+            bundle,
+            destination,
+            reporter=console.reporter,
+            policy=asked,
+            run_tests=not no_test,
+            keep=kept,
+            wait=wait,
+        )
     else:
         done = run(
             bundle,
             destination,
             reporter=console.reporter,
-            jobs=jobs,
+            jobs=jobs or config.jobs,
             run_tests=not no_test,
             decoders=FAST,
             policy=asked,
+            keep=kept,
+            wait=wait,
         )
     typed = _as_typed(destination, done)
     return Result("deploy", done.as_dict(), lambda console: _show(console, done, typed))
@@ -90,6 +111,10 @@ def _show(console: Console, done: Deployment, destination: str) -> None:
     out = console.out
     out.write(f"{out.style(escape(f'{done.name} {done.version}'), '1')} is at {escape(done.destination)}")
     out.write(f"  {plural(done.files, 'file')}, {human_size(done.size)}, {human_time(done.seconds)}")
+    if done.replaced is not None:
+        out.write(
+            f"  generation {done.generation}; 'envpack rollback' switches back to generation {done.replaced}"
+        )
     tell_origin(out, done.made_by, done.lacks, done.repairs, console.verbose)
     out.write()
     out.write("activate it with:")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import textwrap
 import unicodedata
+from collections.abc import Sequence
 from datetime import datetime, timezone
 
 _SGR = re.compile(r"\x1b\[[0-9;:]*m")
@@ -79,3 +80,17 @@ def wrap(text: str, width: int | None, indent: str = "", first: str | None = Non
         break_on_hyphens=False,
     )
     return lines or [first.rstrip()]
+
+
+def table(rows: Sequence[Sequence[str]], width: int | None, indent: str = "  ") -> list[str]:
+    """Rows as lines with their columns aligned, two blanks between them, each of one line; cut off at ``width``.
+
+    ``None``: as wide as they are.
+    """
+    columns = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)] if rows else []
+    lines = []
+    for row in rows:
+        cells = "  ".join(f"{cell:<{wide}}" for cell, wide in zip(row, columns, strict=True))
+        line = f"{indent}{cells}".rstrip()
+        lines.append(line if width is None or len(line) <= width else line[: width - 3] + "...")
+    return lines

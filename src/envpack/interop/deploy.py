@@ -9,7 +9,7 @@ from envpack.bundle.pack import PackSettings, pack_contents
 from envpack.interop.environment import as_integrity, read_archive
 from envpack.interop.folder import FolderWriter
 from envpack.interop.origin import name_of
-from envpack.runtime.deploy import Deployment, check_platform, deploy_source
+from envpack.runtime.deploy import KEEP, Deployment, check_platform, deploy_source
 from envpack.runtime.host.examine import Policy, check_before
 from envpack.runtime.model import Manifest
 from envpack.runtime.place import remove_tree
@@ -79,7 +79,9 @@ def deploy_archive(
     reporter: Reporter,
     policy: Policy | None = None,
     run_tests: bool = True,
+    keep: int = KEEP,
+    wait: bool = False,
 ) -> Deployment:
     """As `envpack.runtime.deploy.deploy`, for an archive of an environment: tar, plain or compressed, or zip."""
     source = ArchiveSource(archive, policy or Policy())
-    return deploy_source(source, destination, reporter=reporter, run_tests=run_tests)
+    return deploy_source(source, destination, reporter=reporter, run_tests=run_tests, keep=keep, wait=wait)

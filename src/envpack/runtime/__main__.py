@@ -16,6 +16,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, Callable, NoReturn, Sequence
 
 from envpack.runtime.errors import INTERRUPTED, EnvpackError, HostError, UsageError
+from envpack.runtime.life import add_life, add_wait
 from envpack.runtime.model import DIGEST_PATH
 from envpack.runtime.report import PlainReporter, Reporter, envelope
 from envpack.runtime.version import __version__
@@ -44,9 +45,22 @@ def _deploy(arguments: argparse.Namespace, reporter: Reporter) -> dict[str, Any]
         jobs=arguments.jobs,
         run_tests=not arguments.no_test,
         policy=policy(arguments.gpu, arguments.allow, not arguments.no_check),
+        keep=arguments.keep,
+        wait=arguments.wait,
     )
     reporter.note(f"activate it with: source {done.destination}/bin/activate")
     return done.as_dict()
+
+
+def _verify(arguments: argparse.Namespace, reporter: Reporter) -> dict[str, Any]:
+    from envpack.runtime.verify import verify
+
+    found = verify(Path(arguments.path), reporter=reporter, jobs=arguments.jobs)
+    found.require(every=arguments.json)
+    for path in found.extra:
+        reporter.note(f"no bundle brought {path}")
+    reporter.note(f"{found.path} is as it was packed")
+    return found.as_dict()
 
 
 def _check(arguments: argparse.Namespace, reporter: Reporter) -> dict[str, Any]:
@@ -115,13 +129,24 @@ def _parser() -> argparse.ArgumentParser:
     unpack.add_argument("prefix", metavar="PREFIX", help="the folder the tree lies in")
     unpack.set_defaults(run=_unpack)
 
-    deploy = commands.add_parser("deploy", help="verify a bundle and unpack it to a new place")
+    deploy = commands.add_parser(
+        "deploy", help="verify a bundle and unpack it to a new place, or over a deployment"
+    )
     deploy.add_argument("bundle", metavar="BUNDLE")
     deploy.add_argument("destination", metavar="DEST")
-    deploy.add_argument("--jobs", type=int, metavar="N", help="threads (default: all processors allowed)")
     deploy.add_argument("--no-test", action="store_true", help="do not run the bundle's test commands")
     deploy.add_argument("--no-check", action="store_true", help="do not check whether this host can run it")
+    deploy.add_argument(
+        "--keep", type=int, default=1, metavar="N", help="previous deployments to keep (default: 1)"
+    )
+    add_wait(deploy)
     deploy.set_defaults(run=_deploy)
+
+    life = add_life(commands.add_parser)
+
+    verify = commands.add_parser("verify", help="say which files of a deployment are changed, missing or extra")
+    verify.add_argument("path", metavar="BUNDLE|DEST")
+    verify.set_defaults(run=_verify)
 
     check = commands.add_parser("check", help="say whether this host can run a bundle or a deployment")
     check.add_argument("path", metavar="BUNDLE|PREFIX")
@@ -138,14 +163,17 @@ def _parser() -> argparse.ArgumentParser:
             "--allow", metavar="WHAT", action="append", default=[], help="a requirement that may fail; repeatable"
         )
 
+    for command in (deploy, verify):
+        command.add_argument("--jobs", type=int, metavar="N", help="threads (default: all processors allowed)")
+
     facts = commands.add_parser("facts", help="print what there is of this host, for check --host")
     facts.add_argument("path", metavar="PATH", nargs="?", default=".", help="where free disk is looked at")
     facts.add_argument("--root", default="/", metavar="DIR", help="where its /proc, /sys and /dev are")
     facts.set_defaults(run=_facts)
 
-    for command in (unpack, deploy, check, facts):
-        command.add_argument("--json", action="store_true", help="print one JSON object on stdout")
-        command.add_argument("-q", "--quiet", action="store_true", help="say nothing unless something fails")
+    for each in (unpack, deploy, *life, verify, check, facts):
+        each.add_argument("--json", action="store_true", help="print one JSON object on stdout")
+        each.add_argument("-q", "--quiet", action="store_true", help="say nothing unless something fails")
     return parser
 
 

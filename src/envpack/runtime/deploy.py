@@ -33,14 +33,24 @@ from envpack.runtime.settle import check_prefix, tell_activation, write_prefix
 from envpack.runtime.source import Repair, Source, Written
 from envpack.runtime.version import __version__
 
-__all__ = ["Deployment", "check_platform", "deploy", "deploy_source", "host_subdir", "processors", "run_inside"]
+__all__ = [
+    "KEEP",
+    "Deployment",
+    "check_platform",
+    "deploy",
+    "deploy_source",
+    "host_subdir",
+    "processors",
+    "run_inside",
+]
 
 
 @dataclass(frozen=True)
 class Deployment:
     """What was deployed, at its destination. ``size``: bytes of its files; ``seconds``: the whole deployment.
 
-    ``generation``: which deployment in that place it is; ``replaced``: the one before it, which is kept, or None.
+    ``generation``: which deployment in that place it is; ``replaced``: the one before it, or None; ``kept``: those
+    that can be switched back to, the newest first.
     ``made_by``: the program that made the bundle, or the archive; ``lacks`` and ``repairs``: see ``Written``.
     """
 
@@ -51,6 +61,7 @@ class Deployment:
     manifest_sha256: str
     generation: int
     replaced: int | None
+    kept: tuple[int, ...]
     files: int
     size: int
     seconds: float
@@ -64,6 +75,7 @@ class Deployment:
         """JSON's view: the ``result`` of ``envpack.deploy/1``."""
         return {
             **vars(self),
+            "kept": list(self.kept),
             "tests": list(self.tests),
             "commands": dict(self.commands),
             "lacks": list(self.lacks),
@@ -153,7 +165,7 @@ def deploy_source(
                 note(place.final, record, tested=True)
             except OSError as problem:
                 reporter.warn(f"that its tests passed could not be noted: {problem.strerror}")
-        prune(place, keep, reporter, before)
+        kept = prune(place, keep, reporter, before)
     register(place.final, reporter)
     return Deployment(
         destination=str(place.final),
@@ -163,6 +175,7 @@ def deploy_source(
         manifest_sha256=record.manifest_sha256,
         generation=record.generation,
         replaced=record.replaced,
+        kept=kept,
         files=manifest.files,
         size=manifest.size,
         seconds=round(time.monotonic() - started, 3),
@@ -182,11 +195,16 @@ def _history(place: Destination, before: Record | None) -> tuple[Entry, ...]:
     return tuple(known[generation] for generation in sorted(known))
 
 
-def prune(place: Destination, keep: int, reporter: Reporter, before: Record | None) -> None:
+def prune(place: Destination, keep: int, reporter: Reporter, before: Record | None) -> tuple[int, ...]:
     """Removes the previous deployments beyond ``keep``, the one ``before`` last; never one that has files in it
-    that no bundle brought. What can't be removed is told. For within `Destination.at_work`."""
+    that no bundle brought. What can't be removed is told. The generations that stay, the newest first.
+
+    For within `Destination.at_work`.
+    """
+    staying: list[int] = []
     try:
         kept = sorted(place.kept(), key=lambda kept: before is None or kept.record.generation != before.generation)
+        staying = [old.record.generation for old in kept]
         for old in kept[keep:]:
             mine = list(islice(additions(old.path), 3))
             if mine:
@@ -196,8 +214,10 @@ def prune(place: Destination, keep: int, reporter: Reporter, before: Record | No
                 )
             else:
                 place.discard(old.path)
+                staying.remove(old.record.generation)
     except OSError as problem:
         reporter.warn(f"previous deployments could not be removed: {problem.filename}: {problem.strerror}")
+    return tuple(sorted(staying, reverse=True))
 
 
 class _BundleSource:

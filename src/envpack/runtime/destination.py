@@ -221,9 +221,7 @@ class Destination:
             generation = self.next_generation()
             if record is not None:
                 note(path, record, generation=generation)
-        with suppress(OSError):
-            os.chmod(self.side, 0o777 & ~umask())  # others may look at what is kept, as at what is deployed
-        os.rename(path, self.side / str(generation))
+        self.receive(path, generation)
 
     def discard(self, path: Path) -> None:
         """Takes away a tree, at once, and then removes it; what can't be removed is told, and tried again
@@ -301,8 +299,14 @@ class Destination:
         For within `at_work` of both; on another filesystem it stays.
         """
         for kept in former.kept():
-            with suppress(FileExistsError):
-                os.rename(kept.path, self.side / str(kept.record.generation))
+            if not is_there(self.side / str(kept.record.generation)):
+                self.receive(kept.path, kept.record.generation)
+
+    def receive(self, path: Path, generation: int) -> None:
+        """The tree at ``path`` is from now on kept here, as that generation. Raises OSError."""
+        with suppress(OSError):
+            os.chmod(self.side, 0o777 & ~umask())  # others may look at what is kept, as at what is deployed
+        os.rename(path, self.side / str(generation))
 
     def _swap_in_steps(self, inside: Path) -> None:
         aside, journal = self.side / ASIDE, self.side / SWITCHING

@@ -189,7 +189,7 @@ def _finish_copy(here: Destination, there: Destination) -> None:
             fresh = there.side / f"new-{kept.record.generation}"
             copy_tree(kept.path, fresh)
             sync_filesystem(fresh)
-            os.rename(fresh, there.side / str(kept.record.generation))
+            there.receive(fresh, kept.record.generation)
     there.sync()
     for tree in here.trees():
         here.discard(tree)

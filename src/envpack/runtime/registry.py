@@ -60,7 +60,8 @@ def unregister(destination: Path) -> None:
 def registered() -> list[Path]:
     """Every destination that is registered and has a deployment still, root's too; the others are forgotten."""
     found = set()
-    for folder in {registry(), FOR_THE_HOST} - {None}:
+    folders = {registry()} if os.environ.get("ENVPACK_STATE") else {registry(), FOR_THE_HOST}
+    for folder in folders:
         for entry in _entries(folder):
             with suppress(OSError):
                 path = Path(os.fsdecode(entry.read_bytes().rstrip(b"\n")))
