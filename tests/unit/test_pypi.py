@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pytest
 
 from envpack.prefix.conda_meta import Claim
-from envpack.prefix.pypi import Distribution, metadata_folders, read_distribution
+from envpack.prefix.pypi import Distribution, metadata_folder, metadata_folders, read_distribution
 from envpack.runtime.errors import PackError
 
 SITE = "lib/python3.11/site-packages"
@@ -51,6 +51,23 @@ def test_installed_files_of_an_egg_are_relative_to_it() -> None:
     distribution = read({"PKG-INFO": b"Name: demo\nVersion: 1.0\n", "installed-files.txt": listed}, folder)
     assert {f"{SITE}/demo/a.py", "bin/demo", f"{folder}/PKG-INFO"} <= set(distribution.claims)
     assert distribution.record == f"{folder}/PKG-INFO"
+
+
+def test_metadata_of_distutils_is_a_file_by_itself() -> None:
+    path = f"{SITE}/demo-1.0-py3.11.egg-info"
+    distribution = read_distribution(path, [path], lambda _: b"Name: Demo\nVersion: 1.0\n")
+    assert (distribution.package.name, distribution.package.version) == ("Demo", "1.0")
+    assert distribution.claims == {path: Claim()} and distribution.record == path
+    assert read_distribution(path, [path], lambda _: b"").package.name == "demo"
+
+
+def test_an_egg_has_all_that_is_in_it() -> None:
+    egg = f"{SITE}/demo-1.0-py3.11.egg"
+    paths = [f"{egg}/EGG-INFO/PKG-INFO", f"{egg}/demo.py"]
+    assert {metadata_folder(path) for path in paths} == {f"{egg}/EGG-INFO"}
+    distribution = read_distribution(f"{egg}/EGG-INFO", paths, lambda _: b"Version: 1.0\n")
+    assert (distribution.package.name, distribution.package.version) == ("demo", "1.0")
+    assert set(distribution.claims) == set(paths) and distribution.record == paths[0]
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from envpack.prefix.kept import keep_scripts, renamed
 from envpack.prefix.model import ENVIRONMENT, SOURCE_MTIME, Entry, Group, PrefixContents, Published
 from envpack.prefix.overlay import Policy, handle_editable
 from envpack.prefix.ownership import Ownership, assign
-from envpack.prefix.pypi import Distribution, metadata_folders, read_distribution
+from envpack.prefix.pypi import Distribution, metadata_folder, metadata_folders, read_distribution
 from envpack.prefix.spelling import former, spellings
 from envpack.prefix.unpatch import unpatch
 from envpack.prefix.walk import GENERATED, Outside, Tree, walk
@@ -135,10 +135,9 @@ def _distributions(tree: Tree, records: Sequence[CondaRecord], disk: _Disk) -> l
         by_conda.update(record.claims)
     inside: dict[str, list[str]] = {folder: [] for folder in metadata_folders(tree.files)}
     for path in tree.files:
-        for part in (".dist-info/", ".egg-info/"):
-            folder = path[: path.find(part) + len(part) - 1] if part in path else ""
-            if folder in inside:
-                inside[folder].append(path)
+        folder = metadata_folder(path)
+        if folder in inside:
+            inside[folder].append(path)
     found = []
     for folder, paths in inside.items():
         distribution = read_distribution(folder, paths, disk.read)

@@ -1,7 +1,8 @@
 """Distributions that pip, uv and the like installed: what they are and which files they put where.
 
 Sources: the "Recording installed projects" and "Core metadata" specifications on packaging.python.org;
-``installed-files.txt`` is what setuptools wrote beside an .egg-info before them.
+``installed-files.txt`` is what setuptools wrote beside an .egg-info before them. distutils wrote an .egg-info that
+is the metadata itself, a file, and names no others; easy_install made one .egg folder of each distribution.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ _LONGEST_LICENSE = 100
 
 @dataclass(frozen=True)
 class Distribution:
-    """One .dist-info or .egg-info folder (``folder``, relative to the prefix) and the paths it claims."""
+    """One .dist-info, .egg-info or EGG-INFO folder, or .egg-info file (``folder``, relative to the prefix), and
+    the paths it claims."""
 
     folder: str
     package: Package
@@ -39,23 +41,44 @@ class Distribution:
     @property
     def record(self) -> str:
         """The path that is written anew by every installation of the distribution."""
+        if self.folder in self.claims:
+            return self.folder
         name = "RECORD" if self.folder.endswith(".dist-info") else "PKG-INFO"
         return f"{self.folder}/{name}"
 
 
 def metadata_folders(paths: Iterable[str]) -> list[str]:
-    """The .dist-info and .egg-info folders among the parents of ``paths``, sorted.
+    """What `Distribution.folder` may be, found among ``paths`` and their parents, sorted.
 
-    Only those directly in a site-packages (or dist-packages) folder: what lies deeper is vendored.
+    Only what lies directly in a site-packages (or dist-packages) folder: what lies deeper is vendored.
     """
     found = set()
     for path in paths:
         folder, _, name = path.rpartition("/")
         if name in ("METADATA", "PKG-INFO", "RECORD") and folder.endswith((".dist-info", ".egg-info")):
-            site = posixpath.dirname(folder)
-            if posixpath.basename(site) in ("site-packages", "dist-packages") and site.count("/") <= 3:
+            if _is_site(posixpath.dirname(folder)):
                 found.add(folder)
+        elif name == "PKG-INFO" and folder.endswith(".egg/EGG-INFO"):
+            if _is_site(posixpath.dirname(posixpath.dirname(folder))):
+                found.add(folder)
+        elif name.endswith(".egg-info") and _is_site(folder):
+            found.add(path)
     return sorted(found)
+
+
+def metadata_folder(path: str) -> str:
+    """The one of `metadata_folders` that a path belongs to, if it is one; "" when it can be none."""
+    if path.endswith(".egg-info"):
+        return path
+    for part, more in ((".dist-info/", ""), (".egg-info/", ""), (".egg/", "/EGG-INFO")):
+        place = path.find(part)
+        if place >= 0:
+            return path[: place + len(part) - 1] + more
+    return ""
+
+
+def _is_site(folder: str) -> bool:
+    return posixpath.basename(folder) in ("site-packages", "dist-packages") and folder.count("/") <= 3
 
 
 def read_distribution(folder: str, paths: Iterable[str], read: Read) -> Distribution:
@@ -117,12 +140,13 @@ def _sha256(field: str) -> str:
 
 def _package(folder: str, inside: set[str], read: Read) -> Package:
     headers = Message()
-    for name in ("METADATA", "PKG-INFO"):
-        if f"{folder}/{name}" in inside:
-            head = read(f"{folder}/{name}").replace(b"\r\n", b"\n").partition(b"\n\n")[0]
+    for path in (f"{folder}/METADATA", f"{folder}/PKG-INFO", folder):
+        if path in inside:
+            head = read(path).replace(b"\r\n", b"\n").partition(b"\n\n")[0]
             headers = HeaderParser().parsestr(head.decode("utf-8", "replace"))
             break
-    stem = posixpath.basename(folder).rpartition(".")[0]
+    own = posixpath.dirname(folder) if folder.endswith(".egg/EGG-INFO") else folder
+    stem = posixpath.basename(own).rpartition(".")[0]
     guessed_name, _, guessed_version = stem.partition("-")
     name = str(headers.get("Name") or guessed_name).strip()
     version = str(headers.get("Version") or guessed_version.partition("-")[0]).strip()
