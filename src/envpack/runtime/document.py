@@ -334,10 +334,8 @@ def _read_bytecode(place: Value) -> Bytecode | None:
 def _read_shebang(place: Value) -> Shebang | None:
     words = [item.text(limits.MAX_PLACEHOLDER) for item in place.items()]
     lead, rest, form, coding, *others = (*words, "", "", "", "")
-    if not lead or not rest or any(others):
-        raise FormatError(
-            f"{place.where}: [lead, rest], [lead, rest, form] or [lead, rest, form, coding] expected"
-        )
+    if not lead or not rest or any(others) or not coding.isascii():
+        raise FormatError(f"{place.where}: [lead, rest] and perhaps a form and a coding expected")
     if form not in ("", THROUGH_ENV) and form not in forms():
         raise FormatError(f"{place.where}: {form!r} is no form that this envpack knows")
     return Shebang(encode(lead, place), encode(rest, place), form, coding)
