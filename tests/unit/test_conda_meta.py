@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from envpack.prefix.conda_meta import Claim, portable_record, portable_url, read_record, scrub
+from envpack.prefix.conda_meta import Claim, portable_record, portable_text, portable_url, read_record, scrub
 from envpack.prefix.model import Published
 from envpack.runtime.errors import PackError
 
@@ -130,6 +130,7 @@ def test_a_written_record_says_nothing_of_the_build_machine_and_keeps_what_tools
             url="file:///home/me/ch/noarch/demo.conda",
             channel="/home/me/ch",
             requested_spec="https://u:p@h/t/tok/c::demo",
+            requested_specs=["demo[url=file:///home/me/ch/noarch/demo.conda]", "/home/me/ch::demo >=1"],
             auth="secret",
             depends=["python"],
             **paths(*items),
@@ -140,6 +141,10 @@ def test_a_written_record_says_nothing_of_the_build_machine_and_keeps_what_tools
     read = json.loads(written)
     assert read["link"] == {"source": "", "type": 1}
     assert read["depends"] == ["python"]
+    assert read["requested_specs"] == [
+        "demo[url=file:///local-channel/noarch/demo.conda]",
+        "file:///local-channel::demo >=1",
+    ]
     assert read["paths_data"]["paths"] == [
         {"_path": "a", "path_type": "unix_python_entry_point"},
         {"_path": "b", "path_type": "hardlink", "sha256": SHA},
@@ -151,6 +156,33 @@ def test_a_written_record_says_nothing_of_the_build_machine_and_keeps_what_tools
 
 def test_pixi_s_records_without_a_link_stay_without() -> None:
     assert json.loads(portable_record({"link": None}))["link"] is None
+
+
+@pytest.mark.parametrize(
+    ("line", "portable"),
+    [
+        (b"# cmd: /home/me/miniforge3/bin/conda create -n x python", b"# cmd: conda create -n x python"),
+        (
+            b"# cmd: conda create --file=/me/e.yml -f '/a/b.y'",
+            b"# cmd: conda create --file=e.yml -f 'b.y'",
+        ),
+        (
+            b"# cmd: conda install -p /opt/env /opt/env/x.conda",
+            b"# cmd: conda install -p /opt/env /opt/env/x.conda",
+        ),
+        (b"+file:///home/me/channel/noarch::rich-15-0", b"+file:///local-channel::rich-15-0"),
+        (b"+defaults/linux-64::x-1-0",) * 2,
+        (
+            b"# update specs: ['/home/me/c::numpy', 'a>=1']",
+            b"# update specs: ['file:///local-channel::numpy', 'a>=1']",
+        ),
+        (b"# cmd: conda install -c https://h.example/c/d x",) * 2,
+    ],
+)
+def test_history_and_specs_lose_the_places_of_the_build_machine(line: bytes, portable: bytes) -> None:
+    assert portable_text(b"==> 2024-01-01 <==\n" + line + b"\n", [b"/opt/env"]) == (
+        b"==> 2024-01-01 <==\n" + portable + b"\n"
+    )
 
 
 def test_history_loses_passwords_and_nothing_else() -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
@@ -173,7 +173,7 @@ def portable_record(document: Mapping[str, Any]) -> bytes:
         portable["link"] = {"source": "", "type": 1}
     for key in ("requested_spec", "requested_specs"):
         if key in portable:
-            portable[key] = _without_credentials(portable[key])
+            portable[key] = _portable_specs(portable[key])
     if isinstance(portable.get("files"), list):
         portable["files"] = sorted(portable["files"])
     paths_data = portable.get("paths_data")
@@ -194,10 +194,10 @@ def _portable_path(item: Any) -> Any:
     return {key: value for key, value in item.items() if key not in left_out}
 
 
-def _without_credentials(value: Any) -> Any:
+def _portable_specs(value: Any) -> Any:
     if isinstance(value, list):
-        return [_without_credentials(item) for item in value]
-    return scrub(value.encode("utf-8", "replace")).decode() if isinstance(value, str) else value
+        return [_portable_specs(item) for item in value]
+    return portable_text(value.encode("utf-8", "replace")).decode() if isinstance(value, str) else value
 
 
 _TOKEN = re.compile(r"^/t/[^/]+(?=/|$)")
@@ -228,3 +228,24 @@ _TOKENS = re.compile(rb"(?P<host>://[^\s/'\"]+)/t/[^\s/'\"]+(?=[\s/'\"]|$)")
 def scrub(text: bytes) -> bytes:
     """A text such as ``history`` without the credentials in its URLs."""
     return _TOKENS.sub(rb"\g<host>", _CREDENTIALS.sub(rb"\g<scheme>", text))
+
+
+_PLACES = re.compile(rb"(?:(?<=[\s=\"'\[(,+-])|^)(?P<url>file:(?://)?)?(?P<path>/[^\s\"'\]),]+)", re.MULTILINE)
+
+
+def portable_text(text: bytes, inside: Sequence[bytes] = ()) -> bytes:
+    """``history``, or a spec that was asked for, without credentials and places of the build machine.
+
+    Of a path outside the environment, whose spellings are ``inside``, the last part stays; channels that were
+    folders become LOCAL_CHANNEL.
+    """
+
+    def shortened(found: re.Match[bytes]) -> bytes:
+        path, separator, rest = found["path"].partition(b"::")
+        if any(path == name or path.startswith(name + b"/") for name in inside):
+            return found[0]
+        if found["url"] or separator:
+            return portable_url("file:" + path.decode("utf-8", "replace")).encode() + separator + rest
+        return path.rstrip(b"/").rpartition(b"/")[2] or path
+
+    return _PLACES.sub(shortened, scrub(text))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from envpack.prefix.conda_meta import Claim, CondaRecord, read_record, scrub
+from envpack.prefix.conda_meta import Claim, CondaRecord, portable_text, read_record, scrub
 from envpack.prefix.deployed import placeholders_of_deployment
 from envpack.prefix.kept import keep_scripts, renamed
 from envpack.prefix.model import ENVIRONMENT, SOURCE_MTIME, Entry, Group, PrefixContents, Published
@@ -64,7 +64,7 @@ def read_prefix(
         claims = [*(record.claims for record in records), *(d.claims for d in distributions)]
         claims = [_through_links(renamed(claimed, kept), tree, prefix) for claimed in claims]
         ownership = assign({**tree.files, **tree.links}, claims, len(records), disk.proves)
-        groups = _groups(prefix, tree, ownership, records, distributions, handled.contents)
+        groups = _groups(prefix, names, tree, ownership, records, distributions, handled.contents)
         step.detail = f"{len(groups) - 1} packages"
     for told in sorted(tree.others):
         reporter.note(f"left out: {told}")
@@ -189,6 +189,7 @@ _WITHOUT_CREDENTIALS = frozenset({"conda-meta/history", ".condarc", ".mambarc"})
 
 def _groups(
     prefix: Path,
+    names: Sequence[bytes],
     tree: Tree,
     ownership: Ownership,
     records: Sequence[CondaRecord],
@@ -213,7 +214,9 @@ def _groups(
     generated = {**contents, **{record.path: record.portable for record in records}}
     for path in _WITHOUT_CREDENTIALS & tree.files.keys():
         data = (prefix / tree.places.get(path, path)).read_bytes()
-        if path == "conda-meta/history" or scrub(data) != data:
+        if path == "conda-meta/history":
+            generated[path] = portable_text(data, names)
+        elif scrub(data) != data:
             generated[path] = scrub(data)
     placeholders = placeholders_of_deployment(prefix)
     return tuple(
