@@ -25,6 +25,12 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_cache() -> None:
+    """Every test packs anew, unless it asks for a cache."""
+    os.environ["ENVPACK_CACHE"] = ""
+
+
 @pytest.fixture(scope="session")
 def channel() -> Path:
     """The folder of a channel with this Python, the packages above with what they need, and, where there is a C

@@ -71,12 +71,12 @@ class Known(NamedTuple):
 
 
 def cache_folder(environ: Mapping[str, str] = os.environ) -> Path | None:
-    """Where segments are kept: ENVPACK_CACHE, else envpack/ in XDG_CACHE_HOME (default ~/.cache); None when
-    ENVPACK_CACHE is empty, which switches it off, or there is no home."""
+    """Where segments are kept: ENVPACK_CACHE, else envpack/segments in XDG_CACHE_HOME (default ~/.cache); None
+    when ENVPACK_CACHE is empty, which switches it off, or there is no home."""
     if "ENVPACK_CACHE" in environ:
         return Path(environ["ENVPACK_CACHE"]) if environ["ENVPACK_CACHE"] else None
     base = environ.get("XDG_CACHE_HOME", "") or os.path.expanduser("~/.cache")
-    return Path(base) / "envpack" if os.path.isabs(base) else None
+    return Path(base) / "envpack/segments" if os.path.isabs(base) else None
 
 
 class SegmentCache:

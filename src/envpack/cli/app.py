@@ -13,6 +13,7 @@ import typer
 
 from envpack.cli import (
     build,
+    cache,
     check,
     convert,
     deploy,
@@ -52,6 +53,7 @@ COMMANDS: dict[str, Callable[..., Result]] = {
     "repair": verify.repair,
     "doctor": doctor.doctor,
     "release": release.release,
+    "cache": cache.cache,
     "schema": schema.schema,
 }
 """Every command, in the order of use."""

@@ -16,6 +16,7 @@ from envpack.cli.options import (
     Jobs,
     Json,
     Level,
+    NoCache,
     Quiet,
     Strict,
     Verbose,
@@ -49,6 +50,7 @@ def build(
     format_: Format = None,
     level: Level = None,
     jobs: Jobs = None,
+    no_cache: NoCache = False,
     backend: Backend = "rattler",
     work: WorkDir = None,
     json: Json = False,
@@ -79,6 +81,7 @@ def build(
         format=format_of(format_, output),
         level=level,
         jobs=jobs,
+        cache=not no_cache,
         work=work,
         strict=strict,
     )

@@ -121,6 +121,9 @@ Strict = Annotated[
     bool,
     _option("--strict", help="Refuse when the environment's path is somewhere where no other can be written in."),
 ]
+NoCache = Annotated[
+    bool, _option("--no-cache", help="Compress everything anew, and keep nothing. See 'envpack cache'.")
+]
 Gpu = Annotated[
     Literal["required", "optional", "none"] | None,
     _option(

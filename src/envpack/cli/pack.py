@@ -18,6 +18,7 @@ from envpack.cli.options import (
     Jobs,
     Json,
     Level,
+    NoCache,
     OutsideLinks,
     Prune,
     Quiet,
@@ -70,6 +71,7 @@ def pack(
     format_: Format = None,
     level: Level = None,
     jobs: Jobs = None,
+    no_cache: NoCache = False,
     json: Json = False,
     verbose: Verbose = False,
     quiet: Quiet = False,
@@ -87,6 +89,7 @@ def pack(
       envpack pack --prune tests --exclude '*.ipynb' --include 'demo.ipynb'
       envpack pack -n demo -o demo.zip
     """
+    from envpack.bundle.cache import cache_folder
     from envpack.bundle.pack import PackSettings, pack_prefix
     from envpack.interop.write import format_for, write_archive
     from envpack.prefix.prune import Selection
@@ -110,6 +113,7 @@ def pack(
         strict=strict,
         level=level,
         jobs=jobs,
+        cache=None if no_cache else cache_folder(),
     )
     write = pack_prefix if format_for(output) is None else write_archive
     with editable_policy(editable, output, console.reporter) as policy:

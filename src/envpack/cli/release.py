@@ -17,6 +17,7 @@ from envpack.cli.options import (
     Jobs,
     Json,
     Level,
+    NoCache,
     Quiet,
     Strict,
     Verbose,
@@ -40,6 +41,7 @@ def release(
     format_: Format = None,
     level: Level = None,
     jobs: Jobs = None,
+    no_cache: NoCache = False,
     backend: Backend = "rattler",
     work: WorkDir = None,
     json: Json = False,
@@ -67,6 +69,7 @@ def release(
         format=format_ or "gz",
         level=level,
         jobs=jobs,
+        cache=not no_cache,
         work=work,
         strict=strict,
     )

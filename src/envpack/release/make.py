@@ -37,7 +37,7 @@ class Recipe:
 
     ``format``: a key of `SUFFIXES`; ``level``: the codec's; ``jobs``: threads; ``work``: where the prefix is built
     (default: see `work_root`); ``environ``: SOURCE_DATE_EPOCH and the cache folder are taken from it; ``strict``:
-    see `PackSettings`.
+    see `PackSettings`; ``cache``: whether segments packed before are taken over, and kept.
     """
 
     source: Path
@@ -50,6 +50,7 @@ class Recipe:
     jobs: int | None = None
     work: Path | None = None
     strict: bool = False
+    cache: bool = True
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,7 @@ def _packed(
 ) -> Iterator[tuple[Path, Manifest, Selection]]:
     """The finished bundle in a folder of its own inside ``folder``, to be moved from there."""
     from envpack.build import build_prefix, choose_backend, choose_prefix
+    from envpack.bundle.cache import cache_folder
     from envpack.bundle.codecs import encoder_for
     from envpack.bundle.pack import PackSettings, pack_prefix
     from envpack.lock import Lock, load_input
@@ -158,6 +160,7 @@ def _packed(
             level=recipe.level,
             jobs=recipe.jobs,
             created=epoch,
+            cache=cache_folder(recipe.environ) if recipe.cache else None,
         )
         finished = staging / f"bundle{suffix}"
         yield finished, pack_prefix(built.prefix, finished, settings=settings, reporter=reporter), selection
