@@ -385,6 +385,7 @@ class Incoming:
             raise OSError(errno.ENOENT, "the deployment has no record", str(self.folder))
         os.chmod(self.folder, self._mode if mode is None else mode)
         os.rename(self.folder, self._ready)
+        sync_folder(self._place.side)  # so that no power cut makes rubbish of what is kept
         if self._before is not None:
             self._place.swap(self._ready)
             self._place._keep(self._ready)

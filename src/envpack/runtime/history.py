@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from envpack.runtime.destination import Destination
+from envpack.runtime.errors import DestinationError
 from envpack.runtime.record import Entry, Record
 
 CURRENT, KEPT, GONE = "current", "kept", "gone"
@@ -57,4 +58,6 @@ def history(destination: Path) -> History:
     for record in records:
         for entry in record.history:
             found.setdefault(entry.generation, Past(entry, GONE))
+    if not found:
+        raise DestinationError(f"nothing is deployed at {place.final}")
     return History(str(place.final), tuple(found[generation] for generation in sorted(found, reverse=True)))

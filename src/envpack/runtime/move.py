@@ -81,7 +81,7 @@ def move(source: Path, destination: Path, *, reporter: Reporter, wait: bool = Fa
                 _finish_copy(here, there)
             else:
                 there.take_along(here)
-            record = note(there.final, record, destination=str(there.final))
+            record = note(there.final, record, destination=str(there.final), came_from=str(here.final))
         except BaseException:
             if how == RENAMED:
                 _bring_back(here, there, reporter)
@@ -106,12 +106,16 @@ RENAMED, COPIED, BEGUN = "renamed", "copied", "begun"
 
 def _how(here: Destination, there: Destination) -> str:
     """What is to be done: `RENAMED`, to rename; `COPIED`, to finish a copy; `BEGUN`, to finish what an earlier
-    command, or mv, has begun. Raises DestinationError where nothing can be."""
+    command, or mv, has begun, or done. Raises DestinationError where nothing can be."""
     current, arrived = here.current(), there.current()
     if arrived is not None:
         if _copied_from(there) == str(here.final):
             return COPIED
-        if current is None and str(here.final) in (arrived.destination, written_prefix(there.final)):
+        if current is None and str(here.final) in (
+            arrived.destination,
+            arrived.came_from,
+            written_prefix(there.final),
+        ):
             return BEGUN
         raise DestinationError(
             f"{there.final} exists and is a deployment; it was left as it is",

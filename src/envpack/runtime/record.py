@@ -42,15 +42,17 @@ class Entry:
 class Record(Entry):
     """The generation that a tree is.
 
-    ``size``: bytes of its files; ``destination``: where the last command that changed it left it; ``replaced``:
-    the generation in whose place it came; ``history``: those before it, oldest first; ``check``: how the host was
-    checked; ``store``: the store its files are shared with, or "".
+    ``size``: bytes of its files; ``destination``: where the last command that changed it left it;
+    ``came_from``: where it was before it was moved there, or ""; ``replaced``: the generation in whose place it
+    came; ``history``: those before it, oldest first; ``check``: how the host was checked; ``store``: the store its
+    files are shared with, or "".
     """
 
     by: str = ""
     size: int = 0
     files: int = 0
     destination: str = ""
+    came_from: str = ""
     replaced: int | None = None
     store: str = ""
     check: Mapping[str, Any] = field(default_factory=dict)
@@ -74,6 +76,8 @@ def record_bytes(record: Record) -> bytes:
     }
     if record.replaced is not None:
         document["replaced"] = record.replaced
+    if record.came_from:
+        document["came_from"] = record.came_from
     if record.store:
         document["store"] = record.store
     if record.check:
@@ -159,6 +163,7 @@ def _parsed(document: Mapping[str, Any], made_up: Record) -> Record:
         size=_count(document.get("size"), made_up.size),
         files=_count(document.get("files"), made_up.files),
         destination=_text(document.get("destination"), made_up.destination),
+        came_from=_text(document.get("came_from")),
         replaced=replaced if isinstance(replaced, int) else None,
         store=_text(document.get("store")),
         check=check if isinstance(check, dict) else {},

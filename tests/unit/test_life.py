@@ -1,0 +1,380 @@
+"""What becomes of a deployment: rolled back and forth, listed, moved, removed, and nothing of one's own lost."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from envpack.runtime import move as move_module
+from envpack.runtime.deploy import deploy
+from envpack.runtime.destination import Destination
+from envpack.runtime.errors import DestinationError, RelocationError
+from envpack.runtime.history import history
+from envpack.runtime.locking import locked
+from envpack.runtime.move import move
+from envpack.runtime.record import read_record
+from envpack.runtime.registry import registered, scan
+from envpack.runtime.remove import remove
+from envpack.runtime.report import Reporter
+from envpack.runtime.rollback import RolledBack, rollback
+from envpack.runtime.settle import settle
+from envpack.runtime.survey import look_at, measure
+from lives import beside, bundle, put, whole
+from small_prefix import Told
+
+
+@pytest.fixture
+def x(tmp_path: Path) -> Path:
+    """Version 2, deployed over version 1, which is kept."""
+    put(tmp_path, "1")
+    put(tmp_path, "2")
+    return tmp_path / "x"
+
+
+def back(root: Path, to: int | None = None) -> RolledBack:
+    return rollback(root, to=to, reporter=Reporter())
+
+
+def states(root: Path) -> list[tuple[int, str, str]]:
+    return [(item.entry.generation, item.entry.version, item.state) for item in history(root).generations]
+
+
+# --- rollback and history ---
+
+
+def test_back_and_forth(x: Path) -> None:
+    done = back(x)
+    assert (done.generation, done.version, done.replaced) == (1, "1", 2)
+    assert whole(x) == "1" and beside(x) == ["2"]
+    assert states(x) == [(2, "2", "kept"), (1, "1", "current")]
+    assert back(x, to=2).replaced == 1
+    assert whole(x) == "2" and beside(x) == ["1"]
+    assert back(x, to=2).replaced == 2
+    assert whole(x) == "2" and beside(x) == ["1"]
+
+
+def test_after_a_rollback_an_upgrade_comes_back_to_what_it_replaced(x: Path, tmp_path: Path) -> None:
+    back(x)
+    done = put(tmp_path, "3", keep=2)
+    assert (done.generation, done.replaced, done.kept) == (3, 1, (2, 1))
+    assert back(x).generation == 1
+    back(x, to=3)
+    put(tmp_path, "4", keep=1)
+    assert states(x) == [(4, "4", "current"), (3, "3", "kept"), (2, "2", "gone"), (1, "1", "gone")]
+
+
+def test_there_has_to_be_something_to_go_back_to(x: Path, tmp_path: Path) -> None:
+    back(x)
+    with pytest.raises(DestinationError, match="no deployment before it is kept") as caught:
+        back(x)
+    assert caught.value.hint == "--to switches to one of: 2 (2)."
+    with pytest.raises(DestinationError, match="generation 7 is not kept"):
+        back(x, to=7)
+    with pytest.raises(DestinationError, match="nothing is deployed"):
+        back(tmp_path / "nowhere/y")
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_deployment_that_somebody_removed_comes_back(x: Path) -> None:
+    shutil.rmtree(x)
+    assert back(x).replaced is None
+    assert whole(x) == "1" and beside(x) == []
+
+
+def test_the_history_is_there_for_who_may_only_read(x: Path, tmp_path: Path) -> None:
+    with locked(tmp_path / ".x.envpack/lock", wait=False):
+        assert states(x) == [(2, "2", "current"), (1, "1", "kept")]
+    with pytest.raises(DestinationError, match="nothing is deployed"):
+        history(tmp_path / "y")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/mine").touch()
+    with pytest.raises(DestinationError, match="no deployment"):
+        history(tmp_path / "folder")
+
+
+# --- remove ---
+
+
+def test_removing_takes_everything_away(x: Path, tmp_path: Path) -> None:
+    done = remove(x, reporter=Reporter())
+    assert done.generations == (2, 1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["demo-1.tar.gz", "demo-2.tar.gz"]
+    assert x not in registered()
+    with pytest.raises(DestinationError, match="nothing is deployed"):
+        remove(x, reporter=Reporter())
+
+
+@pytest.mark.parametrize("where", ["x", ".x.envpack/1"])
+@pytest.mark.parametrize("what", ["added", "edited", "linked"])
+def test_what_is_the_user_s_own_is_not_removed_unless_forced(
+    x: Path, tmp_path: Path, where: str, what: str
+) -> None:
+    if what == "added":
+        (tmp_path / where / "lib/mine").touch()
+    elif what == "edited":
+        (tmp_path / where / "bin/tool").write_text("mine")
+    else:
+        (tmp_path / where / "lib/mine").symlink_to("/nowhere")
+    with pytest.raises(DestinationError, match="nothing was removed") as caught:
+        remove(x, reporter=Reporter())
+    assert caught.value.details == [str(tmp_path / where / ("bin/tool" if what == "edited" else "lib/mine"))]
+    assert (x / "bin/activate").exists() and beside(x) == ["1"]
+    remove(x, force=True, reporter=Reporter())
+    assert not x.exists() and beside(x) == []
+
+
+def test_what_python_writes_by_itself_is_nobody_s(x: Path) -> None:
+    (x / "lib/module.py").touch()
+    (x / "lib/__pycache__").mkdir()
+    (x / "lib/__pycache__/module.cpython-311.pyc").touch()
+    (x / "lib/module.pyc").touch()
+    (x / "lib/module.py").unlink()
+    with pytest.raises(DestinationError) as caught:
+        remove(x, reporter=Reporter())
+    assert caught.value.details == [str(x / "lib/module.pyc")]
+
+
+def test_a_removal_that_was_stopped_goes_on(x: Path, tmp_path: Path) -> None:
+    x.rename(tmp_path / ".x.envpack/trash-1")
+    assert remove(x, reporter=Reporter()).generations == (1,)
+    (tmp_path / ".x.envpack").mkdir()
+    assert remove(x, reporter=Reporter()).generations == ()
+    assert not (tmp_path / ".x.envpack").exists()
+
+
+def test_folders_that_can_t_be_written_are_removed_too(x: Path) -> None:
+    (x / "lib").chmod(0o500)
+    x.chmod(0o500)
+    remove(x, reporter=Reporter())
+    assert not x.exists()
+
+
+# --- move ---
+
+
+def moved(source: Path, target: Path) -> Path:
+    move(source, target, reporter=Reporter())
+    return target
+
+
+def test_a_deployment_moves_any_number_of_times_with_what_is_kept(x: Path, tmp_path: Path) -> None:
+    (x / "mine").write_text("mine")
+    os.link(x / "bin/activate", x / "bin/linked")
+    place = x
+    for name in ("y", "a much longer name than before", "z/below/new folders", "x"):
+        place = moved(place, tmp_path / name)
+        assert (place / "mine").read_text() == "mine"
+        assert (place / "bin/linked").samefile(place / "bin/activate")
+        assert (place / "bin/tool").read_text() == f"#!/bin/sh\necho {place} 2\n"
+        assert beside(place) == ["1"]
+        assert len(list(tmp_path.rglob(".*.envpack"))) == 1
+    assert registered().count(x) == 1
+    back(x)
+    assert whole(x) == "1"
+    moved(x, tmp_path / "y")
+    back(tmp_path / "y", to=2)
+    assert (tmp_path / "y/bin/tool").read_text() == f"#!/bin/sh\necho {tmp_path / 'y'} 2\n"
+    assert (tmp_path / "y/mine").exists()
+
+
+def test_a_move_over_something_else_is_refused(x: Path, tmp_path: Path) -> None:
+    put(tmp_path, "1", tmp_path / "y")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/mine").touch()
+    for target, why in (
+        (tmp_path / "y", "is a deployment"),
+        (tmp_path / "folder", "is not empty"),
+        (x, "where it is already"),
+        (x / "lib/below", "lies in"),
+        (tmp_path / "a$b", "characters"),
+    ):
+        with pytest.raises((DestinationError, RelocationError), match=why):
+            moved(x, target)
+    with pytest.raises(DestinationError, match="nothing is deployed"):
+        moved(tmp_path / "nowhere", tmp_path / "z")
+    assert whole(x) == "2" and beside(x) == ["1"] and whole(tmp_path / "y") == "1"
+    assert not (tmp_path / "z").exists() and not (tmp_path / ".z.envpack").exists()
+
+
+def test_a_move_into_an_empty_folder(x: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert whole(moved(x, tmp_path / "empty")) == "2"
+
+
+def test_after_mv_the_next_command_finds_what_was_kept(x: Path, tmp_path: Path) -> None:
+    y = x.rename(tmp_path / "y")
+    assert back(y).generation == 1
+    assert whole(y) == "1" and beside(y) == ["2"]
+    assert not (tmp_path / ".x.envpack").exists()
+
+
+def test_a_copy_leaves_the_original_what_was_kept_of_it(x: Path, tmp_path: Path) -> None:
+    shutil.copytree(x, tmp_path / "y", symlinks=True)
+    with pytest.raises(DestinationError, match="no deployment before"):
+        back(tmp_path / "y")
+    assert beside(x) == ["1"]
+
+
+@pytest.mark.parametrize("stopped", ["renamed", "settled", "some kept", "all but the record"])
+def test_a_move_that_was_stopped_goes_on(x: Path, tmp_path: Path, stopped: str) -> None:
+    y = x.rename(tmp_path / "y")
+    if stopped != "renamed":
+        settle(y, Reporter())
+    if stopped in ("some kept", "all but the record"):
+        (tmp_path / ".y.envpack").mkdir()
+        (tmp_path / ".x.envpack/1").rename(tmp_path / ".y.envpack/1")
+    if stopped == "all but the record":
+        shutil.rmtree(tmp_path / ".x.envpack")
+    for _ in range(2):  # and once it is done, once more changes nothing
+        assert whole(moved(x, y)) == "2" and beside(y) == ["1"]
+    assert not (tmp_path / ".x.envpack").exists()
+
+
+def test_a_move_that_fails_goes_back(x: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = settle
+
+    def fail(root: Path, reporter: Reporter, **settings: object) -> object:
+        if root == tmp_path / "y":
+            (root / ".envpack/prefix").unlink()
+            raise DestinationError("the disk is full")
+        return real(root, reporter, **settings)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(move_module, "settle", fail)
+    with pytest.raises(DestinationError, match="the disk is full"):
+        moved(x, tmp_path / "y")
+    assert whole(x) == "2" and beside(x) == ["1"]
+    assert not (tmp_path / "y").exists() and not (tmp_path / ".y.envpack").exists()
+
+
+def test_settling_that_was_stopped_is_not_taken_for_done_when_the_tree_comes_back(
+    x: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from envpack.runtime import settle as settle_module
+
+    y = x.rename(tmp_path / "y")
+
+    def stop(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(settle_module, "write_prefix", stop)
+        with pytest.raises(KeyboardInterrupt):
+            settle(y, Reporter())
+    assert f"echo {y} 2" in (y / "bin/tool").read_text()
+    y.rename(x)
+    settle(x, Reporter())
+    assert whole(x) == "2"
+
+
+def other_filesystem() -> Path:
+    shared = Path("/dev/shm")
+    if not os.access(shared, os.W_OK):
+        pytest.skip("there is no second filesystem to write to")
+    return shared
+
+
+def test_a_move_to_another_filesystem_and_back(x: Path, tmp_path: Path) -> None:
+    elsewhere = other_filesystem() / f"envpack-test-{os.getpid()}"
+    if tmp_path.stat().st_dev == elsewhere.parent.stat().st_dev:
+        pytest.skip("there is no second filesystem to write to")
+    (x / "mine").symlink_to("bin/tool")
+    os.link(x / "bin/activate", x / "bin/linked")
+    x.chmod(0o750)
+    try:
+        done = move(x, elsewhere / "y", reporter=Reporter())
+        assert done.copied
+        y = elsewhere / "y"
+        assert (y / "mine").readlink() == Path("bin/tool")
+        assert (y / "bin/linked").samefile(y / "bin/activate")
+        assert y.stat().st_mode & 0o777 == 0o750
+        assert not x.exists() and beside(x) == [] and beside(y) == ["1"]
+        back(y)
+        assert whole(y) == "1"
+        moved(y, x)
+        assert whole(x) == "1" and beside(x) == ["2"]
+        assert list(elsewhere.iterdir()) == []
+    finally:
+        shutil.rmtree(elsewhere)
+
+
+def test_a_copy_to_another_filesystem_that_was_stopped_goes_on(x: Path, tmp_path: Path) -> None:
+    y = tmp_path / "y"
+    (tmp_path / ".y.envpack").mkdir()
+    (tmp_path / ".y.envpack/moving").write_text(f'{{"from": "{x}"}}')
+    shutil.copytree(x, y, symlinks=True)
+    settle(y, Reporter())
+    moved(x, y)
+    assert whole(y) == "2" and beside(y) == ["1"] and not x.exists()
+    (tmp_path / ".x.envpack").mkdir()
+    (tmp_path / ".x.envpack/moving").write_text(f'{{"from": "{y}"}}')
+    moved(y, x)
+    assert whole(x) == "2" and beside(x) == ["1"] and not (tmp_path / ".y.envpack").exists()
+
+
+def test_a_move_to_a_place_where_somebody_is_at_work_is_refused(x: Path, tmp_path: Path) -> None:
+    for busy in (x, tmp_path / "y"):
+        refused = pytest.raises(DestinationError, match="another envpack is at work")
+        with Destination(busy).at_work(Reporter()), refused:
+            moved(x, tmp_path / "y")
+    assert whole(x) == "2"
+
+
+# --- the list ---
+
+
+def test_deployments_are_listed_as_they_are(x: Path, tmp_path: Path) -> None:
+    assert x in registered()
+    listed = look_at(x)
+    assert listed is not None
+    assert (listed.state, listed.kept, listed.shared, listed.host) == ("ok", (1,), 0, "passed")
+    assert listed.size == sum(path.stat().st_size for path in x.rglob("*") if path.is_file())
+    os.link(x / "bin/tool", tmp_path / "elsewhere")
+    os.link(x / "lib/version", x / "lib/again")
+    listed = look_at(x)
+    assert listed is not None and listed.shared == (x / "bin/tool").stat().st_size
+    deploy(bundle(tmp_path, "3", test=("true",)), x, reporter=Reporter(), run_tests=False)
+    y = x.rename(tmp_path / "y")
+    listed = look_at(y)
+    assert listed is not None and listed.state == "not settled"
+    settle(y, Reporter())
+    listed = look_at(y)
+    assert listed is not None and listed.state == "untested"
+    assert x not in registered() and y not in registered()
+    assert y in list(scan(tmp_path))
+
+
+def test_a_scan_finds_what_tar_unpacked_and_nothing_that_is_kept(x: Path, tmp_path: Path) -> None:
+    place = tmp_path / "deep/down/tarred"
+    place.mkdir(parents=True)
+    subprocess.run(["tar", "-xzf", bundle(tmp_path, "1"), "-C", place], check=True)
+    assert list(scan(tmp_path)) == [place, x]
+    assert list(scan(x)) == [x]
+
+
+def test_sizes_count_a_file_once(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"1" * 100)
+    os.link(tmp_path / "a", tmp_path / "b")
+    (tmp_path / "c").symlink_to("a")
+    assert measure(tmp_path) == (100, 0)
+
+
+def test_a_list_that_can_t_be_written_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("ENVPACK_STATE", str(tmp_path / "file/deployments"))
+    told = Told()
+    deploy(bundle(tmp_path, "1"), tmp_path / "x", reporter=told)
+    assert whole(tmp_path / "x") == "1"
+    assert "won't show" in told.warnings[0]
+
+
+def test_a_record_that_is_damaged_hides_nothing(x: Path, tmp_path: Path) -> None:
+    for damage in ("", "[]", '{"generation": "x", "history": 3}', "\xff"):
+        (x / ".envpack/deployment.json").write_text(damage, "latin-1")
+        record = read_record(x)
+        assert record is not None and (record.generation, record.version) == (0, "2")
+    back(x, to=1)
+    assert whole(x) == "1" and beside(x) == ["0"]
