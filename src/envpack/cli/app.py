@@ -25,6 +25,7 @@ from envpack.cli import (
     release,
     rollback,
     schema,
+    store,
     verify,
 )
 from envpack.cli.console import Console, Result
@@ -51,6 +52,7 @@ COMMANDS: dict[str, Callable[..., Result]] = {
     "remove": deployments.remove,
     "verify": verify.verify,
     "repair": verify.repair,
+    "gc": store.gc,
     "doctor": doctor.doctor,
     "release": release.release,
     "cache": cache.cache,

@@ -11,6 +11,7 @@ import typer
 from envpack.cli.console import Console, Result
 from envpack.cli.options import Allow, Gpu, Jobs, Json, Keep, Quiet, Verbose, Wait
 from envpack.cli.origin import tell_origin
+from envpack.cli.store import Store, store_of
 from envpack.cli.text import escape, human_time, plural
 from envpack.runtime.report import human_size
 
@@ -40,6 +41,7 @@ def deploy(
     ] = False,
     keep: Keep = None,
     wait: Wait = False,
+    store: Store = None,
     jobs: Jobs = None,
     json: Json = False,
     verbose: Verbose = False,
@@ -52,6 +54,9 @@ def deploy(
     switches back. When one of the bundle's test commands fails, or anything else, what was there before is there
     again. --gpu and --allow are recorded, and hold for every activation.
 
+    With a store, packages that a deployment on this host has brought there are not read from the bundle again, and
+    their files are shared. 'envpack gc' removes from it what nothing uses.
+
     An archive that conda-pack made is taken as it is: what it lacks, and what it has wrong and could be put right,
     is told.
 
@@ -61,6 +66,7 @@ def deploy(
       source /opt/envs/demo/bin/activate
       envpack deploy dist/demo-1.1-20260105-linux-64.tar.gz /opt/envs/demo --keep 2
       envpack deploy demo.tar.gz /opt/envs/demo --gpu optional --allow memory
+      envpack deploy demo.tar.gz /opt/envs/demo --store /opt/envs/.store
       envpack deploy made-by-conda-pack.zip /opt/envs/demo
     """
     from envpack.bundle.codecs import FAST
@@ -97,6 +103,7 @@ def deploy(
             policy=asked,
             keep=kept,
             wait=wait,
+            store=store_of(store, console.environ, config),
         )
     typed = _as_typed(destination, done)
     return Result("deploy", done.as_dict(), lambda console: _show(console, done, typed))
@@ -115,6 +122,8 @@ def _show(console: Console, done: Deployment, destination: str) -> None:
         out.write(
             f"  generation {done.generation}; 'envpack rollback' switches back to generation {done.replaced}"
         )
+    if done.store:
+        out.write(f"  {human_size(done.read)} read, the rest was in the store {escape(done.store)}")
     tell_origin(out, done.made_by, done.lacks, done.repairs, console.verbose)
     out.write()
     out.write("activate it with:")

@@ -60,6 +60,7 @@ class ArchiveSource:
             environment.lacks,
             environment.storer.repairs,
             host_check=checked,
+            read=self.size,
         )
 
 

@@ -47,6 +47,7 @@ def _deploy(arguments: argparse.Namespace, reporter: Reporter) -> dict[str, Any]
         policy=policy(arguments.gpu, arguments.allow, not arguments.no_check),
         keep=arguments.keep,
         wait=arguments.wait,
+        store=Path(arguments.store) if arguments.store else None,
     )
     reporter.note(f"activate it with: source {done.destination}/bin/activate")
     return done.as_dict()
@@ -138,6 +139,12 @@ def _parser() -> argparse.ArgumentParser:
     deploy.add_argument("--no-check", action="store_true", help="do not check whether this host can run it")
     deploy.add_argument(
         "--keep", type=int, default=1, metavar="N", help="previous deployments to keep (default: 1)"
+    )
+    deploy.add_argument(
+        "--store",
+        metavar="DIR",
+        default=os.environ.get("ENVPACK_STORE"),
+        help="share files with other deployments through this folder (default: ENVPACK_STORE)",
     )
     add_wait(deploy)
     deploy.set_defaults(run=_deploy)

@@ -11,7 +11,7 @@ import os
 import signal
 import subprocess
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -30,7 +30,9 @@ from envpack.runtime.record import Entry, Record, note, write_record
 from envpack.runtime.registry import register
 from envpack.runtime.report import Reporter, human_size
 from envpack.runtime.settle import check_prefix, tell_activation, write_prefix
+from envpack.runtime.share import extract_shared, plan
 from envpack.runtime.source import Repair, Source, Written
+from envpack.runtime.store import Store, open_store
 from envpack.runtime.version import __version__
 
 __all__ = [
@@ -51,7 +53,8 @@ class Deployment:
 
     ``generation``: which deployment in that place it is; ``replaced``: the one before it, or None; ``kept``: those
     that can be switched back to, the newest first.
-    ``made_by``: the program that made the bundle, or the archive; ``lacks`` and ``repairs``: see ``Written``.
+    ``made_by``: the program that made the bundle, or the archive; ``read``, ``store``, ``lacks`` and ``repairs``:
+    see ``Written``.
     """
 
     destination: str
@@ -68,6 +71,8 @@ class Deployment:
     tests: tuple[str, ...]
     commands: Mapping[str, str]
     made_by: str
+    read: int
+    store: str
     lacks: tuple[str, ...] = ()
     repairs: tuple[Repair, ...] = ()
 
@@ -98,19 +103,25 @@ def deploy(
     policy: Policy | None = None,
     keep: int = KEEP,
     wait: bool = False,
+    store: Path | None = None,
 ) -> Deployment:
     """Verifies ``bundle``, unpacks it to ``destination``, runs its tests there.
 
     A deployment that is there already is replaced in one step and kept: ``keep`` says how many previous ones are.
     ``jobs``: threads that verify and decompress (default: the processors this process may use); ``policy``: what
-    is asked of this host before anything is unpacked; ``wait``: for another envpack at work there. Raises
+    is asked of this host before anything is unpacked; ``wait``: for another envpack at work there;
+    ``store``: a folder whose files are shared with other deployments, made when it is missing. Raises
     FormatError or IntegrityError for a bad bundle, HostError for a host that can't run it, RelocationError for a
     destination that can't be written in, DestinationError when something else stands there, another envpack is at
     work, or the disk has no space, and DeploymentTestError when a test fails. After any error, ``destination`` is
     as it was before.
     """
-    with open_bundle(bundle, decoders) as opened:
-        source = _BundleSource(opened, policy or Policy(), reporter)
+    with ExitStack() as stack:
+        opened = stack.enter_context(open_bundle(bundle, decoders))
+        shared = open_store(store, Destination(destination).final) if store is not None else None
+        if shared is not None:
+            stack.enter_context(shared.in_use())
+        source = _BundleSource(opened, policy or Policy(), reporter, shared)
         return deploy_source(
             source, destination, reporter=reporter, jobs=jobs, run_tests=run_tests, keep=keep, wait=wait
         )
@@ -152,6 +163,7 @@ def deploy_source(
                 destination=str(place.final),
                 replaced=before.generation if before is not None else None,
                 check=written.host_check,
+                store=written.store,
                 history=_history(place, before),
             )
             write_prefix(incoming.folder, str(place.final))
@@ -159,6 +171,7 @@ def deploy_source(
             with reporter.step("Writing to the disk", unit="files"):
                 sync_filesystem(incoming.folder)
             incoming.switch()
+            register(place.final, reporter)
             tests = _run_tests(place.final, manifest.test, reporter, before) if run_tests else ()
         if record.tested is None:
             try:
@@ -166,7 +179,6 @@ def deploy_source(
             except OSError as problem:
                 reporter.warn(f"that its tests passed could not be noted: {problem.strerror}")
         kept = prune(place, keep, reporter, before)
-    register(place.final, reporter)
     return Deployment(
         destination=str(place.final),
         name=manifest.name,
@@ -182,6 +194,8 @@ def deploy_source(
         tests=tests,
         commands=manifest.commands,
         made_by=written.made_by,
+        read=written.read,
+        store=written.store,
         lacks=written.lacks,
         repairs=written.repairs,
     )
@@ -223,11 +237,12 @@ def prune(place: Destination, keep: int, reporter: Reporter, before: Record | No
 class _BundleSource:
     """An open bundle as what a deployment is made from."""
 
-    def __init__(self, bundle: Bundle, policy: Policy, reporter: Reporter) -> None:
+    def __init__(self, bundle: Bundle, policy: Policy, reporter: Reporter, store: Store | None) -> None:
         self._bundle, self._policy, self._reporter = bundle, policy, reporter
         self._host_check: dict[str, Any] = {}
+        self._store, self._plan = store, None if store is None else plan(bundle, store)
         self.name = bundle.name
-        self.size = bundle.manifest.size
+        self.size = bundle.manifest.size if self._plan is None else self._plan.size
 
     def check(self, prefix: str) -> None:
         manifest = self._bundle.manifest
@@ -236,12 +251,27 @@ class _BundleSource:
 
     def write(self, root: Path, prefix: Path, reporter: Reporter, jobs: int) -> Written:
         manifest = self._bundle.manifest
+        coded = os.fsencode(prefix)
         total = sum(segment.size for segment in manifest.segments)
+        read = sum(segment.stored for segment in manifest.segments)
         with reporter.step(f"Unpacking {manifest.name} {manifest.version}", total) as step:
-            table = extract(self._bundle, root, os.fsencode(prefix), step, jobs)
-            step.detail = f"{human_size(manifest.size)} in {manifest.files} files, verified"
-        tell_activation(table, os.fsencode(prefix), reporter)
-        return Written(manifest, self._bundle.manifest_bytes, manifest.writer, host_check=self._host_check)
+            step.detail = f"{human_size(manifest.size)} in {manifest.files} files, "
+            if self._store is not None and self._plan is not None:
+                table = self._plan.table
+                read = extract_shared(self._bundle, self._plan, root, prefix, step, jobs, self._store)
+                step.detail += f"{len(self._plan.stored)} of {len(self._plan.keys)} segments out of the store"
+            else:
+                table = extract(self._bundle, root, coded, step, jobs)
+                step.detail += "verified"
+        tell_activation(table, coded, reporter)
+        return Written(
+            manifest,
+            self._bundle.manifest_bytes,
+            manifest.writer,
+            host_check=self._host_check,
+            read=read,
+            store=str(self._store.path) if self._store is not None else "",
+        )
 
 
 def check_platform(subdir: str) -> None:

@@ -18,7 +18,7 @@ from envpack.runtime.place import umask
 from envpack.runtime.reader import Bundle, digest_line
 from envpack.runtime.relocate import Splicer, splices
 from envpack.runtime.report import Step
-from envpack.runtime.stream import Frames, entries
+from envpack.runtime.stream import Frames, entries, proved
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
 
@@ -34,22 +34,24 @@ def extract(bundle: Bundle, root: Path, prefix: bytes, step: Step, jobs: int) ->
     manifest = bundle.manifest
     check_bundle_tree(manifest, table)
     tree = Tree(os.fsencode(root), prefix)
+    write_head(tree, bundle, table_bytes)
+    with Frames(bundle, [segment.id for segment in manifest.segments], jobs) as frames:
+        for segment in manifest.segments:
+            records = table.segments.get(segment.id, ())
+            for record, pieces in entries(frames.take(segment.id), segment.id, records, step):
+                tree.put(record, pieces)
+    tree.finish()
+    return table
+
+
+def write_head(tree: Tree, bundle: Bundle, table_bytes: bytes) -> None:
+    """Manifest, digest and table, as they are in the bundle."""
     for path, data in (
         (MANIFEST_PATH, bundle.manifest_bytes),
         (DIGEST_PATH, digest_line(bundle.manifest_bytes)),
         (PATHS_PATH, table_bytes),
     ):
         tree.write(PathRecord(path, "file", size=len(data)), iter([data]))
-    with Frames(bundle, [segment.id for segment in manifest.segments], jobs) as frames:
-        for segment in manifest.segments:
-            records = table.segments.get(segment.id, ())
-            for record, pieces in entries(frames.take(segment.id), segment.id, records, step):
-                if record.type == "file":
-                    tree.write(record, pieces)
-                else:
-                    tree.add(record)
-    tree.finish()
-    return table
 
 
 class Tree:
@@ -65,6 +67,19 @@ class Tree:
         self._umask = umask()
         self._made = {b""}
         self._modes: list[tuple[bytes, int]] = []
+
+    def put(self, record: PathRecord, pieces: Iterable[bytes | memoryview]) -> None:
+        """A path of any type; ``pieces``: a file's stored bytes, which are proved."""
+        if record.type == "file":
+            self.write(record, proved(record, pieces))
+        else:
+            self.add(record)
+
+    def place_for(self, record: PathRecord) -> bytes:
+        """Where to make a path; its folder is there."""
+        name = os.fsencode(record.path)
+        self._folder(name.rpartition(b"/")[0])
+        return self._root + b"/" + name
 
     def add(self, record: PathRecord) -> None:
         """A link or a folder."""

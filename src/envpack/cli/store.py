@@ -1,0 +1,82 @@
+"""The shared store on the command line: which one is meant, and ``envpack gc``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from envpack.cli.console import Console, Result
+from envpack.cli.options import Json, Quiet, Verbose
+from envpack.cli.text import escape, plural
+from envpack.runtime.errors import UsageError
+from envpack.runtime.report import human_size
+
+if TYPE_CHECKING:
+    from envpack.config import Config
+    from envpack.runtime.collect import Collected
+
+VARIABLE = "ENVPACK_STORE"
+
+Store = Annotated[
+    Path | None,
+    typer.Option(
+        "--store",
+        metavar="DIR",
+        help="Share files with other deployments through this folder. [default: ENVPACK_STORE, or config.toml's]",
+        show_default=False,
+    ),
+]
+
+
+def store_of(option: Path | None, environ: Mapping[str, str], config: Config) -> Path | None:
+    """The store's folder: of the option, the variable, the config file; None where none of them says one."""
+    if option is not None:
+        return option
+    return Path(environ[VARIABLE]) if environ.get(VARIABLE) else config.store
+
+
+def gc(
+    context: typer.Context,
+    store: Store = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be removed, and remove nothing.", show_default=False)
+    ] = False,
+    json: Json = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> Result:
+    """Remove from the store what no deployment uses any more.
+
+    What current and kept deployments use stays. Deployments at work on the store are waited for. A deployment that
+    was moved by hand keeps its files, and only shares them no longer.
+
+    \b
+    Examples:
+      envpack gc --store /opt/envs/.store --dry-run
+      ENVPACK_STORE=/opt/envs/.store envpack gc
+    """
+    from envpack.config import load_config
+    from envpack.runtime.collect import collect
+
+    console: Console = context.obj
+    folder = store_of(store, console.environ, load_config())
+    if folder is None:
+        raise UsageError("no store is named", hint=f"Name it: --store DIR, {VARIABLE}, or 'store' in config.toml.")
+    done = collect(folder, reporter=console.reporter, dry_run=dry_run)
+    return Result("gc", done.as_dict(), lambda console: _show(console, done))
+
+
+def _show(console: Console, done: Collected) -> None:
+    out = console.out
+    verb = "would be removed" if done.dry_run else "removed"
+    users = plural(len(done.deployments), "deployment")
+    out.write(f"{plural(done.removed, 'segment')} {verb}: {human_size(done.freed)} of disk")
+    out.write(f"  {escape(done.store)}: {plural(done.kept, 'segment')}, {human_size(done.size)}, used by {users}")
+    if console.verbose:
+        for path in done.deployments:
+            out.write(f"    {escape(path)}")
+    for path in done.forgotten:
+        out.write(f"  no deployment that uses it any more: {escape(path)}")

@@ -1,0 +1,303 @@
+"""The shared store: segments unpacked once, of which any number of deployments on this host use the files.
+
+::
+
+    STORE/1/lock                 held shared by who deploys, alone by who removes (`envpack.runtime.collect`)
+    STORE/1/segments/KK/KEY/N    the stored bytes of the segment's Nth record, read-only; whole, or not there
+    STORE/1/work/KEY             a segment being unpacked, under work/KEY.lock; rubbish when nobody holds that
+    STORE/1/damaged/KEY          an empty file: somebody has written to a file of that segment
+    STORE/1/roots/HASH.json      a destination, and the segments of what was deployed there
+
+KEY is the sha256 of what the paths table says of the segment, every file's digest among it, so a segment that is
+there never has to be read from a bundle again, whatever bundle, codec or level it came in.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import stat
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Iterator, Mapping, Sequence
+
+from envpack.runtime.durable import replace_file, sync_filesystem, sync_folder
+from envpack.runtime.errors import DestinationError, IntegrityError
+from envpack.runtime.locking import locked
+from envpack.runtime.model import PathRecord
+from envpack.runtime.place import make_folders, remove_tree
+
+VERSION = "1"
+"""The layout's. Another one would stand beside it, and both could be used."""
+
+BATCH = 512 << 20
+"""Bytes of new segments that are written before they are synced and appear: one sync costs what is not on the disk
+yet, and many cost more than one."""
+
+BATCH_SEGMENTS = 100
+"""Each holds a lock, and processes have 1,024 open files (RLIMIT_NOFILE's usual soft limit)."""
+
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+
+
+class Store:
+    """A store's folder. Use `open_store`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.base = path / VERSION
+        self.segments, self.work = self.base / "segments", self.base / "work"
+        self.roots, self.damaged = self.base / "roots", self.base / "damaged"
+
+    def folder(self, key: str) -> Path:
+        """Where a segment is, or would be."""
+        return self.segments / key[:2] / key
+
+    def has(self, key: str, records: Sequence[PathRecord]) -> bool:
+        """Whether a segment can be used. One with a file that somebody wrote to can't: that is noted, for gc.
+
+        Time and size tell of every write that was not made to be hidden; the latter are found by ``verify``.
+        """
+        folder = os.fsencode(self.folder(key))
+        if not os.path.isdir(folder) or (self.damaged / key).exists():
+            return False
+        prefix = folder + b"/"
+        try:
+            for index, record in enumerate(records):
+                if record.type != "file":
+                    continue
+                facts = os.stat(prefix + b"%d" % index)
+                if facts.st_size != record.size or facts.st_mtime != record.mtime or facts.st_mode & 0o7222:
+                    break
+            else:
+                return True
+        except FileNotFoundError:
+            pass
+        self.note_damage(key)
+        return False
+
+    def is_damaged(self, key: str) -> bool:
+        return (self.damaged / key).exists()
+
+    def note_damage(self, key: str) -> None:
+        """A segment that is not to be used any more, until gc has removed it."""
+        with suppress(FileExistsError):
+            os.close(os.open(self.damaged / key, _NEW, 0o644))
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """While this is held, nothing is removed from the store; a gc at work is waited for."""
+        with self._flock(fcntl.LOCK_SH):
+            yield
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """While this is held, nobody deploys from the store; those who do are waited for."""
+        with self._flock(fcntl.LOCK_EX):
+            yield
+
+    def is_in_use(self) -> bool:
+        """Whether `alone` would have to wait, now."""
+        fd = self._lock_file()
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(fd)
+        return False
+
+    @contextmanager
+    def _flock(self, how: int) -> Iterator[None]:
+        fd = self._lock_file()
+        try:
+            fcntl.flock(fd, how)
+            yield
+        finally:
+            os.close(fd)
+
+    def _lock_file(self) -> int:
+        try:
+            return os.open(self.base / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        except OSError as problem:
+            raise DestinationError(f"can't lock the store {self.path}: {problem.strerror}") from None
+
+    def register(self, destination: Path, manifest_sha256: str, keys: Mapping[str, str]) -> None:
+        """Notes, before any file is used, that the deployment of this manifest at ``destination`` uses these
+        segments; what it notes of others there stays. For one process at a time for each destination. Raises
+        OSError."""
+        known = self.root(self.root_file(destination))
+        manifests = known[1] if known is not None else {}
+        wanted = sorted(keys.values())
+        if manifests.get(manifest_sha256) != wanted:
+            self.write_root(destination, {**manifests, manifest_sha256: wanted})
+
+    def root_file(self, destination: Path) -> Path:
+        return self.roots / f"{hashlib.sha256(os.fsencode(destination)).hexdigest()}.json"
+
+    def root(self, file: Path) -> tuple[str, dict[str, list[str]]] | None:
+        """A destination, and by manifest the keys of its segments; None for what is no such file."""
+        try:
+            document = json.loads(file.read_bytes())
+            manifests = {str(digest): [str(key) for key in keys] for digest, keys in document["manifests"].items()}
+            return str(document["path"]), manifests
+        except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError):
+            return None
+
+    def write_root(self, destination: Path, manifests: Mapping[str, list[str]]) -> None:
+        document = {"path": str(destination), "manifests": dict(manifests)}
+        replace_file(self.root_file(destination), json.dumps(document).encode())
+
+
+def open_store(path: Path, destination: Path | None = None) -> Store:
+    """The store at ``path``, made when nothing is there or an empty folder.
+
+    Raises DestinationError when something else is there, when it can't be written to, when it and ``destination``
+    lie in one another, and for a folder that others could put files into that would then run as this user.
+    """
+    path = Path(os.path.realpath(os.path.expanduser(path)))
+    store = Store(path)
+    if destination is not None and (path in (destination, *destination.parents) or destination in path.parents):
+        raise DestinationError(f"the store {path} and the destination {destination} can't lie in one another")
+    try:
+        if path.is_dir() and not store.base.is_dir() and any(path.iterdir()):
+            raise DestinationError(
+                f"{path} is not empty, and no store", hint="Give a folder of its own to the store."
+            )
+        make_folders(path)
+        for folder in (store.base, store.segments, store.work, store.roots, store.damaged):
+            folder.mkdir(exist_ok=True)
+        for folder in (path, store.base):
+            facts = folder.stat()
+            if facts.st_uid not in (0, os.geteuid()) or facts.st_mode & stat.S_IWOTH:
+                raise DestinationError(
+                    f"others may write to the store {folder}, and what they put there would run as you",
+                    hint="Use a store of your own, or one of root's: ENVPACK_STORE, or --store.",
+                )
+    except OSError as problem:
+        raise DestinationError(
+            f"can't use the store {path}: {problem.strerror}: {problem.filename}",
+            hint="Choose a folder you may write to: ENVPACK_STORE, or --store.",
+        ) from None
+    return store
+
+
+def segment_keys(table_bytes: bytes) -> dict[str, str]:
+    """By segment id, the key of each segment that has paths, from a paths table that was read and checked.
+
+    The sha256 of the JSON of its placeholders and records, keys sorted.
+    """
+    keys = {}
+    for segment in json.loads(table_bytes)["segments"]:
+        if segment["paths"]:
+            content = [segment["placeholders"], segment["paths"]]
+            canonical = json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
+            keys[segment["id"]] = hashlib.sha256(canonical).hexdigest()
+    return keys
+
+
+class Filling:
+    """Segments on their way into a store: unpacked into its work folder, and there by one rename, synced before.
+
+    Each is locked, so that no two processes unpack the same one; who has to wait for another lets others have what
+    it has first, so nobody waits in a circle. For within ``store.in_use()``.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._claimed: set[str] = set()
+        self._ready: list[str] = []
+        self._size = 0
+        self._locks = ExitStack()
+
+    def claim(self, key: str) -> Path | None:
+        """An empty folder to unpack a segment into; None when another process has put it there meanwhile."""
+        lock = self._store.work / f"{key}.lock"
+        held = ExitStack()
+        try:
+            held.enter_context(locked(lock, wait=False))
+        except DestinationError:
+            self.publish()
+            held.enter_context(locked(lock, wait=True))
+        if self._store.folder(key).is_dir():
+            with suppress(OSError):
+                os.unlink(lock)
+            held.close()
+            return None
+        self._locks.push(held)
+        held.callback(_unlink, lock)  # while it is held: who waits for it sees that it is another file then
+        folder = self._store.work / key
+        if folder.exists():
+            remove_tree(folder)  # of a process that was killed
+        folder.mkdir(mode=0o755)
+        self._claimed.add(key)
+        return folder
+
+    def add(self, key: str, size: int) -> None:
+        """A segment of so many bytes is unpacked."""
+        self._ready.append(key)
+        self._size += size
+        if self._size >= BATCH or len(self._ready) >= BATCH_SEGMENTS:
+            self.publish()
+
+    def publish(self) -> None:
+        """Everything that is unpacked is on the disk, and then in the store."""
+        if self._ready:
+            sync_filesystem(self._store.work)
+            parents = set()
+            for key in self._ready:
+                target = self._store.folder(key)
+                parents.add(target.parent)
+                target.parent.mkdir(exist_ok=True)
+                os.rename(self._store.work / key, target)
+                self._claimed.discard(key)
+            for parent in parents:
+                sync_folder(parent)
+            sync_folder(self._store.segments)
+        self._ready, self._size = [], 0
+        self._locks.close()
+
+    def __enter__(self) -> Filling:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        try:
+            if kind is None:
+                self.publish()
+        finally:
+            for key in self._claimed:
+                with suppress(OSError):
+                    remove_tree(self._store.work / key)
+            self._locks.close()
+
+
+def _unlink(path: Path) -> None:
+    with suppress(OSError):
+        os.unlink(path)
+
+
+def stored_mode(mode: int) -> int:
+    """Of a file in the store: readable by all who can reach it, executable as it was, writable by none."""
+    return 0o555 if mode & 0o100 else 0o444
+
+
+def store_file(path: bytes, record: PathRecord, pieces: Iterator[memoryview]) -> None:
+    """Writes a file of the store. Raises IntegrityError unless the bytes have the record's digest: another bundle
+    with the same key relies on them."""
+    hashed = hashlib.sha256()
+    fd = os.open(path, _NEW, 0o600)
+    try:
+        for piece in pieces:
+            hashed.update(piece)
+            written = os.write(fd, piece)
+            while written < len(piece):
+                piece = piece[written:]
+                written = os.write(fd, piece)
+        os.fchmod(fd, stored_mode(record.mode))
+        os.utime(fd, (record.mtime, record.mtime))
+    finally:
+        os.close(fd)
+    if hashed.hexdigest() != record.sha256:
+        raise IntegrityError(f"{record.path!r} has not the digest that the paths table gives")
