@@ -189,3 +189,43 @@ def test_verify_names_what_is_damaged(run: Run, bundle: Path, tmp_path: Path) ->
     data = bundle.read_bytes()
     bundle.write_bytes(data[:-9] + bytes([data[-9] ^ 1]) + data[-8:])
     assert run("verify", bundle)[0] == 7
+
+
+# --- the life of a deployment ---
+
+
+def second(tmp_path: Path, test: str = "bin/tool") -> Path:
+    path = tmp_path / "second.tar.gz"
+    make_bundle(path, {"environment": [TOOL, ACTIVATE, file("new", b"")]}, version="2.0", test=(test,))
+    return path
+
+
+def test_an_upgrade_comes_back(run: Run, bundle: Path, tmp_path: Path) -> None:
+    x, y = tmp_path / "x", tmp_path / "y"
+    run("deploy", bundle, x)
+    code, answer = run("deploy", second(tmp_path), x, "--keep", 2, "--wait")
+    result = answer["result"]
+    assert (code, result["generation"], result["replaced"], result["kept"]) == (0, 2, 1, [1])
+    assert (x / "new").exists()
+    code, answer = run("rollback", x)
+    assert (code, answer["result"]["generation"]) == (0, 1)
+    assert not (x / "new").exists()
+    code, answer = run("history", x)
+    assert [item["state"] for item in answer["result"]["generations"]] == ["kept", "current"]
+    code, answer = run("move", x, y)
+    assert (code, answer["result"]["rewritten"]) == (0, 1)
+    assert (y / "bin/tool").read_text().endswith(f"echo {y}\n")
+    assert run("rollback", y, "--to", 2)[0] == 0
+    (y / "mine").touch()
+    code, answer = run("remove", y)
+    assert (code, answer["error"]["details"]) == (10, [f"{y}/mine"])
+    assert run("remove", y, "--force")[0] == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["b.tar.gz", "second.tar.gz"]
+
+
+def test_an_upgrade_whose_test_fails_changes_nothing(run: Run, bundle: Path, tmp_path: Path) -> None:
+    run("deploy", bundle, tmp_path / "x")
+    code, answer = run("deploy", second(tmp_path, test="false"), tmp_path / "x")
+    assert (code, answer["error"]["type"]) == (1, "DeploymentTestError")
+    assert "generation 1, is in its place again" in answer["error"]["message"]
+    assert not (tmp_path / "x/new").exists() and not (tmp_path / ".x.envpack").exists()
