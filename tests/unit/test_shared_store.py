@@ -1,0 +1,480 @@
+"""The shared store: what is there is not read again, is shared and never changed; what nothing uses goes; and
+whatever is killed leaves nothing half."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from envpack.bundle.codecs import FAST
+from envpack.runtime import share
+from envpack.runtime.collect import Collected, collect
+from envpack.runtime.deploy import Deployment, deploy
+from envpack.runtime.errors import DestinationError, FormatError, IntegrityError
+from envpack.runtime.model import PathRecord
+from envpack.runtime.reader import open_bundle
+from envpack.runtime.record import read_record
+from envpack.runtime.report import Reporter
+from envpack.runtime.rollback import rollback
+from envpack.runtime.store import Filling, open_store, segment_keys
+from envpack.runtime.verify import verify_deployment
+from small_prefix import Told
+from synthetic import Item, file, link, make_bundle, text
+
+NUMPY = [
+    text("bin/f2py", b"#!/bin/sh\necho @ f2py\n", 0o755),
+    file("lib/numpy/core.py", b"core = 1\n"),
+    file("lib/numpy/core.so", os.urandom(70_000), 0o755),
+    Item(PathRecord("lib/numpy/again.so", "hardlink", target="lib/numpy/core.so")),
+    link("lib/numpy/latest", "core.so"),
+    file("lib/numpy/none", b""),
+    Item(PathRecord("share/empty", "directory", mode=0o755)),
+]
+ACTIVATE = [file("bin/activate", b"true\n")]
+
+
+def demo(version: int) -> list[Item]:
+    return [file("lib/demo.py", b"version = %d\n" % version), text("etc/demo", b"@ %d\n" % version)]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("made")
+    for version, name in ((1, "1.tar.gz"), (2, "2.tar.gz"), (2, "2.tar.zst")):
+        segments = {"conda:numpy": NUMPY, "runtime": ACTIVATE, f"pypi:demo-{version}": demo(version)}
+        make_bundle(folder / name, segments, version=str(version))
+    return folder
+
+
+@pytest.fixture
+def bundles(made: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made, tmp_path / "bundles"))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    return tmp_path / "store"
+
+
+def deployed(bundle: Path, root: Path, store: Path, **settings: int) -> Deployment:
+    return deploy(bundle, root, reporter=Reporter(), jobs=2, decoders=FAST, store=store, **settings)  # type: ignore[arg-type]
+
+
+def whole(root: Path) -> None:
+    found = verify_deployment(root, reporter=Reporter(), jobs=1)
+    assert (found.changed, found.missing, found.extra) == ((), (), ())
+
+
+def collected(store: Path, dry_run: bool = False) -> Collected:
+    return collect(store, reporter=Reporter(), dry_run=dry_run)
+
+
+def segments(store: Path) -> set[str]:
+    return {path.name for path in (store / "1/segments").glob("*/*")}
+
+
+def destroyed(bundle: Path, *, but: str = "") -> None:
+    """Every byte behind the head, those of one segment apart."""
+    data = bytearray(bundle.read_bytes())
+    with open_bundle(bundle, FAST) as opened:
+        for located in opened.frames():
+            if located.segment != but:
+                data[located.offset : located.offset + located.frame.stored] = bytes(located.frame.stored)
+    bundle.write_bytes(data)
+
+
+def tree(root: Path) -> dict[str, bytes | str]:
+    return {
+        str(path.relative_to(root)): str(path.readlink()) if path.is_symlink() else path.read_bytes()
+        for path in root.rglob("*")
+        if (path.is_file() or path.is_symlink()) and ".envpack" not in path.parts
+    }
+
+
+# --- sharing ---
+
+
+def test_a_second_deployment_reads_only_the_head(bundles: Path, tmp_path: Path, store: Path) -> None:
+    first = deployed(bundles / "1.tar.gz", tmp_path / "a", store)
+    assert first.read > 0 and first.store == str(store)
+    destroyed(bundles / "1.tar.gz")
+    second = deployed(bundles / "1.tar.gz", tmp_path / "b", store)
+    assert second.read == 0
+    whole(tmp_path / "a")
+    whole(tmp_path / "b")
+    record = read_record(tmp_path / "b")
+    assert record is not None and record.store == str(store)
+
+
+def test_it_is_what_it_is_without_a_store(bundles: Path, tmp_path: Path, store: Path) -> None:
+    roots = []
+    for name, folder in (("plain", None), ("filling", store), ("filled", store)):
+        root = tmp_path / name / "env"
+        root.parent.mkdir()
+        deploy(bundles / "1.tar.gz", root, reporter=Reporter(), store=folder)
+        roots.append(root.rename(tmp_path / name / "moved"))
+    expected = {path: str(data).replace("plain", "X") for path, data in tree(roots[0]).items()}
+    for name, root in zip(("filling", "filled"), roots[1:], strict=True):
+        assert {path: str(data).replace(name, "X") for path, data in tree(root).items()} == expected
+        assert (root / "lib/numpy/core.so").samefile(root / "lib/numpy/again.so")
+
+
+def test_an_upgrade_reads_just_the_changed_package_whatever_the_codec(
+    bundles: Path, tmp_path: Path, store: Path
+) -> None:
+    deployed(bundles / "1.tar.gz", tmp_path / "a", store)
+    destroyed(bundles / "2.tar.zst", but="pypi:demo-2")
+    done = deployed(bundles / "2.tar.zst", tmp_path / "a", store)
+    with open_bundle(bundles / "2.tar.zst", FAST) as opened:
+        (changed,) = [segment for segment in opened.manifest.segments if segment.id == "pypi:demo-2"]
+    assert done.read == changed.stored
+    assert (tmp_path / "a/lib/demo.py").read_text() == "version = 2\n"
+    whole(tmp_path / "a")
+
+
+def test_files_without_a_place_in_them_are_shared_and_read_only(
+    bundles: Path, tmp_path: Path, store: Path
+) -> None:
+    for name in "ab":
+        deployed(bundles / "1.tar.gz", tmp_path / name, store)
+    for path, shared in (("lib/numpy/core.so", True), ("lib/demo.py", True), ("bin/f2py", False)):
+        one, other = ((tmp_path / name / path).stat() for name in "ab")
+        if _clones(tmp_path):
+            assert one.st_ino != other.st_ino
+            continue
+        assert (one.st_ino == other.st_ino) is shared, path
+        assert bool(one.st_mode & 0o222) is not shared
+        assert bool(one.st_mode & 0o111) is path.endswith((".so", "f2py"))
+    stored = [path for path in (store / "1/segments").rglob("*") if path.is_file()]
+    assert {path.stat().st_mode & 0o777 for path in stored} == {0o444, 0o555}
+
+
+def _clones(folder: Path) -> bool:
+    (folder / "one").write_bytes(b"x")
+    with (folder / "one").open("rb") as one, (folder / "two").open("wb") as two:
+        try:
+            fcntl.ioctl(two, share.FICLONE, one.fileno())
+        except OSError:
+            return False
+    return True
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[Path]:
+    """A folder on another filesystem."""
+    shm = Path("/dev/shm")
+    if not shm.is_dir() or not os.access(shm, os.W_OK):
+        pytest.skip("there is no /dev/shm")
+    folder = shm / f"envpack-test-{os.getpid()}"
+    folder.mkdir()
+    yield folder
+    shutil.rmtree(folder)
+
+
+def test_a_store_on_another_filesystem_is_copied_from(bundles: Path, tmp_path: Path, elsewhere: Path) -> None:
+    if elsewhere.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("/dev/shm is no filesystem of its own")
+    for name in "ab":
+        deployed(bundles / "1.tar.gz", tmp_path / name, elsewhere / "store")
+        whole(tmp_path / name)
+    assert (tmp_path / "a/lib/numpy/core.so").stat().st_nlink == 2  # of its own hard link
+    assert (tmp_path / "a/lib/numpy/core.py").stat().st_mode & 0o777 == 0o644
+
+
+def test_a_filesystem_that_clones_is_asked_to(bundles: Path, tmp_path: Path) -> None:
+    """On a loop-mounted filesystem where root may mount one, and its tools are there."""
+    maker = next((name for name in ("mkfs.btrfs", "mkfs.xfs") if shutil.which(name)), None)
+    if maker is None or os.geteuid() != 0:
+        pytest.skip("needs root and mkfs.btrfs or mkfs.xfs")
+    image, mount = tmp_path / "image", tmp_path / "mount"
+    with image.open("wb") as out:
+        out.truncate(400 << 20)
+    mount.mkdir()
+    subprocess.run([maker, "-q", image], check=True, capture_output=True)
+    if subprocess.run(["mount", "-o", "loop", image, mount], capture_output=True).returncode:
+        pytest.skip("no loop mounts here")
+    try:
+        for name in "ab":
+            deployed(bundles / "1.tar.gz", mount / name, mount / "store")
+            whole(mount / name)
+        one, other = ((mount / name / "lib/demo.py").stat() for name in "ab")
+        assert one.st_ino != other.st_ino and one.st_nlink == 1 and one.st_mode & 0o777 == 0o644
+        (mount / "a/lib/demo.py").write_text("mine")
+        whole(mount / "b")
+    finally:
+        subprocess.run(["umount", mount], check=True)
+
+
+@pytest.mark.parametrize("fails", [(), ("clone",), ("clone", "link")])
+def test_clones_then_links_then_copies_by_what_the_system_answers(
+    bundles: Path, tmp_path: Path, store: Path, fails: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def clone(out: int, request: int, data: int) -> int:
+        assert request == 0x40049409
+        if "clone" in fails:
+            raise OSError(errno.EOPNOTSUPP, "not supported")
+        return os.sendfile(out, data, 0, 1 << 30)
+
+    real: Callable[..., None] = os.link
+
+    def refused(source: bytes, target: bytes) -> None:
+        if b"/store/" in source:
+            raise OSError(errno.EPERM, "not permitted")
+        real(source, target)  # a hard link of the environment's own
+
+    monkeypatch.setattr(fcntl, "ioctl", clone)
+    if "link" in fails:
+        monkeypatch.setattr(os, "link", refused)
+    for name in "ab":
+        deployed(bundles / "1.tar.gz", tmp_path / name, store)
+        whole(tmp_path / name)
+    shared = (tmp_path / "a/lib/demo.py").samefile(tmp_path / "b/lib/demo.py")
+    assert shared is (fails == ("clone",))
+
+
+def test_a_file_of_too_many_names_is_copied(
+    bundles: Path, tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def clone(*arguments: object) -> None:
+        raise OSError(errno.EOPNOTSUPP, "not supported")
+
+    deployed(bundles / "1.tar.gz", tmp_path / "a", store)
+    real: Callable[..., None] = os.link
+    calls = 0
+
+    def linked(*paths: object) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            raise OSError(errno.EMLINK, "too many links")
+        real(*paths)
+
+    monkeypatch.setattr(fcntl, "ioctl", clone)
+    monkeypatch.setattr(os, "link", linked)
+    deployed(bundles / "1.tar.gz", tmp_path / "b", store)
+    assert calls > 2
+    whole(tmp_path / "b")
+
+
+# --- damage ---
+
+
+def test_a_stored_file_written_to_by_force_is_found_and_not_used_again(
+    bundles: Path, tmp_path: Path, store: Path
+) -> None:
+    deployed(bundles / "1.tar.gz", tmp_path / "a", store)
+    stored = next(path for path in store.rglob("*") if path.is_file() and path.read_bytes() == b"core = 1\n")
+    stored.chmod(0o644)
+    stored.write_text("core = 2\n")
+    stored.chmod(0o444)
+    if not _clones(tmp_path):
+        found = verify_deployment(tmp_path / "a", reporter=Reporter())
+        assert [item.path for item in found.changed] == ["lib/numpy/core.py"]
+    done = deployed(bundles / "1.tar.gz", tmp_path / "b", store)
+    assert done.read > 0
+    whole(tmp_path / "b")
+    assert collected(store).removed == 1
+    assert deployed(bundles / "1.tar.gz", tmp_path / "c", store).read > 0
+    assert deployed(bundles / "1.tar.gz", tmp_path / "d", store).read == 0
+    whole(tmp_path / "d")
+
+
+def test_a_stored_file_that_is_gone_is_noticed(bundles: Path, tmp_path: Path, store: Path) -> None:
+    deployed(bundles / "1.tar.gz", tmp_path / "a", store)
+    next(path for path in store.rglob("*") if path.is_file() and path.read_bytes() == b"core = 1\n").unlink()
+    deployed(bundles / "1.tar.gz", tmp_path / "b", store)
+    whole(tmp_path / "b")
+
+
+def test_a_bundle_can_t_put_other_bytes_under_a_key(tmp_path: Path, store: Path) -> None:
+    """Two bundles say the same of a package; one of them has something else in its frames."""
+    good = file("lib/x", b"12345")
+    make_bundle(tmp_path / "good.tar.gz", {"conda:x": [good]})
+    make_bundle(tmp_path / "evil.tar.gz", {"conda:x": [Item(good.record, [b"54321"])]})
+    with pytest.raises(IntegrityError, match="'lib/x' has not the digest"):
+        deployed(tmp_path / "evil.tar.gz", tmp_path / "a", store)
+    assert segments(store) == set()
+    assert list((store / "1/work").iterdir()) == []
+    deployed(tmp_path / "good.tar.gz", tmp_path / "a", store)
+    assert (tmp_path / "a/lib/x").read_bytes() == b"12345"
+
+
+def test_a_damaged_bundle_leaves_nothing_in_the_store(bundles: Path, tmp_path: Path, store: Path) -> None:
+    destroyed(bundles / "1.tar.gz", but="conda:numpy")
+    with pytest.raises(IntegrityError):
+        deployed(bundles / "1.tar.gz", tmp_path / "a", store)
+    assert not (tmp_path / "a").exists()
+    assert [path for path in (store / "1/work").iterdir() if path.is_dir()] == []
+    for path in store.rglob("*"):
+        assert not path.is_file() or path.suffix in (".json", ".lock") or path.name == "lock", path
+
+
+def test_keys_depend_on_what_a_segment_has_and_on_nothing_else(bundles: Path) -> None:
+    def keys(name: str) -> dict[str, str]:
+        with open_bundle(bundles / name, FAST) as opened:
+            return segment_keys(opened.table_bytes())
+
+    assert keys("2.tar.gz") == keys("2.tar.zst")
+    one, two = keys("1.tar.gz"), keys("2.tar.gz")
+    assert one["conda:numpy"] == two["conda:numpy"] and one["pypi:demo-1"] != two["pypi:demo-2"]
+    assert "end" not in one
+
+
+# --- gc ---
+
+
+def test_what_current_and_kept_deployments_use_stays(bundles: Path, tmp_path: Path, store: Path) -> None:
+    deployed(bundles / "1.tar.gz", tmp_path / "a", store)
+    deployed(bundles / "2.tar.gz", tmp_path / "a", store)  # keeps 1
+    deployed(bundles / "2.tar.gz", tmp_path / "b", store)
+    assert len(segments(store)) == 4
+    assert collected(store).removed == 0
+    rollback(tmp_path / "a", reporter=Reporter())
+    assert collected(store).removed == 0
+    whole(tmp_path / "a")
+    deployed(bundles / "2.tar.gz", tmp_path / "a", store, keep=0)
+    would = collected(store, dry_run=True)
+    assert (would.removed, len(segments(store))) == (1, 4)
+    done = collected(store)
+    assert (done.removed, done.kept, done.freed) == (1, 3, would.freed)
+    assert len(segments(store)) == 3
+    shutil.rmtree(tmp_path / "a")
+    done = collected(store)
+    assert (done.removed, done.deployments, done.forgotten) == (0, (str(tmp_path / "b"),), (str(tmp_path / "a"),))
+    shutil.rmtree(tmp_path / "b")
+    done = collected(store)
+    assert (done.removed, done.kept, done.deployments) == (3, 0, ())
+    assert segments(store) == set() and list((store / "1/roots").iterdir()) == []
+    assert done.freed > 70_000
+
+
+def test_a_deployment_that_was_moved_by_hand_loses_sharing_and_no_file(
+    bundles: Path, tmp_path: Path, store: Path
+) -> None:
+    deployed(bundles / "1.tar.gz", tmp_path / "a", store)
+    (tmp_path / "a").rename(tmp_path / "moved")
+    done = collected(store)
+    assert done.removed == 3
+    if not _clones(tmp_path):
+        assert done.freed < 70_000  # the disk still holds what the deployment uses
+    whole(tmp_path / "moved")
+
+
+def test_a_gc_waits_for_a_deployment_at_work(bundles: Path, tmp_path: Path, store: Path) -> None:
+    deployed(bundles / "1.tar.gz", tmp_path / "a", store)
+    shutil.rmtree(tmp_path / "a")
+    told, done = Told(), threading.Event()
+
+    def run() -> None:
+        collect(store, reporter=told)
+        done.set()
+
+    with open_store(store).in_use():
+        thread = threading.Thread(target=run)
+        thread.start()
+        while not told.notes:
+            time.sleep(0.01)
+        assert not done.wait(0.2)
+        assert len(segments(store)) == 3
+    thread.join()
+    assert "waiting" in told.notes[0]
+    assert segments(store) == set()
+
+
+def test_a_store_is_given_a_folder_of_its_own(bundles: Path, tmp_path: Path, store: Path) -> None:
+    (tmp_path / "used").mkdir()
+    (tmp_path / "used/mine").touch()
+    with pytest.raises(DestinationError, match="not empty"):
+        deployed(bundles / "1.tar.gz", tmp_path / "a", tmp_path / "used")
+    for inside in (tmp_path / "a/store", tmp_path / "a", tmp_path):
+        with pytest.raises(DestinationError, match="lie in one another"):
+            deployed(bundles / "1.tar.gz", tmp_path / "a", inside)
+    store.mkdir()
+    store.chmod(0o777)
+    with pytest.raises(DestinationError, match="others may write"):
+        deployed(bundles / "1.tar.gz", tmp_path / "a", store)
+    with pytest.raises(FormatError, match="no store"):
+        collected(tmp_path / "none")
+    assert not (tmp_path / "a").exists() and not (tmp_path / "none").exists()
+
+
+# --- crashes ---
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from envpack.runtime import share, store
+from envpack.runtime.deploy import deploy
+from envpack.runtime.report import Reporter
+left = int(sys.argv[4])
+def counted(name, arguments):
+    global left
+    if name in ("open", "os.mkdir", "os.link", "os.rename", "os.remove", "os.chmod", "os.utime"):
+        paths = [a for a in arguments if isinstance(a, (str, bytes))]
+        if any("store" in os.fsdecode(p) for p in paths):
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(counted)
+deploy(Path(sys.argv[1]), Path(sys.argv[2]), reporter=Reporter(), jobs=1, store=Path(sys.argv[3]))
+"""
+
+
+def test_killed_while_filling_nothing_half_is_left(bundles: Path, tmp_path: Path, store: Path) -> None:
+    """At every tenth step that touches the store, until one gets to the end."""
+    killed = 0
+    for step in range(1, 2000, 10):
+        shutil.rmtree(store, ignore_errors=True)
+        command = [sys.executable, "-c", KILLED, bundles / "1.tar.gz", tmp_path / "a", store, str(step)]
+        done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+        if done.returncode == 0:
+            break
+        assert done.returncode == -signal.SIGKILL, done.stderr
+        killed += 1
+        for folder in (store / "1/segments").glob("*/*"):
+            assert _is_whole(folder), folder
+        if killed % 2 and (store / "1").is_dir():
+            collected(store)
+        assert deployed(bundles / "1.tar.gz", tmp_path / "a", store).generation >= 1
+        whole(tmp_path / "a")
+        assert deployed(bundles / "1.tar.gz", tmp_path / "b", store).read == 0
+        whole(tmp_path / "b")
+        collected(store)
+        assert list((store / "1/work").iterdir()) == []
+        shutil.rmtree(tmp_path / "a")
+        shutil.rmtree(tmp_path / "b")
+    assert killed > 4
+
+
+def _is_whole(folder: Path) -> bool:
+    """The segments here have 7, 1 and 2 paths, of which links and folders are no files."""
+    return len(list(folder.iterdir())) in (4, 1, 2) and all(
+        not path.stat().st_mode & 0o222 for path in folder.iterdir()
+    )
+
+
+def test_two_that_fill_one_store_wait_for_one_another(bundles: Path, tmp_path: Path, store: Path) -> None:
+    with open_bundle(bundles / "1.tar.gz", FAST) as opened:
+        key = segment_keys(opened.table_bytes())["conda:numpy"]
+    other = Filling(open_store(store))
+    folder = other.claim(key)
+    assert folder is not None
+    thread = threading.Thread(target=deployed, args=(bundles / "1.tar.gz", tmp_path / "a", store))
+    thread.start()
+    time.sleep(0.3)
+    assert not (tmp_path / "a").exists()
+    other.__exit__(KeyboardInterrupt)  # it gives up, as when it is killed
+    thread.join()
+    whole(tmp_path / "a")
+    assert key in segments(store)
