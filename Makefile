@@ -31,7 +31,7 @@ CHANNEL_READY := $(LOCAL_READY)
 endif
 endif
 
-.PHONY: help install channel demo test test-large test-wheels bench lint type release clean
+.PHONY: help install channel demo test test-large test-wheels bench fuzz lint type release clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -72,6 +72,9 @@ test-property: $(READY) ## random environments packed, deployed and moved (minut
 
 test-wheels: $(READY) ## what published wheels need of a host (minutes, 3 GB of downloads, once)
 	@$(BIN)/python -m pytest tests/wheels -s
+
+fuzz: $(READY) ## deploy 20,000 bundles that were changed at random (minutes; COUNT=..., FIRST=...)
+	@PYTHONPATH=tests $(BIN)/python tests/mutants.py --count $(or $(COUNT),20000) --first $(or $(FIRST),0) --jobs $(JOBS)
 
 lint: $(READY) ## ruff: rules and formatting
 	@$(BIN)/ruff check .

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import lzma
+import stat
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -64,6 +65,8 @@ def format_of(path: Path) -> str:
     Raises FormatError when it can't be read.
     """
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would wait for its writer
+            raise FormatError(f"{path} is no file", hint="Give the path of a bundle.")
         with path.open("rb") as file:
             start = file.read(512)
     except OSError as problem:

@@ -5,6 +5,7 @@ Memory stays at a few frames however large the bundle is.
 
 from __future__ import annotations
 
+import hashlib
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Iterable, Iterator, Sequence
@@ -119,3 +120,14 @@ def entries(
     if id == END_SEGMENT:
         stream.expect(tar.END, "the end-of-archive marker")
     stream.finish()
+
+
+def proved(record: PathRecord, pieces: Iterable[bytes | memoryview]) -> Iterator[bytes | memoryview]:
+    """A file's stored bytes, passed on; after the last of them IntegrityError unless they have the record's
+    digest, which later verifications go by."""
+    hashed = hashlib.sha256()
+    for piece in pieces:
+        hashed.update(piece)
+        yield piece
+    if hashed.hexdigest() != record.sha256:
+        raise IntegrityError(f"{record.path!r} has not the digest that the paths table gives")
