@@ -25,10 +25,11 @@ from envpack.prefix.shebang import may_need_activation
 from envpack.prefix.walk import Outside
 from envpack.runtime.activation import variable_scripts
 from envpack.runtime.changes import Changes, Unrelocatable
-from envpack.runtime.deploy import host_subdir, processors
+from envpack.runtime.deploy import host_subdir
 from envpack.runtime.errors import PackError
 from envpack.runtime.model import Manifest, PathRecord
 from envpack.runtime.report import Reporter, Step, human_size
+from envpack.runtime.threads import processors
 from envpack.runtime.version import __version__
 
 RUNTIME = "runtime"

@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -34,6 +33,7 @@ from envpack.runtime.model import (
 )
 from envpack.runtime.place import beside, make_folders, remove_empty
 from envpack.runtime.reader import END_SEGMENT, digest_line
+from envpack.runtime.threads import pool as threads
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class BundleWriter:
         self._partial_path = beside(output, "partial")
         self._segments: list[tuple[Listed, list[Frame]]] = []
         self._stored: dict[str, Stored] = {}
-        self._pool = ThreadPoolExecutor(jobs, thread_name_prefix="compress")
+        self._pool = threads(jobs, "compress")
         self._ahead = 2 * jobs
         self._folders: list[Path] = []
         self.stored = 0

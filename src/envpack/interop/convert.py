@@ -15,7 +15,7 @@ from envpack.interop.environment import as_integrity, read_archive
 from envpack.interop.origin import name_of
 from envpack.interop.streams import is_archive
 from envpack.interop.write import check_output, format_for, write_archive
-from envpack.runtime.deploy import deploy, processors
+from envpack.runtime.deploy import deploy
 from envpack.runtime.errors import UsageError
 from envpack.runtime.host.examine import Policy
 from envpack.runtime.model import Manifest
@@ -23,6 +23,7 @@ from envpack.runtime.place import beside, folders_for, work_folder
 from envpack.runtime.reader import open_bundle
 from envpack.runtime.report import Reporter
 from envpack.runtime.source import Repair
+from envpack.runtime.threads import processors
 
 _ROOM = 200
 """Bytes of the longest destination that envpack promises to have room for."""

@@ -10,7 +10,6 @@ import hashlib
 import os
 import stat
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Iterable, Iterator, Mapping, Sequence
 
@@ -21,6 +20,7 @@ from envpack.runtime.record import DEPLOYMENT_PATH
 from envpack.runtime.relocate import Splicer, inverse, splices
 from envpack.runtime.report import Step
 from envpack.runtime.settle import LOCK_PATH, PREFIX_PATH, SETTLING_PATH
+from envpack.runtime.threads import pool as threads
 
 OWN_PATHS = frozenset((*HEAD_PATHS, DEPLOYMENT_PATH, LOCK_PATH, PREFIX_PATH, SETTLING_PATH, STAMP_PATH))
 """What envpack itself keeps in a deployment, besides what the paths table lists: FORMAT.md, section 4."""
@@ -84,7 +84,7 @@ def compare(root: str, table: PathsTable, prefixes: Sequence[bytes | None], step
             elif wanted == "f":
                 todo.append((record, files[record.target] if record.type == "hardlink" else record))
     check = _Checker(root, prefixes)
-    with ThreadPoolExecutor(jobs, thread_name_prefix="verify") as pool:
+    with threads(jobs, "verify") as pool:
         batches = (todo[start : start + _BATCH] for start in range(0, len(todo), _BATCH))
         for size, differences in pool.map(check.batch, batches):
             step.advance(size)

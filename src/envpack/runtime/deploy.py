@@ -24,7 +24,7 @@ from envpack.runtime.durable import sync_filesystem
 from envpack.runtime.errors import DeploymentTestError, HostError
 from envpack.runtime.extract import extract
 from envpack.runtime.host.examine import Policy, check_before
-from envpack.runtime.host.machine import host_subdir, processors
+from envpack.runtime.host.machine import host_subdir
 from envpack.runtime.reader import Bundle, open_bundle
 from envpack.runtime.record import Entry, Record, note, write_record
 from envpack.runtime.registry import register
@@ -33,6 +33,7 @@ from envpack.runtime.settle import check_prefix, tell_activation, write_prefix
 from envpack.runtime.share import extract_shared, plan
 from envpack.runtime.source import Repair, Source, Written
 from envpack.runtime.store import Store, open_store
+from envpack.runtime.threads import processors
 from envpack.runtime.version import __version__
 
 __all__ = [
@@ -42,7 +43,6 @@ __all__ = [
     "deploy",
     "deploy_source",
     "host_subdir",
-    "processors",
     "run_inside",
 ]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import Iterable, Iterator, Sequence
 
 from envpack.runtime import tar
@@ -15,6 +15,7 @@ from envpack.runtime.errors import IntegrityError
 from envpack.runtime.model import PathRecord
 from envpack.runtime.reader import END_SEGMENT, Bundle, Located
 from envpack.runtime.report import Step
+from envpack.runtime.threads import pool as threads
 
 
 class Frames:
@@ -34,7 +35,7 @@ class Frames:
         self._done: set[str] = set()
         self._ahead = 2 * jobs
         self._pending: deque[tuple[str, Future[bytes]]] = deque()
-        self._pool = ThreadPoolExecutor(jobs, thread_name_prefix="frame")
+        self._pool = threads(jobs, "frame")
 
     def take(self, id: str) -> Iterator[bytes]:
         """The uncompressed frames of a segment."""

@@ -13,7 +13,6 @@ from typing import Any, Callable, Mapping, Sequence
 from envpack.runtime.codec import STANDARD, Decoder
 from envpack.runtime.compare import Difference, Differences, compare
 from envpack.runtime.errors import IntegrityError
-from envpack.runtime.host.machine import processors
 from envpack.runtime.model import DIGEST_PATH, Manifest, PathRecord, PathsTable
 from envpack.runtime.onetree import check_bundle_tree, check_tree
 from envpack.runtime.reader import Bundle, open_bundle
@@ -22,6 +21,7 @@ from envpack.runtime.relocate import Splicer, splices
 from envpack.runtime.report import Reporter, human_size
 from envpack.runtime.settle import prefixes_in, read_head, written_prefix
 from envpack.runtime.stream import Frames, entries
+from envpack.runtime.threads import processors
 
 SHOWN = 50
 """Lines of an error's details, unless all are asked for."""
