@@ -356,7 +356,7 @@ def test_two_deployments_to_one_place_do_not_mix(gz: Path, tmp_path: Path) -> No
 
 
 def test_a_lock_file_of_the_environment_s_own_is_kept(tmp_path: Path) -> None:
-    make_bundle(tmp_path / "b.tar.gz", {"environment": [file(".lock", b"1"), file(".envpack/lock", b"2")]})
+    make_bundle(tmp_path / "b.tar.gz", {"environment": [file(".lock", b"1")]})
     deployed(tmp_path / "b.tar.gz", tmp_path / "x")
     assert (tmp_path / "x/.lock").read_bytes() == b"1"
     assert not list((tmp_path / "x").glob(".envpack-*"))

@@ -77,8 +77,8 @@ def direct_line(head: bytes, spellings: Sequence[bytes]) -> FirstLine | None:
 
 
 def may_need_activation(relocation: Relocation | None, pieces: Sequence[Piece]) -> bool:
-    """Whether an executable file, as stored, begins with a line that runs something by the prefix, and that nothing
-    takes the place of where it gets too long, or blanks into it.
+    """Whether an executable file, as stored, begins with a line that runs something by the prefix, and that
+    nothing takes the place of where it gets too long, or blanks into it.
     """
     if relocation is None:
         return False
