@@ -7,18 +7,18 @@ manifest against the digest beside it, the paths table against the one in the ma
 from __future__ import annotations
 
 import hashlib
-import os
-import stat
 from pathlib import Path
 from types import TracebackType
-from typing import Iterator, Mapping, NamedTuple
+from typing import Iterable, Iterator, Mapping, NamedTuple
 
 from envpack.runtime import tar
+from envpack.runtime.access import Access
 from envpack.runtime.codec import STANDARD, Decoder, codec_of
 from envpack.runtime.document import manifest_from_json, table_from_json
 from envpack.runtime.errors import FormatError, IntegrityError
 from envpack.runtime.limits import MAX_FRAME, MAX_MANIFEST, MAX_TABLE, most_stored
 from envpack.runtime.model import DIGEST_PATH, MANIFEST_PATH, PATHS_PATH, Frame, Manifest, PathRecord, PathsTable
+from envpack.runtime.opening import open_access
 
 END_SEGMENT = "end"
 """Id of the last segment, which holds tar's end-of-archive marker and no paths."""
@@ -35,33 +35,36 @@ class Located(NamedTuple):
 
 
 class Bundle:
-    """An open bundle. Use :func:`open_bundle`; safe to read from several threads."""
+    """An open bundle, over an `Access` that it takes over. Use :func:`open_bundle`; safe to read from several
+    threads, but for a stream, of which each frame can be read once, in the order of the file."""
 
-    def __init__(self, fd: int, name: str, decoders: Mapping[str, Decoder] = STANDARD) -> None:
-        self._fd = fd
-        self.name = name
-        self.size = os.fstat(fd).st_size
-        start = self._read(0, 4)
-        self.codec = codec_of(start)
+    def __init__(self, access: Access, decoders: Mapping[str, Decoder] = STANDARD) -> None:
+        self._access = access
+        self.name, self.origin = access.name, access.origin
+        self._start = access.read(0, 4)
+        self._start_offset = 0
+        self.codec = codec_of(self._start)
         self._decoder = decoders[self.codec]
         self.manifest_bytes, self._manifest_stored = self._read_manifest()
         self.manifest: Manifest = manifest_from_json(self.manifest_bytes)
+        self.size = self._manifest_stored + sum(located.frame.stored for located in self._located())
         self._check_sizes()
 
     def _read(self, offset: int, size: int) -> bytes:
-        data = os.pread(self._fd, size, offset)
-        while len(data) < size:
-            more = os.pread(self._fd, size - len(data), offset + len(data))
-            if not more:
-                break
-            data += more
+        """These bytes, of which the first may have come with the manifest; IntegrityError when there are fewer."""
+        known = self._start[offset - self._start_offset :][:size] if offset >= self._start_offset else b""
+        rest = size - len(known)
+        data = known + self._access.read(offset + len(known), rest) if rest else known
+        if len(data) < size:
+            raise IntegrityError(f"{self.name} is cut short: {offset + len(data)} bytes, of {self.size}")
         return data
 
     def _read_manifest(self) -> tuple[bytes, int]:
         wanted, most = _HEAD_STEP, most_stored(MAX_MANIFEST)
         first = None
+        data = self._start
         while first is None:
-            data = self._read(0, wanted)
+            data += self._access.read(len(data), wanted - len(data))
             first = self._decoder.first(data)
             if first is None and len(data) < wanted:
                 raise IntegrityError(f"{self.name}: the file ends within its first frame")
@@ -75,6 +78,7 @@ class Bundle:
         manifest, digest = entries[0][1], entries[1][1]
         if digest != digest_line(manifest):
             raise IntegrityError(f"{self.name}: the manifest does not match its digest")
+        self._start, self._start_offset = data[stored:], stored
         return manifest, stored
 
     def _check_sizes(self) -> None:
@@ -96,10 +100,10 @@ class Bundle:
             )
         if manifest.size > sum(segment.size for segment in manifest.segments):
             raise IntegrityError(f"{self.name}: its files are larger than all that is in it")
-        stated = self._manifest_stored + sum(located.frame.stored for located in self._located())
-        if stated != self.size:
-            what = "is cut short" if self.size < stated else "has more in it than its manifest states"
-            raise IntegrityError(f"{self.name} {what}: {self.size} bytes, of {stated}")
+        found = self._access.size
+        if found is not None and found != self.size:
+            what = "is cut short" if found < self.size else "has more in it than its manifest states"
+            raise IntegrityError(f"{self.name} {what}: {found} bytes, of {self.size}")
 
     @property
     def head_size(self) -> int:
@@ -120,21 +124,41 @@ class Bundle:
         """The frames of all segments, in the order they stand in the file."""
         return (located for located in self._located() if located.segment)
 
-    def load(self, located: Located) -> bytes:
+    def expect(self, frames: Iterable[Located]) -> None:
+        """Tells which frames will be read next, in this order, so that they can be fetched ahead."""
+        self._access.expect([(located.offset, located.frame.stored) for located in frames])
+
+    def stored(self, located: Located) -> bytes:
+        """A frame's bytes as they are in the file, to be proved by `unpack`."""
+        return self._read(located.offset, located.frame.stored)
+
+    def unpack(self, located: Located, data: bytes) -> bytes:
         """A frame's uncompressed bytes; raises IntegrityError when it is not what the manifest states."""
         frame = located.frame
-        data = self._read(located.offset, frame.stored)
         if hashlib.sha256(data).hexdigest() != frame.sha256:
             raise IntegrityError(f"{self.name}: damaged at byte {located.offset} ({frame.stored} bytes)")
         return self._decoder.frame(data, frame.size)
 
+    def load(self, located: Located) -> bytes:
+        """Both: the frame's uncompressed bytes, proved."""
+        return self.unpack(located, self.stored(located))
+
+    def finish(self) -> None:
+        """Raises IntegrityError when there is more behind the last frame; only a stream has to be asked."""
+        if self._access.size is None and (
+            self._start[self.size - self._start_offset :] or self._access.read(self.size, 1)
+        ):
+            raise IntegrityError(f"{self.name} has more in it than its manifest states")
+
     def table_bytes(self) -> bytes:
         """The paths table as it stands in the bundle, verified."""
-        data = b"".join(self.load(located) for located in self._located() if not located.segment)
+        head = [located for located in self._located() if not located.segment]
+        self.expect(head)
+        data = b"".join(map(self.load, head))
         size = self.manifest.paths_size
-        head = tar.header(PathRecord(PATHS_PATH, "file", size=size))
-        table, rest = data[len(head) : len(head) + size], data[len(head) + size :]
-        fits = data.startswith(head) and rest == bytes(tar.padding(size))
+        header = tar.header(PathRecord(PATHS_PATH, "file", size=size))
+        table, rest = data[len(header) : len(header) + size], data[len(header) + size :]
+        fits = data.startswith(header) and rest == bytes(tar.padding(size))
         if not fits or hashlib.sha256(table).hexdigest() != self.manifest.paths_sha256:
             raise IntegrityError(f"{self.name}: the paths table is not the one the manifest states")
         return table
@@ -143,8 +167,12 @@ class Bundle:
         """The paths table; raises FormatError or IntegrityError when it is damaged or does not fit."""
         return table_from_json(self.table_bytes())
 
+    def stop(self) -> None:
+        """Makes whoever waits for bytes of it, in another thread, give up."""
+        self._access.stop()
+
     def close(self) -> None:
-        os.close(self._fd)
+        self._access.close()
 
     def __enter__(self) -> Bundle:
         return self
@@ -167,21 +195,14 @@ def digest_line(manifest: bytes) -> bytes:
     return f"{hashlib.sha256(manifest).hexdigest()}  manifest.json\n".encode()
 
 
-def open_bundle(path: Path, decoders: Mapping[str, Decoder] = STANDARD) -> Bundle:
-    """Opens a bundle and reads its manifest, and nothing else of it.
+def open_bundle(where: Path | str, decoders: Mapping[str, Decoder] = STANDARD) -> Bundle:
+    """Opens a bundle and reads its manifest, and nothing else of it. ``where``: see `open_access`.
 
     Raises FormatError when it is no bundle, IntegrityError when it is damaged or cut short.
     """
+    access = open_access(where)
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe would wait for its writer
-    except OSError as problem:
-        raise FormatError(f"{path}: {problem.strerror}", hint="Give the path of a bundle.") from None
-    try:
-        kind = os.fstat(fd).st_mode
-        if not stat.S_ISREG(kind):
-            what = "a directory" if stat.S_ISDIR(kind) else "no file"
-            raise FormatError(f"{path} is {what}, not a bundle", hint="Give the path of a bundle.")
-        return Bundle(fd, str(path), decoders)
+        return Bundle(access, decoders)
     except BaseException:
-        os.close(fd)
+        access.close()
         raise
