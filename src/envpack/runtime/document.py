@@ -7,6 +7,7 @@ raises FormatError naming the place, so that nothing later has to doubt a value'
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, Iterable
 
 from envpack.runtime import limits
@@ -245,8 +246,39 @@ def table_from_json(data: bytes) -> PathsTable:
         if id in segments:
             raise FormatError(f"{segment.where}: a second segment {id!r}")
         placeholders = tuple(_read_placeholder(item) for item in segment["placeholders"].items())
-        segments[id] = tuple(_read_record(record, placeholders) for record in segment["paths"].items())
+        paths = segment["paths"]
+        segments[id] = tuple(
+            _plain_file(value) or _read_record(Value(value, paths, index), placeholders)
+            for index, value in enumerate(paths.values())
+        )
     return PathsTable(segments)
+
+
+_PLAIN_PATH = re.compile(r"(?:(?!\.\.?/)[^/\0]+/)*(?!\.\.?\Z)[^/\0]+\Z", re.ASCII)
+_SHA256 = re.compile(r"[0-9a-f]{64}\Z")
+_PLAIN_KEYS = {"path", "type", "mode", "size", "sha256", "offset", "mtime"}
+
+
+def _plain_file(value: Any) -> PathRecord | None:
+    """The record of a file without relocation, in a tenth of the time that `_read_record` takes, as nearly all
+    records are of such; None for every other, and for anything that is wrong."""
+    if type(value) is not dict or value.keys() != _PLAIN_KEYS or value["type"] != "file":
+        return None
+    path, sha256 = value["path"], value["sha256"]
+    if type(path) is not str or type(sha256) is not str or not path.isascii() or len(path) > limits.MAX_PATH:
+        return None
+    mode, size, offset, mtime = value["mode"], value["size"], value["offset"], value["mtime"]
+    if (
+        type(mode) is type(size) is type(offset) is type(mtime) is int
+        and 0 <= mode <= 0o777
+        and 0 <= size < 1 << 63
+        and 0 <= offset < 1 << 63
+        and 0 <= mtime <= limits.MAX_MTIME
+        and _SHA256.match(sha256)
+        and _PLAIN_PATH.match(path)
+    ):
+        return PathRecord(path, "file", mode, size, sha256, offset, mtime)
+    return None
 
 
 def _read_placeholder(place: Value) -> bytes:
