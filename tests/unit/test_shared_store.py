@@ -23,8 +23,10 @@ from envpack.runtime.collect import Collected, collect
 from envpack.runtime.deploy import Deployment, deploy
 from envpack.runtime.errors import DestinationError, FormatError, IntegrityError
 from envpack.runtime.model import PathRecord
+from envpack.runtime.move import move
 from envpack.runtime.reader import open_bundle
 from envpack.runtime.record import read_record
+from envpack.runtime.repair import repair
 from envpack.runtime.report import Reporter
 from envpack.runtime.rollback import rollback
 from envpack.runtime.store import Filling, open_store, segment_keys
@@ -331,6 +333,32 @@ def test_keys_depend_on_what_a_segment_has_and_on_nothing_else(bundles: Path) ->
     assert "end" not in one
 
 
+def test_a_repair_takes_the_changed_file_of_the_store_out_of_use_too(
+    bundles: Path, tmp_path: Path, store: Path
+) -> None:
+    """Also where time and size hide the change."""
+    if _clones(tmp_path):
+        pytest.skip("the store's file is another one than the deployment's here")
+    for name in "ab":
+        deployed(bundles / "1.tar.gz", tmp_path / name, store)
+    changed = tmp_path / "a/lib/numpy/core.py"
+    before = changed.stat()
+    changed.chmod(0o644)
+    changed.write_text("core = 2\n")
+    changed.chmod(0o444)
+    os.utime(changed, ns=(before.st_mtime_ns, before.st_mtime_ns))
+    told = Told()
+    repair(tmp_path / "a", bundles / "1.tar.gz", reporter=told)
+    assert len(told.warnings) == 1 and "lib/numpy/core.py is changed in the store" in told.warnings[0]
+    whole(tmp_path / "a")
+    assert not verify_deployment(tmp_path / "b", reporter=Reporter()).whole
+    repair(tmp_path / "b", bundles / "1.tar.gz", reporter=Reporter())
+    whole(tmp_path / "b")
+    assert deployed(bundles / "1.tar.gz", tmp_path / "c", store).read > 0
+    whole(tmp_path / "c")
+    assert collected(store).removed == 1
+
+
 # --- gc ---
 
 
@@ -369,6 +397,14 @@ def test_a_deployment_that_was_moved_by_hand_loses_sharing_and_no_file(
     if not _clones(tmp_path):
         assert done.freed < 70_000  # the disk still holds what the deployment uses
     whole(tmp_path / "moved")
+
+
+def test_a_deployment_that_envpack_moved_goes_on_sharing(bundles: Path, tmp_path: Path, store: Path) -> None:
+    deployed(bundles / "1.tar.gz", tmp_path / "a", store)
+    move(tmp_path / "a", tmp_path / "b", reporter=Reporter())
+    done = collected(store)
+    assert (done.removed, done.deployments, done.forgotten) == (0, (str(tmp_path / "b"),), (str(tmp_path / "a"),))
+    whole(tmp_path / "b")
 
 
 def test_a_gc_waits_for_a_deployment_at_work(bundles: Path, tmp_path: Path, store: Path) -> None:
@@ -416,6 +452,7 @@ import os, signal, sys
 from pathlib import Path
 from envpack.runtime import share, store
 from envpack.runtime.deploy import deploy
+from envpack.runtime.repair import repair
 from envpack.runtime.report import Reporter
 left = int(sys.argv[4])
 def counted(name, arguments):

@@ -83,6 +83,10 @@ def deploy(
     if is_archive(bundle):
         from envpack.interop.deploy import deploy_archive
 
+        if store is not None:
+            console.reporter.warn(
+                "an archive shares nothing with the store: 'envpack convert' makes a bundle of it"
+            )
         done = deploy_archive(
             bundle,
             destination,

@@ -24,6 +24,7 @@ from envpack.runtime.record import UNRECORDED, has_record, note, write_record
 from envpack.runtime.registry import register, unregister
 from envpack.runtime.report import Reporter
 from envpack.runtime.settle import check_prefix, read_head, settle, written_prefix
+from envpack.runtime.store import follow
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,8 @@ def move(source: Path, destination: Path, *, reporter: Reporter, wait: bool = Fa
             raise
         there.sync()
     unregister(here.final)
+    if record.store:
+        follow(record.store, here.final, there.final)
     return Moved(
         source=str(here.final),
         destination=str(there.final),

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Iterable, Iterator, Mapping
 
 from envpack.runtime.codec import STANDARD, Decoder
-from envpack.runtime.compare import Differences, folders_of
+from envpack.runtime.compare import Differences, digest_of, folders_of
 from envpack.runtime.destination import Destination
 from envpack.runtime.document import table_from_json
 from envpack.runtime.errors import DestinationError, FormatError, IntegrityError
@@ -25,10 +25,11 @@ from envpack.runtime.locking import locked
 from envpack.runtime.model import DIGEST_PATH, MANIFEST_PATH, PATHS_PATH, PathRecord, PathsTable
 from envpack.runtime.place import beside, umask
 from envpack.runtime.reader import Bundle, Located, digest_line, open_bundle
-from envpack.runtime.record import DEPLOYMENT_PATH
+from envpack.runtime.record import DEPLOYMENT_PATH, read_record
 from envpack.runtime.relocate import Splicer, splices
 from envpack.runtime.report import Reporter, human_size
 from envpack.runtime.settle import LOCK_PATH, check_prefix, settle
+from envpack.runtime.store import Store, segment_keys
 from envpack.runtime.verify import compare_tree, prefixes_of
 
 _TEMPORARY = "envpack-new"
@@ -84,6 +85,7 @@ def repair(
             before = compare_tree(root, manifest, table, prefixes, reporter, jobs)
             with _as_destination(root), mender.writable_folders():
                 mended, read = _mend(mender, opened, before, reporter)
+                _tell_store(root, table, segment_keys(table_bytes), before, reporter)
             after = compare_tree(root, manifest, table, prefixes, reporter, jobs) if mended else before
         if after.changed or after.missing:
             left = [f"{item.path}: {item.reason}" for item in after.changed] + after.missing
@@ -163,6 +165,38 @@ def _mend(mender: _Mender, bundle: Bundle, found: Differences, reporter: Reporte
             read += reader.read
         step.detail = f"{human_size(read)} read from the bundle"
     return mended, read
+
+
+def _tell_store(
+    root: Path, table: PathsTable, keys: Mapping[str, str], found: Differences, reporter: Reporter
+) -> None:
+    """A file that was changed may be the store's own, which others have, and get, too: it is used no more."""
+    deployed = read_record(root)
+    if deployed is None or not deployed.store or not found.changed:
+        return
+    store = Store(Path(deployed.store))
+    changed = {item.path for item in found.changed}
+    for id, records in table.segments.items():
+        files = [(index, record) for index, record in enumerate(records) if record.type == "file"]
+        for index, record in files:
+            if record.path in changed and _is_changed(store.folder(keys[id]), index, record):
+                with suppress(OSError):
+                    store.note_damage(keys[id])
+                reporter.warn(
+                    f"{record.path} is changed in the store {store.path}, too, which does not use it any more; "
+                    "verify the other deployments that share it"
+                )
+
+
+def _is_changed(folder: Path, index: int, record: PathRecord) -> bool:
+    try:
+        fd = os.open(folder / str(index), os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        return digest_of(fd) != record.sha256
+    finally:
+        os.close(fd)
 
 
 def _with_their_links(records: Iterable[PathRecord], broken: set[str]) -> Iterator[PathRecord]:

@@ -184,6 +184,17 @@ def open_store(path: Path, destination: Path | None = None) -> Store:
     return store
 
 
+def follow(store: str, former: Path, destination: Path) -> None:
+    """Notes that what was deployed at ``former``, with this store, is at ``destination`` now. Where that can't be
+    noted, the deployment only shares its files no longer once gc has run."""
+    found = Store(Path(store))
+    with suppress(OSError, DestinationError), found.in_use():
+        known = found.root(found.root_file(former))
+        if known is not None:
+            there = found.root(found.root_file(destination))
+            found.write_root(destination, {**(there[1] if there is not None else {}), **known[1]})
+
+
 def segment_keys(table_bytes: bytes) -> dict[str, str]:
     """By segment id, the key of each segment that has paths, from a paths table that was read and checked.
 
