@@ -382,6 +382,8 @@ HOSTILE: dict[str, Forgery] = {
     "the lock is a folder": Forgery([folder(".envpack/lock")]),
     "the stamps are a link": outside(link(".envpack/check", "../../outside/victim")),
     "a name of a file being written": outside(link("bin/.tool.envpack-new", "../../outside/victim")),
+    "a name of a record being written": Forgery([file(".envpack/.deployment.json.new")]),
+    "a hard link in .envpack": Forgery([hard(".envpack/x", "lib/data")]),
     "a name of a folder at work": Forgery([file(".envpack-unpacked/x")]),
     "the name of a lock": Forgery([file(".envpack-lock")]),
     "a name of what is kept": Forgery([file("lib/.x.envpack/lock")]),

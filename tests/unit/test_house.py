@@ -22,9 +22,10 @@ ALLOWED = {
     "bundle": {"prefix", "runtime"},
     "build": {"spec", "lock", "runtime"},
     "interop": {"bundle", "prefix", "runtime"},
-    "release": {"interop", "build", "bundle", "prefix", "lock", "spec", "runtime"},
-    "cli": {"config", "release", "interop", "build", "bundle", "prefix", "lock", "spec", "runtime"},
+    "release": {"signing", "interop", "build", "bundle", "prefix", "lock", "spec", "runtime"},
+    "cli": {"config", "signing", "release", "interop", "build", "bundle", "prefix", "lock", "spec", "runtime"},
     "config": {"runtime"},
+    "signing": {"config", "runtime"},
     "": {"cli", "runtime"},  # envpack/__init__.py and __main__.py
 }
 BUNDLE_WORDS = {"model", "reader", "extract", "deploy", "settle", "relocate", "tar", "codec"}

@@ -25,6 +25,7 @@ from envpack.cli import (
     release,
     rollback,
     schema,
+    sign,
     store,
     verify,
 )
@@ -55,6 +56,7 @@ COMMANDS: dict[str, Callable[..., Result]] = {
     "gc": store.gc,
     "doctor": doctor.doctor,
     "release": release.release,
+    "sign": sign.sign,
     "cache": cache.cache,
     "schema": schema.schema,
 }

@@ -106,7 +106,8 @@ def _columns(file: TextIO, environ: Mapping[str, str]) -> int:
 
 @dataclass
 class Console:
-    """Streams, environment and the options every command has."""
+    """Streams, environment and the options every command has. ``root``: where /etc is looked for; only tests say
+    otherwise."""
 
     out: Stream
     err: Stream
@@ -114,6 +115,7 @@ class Console:
     json: bool = False
     verbose: bool = False
     quiet: bool = False
+    root: Path = Path("/")
     _reporter: Reporter | None = field(default=None, repr=False)
 
     @classmethod

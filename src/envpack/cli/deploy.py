@@ -11,6 +11,7 @@ import typer
 from envpack.cli.console import Console, Result
 from envpack.cli.options import Allow, Gpu, Jobs, Json, Keep, Quiet, Verbose, Wait
 from envpack.cli.origin import tell_origin
+from envpack.cli.policy import approval, refuse_archive
 from envpack.cli.store import Store, store_of
 from envpack.cli.text import escape, human_time, plural
 from envpack.runtime.report import human_size
@@ -57,6 +58,8 @@ def deploy(
     With a store, packages that a deployment on this host has brought there are not read from the bundle again, and
     their files are shared. 'envpack gc' removes from it what nothing uses.
 
+    Where /etc/envpack/policy.toml demands signatures, a bundle needs BUNDLE.minisig beside it, of one of its keys.
+
     An archive that conda-pack made is taken as it is: what it lacks, and what it has wrong and could be put right,
     is told.
 
@@ -80,7 +83,9 @@ def deploy(
     config = load_config()
     kept = keep if keep is not None else config.keep if config.keep is not None else KEEP
     asked = policy(gpu or "required", allow or (), not no_check)
+    approve = approval(console)
     if is_archive(bundle):
+        refuse_archive(console, bundle)
         from envpack.interop.deploy import deploy_archive
 
         if store is not None:
@@ -105,6 +110,7 @@ def deploy(
             run_tests=not no_test,
             decoders=FAST,
             policy=asked,
+            approve=approve,
             keep=kept,
             wait=wait,
             store=store_of(store, console.environ, config),

@@ -23,6 +23,7 @@ from envpack.cli.options import (
     Verbose,
     WorkDir,
 )
+from envpack.cli.sign import secret_key
 from envpack.cli.summary import tell
 from envpack.cli.text import escape
 
@@ -44,6 +45,9 @@ def release(
     no_cache: NoCache = False,
     backend: Backend = "rattler",
     work: WorkDir = None,
+    key: Annotated[
+        Path | None, typer.Option("--key", metavar="FILE", help="Sign with this secret key.", show_default=False)
+    ] = None,
     json: Json = False,
     verbose: Verbose = False,
     quiet: Quiet = False,
@@ -51,15 +55,18 @@ def release(
     """Build the files to publish: bundle, sha256, manifest.
 
     As 'envpack build', but nothing is ever overwritten: a second release of one day gets '.1' behind the date.
-    Prints the paths of the three files. SOURCE_DATE_EPOCH sets the date.
+    Prints the paths of the three files, and of the signature where config.toml names a 'sign_key', or --key does.
+    SOURCE_DATE_EPOCH sets the date.
 
     \b
     Example:
       envpack release environment.lock
     """
+    from envpack.config import load_config
     from envpack.release.make import Recipe, release_bundle
 
     console: Console = context.obj
+    secret = secret_key(console, key) if key is not None or load_config(console.environ).sign_key else None
     recipe = Recipe(
         source=spec,
         environ=console.environ,
@@ -74,10 +81,18 @@ def release(
         strict=strict,
     )
     made = release_bundle(recipe, output, console.reporter)
+    signed = None
+    if secret is not None:
+        from envpack.bundle.codecs import FAST
+        from envpack.signing.bundle import sign_bundle
+
+        signed = sign_bundle(made.bundle, secret, "", FAST)
     tell(console, made.manifest.changes, made.selection)
 
+    signature = signed.signature if signed is not None else None
+
     def show(console: Console) -> None:
-        for path in (made.bundle, made.checksum, made.manifest_file):
+        for path in (made.bundle, made.checksum, made.manifest_file, *([signed.signature] if signed else [])):
             console.out.write(escape(str(path)))
 
-    return Result("release", {**describe(made), "manifest": str(made.manifest_file)}, show)
+    return Result("release", {**describe(made), "manifest": str(made.manifest_file), "signature": signature}, show)

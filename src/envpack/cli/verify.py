@@ -9,12 +9,15 @@ import typer
 
 from envpack.cli.console import Console, Result
 from envpack.cli.options import Jobs, Json, Quiet, Verbose
+from envpack.cli.policy import approval
 from envpack.cli.text import escape, human_time, plural
+from envpack.runtime.errors import UsageError
 from envpack.runtime.report import human_size
 
 if TYPE_CHECKING:
     from envpack.runtime.repair import Repaired
     from envpack.runtime.verify import Verified
+    from envpack.signing.bundle import Signed
 
 _SHOWN = 10
 
@@ -25,6 +28,15 @@ def verify(
         Path,
         typer.Argument(metavar="BUNDLE|DEST", help="A bundle, or what one was deployed to.", show_default=False),
     ],
+    key: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--key",
+            metavar="KEY",
+            help="Who has to have signed a bundle: a line that begins with RW, or a file. Repeatable.",
+            show_default=False,
+        ),
+    ] = None,
     jobs: Jobs = None,
     json: Json = False,
     verbose: Verbose = False,
@@ -34,20 +46,34 @@ def verify(
 
     Every file is read, taken back to what the bundle stores where a place was written in, and compared by its
     digest. Exits with 7 when one is changed or missing. Files that no bundle brought are told, and are no damage;
-    byte-code that Python wrote itself is not looked at. Of a bundle, every digest in it is checked.
+    byte-code that Python wrote itself is not looked at. Of a bundle, every digest in it is checked, and with --key
+    the signature beside it, BUNDLE.minisig.
 
     \b
     Examples:
       envpack verify /opt/envs/demo
-      envpack verify dist/demo-1.0-20251219-linux-64.tar.gz
+      envpack verify dist/demo-1.0-20251219-linux-64.tar.gz --key ci.pub
     """
     from envpack.bundle.codecs import FAST
     from envpack.runtime.verify import verify as run
 
     console: Console = context.obj
+    signed = _signed(path, key) if key else None
     found = run(path, reporter=console.reporter, jobs=jobs, decoders=FAST)
     found.require(every=console.json or console.verbose)
-    return Result("verify", found.as_dict(), lambda console: _show(console, found))
+    data = {**found.as_dict(), "signed": signed.as_dict() if signed is not None else None}
+    return Result("verify", data, lambda console: _show(console, found, signed))
+
+
+def _signed(path: Path, words: list[str]) -> Signed:
+    from envpack.bundle.codecs import FAST
+    from envpack.signing.bundle import check_bundle
+    from envpack.signing.keys import public_key_of
+
+    keys = [public_key_of(word) for word in words]
+    if path.is_dir():
+        raise UsageError(f"{path} is a deployment, and bundles are what is signed", hint="Leave --key out.")
+    return check_bundle(path, keys, FAST)
 
 
 def repair(
@@ -73,15 +99,17 @@ def repair(
     from envpack.runtime.repair import repair as run
 
     console: Console = context.obj
-    done = run(destination, bundle, reporter=console.reporter, jobs=jobs, decoders=FAST)
+    done = run(destination, bundle, reporter=console.reporter, jobs=jobs, decoders=FAST, approve=approval(console))
     return Result("repair", done.as_dict(), lambda console: _show_repaired(console, done))
 
 
-def _show(console: Console, found: Verified) -> None:
+def _show(console: Console, found: Verified, signed: Signed | None) -> None:
     out = console.out
     name = out.style(escape(f"{found.name} {found.version}"), "1")
     out.write(f"{name} is as it was packed: {escape(found.path)}")
     out.write(f"  {plural(found.files, 'path')}, {human_size(found.size)}, {human_time(found.seconds)}")
+    if signed is not None:
+        out.write(f"  signed by {signed.key.name}: {escape(signed.comment)}")
     if found.kind == "deployment" and not found.settled:
         out.write("  it was moved; the next activation writes the new place in")
     _show_extra(console, found.extra, "that no bundle brought")

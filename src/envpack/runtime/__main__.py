@@ -35,9 +35,11 @@ def _unpack(arguments: argparse.Namespace, reporter: Reporter) -> dict[str, Any]
 
 
 def _deploy(arguments: argparse.Namespace, reporter: Reporter) -> dict[str, Any]:
+    from envpack.runtime.demands import refuse_unchecked
     from envpack.runtime.deploy import deploy
     from envpack.runtime.host.examine import policy
 
+    refuse_unchecked("a bundle's own runtime can't check any; use 'envpack deploy'", arguments.system)
     done = deploy(
         Path(arguments.bundle),
         Path(arguments.destination),
@@ -184,13 +186,14 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command; returns its exit code (see ``envpack.runtime.errors``)."""
+def main(argv: Sequence[str] | None = None, root: Path = Path("/")) -> int:
+    """Runs one command; returns its exit code (see ``envpack.runtime.errors``). ``root``: where /etc is."""
     argv = sys.argv[1:] if argv is None else argv
     signal.signal(signal.SIGTERM, _interrupt)
     command, as_json = "runtime", "--json" in argv
     try:
         arguments = _parser().parse_args(argv)
+        arguments.system = root
         command = arguments.command
         reporter = Reporter() if arguments.quiet else PlainReporter(prefix="envpack: ")
         run: Command = arguments.run

@@ -15,7 +15,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any, Callable, Mapping
 
 from envpack.runtime.additions import additions
 from envpack.runtime.codec import STANDARD, Decoder
@@ -104,13 +104,15 @@ def deploy(
     keep: int = KEEP,
     wait: bool = False,
     store: Path | None = None,
+    approve: Callable[[bytes, Path], None] | None = None,
 ) -> Deployment:
     """Verifies ``bundle``, unpacks it to ``destination``, runs its tests there.
 
     A deployment that is there already is replaced in one step and kept: ``keep`` says how many previous ones are.
     ``jobs``: threads that verify and decompress (default: the processors this process may use); ``policy``: what
     is asked of this host before anything is unpacked; ``wait``: for another envpack at work there;
-    ``store``: a folder whose files are shared with other deployments, made when it is missing. Raises
+    ``store``: a folder whose files are shared with other deployments, made when it is missing; ``approve``: called
+    with the manifest's bytes and the bundle's path first, to raise where it may not be deployed. Raises
     FormatError or IntegrityError for a bad bundle, HostError for a host that can't run it, RelocationError for a
     destination that can't be written in, DestinationError when something else stands there, another envpack is at
     work, or the disk has no space, and DeploymentTestError when a test fails. After any error, ``destination`` is
@@ -118,6 +120,8 @@ def deploy(
     """
     with ExitStack() as stack:
         opened = stack.enter_context(open_bundle(bundle, decoders))
+        if approve is not None:
+            approve(opened.manifest_bytes, bundle)
         shared = open_store(store, Destination(destination).final) if store is not None else None
         if shared is not None:
             stack.enter_context(shared.in_use())

@@ -33,6 +33,7 @@ from envpack.runtime.errors import DestinationError
 from envpack.runtime.exchange import WITHOUT, exchange
 from envpack.runtime.locking import locked
 from envpack.runtime.place import beside, make_folders, remove_empty, remove_tree, umask
+from envpack.runtime.protected import check_destination, current_user
 from envpack.runtime.record import Record, has_record, note, read_record
 from envpack.runtime.report import Reporter, human_size
 from envpack.runtime.settle import LOCK_PATH as SETTLE_LOCK
@@ -107,7 +108,8 @@ class Destination:
         return ""
 
     def require_free_or_deployed(self) -> None:
-        """Raises DestinationError where something else stands."""
+        """Raises DestinationError where something else stands, or nothing may ever be deployed."""
+        check_destination(str(self.final), current_user())
         reason = self.occupied()
         if reason:
             raise DestinationError(reason, hint="Choose another destination, or remove it first.")

@@ -86,8 +86,8 @@ def _check_name(record: PathRecord) -> None:
     path = record.path
     if path in HEAD_PATHS or path in RESERVED or path == OWN:
         raise IntegrityError(f"the bundle replaces envpack's own {path}")
-    if path.startswith(OWN + "/") and record.type != "file":
-        raise IntegrityError(f"{path!r} is no plain file, as everything in {OWN} has to be")
+    if path.startswith(OWN + "/") and (record.type != "file" or "/." in path):
+        raise IntegrityError(f"{path!r} is no plain file with a plain name, as everything in {OWN} has to be")
     parts = path.split("/")
     if len(parts) > MAX_DEPTH or (len(path) > MAX_PATH // 4 and len(_bytes(path)) > MAX_PATH):
         raise IntegrityError(f"a path of {len(parts)} parts and {len(_bytes(path)):,} bytes: {path[:40]!r}...")

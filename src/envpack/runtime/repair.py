@@ -14,7 +14,7 @@ import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Iterable, Iterator, Mapping
+from typing import Any, Callable, Iterable, Iterator, Mapping
 
 from envpack.runtime.codec import STANDARD, Decoder
 from envpack.runtime.compare import Differences, digest_of, folders_of
@@ -61,17 +61,21 @@ def repair(
     reporter: Reporter,
     jobs: int | None = None,
     decoders: Mapping[str, Decoder] = STANDARD,
+    approve: Callable[[bytes, Path], None] | None = None,
 ) -> Repaired:
     """Makes every path of the deployment at ``root`` what ``bundle``, which it was deployed from, has.
 
     Raises DestinationError when it was deployed from another bundle, is at work, can't be written to, or has a
     folder with files of somebody's own where a file belongs; FormatError and IntegrityError for the bundle.
+    ``approve``: as for `envpack.runtime.deploy.deploy`.
     """
     started = time.monotonic()
     root = Path(os.path.realpath(root))
     if not root.is_dir():
         raise FormatError(f"{root} is no folder", hint="Give the place of a deployment.")
     with open_bundle(bundle, decoders) as opened:
+        if approve is not None:
+            approve(opened.manifest_bytes, bundle)
         _check_same(root, opened)
         with Destination(root).at_work(reporter), locked(root / LOCK_PATH, wait=True):
             manifest = opened.manifest

@@ -1,0 +1,38 @@
+"""What stands between a bundle and a deployment: who signed it, where the host or the person demands to know."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from envpack.cli.console import Console
+
+Approve = Callable[[bytes, Path], None]
+
+
+def approval(console: Console) -> Approve | None:
+    """What is to be called with a bundle's manifest and path before anything of it is unpacked; None where the
+    host demands nothing. Raises IntegrityError for a policy that can't be followed."""
+    from envpack.runtime.demands import demands_signatures
+
+    if not demands_signatures(console.root):
+        return None
+    from envpack.signing.policy import demand
+
+    demanded = demand(console.root)
+    if demanded is None:
+        return None
+    policy = demanded
+
+    def approve(manifest: bytes, bundle: Path) -> None:
+        signed = policy.approve(manifest, bundle)
+        console.reporter.note(f"signed by {signed.key.name}: {signed.comment}")
+
+    return approve
+
+
+def refuse_archive(console: Console, archive: Path) -> None:
+    """Raises IntegrityError where the host demands signatures: archives of other tools have none."""
+    from envpack.runtime.demands import refuse_unchecked
+
+    refuse_unchecked(f"{archive} is an archive of another tool, which has none", console.root)

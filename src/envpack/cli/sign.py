@@ -1,0 +1,121 @@
+"""``envpack sign``: a signature beside a bundle, and keys to sign with."""
+
+from __future__ import annotations
+
+import getpass
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from envpack.cli.console import Console, Result
+from envpack.cli.options import Json, Quiet, Verbose
+from envpack.cli.text import escape
+from envpack.runtime.errors import UsageError
+
+if TYPE_CHECKING:
+    from envpack.signing.keys import SecretKey
+
+
+def sign(
+    context: typer.Context,
+    bundles: Annotated[list[Path] | None, typer.Argument(metavar="[BUNDLE]...", show_default=False)] = None,
+    key: Annotated[
+        Path | None,
+        typer.Option("--key", metavar="FILE", help="The secret key. [default: sign_key of config.toml]"),
+    ] = None,
+    comment: Annotated[
+        str, typer.Option("--comment", metavar="TEXT", help="Signed too. [default: the file's name]")
+    ] = "",
+    new_key: Annotated[
+        Path | None,
+        typer.Option("--new-key", metavar="NAME", help="Make NAME.key and NAME.pub.", show_default=False),
+    ] = None,
+    no_password: Annotated[
+        bool, typer.Option("--no-password", help="The new key's file is not encrypted.", show_default=False)
+    ] = False,
+    json: Json = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> Result:
+    """Sign bundles, or make a key.
+
+    Writes BUNDLE.minisig, a signature of the bundle's manifest, which holds the digests of all else in it. Keys
+    and signatures are minisign's: 'minisign -Vm manifest.json -x BUNDLE.minisig -p NAME.pub' verifies with the
+    manifest that tar takes out. A key's password is asked for, or read from stdin.
+
+    \b
+    Examples:
+      envpack sign --new-key ci
+      envpack sign dist/demo-1.0-20251219-linux-64.tar.gz --key ci.key
+      envpack verify dist/demo-1.0-20251219-linux-64.tar.gz --key ci.pub
+    """
+    console: Console = context.obj
+    if new_key is not None:
+        if bundles or key is not None or comment:
+            raise UsageError("--new-key makes a key and signs nothing", hint="Sign in a second call.")
+        return _new_key(new_key, "" if no_password else _new_password())
+    if not bundles:
+        raise UsageError("a bundle is missing", hint="See 'envpack sign --help'.")
+    from envpack.bundle.codecs import FAST
+    from envpack.signing.bundle import sign_bundle
+
+    secret = secret_key(console, key)
+    signed = [sign_bundle(bundle, secret, comment, FAST) for bundle in bundles]
+
+    def show(console: Console) -> None:
+        for each in signed:
+            console.out.write(escape(each.signature))
+
+    return Result("sign", {"signed": [each.as_dict() for each in signed], "made": []}, show)
+
+
+def secret_key(console: Console, path: Path | None) -> SecretKey:
+    """The key to sign with: of the option, else of the settings. Raises UsageError when there is none."""
+    from envpack.config import load_config
+    from envpack.signing.keys import secret_key_of
+
+    path = path or load_config(console.environ).sign_key
+    if path is None:
+        raise UsageError(
+            "a key is missing", hint="Name one with --key, or as 'sign_key' in config.toml; --new-key makes one."
+        )
+    return secret_key_of(path, lambda: _password(f"Password of {path}: "))
+
+
+def _new_key(name: Path, password: str) -> Result:
+    from envpack.signing.keys import new_key, public_key_file, secret_key_file, write_new
+
+    key = new_key()
+    secret, public = name.with_name(name.name + ".key"), name.with_name(name.name + ".pub")
+    write_new(secret, secret_key_file(key, password), 0o600)
+    try:
+        write_new(public, public_key_file(key.public), 0o644)
+    except BaseException:
+        secret.unlink()
+        raise
+
+    def show(console: Console) -> None:
+        out = console.out
+        out.pairs(
+            [("secret key", f"{secret}{'' if password else ', not encrypted'}"), ("public key", str(public))]
+        )
+        out.write(f"  {'':<11}{key.public.text}")
+
+    return Result("sign", {"signed": [], "made": [str(secret), str(public)], "key": key.public.text}, show)
+
+
+def _new_password() -> str:
+    password = _password("Password of the new key: ")
+    if not password:
+        raise UsageError("an empty password protects nothing", hint="--no-password leaves the key as it is.")
+    if sys.stdin.isatty() and _password("Once more: ") != password:
+        raise UsageError("the two passwords differ")
+    return password
+
+
+def _password(question: str) -> str:
+    if sys.stdin.isatty():
+        return getpass.getpass(question)
+    return sys.stdin.readline().rstrip("\n")

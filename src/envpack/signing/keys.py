@@ -1,0 +1,193 @@
+"""minisign's key files, secret and public: https://jedisct1.github.io/minisign/, "Key format"."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
+
+from envpack.runtime.errors import DestinationError, UsageError
+
+UNTRUSTED = "untrusted comment: "
+MAX_FILE = 4096
+"""Bytes of a key or signature file; minisign's have less than 1,300."""
+
+_ALGORITHM, _CHECKSUM, _SCRYPT, _PLAIN = b"Ed", b"B2", b"Sc", b"\0\0"
+_OPS, _MEMORY = 1 << 25, 1 << 30
+"""What minisign asks of scrypt: libsodium's OPSLIMIT_SENSITIVE and MEMLIMIT_SENSITIVE, 1 GiB and seconds."""
+_MOST_MEMORY = 1 << 30
+_NO_CHECKSUM = bytes(32)
+"""What minisign writes where nothing is encrypted (-W)."""
+
+
+@dataclass(frozen=True)
+class PublicKey:
+    """``id``: 8 bytes that tell keys apart; ``key``: 32 bytes of Ed25519."""
+
+    id: bytes
+    key: bytes
+
+    @property
+    def name(self) -> str:
+        """The id as minisign tells it."""
+        return f"{int.from_bytes(self.id, 'little'):016X}"
+
+    @property
+    def text(self) -> str:
+        """One line, as ``minisign -P`` takes it; begins with RW."""
+        return base64.b64encode(_ALGORITHM + self.id + self.key).decode()
+
+    def holds(self, signature: bytes, data: bytes) -> bool:
+        """Whether ``signature``, 64 bytes, is this key's of ``data``."""
+        try:
+            Ed25519PublicKey.from_public_bytes(self.key).verify(signature, data)
+        except (InvalidSignature, ValueError):
+            return False
+        return True
+
+
+@dataclass(frozen=True)
+class SecretKey:
+    """``seed``: the 32 bytes that everything follows from."""
+
+    id: bytes
+    seed: bytes
+
+    @property
+    def public(self) -> PublicKey:
+        return PublicKey(self.id, self._private().public_key().public_bytes_raw())
+
+    def sign(self, data: bytes) -> bytes:
+        return self._private().sign(data)
+
+    def _private(self) -> Ed25519PrivateKey:
+        return Ed25519PrivateKey.from_private_bytes(self.seed)
+
+    def __repr__(self) -> str:
+        return f"SecretKey({self.public.name})"
+
+
+def new_key() -> SecretKey:
+    return SecretKey(os.urandom(8), os.urandom(32))
+
+
+def public_key(text: str, where: str) -> PublicKey:
+    """A public key from its line, or from a whole file. Raises UsageError, naming ``where``, for anything else."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if lines and lines[0].startswith(UNTRUSTED):
+        lines = lines[1:]
+    data = decoded(lines[0]) if len(lines) == 1 else b""
+    if len(data) != 42 or data[:2] != _ALGORITHM:
+        raise UsageError(f"{where} is no public key of minisign's", hint="It is a line that begins with RW.")
+    return PublicKey(data[2:10], data[10:])
+
+
+def public_key_of(word: str) -> PublicKey:
+    """A public key as a person names it: the line itself, or the path of a file. Raises UsageError."""
+    if word.startswith("RW") and len(word) == 56 and "/" not in word.rstrip("/")[:2] and not Path(word).exists():
+        return public_key(word, repr(word))
+    return public_key(_read(Path(word)), word)
+
+
+def public_key_file(key: PublicKey) -> str:
+    return f"{UNTRUSTED}minisign public key {key.name}\n{key.text}\n"
+
+
+def secret_key_of(path: Path, password: Callable[[], str]) -> SecretKey:
+    """Reads a secret key; ``password`` is asked when it is encrypted. Raises UsageError for anything else."""
+    lines = _read(path).splitlines()
+    data = decoded(lines[1]) if len(lines) >= 2 and lines[0].startswith(UNTRUSTED) else b""
+    if len(data) != 158 or data[:2] != _ALGORITHM or data[2:4] not in (_SCRYPT, _PLAIN) or data[4:6] != _CHECKSUM:
+        raise UsageError(f"{path} is no secret key of minisign's", hint="'envpack sign --new-key NAME' makes one.")
+    secret = data[54:]
+    if data[2:4] == _SCRYPT:
+        ops, memory = int.from_bytes(data[38:46], "little"), int.from_bytes(data[46:54], "little")
+        if memory > _MOST_MEMORY or ops > _OPS:
+            raise UsageError(f"{path} asks for more than {_MOST_MEMORY >> 30} GiB to be decrypted")
+        secret = _xored(secret, _stream(password(), data[6:38], ops, memory))
+    id, seed, public, checksum = secret[:8], secret[8:40], secret[40:72], secret[72:]
+    key = SecretKey(id, seed)
+    right = _checksum(id, seed, public) if data[2:4] == _SCRYPT else _NO_CHECKSUM
+    if checksum not in (right, _checksum(id, seed, public)) or key.public.key != public:
+        wrong = "the password is wrong" if data[2:4] == _SCRYPT else "it is damaged"
+        raise UsageError(f"{path} can't be used: {wrong}")
+    return key
+
+
+def secret_key_file(key: SecretKey, password: str, *, ops: int = _OPS, memory: int = _MEMORY) -> str:
+    """The file's content; not encrypted when ``password`` is empty. ``ops``, ``memory``: libsodium's limits."""
+    public = key.public.key
+    secret = key.id + key.seed + public + _checksum(key.id, key.seed, public)
+    if not password:
+        secret = secret[:72] + _NO_CHECKSUM
+        head = _ALGORITHM + _PLAIN + _CHECKSUM + bytes(48)
+        kind = "minisign secret key"
+    else:
+        salt = os.urandom(32)
+        head = _ALGORITHM + _SCRYPT + _CHECKSUM + salt + ops.to_bytes(8, "little") + memory.to_bytes(8, "little")
+        secret = _xored(secret, _stream(password, salt, ops, memory))
+        kind = "minisign encrypted secret key"
+    return f"{UNTRUSTED}{kind}\n{base64.b64encode(head + secret).decode()}\n"
+
+
+def write_new(path: Path, text: str, mode: int) -> None:
+    """Writes a file that must not be there yet. Raises DestinationError."""
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+        with os.fdopen(fd, "w", encoding="ascii") as file:
+            file.write(text)
+    except OSError as problem:
+        raise DestinationError(f"can't write {path}: {problem.strerror}", hint="Choose another name.") from None
+
+
+def decoded(line: str) -> bytes:
+    """Base64, or b"" for anything else."""
+    try:
+        return base64.b64decode(line.strip(), validate=True)
+    except (binascii.Error, ValueError):
+        return b""
+
+
+def _read(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_FILE).decode("utf-8")
+    except OSError as problem:
+        raise UsageError(f"{path}: {problem.strerror}", hint="Give the path of a key.") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"{path} is no key of minisign's") from None
+
+
+def _checksum(id: bytes, seed: bytes, public: bytes) -> bytes:
+    return hashlib.blake2b(_ALGORITHM + id + seed + public, digest_size=32).digest()
+
+
+def _stream(password: str, salt: bytes, ops: int, memory: int) -> bytes:
+    logarithm, parallel = scrypt_parameters(ops, memory)
+    scrypt = Scrypt(salt=salt, length=104, n=1 << logarithm, r=8, p=parallel)
+    return scrypt.derive(password.encode())
+
+
+def scrypt_parameters(ops: int, memory: int) -> tuple[int, int]:
+    """The logarithm of N, and p, with r = 8, as libsodium chooses them (crypto_pwhash_scryptsalsa208sha256.c,
+    ``pickparams``)."""
+    ops = max(ops, 32768)
+    most = ops // 32 if ops < memory // 32 else memory // 1024
+    logarithm = 1
+    while logarithm < 63 and 1 << logarithm <= most // 2:
+        logarithm += 1
+    if ops < memory // 32:
+        return logarithm, 1
+    return logarithm, max(1, min(ops // 4 // (1 << logarithm), 0x3FFFFFFF) // 8)
+
+
+def _xored(one: bytes, two: bytes) -> bytes:
+    return bytes(a ^ b for a, b in zip(one, two, strict=True))

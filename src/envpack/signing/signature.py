@@ -1,0 +1,95 @@
+"""minisign's signature files: https://jedisct1.github.io/minisign/, "Signature format"."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from envpack.runtime.errors import IntegrityError, UsageError
+from envpack.signing.keys import MAX_FILE, UNTRUSTED, PublicKey, SecretKey, decoded
+
+_TRUSTED = "trusted comment: "
+_PREHASHED, _LEGACY = b"ED", b"Ed"
+MAX_COMMENT = 1024
+"""Characters of a comment."""
+
+
+@dataclass(frozen=True)
+class Signature:
+    """``id``: of the key; ``signature``: of the data's BLAKE2b-512; ``comment``: signed as well, by ``whole``."""
+
+    id: bytes
+    signature: bytes
+    comment: str
+    whole: bytes
+    untrusted: str = "signature by envpack"
+
+    @property
+    def text(self) -> str:
+        """The file."""
+        first = base64.b64encode(_PREHASHED + self.id + self.signature).decode()
+        whole = base64.b64encode(self.whole).decode()
+        return f"{UNTRUSTED}{self.untrusted}\n{first}\n{_TRUSTED}{self.comment}\n{whole}\n"
+
+
+def sign(data: bytes, key: SecretKey, comment: str) -> Signature:
+    """Signs ``data`` and the ``comment``, one line. Raises UsageError for a comment that can't be one."""
+    if len(comment) > MAX_COMMENT or any(not char.isprintable() and char != "\t" for char in comment):
+        raise UsageError(f"a comment has one line of at most {MAX_COMMENT:,} printable characters")
+    signature = key.sign(_hashed(data))
+    return Signature(key.id, signature, comment, key.sign(signature + comment.encode()))
+
+
+def read_signature(path: Path) -> Signature:
+    """Reads a signature. Raises IntegrityError when there is none, or what is there is none."""
+    try:
+        with path.open("rb") as file:
+            text = file.read(MAX_FILE).decode("utf-8")
+    except FileNotFoundError:
+        raise IntegrityError(f"there is no signature {path}", hint="Fetch it from where the bundle is.") from None
+    except OSError as problem:
+        raise IntegrityError(f"{path}: {problem.strerror}") from None
+    except UnicodeDecodeError:
+        raise _none(path) from None
+    lines = text.split("\n")
+    if len(lines) < 4 or not lines[0].startswith(UNTRUSTED) or not lines[2].startswith(_TRUSTED):
+        raise _none(path)
+    first, whole = decoded(lines[1]), decoded(lines[3])
+    if first[:2] == _LEGACY:
+        raise IntegrityError(f"{path} is a signature of minisign's old kind", hint="Sign again, with minisign -H.")
+    if len(first) != 74 or first[:2] != _PREHASHED or len(whole) != 64 or any(lines[4:]):
+        raise _none(path)
+    comment = lines[2][len(_TRUSTED) :].rstrip("\r")
+    return Signature(first[2:10], first[10:], comment, whole, lines[0][len(UNTRUSTED) :])
+
+
+def check_signature(data: bytes, signature: Signature, keys: Iterable[PublicKey], what: str) -> PublicKey:
+    """The key of ``keys`` that signed ``data`` and the signature's comment. Raises IntegrityError when none did;
+    ``what`` is told then."""
+    asked = list(keys)
+    same = [key for key in asked if key.id == signature.id]
+    if not same:
+        name = PublicKey(signature.id, b"").name
+        raise IntegrityError(
+            f"{what} is signed by the key {name}, which is none of those asked for",
+            hint="Get the bundle from who has one of these keys.",
+            details=[f"{key.name}: {key.text}" for key in asked],
+        )
+    hashed = _hashed(data)
+    for key in same:
+        if key.holds(signature.signature, hashed):
+            if not key.holds(signature.whole, signature.signature + signature.comment.encode()):
+                raise IntegrityError(f"the signature's comment of {what} was changed")
+            return key
+    raise IntegrityError(f"the signature is not of this bundle: {what}")
+
+
+def _hashed(data: bytes) -> bytes:
+    return hashlib.blake2b(data, digest_size=64).digest()
+
+
+def _none(path: Path) -> IntegrityError:
+    return IntegrityError(f"{path} is no signature of minisign's")
