@@ -140,7 +140,7 @@ def test_a_deployment_does_what_the_original_does(
     if place == "200 bytes":
         root = Path((base + "/" + "a-long-name-" * 20)[:200])
         assert len(os.fsencode(root)) == 200
-    done = run(sys.executable, "-m", "envpack", "deploy", bundle, root, "--json")
+    done = run(sys.executable, "-m", "envpack", "deploy", "--gpu", "none", bundle, root, "--json")
     print(done.stderr)
     try:
         scripts, modules = expected
