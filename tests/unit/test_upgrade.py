@@ -6,11 +6,12 @@ import errno
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from envpack.runtime import destination as destination_module
+from envpack.runtime import switching
 from envpack.runtime.deploy import deploy
 from envpack.runtime.destination import Destination
 from envpack.runtime.errors import DeploymentTestError, DestinationError, EnvpackError
@@ -51,7 +52,7 @@ def forbid_exchange(monkeypatch: pytest.MonkeyPatch, number: int = errno.EINVAL)
     def refuse(first: Path, second: Path) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(destination_module, "exchange", refuse)
+    monkeypatch.setattr(switching, "exchange", refuse)
 
 
 def test_a_first_deployment_leaves_nothing_beside(x: Path, tmp_path: Path) -> None:
@@ -150,7 +151,7 @@ def test_the_first_error_is_told_even_when_nothing_can_be_put_back(
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         real(first, second)
 
-    monkeypatch.setattr(destination_module, "exchange", once)
+    monkeypatch.setattr(switching, "exchange", once)
     with pytest.raises(DeploymentTestError):
         deploy(bad, x, reporter=told)
     assert any("could not be put back" in warning for warning in told.warnings)
@@ -340,3 +341,49 @@ def test_a_step_that_fails_is_taken_back(
     assert whole(x) == "1"
     recover(x)
     assert whole(x) == "1" and beside(x) == []
+
+
+# --- permissions ---
+
+
+def as_owner_without_privilege() -> list[str]:
+    """What to put before a command so that modes hold for it, for root too."""
+    if os.geteuid() != 0:
+        return []
+    setpriv = shutil.which("setpriv")
+    if setpriv is None:
+        pytest.skip("setpriv is not installed")
+    without = "-dac_override,-dac_read_search,-fowner"
+    return [setpriv, "--inh-caps", without, "--bounding-set", without]
+
+
+def test_a_deployment_made_read_only_is_upgraded_and_stays_read_only(x: Path, tmp_path: Path) -> None:
+    subprocess.run(["chmod", "-R", "a-w", x], check=True)
+    script = "import sys; from envpack.runtime.__main__ import main; sys.exit(main())"
+    runtime = [*as_owner_without_privilege(), sys.executable, "-c", script]
+    for arguments, code, version, kept in (
+        (("deploy", bundle(tmp_path, "2"), x, "--no-test"), 0, "2", ["1"]),
+        (("rollback", x), 0, "1", ["2"]),
+        (("deploy", bundle(tmp_path, "3", test=("false",)), x), 1, "1", ["2"]),
+    ):
+        done = subprocess.run([*runtime, *map(str, arguments)], capture_output=True, text=True)
+        assert done.returncode == code, done.stderr
+        assert whole(x) == version and beside(x) == kept
+        assert x.stat().st_mode & 0o777 == 0o555
+    done = subprocess.run([*runtime, "remove", str(x)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert not x.exists() and beside(x) == []
+
+
+def test_a_folder_beside_that_is_somebody_else_s_is_refused(x: Path, tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a folder away")
+    (tmp_path / ".x.envpack").mkdir()
+    os.chown(tmp_path / ".x.envpack", 65534, 65534)
+    with pytest.raises(DestinationError, match="not this user's folder"):
+        put(tmp_path, "2")
+    (tmp_path / ".x.envpack").rmdir()
+    (tmp_path / ".x.envpack").symlink_to(tmp_path)
+    with pytest.raises(DestinationError, match="not this user's folder"):
+        put(tmp_path, "2")
+    assert whole(x) == "1"

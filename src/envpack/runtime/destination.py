@@ -8,7 +8,7 @@ deployments are kept::
     next-G     generation G, whole, about to trade places with NAME; afterwards, for an instant, what stood there
     G          a previous deployment that is kept, NAME's path written into its files
     trash-N    on its way out
-    switching  only where a filesystem can't let two names trade places: which ones are on the way, see `swap`
+    switching  where a filesystem can't let two names trade places: what is on its way (runtime.switching)
     aside      and what stood at NAME, meanwhile
     moving     only while a deployment is copied here from another filesystem: from where
 
@@ -19,18 +19,15 @@ names and records what is what (`recover`): nothing else has to be written down.
 from __future__ import annotations
 
 import errno
-import json
 import os
 import shutil
-import stat
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Iterator
 
-from envpack.runtime.durable import replace_file, sync_folder
+from envpack.runtime.durable import sync_folder
 from envpack.runtime.errors import DestinationError
-from envpack.runtime.exchange import WITHOUT, exchange
 from envpack.runtime.locking import locked
 from envpack.runtime.place import beside, make_folders, remove_empty, remove_tree, umask
 from envpack.runtime.protected import check_destination, current_user
@@ -38,11 +35,10 @@ from envpack.runtime.record import Record, has_record, note, read_record
 from envpack.runtime.report import Reporter, human_size
 from envpack.runtime.settle import LOCK_PATH as SETTLE_LOCK
 from envpack.runtime.settle import written_prefix
+from envpack.runtime.switching import finish_swap, is_folder, is_there, movable, swap
 
 LOCK = "lock"
-SWITCHING = "switching"
 MOVING = "moving"
-ASIDE = "aside"
 _NEW, _NEXT, _TRASH = "new-", "next-", "trash-"
 
 
@@ -152,9 +148,9 @@ class Destination:
         made: list[Path] = []
         try:
             made = make_folders(self.final.parent)
-            if self.side.is_symlink():
-                raise DestinationError(f"{self.side} is a link, and was left as it is")
+            self._require_own()
             with locked(self.side / LOCK, wait=wait, folder_mode=0o700):
+                self._require_own()
                 try:
                     self.recover()
                     yield
@@ -165,6 +161,17 @@ class Destination:
             if isinstance(problem, OSError):
                 raise self._told(problem) from problem
             raise
+
+    def _require_own(self) -> None:
+        """Nobody else may exchange what is made here for something of theirs: the folder beside is this user's, or
+        belongs to who owns the folder that both lie in, and can do that anyway."""
+        if is_there(self.side):
+            owner = os.lstat(self.side).st_uid
+            if not is_folder(self.side) or owner not in (os.geteuid(), os.stat(self.final.parent).st_uid):
+                raise DestinationError(
+                    f"{self.side} is not this user's folder, and was left as it is",
+                    hint="Deploy as the user who deployed there before, or remove it.",
+                )
 
     def _told(self, problem: OSError) -> DestinationError:
         if problem.errno == errno.EXDEV:
@@ -180,7 +187,7 @@ class Destination:
 
         A tree is taken for rubbish only where its name says so. Raises OSError.
         """
-        self._finish_swap()
+        finish_swap(self.final, self.side, self._keep)
         current = self.current()
         for path in self._entries():
             if path.name.startswith((_NEW, _TRASH)):
@@ -232,7 +239,8 @@ class Destination:
         while is_there(self.side / f"{_TRASH}{number}"):
             number += 1
         trash = self.side / f"{_TRASH}{number}"
-        os.rename(path, trash)
+        with movable(path):
+            os.rename(path, trash)
         self._delete(trash)
 
     def _delete(self, path: Path) -> None:
@@ -271,19 +279,12 @@ class Destination:
     # --- switching ---
 
     def swap(self, inside: Path) -> None:
-        """What stands at the destination and what stands at ``inside``, a path beside, trade places.
+        """What stands at the destination and what stands at ``inside``, a path beside, trade places, for good.
 
-        In one step where the filesystem can do that. Elsewhere in three, between the first two of which nothing
-        stands at the destination; they are written down before, so that `recover` finishes them or takes them
-        back. Raises OSError.
+        Nobody's activation writes the prefix into either meanwhile. Raises OSError.
         """
         with self.undisturbed():
-            try:
-                exchange(inside, self.final)
-            except OSError as problem:
-                if problem.errno not in WITHOUT:
-                    raise
-                self._swap_in_steps(inside)
+            swap(self.final, inside)
         self.sync()
 
     @contextmanager
@@ -308,47 +309,14 @@ class Destination:
         """The tree at ``path`` is from now on kept here, as that generation. Raises OSError."""
         with suppress(OSError):
             os.chmod(self.side, 0o777 & ~umask())  # others may look at what is kept, as at what is deployed
-        os.rename(path, self.side / str(generation))
-
-    def _swap_in_steps(self, inside: Path) -> None:
-        aside, journal = self.side / ASIDE, self.side / SWITCHING
-        replace_file(journal, json.dumps({"inside": inside.name}).encode())
-        try:
-            os.rename(self.final, aside)
-            os.rename(inside, self.final)
-            os.rename(aside, inside)
-        except BaseException:
-            with suppress(OSError):
-                self._finish_swap()
-            raise
-        os.unlink(journal)
-
-    def _finish_swap(self) -> None:
-        journal, aside = self.side / SWITCHING, self.side / ASIDE
-        if is_there(aside):
-            if not is_there(self.final):
-                os.rename(aside, self.final)
-            else:
-                inside = self.side / self._journalled(journal)
-                if is_there(inside):
-                    self._keep(aside)
-                else:
-                    os.rename(aside, inside)
-        if is_there(journal):
-            os.unlink(journal)
-            self.sync()
-
-    def _journalled(self, journal: Path) -> str:
-        try:
-            name = json.loads(journal.read_bytes())["inside"]
-        except (FileNotFoundError, ValueError, TypeError, KeyError):
-            return ASIDE
-        return name if isinstance(name, str) and "/" not in name and name.strip(".") else ASIDE
+        with movable(path):
+            os.rename(path, self.side / str(generation))
 
     def appear(self, inside: Path) -> None:
         """What stands at ``inside`` moves to the destination, where nothing is, or an empty folder. Raises
         OSError."""
-        os.rename(inside, self.final)
+        with movable(inside):
+            os.rename(inside, self.final)
         self.sync()
 
     def sync(self) -> None:
@@ -385,8 +353,8 @@ class Incoming:
         had, or the umask's). Raises DestinationError or OSError."""
         if not has_record(self.folder):
             raise OSError(errno.ENOENT, "the deployment has no record", str(self.folder))
-        os.chmod(self.folder, self._mode if mode is None else mode)
         os.rename(self.folder, self._ready)
+        os.chmod(self._ready, self._mode if mode is None else mode)
         sync_folder(self._place.side)  # so that no power cut makes rubbish of what is kept
         if self._before is not None:
             self._place.swap(self._ready)
@@ -400,10 +368,11 @@ class Incoming:
     def take_back(self) -> None:
         """Undoes all of it, whatever it has come to: asks the filesystem, as a crash's successor would."""
         place = self._place
-        place._finish_swap()
+        finish_swap(place.final, place.side, place._keep)
         if self._is_there():
             if self._before is None:
-                os.rename(place.final, self._ready)
+                with movable(place.final):
+                    os.rename(place.final, self._ready)
                 if self._was_empty_folder:
                     place.final.mkdir()
             else:
@@ -418,23 +387,3 @@ class Incoming:
             return self._made is not None and os.path.samestat(os.stat(self._place.final), self._made)
         except FileNotFoundError:
             return False
-
-
-def is_there(path: Path) -> bool:
-    """Whether anything has that name, a link that leads nowhere too. Raises OSError where that can't be told."""
-    return _status(path) is not None
-
-
-def is_folder(path: Path) -> bool:
-    """Whether it is a folder itself, not a link to one. Raises OSError where that can't be told."""
-    status = _status(path)
-    return status is not None and stat.S_ISDIR(status.st_mode)
-
-
-def _status(path: Path) -> os.stat_result | None:
-    # not Path.exists() and its like: they answer "no" to some errors, and what "isn't there" is removed or
-    # replaced
-    try:
-        return os.lstat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return None

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from envpack.runtime.destination import MOVING, Destination, is_folder, is_there
+from envpack.runtime.destination import MOVING, Destination
 from envpack.runtime.durable import replace_file, sync_filesystem
 from envpack.runtime.errors import DestinationError, EnvpackError
 from envpack.runtime.record import UNRECORDED, has_record, note, write_record
@@ -25,6 +25,7 @@ from envpack.runtime.registry import register, unregister
 from envpack.runtime.report import Reporter
 from envpack.runtime.settle import check_prefix, read_head, settle, written_prefix
 from envpack.runtime.store import follow
+from envpack.runtime.switching import is_folder, is_there
 
 
 @dataclass(frozen=True)

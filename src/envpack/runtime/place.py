@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import stat
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Iterator
@@ -119,10 +120,24 @@ def _empty(folder: Path) -> None:
 
 def remove_tree(folder: Path) -> None:
     """Removes a tree, folders without write permission too. Raises OSError."""
-    os.chmod(folder, 0o700)
+    _open_up(folder)
     for parent, folders, _ in os.walk(folder):
         for name in folders:
-            path = os.path.join(parent, name)
-            if not os.path.islink(path):
-                os.chmod(path, 0o700)
+            _open_up(Path(parent, name))
     shutil.rmtree(folder)
+
+
+def _open_up(folder: Path) -> None:
+    """Lets a folder be emptied; never what a link leads to, also when it becomes one just now."""
+    status = os.lstat(folder)
+    if not stat.S_ISDIR(status.st_mode) or status.st_mode & stat.S_IRWXU == stat.S_IRWXU:
+        return
+    try:
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except PermissionError:  # not root, whom nobody could trick into anything here
+        os.chmod(folder, 0o700)
+        return
+    try:
+        os.fchmod(fd, 0o700)
+    finally:
+        os.close(fd)

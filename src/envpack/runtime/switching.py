@@ -1,0 +1,114 @@
+"""Two trees trade places: in one step, or, where a filesystem can't do that, in steps that survive a crash."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Callable, Iterator
+
+from envpack.runtime.durable import replace_file, sync_folder
+from envpack.runtime.exchange import WITHOUT, exchange
+
+SWITCHING = "switching"
+ASIDE = "aside"
+
+
+def swap(final: Path, inside: Path) -> None:
+    """What stands at ``final`` and what stands at ``inside``, a path in the folder beside, trade places.
+
+    In one step where the filesystem can do that. Elsewhere in three, between the first two of which nothing stands
+    at ``final``; they are written down before, so that `finish_swap` finishes them or takes them back. Raises
+    OSError.
+    """
+    with movable(final, inside):
+        try:
+            exchange(inside, final)
+        except OSError as problem:
+            if problem.errno not in WITHOUT:
+                raise
+            _swap_in_steps(final, inside)
+
+
+def _swap_in_steps(final: Path, inside: Path) -> None:
+    aside, journal = inside.with_name(ASIDE), inside.with_name(SWITCHING)
+    replace_file(journal, json.dumps({"inside": inside.name}).encode())
+    try:
+        os.rename(final, aside)
+        os.rename(inside, final)
+        os.rename(aside, inside)
+    except BaseException:
+        with suppress(OSError):
+            finish_swap(final, inside.parent, lambda path: None)
+        raise
+    os.unlink(journal)
+
+
+def finish_swap(final: Path, side: Path, keep: Callable[[Path], None]) -> None:
+    """Finishes the steps that a command was stopped at, or takes them back.
+
+    ``keep`` is called for a tree that has no place any more because somebody has put something else there. Raises
+    OSError.
+    """
+    aside, journal = side / ASIDE, side / SWITCHING
+    if is_there(aside):
+        inside = side / _journalled(journal)
+        if not is_there(final):
+            os.rename(aside, final)
+        elif is_there(inside):
+            keep(aside)
+        else:
+            os.rename(aside, inside)
+    if is_there(journal):
+        os.unlink(journal)
+        sync_folder(final.parent)
+        sync_folder(side)
+
+
+def _journalled(journal: Path) -> str:
+    try:
+        name = json.loads(journal.read_bytes())["inside"]
+    except (FileNotFoundError, ValueError, TypeError, KeyError):
+        return ASIDE
+    return name if isinstance(name, str) and "/" not in name and name.strip(".") else ASIDE
+
+
+@contextmanager
+def movable(*trees: Path) -> Iterator[None]:
+    """While these folders change places, their own modes let them: rename(2) demands write permission on a folder
+    that gets another parent. Afterwards each has its mode again, wherever it is."""
+    closed = []
+    try:
+        for tree in trees:
+            status = os.lstat(tree)
+            if stat.S_ISDIR(status.st_mode) and not status.st_mode & stat.S_IWUSR:
+                fd = os.open(tree, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+                closed.append((fd, stat.S_IMODE(status.st_mode)))
+                os.fchmod(fd, stat.S_IMODE(status.st_mode) | stat.S_IWUSR)
+        yield
+    finally:
+        for fd, mode in closed:
+            with suppress(OSError):
+                os.fchmod(fd, mode)
+            os.close(fd)
+
+
+def is_there(path: Path) -> bool:
+    """Whether anything has that name, a link that leads nowhere too. Raises OSError where that can't be told."""
+    return _status(path) is not None
+
+
+def is_folder(path: Path) -> bool:
+    """Whether it is a folder itself, not a link to one. Raises OSError where that can't be told."""
+    status = _status(path)
+    return status is not None and stat.S_ISDIR(status.st_mode)
+
+
+def _status(path: Path) -> os.stat_result | None:
+    # not Path.exists() and its like: they answer "no" to some errors, and what isn't there is removed or replaced
+    try:
+        return os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
