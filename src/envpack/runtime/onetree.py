@@ -15,7 +15,7 @@ from envpack.runtime.model import HEAD_PATHS, Manifest, PathRecord, PathsTable
 OWN = ".envpack"
 """The folder of what envpack adds. A bundle may have plain files in it, but none that envpack writes itself."""
 
-RESERVED = frozenset(f"{OWN}/{name}" for name in ("prefix", "deployment.json", "lock", "check"))
+RESERVED = frozenset(f"{OWN}/{name}" for name in ("prefix", "deployment.json", "lock", "check", "settling"))
 """Written at the destination, during the deployment and later (FORMAT.md, section 4)."""
 
 _AT_WORK = re.compile(r"\.(.*\.)?envpack-.*\Z|\..*\.envpack\Z", re.DOTALL)
@@ -25,10 +25,11 @@ _AT_WORK = re.compile(r"\.(.*\.)?envpack-.*\Z|\..*\.envpack\Z", re.DOTALL)
 def check_bundle_tree(manifest: Manifest, table: PathsTable) -> None:
     """`check_tree`, and that table and manifest say the same. Raises IntegrityError."""
     check_tree(table, [segment.id for segment in manifest.segments], manifest.changes.outside)
-    sizes = {segment.id: segment.size for segment in manifest.segments}
+    # what was deployed from another tool's archive has no frames
+    sizes = {segment.id: segment.size for segment in manifest.segments if segment.frames}
     for id, records in table.segments.items():
         stated = sum(record.size for record in records)
-        if stated > sizes[id]:
+        if stated > sizes.get(id, stated):
             raise IntegrityError(f"segment {id!r} unpacks to {sizes[id]:,} bytes, its files have {stated:,}")
     size = sum(record.size for record in table)
     if size != manifest.size:
