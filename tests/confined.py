@@ -50,10 +50,15 @@ class Confined:
             text=True,
         )
 
-    def run(self, folder: Path, *commands: Sequence[str], memory: int = MEMORY) -> Done:
+    def run(self, folder: Path, *commands: Sequence[str], memory: int = MEMORY, umask: int = 0o022) -> Done:
         """The commands one after the other in ``folder``; one whose first word is RUNTIME is the runtime's own."""
         assert self._process.stdin is not None and self._process.stdout is not None
-        job = {"folder": str(folder), "commands": [list(command) for command in commands], "memory": memory}
+        job: dict[str, Any] = {
+            "folder": str(folder),
+            "commands": [list(command) for command in commands],
+            "memory": memory,
+            "umask": umask,
+        }
         self._process.stdin.write(json.dumps(job) + "\n")
         self._process.stdin.flush()
         answer = json.loads(self._process.stdout.readline())
@@ -124,6 +129,7 @@ def _child(job: dict[str, Any], marks: int) -> None:
         for stream, fd in (("stdin", 0), ("stdout", 1), ("stderr", 2)):
             setattr(sys, stream, open(fd, "r" if fd == 0 else "w", encoding="utf-8", closefd=False))  # noqa: SIM115
         os.chdir(job["folder"])
+        os.umask(job["umask"])
         resource.setrlimit(resource.RLIMIT_AS, (job["memory"], job["memory"]))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         for words in job["commands"]:

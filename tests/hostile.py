@@ -65,9 +65,10 @@ def header(record: Json) -> bytes:
         before, link = long(b"K", link), link[:100]
     if len(name) > 100:
         before, name = before + long(b"L", name), name[:100]
-    mode = {"symlink": 0o777, "hardlink": 0o644}.get(kind, record.get("mode", 0o644))
+    fixed = {"symlink": 0o777, "hardlink": 0o644}
+    mode: int = fixed[kind] if kind in fixed else record.get("mode", 0o644)
     size: int = record.get("size", 0) if kind == "file" else 0
-    return before + block(name, int(mode), size, int(record.get("mtime", EPOCH)), KINDS.get(kind, b"0"), link)
+    return before + block(name, mode, size, int(record.get("mtime", EPOCH)), KINDS.get(kind, b"0"), link)
 
 
 def file(path: str, data: bytes = b"data", mode: int = 0o644, **more: Any) -> tuple[Json, bytes]:
@@ -381,6 +382,7 @@ HOSTILE: dict[str, Forgery] = {
     "the lock is a file": Forgery([file(".envpack/lock")]),
     "the lock is a folder": Forgery([folder(".envpack/lock")]),
     "the stamps are a link": outside(link(".envpack/check", "../../outside/victim")),
+    "places said to be written in": Forgery([file(".envpack/settling", b'{"settled": true, "prefixes": ["/"]}')]),
     "a name of a file being written": outside(link("bin/.tool.envpack-new", "../../outside/victim")),
     "a name of a record being written": Forgery([file(".envpack/.deployment.json.new")]),
     "a hard link in .envpack": Forgery([hard(".envpack/x", "lib/data")]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 
 from confined import RUNTIME, Confined, Done
 from envpack.cli.app import COMMANDS
-from hostile import HOSTILE, SOUND_BUNDLES
+from hostile import HOSTILE, SOUND_BUNDLES, Forgery, file, folder
 
 REFUSED = {6, 7}
 RAW = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
@@ -96,6 +97,52 @@ def test_an_odd_bundle_that_is_right_is_deployed(what: str, place: Path, confine
         assert path.is_symlink() == (record["type"] == "symlink")
         if record["type"] == "file":
             assert path.read_bytes() == data
+
+
+@pytest.mark.parametrize(
+    "what", [what for what in HOSTILE if what.startswith(("a name of a", "the lock", "the prefix is", "places"))]
+)
+def test_a_hostile_bundle_that_tar_has_unpacked_is_refused(what: str, place: Path, confined: Confined) -> None:
+    bundle = HOSTILE[what].write(place / "hostile.tar.gz")
+    (place / "envs/x").mkdir()
+    subprocess.run(["tar", "-xzf", bundle, "-C", place / "envs/x"], check=True, capture_output=True)
+    before = everything(place)
+    done = confined.run(place, [RUNTIME, "unpack", "-q", "envs/x"])
+    tidy(done)
+    assert done.codes[0] in (7, 10), done.said
+    changed = everything(place).items() ^ before.items()
+    assert not [path for path, _ in changed if not path.startswith("envs/x")]
+
+
+def test_nothing_is_written_through_a_link_that_stands_in_the_way(place: Path, confined: Confined) -> None:
+    """Names of temporary files are known to everybody; a link there leads wherever its maker wants."""
+    bundle = Forgery().write(place / "sound.tar.gz")
+    assert confined.run(place, ["deploy", "-q", "--no-check", str(bundle), "envs/x"]).codes == [0]
+    (place / "envs/x/bin/.tool.envpack-new").symlink_to(place / "outside/victim")
+    (place / "envs/x").rename(place / "envs/y")
+    done = confined.run(place, [RUNTIME, "unpack", "-q", "envs/y"])
+    assert done.codes == [0], done.said
+    assert (place / "outside/victim").read_text() == "untouched"
+    assert (place / "envs/y/bin/tool").read_text().startswith(f"#!{place}/envs/y/bin/python")
+    assert not (place / "envs/y/bin/.tool.envpack-new").is_symlink()
+
+
+def test_modes_and_owners_follow_who_deploys(place: Path, confined: Confined) -> None:
+    """A bundle can't give away what it brings, nor make it writable for more than the umask allows."""
+    wide = Forgery([file("x", mode=0o777), folder("d", 0o777), folder("e/f", 0o700)]).write(place / "wide.tar.gz")
+    for umask, expected in ((0o022, 0o755), (0o077, 0o700), (0o002, 0o775)):
+        done = confined.run(place, ["deploy", "-q", "--no-check", str(wide), f"envs/{umask}"], umask=umask)
+        assert done.codes == [0], done.said
+        root = place / f"envs/{umask}"
+        assert [(root / name).stat().st_mode & 0o7777 for name in ("x", "d", "bin/tool")] == [
+            expected,
+            expected,
+            0o755 & expected,
+        ]
+        assert root.stat().st_mode & 0o7777 == expected
+        assert (root / "e/f").stat().st_mode & 0o7777 == 0o700
+        owners = {(path.lstat().st_uid, path.lstat().st_gid) for path in root.rglob("*")}
+        assert owners == {(os.geteuid(), os.getegid())}
 
 
 def test_what_is_no_file_is_refused_at_once(place: Path, confined: Confined) -> None:

@@ -22,7 +22,7 @@ def test_mutants_are_refused_or_deployed_as_they_say(tmp_path: Path) -> None:
         folder = tmp_path / str(seed)
         folder.mkdir()
         ends[try_one(seed, folder)] += 1
-    assert ends["refused"] > 200 and ends["deployed"] > 20
+    assert ends["refused"] > 200 and ends["deployed"] > 10
 
 
 def test_what_is_changed_is_sound_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,7 @@ from envpack.runtime.errors import DestinationError, FormatError, IntegrityError
 from envpack.runtime.firstline import needs_activation
 from envpack.runtime.locking import locked
 from envpack.runtime.model import DIGEST_PATH, MANIFEST_PATH, PATHS_PATH, Manifest, PathRecord, PathsTable
+from envpack.runtime.onetree import check_bundle_tree
 from envpack.runtime.place import beside
 from envpack.runtime.reader import digest_line
 from envpack.runtime.relocate import inverse, splice, splices, unsafe_bytes
@@ -130,8 +131,11 @@ def settle(root: Path, reporter: Reporter, *, place: str = "", durable: bool = F
     root = Path(os.path.realpath(root))
     prefix = place or str(root)
     if written_prefix(root) == prefix:
+        if (root / SETTLING_PATH).exists():
+            _forget_begun(root)
         return Settled(prefix, prefix, 0, ())
     manifest, table = read_head(root)
+    check_bundle_tree(manifest, table)  # a plain tar -x asks nobody
     check_prefix(manifest, prefix)
     with locked(root / LOCK_PATH, wait=True):
         former = written_prefix(root)
@@ -160,8 +164,7 @@ def settle(root: Path, reporter: Reporter, *, place: str = "", durable: bool = F
                 if durable:
                     sync_filesystem(root)
                 write_prefix(root, prefix)
-                with suppress(OSError):  # once the prefix stands, this says nothing any more
-                    os.unlink(root / SETTLING_PATH)
+                _unlink_begun(root)
             except OSError as problem:
                 raise DestinationError(
                     f"can't write the prefix in: {problem.strerror}: {problem.filename}",
@@ -172,6 +175,19 @@ def settle(root: Path, reporter: Reporter, *, place: str = "", durable: bool = F
         for path in changed:
             reporter.warn(f"{path} was changed or removed by hand, and left as it is")
         return Settled(prefix, former, len(relocated) - len(changed), tuple(changed))
+
+
+def _unlink_begun(root: Path) -> None:
+    """Once the prefix stands, it says nothing any more, and may as well stay."""
+    with suppress(OSError):
+        os.unlink(root / SETTLING_PATH)
+
+
+def _forget_begun(root: Path) -> None:
+    """What a call has left that was stopped right before its end."""
+    with suppress(DestinationError), locked(root / LOCK_PATH, wait=True):
+        if written_prefix(root) is not None:
+            _unlink_begun(root)
 
 
 def tell_activation(table: PathsTable, prefix: bytes, reporter: Reporter) -> None:
@@ -237,26 +253,34 @@ def _rewrite(root: Path, record: PathRecord, known: list[str], links: list[str])
 def _relink(path: Path, link: Path) -> None:
     if link.exists() and os.path.samefile(path, link):
         return
-    temporary = beside(link, _TEMPORARY)
-    if temporary.exists():
-        temporary.unlink()
+    temporary = _temporary(link)
     os.link(path, temporary)
     os.replace(temporary, link)
 
 
 def _replace(path: Path, data: bytes, mode: int, mtime: int | None) -> None:
-    temporary = beside(path, _TEMPORARY)
+    temporary = _temporary(path)
     try:
-        with open(temporary, "wb") as file:
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with os.fdopen(fd, "wb") as file:
             file.write(data)
         os.chmod(temporary, mode)
         if mtime is not None:
             os.utime(temporary, (mtime, mtime))
         os.replace(temporary, path)
     except BaseException:
-        if temporary.exists():
+        with suppress(FileNotFoundError):
             temporary.unlink()
         raise
+
+
+def _temporary(path: Path) -> Path:
+    """Where to write what is to become ``path``. Whatever stands there, such as a link that a hostile archive
+    left, is removed, never written through."""
+    temporary = beside(path, _TEMPORARY)
+    with suppress(FileNotFoundError):
+        temporary.unlink()
+    return temporary
 
 
 def _hard_links(table: PathsTable) -> dict[str, list[str]]:

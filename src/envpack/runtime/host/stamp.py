@@ -48,9 +48,12 @@ def _add(place: Path, line: str) -> None:
     lines = [line, *(other for other in known if other != line)][:KEPT]
     temporary = place.with_name(f"{place.name}.{os.getpid()}")
     try:
-        temporary.write_text("".join(f"{item}\n" for item in lines), encoding="utf-8", errors="surrogateescape")
+        with suppress(FileNotFoundError):
+            temporary.unlink()  # never written through: it may be a link, or a file of a store
+        with temporary.open("x", encoding="utf-8", errors="surrogateescape") as file:
+            file.writelines(f"{item}\n" for item in lines)
         os.replace(temporary, place)
-    except OSError:
+    except BaseException:
         with suppress(OSError):
             temporary.unlink()
         raise
