@@ -1,10 +1,12 @@
 """envpack side by side with conda-pack, tar and cp on one environment, in one run.
 
-    python benchmarks/compare.py PREFIX [--rounds 3] [--work DIR] [--json FILE]
+    python benchmarks/compare.py A [--rounds 3] [--only PATTERN] [--json FILE]
+    python benchmarks/compare.py synthetic --size 0.5 --files 20000
+    python benchmarks/compare.py ~/miniforge3/envs/mine
 
-Prints the median wall time, the largest resident memory of any one process and the size of what was made, and the
-ratio to conda-pack's default (packing) or to ``cp -a`` (deploying). Rounds alternate between the programs; the
-disk is synced before each. Times say nothing alone: machines and disks drift, so compare within a run.
+What is measured alternates within a round, and the disk is synced before each: machines and disks drift, so that
+only times of one run compare. Ratios are the peer's time by envpack's. An environment of your own is only read,
+but for one small pip package: its files are written anew to measure what packing again takes, and put back at the end.
 """
 
 from __future__ import annotations
@@ -12,113 +14,116 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import shutil
 import statistics
-import subprocess
-import sys
-import time
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
+
+from cases import PEERS, Case, Plan, isolated
+from change import Change
+from measure import Measured, machine, run, say
+from targets import rows
+
+from environments import FOLDER, RECIPES, add_options, named, survey
+
+HIGH = 9
+"""zstd's level with which envpack's bundle is about as large as conda-pack's .tar.zst, of level 9 as well."""
 
 
-@dataclass
-class Case:
-    """``command`` with what it makes (``output``, removed before a round); ``against``: a case to compare with."""
-
-    name: str
-    command: list[str]
-    output: Path
-    against: str
-    seconds: list[float] = field(default_factory=list)
-    memory: list[int] = field(default_factory=list)
-    size: int = 0
-
-
-def cases(prefix: Path, work: Path) -> list[Case]:
-    """Packing first: what it makes is deployed afterwards."""
-    python = [sys.executable, "-m"]
-    condapack = [*python, "conda_pack.cli", "-q", "-p", str(prefix), "--ignore-missing-files"]
-    envpack = [*python, "envpack", "--quiet"]
-    pack = [*envpack, "pack", "-p", str(prefix)]
-    gz, zst, theirs = work / "envpack.tar.gz", work / "envpack.tar.zst", work / "condapack.tar.gz"
-    plain = f"mkdir {work / 'plain'} && tar -xzf {theirs} -C {work / 'plain'}"
-    unpack = f"PATH={work / 'plain'}/bin:$PATH {work / 'plain'}/bin/conda-unpack"
-    return [
-        Case("conda-pack .tar.gz", [*condapack, "-o", str(theirs)], theirs, ""),
-        Case("envpack .tar.gz", [*pack, "-o", str(gz)], gz, "conda-pack .tar.gz"),
-        Case("envpack .tar.zst", [*pack, "-o", str(zst)], zst, "conda-pack .tar.gz"),
-        Case("cp -a", ["cp", "-a", str(prefix), str(work / "copy")], work / "copy", ""),
-        Case("tar + conda-unpack", ["sh", "-c", f"{plain} && {unpack}"], work / "plain", "cp -a"),
-        Case("envpack deploy gz", [*envpack, "deploy", str(gz), str(work / "gz")], work / "gz", "cp -a"),
-        Case("envpack deploy zst", [*envpack, "deploy", str(zst), str(work / "zst")], work / "zst", "cp -a"),
-        Case("envpack inspect", [*envpack, "inspect", str(gz)], work / "none", ""),
-    ]
+def measure(plan: Plan, rounds: int, slow_rounds: int, only: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """By case's name: all of what compare.py writes of it."""
+    done: dict[str, list[tuple[Case, Measured, int]]] = {}
+    for number in range(rounds):
+        for case in plan.cases():
+            if number >= slow_rounds and case.name in PEERS[1:]:
+                continue
+            if not any(fnmatchcase(case.name, pattern) for pattern in only):
+                continue
+            if case.needs and shutil.which(case.needs) is None:
+                continue
+            if case.output is not None:
+                remove(case.output)
+            case.before()
+            measured = run(case.command, case.environ, case.accepted)
+            size = case.output.stat().st_size if case.output is not None and case.output.is_file() else 0
+            say(f"round {number + 1} of {rounds}: {case.name}: {measured.seconds:.2f} s")
+            done.setdefault(case.name, []).append((case, measured, size))
+            for path in case.drops:
+                remove(path)
+    return {name: _figures(runs) for name, runs in done.items()}
 
 
-def run(case: Case) -> None:
-    """One round of one case; SystemExit with the program's own words when it fails."""
-    remove(case.output)
-    os.sync()
-    started = time.monotonic()
-    process = subprocess.Popen(case.command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    assert process.stderr is not None
-    said = process.stderr.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"{case.name} failed:\n{said.decode(errors='replace')}")
-    case.seconds.append(time.monotonic() - started)
-    case.memory.append(usage.ru_maxrss * 1024)  # kilobytes on Linux, getrusage(2)
-    case.size = case.output.stat().st_size if case.output.is_file() else 0
+def _figures(runs: list[tuple[Case, Measured, int]]) -> dict[str, Any]:
+    case, last, size = runs[-1]
+    of = [measured for _, measured, _ in runs]
+    figures: dict[str, Any] = {
+        **{"name": case.name, "group": case.group, "against": case.against},
+        "seconds": statistics.median(each.seconds for each in of),
+        "cpu": statistics.median(each.user + each.system for each in of),
+        "user": statistics.median(each.user for each in of),
+        "system": statistics.median(each.system for each in of),
+        **{"memory": max(each.memory for each in of), "tree": max(each.tree for each in of)},
+        **{"read": max(each.read for each in of), "size": size},
+        **{"rounds": [each.seconds for each in of], "load": [each.load for each in of]},
+    }
+    if "--json" in case.command and case.group == "upgrade":
+        figures["bundle_read"] = json.loads(last.said)["result"]["read"]
+    return figures
 
 
 def remove(path: Path) -> None:
-    if path.is_dir():
+    """Whatever is there."""
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     path.unlink(missing_ok=True)
 
 
-def table(done: list[Case]) -> str:
-    """The results as a Markdown table."""
-    medians = {case.name: statistics.median(case.seconds) for case in done}
-    lines = ["| what | s | ratio | memory, MB | size, MB |", "|---|---|---|---|---|"]
-    for case in done:
-        ratio = f"{medians[case.against] / medians[case.name]:.1f}x {case.against}" if case.against else ""
-        size = f"{case.size / 1e6:.0f}" if case.size else ""
-        lines.append(
-            f"| {case.name} | {medians[case.name]:.1f} | {ratio} | {max(case.memory) / 1e6:.0f} | {size} |"
-        )
-    return "\n".join(lines)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("prefix", type=Path, help="an environment; it is only read")
+    parser.add_argument("what", help=f"{', '.join(RECIPES)}, synthetic, or an environment's folder")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--slow-rounds", type=int, help="of conda-pack with -j [default: all]")
+    parser.add_argument("--only", action="append", help="cases, as a glob; repeatable")
+    parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument(
-        "--work", type=Path, default=Path("build/bench"), help="a folder with room for five copies"
+        "--high", type=int, default=HIGH, help="zstd's level to make a bundle as small as conda-pack's"
+    )
+    parser.add_argument(
+        "--folder", type=Path, default=FOLDER, help="on a disk with room for two and a half copies"
     )
     parser.add_argument("--json", type=Path, help="write the figures here too")
+    add_options(parser)
     arguments = parser.parse_args()
-    prefix, work = arguments.prefix.resolve(), arguments.work.resolve()
+    folder = arguments.folder.resolve()
+    if arguments.what in (*RECIPES, "synthetic"):
+        prefix = named(arguments.what, folder / "environments", arguments)
+    else:
+        prefix = Path(arguments.what).resolve()
+    work = folder / "work"
     remove(work)
     work.mkdir(parents=True)
-    todo = cases(prefix, work)
+    isolated(work)
     try:
-        for number in range(arguments.rounds):
-            for case in todo:
-                print(f"round {number + 1} of {arguments.rounds}: {case.name}", file=sys.stderr)
-                run(case)
+        with Change(prefix) as change:
+            plan = Plan(prefix, work, arguments.jobs, arguments.high, change)
+            slow = arguments.rounds if arguments.slow_rounds is None else arguments.slow_rounds
+            figures = measure(plan, arguments.rounds, slow, arguments.only or ["*"])
     finally:
         remove(work)
-    print(f"{prefix.name}: {len(os.sched_getaffinity(0))} cores, {platform.platform()}\n")
-    print(table(todo))
+    result = {
+        "environment": {"name": prefix.name, **survey(prefix)},
+        "machine": machine(folder),
+        "high": arguments.high,
+        "cases": list(figures.values()),
+        "targets": rows(figures, arguments.high),
+    }
     if arguments.json:
-        figures = [
-            {"name": case.name, "seconds": case.seconds, "memory": case.memory, "size": case.size} for case in todo
-        ]
-        arguments.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+        arguments.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    from tables import show
+
+    show(result)
 
 
 if __name__ == "__main__":
