@@ -28,6 +28,7 @@ from envpack.runtime.changes import Changes, Unrelocatable
 from envpack.runtime.deploy import host_subdir
 from envpack.runtime.errors import PackError
 from envpack.runtime.model import Manifest, PathRecord
+from envpack.runtime.onetree import unfit
 from envpack.runtime.report import Reporter, Step, human_size
 from envpack.runtime.threads import processors
 from envpack.runtime.version import __version__
@@ -120,6 +121,7 @@ def pack_contents(
     needs = derive_needs(contents, reporter)
     for sentence in contradictions(settings.requires, needs):
         reporter.warn(sentence)
+    _check_names(contents)
     found = Found()
     total = sum(entry.size for group in contents.groups for entry in group.entries)
     with reporter.step(title, total) as step:
@@ -138,6 +140,17 @@ def pack_contents(
     for path in found.unsearched:
         reporter.note(f"{path}: searched for the environment's path in its first {human_size(LIMIT)} only")
     return manifest
+
+
+def _check_names(contents: PrefixContents) -> None:
+    """Raises PackError for paths that every reader of bundles refuses, before anything is compressed."""
+    wrong = [unfit(entry.path) for group in contents.groups for entry in group.entries if unfit(entry.path)]
+    if wrong:
+        raise PackError(
+            f"{len(wrong):,} path{'s' if len(wrong) > 1 else ''} can't be in a bundle: {wrong[0]}",
+            hint="Remove them, or exclude them.",
+            details=wrong,
+        )
 
 
 def _changing(found: list[str]) -> PackError:

@@ -89,14 +89,22 @@ def _check_name(record: PathRecord) -> None:
         raise IntegrityError(f"the bundle replaces envpack's own {path}")
     if path.startswith(OWN + "/") and (record.type != "file" or "/." in path):
         raise IntegrityError(f"{path!r} is no plain file with a plain name, as everything in {OWN} has to be")
+    wrong = unfit(path)
+    if wrong:
+        raise IntegrityError(wrong)
+
+
+def unfit(path: str) -> str:
+    """Why no bundle may have a path of this name, in a sentence; "" for all that may be."""
     parts = path.split("/")
     if len(parts) > MAX_DEPTH or (len(path) > MAX_PATH // 4 and len(_bytes(path)) > MAX_PATH):
-        raise IntegrityError(f"a path of {len(parts)} parts and {len(_bytes(path)):,} bytes: {path[:40]!r}...")
+        return f"a path of {len(parts)} parts and {len(_bytes(path)):,} bytes: {path[:40]!r}..."
     for part in parts:
         if len(part) > MAX_NAME // 4 and len(_bytes(part)) > MAX_NAME:
-            raise IntegrityError(f"a name of {len(_bytes(part)):,} bytes: {part[:40]!r}...")
+            return f"a name of {len(_bytes(part)):,} bytes: {part[:40]!r}..."
     if "envpack" in path and any(map(_AT_WORK.match, parts)):
-        raise IntegrityError(f"{path!r} has a name that envpack gives to what it is at work on")
+        return f"{path!r} has a name that envpack gives to what it is at work on"
+    return ""
 
 
 def _check_folders(table: PathsTable, leaves: set[str]) -> None:
