@@ -33,10 +33,10 @@ _HEADINGS = ("requirement", "needed", "found", "verdict")
 def check(
     context: typer.Context,
     path: Annotated[
-        Path,
+        str,
         typer.Argument(
             metavar="BUNDLE|PREFIX",
-            help="A bundle, what one was deployed to, or any conda environment.",
+            help="A bundle (a path, an URL, or '-'), what one was deployed to, or any conda environment.",
             show_default=False,
         ),
     ],
@@ -70,6 +70,7 @@ def check(
     \b
     Examples:
       envpack check dist/demo-1.0-20251219-linux-64.tar.gz
+      envpack check https://example.org/demo.tar.gz
       envpack check /opt/envs/demo --gpu optional
       ssh node7 envpack doctor --json > node7.json
       envpack check demo.tar.gz --host node7.json
@@ -78,14 +79,16 @@ def check(
     from envpack.prefix.needs.examine import examine_environment, is_environment
     from envpack.runtime.errors import HostError
     from envpack.runtime.host.examine import examine, facts_from_file
+    from envpack.runtime.opening import local_path
 
     console: Console = context.obj
     facts = facts_from_file(host) if host is not None else None
-    if path.is_dir() and is_environment(path):
-        examined = examine_environment(path, reporter=console.reporter, facts=facts, gpu=gpu, allow=allow or ())
+    where = local_path(path)
+    if isinstance(where, Path) and where.is_dir() and is_environment(where):
+        examined = examine_environment(where, reporter=console.reporter, facts=facts, gpu=gpu, allow=allow or ())
     else:
         examined = examine(
-            path, facts=facts, gpu=gpu, allow=allow or (), destination=dest or Path(), decoders=FAST
+            where, facts=facts, gpu=gpu, allow=allow or (), destination=dest or Path(), decoders=FAST
         )
     try:
         examined.require(_HINTS[examined.kind])

@@ -23,8 +23,12 @@ if TYPE_CHECKING:
 def deploy(
     context: typer.Context,
     bundle: Annotated[
-        Path,
-        typer.Argument(metavar="BUNDLE", help="Or an archive that conda-pack made.", show_default=False),
+        str,
+        typer.Argument(
+            metavar="BUNDLE",
+            help="A path, an URL, or '-' for a pipe. Or an archive that conda-pack made.",
+            show_default=False,
+        ),
     ],
     destination: Annotated[
         Path,
@@ -60,6 +64,9 @@ def deploy(
 
     Where /etc/envpack/policy.toml demands signatures, a bundle needs BUNDLE.minisig beside it, of one of its keys.
 
+    From a server (http, https) only the parts that are needed are read, and a lost connection is resumed. A pipe
+    is unpacked as it comes.
+
     An archive that conda-pack made is taken as it is: what it lacks, and what it has wrong and could be put right,
     is told.
 
@@ -70,6 +77,8 @@ def deploy(
       envpack deploy dist/demo-1.1-20260105-linux-64.tar.gz /opt/envs/demo --keep 2
       envpack deploy demo.tar.gz /opt/envs/demo --gpu optional --allow memory
       envpack deploy demo.tar.gz /opt/envs/demo --store /opt/envs/.store
+      envpack deploy https://example.org/demo.tar.gz /opt/envs/demo
+      ssh build cat demo.tar.gz | envpack deploy - /opt/envs/demo
       envpack deploy made-by-conda-pack.zip /opt/envs/demo
     """
     from envpack.bundle.codecs import FAST
@@ -78,14 +87,16 @@ def deploy(
     from envpack.runtime.deploy import KEEP
     from envpack.runtime.deploy import deploy as run
     from envpack.runtime.host.examine import policy
+    from envpack.runtime.opening import local_path
 
     console: Console = context.obj
     config = load_config()
     kept = keep if keep is not None else config.keep if config.keep is not None else KEEP
     asked = policy(gpu or "required", allow or (), not no_check)
     approve = approval(console)
-    if is_archive(bundle):
-        refuse_archive(console, bundle)
+    where = local_path(bundle)
+    if isinstance(where, Path) and is_archive(where):
+        refuse_archive(console, where)
         from envpack.interop.deploy import deploy_archive
 
         if store is not None:
@@ -93,7 +104,7 @@ def deploy(
                 "an archive shares nothing with the store: 'envpack convert' makes a bundle of it"
             )
         done = deploy_archive(
-            bundle,
+            where,
             destination,
             reporter=console.reporter,
             policy=asked,
@@ -103,7 +114,7 @@ def deploy(
         )
     else:
         done = run(
-            bundle,
+            where,
             destination,
             reporter=console.reporter,
             jobs=jobs or config.jobs,

@@ -29,8 +29,12 @@ LARGEST = 20
 def inspect(
     context: typer.Context,
     bundle: Annotated[
-        Path,
-        typer.Argument(metavar="BUNDLE", help="Or an archive that conda-pack made.", show_default=False),
+        str,
+        typer.Argument(
+            metavar="BUNDLE",
+            help="A path, an URL, or '-' for a pipe. Or an archive that conda-pack made.",
+            show_default=False,
+        ),
     ],
     everything: Annotated[
         bool, typer.Option("--all", "-a", help="Every package, not only the largest.", show_default=False)
@@ -48,33 +52,36 @@ def inspect(
 ) -> Result:
     """Show what a bundle holds: packages, sizes, requirements.
 
-    Only the head of the file is read and verified, however large the bundle is. --json gives everything there
-    is to know, -v lists the files that differ from their packages. Of an archive that conda-pack made all is read,
-    and told as far as it says.
+    Only the head of the file is read and verified, however large the bundle is, also on a server or from a pipe.
+    --json gives everything there is to know, -v lists the files that differ from their packages. Of an archive
+    that conda-pack made all is read, and told as far as it says.
 
     \b
     Examples:
       envpack inspect dist/demo-1.0-20251219-linux-64.tar.gz
+      envpack inspect https://example.org/demo.tar.gz
       envpack inspect --json demo.tar.gz | jq '.result.packages[].name'
       envpack inspect --require-cuda demo.tar.gz  # for a container image
     """
     from envpack.bundle.codecs import FAST
     from envpack.interop.streams import is_archive
+    from envpack.runtime.opening import local_path
     from envpack.runtime.reader import open_bundle
 
-    if is_archive(bundle):
+    where = local_path(bundle)
+    if isinstance(where, Path) and is_archive(where):
         from envpack.interop.inspect import inspect_archive
 
         console: Console = context.obj
-        inspected = inspect_archive(bundle, console.reporter)
+        inspected = inspect_archive(where, console.reporter)
         manifest = inspected.manifest
-        size = head = bundle.stat().st_size
-        data = describe(manifest, str(bundle), size, head, _archive(inspected))
+        size = head = where.stat().st_size
+        data = describe(manifest, str(where), size, head, _archive(inspected))
     else:
-        with open_bundle(bundle, FAST) as opened:
+        with open_bundle(where, FAST) as opened:
             manifest = opened.manifest
             head = opened.head_size
-            data = describe(manifest, str(bundle), opened.size, head)
+            data = describe(manifest, opened.name, opened.size, head)
     if require_cuda:
         return Result("inspect", data, lambda console: console.out.write(escape(data["require_cuda"])))
     return Result(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from envpack.cli.console import Console
 
-Approve = Callable[[bytes, Path], None]
+Approve = Callable[[bytes, Path | str], None]
 
 
 def approval(console: Console) -> Approve | None:
@@ -24,7 +24,7 @@ def approval(console: Console) -> Approve | None:
         return None
     policy = demanded
 
-    def approve(manifest: bytes, bundle: Path) -> None:
+    def approve(manifest: bytes, bundle: Path | str) -> None:
         signed = policy.approve(manifest, bundle)
         console.reporter.note(f"signed by {signed.key.name}: {signed.comment}")
 

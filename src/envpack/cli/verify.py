@@ -25,8 +25,12 @@ _SHOWN = 10
 def verify(
     context: typer.Context,
     path: Annotated[
-        Path,
-        typer.Argument(metavar="BUNDLE|DEST", help="A bundle, or what one was deployed to.", show_default=False),
+        str,
+        typer.Argument(
+            metavar="BUNDLE|DEST",
+            help="A bundle (a path, an URL, or '-'), or what one was deployed to.",
+            show_default=False,
+        ),
     ],
     key: Annotated[
         list[str] | None,
@@ -55,23 +59,28 @@ def verify(
       envpack verify dist/demo-1.0-20251219-linux-64.tar.gz --key ci.pub
     """
     from envpack.bundle.codecs import FAST
+    from envpack.runtime.opening import local_path
     from envpack.runtime.verify import verify as run
 
     console: Console = context.obj
-    signed = _signed(path, key) if key else None
-    found = run(path, reporter=console.reporter, jobs=jobs, decoders=FAST)
+    where = local_path(path)
+    signed = _signed(where, key) if key else None
+    found = run(where, reporter=console.reporter, jobs=jobs, decoders=FAST)
     found.require(every=console.json or console.verbose)
     data = {**found.as_dict(), "signed": signed.as_dict() if signed is not None else None}
     return Result("verify", data, lambda console: _show(console, found, signed))
 
 
-def _signed(path: Path, words: list[str]) -> Signed:
+def _signed(path: Path | str, words: list[str]) -> Signed:
     from envpack.bundle.codecs import FAST
+    from envpack.runtime.opening import STDIN
     from envpack.signing.bundle import check_bundle
     from envpack.signing.keys import public_key_of
 
     keys = [public_key_of(word) for word in words]
-    if path.is_dir():
+    if path == STDIN:
+        raise UsageError("no signature comes with what is piped in", hint="Save the bundle, and its .minisig.")
+    if isinstance(path, Path) and path.is_dir():
         raise UsageError(f"{path} is a deployment, and bundles are what is signed", hint="Leave --key out.")
     return check_bundle(path, keys, FAST)
 
@@ -80,7 +89,12 @@ def repair(
     context: typer.Context,
     destination: Annotated[Path, typer.Argument(metavar="DEST", help="A deployment.", show_default=False)],
     bundle: Annotated[
-        Path, typer.Argument(metavar="BUNDLE", help="The bundle it was deployed from.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="BUNDLE",
+            help="The bundle it was deployed from: a path, an URL, or '-'.",
+            show_default=False,
+        ),
     ],
     jobs: Jobs = None,
     json: Json = False,
@@ -96,10 +110,18 @@ def repair(
       envpack repair /opt/envs/demo dist/demo-1.0-20251219-linux-64.tar.gz
     """
     from envpack.bundle.codecs import FAST
+    from envpack.runtime.opening import local_path
     from envpack.runtime.repair import repair as run
 
     console: Console = context.obj
-    done = run(destination, bundle, reporter=console.reporter, jobs=jobs, decoders=FAST, approve=approval(console))
+    done = run(
+        destination,
+        local_path(bundle),
+        reporter=console.reporter,
+        jobs=jobs,
+        decoders=FAST,
+        approve=approval(console),
+    )
     return Result("repair", done.as_dict(), lambda console: _show_repaired(console, done))
 
 

@@ -25,7 +25,7 @@ class ArchiveSource:
 
     def __init__(self, archive: Path, policy: Policy) -> None:
         self._archive, self._policy = archive, policy
-        self.name = str(archive)
+        self.name, self.origin = str(archive), os.path.abspath(archive)
         self.size = archive.stat().st_size  # the least it can unpack to
 
     def check(self, prefix: str) -> None:

@@ -38,10 +38,11 @@ def _deploy(arguments: argparse.Namespace, reporter: Reporter) -> dict[str, Any]
     from envpack.runtime.demands import refuse_unchecked
     from envpack.runtime.deploy import deploy
     from envpack.runtime.host.examine import policy
+    from envpack.runtime.opening import local_path
 
     refuse_unchecked("a bundle's own runtime can't check any; use 'envpack deploy'", arguments.system)
     done = deploy(
-        Path(arguments.bundle),
+        local_path(arguments.bundle),
         Path(arguments.destination),
         reporter=reporter,
         jobs=arguments.jobs,
@@ -58,7 +59,7 @@ def _deploy(arguments: argparse.Namespace, reporter: Reporter) -> dict[str, Any]
 def _verify(arguments: argparse.Namespace, reporter: Reporter) -> dict[str, Any]:
     from envpack.runtime.verify import verify
 
-    found = verify(Path(arguments.path), reporter=reporter, jobs=arguments.jobs)
+    found = verify(arguments.path, reporter=reporter, jobs=arguments.jobs)
     found.require(every=arguments.json)
     for path in found.extra:
         reporter.note(f"no bundle brought {path}")
@@ -68,12 +69,13 @@ def _verify(arguments: argparse.Namespace, reporter: Reporter) -> dict[str, Any]
 
 def _check(arguments: argparse.Namespace, reporter: Reporter) -> dict[str, Any]:
     from envpack.runtime.host.examine import examine, facts_from_file
+    from envpack.runtime.opening import local_path
 
-    path = Path(arguments.path)
+    path = local_path(arguments.path)
     facts = facts_from_file(Path(arguments.host)) if arguments.host else None
     examined = examine(path, facts=facts, gpu=arguments.gpu, allow=arguments.allow)
     if arguments.stamp is not None:
-        _activating(arguments, path, examined)
+        _activating(arguments, Path(path), examined)
     else:
         for item in examined.verdicts:
             reporter.note(f"{item.verdict}: {item.requirement}: needs {item.needed}, found {item.found}")
@@ -135,7 +137,7 @@ def _parser() -> argparse.ArgumentParser:
     deploy = commands.add_parser(
         "deploy", help="verify a bundle and unpack it to a new place, or over a deployment"
     )
-    deploy.add_argument("bundle", metavar="BUNDLE")
+    deploy.add_argument("bundle", metavar="BUNDLE", help="a path, an URL, or - for a pipe")
     deploy.add_argument("destination", metavar="DEST")
     deploy.add_argument("--no-test", action="store_true", help="do not run the bundle's test commands")
     deploy.add_argument("--no-check", action="store_true", help="do not check whether this host can run it")

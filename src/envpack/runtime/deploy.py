@@ -93,7 +93,7 @@ KEEP = 1
 
 
 def deploy(
-    bundle: Path,
+    bundle: Path | str,
     destination: Path,
     *,
     reporter: Reporter,
@@ -104,15 +104,16 @@ def deploy(
     keep: int = KEEP,
     wait: bool = False,
     store: Path | None = None,
-    approve: Callable[[bytes, Path], None] | None = None,
+    approve: Callable[[bytes, Path | str], None] | None = None,
 ) -> Deployment:
     """Verifies ``bundle``, unpacks it to ``destination``, runs its tests there.
 
+    ``bundle``: a path, an URL, or "-" for standard input, see `envpack.runtime.opening.open_access`.
     A deployment that is there already is replaced in one step and kept: ``keep`` says how many previous ones are.
     ``jobs``: threads that verify and decompress (default: the processors this process may use); ``policy``: what
     is asked of this host before anything is unpacked; ``wait``: for another envpack at work there;
     ``store``: a folder whose files are shared with other deployments, made when it is missing; ``approve``: called
-    with the manifest's bytes and the bundle's path first, to raise where it may not be deployed. Raises
+    with the manifest's bytes and ``bundle`` first, to raise where it may not be deployed. Raises
     FormatError or IntegrityError for a bad bundle, HostError for a host that can't run it, RelocationError for a
     destination that can't be written in, DestinationError when something else stands there, another envpack is at
     work, or the disk has no space, and DeploymentTestError when a test fails. After any error, ``destination`` is
@@ -157,7 +158,7 @@ def deploy_source(
                 generation=incoming.generation,
                 name=manifest.name,
                 version=manifest.version,
-                bundle=os.path.abspath(source.name),
+                bundle=source.origin,
                 manifest_sha256=hashlib.sha256(written.manifest_bytes).hexdigest(),
                 deployed=int(time.time()),
                 tested=untested if manifest.test else True,
@@ -245,7 +246,7 @@ class _BundleSource:
         self._bundle, self._policy, self._reporter = bundle, policy, reporter
         self._host_check: dict[str, Any] = {}
         self._store, self._plan = store, None if store is None else plan(bundle, store)
-        self.name = bundle.name
+        self.name, self.origin = bundle.name, bundle.origin
         self.size = bundle.manifest.size if self._plan is None else self._plan.size
 
     def check(self, prefix: str) -> None:
@@ -267,6 +268,7 @@ class _BundleSource:
             else:
                 table = extract(self._bundle, root, coded, step, jobs)
                 step.detail += "verified"
+        self._bundle.finish()
         tell_activation(table, coded, reporter)
         return Written(
             manifest,

@@ -62,6 +62,10 @@ class FormatError(EnvpackError):
     when = "not a bundle, or a newer format than this version knows"
 
 
+class FetchError(FormatError):
+    when = "a bundle can't be had: no such URL, no permission, no answer, or another one while it was read"
+
+
 class IntegrityError(EnvpackError):
     code = 7
     when = "damaged, tampered, unsigned where a signature is demanded, or an unsafe member"

@@ -3,18 +3,83 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
-from envpack.runtime.access import Access, FileAccess
-from envpack.runtime.errors import FormatError
+from envpack.runtime.access import Access, FileAccess, Pipe, StreamAccess
+from envpack.runtime.errors import FetchError, FormatError, IntegrityError, UsageError
+
+STDIN = "-"
 
 _HINT = "Give the path of a bundle."
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+"""RFC 3986, 3.1; one letter is no scheme."""
+_STORAGE = {"s3": "aws s3 presign", "gs": "gcloud storage sign-url", "az": "az storage blob generate-sas"}
+
+
+def is_remote(where: Path | str) -> bool:
+    """Whether it is no path, but standard input or an URL."""
+    return isinstance(where, str) and (where == STDIN or _URL.match(where) is not None)
+
+
+def local_path(where: Path | str) -> Path | str:
+    """The path, where it is one, also as ``file://``; else what was given."""
+    if isinstance(where, str) and where.lower().startswith("file://"):
+        parts = urlsplit(where)
+        if parts.netloc.lower() not in ("", "localhost"):
+            raise UsageError(f"{where} is a file of another host", hint="Write file:///path for one of this host.")
+        return Path(unquote(parts.path, errors="surrogateescape"))
+    return where if is_remote(where) else Path(where)
 
 
 def open_access(where: Path | str) -> Access:
-    """Opens the file at a path. Raises FormatError when it is none, or can't be read."""
-    path = Path(where)
+    """Opens a path, an URL (``http``, ``https``, ``file``) or, for "-", what comes on standard input.
+
+    Raises FormatError when there is no file, FetchError when a server gives none, UsageError for what is no place
+    of a bundle at all.
+    """
+    where = local_path(where)
+    if isinstance(where, Path):
+        return _open_file(where)
+    if where == STDIN:
+        return _open_stdin()
+    scheme = where.partition("://")[0].lower()
+    if scheme in _STORAGE:
+        raise UsageError(
+            f"{scheme}:// is no place that can be read from without an account's keys",
+            hint=f"Give a presigned or public https:// URL of it, as '{_STORAGE[scheme]}' makes one.",
+        )
+    if scheme not in ("http", "https"):
+        raise UsageError(f"{scheme}:// is nothing that can be read from", hint="Use https, http, file or a path.")
+    from envpack.runtime.web.access import open_url  # only here, for http.client takes its time to load
+
+    return open_url(where)
+
+
+def shown(where: Path | str) -> str:
+    """What may be printed of a place: an URL without its password and query."""
+    if isinstance(where, Path) or not is_remote(where) or where == STDIN:
+        return str(where)
+    parts = urlsplit(where)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def beside(where: Path | str, suffix: str) -> Path | str:
+    """The place of the file of the same name with ``suffix`` behind it. Raises IntegrityError for standard input."""
+    where = local_path(where)
+    if isinstance(where, Path):
+        return where.with_name(where.name + suffix)
+    if where == STDIN:
+        raise IntegrityError(
+            f"what is piped in has no {suffix} beside it", hint="Save the bundle and that file, or give its URL."
+        )
+    parts = urlsplit(where)
+    return parts._replace(path=parts.path + suffix).geturl()
+
+
+def _open_file(path: Path) -> Access:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe would wait for its writer
     except OSError as problem:
@@ -22,6 +87,28 @@ def open_access(where: Path | str) -> Access:
     kind = os.fstat(fd).st_mode
     if not stat.S_ISREG(kind):
         os.close(fd)
+        if stat.S_ISFIFO(kind) or stat.S_ISSOCK(kind):
+            raise FormatError(f"{path} is a pipe", hint="Give '-' for the bundle, and the pipe with '<'.")
         what = "a directory" if stat.S_ISDIR(kind) else "no file"
         raise FormatError(f"{path} is {what}, not a bundle", hint=_HINT)
     return FileAccess(fd, str(path), os.path.abspath(path))
+
+
+def _open_stdin() -> Access:
+    try:
+        fd = os.dup(0)
+    except OSError:
+        raise FetchError("standard input is closed", hint="Pipe a bundle into it.") from None
+    if os.isatty(fd):
+        os.close(fd)
+        raise UsageError(
+            "standard input is a terminal, and a bundle was to come from it",
+            hint="Pipe one into it: 'curl -s URL | envpack ...', or give its path or URL.",
+        )
+    kind = os.fstat(fd).st_mode
+    if stat.S_ISREG(kind) and os.lseek(fd, 0, os.SEEK_CUR) == 0:
+        return FileAccess(fd, "standard input", STDIN)
+    if stat.S_ISDIR(kind):
+        os.close(fd)
+        raise FormatError("standard input is a directory", hint="Pipe a bundle into it.")
+    return StreamAccess(Pipe(fd), "standard input", STDIN)

@@ -43,6 +43,8 @@ class Bundle:
         self.name, self.origin = access.name, access.origin
         self._start = access.read(0, 4)
         self._start_offset = 0
+        if not self._start:
+            raise FormatError(f"{self.name} is empty", hint="Look whether what was to write it has failed.")
         self.codec = codec_of(self._start)
         self._decoder = decoders[self.codec]
         self.manifest_bytes, self._manifest_stored = self._read_manifest()

@@ -11,8 +11,10 @@ import hashlib
 import json
 import os
 import time
+from bisect import bisect_left, bisect_right
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Callable, Iterable, Iterator, Mapping
 
@@ -56,12 +58,12 @@ class Repaired:
 
 def repair(
     root: Path,
-    bundle: Path,
+    bundle: Path | str,
     *,
     reporter: Reporter,
     jobs: int | None = None,
     decoders: Mapping[str, Decoder] = STANDARD,
-    approve: Callable[[bytes, Path], None] | None = None,
+    approve: Callable[[bytes, Path | str], None] | None = None,
 ) -> Repaired:
     """Makes every path of the deployment at ``root`` what ``bundle``, which it was deployed from, has.
 
@@ -103,7 +105,7 @@ def repair(
         path=str(root),
         name=manifest.name,
         version=manifest.version,
-        bundle=str(bundle),
+        bundle=opened.name,
         mended=(*head, *mended),
         read=read,
         extra=tuple(after.extra),
@@ -155,6 +157,7 @@ def _mend(mender: _Mender, bundle: Bundle, found: Differences, reporter: Reporte
         located: dict[str, list[Located]] = {}
         for frame in bundle.frames():
             located.setdefault(frame.segment, []).append(frame)
+        bundle.expect(_needed(located, mender.table, broken))
         for id, records in mender.table.segments.items():
             todo = _with_their_links(records, broken)
             reader = _Reader(bundle, located.get(id, []))
@@ -208,6 +211,19 @@ def _with_their_links(records: Iterable[PathRecord], broken: set[str]) -> Iterat
     for record in records:
         if record.path in broken or (record.type == "hardlink" and record.target in broken):
             yield record
+
+
+def _needed(located: Mapping[str, list[Located]], table: PathsTable, broken: set[str]) -> Iterator[Located]:
+    """The frames that hold a broken file, in the order in which they are taken."""
+    for id, records in table.segments.items():
+        frames = located.get(id, [])
+        starts = [0, *accumulate(each.frame.size for each in frames)]
+        wanted: set[int] = set()
+        for record in records:
+            if record.type == "file" and record.size and record.path in broken:
+                first = bisect_right(starts, record.offset) - 1
+                wanted.update(range(first, bisect_left(starts, record.offset + record.size)))
+        yield from (frame for index, frame in enumerate(frames) if index in wanted)
 
 
 class _Reader:

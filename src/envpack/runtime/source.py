@@ -43,9 +43,11 @@ class Written:
 
 
 class Source(Protocol):
-    """``name``: the file it is, as given; ``size``: bytes that the destination's disk must have room for."""
+    """``name``: the file it is, as given; ``origin``: the same, as a deployment records it; ``size``: bytes that
+    the destination's disk must have room for."""
 
     name: str
+    origin: str
     size: int
 
     def check(self, prefix: str) -> None:

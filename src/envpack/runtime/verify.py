@@ -15,6 +15,7 @@ from envpack.runtime.compare import Difference, Differences, compare
 from envpack.runtime.errors import IntegrityError
 from envpack.runtime.model import DIGEST_PATH, Manifest, PathRecord, PathsTable
 from envpack.runtime.onetree import check_bundle_tree, check_tree
+from envpack.runtime.opening import local_path
 from envpack.runtime.reader import Bundle, open_bundle
 from envpack.runtime.record import DEPLOYMENT_PATH
 from envpack.runtime.relocate import Splicer, splices
@@ -86,10 +87,11 @@ class Verified:
 
 
 def verify(
-    path: Path, *, reporter: Reporter, jobs: int | None = None, decoders: Mapping[str, Decoder] = STANDARD
+    path: Path | str, *, reporter: Reporter, jobs: int | None = None, decoders: Mapping[str, Decoder] = STANDARD
 ) -> Verified:
-    """A folder is verified as a deployment, anything else as a bundle."""
-    if path.is_dir():
+    """A folder is verified as a deployment, anything else, at a path or URL, as a bundle."""
+    path = local_path(path)
+    if isinstance(path, Path) and path.is_dir():
         return verify_deployment(path, reporter=reporter, jobs=jobs)
     return verify_bundle(path, reporter=reporter, jobs=jobs, decoders=decoders)
 
@@ -168,19 +170,20 @@ def _check_record(root: Path, digest: str) -> None:
 
 
 def verify_bundle(
-    path: Path, *, reporter: Reporter, jobs: int | None = None, decoders: Mapping[str, Decoder] = STANDARD
+    where: Path | str, *, reporter: Reporter, jobs: int | None = None, decoders: Mapping[str, Decoder] = STANDARD
 ) -> Verified:
-    """Reads the whole bundle at ``path`` and checks every digest in it; writes nothing.
+    """Reads the whole bundle at a path or URL, and checks every digest in it; writes nothing.
 
     Frames, the tar entries in them, each file's content, the table, and that a prefix can be written in where the
     table says. Raises FormatError when it is no bundle, IntegrityError at the first thing that is wrong.
     """
     started = time.monotonic()
-    with open_bundle(path, decoders) as bundle:
+    with open_bundle(where, decoders) as bundle:
         files = _check_contents(bundle, reporter, jobs or processors())
+        bundle.finish()
         manifest = bundle.manifest
         return Verified(
-            path=str(path),
+            path=bundle.name,
             kind="bundle",
             name=manifest.name,
             version=manifest.version,

@@ -10,6 +10,7 @@ from typing import Any
 from envpack.runtime.codec import Decoder
 from envpack.runtime.durable import replace_file
 from envpack.runtime.errors import DestinationError
+from envpack.runtime.opening import beside, shown
 from envpack.runtime.reader import open_bundle
 from envpack.signing.keys import PublicKey, SecretKey
 from envpack.signing.signature import Signature, check_signature, read_signature, sign
@@ -60,16 +61,17 @@ def sign_bundle(bundle: Path, key: SecretKey, comment: str, decoders: Mapping[st
     return Signed(str(bundle), str(path), key.public, signature.comment)
 
 
-def check_manifest(manifest: bytes, bundle: Path, keys: Sequence[PublicKey]) -> Signed:
-    """Who of ``keys`` signed the bundle of this manifest, going by the signature beside it. Raises IntegrityError
-    when none of them did."""
-    path = signature_path(bundle)
-    signature = read_signature(path)
-    key = check_signature(manifest, signature, keys, str(bundle))
-    return Signed(str(bundle), str(path), key, signature.comment)
+def check_manifest(manifest: bytes, bundle: Path | str, keys: Sequence[PublicKey]) -> Signed:
+    """Who of ``keys`` signed the bundle of this manifest, going by the signature beside it, be it a file or on a
+    server. Raises IntegrityError when none of them did."""
+    where = beside(bundle, ".minisig")
+    signature = read_signature(where)
+    name = shown(bundle)
+    key = check_signature(manifest, signature, keys, name)
+    return Signed(name, shown(where), key, signature.comment)
 
 
-def check_bundle(bundle: Path, keys: Sequence[PublicKey], decoders: Mapping[str, Decoder]) -> Signed:
+def check_bundle(bundle: Path | str, keys: Sequence[PublicKey], decoders: Mapping[str, Decoder]) -> Signed:
     """The same, the manifest read from the bundle."""
     with open_bundle(bundle, decoders) as opened:
         return check_manifest(opened.manifest_bytes, bundle, keys)

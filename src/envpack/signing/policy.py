@@ -25,7 +25,7 @@ class Demand:
     path: Path
     keys: tuple[PublicKey, ...]
 
-    def approve(self, manifest: bytes, bundle: Path) -> Signed:
+    def approve(self, manifest: bytes, bundle: Path | str) -> Signed:
         """Raises IntegrityError unless the bundle of this manifest is signed by one of the keys."""
         try:
             return check_manifest(manifest, bundle, self.keys)

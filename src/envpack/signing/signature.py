@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from envpack.runtime.errors import IntegrityError, UsageError
+from envpack.runtime.errors import FetchError, IntegrityError, UsageError
+from envpack.runtime.opening import open_access, shown
 from envpack.signing.keys import MAX_FILE, UNTRUSTED, PublicKey, SecretKey, decoded
 
 _TRUSTED = "trusted comment: "
@@ -43,13 +44,15 @@ def sign(data: bytes, key: SecretKey, comment: str) -> Signature:
     return Signature(key.id, signature, comment, key.sign(signature + comment.encode()))
 
 
-def read_signature(path: Path) -> Signature:
-    """Reads a signature. Raises IntegrityError when there is none, or what is there is none."""
+def read_signature(where: Path | str) -> Signature:
+    """Reads a signature, at a path or URL. Raises IntegrityError when there is none, or what is there is none."""
+    path = shown(where)
     try:
-        with path.open("rb") as file:
-            text = file.read(MAX_FILE).decode("utf-8")
+        text = _bytes_of(where).decode("utf-8")
     except FileNotFoundError:
         raise IntegrityError(f"there is no signature {path}", hint="Fetch it from where the bundle is.") from None
+    except FetchError as error:
+        raise IntegrityError(f"there is no signature: {error.message}", hint=error.hint) from None
     except OSError as problem:
         raise IntegrityError(f"{path}: {problem.strerror}") from None
     except UnicodeDecodeError:
@@ -64,6 +67,17 @@ def read_signature(path: Path) -> Signature:
         raise _none(path)
     comment = lines[2][len(_TRUSTED) :].rstrip("\r")
     return Signature(first[2:10], first[10:], comment, whole, lines[0][len(UNTRUSTED) :])
+
+
+def _bytes_of(where: Path | str) -> bytes:
+    if isinstance(where, Path):
+        with where.open("rb") as file:
+            return file.read(MAX_FILE)
+    access = open_access(where)
+    try:
+        return access.read(0, MAX_FILE)
+    finally:
+        access.close()
 
 
 def check_signature(data: bytes, signature: Signature, keys: Iterable[PublicKey], what: str) -> PublicKey:
@@ -91,5 +105,5 @@ def _hashed(data: bytes) -> bytes:
     return hashlib.blake2b(data, digest_size=64).digest()
 
 
-def _none(path: Path) -> IntegrityError:
+def _none(path: str) -> IntegrityError:
     return IntegrityError(f"{path} is no signature of minisign's")

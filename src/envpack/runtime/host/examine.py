@@ -16,6 +16,7 @@ from envpack.runtime.host.gather import gather
 from envpack.runtime.host.verdict import FAILED, REQUIREMENTS, UNKNOWN, WARNING, Verdict
 from envpack.runtime.host.wanted import wanted_of
 from envpack.runtime.model import DIGEST_PATH, MANIFEST_PATH, Manifest
+from envpack.runtime.opening import local_path
 from envpack.runtime.reader import digest_line, open_bundle
 from envpack.runtime.record import DEPLOYMENT_PATH
 from envpack.runtime.report import Reporter
@@ -95,7 +96,7 @@ def examine_manifest(
 
 
 def examine(
-    path: Path,
+    path: Path | str,
     *,
     facts: HostFacts | None = None,
     gpu: str | None = None,
@@ -103,25 +104,26 @@ def examine(
     destination: Path = Path(),
     decoders: Mapping[str, Decoder] = STANDARD,
 ) -> Examined:
-    """Compares a bundle, or the deployment in a folder, with ``facts`` (default: this host's).
+    """Compares a bundle, at a path or URL, or the deployment in a folder, with ``facts`` (default: this host's).
 
     ``gpu``: one of `GPU_MODES`, by default what a deployment was made with, else "required"; ``allow``: names,
     beside those a deployment was made with; ``destination``: where a bundle would go. Raises FormatError or
     IntegrityError for what is neither, UsageError for unknown words.
     """
-    deployed = path.is_dir()
-    if deployed:
-        manifest, recorded = read_manifest(path), recorded_policy(path)
+    path = local_path(path)
+    root = path if isinstance(path, Path) and path.is_dir() else None
+    if root is not None:
+        manifest, recorded, name = read_manifest(root), recorded_policy(root), str(root)
     else:
         recorded = Policy()
         with open_bundle(path, decoders) as bundle:
-            manifest = bundle.manifest
+            manifest, name = bundle.manifest, bundle.name
     asked = policy(gpu or recorded.gpu, (*recorded.allow, *allow))
     mine = facts if facts is not None else facts_for(manifest, asked, destination)
-    examined = examine_manifest(manifest, str(path), mine, asked, named=facts is not None, deployed=deployed)
-    if not deployed:
+    examined = examine_manifest(manifest, name, mine, asked, named=facts is not None, deployed=root is not None)
+    if root is None:
         return examined
-    return replace(examined, kind="deployment" if (path / DEPLOYMENT_PATH).is_file() else "unpacked")
+    return replace(examined, kind="deployment" if (root / DEPLOYMENT_PATH).is_file() else "unpacked")
 
 
 def facts_for(manifest: Manifest, asked: Policy, destination: Path = Path()) -> HostFacts:

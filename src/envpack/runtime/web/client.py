@@ -1,0 +1,317 @@
+"""Ranges of one file on a server: redirects, connections that are kept, what was dropped asked for again.
+
+A file that is another one than at the first answer is noticed by its ETag, its date or its size.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import ssl
+import threading
+from contextlib import suppress
+from http.client import HTTPException, HTTPResponse
+from typing import NamedTuple
+
+from envpack.runtime.errors import EnvpackError, FetchError
+from envpack.runtime.web.connect import Headers, Link, explained
+from envpack.runtime.web.url import Url
+
+RETRIES = 5
+BACKOFF_SECONDS = 0.25
+"""Before the first retry; each further one waits twice as long. Five without one byte between them are 8 s."""
+_LONGEST_WAIT = 30.0
+_PROGRESS = 64 << 10
+"""Bytes that make up for a retry."""
+_MOST_REDIRECTS = 10
+_REDIRECTS = {301, 302, 303, 307, 308}
+_BUSY = {408, 425, 429, 500, 502, 503, 504}
+_EXPIRED = {400, 401, 403, 404, 410}
+"""What a storage says when the URL that a redirect led to was good for some minutes only."""
+
+_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})$")
+
+_HINTS = {
+    401: "Give user and password: in ~/.netrc, or as https://user:password@host/...",
+    403: "Ask for access; a presigned URL may have expired: make a new one.",
+    404: "Compare the URL with where the bundle was published.",
+    407: "Give the proxy a password: http_proxy=http://user:password@host:port",
+    410: "Compare the URL with where the bundle was published.",
+}
+_LATER = "Try again later."
+
+
+class _Identity(NamedTuple):
+    """How a server tells files apart."""
+
+    total: int
+    etag: str
+    modified: str
+
+    def same(self, other: _Identity) -> bool:
+        if self.total != other.total:
+            return False
+        if self.etag and other.etag:
+            return self.etag.replace("W/", "") == other.etag.replace("W/", "")
+        return self.modified == other.modified
+
+
+class Reply:
+    """An answer whose body is to be read. ``size``: its bytes, None where not told."""
+
+    def __init__(self, client: Client, link: Link, response: HTTPResponse) -> None:
+        self._client, self.link, self.response = client, link, response
+        self.status = response.status
+        self.size: int | None = response.length
+        self._left = self.size
+
+    def header(self, name: str) -> str:
+        return self.response.getheader(name) or ""
+
+    def readinto(self, view: memoryview) -> int:
+        """As `Flow.readinto`; what is lost on the way is a FetchError, for there is no second chance."""
+        try:
+            got = self.response.readinto(view)
+        except (OSError, HTTPException) as problem:
+            raise explained(self._client.url, problem) from None
+        if self._left is not None:
+            self._left -= got
+            if not got and self._left and len(view):
+                raise FetchError(
+                    f"{self._client.url}: the connection was lost, {self._left:,} bytes too early",
+                    hint="The server can't send a part of a file, so all has to be fetched again: run it anew.",
+                )
+        return got
+
+    def stop(self) -> None:
+        self._client.stop()
+
+    def close(self) -> None:
+        self._client.close()
+
+
+class Client:
+    """Asks for ranges of what is at ``url``; safe to use from several threads."""
+
+    def __init__(self, url: Url) -> None:
+        self.url = url
+        self._now = url  # where redirects led to
+        self._known: _Identity | None = None
+        self._lock = threading.Lock()
+        self._links: set[Link] = set()
+        self._idle: list[Link] = []
+        self._stopped = threading.Event()
+
+    @property
+    def total(self) -> int:
+        """Bytes of the file; for after the first answer."""
+        return self._known.total if self._known is not None else 0
+
+    def start(self, size: int) -> tuple[Reply | None, bytes]:
+        """The first ``size`` bytes; or, from a server that has no ranges, all of it as a `Reply`.
+
+        Never HEAD: presigned URLs are for GET alone.
+        """
+        reply = self._ask(0, size, _Tries(self))
+        if reply is None:
+            return None, b""
+        if reply.status == 200:
+            return reply, b""
+        data = bytearray(min(size, self.total))
+        with memoryview(data) as view:
+            self._fill(0, view, reply)
+        return None, bytes(data)
+
+    def read(self, start: int, size: int) -> bytearray:
+        """A range, which has to lie within the file; resumed where the connection is lost."""
+        data = bytearray(size)
+        with memoryview(data) as view:
+            self._fill(start, view, None)
+        return data
+
+    def _fill(self, start: int, view: memoryview, reply: Reply | None) -> None:
+        got, tries = 0, _Tries(self)
+        while got < len(view):
+            reply = reply or self._ask(start + got, len(view) - got, tries)
+            if reply is None:
+                raise self._changed()
+            before, problem = got, None
+            try:
+                while got < len(view):
+                    more = reply.response.readinto(view[got:])
+                    if not more:
+                        break
+                    got += more
+            except (OSError, HTTPException) as lost:
+                problem = lost
+            self._release(reply, whole=problem is None and reply.response.length == 0)
+            reply = None
+            if got - before >= _PROGRESS:
+                tries.renew()
+            if got < len(view):
+                tries.again(explained(self.url, problem or ConnectionError("the connection was lost")))
+
+    def _ask(self, start: int, size: int, tries: _Tries) -> Reply | None:
+        """An answer of 200 (only to the first question) or 206; None for a file of no bytes."""
+        while True:
+            headers = {"Range": f"bytes={start}-{start + size - 1}"}
+            if self._known is not None and self._known.etag.startswith('"'):
+                headers["If-Range"] = self._known.etag
+            try:
+                reply = self._get(headers)
+            except (OSError, HTTPException) as problem:
+                error = explained(self._now, problem)
+                if isinstance(problem, ssl.SSLCertVerificationError) or self._hopeless(problem):
+                    raise error from None
+                tries.again(error)
+                continue
+            good = reply.status == 206 or (reply.status == 200 and self._known is None)
+            if good:
+                try:
+                    self._check(reply, start, size)
+                except BaseException:
+                    self._release(reply, whole=False)
+                    raise
+                return reply
+            self._release(reply, whole=False)
+            if reply.status == 416 and self._known is None:
+                return None
+            if reply.status in (200, 416):
+                raise self._changed()
+            if reply.status in _EXPIRED and self._now != self.url:
+                with self._lock:
+                    self._now = self.url
+                tries.again(self._refused(reply))
+            elif reply.status in _BUSY:
+                tries.again(self._refused(reply), reply.header("Retry-After"))
+            else:
+                raise self._refused(reply)
+
+    def _hopeless(self, problem: Exception) -> bool:
+        """Whether the very first question shows that there is nobody to answer."""
+        nobody = (ConnectionRefusedError, socket.gaierror, ssl.SSLError)
+        return self._known is None and (isinstance(problem, nobody) or "Tunnel" in str(problem))
+
+    def _get(self, headers: Headers) -> Reply:
+        url = self._now
+        for _ in range(_MOST_REDIRECTS):
+            link = self._link(url)
+            try:
+                reply = Reply(self, link, link.get(url, headers))
+            except (OSError, HTTPException):
+                fresh = not link.used
+                self._drop(link)
+                if fresh or self._stopped.is_set():
+                    raise
+                continue  # a server may close what was kept, whenever it likes
+            except BaseException:
+                self._drop(link)
+                raise
+            if reply.status not in _REDIRECTS:
+                with self._lock:
+                    self._now = url
+                return reply
+            self._release(reply, whole=False)
+            url = url.redirected(reply.header("Location"))
+        raise FetchError(f"{self.url}: the server leads on and on", hint="Look at the URL in a browser.")
+
+    def _check(self, reply: Reply, start: int, size: int) -> None:
+        """Whether an answer is to the question, and about the same file; the first one says which file that is."""
+        etag, modified = reply.header("ETag"), reply.header("Last-Modified")
+        if reply.status == 200:
+            return
+        found = _RANGE.match(reply.header("Content-Range"))
+        first, last, total = map(int, found.groups()) if found else (0, 0, 0)
+        if not found or first != start or not first <= last < min(start + size, total):
+            raise FetchError(
+                f"{self.url}: the server's answer is not to the question: {reply.header('Content-Range')!r}",
+                hint="Fetch the bundle with another program, and deploy the file.",
+            )
+        identity = _Identity(total, etag, modified)
+        with self._lock:
+            known = self._known = self._known or identity
+        if not identity.same(known):
+            raise self._changed()
+
+    def _changed(self) -> FetchError:
+        return FetchError(
+            f"{self.url}: another file was put there while it was read",
+            hint="Nothing of the two was mixed. Run it once more.",
+        )
+
+    def _refused(self, reply: Reply) -> FetchError:
+        status = reply.status
+        hint = _HINTS.get(status, _LATER if status in _BUSY else "Look at the URL in a browser.")
+        if status == 401 and self.url.remark:
+            hint = f"{hint} {self.url.remark}"
+        return FetchError(f"{self._now}: the server says {status} {reply.response.reason}".rstrip(), hint=hint)
+
+    # --- connections ---
+
+    def _link(self, url: Url) -> Link:
+        with self._lock:
+            kept = next((link for link in self._idle if link.place == url.place), None)
+            if kept is not None:
+                self._idle.remove(kept)
+        link = kept or Link(url)
+        with self._lock:
+            self._links.add(link)
+        if self._stopped.is_set():
+            self._drop(link)
+            raise ConnectionAbortedError("reading was stopped")
+        return link
+
+    def _release(self, reply: Reply, *, whole: bool) -> None:
+        """Keeps a connection whose answer was read to its end."""
+        if whole and not reply.response.will_close and not self._stopped.is_set():
+            with self._lock:
+                self._idle.append(reply.link)
+        else:
+            reply.response.close()
+            self._drop(reply.link)
+
+    def _drop(self, link: Link) -> None:
+        with self._lock:
+            self._links.discard(link)
+        link.close()
+
+    def wait(self, seconds: float) -> None:
+        """Raises an error at once when reading is stopped."""
+        if self._stopped.wait(seconds):
+            raise ConnectionAbortedError("reading was stopped")
+
+    def stop(self) -> None:
+        """Whoever waits for an answer, or for the next try, gets an error."""
+        self._stopped.set()
+        with self._lock:
+            for link in self._links:
+                link.stop()
+
+    def close(self) -> None:
+        with self._lock:
+            links = list(self._links)
+            self._links.clear()
+            self._idle.clear()
+        for link in links:
+            link.close()
+
+
+class _Tries:
+    """How often something was tried in vain."""
+
+    def __init__(self, client: Client) -> None:
+        self._client, self._failed = client, 0
+
+    def renew(self) -> None:
+        self._failed = 0
+
+    def again(self, error: EnvpackError, wait: str = "") -> None:
+        """Waits, before the next try; raises the error when there were enough. ``wait``: the server's wish."""
+        self._failed += 1
+        if self._failed > RETRIES:
+            error.message += f" ({self._failed} times)"
+            raise error
+        seconds = BACKOFF_SECONDS * 2 ** (self._failed - 1)
+        with suppress(ValueError):
+            seconds = max(seconds, float(wait))
+        self._client.wait(min(seconds, _LONGEST_WAIT))

@@ -1,0 +1,138 @@
+"""Connections: straight or through the proxy that the environment names, TLS verified."""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+from contextlib import suppress
+from functools import lru_cache
+from http.client import HTTPConnection, HTTPResponse, HTTPSConnection
+from typing import Dict
+from urllib.parse import unquote, urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+from envpack.runtime.errors import FetchError, UsageError
+from envpack.runtime.version import __version__
+from envpack.runtime.web.url import Url, basic
+
+CONNECT_SECONDS = 20.0
+SILENCE_SECONDS = 60.0
+"""How long a server may send nothing: pip gives it 15 s, which is little for storage that has to look first."""
+
+SYSTEM_STORES = (
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+)
+"""Where Debian, Fedora, older Red Hats, SUSE and Alpine keep the authorities: Go's crypto/x509, root_linux.go."""
+
+Headers = Dict[str, str]
+
+
+class Link:
+    """A connection to the server of an URL, or to its proxy. Raises OSError and HTTPException."""
+
+    def __init__(self, url: Url) -> None:
+        self.place = url.place
+        self.used = False
+        self._prefix, self._headers = "", {"User-Agent": f"envpack/{__version__}", "Accept-Encoding": "identity"}
+        proxy = proxy_for(url)
+        self._connection = self._straight(url) if proxy is None else self._through(url, proxy)
+        self._connection.connect()
+        self._socket: socket.socket = self._connection.sock
+        self._socket.settimeout(SILENCE_SECONDS)
+
+    def _straight(self, url: Url) -> HTTPConnection:
+        if url.scheme == "https":
+            return HTTPSConnection(url.host, url.port, timeout=CONNECT_SECONDS, context=trust())
+        return HTTPConnection(url.host, url.port, timeout=CONNECT_SECONDS)
+
+    def _through(self, url: Url, proxy: Url) -> HTTPConnection:
+        authorization = {"Proxy-Authorization": proxy.authorization} if proxy.authorization else {}
+        if url.scheme == "https":
+            tunnel = HTTPSConnection(proxy.host, proxy.port, timeout=CONNECT_SECONDS, context=trust())
+            tunnel.set_tunnel(url.host, url.port, authorization)
+            return tunnel
+        self._prefix = f"http://{url.netloc}"
+        self._headers.update(authorization)
+        return HTTPConnection(proxy.host, proxy.port, timeout=CONNECT_SECONDS)
+
+    def get(self, url: Url, headers: Headers) -> HTTPResponse:
+        """The answer to a GET, whose body is to be read before the next one."""
+        more = {"Host": url.netloc, **self._headers, **headers}
+        if url.authorization:
+            more["Authorization"] = url.authorization
+        self._connection.request("GET", self._prefix + url.target, headers=more)
+        response = self._connection.getresponse()
+        self.used = True
+        return response
+
+    def stop(self) -> None:
+        """Ends whatever waits for it, in another thread."""
+        with suppress(OSError):
+            socket.socket.shutdown(self._socket, socket.SHUT_RDWR)  # ssl's own would take TLS off under its reader
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+def proxy_for(url: Url) -> Url | None:
+    """The proxy that ``http_proxy``, ``https_proxy``, ``all_proxy`` and ``no_proxy`` want for an URL.
+
+    Raises UsageError for a proxy of a kind that there is no support for.
+    """
+    proxies = getproxies()
+    stated = proxies.get(url.scheme) or proxies.get("all")
+    if not stated or proxy_bypass(f"{url.host}:{url.port}"):
+        return None
+    parts = urlsplit(stated if "://" in stated else f"http://{stated}")
+    try:
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = port = None
+    if parts.scheme != "http" or not host:
+        raise UsageError(
+            f"the proxy for {url.scheme} is of a kind that envpack can't use: {parts.scheme}://{host or ''}",
+            hint=f"Set {url.scheme}_proxy to http://host:port, or no_proxy to {url.host}.",
+        )
+    user = basic(unquote(parts.username), unquote(parts.password or "")) if parts.username else ""
+    return Url("http", host, port or 80, "/", user)
+
+
+@lru_cache(maxsize=None)
+def trust() -> ssl.SSLContext:
+    """Verification against the authorities that OpenSSL is set up with, SSL_CERT_FILE and SSL_CERT_DIR before all;
+    the system's where it is set up with none, as a Python in an environment without ca-certificates is.
+
+    Raises UsageError when SSL_CERT_FILE can't be used.
+    """
+    stated = os.environ.get("SSL_CERT_FILE")
+    try:
+        if stated:
+            open(stated, "rb").close()
+        context = ssl.create_default_context()
+        known = ssl.get_default_verify_paths()
+        if not (known.cafile or known.capath):
+            for store in SYSTEM_STORES:
+                if os.path.isfile(store):
+                    context.load_verify_locations(store)
+                    break
+    except OSError as problem:
+        raise UsageError(f"SSL_CERT_FILE={stated}: {problem.strerror or problem}") from None
+    return context
+
+
+def explained(url: Url, problem: Exception) -> FetchError:
+    """What went wrong on the way to a server."""
+    said = getattr(problem, "strerror", None) or str(problem) or type(problem).__name__
+    hint = "Look whether this host has a network, and whether the URL is right."
+    if isinstance(problem, ssl.SSLCertVerificationError):
+        said = f"its certificate can't be verified: {problem.verify_message}"
+        hint = "Where an authority of your own signs it, set SSL_CERT_FILE to that one's certificate."
+    elif "Tunnel connection failed" in str(problem):
+        said = f"the proxy refuses: {said}"
+        hint = "Where it wants a password: https_proxy=http://user:password@host:port"
+    return FetchError(f"{url}: {said}", hint=hint)

@@ -1,0 +1,109 @@
+"""URLs, and whose password goes where; what is shown of one never holds a secret."""
+
+from __future__ import annotations
+
+import base64
+import netrc
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
+
+from envpack.runtime.errors import FetchError, UsageError
+
+PORTS = {"http": 80, "https": 443}
+
+_AS_IT_IS = "/%:@!$&'()*+,;=~-._?"
+"""What RFC 3986 allows in a path and a query, and %, which escapes the rest already."""
+
+
+@dataclass(frozen=True)
+class Url:
+    """An ``http`` or ``https`` URL, ready to be asked for.
+
+    ``target``: path and query; ``authorization``: the header, "" for none; ``remark``: why ``~/.netrc`` gave none,
+    where that is its fault.
+    """
+
+    scheme: str
+    host: str
+    port: int
+    target: str
+    authorization: str = ""
+    remark: str = ""
+
+    @property
+    def place(self) -> tuple[str, str, int]:
+        """What a connection, and a password, are for."""
+        return self.scheme, self.host, self.port
+
+    @property
+    def netloc(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == PORTS[self.scheme] else f"{host}:{self.port}"
+
+    def __str__(self) -> str:
+        """Without user, password and query: a presigned URL's query is a password, too."""
+        return f"{self.scheme}://{self.netloc}{self.target.partition('?')[0]}"
+
+    def redirected(self, location: str) -> Url:
+        """Where a redirect leads; the password goes along only to the same host, scheme and port. Raises
+        FetchError where it leads to nothing that can be asked."""
+        parts = urlsplit(urljoin(f"{self.scheme}://{self.netloc}{self.target}", location))
+        if parts.scheme not in PORTS or (self.scheme, parts.scheme) == ("https", "http"):
+            raise FetchError(
+                f"{self}: the server leads on to {parts.scheme or 'nothing'}://, which is not followed from "
+                f"{self.scheme}",
+                hint="Give the URL that it leads to, if it is to be trusted.",
+            )
+        try:
+            found = _of(parts)
+        except UsageError as error:
+            raise FetchError(f"{self}: the server leads on to what is no URL: {error.message}") from None
+        return replace(found, authorization=self.authorization) if found.place == self.place else found
+
+
+def parse_url(text: str) -> Url:
+    """An URL as somebody gives it, with its password, or the one that ``~/.netrc`` (or NETRC) has for the host.
+
+    Raises UsageError for what is none.
+    """
+    try:
+        parts = urlsplit(text)
+        url = _of(parts)
+        user, password = parts.username, parts.password
+    except ValueError as problem:
+        raise UsageError(f"an URL that can't be read: {problem}") from None
+    if user is not None:
+        return replace(url, authorization=basic(unquote(user), unquote(password or "")))
+    return _with_netrc(url)
+
+
+def basic(user: str, password: str) -> str:
+    """The header for a user and a password (RFC 7617)."""
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+def _of(parts: SplitResult) -> Url:
+    try:
+        host, port = parts.hostname or "", parts.port
+        if ":" not in host:
+            host = host.encode("idna").decode()
+    except ValueError as problem:
+        raise UsageError(f"an URL that can't be read: {problem}") from None
+    if not host or not host.isprintable() or " " in host:
+        raise UsageError("an URL without a host", hint="Write https://host/path.")
+    path, query = quote(parts.path or "/", safe=_AS_IT_IS), quote(parts.query, safe=_AS_IT_IS)
+    scheme = parts.scheme.lower()
+    return Url(scheme, host, port or PORTS[scheme], f"{path}?{query}" if query else path)
+
+
+def _with_netrc(url: Url) -> Url:
+    path = Path(os.environ.get("NETRC") or "~/.netrc").expanduser()
+    try:
+        known = netrc.netrc(str(path)).hosts.get(url.host)
+    except OSError:
+        return url
+    except (netrc.NetrcParseError, ValueError) as problem:
+        return replace(url, remark=f"{path} could not be read: {problem}")
+    return replace(url, authorization=basic(known[0], known[2] or "")) if known is not None else url
