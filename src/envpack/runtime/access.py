@@ -24,13 +24,15 @@ _F_SETPIPE_SZ = 1031
 
 class Access:
     """The bytes of a bundle. ``name``: what to call it in messages; ``origin``: what a deployment records of where
-    it came from; ``size``: its bytes, None where only its end will tell.
+    it came from; ``size``: its bytes, None where only its end will tell; ``advice``: what to do where it turns out
+    to be no bundle.
 
     `read` may be called from several threads; a stream has to be read in ascending order.
     """
 
     def __init__(self, name: str, origin: str, size: int | None) -> None:
         self.name, self.origin, self.size = name, origin, size
+        self.advice = ""
 
     def read(self, offset: int, size: int) -> bytes:
         """``size`` bytes from ``offset`` on; fewer only where the bundle ends."""

@@ -76,9 +76,9 @@ class ZstdDecoder(StreamDecoder):
 STANDARD: Mapping[str, Decoder] = {"gzip": GzipDecoder(), "zstd": ZstdDecoder()}
 
 
-def codec_of(start: bytes) -> str:
-    """The codec of a file that begins with ``start``; raises FormatError for anything but gzip and zstd."""
-    for magic, name in MAGIC.items():
+def codec_of(start: bytes, name: str, hint: str = "") -> str:
+    """The codec of ``name``, which begins with ``start``; raises FormatError for anything but gzip and zstd."""
+    for magic, codec in MAGIC.items():
         if start.startswith(magic):
-            return name
-    raise FormatError("not a bundle: neither gzip nor zstd data")
+            return codec
+    raise FormatError(f"{name}: not a bundle: neither gzip nor zstd data", hint=hint)

@@ -43,8 +43,12 @@ def open_access(where: Path | str) -> Access:
     where = local_path(where)
     if isinstance(where, Path):
         return _open_file(where)
-    if where == STDIN:
-        return _open_stdin()
+    access = _open_stdin() if where == STDIN else _open_url(where)
+    access.advice = "Save it first, if it is an archive that conda-pack made: those are read from files alone."
+    return access
+
+
+def _open_url(where: str) -> Access:
     scheme = where.partition("://")[0].lower()
     if scheme in _STORAGE:
         raise UsageError(
@@ -67,7 +71,7 @@ def shown(where: Path | str) -> str:
 
 
 def beside(where: Path | str, suffix: str) -> Path | str:
-    """The place of the file of the same name with ``suffix`` behind it. Raises IntegrityError for standard input."""
+    """The file of the same name with ``suffix`` behind it. Raises IntegrityError for standard input."""
     where = local_path(where)
     if isinstance(where, Path):
         return where.with_name(where.name + suffix)

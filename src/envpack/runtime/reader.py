@@ -45,7 +45,7 @@ class Bundle:
         self._start_offset = 0
         if not self._start:
             raise FormatError(f"{self.name} is empty", hint="Look whether what was to write it has failed.")
-        self.codec = codec_of(self._start)
+        self.codec = codec_of(self._start, self.name, access.advice)
         self._decoder = decoders[self.codec]
         self.manifest_bytes, self._manifest_stored = self._read_manifest()
         self.manifest: Manifest = manifest_from_json(self.manifest_bytes)
@@ -76,7 +76,10 @@ class Bundle:
         unpacked, stored = first
         entries = tar.first_entries(unpacked)
         if [name for name, _ in entries] != [MANIFEST_PATH, DIGEST_PATH]:
-            raise FormatError(f"{self.name}: an archive, but not one that envpack made: it has no manifest first")
+            raise FormatError(
+                f"{self.name}: an archive, but not one that envpack made: it has no manifest first",
+                hint=self._access.advice,
+            )
         manifest, digest = entries[0][1], entries[1][1]
         if digest != digest_line(manifest):
             raise IntegrityError(f"{self.name}: the manifest does not match its digest")
