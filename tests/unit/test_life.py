@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -23,6 +24,7 @@ from envpack.runtime.report import Reporter
 from envpack.runtime.rollback import RolledBack, rollback
 from envpack.runtime.settle import settle
 from envpack.runtime.survey import look_at, measure
+from envpack.runtime.together import Together
 from lives import beside, bundle, put, whole
 from small_prefix import Told
 
@@ -253,15 +255,17 @@ def test_a_move_that_fails_goes_back(x: Path, tmp_path: Path, monkeypatch: pytes
 def test_settling_that_was_stopped_is_not_taken_for_done_when_the_tree_comes_back(
     x: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from envpack.runtime import settle as settle_module
-
     y = x.rename(tmp_path / "y")
+    put, calls = Together.put, []
 
-    def stop(*arguments: object) -> None:
-        raise KeyboardInterrupt
+    def stop(new: Together) -> None:
+        calls.append(new)
+        if len(calls) > 1:  # the second is the prefix itself
+            raise KeyboardInterrupt
+        put(new)
 
     with monkeypatch.context() as patch:
-        patch.setattr(settle_module, "write_prefix", stop)
+        patch.setattr(Together, "put", stop)
         with pytest.raises(KeyboardInterrupt):
             settle(y, Reporter())
     assert f"echo {y} 2" in (y / "bin/tool").read_text()
@@ -304,13 +308,14 @@ def test_a_move_to_another_filesystem_and_back(x: Path, tmp_path: Path) -> None:
 def test_a_copy_to_another_filesystem_that_was_stopped_goes_on(x: Path, tmp_path: Path) -> None:
     y = tmp_path / "y"
     (tmp_path / ".y.envpack").mkdir()
-    (tmp_path / ".y.envpack/moving").write_text(f'{{"from": "{x}"}}')
+    moving = {"generation": 2, "deployed": Destination(x).current().deployed}  # type: ignore[union-attr]
+    (tmp_path / ".y.envpack/moving").write_text(json.dumps({"from": str(x), **moving}))
     shutil.copytree(x, y, symlinks=True)
     settle(y, Reporter())
     moved(x, y)
     assert whole(y) == "2" and beside(y) == ["1"] and not x.exists()
     (tmp_path / ".x.envpack").mkdir()
-    (tmp_path / ".x.envpack/moving").write_text(f'{{"from": "{y}"}}')
+    (tmp_path / ".x.envpack/moving").write_text(json.dumps({"from": str(y), **moving}))
     moved(y, x)
     assert whole(x) == "2" and beside(x) == ["1"] and not (tmp_path / ".y.envpack").exists()
 

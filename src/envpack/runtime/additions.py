@@ -15,6 +15,7 @@ from typing import Iterator
 from envpack.runtime.errors import EnvpackError
 from envpack.runtime.model import PathRecord, PathsTable
 from envpack.runtime.settle import prefixes_in, read_head, stored_bytes
+from envpack.runtime.together import is_on_its_way
 
 OWN_FOLDER = ".envpack"
 """In it, what is no bundle's is envpack's: the record, the prefix, locks, stamps."""
@@ -47,10 +48,13 @@ def extra_files(root: Path, table: PathsTable) -> Iterator[str]:
 
 
 def files_below(root: Path, path: str = "") -> Iterator[str]:
-    """Everything but folders, in order, as paths below ``root``; envpack's own folder apart. Raises OSError."""
+    """Everything but folders, in order, as paths below ``root``; envpack's own folder and files apart. Raises
+    OSError."""
     with os.scandir(root / path) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
             below = f"{path}/{entry.name}" if path else entry.name
+            if is_on_its_way(entry.name):
+                continue
             if not entry.is_dir(follow_symlinks=False):
                 yield below
             elif below != OWN_FOLDER:

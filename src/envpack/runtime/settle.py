@@ -1,9 +1,9 @@
 """Writing the prefix into a tree that is already unpacked: after a plain ``tar -x``, or after a move.
 
 Only the files the paths table lists as relocated are read, and each is proved before it is replaced: taken
-back to its stored bytes it must have the digest the table gives. Every file is written anew and renamed over
-the old one, so a running interpreter is no obstacle, and whatever point this is stopped at, the next call
-goes on from there.
+back to its stored bytes it must have the digest the table gives. Every file is written anew, and when all are,
+they are renamed over the old ones: a full disk changes nothing, a running interpreter is no obstacle, and
+whatever point this is stopped at, the next call goes on from there.
 """
 
 from __future__ import annotations
@@ -17,16 +17,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from envpack.runtime.document import manifest_from_json, table_from_json
-from envpack.runtime.durable import replace_file, sync_filesystem
-from envpack.runtime.errors import DestinationError, FormatError, IntegrityError, RelocationError
+from envpack.runtime.durable import replace_file, sync_filesystem, sync_folder
+from envpack.runtime.errors import DestinationError, EnvpackError, FormatError, IntegrityError, RelocationError
 from envpack.runtime.firstline import needs_activation
 from envpack.runtime.locking import locked
 from envpack.runtime.model import DIGEST_PATH, MANIFEST_PATH, PATHS_PATH, Manifest, PathRecord, PathsTable
 from envpack.runtime.onetree import check_bundle_tree
-from envpack.runtime.place import beside
+from envpack.runtime.place import umask
 from envpack.runtime.reader import digest_line
 from envpack.runtime.relocate import inverse, splice, splices, unsafe_bytes
 from envpack.runtime.report import Reporter
+from envpack.runtime.together import Together, clear
 
 PREFIX_PATH = ".envpack/prefix"
 """Holds the prefix that is written in, and a newline; missing right after a plain unpacking, and while another one
@@ -37,7 +38,6 @@ SETTLING_PATH = ".envpack/settling"
 whether one has ever been written in to the end (``settled``)."""
 
 LOCK_PATH = ".envpack/lock"
-_TEMPORARY = "envpack-new"
 
 
 @dataclass(frozen=True)
@@ -149,21 +149,38 @@ def settle(root: Path, reporter: Reporter, *, place: str = "", durable: bool = F
         changed = []
         with reporter.step(f"Writing the prefix {prefix} in", len(relocated), "files") as step:
             try:
-                # from here to the end no prefix counts as written in, not even when the tree is moved back
-                # meanwhile
+                untouched = not (root / SETTLING_PATH).exists()
                 noted = json.dumps({"settled": was_settled, "prefixes": prefixes}).encode()
-                replace_file(root / SETTLING_PATH, noted)
-                if former is not None:
-                    os.unlink(root / PREFIX_PATH)
-                for record in relocated:
-                    if not _rewrite(root, record, prefixes, links[record.path]):
-                        changed.append(record.path)
-                    step.advance()
-                if not was_settled and changed:
-                    raise IntegrityError(f"{len(changed)} files are not as the bundle has them", details=changed)
-                if durable:
-                    sync_filesystem(root)
-                write_prefix(root, prefix)
+                new, new_prefix = Together(), Together()
+                try:
+                    replace_file(root / SETTLING_PATH, noted)
+                    for record in relocated:
+                        if not _renew(new, root, record, prefixes, links[record.path]):
+                            changed.append(record.path)
+                        step.advance()
+                    if not was_settled and changed:
+                        raise IntegrityError(
+                            f"{len(changed)} files are not as the bundle has them", details=changed
+                        )
+                    sync_folder(new_prefix.file(root / PREFIX_PATH, os.fsencode(prefix) + b"\n", 0o666 & ~umask()))
+                    if durable:
+                        sync_filesystem(root)
+                    # from here to the end no prefix counts as written in, not even when the tree is moved back
+                    # meanwhile, and nothing needs space any more
+                    untouched = False
+                    if former is not None:
+                        os.unlink(root / PREFIX_PATH)
+                    new.put()
+                    if durable:
+                        sync_filesystem(root)
+                    new_prefix.put()
+                except BaseException:
+                    new.drop()
+                    new_prefix.drop()
+                    if untouched:
+                        _unlink_begun(root)
+                    raise
+                sync_folder((root / PREFIX_PATH).parent)
                 _unlink_begun(root)
             except OSError as problem:
                 raise DestinationError(
@@ -184,9 +201,13 @@ def _unlink_begun(root: Path) -> None:
 
 
 def _forget_begun(root: Path) -> None:
-    """What a call has left that was stopped right before its end."""
-    with suppress(DestinationError), locked(root / LOCK_PATH, wait=True):
+    """Removes what a call has left that was stopped before anything was changed, or right before its end."""
+    with suppress(OSError, EnvpackError), locked(root / LOCK_PATH, wait=True):
         if written_prefix(root) is not None:
+            for record in read_head(root)[1]:
+                if record.relocation is not None or record.type == "hardlink":
+                    clear(root / record.path)
+            clear(root / PREFIX_PATH)
             _unlink_begun(root)
 
 
@@ -229,9 +250,9 @@ def stored_bytes(data: bytes, record: PathRecord, prefixes: list[bytes]) -> byte
     return None
 
 
-def _rewrite(root: Path, record: PathRecord, known: list[str], links: list[str]) -> bool:
-    """Writes the first of the ``known`` prefixes in; False when none of them is in the file, nor its
-    placeholder."""
+def _renew(new: Together, root: Path, record: PathRecord, known: list[str], links: list[str]) -> bool:
+    """Prepares a file with the first of the ``known`` prefixes in it; False when none of them is in the file, nor
+    its placeholder."""
     assert record.relocation is not None
     path = root / record.path
     try:
@@ -242,45 +263,14 @@ def _rewrite(root: Path, record: PathRecord, known: list[str], links: list[str])
     stored = stored_bytes(data, record, prefixes)
     if stored is None:
         return False
-    new = splice(stored, splices(record.relocation, prefixes[0]))
-    if new != data:
-        _replace(path, new, mode, record.mtime)
-    for link in links:
-        _relink(path, root / link)
+    written = splice(stored, splices(record.relocation, prefixes[0]))
+    clear(path)
+    source = path if written == data else new.file(path, written, mode, record.mtime)
+    for link in (root / link for link in links):
+        clear(link)
+        if source is not path or not (link.exists() and os.path.samefile(path, link)):
+            new.link(source, link)
     return True
-
-
-def _relink(path: Path, link: Path) -> None:
-    if link.exists() and os.path.samefile(path, link):
-        return
-    temporary = _temporary(link)
-    os.link(path, temporary)
-    os.replace(temporary, link)
-
-
-def _replace(path: Path, data: bytes, mode: int, mtime: int | None) -> None:
-    temporary = _temporary(path)
-    try:
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        with os.fdopen(fd, "wb") as file:
-            file.write(data)
-        os.chmod(temporary, mode)
-        if mtime is not None:
-            os.utime(temporary, (mtime, mtime))
-        os.replace(temporary, path)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            temporary.unlink()
-        raise
-
-
-def _temporary(path: Path) -> Path:
-    """Where to write what is to become ``path``. Whatever stands there, such as a link that a hostile archive
-    left, is removed, never written through."""
-    temporary = beside(path, _TEMPORARY)
-    with suppress(FileNotFoundError):
-        temporary.unlink()
-    return temporary
 
 
 def _hard_links(table: PathsTable) -> dict[str, list[str]]:
