@@ -26,16 +26,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Iterator
 
-from envpack.runtime.durable import sync_folder
+from envpack.runtime.durable import sync_folder, temporary_of
 from envpack.runtime.errors import DestinationError
+from envpack.runtime.finishing import to_its_end
 from envpack.runtime.locking import locked
 from envpack.runtime.place import beside, make_folders, remove_empty, remove_tree, umask
 from envpack.runtime.protected import check_destination, current_user
-from envpack.runtime.record import Record, has_record, note, read_record
+from envpack.runtime.record import DEPLOYMENT_PATH, Record, has_record, note, read_record
 from envpack.runtime.report import Reporter, human_size
 from envpack.runtime.settle import LOCK_PATH as SETTLE_LOCK
 from envpack.runtime.settle import written_prefix
-from envpack.runtime.switching import finish_swap, is_folder, is_there, movable, swap
+from envpack.runtime.switching import SWITCHING, finish_swap, is_folder, is_there, movable, swap
 
 LOCK = "lock"
 MOVING = "moving"
@@ -203,6 +204,11 @@ class Destination:
                 record = read_record(path)
                 if record is not None and path.name != str(record.generation):
                     self._keep(path)
+            elif path in (temporary_of(self.side / name) for name in (SWITCHING, MOVING)):
+                os.unlink(path)
+        for tree in self.trees():
+            if is_there(temporary_of(tree / DEPLOYMENT_PATH)):
+                os.unlink(temporary_of(tree / DEPLOYMENT_PATH))
         if current is None and is_there(self.side / MOVING):
             os.unlink(self.side / MOVING)
         if current is not None and is_there(self.side / str(current.generation)):
@@ -244,17 +250,26 @@ class Destination:
         self._delete(trash)
 
     def _delete(self, path: Path) -> None:
+        def remove() -> None:
+            with suppress(FileNotFoundError):
+                remove_tree(path)
+
         try:
-            remove_tree(path)
+            to_its_end(remove)  # nobody may come back to this place to finish it
         except OSError as problem:
             self._reporter.warn(f"{path} can't be removed: {problem.filename or path}: {problem.strerror}")
 
     def _tidy(self) -> None:
         """Takes the folder beside away where nothing is left in it; never fails."""
         with suppress(OSError):
-            if os.listdir(self.side) == [LOCK]:
-                os.unlink(self.side / LOCK)
-                os.rmdir(self.side)
+            to_its_end(self._remove_side)
+
+    def _remove_side(self) -> None:
+        left = os.listdir(self.side)
+        if left == [LOCK]:
+            os.unlink(self.side / LOCK)
+        if left in ([], [LOCK]):
+            os.rmdir(self.side)
 
     # --- a new deployment ---
 
@@ -271,7 +286,7 @@ class Destination:
             yield incoming
         except BaseException:
             try:
-                incoming.take_back()
+                to_its_end(incoming.take_back)
             except (OSError, DestinationError) as problem:
                 self._reporter.warn(f"{self.final} could not be put back as it was: {problem}")
             raise
@@ -285,6 +300,8 @@ class Destination:
         """
         with self.undisturbed():
             swap(self.final, inside)
+        if is_there(self.side / MOVING):
+            os.unlink(self.side / MOVING)  # says nothing of what is here now
         self.sync()
 
     @contextmanager

@@ -24,8 +24,8 @@ def sync_filesystem(path: Path) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """Writes a folder's entries to the disk, so that a rename in it lasts; nothing where folders can't be
-    synced."""
+    """Writes a folder's entries, or a file, to the disk, so that a rename lasts; nothing where folders
+    can't be synced. Raises OSError."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
@@ -36,12 +36,17 @@ def sync_folder(path: Path) -> None:
         os.close(fd)
 
 
+def temporary_of(path: Path) -> Path:
+    """Where `replace_file` writes first, and what it leaves when the process is killed meanwhile."""
+    return path.with_name(f".{path.name}.new")
+
+
 def replace_file(path: Path, data: bytes, mode: int = 0o666) -> None:
     """Makes ``data`` what stands in ``path``: before and after a power cut, all of the old or all of the new.
 
     Raises OSError; then the old is still there. ``mode`` is subject to the umask. For one process at a time.
     """
-    temporary = path.with_name(f".{path.name}.new")
+    temporary = temporary_of(path)
     try:
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
         try:

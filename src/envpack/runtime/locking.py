@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Iterator
 
@@ -31,6 +31,9 @@ def locked(path: Path, *, wait: bool, folder_mode: int | None = None) -> Iterato
         except OSError as problem:
             if folder_mode is not None and problem.errno == errno.ENOENT and path.parent.parent.is_dir():
                 continue
+            if folder_mode is not None:
+                with suppress(OSError):
+                    path.parent.rmdir()  # empty, if it is ours
             if folder_mode is not None and not path.parent.is_dir():
                 raise _unwritable(path.parent.parent, problem) from None
             raise DestinationError(f"can't make the lock {path}: {problem.strerror}") from None

@@ -20,7 +20,8 @@ from typing import Any
 from envpack.runtime.destination import MOVING, Destination
 from envpack.runtime.durable import replace_file, sync_filesystem
 from envpack.runtime.errors import DestinationError, EnvpackError
-from envpack.runtime.record import UNRECORDED, has_record, note, write_record
+from envpack.runtime.finishing import to_its_end
+from envpack.runtime.record import UNRECORDED, Record, has_record, note, write_record
 from envpack.runtime.registry import register, unregister
 from envpack.runtime.report import Reporter
 from envpack.runtime.settle import check_prefix, read_head, settle, written_prefix
@@ -62,7 +63,7 @@ def move(source: Path, destination: Path, *, reporter: Reporter, wait: bool = Fa
         raise DestinationError(f"{here.final} is where it is already")
     if here.final in there.final.parents:
         raise DestinationError(f"{there.final} lies in {here.final} itself")
-    how = _how(here, there)
+    how, copied = _how(here, there), False
     with ExitStack() as stack:
         # always in the same order: two moves of two places into each other wait for one another, not for ever
         for place in sorted((here, there), key=lambda place: str(place.final)):
@@ -70,9 +71,10 @@ def move(source: Path, destination: Path, *, reporter: Reporter, wait: bool = Fa
                 stack.enter_context(place.at_work(reporter, wait=wait))
         if how != BEGUN:
             how = _how(here, there)
+        was_empty = how == RENAMED and is_folder(there.final)
         try:
             if how == RENAMED and not _renamed(here, there):
-                how = COPIED
+                how, copied = COPIED, True
                 _copy_over(here, there, reporter)
             record = there.current()
             if record is None:
@@ -83,12 +85,15 @@ def move(source: Path, destination: Path, *, reporter: Reporter, wait: bool = Fa
                 _finish_copy(here, there)
             else:
                 there.take_along(here)
-            record = note(there.final, record, destination=str(there.final), came_from=str(here.final))
+            with suppress(OSError):  # the next command there notes it
+                record = note(there.final, record, destination=str(there.final), came_from=str(here.final))
+            there.sync()
         except BaseException:
             if how == RENAMED:
-                _bring_back(here, there, reporter)
+                to_its_end(lambda: _bring_back(here, there, reporter, was_empty))
+            elif copied:
+                to_its_end(lambda: _undo_copy(here, there, reporter))
             raise
-        there.sync()
     unregister(here.final)
     if record.store:
         follow(record.store, here.final, there.final)
@@ -113,7 +118,7 @@ def _how(here: Destination, there: Destination) -> str:
     command, or mv, has begun, or done. Raises DestinationError where nothing can be."""
     current, arrived = here.current(), there.current()
     if arrived is not None:
-        if _copied_from(there) == str(here.final):
+        if _copied_from(there, current, arrived) == str(here.final):
             return COPIED
         if current is None and str(here.final) in (
             arrived.destination,
@@ -150,19 +155,20 @@ def _renamed(here: Destination, there: Destination) -> bool:
     return True
 
 
-def _bring_back(here: Destination, there: Destination, reporter: Reporter) -> None:
+def _bring_back(here: Destination, there: Destination, reporter: Reporter, was_empty: bool) -> None:
     try:
         record = there.current()
-        if record is None or here.current() is not None:
-            return
-        here.take_along(there)
-        here.appear(there.final)
-        there.sync()
-        register(here.final, reporter)
-        unregister(there.final)
-        if record.generation != UNRECORDED:
-            note(here.final, record, destination=str(here.final))
-        settle(here.final, reporter)
+        if record is not None and here.current() is None:
+            here.take_along(there)
+            here.appear(there.final)
+            there.sync()
+            register(here.final, reporter)
+            unregister(there.final)
+            settle(here.final, reporter)
+            if record.generation != UNRECORDED and record.destination != str(here.final):
+                note(here.final, record, destination=str(here.final))
+        if was_empty and not is_there(there.final):
+            os.mkdir(there.final)
     except (OSError, EnvpackError) as problem:
         told = problem.message if isinstance(problem, EnvpackError) else str(problem)
         reporter.warn(f"the deployment is not back at {here.final}, whole as it was: {told}")
@@ -171,9 +177,15 @@ def _bring_back(here: Destination, there: Destination, reporter: Reporter) -> No
 # --- to another filesystem ---
 
 
-def _copied_from(there: Destination) -> str:
-    with suppress(FileNotFoundError, ValueError, KeyError, TypeError):
-        return str(json.loads((there.side / MOVING).read_bytes())["from"])
+def _copied_from(there: Destination, current: Record | None, arrived: Record) -> str:
+    """Where the deployment was copied from by a command that was stopped; "" unless both are what they were."""
+    try:
+        document = json.loads((there.side / MOVING).read_bytes())
+        same = [document["generation"], document["deployed"]]
+        if all([each.generation, each.deployed] == same for each in (arrived, current) if each is not None):
+            return str(document["from"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        pass
     return ""
 
 
@@ -181,7 +193,8 @@ def _copy_over(here: Destination, there: Destination, reporter: Reporter) -> Non
     record = here.current()
     assert record is not None
     with here.undisturbed(), there.incoming(record.size, None, record.generation) as incoming:
-        replace_file(there.side / MOVING, json.dumps({"from": str(here.final)}).encode())
+        noted = {"from": str(here.final), "generation": record.generation, "deployed": record.deployed}
+        replace_file(there.side / MOVING, json.dumps(noted).encode())
         with reporter.step(f"Copying {record.name} {record.version} to another filesystem", unit="files"):
             copy_tree(here.final, incoming.folder)
             settle(incoming.folder, reporter, place=str(there.final))
@@ -205,17 +218,36 @@ def _finish_copy(here: Destination, there: Destination) -> None:
     os.unlink(there.side / MOVING)
 
 
+def _undo_copy(here: Destination, there: Destination, reporter: Reporter) -> None:
+    try:
+        if here.current() is not None:
+            for tree in there.trees():
+                there.discard(tree)
+            there.recover()
+            unregister(there.final)
+    except (OSError, EnvpackError) as problem:
+        reporter.warn(f"the copy at {there.final} can't be removed: {problem}")
+
+
 def copy_tree(source: Path, target: Path) -> None:
     """A copy of a whole tree: links as links, hard links among its files kept, times and modes too. Raises
     OSError."""
     seen: dict[int, str] = {}
 
-    def copy(file: str, to: str) -> None:
-        status = os.lstat(file)
-        if status.st_nlink > 1 and status.st_ino in seen:
-            os.link(seen[status.st_ino], to)
-            return
-        shutil.copy2(file, to)
-        seen[status.st_ino] = to
+    def copy(folder: str, to: str) -> None:
+        os.makedirs(to, exist_ok=True)
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                path = os.path.join(to, entry.name)
+                status = entry.stat(follow_symlinks=False)
+                if entry.is_dir(follow_symlinks=False):
+                    copy(entry.path, path)
+                elif status.st_ino in seen:
+                    os.link(seen[status.st_ino], path, follow_symlinks=False)
+                else:
+                    shutil.copy2(entry.path, path, follow_symlinks=False)
+                    if status.st_nlink > 1:
+                        seen[status.st_ino] = path
+        shutil.copystat(folder, to)
 
-    shutil.copytree(source, target, symlinks=True, copy_function=copy, dirs_exist_ok=True)
+    copy(str(source), str(target))

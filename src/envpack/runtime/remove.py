@@ -46,7 +46,10 @@ def remove(destination: Path, *, force: bool = False, reporter: Reporter, wait: 
             _require_nobody_s([path for path, _ in trees], place.final)
         for path, _ in trees:
             place.discard(path)
-        place.sync()
+        try:
+            place.sync()
+        except OSError as problem:
+            reporter.warn(f"after a power cut now, {place.final} may be there again: {problem.strerror}")
     unregister(place.final)
     records = [record for _, record in trees]
     generations = tuple(sorted((record.generation for record in records), reverse=True))

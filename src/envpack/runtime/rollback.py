@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from envpack.runtime.destination import Destination, Kept
-from envpack.runtime.errors import DestinationError
+from envpack.runtime.errors import DestinationError, EnvpackError
+from envpack.runtime.finishing import to_its_end
 from envpack.runtime.record import Record, note
 from envpack.runtime.registry import register
 from envpack.runtime.report import Reporter
@@ -35,7 +36,7 @@ def rollback(destination: Path, *, to: int | None = None, reporter: Reporter, wa
 
     Where the deployment itself is gone, the newest one that is kept takes its place. Raises DestinationError when
     there is nothing to switch to, another envpack is at work there (``wait`` waits for it), or it can't be
-    written.
+    written; then everything is as it was.
     """
     place = Destination(destination)
     place.require_known()
@@ -47,16 +48,33 @@ def rollback(destination: Path, *, to: int | None = None, reporter: Reporter, wa
             assert current is not None
             return _result(place, current, current.generation)
         settle(kept.path, reporter, place=str(place.final), durable=True)  # where it was moved, by hand or before
-        if current is None:
-            place.appear(kept.path)
-        else:
-            place.swap(kept.path)
-            place.recover()  # gives what was deployed its own name
         record = kept.record
-        if record.destination != str(place.final):
-            record = note(place.final, record, destination=str(place.final))
+        try:
+            if current is None:
+                place.appear(kept.path)
+            else:
+                place.swap(kept.path)
+                place.recover()  # gives what was deployed its own name
+            if record.destination != str(place.final):
+                record = note(place.final, record, destination=str(place.final))
+        except BaseException:
+            if current is not None:
+                former = current
+                to_its_end(lambda: _put_back(place, former, reporter))
+            raise
     register(place.final, reporter)
     return _result(place, record, current.generation if current is not None else None)
+
+
+def _put_back(place: Destination, former: Record, reporter: Reporter) -> None:
+    try:
+        place.recover()
+        for kept in place.kept():
+            if kept.record.generation == former.generation:
+                place.swap(kept.path)
+                place.recover()
+    except (OSError, EnvpackError) as problem:
+        reporter.warn(f"{place.final} could not be put back as it was: {problem}")
 
 
 def _result(place: Destination, record: Record, replaced: int | None) -> RolledBack:
