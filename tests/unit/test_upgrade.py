@@ -18,6 +18,7 @@ from envpack.runtime.errors import DeploymentTestError, DestinationError, Envpac
 from envpack.runtime.exchange import exchange
 from envpack.runtime.record import Record, note, read_record
 from envpack.runtime.report import Reporter
+from envpack.runtime.rollback import rollback
 from lives import beside, bundle, put, whole
 from small_prefix import Told
 
@@ -194,6 +195,15 @@ def test_a_copy_put_where_a_deployment_was_gets_a_generation_of_its_own(x: Path,
     (tmp_path / "copy").rename(x)
     put(tmp_path, "3", keep=9)
     assert whole(x) == "3" and beside(x) == ["1", "2"]
+
+
+@pytest.mark.parametrize("name", ["n" * 255, "ü" * 127])
+def test_a_destination_s_name_may_be_as_long_as_the_filesystem_takes(tmp_path: Path, name: str) -> None:
+    for version in ("1", "2"):
+        put(tmp_path, version, tmp_path / name)
+    assert whole(tmp_path / name) == "2"
+    assert rollback(tmp_path / name, reporter=Reporter()).generation == 1
+    assert whole(tmp_path / name) == "1"
 
 
 # --- what a command was stopped at: every state that a switch goes through ---

@@ -92,6 +92,8 @@ def _show_history(console: Console, found: History) -> None:
 def _row(item: Past, verbose: bool) -> list[str]:
     entry = item.entry
     tested = {True: "", False: ", not tested", None: ", tests unfinished"}[entry.tested]
+    if entry.generation == 0:
+        tested = ", unpacked by tar"
     size = f", {human_size(item.size)}" if item.state == "kept" and item.size is not None else ""
     return [
         "*" if item.state == "current" else " ",
