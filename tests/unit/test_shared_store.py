@@ -445,6 +445,32 @@ def test_a_store_is_given_a_folder_of_its_own(bundles: Path, tmp_path: Path, sto
     assert not (tmp_path / "a").exists() and not (tmp_path / "none").exists()
 
 
+@pytest.mark.parametrize("after", [1, 3, 6])
+def test_a_store_without_room_is_named_and_nothing_is_left(
+    bundles: Path, tmp_path: Path, store: Path, after: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real: Callable[..., int] = os.open
+    opened = 0
+
+    def full(path: object, flags: int, *rest: object, **more: object) -> int:
+        nonlocal opened
+        if b"/store/1/work/" in (path if isinstance(path, bytes) else b"") and flags & os.O_CREAT:
+            opened += 1
+            if opened >= after:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(path, flags, *rest, **more)
+
+    monkeypatch.setattr(os, "open", full)
+    with pytest.raises(DestinationError, match="store") as caught:
+        deployed(bundles / "1.tar.gz", tmp_path / "a", store)
+    assert "No space left" in caught.value.message
+    monkeypatch.undo()
+    assert not (tmp_path / "a").exists() and segments(store) == set()
+    assert list((store / "1/work").iterdir()) == []
+    deployed(bundles / "1.tar.gz", tmp_path / "a", store)
+    whole(tmp_path / "a")
+
+
 # --- crashes ---
 
 KILLED = """

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Iterable, Iterator
 
@@ -57,7 +58,8 @@ def write_head(tree: Tree, bundle: Bundle, table_bytes: bytes) -> None:
 class Tree:
     """The folder ``root`` being filled, as it is to be at ``prefix``.
 
-    Nothing else writes there, and every file is created anew, never opened.
+    Nothing else writes there, and every file is created anew, never opened. Several threads may each put paths
+    there; hard links after their file.
     """
 
     def __init__(self, root: bytes, prefix: bytes) -> None:
@@ -124,12 +126,13 @@ class Tree:
         if name in self._made:
             return
         self._folder(name.rpartition(b"/")[0])
-        os.mkdir(os.path.join(self._root, name), 0o755)
+        with suppress(FileExistsError):  # of another thread that is at it
+            os.mkdir(os.path.join(self._root, name), 0o755)
         self._made.add(name)
 
     def finish(self) -> None:
         """Folder modes last, so that a folder without write permission can still be filled."""
-        for name, mode in reversed(self._modes):
+        for name, mode in sorted(self._modes, reverse=True):  # what is in a folder before the folder
             os.chmod(os.path.join(self._root, name), mode & ~self._mask)
 
 

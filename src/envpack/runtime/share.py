@@ -9,12 +9,14 @@ import errno
 import fcntl
 import hashlib
 import os
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Callable, Iterable, Iterator, Mapping, NamedTuple, Sequence
 
 from envpack.runtime.document import table_from_json
+from envpack.runtime.errors import DestinationError
 from envpack.runtime.extract import Tree, write_head
 from envpack.runtime.model import PathRecord, PathsTable
 from envpack.runtime.onetree import check_bundle_tree
@@ -26,8 +28,14 @@ from envpack.runtime.stream import Frames, entries
 FICLONE = 0x40049409
 """ioctl_ficlonerange(2): _IOW(0x94, 9, int) of <linux/fs.h>."""
 
-_CANT_CLONE = {errno.EOPNOTSUPP, errno.ENOTTY, errno.ENOSYS, errno.EXDEV, errno.EINVAL, errno.EPERM, errno.ETXTBSY}
-_CANT_LINK = {errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EACCES}
+_CANT_CLONE = frozenset(
+    (errno.EOPNOTSUPP, errno.ENOTTY, errno.ENOSYS, errno.EXDEV, errno.EINVAL, errno.EPERM, errno.ETXTBSY)
+)
+_CANT_LINK = frozenset((errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EACCES))
+
+MAX_PLACING = 4
+"""Threads that make links: with more of them the filesystem's journal is what they wait for."""
+
 _PIECE = 1 << 20
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
 _READ = os.O_RDONLY | os.O_CLOEXEC
@@ -70,7 +78,8 @@ def extract_shared(
     Segments that the store lacks are unpacked into it; those it has are not read from the bundle. For within
     ``store.in_use()``.
     """
-    store.register(prefix, hashlib.sha256(bundle.manifest_bytes).hexdigest(), planned.keys)
+    with _into(store):
+        store.register(prefix, hashlib.sha256(bundle.manifest_bytes).hexdigest(), planned.keys)
     tree = Tree(os.fsencode(root), os.fsencode(prefix))
     write_head(tree, bundle, planned.table_bytes)
     sharing = Sharing(tree)
@@ -78,33 +87,54 @@ def extract_shared(
     missing = [segment.id for segment in segments if segment.id not in planned.stored]
     read = 0
     with ExitStack() as stack:
+        placing = stack.enter_context(_Placing(sharing, min(jobs, MAX_PLACING)))
+        for segment in segments:
+            if segment.id in planned.stored:
+                placing.add(planned.table.segments[segment.id], store.folder(planned.keys[segment.id]))
         frames = stack.enter_context(Frames(bundle, missing, jobs))
         filling = stack.enter_context(Filling(store))
         for segment in segments:
             id, key = segment.id, planned.keys[segment.id]
             records = planned.table.segments[id]
             if id in planned.stored:
-                sharing.place(records, store.folder(key))
-                step.advance(segment.size)
                 continue
             if store.is_damaged(key):
                 for record, pieces in entries(frames.take(id), id, records, step):
                     tree.put(record, pieces)
                 read += segment.stored
                 continue
-            folder = filling.claim(key)
+            with _into(store):
+                folder = filling.claim(key)
             if folder is None:
                 frames.skip(id)
                 folder = store.folder(key)
                 step.advance(segment.size)
             else:
-                _fill(os.fsencode(folder), entries(frames.take(id), id, records, step))
+                with _into(store):
+                    _fill(os.fsencode(folder), entries(frames.take(id), id, records, step))
                 read += segment.stored
             sharing.place(records, folder)
             if folder.parent == store.work:
-                filling.add(key, segment.size)
+                with _into(store):
+                    filling.add(key, segment.size)
+        with _into(store):
+            filling.publish()
+        placing.finish()
+        step.advance(sum(segment.size for segment in segments if segment.id in planned.stored))
         tree.finish()
     return read
+
+
+@contextmanager
+def _into(store: Store) -> Iterator[None]:
+    """Says that it is the store that can't be written to, not the destination."""
+    try:
+        yield
+    except OSError as problem:
+        raise DestinationError(
+            f"can't write to the store {store.path}: {problem.strerror}",
+            hint="Free some space ('envpack gc' removes what nothing uses), or deploy without a store.",
+        ) from problem
 
 
 def _fill(folder: bytes, content: Iterable[tuple[PathRecord, Iterator[memoryview]]]) -> None:
@@ -113,18 +143,44 @@ def _fill(folder: bytes, content: Iterable[tuple[PathRecord, Iterator[memoryview
             store_file(folder + b"/%d" % index, record, pieces)
 
 
+class _Placing:
+    """Segments of the store being placed on threads: the kernel's part of making a link is most of it, and runs at
+    the same time."""
+
+    def __init__(self, sharing: Sharing, jobs: int) -> None:
+        self._sharing = sharing
+        self._pool = ThreadPoolExecutor(jobs, thread_name_prefix="place")
+        self._futures: list[Future[None]] = []
+
+    def add(self, records: Sequence[PathRecord], folder: Path) -> None:
+        self._futures.append(self._pool.submit(self._sharing.place, records, folder))
+
+    def finish(self) -> None:
+        """Waits for all of them; raises what one of them raised."""
+        for future in self._futures:
+            future.result()
+
+    def __enter__(self) -> _Placing:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for future in self._futures:
+            future.cancel()
+        self._pool.shutdown()
+
+
 class Sharing:
-    """Puts a store's files into a tree. The first way that works is the one for all that follow: clones, links,
-    copies. ``how`` says which, "" before the first file."""
+    """Puts a store's files into a tree, also from several threads. The first way that works is the one for all
+    that follow: clones, links, copies. ``how`` says which, "" before the first file."""
 
     def __init__(self, tree: Tree) -> None:
         self._tree = tree
         self.how = ""
-        self._ways: list[tuple[str, Callable[[bytes, bytes, PathRecord], None], set[int]]] = [
-            ("clones", _clone, _CANT_CLONE),
-            ("links", _link, _CANT_LINK),
-            ("copies", _copy, set()),
-        ]
+        self._ways: tuple[_Way, ...] = (
+            _Way("clones", _clone, _CANT_CLONE),
+            _Way("links", _link, _CANT_LINK),
+            _Way("copies", _copy, frozenset()),
+        )
 
     def place(self, records: Sequence[PathRecord], folder: Path) -> None:
         """The paths of a segment whose files lie in ``folder``."""
@@ -138,20 +194,27 @@ class Sharing:
                 self._share(prefix + b"%d" % index, tree.place_for(record), record)
 
     def _share(self, source: bytes, target: bytes, record: PathRecord) -> None:
-        while True:
-            name, way, cant = self._ways[0]
-            try:
-                way(source, target, record)
-            except OSError as problem:
-                if problem.errno == errno.EMLINK:  # of this file only: ext4 takes 65,000 names
-                    _copy(source, target, record)
-                    return
-                if problem.errno not in cant:
-                    raise
-                del self._ways[0]
-                continue
-            self.how = name
-            return
+        way = self._ways[0]
+        try:
+            way.make(source, target, record)
+            self.how = way.name
+        except OSError as problem:
+            if problem.errno == errno.EMLINK:  # of this file only: ext4 takes 65,000 names
+                _copy(source, target, record)
+            elif problem.errno in way.impossible:
+                if self._ways[0] is way:  # another thread may have found that out meanwhile
+                    self._ways = self._ways[1:]
+                self._share(source, target, record)
+            else:
+                raise
+
+
+class _Way(NamedTuple):
+    """A way to share a file, and what the system answers where it is impossible for any file."""
+
+    name: str
+    make: Callable[[bytes, bytes, PathRecord], None]
+    impossible: frozenset[int]
 
 
 def _clone(source: bytes, target: bytes, record: PathRecord) -> None:
