@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import lru_cache
 from typing import Iterable, Iterator, NamedTuple, Sequence
 
 from envpack.runtime import tar
@@ -146,12 +147,25 @@ def entries(
     stream.finish()
 
 
+_WORTH_A_THREAD = 256 << 10
+
+
+@lru_cache(maxsize=None)
+def _hashing() -> ThreadPoolExecutor:
+    return threads(1, "digest")
+
+
 def proved(record: PathRecord, pieces: Iterable[bytes | memoryview]) -> Iterator[bytes | memoryview]:
     """A file's stored bytes, passed on; after the last of them IntegrityError unless they have the record's
-    digest, which later verifications go by."""
+    digest, which later verifications go by. Large pieces are hashed while the caller has them."""
     hashed = hashlib.sha256()
     for piece in pieces:
-        hashed.update(piece)
-        yield piece
+        if len(piece) < _WORTH_A_THREAD:
+            hashed.update(piece)
+            yield piece
+        else:
+            meanwhile = _hashing().submit(hashed.update, piece)
+            yield piece
+            meanwhile.result()
     if hashed.hexdigest() != record.sha256:
         raise IntegrityError(f"{record.path!r} has not the digest that the paths table gives")
