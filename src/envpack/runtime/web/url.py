@@ -49,7 +49,10 @@ class Url:
     def redirected(self, location: str) -> Url:
         """Where a redirect leads; the password goes along only to the same host, scheme and port. Raises
         FetchError where it leads to nothing that can be asked."""
-        parts = urlsplit(urljoin(f"{self.scheme}://{self.netloc}{self.target}", location))
+        try:
+            parts = urlsplit(urljoin(f"{self.scheme}://{self.netloc}{self.target}", location))
+        except ValueError as problem:
+            raise FetchError(f"{self}: the server leads on to what is no URL: {problem}") from None
         if parts.scheme not in PORTS or (self.scheme, parts.scheme) == ("https", "http"):
             raise FetchError(
                 f"{self}: the server leads on to {parts.scheme or 'nothing'}://, which is not followed from "
