@@ -57,7 +57,7 @@ def collect(path: Path, *, reporter: Reporter, dry_run: bool = False) -> Collect
             raise DestinationError(
                 f"can't remove from the store {store.path}: {problem.strerror}: {problem.filename}"
             ) from None
-        step.detail = f"{done.removed} segments, {human_size(done.freed)}"
+        step.detail = f"{done.removed} of {done.removed + done.kept} segments, {human_size(done.freed)}"
     return done
 
 

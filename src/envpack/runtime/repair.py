@@ -153,7 +153,7 @@ def _mend(mender: _Mender, bundle: Bundle, found: Differences, reporter: Reporte
         return [], 0
     mended = [path for path in sorted(mender.folders) if path in broken and mender.folder(path)]
     read = 0
-    with reporter.step(f"Mending {len(broken)} paths", len(broken), "paths") as step:
+    with reporter.step("Mending what is changed or missing", len(broken), "paths") as step:
         located: dict[str, list[Located]] = {}
         for frame in bundle.frames():
             located.setdefault(frame.segment, []).append(frame)
