@@ -35,7 +35,7 @@ from envpack.runtime.protected import check_destination, current_user
 from envpack.runtime.record import DEPLOYMENT_PATH, Record, has_record, note, read_record
 from envpack.runtime.report import Reporter, human_size
 from envpack.runtime.settle import LOCK_PATH as SETTLE_LOCK
-from envpack.runtime.settle import written_prefix
+from envpack.runtime.settle import SETTLING_PATH, forget_begun, written_prefix
 from envpack.runtime.switching import SWITCHING, finish_swap, is_folder, is_there, movable, swap
 
 LOCK = "lock"
@@ -147,10 +147,12 @@ class Destination:
         """
         self._reporter = reporter
         made: list[Path] = []
+        entered = False
         try:
             made = make_folders(self.final.parent)
             self._require_own()
             with locked(self.side / LOCK, wait=wait, folder_mode=0o700):
+                entered = True
                 self._require_own()
                 try:
                     self.recover()
@@ -158,6 +160,9 @@ class Destination:
                 finally:
                     self._tidy()
         except BaseException as problem:
+            if not entered and self.side.is_dir():
+                with suppress(OSError, DestinationError), locked(self.side / LOCK, wait=False):
+                    self._tidy()
             remove_empty(made)
             if isinstance(problem, OSError):
                 raise self._told(problem) from problem
@@ -209,6 +214,8 @@ class Destination:
         for tree in self.trees():
             if is_there(temporary_of(tree / DEPLOYMENT_PATH)):
                 os.unlink(temporary_of(tree / DEPLOYMENT_PATH))
+            if is_there(tree / SETTLING_PATH):
+                forget_begun(tree)
         if current is None and is_there(self.side / MOVING):
             os.unlink(self.side / MOVING)
         if current is not None and is_there(self.side / str(current.generation)):
@@ -265,10 +272,12 @@ class Destination:
             to_its_end(self._remove_side)
 
     def _remove_side(self) -> None:
-        left = os.listdir(self.side)
-        if left == [LOCK]:
-            os.unlink(self.side / LOCK)
-        if left in ([], [LOCK]):
+        left = set(os.listdir(self.side))
+        if MOVING in left and not is_there(self.final):
+            os.unlink(self.side / MOVING)
+        if left <= {LOCK, MOVING}:
+            if LOCK in left:
+                os.unlink(self.side / LOCK)
             os.rmdir(self.side)
 
     # --- a new deployment ---

@@ -212,10 +212,15 @@ def _finish_copy(here: Destination, there: Destination) -> None:
             sync_filesystem(fresh)
             there.receive(fresh, kept.record.generation)
     there.sync()
-    for tree in here.trees():
-        here.discard(tree)
-    here.sync()
-    os.unlink(there.side / MOVING)
+
+    def leave() -> None:
+        for tree in here.trees():
+            here.discard(tree)
+        here.sync()
+        if is_there(there.side / MOVING):
+            os.unlink(there.side / MOVING)
+
+    to_its_end(leave)
 
 
 def _undo_copy(here: Destination, there: Destination, reporter: Reporter) -> None:

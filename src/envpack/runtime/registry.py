@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Iterator, Mapping
@@ -19,6 +20,10 @@ from envpack.runtime.switching import is_folder
 
 FOR_THE_HOST = Path("/var/lib/envpack/deployments")
 """Where root's deployments are registered: state of a program, as the FHS 3.0 has it in 5.8."""
+
+
+_STALE = 3600
+"""Seconds after which a temporary file is one that a killed command has left."""
 
 
 def registry(environ: Mapping[str, str] = os.environ) -> Path | None:
@@ -103,9 +108,14 @@ def _is_surely_gone(path: Path) -> bool:
 
 def _entries(folder: Path | None) -> list[Path]:
     try:
-        return sorted(path for path in folder.iterdir() if not path.name.startswith(".")) if folder else []
+        found = sorted(folder.iterdir()) if folder else []
     except OSError:
         return []
+    for path in found:
+        with suppress(OSError):
+            if path.name.startswith(".") and path.lstat().st_mtime < time.time() - _STALE:
+                path.unlink()
+    return [path for path in found if not path.name.startswith(".")]
 
 
 def _entry(folder: Path, destination: Path) -> Path:

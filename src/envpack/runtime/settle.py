@@ -132,7 +132,7 @@ def settle(root: Path, reporter: Reporter, *, place: str = "", durable: bool = F
     prefix = place or str(root)
     if written_prefix(root) == prefix:
         if (root / SETTLING_PATH).exists():
-            _forget_begun(root)
+            forget_begun(root)
         return Settled(prefix, prefix, 0, ())
     manifest, table = read_head(root)
     check_bundle_tree(manifest, table)  # a plain tar -x asks nobody
@@ -184,7 +184,7 @@ def settle(root: Path, reporter: Reporter, *, place: str = "", durable: bool = F
                 _unlink_begun(root)
             except OSError as problem:
                 raise DestinationError(
-                    f"can't write the prefix in: {problem.strerror}: {problem.filename}",
+                    f"can't write the prefix in: {problem.strerror}: {problem.filename or root}",
                     hint="Run this once as the user who owns the environment; others can use it afterwards.",
                 ) from None
             step.detail = f"{len(relocated) - len(changed)} files"
@@ -200,8 +200,8 @@ def _unlink_begun(root: Path) -> None:
         os.unlink(root / SETTLING_PATH)
 
 
-def _forget_begun(root: Path) -> None:
-    """Removes what a call has left that was stopped before anything was changed, or right before its end."""
+def forget_begun(root: Path) -> None:
+    """Removes what a `settle` has left that was stopped before it changed anything, or right before its end."""
     with suppress(OSError, EnvpackError), locked(root / LOCK_PATH, wait=True):
         if written_prefix(root) is not None:
             for record in read_head(root)[1]:
