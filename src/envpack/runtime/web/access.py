@@ -96,37 +96,56 @@ def ranges(extents: Iterable[tuple[int, int]]) -> Iterator[Range]:
             yield Range(part, min(part + RANGE, end))
 
 
+class _Flying(NamedTuple):
+    """A range that is being fetched into the beginning of ``buffer``."""
+
+    range: Range
+    buffer: bytearray
+    done: Future[None]
+
+
 class _Ahead:
-    """Ranges on their way, a few at a time, in the order in which they will be read."""
+    """Ranges on their way, a few at a time, in the order in which they will be read. Their memory is used again:
+    given back to the system piece by piece, it would be twice as much."""
 
     def __init__(self, client: Client, pool: ThreadPoolExecutor, todo: Iterable[Range]) -> None:
         self._client, self._pool = client, pool
         self._todo = deque(todo)
-        self._flying: deque[tuple[Range, Future[bytearray]]] = deque()
+        self._flying: deque[_Flying] = deque()
+        self._free: list[bytearray] = []
 
     def take(self, offset: int, size: int) -> Iterator[bytes]:
         """The bytes of an extent, in pieces; what was not expected is asked for by itself."""
         while size:
             self._advance(offset)
-            flying, future = self._flying[0] if self._flying else (Range(0, 0), None)
-            if future is None or not flying.start <= offset < flying.end:
-                yield bytes(self._client.read(offset, size))
+            first = self._flying[0] if self._flying else None
+            if first is None or not first.range.start <= offset < first.range.end:
+                data = bytearray(size)
+                self._client.fill(offset, memoryview(data))
+                yield bytes(data)
                 return
-            piece = bytes(memoryview(future.result())[offset - flying.start :][:size])
+            first.done.result()
+            start, end = offset - first.range.start, first.range.end - first.range.start
+            piece = bytes(memoryview(first.buffer)[start:end][:size])
             yield piece
             offset, size = offset + len(piece), size - len(piece)
 
     def _advance(self, offset: int) -> None:
         """Gives up what lies before, and asks for what comes next."""
-        while self._flying and self._flying[0][0].end <= offset:
-            self._flying.popleft()[1].cancel()
+        while self._flying and self._flying[0].range.end <= offset:
+            passed = self._flying.popleft()
+            if passed.done.cancel() or passed.done.done():
+                self._free.append(passed.buffer)
         while self._todo and len(self._flying) < CONNECTIONS:
             coming = self._todo.popleft()
             if coming.end > offset:
-                future = self._pool.submit(self._client.read, coming.start, coming.end - coming.start)
-                self._flying.append((coming, future))
+                buffer = self._free.pop() if self._free else bytearray(RANGE)
+                view = memoryview(buffer)[: coming.end - coming.start]
+                self._flying.append(
+                    _Flying(coming, buffer, self._pool.submit(self._client.fill, coming.start, view))
+                )
 
     def cancel(self) -> None:
         self._todo.clear()
-        for _, future in self._flying:
-            future.cancel()
+        for flying in self._flying:
+            flying.done.cancel()

@@ -122,12 +122,9 @@ class Client:
             self._fill(0, view, reply)
         return None, bytes(data)
 
-    def read(self, start: int, size: int) -> bytearray:
-        """A range, which has to lie within the file; resumed where the connection is lost."""
-        data = bytearray(size)
-        with memoryview(data) as view:
-            self._fill(start, view, None)
-        return data
+    def fill(self, start: int, view: memoryview) -> None:
+        """A range, which has to lie within the file, into memory; resumed where the connection is lost."""
+        self._fill(start, view, None)
 
     def _fill(self, start: int, view: memoryview, reply: Reply | None) -> None:
         got, tries = 0, _Tries(self)
