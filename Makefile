@@ -63,9 +63,12 @@ test: lint type ## lint, types, and the whole default suite
 test-large: $(READY) ## an environment of 40,000 files in three places (minutes, 20 GB of disk)
 	@$(BIN)/python -m pytest tests/large -s
 
-bench: $(READY) ## envpack beside conda-pack, tar and cp on an environment (PREFIX=..., ROUNDS=...)
-	@$(BIN)/python benchmarks/compare.py $(or $(PREFIX),$(error name an environment: make bench PREFIX=DIR)) \
-	  --rounds $(or $(ROUNDS),3)
+bench: $(READY) ## envpack beside conda-pack, tar and cp (ENVIRONMENT=A, B, synthetic or a folder; ROUNDS=3)
+	@$(BIN)/python benchmarks/compare.py $(or $(ENVIRONMENT),A) --rounds $(or $(ROUNDS),3) --json build/bench/$(notdir $(or $(ENVIRONMENT),A)).json
+
+bench-scaling: $(READY) ## how time and memory grow with files and bytes (OPTIONS="--files 1000 200000 ...")
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --group bench
+	@$(BIN)/python benchmarks/scaling.py $(OPTIONS) --json build/bench/scaling.json --plot build/bench/scaling.svg
 
 test-property: $(READY) ## random environments packed, deployed and moved (minutes; EXAMPLES=...)
 	@ENVPACK_EXAMPLES=$(or $(EXAMPLES),3000) $(BIN)/python -m pytest tests/property/test_pack_property.py -o timeout=0

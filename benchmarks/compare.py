@@ -5,8 +5,8 @@
     python benchmarks/compare.py ~/miniforge3/envs/mine
 
 What is measured alternates within a round, and the disk is synced before each: machines and disks drift, so that
-only times of one run compare. Ratios are the peer's time by envpack's. An environment of your own is only read,
-but for one small pip package: its files are written anew to measure what packing again takes, and put back at the end.
+only times of one run compare. Ratios are the peer's time by envpack's. Your own environment is only read, but for
+one small pip package: its files are written anew to measure what packing again takes, and put back at the end.
 """
 
 from __future__ import annotations

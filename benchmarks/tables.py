@@ -16,8 +16,9 @@ TITLES = {
 
 COLUMNS = ("s", "rounds", "ratio", "CPU s", "MB", "all MB", "size MB")
 MEANING = """`s` is the median of the rounds, in seconds; `CPU s` user and system time together; `MB` the largest
-resident memory of any one process, `all MB` of all of them together; `size MB` that of what was made. Ratios are the
-time of the first in the table that has none by that of the row: more is faster."""
+resident memory of any one process, `all MB` of all of them together; `size MB` that of what was made. `ratio` is
+the peer's time by that of the row, so more is faster: conda-pack's default for packing, `cp -a` for deploying,
+`cp -al` for deploying the next one."""
 
 
 def measured(result: dict[str, Any]) -> list[tuple[str, list[list[str]]]]:
@@ -54,38 +55,73 @@ def reached(result: dict[str, Any]) -> list[list[str]]:
 
 
 def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table, its columns after the first to the right."""
-    lines = [head, ["---", *("--:" for _ in head[1:])], *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    """A table; words to the left, figures to the right."""
+    aligned = ["---" if number == 0 or name in ("", "what") else "--:" for number, name in enumerate(head)]
+    lines = [head, aligned, *rows]
+    return "\n".join(f"| {' | '.join(cell.replace('|', '&#124;') for cell in line)} |" for line in lines)
+
+
+SCALING = ("files", "GB", "pack s", "MB", "deploy s", "MB", "inspect s", "MB", "per unit")
+UNITS = {"by_files": ("files", "µs/file"), "by_size": ("size", "s/GB")}
+SCALING_MEANING = """The last column: what packing and deploying take for each further file or GB, the first
+environment taken off."""
+
+
+def scaling(result: dict[str, Any]) -> list[tuple[str, list[list[str]]]]:
+    """For each series, a row for each environment: SCALING."""
+    done = []
+    for series, (unit, shown) in UNITS.items():
+        points, rows = result[series], []
+        for point in points:
+            per = ""
+            if point[unit] > points[0][unit]:
+                factor = (1e6 if unit == "files" else 1e9) / (point[unit] - points[0][unit])
+                more = [
+                    (point[name]["seconds"] - points[0][name]["seconds"]) * factor for name in ("pack", "deploy")
+                ]
+                per = f"{more[0]:.3g}, {more[1]:.3g}"
+            cells = (
+                (_seconds(point[name]["seconds"]), _mega(point[name]["memory"]))
+                for name in ("pack", "deploy", "inspect")
+            )
+            flat = [cell for pair in cells for cell in pair]
+            rows.append([f"{point['files']:,}", f"{point['size'] / 1e9:.2f}", *flat, per])
+        done.append((f"more {'files' if unit == 'files' else 'bytes'} ({shown})", rows))
+    return done
 
 
 def show(result: dict[str, Any]) -> None:
-    """On the terminal."""
-    from rich.console import Console  # late: children start with this process's memory
+    """A comparison, on the terminal."""
+    about = result["environment"]
+    _print(f"{about['name']}: {about['size'] / 1e9:.2f} GB, {about['files']:,} files", (), [])
+    for title, rows in measured(result):
+        _print(title, ("", *COLUMNS), rows)
+    _print("targets", TARGETS, reached(result))
+
+
+def show_scaling(result: dict[str, Any]) -> None:
+    """A scaling run, on the terminal."""
+    for title, rows in scaling(result):
+        _print(title, SCALING, rows)
+    _print("targets", TARGETS, reached(result))
+
+
+TARGETS = ("", "what", "target", "measured", "")
+
+
+def _print(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    from rich.console import Console  # late: what is measured starts with the memory of this process
     from rich.table import Table
 
-    console = Console(width=80, highlight=False)
-    about = result["environment"]
-    console.print(f"{about['name']}: {about['size'] / 1e9:.2f} GB, {about['files']:,} files")
-    for title, rows in measured(result):
-        _print(console, Table(title=title, box=None, title_justify="left", pad_edge=False), COLUMNS, rows)
-    _print(
-        console,
-        Table(title="targets", box=None, title_justify="left", pad_edge=False),
-        ("what", "target", "measured", ""),
-        reached(result),
-    )
-
-
-def _print(console: Any, table: Any, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    table.add_column("", no_wrap=True)
-    for column in columns:
-        left = column in ("what", "")
+    table = Table(title=title, box=None, title_justify="left", pad_edge=False, padding=(0, 2, 0, 0))
+    for number, column in enumerate(columns):
+        left = number == 0 or column in ("what", "")
         table.add_column(column, no_wrap=True, justify="left" if left else "right")
     for row in rows:
         table.add_row(*row)
+    console = Console(width=80, highlight=False)
+    console.print(table if rows else title)
     console.print()
-    console.print(table)
 
 
 def _seconds(value: float) -> str:

@@ -1,0 +1,160 @@
+"""How time and memory grow with files and with bytes: packing, deploying and inspecting synthetic environments.
+
+    python benchmarks/scaling.py                                   # some minutes, 5 GB of disk
+    python benchmarks/scaling.py --files 1000 50000 200000 --sizes 0.1 5 20 --json FILE --plot FILE.svg
+
+One series has the same bytes in more and more files, the other the same files with more and more bytes. Each
+environment is made, measured and removed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import shutil
+import statistics
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from cases import isolated
+from compare import remove
+from measure import Measured, machine, run, say
+from tables import show_scaling
+
+from environments import FOLDER, Synthetic, make, survey
+
+FILES = (1000, 5000, 20_000, 50_000)
+SIZES = (0.1, 0.5, 1.0, 2.0)
+WHAT = ("pack", "deploy", "inspect")
+
+LINEAR = 1.25
+"""Target 8: how much more a file or a byte may cost in the largest environment than in the middle one; a quarter
+is what one run differs from the next."""
+
+
+def measure(point: Synthetic, folder: Path, rounds: int) -> dict[str, Any]:
+    """All of what the JSON has of one environment, which is gone afterwards."""
+    work = folder / "scaling"
+    prefix, bundle, root = work / "environment", work / "bundle.tar.zst", work / "deployed"
+    remove(work)
+    isolated(work)
+    envpack = [sys.executable, "-m", "envpack", "--quiet"]
+    commands = {
+        "pack": [*envpack, "pack", "-p", str(prefix), "-o", str(bundle), "--no-cache", "--force"],
+        "deploy": [*envpack, "deploy", str(bundle), str(root), "--gpu", "none"],
+        "inspect": [*envpack, "inspect", str(bundle)],
+    }
+    try:
+        maker = multiprocessing.get_context("spawn").Process(target=make, args=(prefix, point))
+        maker.start()  # elsewhere: what is measured starts with the memory of this process
+        maker.join()
+        runs: dict[str, list[Measured]] = {name: [] for name in WHAT}
+        for _ in range(rounds):
+            remove(root)
+            for name, command in commands.items():
+                runs[name].append(run(command))
+        found: dict[str, Any] = {**survey(prefix), "bundle": bundle.stat().st_size}
+    finally:
+        remove(work)
+    for name, of in runs.items():
+        found[name] = {
+            "seconds": statistics.median(each.seconds for each in of),
+            "cpu": statistics.median(each.user + each.system for each in of),
+            "memory": max(each.memory for each in of),
+            "load": max(each.load for each in of),
+        }
+    return found
+
+
+def linear(series: list[dict[str, Any]], unit: str) -> list[dict[str, Any]]:
+    """Target 8: what a file or byte costs in the last environment, by what it does in the middle one."""
+    middle, last, name = series[len(series) // 2], series[-1], _UNITS[unit]
+    more, rows = last[unit] / middle[unit], []
+    for work in ("pack", "deploy"):
+        slower = last[work]["seconds"] / middle[work]["seconds"]
+        larger = last[work]["memory"] / middle[work]["memory"]
+        rows.append(_row(f"{work}: time per {name}, last by middle", slower / more))
+        rows.append(_row(f"{work}: memory by {name}s, last by middle", larger))
+    return rows
+
+
+_UNITS = {"files": "file", "size": "byte"}
+
+
+def _row(what: str, value: float) -> dict[str, Any]:
+    bound = {"number": 8, "what": what, "target": f"<= {LINEAR:.2f}"}
+    return {**bound, "measured": f"{value:.2f}", "value": value, "met": value <= LINEAR}
+
+
+def plot(result: dict[str, Any], path: Path) -> None:
+    """Seconds and memory over files, and over bytes, as a picture whose kind the suffix names."""
+    try:
+        import matplotlib  # type: ignore[import-not-found, unused-ignore]
+    except ImportError:
+        say("no plot: it needs matplotlib, which 'pip install --group bench' installs")
+        return
+    matplotlib.use("svg")
+    matplotlib.rcParams["svg.hashsalt"] = "envpack"
+    from matplotlib import pyplot  # type: ignore[import-not-found, unused-ignore]
+
+    figure, axes = pyplot.subplots(2, 2, figsize=(9, 6), sharex="col", layout="constrained")
+    for column, (series, unit, scale, label) in enumerate(
+        (("by_files", "files", 1e3, "thousand files"), ("by_size", "size", 1e9, "GB"))
+    ):
+        points = result[series]
+        across = [point[unit] / scale for point in points]
+        for name in WHAT:
+            axes[0][column].plot(across, [point[name]["seconds"] for point in points], "o-", label=name)
+            axes[1][column].plot(across, [point[name]["memory"] / 1e6 for point in points], "o-", label=name)
+        axes[1][column].set_xlabel(label)
+        for row, unit_name in enumerate(("seconds", "MB of memory")):
+            axes[row][column].set_ylim(bottom=0)
+            axes[row][column].set_xlim(left=0)
+            axes[row][column].grid(alpha=0.3)
+            if column == 0:
+                axes[row][column].set_ylabel(unit_name)
+    axes[0][0].legend()
+    figure.savefig(path, metadata={"Date": None})
+
+
+def _series(points: Iterable[Synthetic], folder: Path, rounds: int) -> list[dict[str, Any]]:
+    done = []
+    for point in points:
+        say(f"{point.files:,} files, {point.size:g} GB ...")
+        done.append(measure(point, folder, rounds))
+    return done
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--files", type=int, nargs="+", default=FILES, help="as many, each with --size bytes")
+    parser.add_argument("--sizes", type=float, nargs="+", default=SIZES, help="GB, each in --count files")
+    parser.add_argument("--size", type=float, default=0.2, help="GB")
+    parser.add_argument("--count", type=int, default=2000, help="files")
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="where environments are made")
+    parser.add_argument("--json", type=Path, help="write the figures here too")
+    parser.add_argument("--plot", type=Path, help="and a plot here, .svg; needs matplotlib")
+    arguments = parser.parse_args()
+    folder = arguments.folder.resolve()
+    shutil.rmtree(folder / "scaling", ignore_errors=True)
+    of_files = [Synthetic(size=arguments.size, files=files) for files in arguments.files]
+    of_sizes = [Synthetic(size=size, files=arguments.count) for size in arguments.sizes]
+    result: dict[str, Any] = {
+        "by_files": _series(of_files, folder, arguments.rounds),
+        "by_size": _series(of_sizes, folder, arguments.rounds),
+        "machine": machine(FOLDER.parent.parent),
+    }
+    result["targets"] = linear(result["by_files"], "files") + linear(result["by_size"], "size")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    show_scaling(result)
+    if arguments.plot:
+        plot(result, arguments.plot)
+
+
+if __name__ == "__main__":
+    main()
