@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
 
+from envpack.runtime.deploy import deploy
 from envpack.runtime.errors import DestinationError
+from envpack.runtime.host.examine import policy
 from envpack.runtime.protected import CLOSED, SYSTEM, User, check_destination, current_user
+from envpack.runtime.report import Reporter
+from small_prefix import SmallPrefix
 
 ALICE = User(1000, ("/home/alice",))
 ROOT = User(0, ("/root",))
@@ -80,3 +85,22 @@ def test_an_account_without_a_home_may_deploy(home: str, monkeypatch: pytest.Mon
     monkeypatch.setenv("HOME", home)
     assert not {home, "/", ""} & set(current_user().homes)
     check_destination("/opt/envs/x", current_user())
+
+
+def test_root_may_use_its_own_home_when_it_says_so() -> None:
+    check_destination("/root/envs/x", ROOT, root_home=True)
+    with pytest.raises(DestinationError, match="is a folder of the system's"):
+        check_destination("/root", ROOT, root_home=True)
+    assert policy(allow=["root-home"]).allow == ("root_home",)
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not os.access("/root", os.W_OK), reason="for root only")
+def test_a_deployment_below_the_home_of_root(tmp_path: Path) -> None:
+    made = SmallPrefix(tmp_path / "env")
+    made.pack(tmp_path / "b.tar.gz")
+    with tempfile.TemporaryDirectory(dir="/root", prefix=".envpack-test-") as folder:
+        with pytest.raises(DestinationError, match="the home of root") as refused:
+            deploy(tmp_path / "b.tar.gz", Path(folder) / "x", reporter=Reporter())
+        assert "--allow root-home" in refused.value.hint
+        deploy(tmp_path / "b.tar.gz", Path(folder) / "x", reporter=Reporter(), policy=policy(allow=["root-home"]))
+        assert (Path(folder) / "x/conda-meta/history").exists()

@@ -13,6 +13,7 @@ from envpack.runtime.deploy import KEEP, Deployment, check_platform, deploy_sour
 from envpack.runtime.host.examine import Policy, check_before
 from envpack.runtime.model import Manifest
 from envpack.runtime.place import remove_tree
+from envpack.runtime.protected import ROOT_HOME
 from envpack.runtime.report import Reporter
 from envpack.runtime.settle import check_characters, check_prefix
 from envpack.runtime.source import Written
@@ -85,4 +86,12 @@ def deploy_archive(
 ) -> Deployment:
     """As `envpack.runtime.deploy.deploy`, for an archive of an environment: tar, plain or compressed, or zip."""
     source = ArchiveSource(archive, policy or Policy())
-    return deploy_source(source, destination, reporter=reporter, run_tests=run_tests, keep=keep, wait=wait)
+    return deploy_source(
+        source,
+        destination,
+        reporter=reporter,
+        run_tests=run_tests,
+        keep=keep,
+        wait=wait,
+        root_home=policy is not None and ROOT_HOME in policy.allow,
+    )

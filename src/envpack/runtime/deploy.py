@@ -25,6 +25,7 @@ from envpack.runtime.errors import DeploymentTestError, HostError
 from envpack.runtime.extract import extract
 from envpack.runtime.host.examine import Policy, check_before
 from envpack.runtime.host.machine import host_subdir
+from envpack.runtime.protected import ROOT_HOME
 from envpack.runtime.reader import Bundle, open_bundle
 from envpack.runtime.record import Entry, Record, note, write_record
 from envpack.runtime.registry import register
@@ -128,7 +129,14 @@ def deploy(
             stack.enter_context(shared.in_use())
         source = _BundleSource(opened, policy or Policy(), reporter, shared)
         return deploy_source(
-            source, destination, reporter=reporter, jobs=jobs, run_tests=run_tests, keep=keep, wait=wait
+            source,
+            destination,
+            reporter=reporter,
+            jobs=jobs,
+            run_tests=run_tests,
+            keep=keep,
+            wait=wait,
+            root_home=policy is not None and ROOT_HOME in policy.allow,
         )
 
 
@@ -141,14 +149,18 @@ def deploy_source(
     run_tests: bool = True,
     keep: int = KEEP,
     wait: bool = False,
+    root_home: bool = False,
 ) -> Deployment:
-    """The same for anything that can write an environment into a folder; raises what it raises, too."""
+    """The same for anything that can write an environment into a folder; raises what it raises, too.
+
+    ``root_home``: whether root may deploy below its own home.
+    """
     started = time.monotonic()
     place = Destination(destination)
     source.check(str(place.final))
-    place.require_free_or_deployed()
+    place.require_free_or_deployed(root_home)
     with place.at_work(reporter, wait=wait):
-        place.require_free_or_deployed()
+        place.require_free_or_deployed(root_home)
         before = place.current()
         with place.incoming(source.size, before) as incoming:
             written = source.write(incoming.folder, place.final, reporter, jobs or processors())

@@ -104,9 +104,9 @@ class Destination:
             raise DestinationError(f"{problem.filename or final}: {problem.strerror}") from None
         return ""
 
-    def require_free_or_deployed(self) -> None:
+    def require_free_or_deployed(self, root_home: bool = False) -> None:
         """Raises DestinationError where something else stands, or nothing may ever be deployed."""
-        check_destination(str(self.final), current_user())
+        check_destination(str(self.final), current_user(), root_home)
         reason = self.occupied()
         if reason:
             raise DestinationError(reason, hint="Choose another destination, or remove it first.")

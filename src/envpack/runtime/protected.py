@@ -24,7 +24,8 @@ SYSTEM = frozenset(["/", *(f"{parent}/{name}" for parent, names in _NAMES.items(
 <https://refspecs.linuxfoundation.org/FHS_3.0/fhs-3.0.html>); environments go below some of them, such as
 /opt/envs/NAME."""
 
-CLOSED = tuple("/bin /boot /dev /lib /lib32 /lib64 /libx32 /proc /sbin /sys /usr/bin /usr/sbin".split())  # noqa: SIM905
+_BARE = "bin boot dev lib lib32 lib64 libx32 proc sbin sys usr/bin usr/sbin"
+CLOSED = tuple(f"/{name}" for name in _BARE.split())
 """Folders with nothing below them but what the system puts there (FHS 3.0, 3.4 to 3.16, 4.4, 4.10, 6.1)."""
 
 OPEN = ("/dev/shm",)
@@ -65,9 +66,14 @@ def _real(*homes: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(home for home in real if home not in ("/", "/nonexistent")))
 
 
-def check_destination(path: str, user: User) -> None:
+ROOT_HOME = "root_home"
+"""What allows root to deploy below its own home: an option, never a guess."""
+
+
+def check_destination(path: str, user: User, root_home: bool = False) -> None:
     """Raises DestinationError when nothing may be deployed to ``path`` (absolute, its parents' links resolved),
-    whoever asks: the system's own folders, a home itself or what holds one, and for root all of root's home.
+    whoever asks: the system's own folders, a home itself or what holds one, and for root all of root's home,
+    unless ``root_home``.
 
     Pure: looks at nothing but its arguments.
     """
@@ -80,11 +86,12 @@ def check_destination(path: str, user: User) -> None:
         if _within(home, path):
             what = "is a home" if home == path else f"holds the home {home}"
             raise DestinationError(f"{path} {what}, which is nothing to deploy over", hint=_ELSEWHERE)
-    for home in user.root_homes if user.uid == 0 else ():
+    for home in user.root_homes if user.uid == 0 and not root_home else ():
         if _within(path, home):
             raise DestinationError(
                 f"{path} lies in {home}, the home of root, where no other user can use it",
-                hint="Choose a folder such as /opt/envs/NAME, or deploy as the user who is to have it.",
+                hint="Choose a folder such as /opt/envs/NAME, deploy as the user who is to have it, or say "
+                "--allow root-home, as in a container that is root's alone.",
             )
 
 

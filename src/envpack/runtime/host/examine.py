@@ -17,6 +17,7 @@ from envpack.runtime.host.verdict import FAILED, REQUIREMENTS, UNKNOWN, WARNING,
 from envpack.runtime.host.wanted import wanted_of
 from envpack.runtime.model import DIGEST_PATH, MANIFEST_PATH, Manifest
 from envpack.runtime.opening import local_path
+from envpack.runtime.protected import ROOT_HOME
 from envpack.runtime.reader import digest_line, open_bundle
 from envpack.runtime.record import DEPLOYMENT_PATH
 from envpack.runtime.report import Reporter
@@ -24,8 +25,8 @@ from envpack.runtime.report import Reporter
 
 @dataclass(frozen=True)
 class Policy:
-    """What is asked of a host. ``gpu``: one of `GPU_MODES`; ``allow``: requirements that may fail; ``check``:
-    whether a deployment checks at all. Make one with `policy`."""
+    """What is asked of a host. ``gpu``: one of `GPU_MODES`; ``allow``: requirements that may fail, and
+    ROOT_HOME; ``check``: whether a deployment checks at all. Make one with `policy`."""
 
     gpu: str = "required"
     allow: tuple[str, ...] = ()
@@ -37,11 +38,11 @@ def policy(gpu: str = "required", allow: Iterable[str] = (), check: bool = True)
     names = tuple(name.strip().replace("-", "_") for item in allow for name in item.split(",") if name.strip())
     if gpu not in GPU_MODES:
         raise UsageError(f"{gpu!r} is no way to treat GPUs", hint=f"There are: {', '.join(GPU_MODES)}.")
-    unknown = [name for name in names if name not in REQUIREMENTS]
+    unknown = [name for name in names if name not in (*REQUIREMENTS, ROOT_HOME)]
     if unknown:
         raise UsageError(
             f"{unknown[0]!r} is no requirement that could be allowed to fail",
-            hint=f"There are: {', '.join(REQUIREMENTS)}.",
+            hint=f"There are: {', '.join(REQUIREMENTS)}, root-home.",
         )
     return Policy(gpu, tuple(dict.fromkeys(names)), check)
 
