@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,18 +28,19 @@ from typing import Iterator
 from envpack.runtime.durable import sync_folder, temporary_of
 from envpack.runtime.errors import DestinationError
 from envpack.runtime.finishing import to_its_end
+from envpack.runtime.incoming import NEW, NEXT, Incoming
 from envpack.runtime.locking import locked
 from envpack.runtime.place import beside, make_folders, remove_empty, remove_tree, umask
 from envpack.runtime.protected import check_destination, current_user
-from envpack.runtime.record import DEPLOYMENT_PATH, Record, has_record, note, read_record
-from envpack.runtime.report import Reporter, human_size
+from envpack.runtime.record import DEPLOYMENT_PATH, Record, note, read_record
+from envpack.runtime.report import Reporter
 from envpack.runtime.settle import LOCK_PATH as SETTLE_LOCK
 from envpack.runtime.settle import SETTLING_PATH, forget_begun, written_prefix
 from envpack.runtime.switching import SWITCHING, finish_swap, is_folder, is_there, movable, swap
 
 LOCK = "lock"
 MOVING = "moving"
-_NEW, _NEXT, _TRASH = "new-", "next-", "trash-"
+_TRASH = "trash-"
 
 
 @dataclass(frozen=True)
@@ -71,9 +71,9 @@ class Destination:
         """Previous deployments, the newest first. Raises OSError when that can't be told."""
         found = []
         for path in self._entries():
-            if path.name.isdecimal() or path.name.startswith(_NEXT):
+            if path.name.isdecimal() or path.name.startswith(NEXT):
                 record = read_record(path)
-                if record is not None and path.name != f"{_NEXT}{record.generation}":
+                if record is not None and path.name != f"{NEXT}{record.generation}":
                     found.append(Kept(path, record))
         return sorted(found, key=lambda kept: -kept.record.generation)
 
@@ -147,12 +147,13 @@ class Destination:
         """
         self._reporter = reporter
         made: list[Path] = []
-        entered = False
+        entering = False
         try:
             made = make_folders(self.final.parent)
             self._require_own()
+            entering = True
             with locked(self.side / LOCK, wait=wait, folder_mode=0o700):
-                entered = True
+                entering = False
                 self._require_own()
                 try:
                     self.recover()
@@ -160,7 +161,7 @@ class Destination:
                 finally:
                     self._tidy()
         except BaseException as problem:
-            if not entered and self.side.is_dir():
+            if entering and is_folder(self.side):
                 with suppress(OSError, DestinationError), locked(self.side / LOCK, wait=False):
                     self._tidy()
             remove_empty(made)
@@ -193,22 +194,22 @@ class Destination:
 
         A tree is taken for rubbish only where its name says so. Raises OSError.
         """
-        finish_swap(self.final, self.side, self._keep)
+        finish_swap(self.final, self.side, self.keep)
         current = self.current()
         for path in self._entries():
-            if path.name.startswith((_NEW, _TRASH)):
+            if path.name.startswith((NEW, _TRASH)):
                 self._delete(path)
-            elif path.name.startswith(_NEXT):
+            elif path.name.startswith(NEXT):
                 record = read_record(path)
-                at_final = current is not None and path.name == f"{_NEXT}{current.generation}"
-                if at_final or (record is not None and path.name != f"{_NEXT}{record.generation}"):
-                    self._keep(path)
+                at_final = current is not None and path.name == f"{NEXT}{current.generation}"
+                if at_final or (record is not None and path.name != f"{NEXT}{record.generation}"):
+                    self.keep(path)
                 else:
                     self.discard(path)
             elif path.name.isdecimal():
                 record = read_record(path)
                 if record is not None and path.name != str(record.generation):
-                    self._keep(path)
+                    self.keep(path)
             elif path in (temporary_of(self.side / name) for name in (SWITCHING, MOVING)):
                 os.unlink(path)
         for tree in self.trees():
@@ -235,7 +236,7 @@ class Destination:
                 return  # somebody is at work there, such as the very command that moves it
         note(self.final, current, destination=str(self.final))
 
-    def _keep(self, path: Path) -> None:
+    def keep(self, path: Path) -> None:
         """Gives a previous deployment the name of its generation."""
         record = read_record(path)
         generation = record.generation if record is not None else 0
@@ -252,9 +253,15 @@ class Destination:
         while is_there(self.side / f"{_TRASH}{number}"):
             number += 1
         trash = self.side / f"{_TRASH}{number}"
-        with movable(path):
-            os.rename(path, trash)
-        self._delete(trash)
+
+        def leave() -> None:
+            if is_there(path):
+                with movable(path):
+                    os.rename(path, trash)
+            if is_there(trash):
+                self._delete(trash)
+
+        to_its_end(leave)
 
     def _delete(self, path: Path) -> None:
         def remove() -> None:
@@ -349,67 +356,3 @@ class Destination:
         """Renames between the two folders last from here on."""
         sync_folder(self.final.parent)
         sync_folder(self.side)
-
-
-class Incoming:
-    """A generation on its way to a destination: written to ``folder``, made `whole`, and `switch`ed to."""
-
-    def __init__(self, place: Destination, before: Record | None, generation: int) -> None:
-        self._place, self._before, self.generation = place, before, generation
-        self.folder = place.side / f"{_NEW}{self.generation}"
-        self._ready = place.side / f"{_NEXT}{self.generation}"
-        self._made: os.stat_result | None = None
-        self._mode = 0o777 & ~umask()
-        self._was_empty_folder = before is None and is_folder(place.final)
-
-    def begin(self, size: int) -> None:
-        os.mkdir(self.folder, 0o700)
-        self._made = os.stat(self.folder)
-        if self._before is not None:
-            self._mode = os.stat(self._place.final).st_mode & 0o7777
-        free = shutil.disk_usage(self.folder).free
-        if free < size:
-            raise DestinationError(
-                f"{self._place.final.parent} has {human_size(free)} free, and the bundle needs {human_size(size)}",
-                hint="Free some space, or choose a destination on another disk.",
-            )
-
-    def switch(self, mode: int | None = None) -> None:
-        """The one moment at which the new deployment is there, its folder with that ``mode`` (default: the one it
-        had, or the umask's). Raises DestinationError or OSError."""
-        if not has_record(self.folder):
-            raise OSError(errno.ENOENT, "the deployment has no record", str(self.folder))
-        os.rename(self.folder, self._ready)
-        os.chmod(self._ready, self._mode if mode is None else mode)
-        sync_folder(self._place.side)  # so that no power cut makes rubbish of what is kept
-        if self._before is not None:
-            self._place.swap(self._ready)
-            self._place._keep(self._ready)
-            return
-        try:
-            self._place.appear(self._ready)
-        except OSError as problem:
-            raise DestinationError(f"{self._place.final} appeared meanwhile: {problem.strerror}") from None
-
-    def take_back(self) -> None:
-        """Undoes all of it, whatever it has come to: asks the filesystem, as a crash's successor would."""
-        place = self._place
-        finish_swap(place.final, place.side, place._keep)
-        if self._is_there():
-            if self._before is None:
-                with movable(place.final):
-                    os.rename(place.final, self._ready)
-                if self._was_empty_folder:
-                    place.final.mkdir()
-            else:
-                former = place.side / str(self._before.generation)
-                if not is_there(self._ready):
-                    os.rename(former, self._ready)
-                place.swap(self._ready)
-        place.recover()
-
-    def _is_there(self) -> bool:
-        try:
-            return self._made is not None and os.path.samestat(os.stat(self._place.final), self._made)
-        except FileNotFoundError:
-            return False

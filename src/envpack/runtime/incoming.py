@@ -1,0 +1,85 @@
+"""A generation on its way to a destination: written beside it, there in one step, or never been."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from typing import TYPE_CHECKING
+
+from envpack.runtime.durable import sync_folder
+from envpack.runtime.errors import DestinationError
+from envpack.runtime.place import umask
+from envpack.runtime.record import Record, has_record
+from envpack.runtime.report import human_size
+from envpack.runtime.switching import finish_swap, is_folder, is_there, movable
+
+if TYPE_CHECKING:
+    from envpack.runtime.destination import Destination
+
+NEW, NEXT = "new-", "next-"
+"""Beside a destination: of a generation that is being written, and of one that is whole and about to be there."""
+
+
+class Incoming:
+    """A generation on its way to a destination: written to ``folder``, made `whole`, and `switch`ed to."""
+
+    def __init__(self, place: Destination, before: Record | None, generation: int) -> None:
+        self._place, self._before, self.generation = place, before, generation
+        self.folder = place.side / f"{NEW}{self.generation}"
+        self._ready = place.side / f"{NEXT}{self.generation}"
+        self._made: os.stat_result | None = None
+        self._mode = 0o777 & ~umask()
+        self._was_empty_folder = before is None and is_folder(place.final)
+
+    def begin(self, size: int) -> None:
+        os.mkdir(self.folder, 0o700)
+        self._made = os.stat(self.folder)
+        if self._before is not None:
+            self._mode = os.stat(self._place.final).st_mode & 0o7777
+        free = shutil.disk_usage(self.folder).free
+        if free < size:
+            raise DestinationError(
+                f"{self._place.final.parent} has {human_size(free)} free, and the bundle needs {human_size(size)}",
+                hint="Free some space, or choose a destination on another disk.",
+            )
+
+    def switch(self, mode: int | None = None) -> None:
+        """The one moment at which the new deployment is there, its folder with that ``mode`` (default: the one it
+        had, or the umask's). Raises DestinationError or OSError."""
+        if not has_record(self.folder):
+            raise OSError(errno.ENOENT, "the deployment has no record", str(self.folder))
+        os.rename(self.folder, self._ready)
+        os.chmod(self._ready, self._mode if mode is None else mode)
+        sync_folder(self._place.side)  # so that no power cut makes rubbish of what is kept
+        if self._before is not None:
+            self._place.swap(self._ready)
+            self._place.keep(self._ready)
+            return
+        try:
+            self._place.appear(self._ready)
+        except OSError as problem:
+            raise DestinationError(f"{self._place.final} appeared meanwhile: {problem.strerror}") from None
+
+    def take_back(self) -> None:
+        """Undoes all of it, whatever it has come to: asks the filesystem, as a crash's successor would."""
+        place = self._place
+        finish_swap(place.final, place.side, place.keep)
+        if self._is_there():
+            if self._before is None:
+                with movable(place.final):
+                    os.rename(place.final, self._ready)
+                if self._was_empty_folder:
+                    place.final.mkdir()
+            else:
+                former = place.side / str(self._before.generation)
+                if not is_there(self._ready):
+                    os.rename(former, self._ready)
+                place.swap(self._ready)
+        place.recover()
+
+    def _is_there(self) -> bool:
+        try:
+            return self._made is not None and os.path.samestat(os.stat(self._place.final), self._made)
+        except FileNotFoundError:
+            return False
