@@ -1,0 +1,52 @@
+"""Whatever a command that changes a deployment is stopped at, or fails at, nothing is lost and nothing half-done
+is there: a sample of what ``make test-faults`` tries."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from faults import samples
+
+FAULTS = Path(samples.__file__).parent
+
+
+def test_killed_or_failing_anywhere_it_is_the_old_one_or_the_new_one(tmp_path: Path) -> None:
+    if shutil.which("cc") is None and shutil.which("gcc") is None:
+        pytest.skip("there is no C compiler")
+    done = subprocess.run(
+        [sys.executable, str(FAULTS / "harness.py"), "--sample", "96", "--jobs", "1"],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout
+    total = done.stdout.splitlines()[-1].split()
+    assert total[:2] == ["in", "all"] and total[-5] == "0", done.stdout
+
+
+def namespace() -> list[str]:
+    """What runs a command where it may mount filesystems that nobody else sees."""
+    ways = [["unshare", "--mount"], ["unshare", "--user", "--map-root-user", "--mount"]]
+    for way in ways[os.geteuid() != 0 :]:
+        attempt = [*way, "mount", "-t", "tmpfs", "none", "/mnt"]
+        if shutil.which("unshare") and subprocess.run(attempt, capture_output=True).returncode == 0:
+            return way
+    pytest.skip("mounting is not permitted here; only injected errors tell of full disks")
+
+
+def test_a_disk_that_is_really_full_leaves_the_old_one(tmp_path: Path) -> None:
+    way = namespace()
+    (tmp_path / "disk").mkdir()
+    samples.make_bundles(tmp_path)
+    command = [*way, sys.executable, str(FAULTS / "full_disk.py"), str(tmp_path / "disk"), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert [wrong for _, wrong in told.values()] == [[], []]
+    assert all(failures > 5 for failures, _ in told.values()), told
