@@ -31,7 +31,7 @@ CHANNEL_READY := $(LOCAL_READY)
 endif
 endif
 
-.PHONY: help install channel demo test test-large test-wheels bench fuzz lint type release clean
+.PHONY: help install channel demo test test-large test-wheels test-faults bench fuzz lint type release clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -72,6 +72,9 @@ bench-scaling: $(READY) ## how time and memory grow with files and bytes (OPTION
 
 test-property: $(READY) ## random environments packed, deployed and moved (minutes; EXAMPLES=...)
 	@ENVPACK_EXAMPLES=$(or $(EXAMPLES),3000) $(BIN)/python -m pytest tests/property/test_pack_property.py -o timeout=0
+
+test-faults: $(READY) ## kill and fail everything that changes deployments, at every system call (half an hour; SCENARIO=...)
+	@$(BIN)/python tests/faults/harness.py $(if $(SCENARIO),--only "$(SCENARIO)")
 
 test-wheels: $(READY) ## what published wheels need of a host (minutes, 3 GB of downloads, once)
 	@$(BIN)/python -m pytest tests/wheels -s
