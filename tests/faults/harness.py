@@ -159,6 +159,28 @@ class Attempt:
             found.append(standing)
         return tuple(found)
 
+    def out_of_order(self) -> list[str]:
+        """What a power cut could tear apart: what is written to a new tree after it was synced and before it is
+        switched to, and a switch that is not synced at once."""
+        x = str(self.stage.x)
+        switches = [
+            index
+            for index, call in enumerate(self.calls)
+            if call.name in ("exchange", "rename") and call.about.endswith(f" -> {x}")
+        ]
+        if self.scenario.command[0] != "deploy" or self.scenario.variables or not switches:
+            return []
+        synced = [index for index, call in enumerate(self.calls[: switches[0]]) if call.name == "syncfs"]
+        if not synced:
+            return ["the switch comes before the new tree is synced"]
+        between, after = self.calls[synced[-1] + 1 : switches[0]], self.calls[switches[0] + 1 :]
+        late = [
+            f"{call.name} {call.about}" for call in between if call.kind & TAKES_SPACE and not call.kind & SYNCS
+        ]
+        if not after or after[0].name != "fsync" or after[0].about != str(self.stage.place):
+            late.append("the switch is not synced at once")
+        return late
+
     # --- one point ---
 
     def try_point(self, fault: Fault, number: int) -> list[str]:
@@ -355,7 +377,7 @@ class Attempt:
             if work.is_dir() and list(work.iterdir()):
                 self._say(f"{when}: {list(work.iterdir())}")
         if what != "history" and ended.code == 0 and not (what == "gc" and when.startswith("at once")):
-            for each in stage.debris(places, unfinished=self._may_be_unfinished()):
+            for each in stage.debris(places, store_too=what == "gc", unfinished=self._may_be_unfinished()):
                 self._say(f"{when}: {each}")
 
 
@@ -390,6 +412,10 @@ def work(folder: Path, bundles: Path, elsewhere: Path | None, options: argparse.
             if options.fault:
                 chosen = [number for number in chosen if str(points[number]) == options.fault]
             counts: Counter[str] = Counter()
+            if wrong := attempt.out_of_order():
+                counts["violations"] += 1
+                found = {"scenario": scenario.name, "fault": "power cut", "call": "", "wrong": wrong}
+                print(json.dumps({"violation": found}), flush=True)
             for number in chosen:
                 if number % workers != index and not options.sample:
                     continue

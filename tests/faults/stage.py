@@ -215,6 +215,8 @@ class Stage:
                     path = Path(folder, name)
                     if folder == str(self.state):
                         continue  # 'envpack list' sees to it
+                    if folder == str(self.store / "1/roots") and not store_too:
+                        continue  # gc does
                     on_its_way = name.endswith((".new", ".envpack-new")) or name == "settling"
                     if (on_its_way and not unfinished) or re.fullmatch(r"check\.\d+", name):
                         wrong.append(f"{path} is left")

@@ -95,6 +95,8 @@ def _collect(store: Store, dry_run: bool) -> Collected:
     if not dry_run:
         for name in damaged:
             os.unlink(store.damaged / name)
+        for path in store.roots.glob(".*.new"):
+            os.unlink(path)  # of a process that was killed
         _clear(store.work)
     return Collected(str(store.path), removed, kept, freed, size, tuple(deployments), tuple(forgotten), dry_run)
 
