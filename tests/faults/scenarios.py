@@ -84,8 +84,8 @@ def _unpacked(stage: Stage) -> list[samples.Tree]:
     return [stage.unpacked("1")]
 
 
-def _at_x(stage: Stage) -> list[samples.Tree]:
-    return [stage.wanted("2", stage.x), stage.unpacked("2")]
+def _either(stage: Stage) -> list[samples.Tree]:
+    return [stage.wanted("2", stage.x), stage.wanted("2", stage.y), stage.unpacked("2")]
 
 
 NO_EXCHANGE = {"FAULTS_NO_EXCHANGE": "1"}
@@ -126,7 +126,7 @@ SCENARIOS = [
         (ABSENT, "2"),
         places="xy",
         between=MOVED,
-        mixes=_at_x,
+        mixes=_either,
         version="2",
     ),
     Scenario(
@@ -137,7 +137,7 @@ SCENARIOS = [
         (ABSENT, "2"),
         places="xy",
         between=MOVED,
-        mixes=_at_x,
+        mixes=_either,
         version="2",
     ),
     Scenario(
