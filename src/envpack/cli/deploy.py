@@ -143,8 +143,9 @@ def _show(console: Console, done: Deployment, destination: str) -> None:
         out.write(
             f"  generation {done.generation}; 'envpack rollback' switches back to generation {done.replaced}"
         )
-    if done.store:
-        out.write(f"  {human_size(done.read)} read, the rest was in the store {escape(done.store)}")
+    if done.read < done.stored or done.store:
+        rest = f"in the store {escape(done.store)}" if done.store else "in the deployment before it"
+        out.write(f"  {human_size(done.read)} of {human_size(done.stored)} read, the rest was {rest}")
     tell_origin(out, done.made_by, done.lacks, done.repairs, console.verbose)
     out.write()
     out.write("activate it with:")

@@ -62,6 +62,7 @@ class ArchiveSource:
             environment.storer.repairs,
             host_check=checked,
             read=self.size,
+            stored=self.size,
         )
 
 

@@ -25,10 +25,12 @@ _F_SETPIPE_SZ = 1031
 class Access:
     """The bytes of a bundle. ``name``: what to call it in messages; ``origin``: what a deployment records of where
     it came from; ``size``: its bytes, None where only its end will tell; ``advice``: what to do where it turns out
-    to be no bundle.
+    to be no bundle; ``is_far``: whether what is not read of it stays on a server.
 
     `read` may be called from several threads; a stream has to be read in ascending order.
     """
+
+    is_far = False
 
     def __init__(self, name: str, origin: str, size: int | None) -> None:
         self.name, self.origin, self.size = name, origin, size

@@ -30,6 +30,7 @@ from envpack.runtime.reader import Bundle, open_bundle
 from envpack.runtime.record import Entry, Record, note, write_record
 from envpack.runtime.registry import register
 from envpack.runtime.report import Reporter, human_size
+from envpack.runtime.reuse import former_for
 from envpack.runtime.settle import check_prefix, tell_activation, write_prefix
 from envpack.runtime.share import extract_shared, plan
 from envpack.runtime.source import Repair, Source, Written
@@ -54,8 +55,8 @@ class Deployment:
 
     ``generation``: which deployment in that place it is; ``replaced``: the one before it, or None; ``kept``: those
     that can be switched back to, the newest first.
-    ``made_by``: the program that made the bundle, or the archive; ``read``, ``store``, ``lacks`` and ``repairs``:
-    see ``Written``.
+    ``made_by``: the program that made the bundle, or the archive; ``read``, ``stored``, ``store``, ``lacks`` and
+    ``repairs``: see ``Written``.
     """
 
     destination: str
@@ -73,6 +74,7 @@ class Deployment:
     commands: Mapping[str, str]
     made_by: str
     read: int
+    stored: int
     store: str
     lacks: tuple[str, ...] = ()
     repairs: tuple[Repair, ...] = ()
@@ -212,6 +214,7 @@ def deploy_source(
         commands=manifest.commands,
         made_by=written.made_by,
         read=written.read,
+        stored=written.stored,
         store=written.store,
         lacks=written.lacks,
         repairs=written.repairs,
@@ -270,7 +273,7 @@ class _BundleSource:
         manifest = self._bundle.manifest
         coded = os.fsencode(prefix)
         total = sum(segment.size for segment in manifest.segments)
-        read = sum(segment.stored for segment in manifest.segments)
+        stored = read = sum(segment.stored for segment in manifest.segments)
         with reporter.step(f"Unpacking {manifest.name} {manifest.version}", total) as step:
             step.detail = f"{human_size(manifest.size)} in {manifest.files} files, "
             if self._store is not None and self._plan is not None:
@@ -278,8 +281,12 @@ class _BundleSource:
                 read = extract_shared(self._bundle, self._plan, root, prefix, step, jobs, self._store)
                 step.detail += f"{len(self._plan.stored)} of {len(self._plan.keys)} segments out of the store"
             else:
-                table = extract(self._bundle, root, coded, step, jobs)
-                step.detail += "verified"
+                former = former_for(self._bundle, prefix)
+                table, given = extract(self._bundle, root, coded, step, jobs, former)
+                read -= sum(segment.stored for segment in manifest.segments if segment.id in given)
+                step.detail += (
+                    f"{human_size(read)} of {human_size(stored)} read, verified" if given else "verified"
+                )
         self._bundle.finish()
         tell_activation(table, coded, reporter)
         return Written(
@@ -288,6 +295,7 @@ class _BundleSource:
             manifest.writer,
             host_check=self._host_check,
             read=read,
+            stored=stored,
             store=str(self._store.path) if self._store is not None else "",
         )
 

@@ -10,7 +10,7 @@ import errno
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import Iterable, Iterator
+from typing import TYPE_CHECKING, Iterable, Iterator
 
 from envpack.runtime.document import table_from_json
 from envpack.runtime.model import DIGEST_PATH, MANIFEST_PATH, PATHS_PATH, PathRecord, PathsTable
@@ -21,11 +21,17 @@ from envpack.runtime.relocate import Splicer, splices
 from envpack.runtime.report import Step
 from envpack.runtime.stream import Frames, entries, proved
 
+if TYPE_CHECKING:
+    from envpack.runtime.reuse import Former
+
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
 
 
-def extract(bundle: Bundle, root: Path, prefix: bytes, step: Step, jobs: int) -> PathsTable:
-    """Writes the whole bundle below ``root``, an empty folder, as it is to be at ``prefix``.
+def extract(
+    bundle: Bundle, root: Path, prefix: bytes, step: Step, jobs: int, former: Former | None = None
+) -> tuple[PathsTable, frozenset[str]]:
+    """Writes the whole bundle below ``root``, an empty folder, as it is to be at ``prefix``; segments that
+    ``former`` has come from there, and are not read. Returns the table and the ids of those.
 
     ``step`` advances by the uncompressed bytes of each frame. Raises IntegrityError when the bundle is damaged
     or unsafe; what was written until then is the caller's to remove.
@@ -36,13 +42,14 @@ def extract(bundle: Bundle, root: Path, prefix: bytes, step: Step, jobs: int) ->
     check_bundle_tree(manifest, table)
     tree = Tree(os.fsencode(root), prefix)
     write_head(tree, bundle, table_bytes)
-    with Frames(bundle, [segment.id for segment in manifest.segments], jobs) as frames:
-        for segment in manifest.segments:
-            records = table.segments.get(segment.id, ())
-            for record, pieces in entries(frames.take(segment.id), segment.id, records, step):
+    given = former.give(manifest, table, tree, step, jobs) if former is not None else frozenset()
+    wanted = [segment.id for segment in manifest.segments if segment.id not in given]
+    with Frames(bundle, wanted, jobs) as frames:
+        for id in wanted:
+            for record, pieces in entries(frames.take(id), id, table.segments.get(id, ()), step):
                 tree.put(record, pieces)
     tree.finish()
-    return table
+    return table, given
 
 
 def write_head(tree: Tree, bundle: Bundle, table_bytes: bytes) -> None:

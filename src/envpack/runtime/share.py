@@ -28,7 +28,7 @@ from envpack.runtime.stream import Frames, entries
 FICLONE = 0x40049409
 """ioctl_ficlonerange(2): _IOW(0x94, 9, int) of <linux/fs.h>."""
 
-_CANT_CLONE = frozenset(
+CANT_CLONE = frozenset(
     (errno.EOPNOTSUPP, errno.ENOTTY, errno.ENOSYS, errno.EXDEV, errno.EINVAL, errno.EPERM, errno.ETXTBSY)
 )
 _CANT_LINK = frozenset((errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EACCES))
@@ -177,7 +177,7 @@ class Sharing:
         self._tree = tree
         self.how = ""
         self._ways: tuple[_Way, ...] = (
-            _Way("clones", _clone, _CANT_CLONE),
+            _Way("clones", _clone, CANT_CLONE),
             _Way("links", _link, _CANT_LINK),
             _Way("copies", _copy, frozenset()),
         )
@@ -218,7 +218,7 @@ class _Way(NamedTuple):
 
 
 def _clone(source: bytes, target: bytes, record: PathRecord) -> None:
-    with _made(target, record) as out, _opened(source) as data:
+    with made(target, record) as out, _opened(source) as data:
         fcntl.ioctl(out, FICLONE, data)
 
 
@@ -227,7 +227,7 @@ def _link(source: bytes, target: bytes, record: PathRecord) -> None:
 
 
 def _copy(source: bytes, target: bytes, record: PathRecord) -> None:
-    with _made(target, record) as out:
+    with made(target, record) as out:
         for piece in _pieces(source):
             view = memoryview(piece)
             while view:
@@ -235,7 +235,7 @@ def _copy(source: bytes, target: bytes, record: PathRecord) -> None:
 
 
 @contextmanager
-def _made(target: bytes, record: PathRecord) -> Iterator[int]:
+def made(target: bytes, record: PathRecord) -> Iterator[int]:
     """A new file of the record's mode and time; gone again when the block fails."""
     fd = os.open(target, _NEW, record.mode)
     try:

@@ -28,8 +28,8 @@ class Written:
 
     ``made_by``: program and version that made what it came from. ``lacks``: what could not be checked or
     known because nothing there says it, one sentence each. ``host_check``: how the host was checked, to be
-    recorded with the deployment. ``read``: bytes that were read of it, head and manifest apart. ``store``: the
-    folder of the store that its files are shared with, or "".
+    recorded with the deployment. ``read``: bytes that were read of it, head and manifest apart; ``stored``: bytes
+    that there were to read. ``store``: the folder of the store that its files are shared with, or "".
     """
 
     manifest: Manifest
@@ -39,6 +39,7 @@ class Written:
     repairs: tuple[Repair, ...] = ()
     host_check: Mapping[str, Any] = field(default_factory=dict)
     read: int = 0
+    stored: int = 0
     store: str = ""
 
 

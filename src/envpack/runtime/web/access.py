@@ -41,6 +41,8 @@ def open_url(text: str) -> Access:
 class WebAccess(Access):
     """A file of which a server gives ranges; ``start``: what is known of it already."""
 
+    is_far = True
+
     def __init__(self, client: Client, start: bytes, name: str) -> None:
         super().__init__(name, name, client.total)
         self._client, self._start = client, start
