@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -196,10 +197,19 @@ def test_an_archive_of_conda_pack_has_to_be_a_file(tmp_path: Path) -> None:
     assert "Save it first" in done.stderr
 
 
+def oldest() -> str:
+    """The oldest Python from 3.8 on that PATH has and that works."""
+    for minor in range(8, sys.version_info.minor):
+        found = shutil.which(f"python3.{minor}")
+        if found and not subprocess.run([found, "-c", "import ssl"], capture_output=True).returncode:
+            return found
+    return sys.executable
+
+
 def test_the_runtime_in_a_bundle_reads_pipes_and_servers(folder: Path, tmp_path: Path) -> None:
     bundle = made(folder / "small.tar.gz", 2)
     (tmp_path / "runtime.pyz").write_bytes(runtime_zip())
-    program = [sys.executable, "-I", "-S", str(tmp_path / "runtime.pyz")]
+    program = [oldest(), "-I", "-S", str(tmp_path / "runtime.pyz")]
     done, _ = piped(bundle, "deploy", "-", tmp_path / "x", program=program)
     assert done.returncode == 0, done.stderr
     with serving({"/b": bundle.read_bytes()}) as server:

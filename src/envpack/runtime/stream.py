@@ -71,10 +71,14 @@ class Frames:
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         for pending in self._pending:
             pending.cancel()
-        if kind is not None:
+        try:
+            if kind is not None:
+                self._bundle.stop()
+            self._reader.shutdown()
+            self._pool.shutdown()
+        except BaseException:  # interrupted while a pipe says nothing
             self._bundle.stop()
-        self._reader.shutdown()
-        self._pool.shutdown()
+            raise
 
 
 class _Pending(NamedTuple):
