@@ -254,6 +254,8 @@ static int rename_at(int dir, const char *old, int dir2, const char *new, unsign
 {
     AROUND(flags & EXCHANGE ? "exchange" : "rename", CHANGES, dir, old, dir2, new);
     if (flags & EXCHANGE && no_exchange) {
+        if (fate == KILL_AFTER)
+            die(SIGKILL);
         errno = EINVAL;
         return -1;
     }
