@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -67,6 +68,20 @@ def test_after_a_rollback_an_upgrade_comes_back_to_what_it_replaced(x: Path, tmp
     back(x, to=3)
     put(tmp_path, "4", keep=1)
     assert states(x) == [(4, "4", "current"), (3, "3", "kept"), (2, "2", "gone"), (1, "1", "gone")]
+
+
+def test_a_rollback_that_fails_is_undone(x: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, failures = Destination.sync, [OSError(errno.EIO, os.strerror(errno.EIO))]
+
+    def fail(place: Destination) -> None:
+        if failures:
+            raise failures.pop()
+        real(place)
+
+    monkeypatch.setattr(Destination, "sync", fail)
+    with pytest.raises(DestinationError, match="Input/output error"):
+        back(x)
+    assert whole(x) == "2" and beside(x) == ["1"]
 
 
 def test_there_has_to_be_something_to_go_back_to(x: Path, tmp_path: Path) -> None:
@@ -250,6 +265,26 @@ def test_a_move_that_fails_goes_back(x: Path, tmp_path: Path, monkeypatch: pytes
         moved(x, tmp_path / "y")
     assert whole(x) == "2" and beside(x) == ["1"]
     assert not (tmp_path / "y").exists() and not (tmp_path / ".y.envpack").exists()
+
+
+def test_a_move_that_finds_the_disk_full_has_rewritten_nothing(
+    x: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {path: path.stat().st_ino for path in sorted(x.rglob("*"))}
+
+    def fail(new: Together, path: Path, data: bytes, mode: int, mtime: int | None = None) -> Path:
+        if path.name == "prefix":  # the last of all
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        return real(new, path, data, mode, mtime)
+
+    real = Together.file
+    monkeypatch.setattr(Together, "file", fail)
+    with pytest.raises(DestinationError, match="No space left"):
+        moved(x, tmp_path / "y")
+    assert whole(x) == "2" and beside(x) == ["1"] and not (tmp_path / "y").exists()
+    assert {path: path.stat().st_ino for path in sorted(x.rglob("*")) if path.name != "lock"} == {
+        path: number for path, number in before.items() if path.name != "lock"
+    }
 
 
 def test_settling_that_was_stopped_is_not_taken_for_done_when_the_tree_comes_back(
