@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import random
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from envpack.bundle.codecs import FAST
 from envpack.runtime.deploy import Deployment, deploy
 from envpack.runtime.errors import EnvpackError, FetchError, FormatError, IntegrityError, UsageError
 from envpack.runtime.host.examine import Policy, examine
+from envpack.runtime.model import Package
 from envpack.runtime.opening import beside, local_path, open_access, shown
 from envpack.runtime.reader import open_bundle
 from envpack.runtime.repair import repair
@@ -21,6 +23,7 @@ from envpack.runtime.report import Reporter
 from envpack.runtime.verify import verify
 from envpack.runtime.web import access as access_module
 from envpack.runtime.web import client as client_module
+from envpack.runtime.web import connect as connect_module
 from envpack.runtime.web.access import GAP, RANGE, ranges
 from envpack.runtime.web.connect import proxy_for
 from envpack.runtime.web.url import basic, parse_url
@@ -111,6 +114,22 @@ def test_a_deployment_reads_every_byte_once_in_large_ranges(server: Files, data:
     assert server.connections <= access_module.CONNECTIONS + 1
 
 
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_large_head_is_read_in_steps_and_never_twice(ranges: bool, tmp_path: Path) -> None:
+    digests = [noise(str(number), 32).hex() for number in range(6000)]
+    packages = tuple(Package("pypi", digest[:9], "1", sha256=digest, segment="environment") for digest in digests)
+    make_bundle(tmp_path / "1.tar.gz", {"environment": [file("lib/x", noise("x"))]}, packages=packages)
+    data = (tmp_path / "1.tar.gz").read_bytes()
+    with serving({"/b": data}, ranges=ranges) as server:
+        with open_bundle(f"{server.url}/b") as bundle:
+            assert 2 * START < bundle.head_size < 16 * START
+            assert server.served <= 16 * START or not ranges
+        server.reset()
+        put(f"{server.url}/b", tmp_path)
+        assert server.served == len(data)
+    assert (tmp_path / "x/lib/x").read_bytes() == noise("x")
+
+
 def test_the_runtimes_own_decoders_read_it_too(server: Files, tmp_path: Path) -> None:
     put(f"{server.url}/b.tar.gz", tmp_path, decoders={"gzip": FAST["gzip"]})
     assert whole(tmp_path)
@@ -188,6 +207,27 @@ def test_a_busy_server_is_asked_again(server: Files, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     error = refused(f"{server.url}/b.tar.gz", tmp_path / "other")
     assert "503" in error.message and error.hint == "Try again later."
+
+
+def test_a_server_that_falls_silent_is_asked_again(
+    server: Files, data: bytes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(connect_module, "SILENCE_SECONDS", 0.3)
+    over, hung = threading.Event(), threading.Event()
+
+    def hang(handler: Any) -> bool:
+        """Once, in the middle."""
+        return handler.headers["Range"].startswith("bytes=4259840-") and not hung.is_set() and wait(handler)
+
+    def wait(handler: Any) -> bool:
+        hung.set()
+        return bool(over.wait(30)) or True
+
+    server.before = hang
+    put(f"{server.url}/b.tar.gz", tmp_path)
+    over.set()
+    assert hung.is_set() and whole(tmp_path)
+    assert server.served == len(data)
 
 
 def test_a_connection_that_the_server_closed_meanwhile_is_no_failure(server: Files) -> None:

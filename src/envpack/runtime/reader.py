@@ -131,7 +131,9 @@ class Bundle:
 
     def expect(self, frames: Iterable[Located]) -> None:
         """Tells which frames will be read next, in this order, so that they can be fetched ahead."""
-        self._access.expect([(located.offset, located.frame.stored) for located in frames])
+        known = self._start_offset + len(self._start)
+        parts = ((max(known, each.offset), each.offset + each.frame.stored) for each in frames)
+        self._access.expect([(start, end - start) for start, end in parts if start < end])
 
     def stored(self, located: Located) -> bytes:
         """A frame's bytes as they are in the file, to be proved by `unpack`."""
