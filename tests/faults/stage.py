@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -204,6 +203,8 @@ class Stage:
                 wrong.append(f"{self.side(place)}: {names}")
             elif not names and self.side(place).exists() and not kept:
                 wrong.append(f"{self.side(place)} is empty")
+        looked_at = [str(path) for place in places for path in (place, self.side(place))]
+        looked_at += [str(self.state), str(self.store)]
         for root in self.roots:
             for folder, folders, files in os.walk(root):
                 if folder.endswith(".envpack"):  # what is on its way there is told already
@@ -213,12 +214,14 @@ class Stage:
                     continue
                 for name in files:
                     path = Path(folder, name)
+                    if not any(folder.startswith(part) for part in looked_at):
+                        continue  # a command there sees to it
                     if folder == str(self.state):
                         continue  # 'envpack list' sees to it
                     if folder == str(self.store / "1/roots") and not store_too:
                         continue  # gc does
                     on_its_way = name.endswith((".new", ".envpack-new")) or name == "settling"
-                    if (on_its_way and not unfinished) or re.fullmatch(r"check\.\d+", name):
+                    if on_its_way and not unfinished:
                         wrong.append(f"{path} is left")
                     if name == "lock" or name.endswith(".lock"):
                         if folder.endswith("/work"):

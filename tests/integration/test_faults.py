@@ -21,13 +21,13 @@ def test_killed_or_failing_anywhere_it_is_the_old_one_or_the_new_one(tmp_path: P
     if shutil.which("cc") is None and shutil.which("gcc") is None:
         pytest.skip("there is no C compiler")
     done = subprocess.run(
-        [sys.executable, str(FAULTS / "harness.py"), "--sample", "96", "--jobs", "1"],
+        [sys.executable, str(FAULTS / "harness.py"), "--sample", "72", "--jobs", "1"],
         stdout=subprocess.PIPE,
         text=True,
     )
     assert done.returncode == 0, done.stdout
-    total = done.stdout.splitlines()[-1].split()
-    assert total[:2] == ["in", "all"] and total[-5] == "0", done.stdout
+    *_, points, _, violations, _, _, _ = done.stdout.splitlines()[-1].split()
+    assert int(points) >= 60 and violations == "0", done.stdout
 
 
 def namespace() -> list[str]:

@@ -87,7 +87,8 @@ def move(source: Path, destination: Path, *, reporter: Reporter, wait: bool = Fa
                 there.take_along(here)
             with suppress(OSError):  # the next command there notes it
                 record = note(there.final, record, destination=str(there.final), came_from=str(here.final))
-            there.sync()
+            if how != COPIED:
+                there.sync()
         except BaseException:
             if how == RENAMED:
                 to_its_end(lambda: _bring_back(here, there, reporter, was_empty))
@@ -216,8 +217,8 @@ def _finish_copy(here: Destination, there: Destination) -> None:
     def leave() -> None:
         for tree in here.trees():
             here.discard(tree)
-        here.sync()
-        if is_there(there.side / MOVING):
+        with suppress(OSError):  # it is done: a power cut now may leave a whole original, or a note, at worst
+            here.sync()
             os.unlink(there.side / MOVING)
 
     to_its_end(leave)

@@ -8,6 +8,7 @@ program, and compares; here they are only kept.
 from __future__ import annotations
 
 import os
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Iterator, Mapping
@@ -16,6 +17,10 @@ STAMP_PATH = ".envpack/check"
 
 KEPT = 32
 """Lines, the newest first: of so many hosts that share a deployment, the comparison still takes no time."""
+
+
+_STALE = 3600
+"""Seconds after which nobody is writing a stamp any more."""
 
 
 def keep_stamp(root: Path, digest: str, line: str, environ: Mapping[str, str]) -> Path | None:
@@ -46,6 +51,10 @@ def _add(place: Path, line: str) -> None:
     except FileNotFoundError:
         known = []
     lines = [line, *(other for other in known if other != line)][:KEPT]
+    for left in place.parent.glob(f"{place.name}.*"):  # by a process that was killed
+        with suppress(OSError):
+            if left.suffix[1:].isdecimal() and left.lstat().st_mtime < time.time() - _STALE:
+                left.unlink()
     temporary = place.with_name(f"{place.name}.{os.getpid()}")
     try:
         with suppress(FileNotFoundError):
