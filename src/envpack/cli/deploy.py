@@ -74,7 +74,7 @@ def deploy(
     Examples:
       envpack deploy dist/demo-1.0-20251219-linux-64.tar.gz /opt/envs/demo
       source /opt/envs/demo/bin/activate
-      envpack deploy dist/demo-1.1-20260105-linux-64.tar.gz /opt/envs/demo --keep 2
+      envpack deploy demo-1.1-20260105-linux-64.tar.gz /opt/envs/demo --keep 2
       envpack deploy demo.tar.gz /opt/envs/demo --gpu optional --allow memory
       envpack deploy demo.tar.gz /opt/envs/demo --store /opt/envs/.store
       envpack deploy https://example.org/demo.tar.gz /opt/envs/demo
