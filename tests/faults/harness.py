@@ -434,7 +434,15 @@ def work(folder: Path, bundles: Path, elsewhere: Path | None, options: argparse.
                     print(json.dumps({"violation": violation}), flush=True)
             took = round(time.monotonic() - began, 1)
             print(
-                json.dumps({"done": scenario.name, "calls": len(attempt.calls), "seconds": took, **counts}),
+                json.dumps(
+                    {
+                        "done": scenario.name,
+                        "calls": len(attempt.calls),
+                        "there are": len(points),
+                        "seconds": took,
+                        **counts,
+                    }
+                ),
                 flush=True,
             )
     finally:
@@ -507,8 +515,9 @@ def _gather(workers: list[subprocess.Popen[str]]) -> dict[str, Counter[str]]:
                     if counts and counts["calls"] != calls:
                         print(f"VIOLATION {name}: {counts['calls']} calls once, and {calls} another time")
                         counts["violations"] += 1
+                    planned = said.pop("there are")
                     counts.update(said)
-                    counts["calls"] = calls
+                    counts["calls"], counts["there are"] = calls, planned
                     print(f"{time.strftime('%H:%M:%S')} {name}: {said}", file=sys.stderr, flush=True)
 
     threads = [threading.Thread(target=read, args=(worker,)) for worker in workers]
@@ -520,7 +529,17 @@ def _gather(workers: list[subprocess.Popen[str]]) -> dict[str, Counter[str]]:
 
 
 def _table(totals: dict[str, Counter[str]], seconds: float, codes: list[int]) -> int:
-    columns = ["calls", "kills", "errors", "short writes", "signals", "points", "seconds", "violations"]
+    columns = [
+        "calls",
+        "there are",
+        "kills",
+        "errors",
+        "short writes",
+        "signals",
+        "points",
+        "seconds",
+        "violations",
+    ]
     print(f"{'':26}" + "".join(f"{column:>14}" for column in columns))
     for counts in totals.values():
         counts["points"] = sum(counts[sort] for sort in ("kills", "errors", "short writes", "signals"))

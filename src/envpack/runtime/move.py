@@ -217,8 +217,10 @@ def _finish_copy(here: Destination, there: Destination) -> None:
     def leave() -> None:
         for tree in here.trees():
             here.discard(tree)
-        with suppress(OSError):  # it is done: a power cut now may leave a whole original, or a note, at worst
+        # it is done: a power cut now may leave a whole original, or a note of it, at worst
+        with suppress(OSError):
             here.sync()
+        with suppress(OSError):
             os.unlink(there.side / MOVING)
 
     to_its_end(leave)
