@@ -23,7 +23,7 @@ from typing import Any
 
 from cases import PEERS, Case, Plan, isolated
 from change import Change
-from measure import Measured, machine, run, say
+from measure import Measured, machine, run, say, stoppable
 from targets import rows
 
 from environments import FOLDER, RECIPES, add_options, named, survey
@@ -96,6 +96,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures here too")
     add_options(parser)
     arguments = parser.parse_args()
+    stoppable()
     folder = arguments.folder.resolve()
     if arguments.what in (*RECIPES, "synthetic"):
         prefix = named(arguments.what, folder / "environments", arguments)

@@ -21,7 +21,7 @@ from typing import Any
 
 from cases import isolated
 from compare import remove
-from measure import Measured, machine, run, say
+from measure import Measured, machine, run, say, stoppable
 from tables import show_scaling
 
 from environments import FOLDER, Synthetic, make, survey
@@ -139,6 +139,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures here too")
     parser.add_argument("--plot", type=Path, help="and a plot here, .svg; needs matplotlib")
     arguments = parser.parse_args()
+    stoppable()
     folder = arguments.folder.resolve()
     shutil.rmtree(folder / "scaling", ignore_errors=True)
     of_files = [Synthetic(size=arguments.size, files=files) for files in arguments.files]
