@@ -323,10 +323,10 @@ class Attempt:
         if self.state() != scenario.after and "fails" not in state:
             self._say(f"again, there is {self.state()}: {ended.said}")
         activated = scenario.command[0] == "sh"
-        for what in stage.debris(
-            self.places, store_too=scenario.store and scenario.name != "gc", unfinished=activated
-        ):
+        for what in stage.debris(self.places, store_too=scenario.name == "gc", unfinished=activated):
             self._say(f"again: {what}")
+        for folder in (stage.store / "1/work").glob("*/"):  # empty locks are gc's, too
+            self._say(f"again: {folder} is left")
         there = {str(place) for place, what in zip(self.places, self.state(), strict=True) if what in VERSIONS}
         if scenario.command[0] not in ("unpack", "sh", "repair") and not there <= stage.listed():
             self._say(f"again: {there} is not listed, but {stage.listed()}")

@@ -105,6 +105,8 @@ class Store:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
+        except OSError as problem:
+            raise self._cant_lock(problem) from None
         finally:
             os.close(fd)
         return False
@@ -113,16 +115,22 @@ class Store:
     def _flock(self, how: int) -> Iterator[None]:
         fd = self._lock_file()
         try:
-            fcntl.flock(fd, how)
+            try:
+                fcntl.flock(fd, how)
+            except OSError as problem:
+                raise self._cant_lock(problem) from None
             yield
         finally:
             os.close(fd)
+
+    def _cant_lock(self, problem: OSError) -> DestinationError:
+        return DestinationError(f"can't lock the store {self.path}: {problem.strerror}")
 
     def _lock_file(self) -> int:
         try:
             return os.open(self.base / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
         except OSError as problem:
-            raise DestinationError(f"can't lock the store {self.path}: {problem.strerror}") from None
+            raise self._cant_lock(problem) from None
 
     def register(self, destination: Path, manifest_sha256: str, keys: Mapping[str, str]) -> None:
         """Notes, before any file is used, that the deployment of this manifest at ``destination`` uses these
