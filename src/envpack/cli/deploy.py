@@ -64,8 +64,8 @@ def deploy(
 
     Where /etc/envpack/policy.toml demands signatures, a bundle needs BUNDLE.minisig beside it, of one of its keys.
 
-    From a server (http, https) only the parts that are needed are read, and a lost connection is resumed. A pipe
-    is unpacked as it comes.
+    From a server (http, https) only the parts that are needed are read, for an upgrade the packages that are not
+    the same at DEST, and a lost connection is resumed. A pipe is unpacked as it comes.
 
     An archive that conda-pack made is taken as it is: what it lacks, and what it has wrong and could be put right,
     is told.

@@ -38,8 +38,13 @@ _FILE = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 def former_for(bundle: Bundle, root: Path) -> Former | None:
-    """What is deployed at ``root``, if what ``bundle`` has in common with it is better taken from there; None also
-    where nothing is, or nothing that says what it has."""
+    """What is deployed at ``root``, where what ``bundle`` has in common with it is better taken from there.
+
+    None where nothing is, or nothing that says what it has; for a stream, of which all is read anyway; and for a file
+    on this host: on 2 processors, copying and hashing the old tree took 0.8 (zstd), 0.9 (gzip, libdeflate) and 0.5
+    (gzip, zlib) of the time of unpacking, both in memory, and where they are not it is three to five times as much
+    to read.
+    """
     if not bundle.is_far:
         return None
     try:
