@@ -16,7 +16,7 @@ import json
 import os
 import shutil
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -32,8 +32,11 @@ HIGH = 9
 """zstd's level with which envpack's bundle is about as large as conda-pack's .tar.zst, of level 9 as well."""
 
 
-def measure(plan: Plan, rounds: int, slow_rounds: int, only: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """By case's name: all of what compare.py writes of it."""
+Figures = dict[str, dict[str, Any]]
+
+
+def measure(plan: Plan, rounds: int, slow_rounds: int, only: Sequence[str]) -> Iterator[Figures]:
+    """By case's name all of what compare.py writes of it, again after each measurement."""
     done: dict[str, list[tuple[Case, Measured, int]]] = {}
     for number in range(rounds):
         for case in plan.cases():
@@ -52,7 +55,7 @@ def measure(plan: Plan, rounds: int, slow_rounds: int, only: Sequence[str]) -> d
             done.setdefault(case.name, []).append((case, measured, size))
             for path in case.drops:
                 remove(path)
-    return {name: _figures(runs) for name, runs in done.items()}
+            yield {name: _figures(runs) for name, runs in done.items()}
 
 
 def _figures(runs: list[tuple[Case, Measured, int]]) -> dict[str, Any]:
@@ -106,25 +109,26 @@ def main() -> None:
     remove(work)
     work.mkdir(parents=True)
     isolated(work)
-    try:
-        with Change(prefix) as change:
-            plan = Plan(prefix, work, arguments.jobs, arguments.high, change)
-            slow = arguments.rounds if arguments.slow_rounds is None else arguments.slow_rounds
-            figures = measure(plan, arguments.rounds, slow, arguments.only or ["*"])
-    finally:
-        remove(work)
-    result = {
+    about: dict[str, Any] = {
         "environment": {"name": prefix.name, **survey(prefix)},
         "machine": machine(folder),
         "high": arguments.high,
-        "cases": list(figures.values()),
-        "targets": rows(figures, arguments.high),
     }
-    if arguments.json:
-        arguments.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    result = about
+    slow = arguments.rounds if arguments.slow_rounds is None else arguments.slow_rounds
+    try:
+        with Change(prefix) as change:
+            plan = Plan(prefix, work, arguments.jobs, arguments.high, change)
+            for figures in measure(plan, arguments.rounds, slow, arguments.only or ["*"]):
+                result = about | {"cases": list(figures.values()), "targets": rows(figures, arguments.high)}
+                if arguments.json:  # each time: whoever stops it has what was measured
+                    arguments.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    finally:
+        remove(work)
     from tables import show
 
-    show(result)
+    if result is not about:
+        show(result)
 
 
 if __name__ == "__main__":
