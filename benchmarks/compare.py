@@ -21,6 +21,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from aside import Aside, remove
 from cases import PEERS, Case, Plan, isolated
 from change import Change
 from measure import Measured, machine, run, say, stoppable
@@ -35,9 +36,11 @@ HIGH = 9
 Figures = dict[str, dict[str, Any]]
 
 
-def measure(plan: Plan, rounds: int, slow_rounds: int, only: Sequence[str]) -> Iterator[Figures]:
-    """By case's name all of what compare.py writes of it, again after each measurement."""
+def measure(plan: Plan, size: int, rounds: int, slow_rounds: int, only: Sequence[str]) -> Iterator[Figures]:
+    """By case's name all of what compare.py writes of it, again after each measurement. ``size``: bytes of the
+    environment."""
     done: dict[str, list[tuple[Case, Measured, int]]] = {}
+    aside = Aside(plan.work / "aside")
     for number in range(rounds):
         for case in plan.cases():
             if number >= slow_rounds and case.name in PEERS[1:]:
@@ -47,14 +50,15 @@ def measure(plan: Plan, rounds: int, slow_rounds: int, only: Sequence[str]) -> I
             if case.needs and shutil.which(case.needs) is None:
                 continue
             if case.output is not None:
-                remove(case.output)
+                aside.drop(case.output)
+            aside.room(1.5 * size)
             case.before()
             measured = run(case.command, case.environ, case.accepted)
             size = case.output.stat().st_size if case.output is not None and case.output.is_file() else 0
             say(f"round {number + 1} of {rounds}: {case.name}: {measured.seconds:.2f} s")
             done.setdefault(case.name, []).append((case, measured, size))
             for path in case.drops:
-                remove(path)
+                aside.drop(path)
             yield {name: _figures(runs) for name, runs in done.items()}
 
 
@@ -76,13 +80,6 @@ def _figures(runs: list[tuple[Case, Measured, int]]) -> dict[str, Any]:
     return figures
 
 
-def remove(path: Path) -> None:
-    """Whatever is there."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    path.unlink(missing_ok=True)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", help=f"{', '.join(RECIPES)}, synthetic, or an environment's folder")
@@ -94,7 +91,7 @@ def main() -> None:
         "--high", type=int, default=HIGH, help="zstd's level to make a bundle as small as conda-pack's"
     )
     parser.add_argument(
-        "--folder", type=Path, default=FOLDER, help="on a disk with room for two and a half copies"
+        "--folder", type=Path, default=FOLDER, help="on a disk with room for six copies, better for twenty"
     )
     parser.add_argument("--json", type=Path, help="write the figures here too")
     add_options(parser)
@@ -119,7 +116,8 @@ def main() -> None:
     try:
         with Change(prefix) as change:
             plan = Plan(prefix, work, arguments.jobs, arguments.high, change)
-            for figures in measure(plan, arguments.rounds, slow, arguments.only or ["*"]):
+            size = about["environment"]["size"]
+            for figures in measure(plan, size, arguments.rounds, slow, arguments.only or ["*"]):
                 result = about | {"cases": list(figures.values()), "targets": rows(figures, arguments.high)}
                 if arguments.json:  # each time: whoever stops it has what was measured
                     arguments.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

@@ -4,7 +4,7 @@
     python benchmarks/scaling.py --files 1000 50000 200000 --sizes 0.1 5 20 --json FILE --plot FILE.svg
 
 One series has the same bytes in more and more files, the other the same files with more and more bytes. Each
-environment is made, measured and removed.
+environment is made, measured and removed when the disk needs the room.
 """
 
 from __future__ import annotations
@@ -12,15 +12,14 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-import shutil
 import statistics
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from aside import Aside, remove
 from cases import isolated
-from compare import remove
 from measure import Measured, machine, run, say, stoppable
 from tables import show_scaling
 
@@ -35,11 +34,11 @@ LINEAR = 1.25
 is what one run differs from the next."""
 
 
-def measure(point: Synthetic, folder: Path, rounds: int) -> dict[str, Any]:
-    """All of what the JSON has of one environment, which is gone afterwards."""
+def measure(point: Synthetic, folder: Path, rounds: int, aside: Aside) -> dict[str, Any]:
+    """All of what the JSON has of one environment, which goes aside afterwards."""
     work = folder / "scaling"
     prefix, bundle, root = work / "environment", work / "bundle.tar.zst", work / "deployed"
-    remove(work)
+    aside.room(point.size * 1e9 * (2 + rounds))
     isolated(work)
     envpack = [sys.executable, "-m", "envpack", "--quiet"]
     commands = {
@@ -53,12 +52,12 @@ def measure(point: Synthetic, folder: Path, rounds: int) -> dict[str, Any]:
         maker.join()
         runs: dict[str, list[Measured]] = {name: [] for name in WHAT}
         for _ in range(rounds):
-            remove(root)
+            aside.drop(root)
             for name, command in commands.items():
                 runs[name].append(run(command))
         found: dict[str, Any] = {**survey(prefix), "bundle": bundle.stat().st_size}
     finally:
-        remove(work)
+        aside.drop(work)
     for name, of in runs.items():
         found[name] = {
             "seconds": statistics.median(each.seconds for each in of),
@@ -120,11 +119,11 @@ def plot(result: dict[str, Any], path: Path) -> None:
     figure.savefig(path, metadata={"Date": None})
 
 
-def _series(points: Iterable[Synthetic], folder: Path, rounds: int) -> list[dict[str, Any]]:
+def _series(points: Iterable[Synthetic], folder: Path, rounds: int, aside: Aside) -> list[dict[str, Any]]:
     done = []
     for point in points:
         say(f"{point.files:,} files, {point.size:g} GB ...")
-        done.append(measure(point, folder, rounds))
+        done.append(measure(point, folder, rounds, aside))
     return done
 
 
@@ -141,14 +140,17 @@ def main() -> None:
     arguments = parser.parse_args()
     stoppable()
     folder = arguments.folder.resolve()
-    shutil.rmtree(folder / "scaling", ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    remove(folder / "scaling")
+    aside = Aside(folder / "aside")
     of_files = [Synthetic(size=arguments.size, files=files) for files in arguments.files]
     of_sizes = [Synthetic(size=size, files=arguments.count) for size in arguments.sizes]
-    result: dict[str, Any] = {
-        "by_files": _series(of_files, folder, arguments.rounds),
-        "by_size": _series(of_sizes, folder, arguments.rounds),
-        "machine": machine(FOLDER.parent.parent),
-    }
+    result: dict[str, Any] = {"machine": machine(folder)}
+    try:
+        result["by_files"] = _series(of_files, folder, arguments.rounds, aside)
+        result["by_size"] = _series(of_sizes, folder, arguments.rounds, aside)
+    finally:
+        remove(folder / "aside")
     result["targets"] = linear(result["by_files"], "files") + linear(result["by_size"], "size")
     if arguments.json:
         arguments.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

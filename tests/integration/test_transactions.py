@@ -65,9 +65,9 @@ def x(tmp_path: Path) -> Path:
 
 
 def blocking(tmp_path: Path, version: str) -> tuple[Path, Path, Path]:
-    """A bundle whose test makes the first file and goes on when there is the second."""
+    """A bundle whose test makes the first file and goes on when there is the second, or not even the first."""
     started, go = tmp_path / f"started-{version}", tmp_path / f"go-{version}"
-    test = f"touch '{started}'; until test -e '{go}'; do sleep 0.02; done"
+    test = f"touch '{started}'; while test -e '{started}' -a ! -e '{go}'; do sleep 0.02; done"
     return bundle(tmp_path, version, test=(test,)), started, go
 
 
