@@ -1,8 +1,8 @@
 """Trees that were measured, kept out of the way for as long as the disk has room for them.
 
 For six minutes after files were removed, ext4 looks at every inode that was freed before it takes one for a new
-file (``recently_deleted`` in fs/ext4/ialloc.c: RECENTCY_MIN is 60 s, RECENTCY_DIRTY 300 s more). Right after 46,000
-were removed, writing as many took 17 to 45 s instead of 11, whatever program wrote them.
+file (``recently_deleted`` in fs/ext4/ialloc.c: RECENTCY_MIN is 60 s, RECENTCY_DIRTY 300 s more). Right after
+46,000 were removed, writing as many took 17 to 45 s instead of 11, whatever program wrote them.
 """
 
 from __future__ import annotations
