@@ -15,6 +15,7 @@ from change import Change
 CONDA_PACK = "conda-pack .tar.gz"
 CONDA_PACK_ZST = "conda-pack -j .tar.zst"
 CP, CP_LINK, TAR = "cp -a", "cp -al", "tar xzf"
+CP_SYNCED = "cp -a and sync"
 PEERS = (CONDA_PACK, "conda-pack -j .tar.gz", CONDA_PACK_ZST)
 """conda-pack takes most of a round's time; ``--slow-rounds`` limits it."""
 
@@ -93,7 +94,9 @@ class Plan:
 
     def _copies(self) -> list[Case]:
         copy = self.work / "copy"
+        synced = _shell(f"cp -a {self.prefix} {copy} && sync -f {copy}")
         return [
+            Case(CP_SYNCED, "deploy", synced, copy, CP, [copy]),
             Case(CP, "deploy", ["cp", "-a", str(self.prefix), str(copy)], copy, drops=[copy]),
             Case(CP_LINK, "upgrade", ["cp", "-al", str(self.prefix), str(copy)], copy, drops=[copy]),
         ]

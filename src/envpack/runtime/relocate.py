@@ -194,7 +194,7 @@ def string_head(kind: int, length: int) -> bytes:
 def _kind_for(kind: int, length: int, prefix: bytes) -> int:
     flag, base = kind & _FLAG_REF, kind & ~_FLAG_REF
     base = _SHORT.get(base, base)
-    if any(byte > 0x7F for byte in prefix):
+    if not prefix.isascii():
         base = _UNICODE.get(base, base)
     elif length < 0x100:
         base = _LONG.get(base, base)
