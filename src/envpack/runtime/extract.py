@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from envpack.runtime.reuse import Former
 
 AT_ONCE = 128 << 10
-"""Bytes of one write(2): what cp(1) takes, whose ioblksize.h has measurements. 4 MiB at once took a third longer."""
+"""Bytes of one write(2): what cp(1) takes, whose ioblksize.h has figures. 4 MiB at once took a third longer."""
 
 _JOINED = 1 << 20
 """Bytes of a file whose pieces around its prefixes are written together."""
