@@ -126,6 +126,7 @@ class Plan:
     def _warm(self) -> list[Case]:
         first, second = self.work / "first.tar.gz", self.work / "second.tar.gz"
         root, store, folder = self.work / "deployed", self.work / "store", self.work / "cache"
+        beside = self.work / ".deployed.envpack"
         cache = {"ENVPACK_CACHE": str(folder)}
 
         def empty() -> None:
@@ -155,7 +156,7 @@ class Plan:
             ),
             Case(
                 "deploy, one package changed", "upgrade", self._deploy(second, root, "--store", store), None,
-                CP_LINK, [root, store, second],
+                CP_LINK, [root, beside, store, second],
             ),
         ]  # fmt: skip
 

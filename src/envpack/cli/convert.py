@@ -61,7 +61,7 @@ def convert(
     tell(console, manifest.changes)
     data = {
         "bundle": str(new),
-        **facts_of(new),
+        **facts_of(new, console),
         "name": manifest.name,
         "version": manifest.version,
         "subdir": manifest.subdir,

@@ -122,7 +122,7 @@ def pack(
     tell(console, manifest.changes, selection)
     data = {
         "bundle": str(output),
-        **facts_of(output),
+        **facts_of(output, console),
         "name": manifest.name,
         "version": manifest.version,
         "subdir": manifest.subdir,
@@ -136,7 +136,7 @@ def pack(
 
     def show(console: Console) -> None:
         console.out.write(escape(str(output)))
-        if data["sha256"] is not None and output.suffix != ".squashfs":
+        if output.is_file() and output.suffix != ".squashfs":
             console.next_steps([f"envpack inspect {output}", f"envpack deploy {output} DEST"])
 
     return Result("pack", data, show)

@@ -125,14 +125,16 @@ class _Walker:
             else:
                 self._file(below, child.path, child.stat(follow_symlinks=False), folder)
 
-    def _file(self, path: str, place: str, facts: os.stat_result, folder: _Folder) -> None:
+    def _file(
+        self, path: str, place: str, facts: os.stat_result, folder: _Folder, *, elsewhere: bool = False
+    ) -> None:
         if not stat.S_ISREG(facts.st_mode):
             self.problems.append(f"{path}: is a {_kind(facts.st_mode)}")
         elif not _readable(place, facts, self._user):
             self.problems.append(f"{path}: Permission denied")
         else:
             self.tree.files[path] = facts
-            if folder.roots[0][1] or place != posixpath.join(folder.place, posixpath.basename(path)):
+            if elsewhere or folder.roots[0][1]:
                 self.tree.places[path] = place
 
     def _link(self, path: str, place: str, folder: _Folder) -> None:
@@ -157,7 +159,7 @@ class _Walker:
             self.problems.append(f"{path}: links to {os.readlink(place)}: {problem.strerror}")
             return
         if not stat.S_ISDIR(facts.st_mode):
-            self._file(path, real, facts, folder)
+            self._file(path, real, facts, folder, elsewhere=True)
         elif any(f"{root}/".startswith(f"{real.rstrip('/')}/") for root, _ in folder.roots):
             self.problems.append(f"{path}: links to {real}, which it lies in itself")
         else:
