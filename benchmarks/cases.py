@@ -78,8 +78,6 @@ class Plan:
         unpack = f"PATH={plain}/bin:$PATH exec {plain}/bin/conda-unpack"
         return [
             Case(CONDA_PACK, "pack", [*command, "-o", str(theirs)], theirs),
-            Case(TAR, "deploy", _shell(f"mkdir {plain} && tar -xzf {theirs} -C {plain}"), plain, CP, [theirs]),
-            Case("conda-unpack after it", "settle", _shell(unpack), drops=[plain]),
             Case(PEERS[1], "pack", [*command, *threads, "-o", str(gz)], gz, CONDA_PACK, [gz]),
             Case(PEERS[2], "pack", [*command, *threads, "-o", str(zst)], zst, CONDA_PACK, [zst]),
             Case(
@@ -90,6 +88,8 @@ class Plan:
                 "tar | zstd -T", "pack", _shell(f"{piped} | zstd -q -T{self.jobs} >{zstd}"), zstd, CONDA_PACK,
                 [zstd], needs="zstd",
             ),
+            Case(TAR, "deploy", _shell(f"mkdir {plain} && tar -xzf {theirs} -C {plain}"), plain, CP, [theirs]),
+            Case("conda-unpack after it", "settle", _shell(unpack), drops=[plain]),
         ]  # fmt: skip
 
     def _copies(self) -> list[Case]:

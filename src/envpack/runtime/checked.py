@@ -13,6 +13,9 @@ T = TypeVar("T")
 _DIGITS = 19
 """Of the longest number: 2**63 - 1."""
 
+_END = 1 << 63
+"""What every number is below."""
+
 _LONG_NUMBER = re.compile(r"[:,\[]-?\d{20}")
 
 
@@ -94,12 +97,14 @@ class Value:
         return value
 
     def count(self) -> int:
-        self._is(type(self.value) is int and 0 <= self.value < 1 << 63, "a whole number, not negative")
+        self._is(type(self.value) is int and 0 <= self.value < _END, "a whole number, not negative")
         value: int = self.value
         return value
 
     def counts(self, least: int) -> tuple[int, ...]:
-        numbers = tuple(item.count() for item in self.items())
+        numbers = tuple(self.values())
+        if not all(type(number) is int and 0 <= number < _END for number in numbers):
+            numbers = tuple(item.count() for item in self.items())  # says which
         if len(numbers) < least:
             raise FormatError(f"{self.where}: at least {least} numbers expected, found {len(numbers)}")
         return numbers

@@ -189,7 +189,7 @@ class Sharing:
             if record.type != "file":
                 tree.add(record)
             elif record.relocation is not None:
-                tree.write(record, _pieces(prefix + b"%d" % index))
+                tree.write(record, _pieces(prefix + b"%d" % index, record.size))
             else:
                 self._share(prefix + b"%d" % index, tree.place_for(record), record)
 
@@ -228,7 +228,7 @@ def _link(source: bytes, target: bytes, record: PathRecord) -> None:
 
 def _copy(source: bytes, target: bytes, record: PathRecord) -> None:
     with made(target, record) as out:
-        for piece in _pieces(source):
+        for piece in _pieces(source, record.size):
             view = memoryview(piece)
             while view:
                 view = view[os.write(out, view) :]
@@ -257,10 +257,12 @@ def _opened(path: bytes) -> Iterator[int]:
         os.close(fd)
 
 
-def _pieces(path: bytes) -> Iterator[bytes]:
+def _pieces(path: bytes, size: int) -> Iterator[bytes]:
+    """The file's bytes, of which there are ``size``: asking for more makes room for them each time."""
     with _opened(path) as fd:
-        while True:
-            piece = os.read(fd, _PIECE)
+        while size > 0:
+            piece = os.read(fd, min(size, _PIECE))
             if not piece:
                 return
+            size -= len(piece)
             yield piece
