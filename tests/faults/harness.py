@@ -298,12 +298,13 @@ class Attempt:
                 self._say(f"{when}: activated, it is {now}")
 
     def _check_debris(self, when: str, said: str, tidying: bool) -> None:
-        """``tidying``: what failed is the tidying itself, and its file may be left."""
+        """``tidying``: what failed is the tidying itself, and its file may be left until the next command."""
         if "can't be removed" in said or "could not be put back" in said:
             return
         unfinished = self._may_be_unfinished()
+        tolerated = (" is empty", "['lock']", "/.envpack/settling is left") if tidying else ()
         for what in self.stage.debris(self.places, unfinished=unfinished):
-            if what not in self.old_debris and not (tidying and what.endswith((" is empty", "['lock']"))):
+            if what not in self.old_debris and not what.endswith(tolerated):
                 self._say(f"{when}: {what}")
 
     def _may_be_unfinished(self) -> bool:
