@@ -302,7 +302,8 @@ class Attempt:
         if "can't be removed" in said or "could not be put back" in said:
             return
         unfinished = self._may_be_unfinished()
-        tolerated = (" is empty", "['lock']", "/.envpack/settling is left") if tidying else ()
+        tidied = ("lock", "moving", "settling")
+        tolerated = (" is empty", *(f"/{name} is left" for name in tidied)) if tidying else ()
         for what in self.stage.debris(self.places, unfinished=unfinished):
             if what not in self.old_debris and not what.endswith(tolerated):
                 self._say(f"{when}: {what}")

@@ -200,7 +200,7 @@ class Stage:
             names = [name for name in self.beside(place) if not name.isdecimal()]
             kept = len(self.beside(place)) > len(names)
             if names != (["lock"] if kept else []):
-                wrong.append(f"{self.side(place)}: {names}")
+                wrong += [f"{self.side(place)}/{name} is left" for name in names] or [f"{place} has no lock"]
             elif not names and self.side(place).exists() and not kept:
                 wrong.append(f"{self.side(place)} is empty")
         looked_at = [str(path) for place in places for path in (place, self.side(place))]

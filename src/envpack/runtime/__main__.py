@@ -206,8 +206,7 @@ def main(argv: Sequence[str] | None = None, root: Path = Path("/")) -> int:
         print_error(error)
         return error.code
     except KeyboardInterrupt:
-        print("envpack: interrupted, nothing was left behind", file=sys.stderr)
-        return INTERRUPTED
+        return _interrupted()
     if as_json:
         print(json.dumps(envelope(command, result)))
     return 0
@@ -243,6 +242,16 @@ def _tell(text: str, indent: str = "") -> None:
 
 def _printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in text)
+
+
+def _interrupted() -> int:
+    """Says so, also to who has no patience: signals that come now have nothing more to end."""
+    while True:
+        with suppress(KeyboardInterrupt):
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.SIG_IGN)
+            print("envpack: interrupted, nothing was left behind", file=sys.stderr)
+            return INTERRUPTED
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> NoReturn:

@@ -309,13 +309,14 @@ class Destination:
 
     # --- switching ---
 
-    def swap(self, inside: Path) -> None:
-        """What stands at the destination and what stands at ``inside``, a path beside, trade places, for good.
+    def swap(self, inside: Path, *, onward: bool = False) -> None:
+        """What stands at the destination and what stands at ``inside``, a path beside, trade places, for good;
+        ``onward``: see `envpack.runtime.switching.swap`.
 
         Nobody's activation writes the prefix into either meanwhile. Raises OSError.
         """
         with self.undisturbed():
-            swap(self.final, inside)
+            swap(self.final, inside, onward=onward)
         if is_there(self.side / MOVING):
             os.unlink(self.side / MOVING)  # says nothing of what is here now
         self.sync()

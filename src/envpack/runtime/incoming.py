@@ -75,7 +75,7 @@ class Incoming:
                 former = place.side / str(self._before.generation)
                 if not is_there(self._ready):
                     os.rename(former, self._ready)
-                place.swap(self._ready)
+                place.swap(self._ready, onward=True)
         place.recover()
 
     def _is_there(self) -> bool:

@@ -82,7 +82,7 @@ def move(source: Path, destination: Path, *, reporter: Reporter, wait: bool = Fa
             register(there.final, reporter)
             settled = settle(there.final, reporter, durable=True)
             if how == COPIED:
-                _finish_copy(here, there)
+                _finish_copy(here, there, reporter)
             else:
                 there.take_along(here)
             with suppress(OSError):  # the next command there notes it
@@ -205,7 +205,7 @@ def _copy_over(here: Destination, there: Destination, reporter: Reporter) -> Non
         incoming.switch(mode=stat.S_IMODE(os.stat(here.final).st_mode))
 
 
-def _finish_copy(here: Destination, there: Destination) -> None:
+def _finish_copy(here: Destination, there: Destination, reporter: Reporter) -> None:
     for kept in here.kept():
         if not is_there(there.side / str(kept.record.generation)):
             fresh = there.side / f"new-{kept.record.generation}"
@@ -215,8 +215,14 @@ def _finish_copy(here: Destination, there: Destination) -> None:
     there.sync()
 
     def leave() -> None:
-        for tree in here.trees():
-            here.discard(tree)
+        if is_folder(here.final):
+            here.discard(here.final)
+        try:  # the copy is the deployment now, whatever becomes of these
+            for kept in here.kept():
+                here.discard(kept.path)
+        except OSError as problem:
+            reporter.warn(f"what was kept in {here.side} can't be removed: {problem.strerror}; move it once more")
+            return
         # it is done: a power cut now may leave a whole original, or a note of it, at worst
         with suppress(OSError):
             here.sync()

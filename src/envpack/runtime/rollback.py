@@ -49,14 +49,14 @@ def rollback(destination: Path, *, to: int | None = None, reporter: Reporter, wa
             return _result(place, current, current.generation)
         settle(kept.path, reporter, place=str(place.final), durable=True)  # where it was moved, by hand or before
         record = kept.record
+        if record.destination != str(place.final):
+            record = note(kept.path, record, destination=str(place.final))  # from here on nothing needs space
         try:
             if current is None:
                 place.appear(kept.path)
             else:
                 place.swap(kept.path)
                 place.recover()  # gives what was deployed its own name
-            if record.destination != str(place.final):
-                record = note(place.final, record, destination=str(place.final))
         except BaseException:
             if current is not None:
                 former = current
@@ -71,7 +71,7 @@ def _put_back(place: Destination, former: Record, reporter: Reporter) -> None:
         place.recover()
         for kept in place.kept():
             if kept.record.generation == former.generation:
-                place.swap(kept.path)
+                place.swap(kept.path, onward=True)
                 place.recover()
     except (OSError, EnvpackError) as problem:
         reporter.warn(f"{place.final} could not be put back as it was: {problem}")

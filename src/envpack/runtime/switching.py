@@ -16,12 +16,12 @@ SWITCHING = "switching"
 ASIDE = "aside"
 
 
-def swap(final: Path, inside: Path) -> None:
+def swap(final: Path, inside: Path, *, onward: bool = False) -> None:
     """What stands at ``final`` and what stands at ``inside``, a path in the folder beside, trade places.
 
     In one step where the filesystem can do that. Elsewhere in three, between the first two of which nothing stands
-    at ``final``; they are written down before, so that `finish_swap` finishes them or takes them back. Raises
-    OSError.
+    at ``final``; they are written down before, so that `finish_swap` takes them back, or (``onward``, for what is
+    a way back itself) finishes them. Raises OSError.
     """
     with movable(final, inside):
         try:
@@ -29,12 +29,12 @@ def swap(final: Path, inside: Path) -> None:
         except OSError as problem:
             if problem.errno not in WITHOUT:
                 raise
-            _swap_in_steps(final, inside)
+            _swap_in_steps(final, inside, onward)
 
 
-def _swap_in_steps(final: Path, inside: Path) -> None:
+def _swap_in_steps(final: Path, inside: Path, onward: bool) -> None:
     aside, journal = inside.with_name(ASIDE), inside.with_name(SWITCHING)
-    replace_file(journal, json.dumps({"inside": inside.name}).encode())
+    replace_file(journal, json.dumps({"inside": inside.name, "onward": onward}).encode())
     try:
         os.rename(final, aside)
         os.rename(inside, final)
@@ -54,7 +54,10 @@ def finish_swap(final: Path, side: Path, keep: Callable[[Path], None]) -> None:
     """
     aside, journal = side / ASIDE, side / SWITCHING
     if is_there(aside):
-        inside = side / _journalled(journal)
+        name, onward = _journalled(journal)
+        inside = side / name
+        if not is_there(final) and onward and is_there(inside):
+            os.rename(inside, final)
         if not is_there(final):
             os.rename(aside, final)
         elif is_there(inside):
@@ -67,12 +70,14 @@ def finish_swap(final: Path, side: Path, keep: Callable[[Path], None]) -> None:
         sync_folder(side)
 
 
-def _journalled(journal: Path) -> str:
+def _journalled(journal: Path) -> tuple[str, bool]:
+    """The name in the folder beside, and whether it is to go on."""
     try:
-        name = json.loads(journal.read_bytes())["inside"]
-    except (FileNotFoundError, ValueError, TypeError, KeyError):
-        return ASIDE
-    return name if isinstance(name, str) and "/" not in name and name.strip(".") else ASIDE
+        document = json.loads(journal.read_bytes())
+        name, onward = document["inside"], document.get("onward") is True
+    except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError):
+        return ASIDE, False
+    return (name, onward) if isinstance(name, str) and "/" not in name and name.strip(".") else (ASIDE, False)
 
 
 @contextmanager
