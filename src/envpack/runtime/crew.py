@@ -45,13 +45,14 @@ def can_fork() -> bool:
 
 
 class Crew(Generic[R]):
-    """``count`` processes that do ``work(unit, advance)`` for each unit from 0 to ``units`` - 1, at most 1,024.
+    """``count`` processes, numbered from 0 on, that do ``work(process, unit, advance)`` for each unit from 0 to
+    ``units`` - 1, at most 1,024.
 
     A context manager: the processes begin on entry, and none is left on exit. Only where `can_fork`; entering
     raises OSError where the system lets no process begin.
     """
 
-    def __init__(self, count: int, units: int, work: Callable[[int, Advance], R]) -> None:
+    def __init__(self, count: int, units: int, work: Callable[[int, int, Advance], R]) -> None:
         assert 0 < units <= _MOST
         self._count, self._units, self._work = count, units, work
         self._members: dict[Connection, int] = {}
@@ -71,8 +72,8 @@ class Crew(Generic[R]):
             os.close(todo)
         return self
 
-    def results(self, advance: Advance) -> Iterator[tuple[int, R]]:
-        """Each unit with what was returned for it, as they get done; raises what one of them raised, and
+    def results(self, advance: Advance) -> Iterator[R]:
+        """What was returned for each unit, as they get done; raises what one of them raised, and
         EnvpackError when a process was killed."""
         from multiprocessing.connection import wait
 
@@ -118,14 +119,16 @@ class Crew(Generic[R]):
                 signal.signal(number, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_SETMASK, masked)
             listener = Connection(writing, readable=False)
+            told, process = _Advance(listener), len(self._members)
             try:
                 while True:
                     unit = os.read(todo, _UNIT.size)
                     if not unit:
                         break
                     (number,) = _UNIT.unpack(unit)
-                    done = self._work(number, lambda amount: listener.send(("advance", amount)))
-                    listener.send(("done", (number, done)))
+                    done = self._work(process, number, told)
+                    told.flush()
+                    listener.send(("done", done))
             except BrokenPipeError:
                 pass
             except BaseException as error:
@@ -155,6 +158,26 @@ class Crew(Generic[R]):
     def __exit__(self, *error: object) -> None:
         self._end()
 
+
+class _Advance:
+    """Tells the parent now and then, not each time."""
+
+    def __init__(self, listener: Connection) -> None:
+        self._listener, self._amount = listener, 0
+
+    def __call__(self, amount: int) -> None:
+        self._amount += amount
+        if self._amount >= _TELLS:
+            self.flush()
+
+    def flush(self) -> None:
+        if self._amount:
+            self._listener.send(("advance", self._amount))
+            self._amount = 0
+
+
+_TELLS = 2 << 20
+"""Bytes done that the parent is told of at once."""
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
