@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import NamedTuple
@@ -18,10 +18,10 @@ from envpack.runtime.crew import Advance, Crew, can_fork
 from envpack.runtime.model import Frame
 from envpack.runtime.threads import pool as threads
 
-_UNIT = 16 << 20
+UNIT = 16 << 20
 """Bytes of files that a process packs, at least, before it waits for its last frames and asks for more."""
 
-_WORTH = 64 << 20
+WORTH = 64 << 20
 """Bytes of files from which on it is worth while to have processes begin."""
 
 _MOST_THREADS = 4
@@ -43,7 +43,7 @@ class Annexes:
     possible and worth it; by nobody otherwise. ``folder``: where there is room for what they write, in files
     without a name.
 
-    A context manager: the processes begin on entry, and their files go on exit. Entering raises OSError.
+    A context manager: the processes begin on entry, and their files go on exit.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Annexes:
     ) -> None:
         self._prefix, self._storer, self._output, self._encoder = prefix, storer, writer, encoder
         self._folder, self._jobs = folder, jobs
-        self._units = _units(groups) if jobs > 1 and sum(map(_size, groups)) >= _WORTH else []
+        self._units = _units(groups) if jobs > 1 and sum(map(_size, groups)) >= WORTH else []
         self._ids = {group.id for group in groups}
         self._packed: dict[str, _Packed] = {}
         self._held = ExitStack()
@@ -66,15 +66,15 @@ class Annexes:
         self._results: Iterator[list[_Packed]] | None = None
 
     def __enter__(self) -> Annexes:
-        if len(self._units) < 2 or not can_fork():
-            self._ids = set()
-            return self
-        with ExitStack() as stack:
-            self._files = [
-                stack.enter_context(TemporaryFile(dir=self._folder, buffering=0)) for _ in range(self._jobs)
-            ]
-            self._crew = stack.enter_context(Crew(self._jobs, len(self._units), self._pack))
-            self._held = stack.pop_all()
+        if len(self._units) > 1 and can_fork():
+            with suppress(OSError), ExitStack() as stack:
+                self._files = [
+                    stack.enter_context(TemporaryFile(dir=self._folder, buffering=0)) for _ in range(self._jobs)
+                ]
+                self._crew = stack.enter_context(Crew(self._jobs, len(self._units), self._pack))
+                self._held = stack.pop_all()
+                return self
+        self._ids = set()
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -124,7 +124,7 @@ def _units(groups: Sequence[Group]) -> list[list[Group]]:
     units: list[list[Group]] = []
     sizes: list[int] = []
     for group in groups:
-        if not units or sizes[-1] >= _UNIT:
+        if not units or sizes[-1] >= UNIT:
             units.append([])
             sizes.append(0)
         units[-1].append(group)

@@ -14,11 +14,13 @@ import signal
 import struct
 import sys
 import threading
+import time
 import traceback
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Callable, Generic, Iterator, NoReturn, TypeVar
 
 from envpack.runtime.errors import EnvpackError
+from envpack.runtime.threads import give_way
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -27,6 +29,9 @@ R = TypeVar("R")
 
 Advance = Callable[[int], None]
 """Tells how much more is done."""
+
+_PATIENCE = 20
+"""Milliseconds."""
 
 _UNIT = struct.Struct("=I")
 _MOST = 4096 // _UNIT.size
@@ -38,10 +43,12 @@ def can_fork() -> bool:
     one holds would be held for ever in the child (https://docs.python.org/3/library/os.html#os.fork)."""
     if not sys.platform.startswith("linux") or threading.active_count() > 1:
         return False
-    try:
-        return len(os.listdir("/proc/self/task")) == 1
-    except OSError:
-        return False
+    with suppress(OSError):
+        for _ in range(_PATIENCE):
+            if len(os.listdir("/proc/self/task")) == 1:
+                return True
+            time.sleep(0.001)  # one that was joined may still be about to end
+    return False
 
 
 class Crew(Generic[R]):
@@ -65,6 +72,10 @@ class Crew(Generic[R]):
         try:
             for _ in range(min(self._count, self._units)):
                 self._begin(todo)
+        except OSError:  # no room for more of them
+            if not self._members:
+                self._end()
+                raise
         except BaseException:
             self._end()
             raise
@@ -118,6 +129,7 @@ class Crew(Generic[R]):
             for number in (signal.SIGTERM, signal.SIGHUP):
                 signal.signal(number, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_SETMASK, masked)
+            give_way()
             listener = Connection(writing, readable=False)
             told, process = _Advance(listener), len(self._members)
             try:

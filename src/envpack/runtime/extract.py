@@ -55,11 +55,9 @@ class Extraction:
     def __enter__(self) -> Extraction:
         parts = parts_of(self._bundle, self.table) if self._bundle.is_file and self._former is None else []
         if self._jobs > 1 and len(parts) > 1 and can_fork():
-            with suppress(OSError):  # no more processes, or no memory for them
-                self._crew = Crew(
-                    self._jobs, len(parts), lambda _, part, advance: self._write(parts[part], advance)
-                )
-                self._crew.__enter__()
+            crew = Crew(self._jobs, len(parts), lambda _, part, advance: self._write(parts[part], advance))
+            with suppress(OSError):
+                self._crew = crew.__enter__()
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -10,7 +10,7 @@ from envpack.runtime.model import PathRecord, PathsTable
 from envpack.runtime.reader import Bundle, Located
 from envpack.runtime.stream import entries
 
-_SIZE = 48 << 20
+SIZE = 48 << 20
 """Bytes of a part, at least, but for the last of a segment: a frame that two parts share is decompressed twice."""
 
 _MOST = 1000
@@ -62,7 +62,7 @@ def parts_of(bundle: Bundle, table: PathsTable) -> list[Part]:
     for frame in bundle.frames():
         located.setdefault(frame.segment, []).append(frame)
     total = sum(segment.size for segment in bundle.manifest.segments)
-    least = max(_SIZE, total // _MOST)
+    least = max(SIZE, total // _MOST)
     parts: list[Part] = []
     pending: list[Stretch] = []
     size = 0
