@@ -50,14 +50,18 @@ class Confined:
             text=True,
         )
 
-    def run(self, folder: Path, *commands: Sequence[str], memory: int = MEMORY, umask: int = 0o022) -> Done:
-        """The commands one after the other in ``folder``; one whose first word is RUNTIME is the runtime's own."""
+    def run(
+        self, folder: Path, *commands: Sequence[str], memory: int = MEMORY, umask: int = 0o022, apart: bool = False
+    ) -> Done:
+        """The commands one after the other in ``folder``; one whose first word is RUNTIME is the runtime's own.
+        ``apart``: files are written by other processes, however few there are."""
         assert self._process.stdin is not None and self._process.stdout is not None
         job: dict[str, Any] = {
             "folder": str(folder),
             "commands": [list(command) for command in commands],
             "memory": memory,
             "umask": umask,
+            "apart": apart,
         }
         self._process.stdin.write(json.dumps(job) + "\n")
         self._process.stdin.flush()
@@ -122,6 +126,7 @@ def _watched(child: int, terminal: int, started: float) -> bytes:
 def _child(job: dict[str, Any], marks: int) -> None:
     code = 99
     try:
+        import envpack.runtime.parts
         from envpack.cli.app import main
         from envpack.cli.console import Console
         from envpack.runtime.__main__ import main as runtime
@@ -130,6 +135,8 @@ def _child(job: dict[str, Any], marks: int) -> None:
             setattr(sys, stream, open(fd, "r" if fd == 0 else "w", encoding="utf-8", closefd=False))  # noqa: SIM115
         os.chdir(job["folder"])
         os.umask(job["umask"])
+        if job["apart"]:
+            envpack.runtime.parts.SIZE = 1
         resource.setrlimit(resource.RLIMIT_AS, (job["memory"], job["memory"]))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         for words in job["commands"]:

@@ -21,13 +21,16 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from envpack.bundle.codecs import FAST
 from envpack.cli.inspect import describe
+from envpack.runtime import extract, parts
 from envpack.runtime.codec import STANDARD
+from envpack.runtime.crew import Advance
 from envpack.runtime.deploy import deploy
 from envpack.runtime.errors import FormatError, IntegrityError, RelocationError
 from envpack.runtime.host.examine import Policy, examine_manifest
@@ -207,6 +210,8 @@ def try_one(seed: int, folder: Path, facts: HostFacts = FACTS) -> str:
     outside.mkdir(exist_ok=True)
     (outside / "victim").write_text("untouched")
     ends = [_try(bundle, folder, FAST)]
+    with patch.multiple(extract, Crew=_Here, can_fork=lambda: True), patch.object(parts, "SIZE", 1):
+        ends.append(_try(bundle, folder, FAST, jobs=2))
     if bundle.read_bytes()[:1] == b"\x1f":
         ends.append(_try(bundle, folder, STANDARD))
     assert len(set(ends)) == 1, f"the decoders differ: {ends}"
@@ -225,14 +230,31 @@ def try_one(seed: int, folder: Path, facts: HostFacts = FACTS) -> str:
     return ends[0]
 
 
-def _try(bundle: Path, folder: Path, decoders: Any) -> str:
+class _Here:
+    """What a `Crew` does, one part after the other in this process."""
+
+    def __init__(self, count: int, units: int, work: Callable[[int, int, Advance], None]) -> None:
+        self._units, self._work = units, work
+
+    def __enter__(self) -> _Here:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def results(self, advance: Advance) -> Iterator[None]:
+        for unit in range(self._units):
+            yield self._work(0, unit, advance)
+
+
+def _try(bundle: Path, folder: Path, decoders: Any, jobs: int = 1) -> str:
     place = folder / "x"
     try:
         deploy(
             bundle,
             place,
             reporter=Reporter(),
-            jobs=1,
+            jobs=jobs,
             run_tests=False,
             decoders=decoders,
             policy=Policy(check=False),

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import envpack.bundle.cache as cache
-import envpack.bundle.pack as pack
+import envpack.bundle.items as items
 from envpack.bundle.cache import cache_facts, cache_folder, clear_cache
 from envpack.bundle.codecs import FAST
 from envpack.prefix import Entry
@@ -48,13 +48,13 @@ def fill(made: SmallPrefix) -> None:
 def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The paths of files that were read to be stored."""
     seen: list[str] = []
-    really = pack._read
+    really = items._read
 
     def reading(place: str, entry: Entry) -> object:
         seen.append(entry.path)
         return really(place, entry)
 
-    monkeypatch.setattr(pack, "_read", reading)
+    monkeypatch.setattr(items, "_read", reading)
     return seen
 
 

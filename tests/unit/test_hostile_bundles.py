@@ -80,15 +80,20 @@ def test_a_hostile_bundle_is_refused(what: str, place: Path, confined: Confined)
     assert strict and done.codes[len(strict) :], done.said
     assert set(done.codes[: len(strict)]) <= REFUSED, done.said
     assert set(done.codes[len(strict) :]) <= REFUSED | {0, 9}, done.said
+    apart = confined.run(place, strict[0], apart=True)
+    tidy(apart)
+    assert apart.codes == done.codes[:1] and everything(place) == before, apart.said
     if "future" in what and "table" not in what:
         assert done.codes[0] == 6 and "pip install --upgrade" in done.said[0]
 
 
+@pytest.mark.parametrize("apart", [False, True], ids=["here", "apart"])
 @pytest.mark.parametrize("what", SOUND_BUNDLES)
-def test_an_odd_bundle_that_is_right_is_deployed(what: str, place: Path, confined: Confined) -> None:
+def test_an_odd_bundle_that_is_right_is_deployed(what: str, apart: bool, place: Path, confined: Confined) -> None:
     forgery = SOUND_BUNDLES[what]
     bundle = forgery.write(place / "hostile.tar.gz")
-    done = confined.run(place, ["deploy", "-q", "--no-check", str(bundle), "envs/x"], *reading(bundle))
+    deployed = ["deploy", "-q", "--no-check", "--jobs", "3", str(bundle), "envs/x"]
+    done = confined.run(place, deployed, *reading(bundle), apart=apart)
     tidy(done)
     assert done.codes == [0, 0, 0, 0], done.said
     assert (place / "outside/victim").read_text() == "untouched"

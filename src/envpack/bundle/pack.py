@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Protocol
 
+from envpack.bundle.annexes import Annexes
 from envpack.bundle.cache import Found, SegmentCache
 from envpack.bundle.codecs import encoder_for
+from envpack.bundle.items import items_of
 from envpack.bundle.runtime import runtime_files
 from envpack.bundle.writer import BundleWriter, Item
 from envpack.prefix import ENVIRONMENT, Entry, Group, PrefixContents, Storer, read_prefix
-from envpack.prefix.hidden import LIMIT, matters
-from envpack.prefix.large import Data, Large, Piece
+from envpack.prefix.hidden import LIMIT
 from envpack.prefix.needs import contradictions, derive_needs
 from envpack.prefix.overlay import Policy
 from envpack.prefix.prune import Selection
-from envpack.prefix.shebang import may_need_activation
 from envpack.prefix.walk import Outside
 from envpack.runtime.activation import variable_scripts
 from envpack.runtime.changes import Changes, Unrelocatable
@@ -37,8 +37,6 @@ RUNTIME = "runtime"
 """Id of the segment with what envpack adds: the same in every bundle of one envpack version."""
 
 _STATE = "conda-meta/state"
-_LARGE = 16 << 20
-"""Bytes of a file from which on it is not read at once."""
 
 
 @dataclass(frozen=True)
@@ -77,13 +75,22 @@ def pack_prefix(prefix: Path, output: Path, *, settings: PackSettings, reporter:
     encoder = encoder_for(output.name, settings.level)
     contents = read_for_packing(prefix, settings, reporter)
     storer = Storer(contents.prefix, contents)
+    jobs = settings.jobs or processors()
     with ExitStack() as stack:
-        writer = stack.enter_context(BundleWriter(output, encoder, settings.jobs or processors()))
-        if settings.cache is None:
-            return pack_contents(contents, storer, writer, settings=settings, reporter=reporter)
-        cache = stack.enter_context(SegmentCache(settings.cache, writer, encoder, contents, storer))
-        manifest = pack_contents(contents, storer, writer, settings=settings, reporter=reporter, cache=cache)
-        cache.keep(output)
+        writer = stack.enter_context(BundleWriter(output, encoder, jobs))
+        cache = None
+        if settings.cache is not None:
+            cache = stack.enter_context(SegmentCache(settings.cache, writer, encoder, contents, storer))
+
+        def annexes(groups: Iterable[Group]) -> Annexes:
+            new = [group for group in groups if cache is None or not cache.has(group.id)]
+            return Annexes(new, contents.prefix, storer, writer, encoder, output.parent, jobs)
+
+        manifest = pack_contents(
+            contents, storer, writer, settings=settings, reporter=reporter, cache=cache, annexes=annexes
+        )
+        if cache is not None:
+            cache.keep(output)
         return manifest
 
 
@@ -112,10 +119,11 @@ def pack_contents(
     reporter: Reporter,
     title: str = "Packing",
     cache: SegmentCache | None = None,
+    annexes: Callable[[Iterable[Group]], Annexes] | None = None,
 ) -> Manifest:
     """Writes an environment that was read, with what envpack adds; raises PackError as `pack_prefix` does.
 
-    ``cache``: where segments may be that need not be compressed again.
+    ``cache``: where segments may be that need not be compressed again; ``annexes``: of these packages.
     """
     variables = state_variables(contents.prefix)
     needs = derive_needs(contents, reporter)
@@ -124,10 +132,18 @@ def pack_contents(
     _check_names(contents)
     found = Found()
     total = sum(entry.size for group in contents.groups for entry in group.entries)
-    with reporter.step(title, total) as step:
+    groups = tuple(_with_variables(contents.groups, variables))
+    with ExitStack() as stack:
+        apart = stack.enter_context(annexes(groups)) if annexes is not None else None
+        step = stack.enter_context(reporter.step(title, total))  # not before: its bar may have a thread
         sink.add_segment(RUNTIME, _own_items())
-        for group in _with_variables(contents.groups, variables):
-            found.add(_add(group, contents.prefix, storer, sink, cache, step))
+        for group in groups:
+            packed = apart.take(group.id, step.advance) if apart is not None else None
+            if packed is None:
+                packed = _add(group, contents.prefix, storer, sink, cache, step)
+            elif cache is not None:
+                cache.note(group.id, packed)
+            found.add(packed)
         if found.changing:
             raise _changing(found.changing)
         if settings.strict and found.unrelocatable:
@@ -256,77 +272,14 @@ def _add(group: Group, prefix: Path, storer: Storer, sink: Sink, cache: SegmentC
         known = cache.take_by_status(group)
         if known is None and cache.has(group.id):
             found = Found()
-            items = _items(group, prefix, storer, found, Step())
+            items = items_of(group, prefix, storer, found, Step().advance)
             known = cache.take_by_content(group.id, (item.record for item in items))
             known = found if known is not None else None
         if known is not None:
             step.advance(sum(entry.size for entry in group.entries))
             return known
     found = Found()
-    sink.add_segment(group.id, _items(group, prefix, storer, found, step))
+    sink.add_segment(group.id, items_of(group, prefix, storer, found, step.advance))
     if cache is not None:
         cache.note(group.id, found)
     return found
-
-
-def _items(group: Group, prefix: Path, storer: Storer, found: Found, step: Step) -> Iterator[Item]:
-    root = f"{prefix}/"
-    for entry in group.entries:
-        if entry.type != "file":
-            yield Item(PathRecord(entry.path, entry.type, mode=entry.mode, target=entry.target))
-            continue
-        place = entry.place or root + entry.path
-        data = _read(place, entry)
-        stored = storer.store(entry, data)
-        if entry.content is None and _has_changed(place, entry, len(data)):
-            found.changing.append(entry.path)
-        if stored.modified:
-            found.modified.append(entry.path)
-        for remark in stored.unrelocatable:
-            found.unrelocatable.append(Unrelocatable(entry.path, remark, matters(entry.path)))
-        if entry.mode & 0o111 and may_need_activation(stored.relocation, stored.pieces):
-            found.needs_activation.append(entry.path)
-        if not stored.searched:
-            found.unsearched.append(entry.path)
-        record = PathRecord(
-            entry.path,
-            "file",
-            mode=entry.mode,
-            size=stored.size,
-            sha256=stored.sha256,
-            mtime=stored.mtime,
-            relocation=stored.relocation,
-        )
-        whole = entry.content is None and _is_whole(stored.pieces, data)
-        yield Item(record, stored.pieces, place if whole else "")
-        moved = whole and not (prefix / (entry.place or entry.path)).exists()  # to where it was to be written
-        if isinstance(data, Large) and not moved and _has_changed(place, entry, len(data)):
-            found.changing.append(entry.path)  # between being searched and being written
-        step.advance(entry.size)
-
-
-def _is_whole(pieces: Sequence[Piece], data: Data) -> bool:
-    """Whether the pieces are the data itself, unchanged."""
-    return len(pieces) == 1 and pieces[0] is data
-
-
-def _has_changed(place: str, entry: Entry, size: int) -> bool:
-    """Whether the file is not the one that the tree showed, after it was read: then it may be half of each."""
-    try:
-        facts = os.stat(place)
-    except OSError:
-        return True
-    return not size == facts.st_size == entry.size or int(facts.st_mtime) != entry.mtime
-
-
-def _read(place: str, entry: Entry) -> Data:
-    """A file's bytes; a large one is read when they are asked for."""
-    if entry.content is not None:
-        return entry.content
-    try:
-        with open(place, "rb", buffering=0) as file:
-            return file.read() if entry.size < _LARGE else Large.of(file)
-    except FileNotFoundError:
-        return b""  # gone since the tree was read, as `_has_changed` will see
-    except OSError as problem:
-        raise PackError(f"can't read {place}: {problem.strerror}") from None

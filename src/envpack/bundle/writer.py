@@ -85,6 +85,20 @@ def placed(records: Iterable[PathRecord]) -> Iterator[PathRecord]:
         yield record
 
 
+def write_segment(frames: FrameWriter, id: str, items: Iterable[Item]) -> tuple[Listed, list[Frame]]:
+    """Writes a segment with these paths, in this order; its frames are known when they are compressed."""
+    records = []
+    for item in items:
+        record = item.record
+        frames.write(tar.header(record))
+        record = replace(record, offset=frames.position) if record.type == "file" else record
+        for piece in item.pieces:
+            frames.write(piece)
+        frames.write(bytes(tar.padding(record.size)) if record.type == "file" else b"")
+        records.append(record)
+    return listed(id, records), frames.end_segment()
+
+
 class Stored(NamedTuple):
     """Frames that lie in a file already: its descriptor, and where in it the first begins."""
 
@@ -139,17 +153,7 @@ class BundleWriter:
 
     def add_segment(self, id: str, items: Iterable[Item]) -> None:
         """Appends a segment with these paths, in this order."""
-        records = []
-        frames = self._frames
-        for item in items:
-            record = item.record
-            frames.write(tar.header(record))
-            record = replace(record, offset=frames.position) if record.type == "file" else record
-            for piece in item.pieces:
-                frames.write(piece)
-            frames.write(bytes(tar.padding(record.size)) if record.type == "file" else b"")
-            records.append(record)
-        self._segments.append((listed(id, records), frames.end_segment()))
+        self._segments.append(write_segment(self._frames, id, items))
 
     def add_stored(self, segment: Listed, stored: Stored) -> None:
         """Appends a segment that was compressed before; its bytes are taken over when the bundle is finished."""

@@ -25,12 +25,14 @@ _F_SETPIPE_SZ = 1031
 class Access:
     """The bytes of a bundle. ``name``: what to call it in messages; ``origin``: what a deployment records of where
     it came from; ``size``: its bytes, None where only its end will tell; ``advice``: what to do where it turns out
-    to be no bundle; ``is_far``: whether what is not read of it stays on a server.
+    to be no bundle; ``is_far``: whether what is not read of it stays on a server; ``is_file``: any part may
+    be read at any time, also by a process forked from this one.
 
     `read` may be called from several threads; a stream has to be read in ascending order.
     """
 
     is_far = False
+    is_file = False
 
     def __init__(self, name: str, origin: str, size: int | None) -> None:
         self.name, self.origin, self.size = name, origin, size
@@ -52,6 +54,8 @@ class Access:
 
 class FileAccess(Access):
     """An open file, whose descriptor it takes over."""
+
+    is_file = True
 
     def __init__(self, fd: int, name: str, origin: str) -> None:
         super().__init__(name, origin, os.fstat(fd).st_size)

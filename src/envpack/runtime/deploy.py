@@ -22,7 +22,7 @@ from envpack.runtime.codec import STANDARD, Decoder
 from envpack.runtime.destination import Destination
 from envpack.runtime.durable import sync_filesystem
 from envpack.runtime.errors import DeploymentTestError, HostError
-from envpack.runtime.extract import extract
+from envpack.runtime.extract import Extraction
 from envpack.runtime.host.examine import Policy, check_before
 from envpack.runtime.host.machine import host_subdir
 from envpack.runtime.protected import ROOT_HOME
@@ -274,19 +274,24 @@ class _BundleSource:
         coded = os.fsencode(prefix)
         total = sum(segment.size for segment in manifest.segments)
         stored = read = sum(segment.stored for segment in manifest.segments)
-        with reporter.step(f"Unpacking {manifest.name} {manifest.version}", total) as step:
-            step.detail = f"{human_size(manifest.size)} in {manifest.files} files, "
-            if self._store is not None and self._plan is not None:
-                table = self._plan.table
+        title = f"Unpacking {manifest.name} {manifest.version}"
+        detail = f"{human_size(manifest.size)} in {manifest.files} files, "
+        if self._store is not None and self._plan is not None:
+            table = self._plan.table
+            with reporter.step(title, total) as step:
                 read = extract_shared(self._bundle, self._plan, root, prefix, step, jobs, self._store)
-                step.detail += f"{len(self._plan.stored)} of {len(self._plan.keys)} segments out of the store"
-            else:
-                former = former_for(self._bundle, prefix)
-                table, given = extract(self._bundle, root, coded, step, jobs, former)
-                read -= sum(segment.stored for segment in manifest.segments if segment.id in given)
-                step.detail += (
-                    f"{human_size(read)} of {human_size(stored)} read, verified" if given else "verified"
+                step.detail = (
+                    detail + f"{len(self._plan.stored)} of {len(self._plan.keys)} segments out of the store"
                 )
+        else:
+            former = former_for(self._bundle, prefix)
+            with Extraction(self._bundle, root, coded, jobs, former) as extraction:
+                table = extraction.table
+                with reporter.step(title, total) as step:  # not before: its bar may have a thread
+                    given = extraction.finish(step)
+                    read -= sum(segment.stored for segment in manifest.segments if segment.id in given)
+                    part = f"{human_size(read)} of {human_size(stored)} read, " if given else ""
+                    step.detail = f"{detail}{part}verified"
         self._bundle.finish()
         tell_activation(table, coded, reporter)
         return Written(

@@ -1,7 +1,6 @@
 """Writing a bundle's tree into a folder, the destination's prefix going in while the bytes pass.
 
-Frames are read, verified and decompressed on threads; files are written in order by the caller's thread, so
-memory stays at a few frames however large the bundle is.
+Memory stays at a few frames however large the bundle is.
 """
 
 from __future__ import annotations
@@ -10,11 +9,13 @@ import errno
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Iterable, Iterator
+from typing import TYPE_CHECKING, Callable, Iterable, Iterator
 
+from envpack.runtime.crew import Crew, can_fork
 from envpack.runtime.document import table_from_json
-from envpack.runtime.model import DIGEST_PATH, MANIFEST_PATH, PATHS_PATH, PathRecord, PathsTable
+from envpack.runtime.model import DIGEST_PATH, MANIFEST_PATH, PATHS_PATH, PathRecord
 from envpack.runtime.onetree import check_bundle_tree
+from envpack.runtime.parts import Part, parts_of
 from envpack.runtime.place import umask
 from envpack.runtime.reader import Bundle, digest_line
 from envpack.runtime.relocate import Splicer, splices
@@ -33,29 +34,72 @@ _JOINED = 1 << 20
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
 
 
-def extract(
-    bundle: Bundle, root: Path, prefix: bytes, step: Step, jobs: int, former: Former | None = None
-) -> tuple[PathsTable, frozenset[str]]:
-    """Writes the whole bundle below ``root``, an empty folder, as it is to be at ``prefix``; segments that
-    ``former`` has come from there, and are not read. Returns the table and the ids of those.
+class Extraction:
+    """A bundle being written below ``root``, an empty folder, as it is to be at ``prefix``: by processes that each
+    take a part of it, where it is a file and worth that, else as it comes. Segments that ``former`` has come from
+    there, and are not read.
 
-    ``step`` advances by the uncompressed bytes of each frame. Raises IntegrityError when the bundle is damaged
-    or unsafe; what was written until then is the caller's to remove.
+    A context manager. Raises IntegrityError when the bundle is damaged or unsafe; what was written until then is
+    the caller's to remove.
     """
-    table_bytes = bundle.table_bytes()
-    table = table_from_json(table_bytes)
-    manifest = bundle.manifest
-    check_bundle_tree(manifest, table)
-    tree = Tree(os.fsencode(root), prefix)
-    write_head(tree, bundle, table_bytes)
-    given = former.give(manifest, table, tree, step, jobs) if former is not None else frozenset()
-    wanted = [segment.id for segment in manifest.segments if segment.id not in given]
-    with Frames(bundle, wanted, jobs) as frames:
-        for id in wanted:
-            for record, pieces in entries(frames.take(id), id, table.segments.get(id, ()), step):
-                tree.put(record, pieces)
-    tree.finish()
-    return table, given
+
+    def __init__(self, bundle: Bundle, root: Path, prefix: bytes, jobs: int, former: Former | None = None) -> None:
+        table_bytes = bundle.table_bytes()
+        self.table = table_from_json(table_bytes)
+        check_bundle_tree(bundle.manifest, self.table)
+        self._bundle, self._jobs, self._former = bundle, jobs, former
+        self._tree = Tree(os.fsencode(root), prefix)
+        write_head(self._tree, bundle, table_bytes)
+        self._crew: Crew[None] | None = None
+
+    def __enter__(self) -> Extraction:
+        parts = parts_of(self._bundle, self.table) if self._bundle.is_file and self._former is None else []
+        if self._jobs > 1 and len(parts) > 1 and can_fork():
+            crew = Crew(self._jobs, len(parts), lambda _, part, advance: self._write(parts[part], advance))
+            with suppress(OSError):
+                self._crew = crew.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._crew is not None:
+            self._crew.__exit__(*error)
+
+    def finish(self, step: Step) -> frozenset[str]:
+        """Writes it; the ids of the segments that are of ``former``. ``step`` advances by uncompressed bytes."""
+        given: frozenset[str] = frozenset()
+        if self._crew is not None:
+            links = [record for record in self.table if record.type != "file"]
+            for record in links:
+                if record.type != "hardlink":
+                    self._tree.add(record)
+            for _ in self._crew.results(step.advance):
+                pass
+            for record in links:
+                if record.type == "hardlink":
+                    self._tree.add(record)
+        else:
+            given = self._stream(step)
+        self._tree.finish()
+        return given
+
+    def _stream(self, step: Step) -> frozenset[str]:
+        bundle, table, tree = self._bundle, self.table, self._tree
+        segments = bundle.manifest.segments
+        given: frozenset[str] = frozenset()
+        if self._former is not None:
+            given = self._former.give(bundle.manifest, table, tree, step, self._jobs)
+        wanted = [segment.id for segment in segments if segment.id not in given]
+        with Frames(bundle, wanted, self._jobs) as frames:
+            for id in wanted:
+                for record, pieces in entries(frames.take(id), id, table.segments.get(id, ()), step.advance):
+                    tree.put(record, pieces)
+        return given
+
+    def _write(self, part: Part, advance: Callable[[int], None]) -> None:
+        """The files of a part; links are made when all files are there."""
+        for record, pieces in part.entries(self._bundle, advance):
+            if record.type == "file":
+                self._tree.put(record, pieces)
 
 
 def write_head(tree: Tree, bundle: Bundle, table_bytes: bytes) -> None:

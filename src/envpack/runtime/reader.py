@@ -40,7 +40,8 @@ class Bundle:
 
     def __init__(self, access: Access, decoders: Mapping[str, Decoder] = STANDARD) -> None:
         self._access = access
-        self.name, self.origin, self.is_far = access.name, access.origin, access.is_far
+        self.name, self.origin = access.name, access.origin
+        self.is_far, self.is_file = access.is_far, access.is_file
         self._start = access.read(0, 4)
         self._start_offset = 0
         if not self._start:

@@ -99,7 +99,7 @@ def extract_shared(
             if id in planned.stored:
                 continue
             if store.is_damaged(key):
-                for record, pieces in entries(frames.take(id), id, records, step):
+                for record, pieces in entries(frames.take(id), id, records, step.advance):
                     tree.put(record, pieces)
                 read += segment.stored
                 continue
@@ -111,7 +111,7 @@ def extract_shared(
                 step.advance(segment.size)
             else:
                 with _into(store):
-                    _fill(os.fsencode(folder), entries(frames.take(id), id, records, step))
+                    _fill(os.fsencode(folder), entries(frames.take(id), id, records, step.advance))
                 read += segment.stored
             sharing.place(records, folder)
             if folder.parent == store.work:

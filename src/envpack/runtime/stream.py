@@ -9,13 +9,12 @@ import hashlib
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
-from typing import Iterable, Iterator, NamedTuple, Sequence
+from typing import Callable, Iterable, Iterator, NamedTuple, Sequence
 
 from envpack.runtime import tar
 from envpack.runtime.errors import IntegrityError
 from envpack.runtime.model import PathRecord
 from envpack.runtime.reader import END_SEGMENT, Bundle, Located
-from envpack.runtime.report import Step
 from envpack.runtime.threads import pool as threads
 
 
@@ -94,12 +93,14 @@ class _Pending(NamedTuple):
 
 
 class SegmentStream:
-    """A segment's uncompressed bytes, taken off the front piece by piece without copying."""
+    """A segment's uncompressed bytes from ``start`` on, taken off the front piece by piece without copying."""
 
-    def __init__(self, chunks: Iterator[bytes], id: str, step: Step) -> None:
-        self._chunks, self._id, self._step = chunks, id, step
+    def __init__(
+        self, chunks: Iterator[bytes | memoryview], id: str, advance: Callable[[int], None], start: int = 0
+    ) -> None:
+        self._chunks, self._id, self._advance = chunks, id, advance
         self._view = memoryview(b"")
-        self.position = 0
+        self.position = start
 
     def take(self, size: int) -> Iterator[memoryview]:
         """The next ``size`` bytes; IntegrityError when the segment ends before."""
@@ -109,7 +110,7 @@ class SegmentStream:
                 if chunk is None:
                     raise IntegrityError(f"segment {self._id} ends before its last file does")
                 self._view = memoryview(chunk)
-                self._step.advance(len(chunk))
+                self._advance(len(chunk))
             piece = self._view[:size]
             self._view = self._view[len(piece) :]
             self.position += len(piece)
@@ -128,15 +129,19 @@ class SegmentStream:
 
 
 def entries(
-    chunks: Iterator[bytes], id: str, records: Iterable[PathRecord], step: Step
+    chunks: Iterator[bytes | memoryview],
+    id: str,
+    records: Iterable[PathRecord],
+    advance: Callable[[int], None],
+    start: int = 0,
 ) -> Iterator[tuple[PathRecord, Iterator[memoryview]]]:
     """The paths of a segment, each with its data (none for links and folders), which must be taken whole before
-    the next one.
+    the next one. ``start``: where in the segment the first of ``records`` and ``chunks`` begin.
 
-    ``step`` advances by the uncompressed bytes of each frame. Raises IntegrityError when the stream is not what
-    the records give, byte for byte.
+    ``advance`` is told the bytes of each chunk. Raises IntegrityError when the stream is not what the records
+    give, byte for byte.
     """
-    stream = SegmentStream(chunks, id, step)
+    stream = SegmentStream(chunks, id, advance, start)
     for record in records:
         stream.expect(tar.header(record), f"the header of {record.path!r}")
         if record.type != "file":

@@ -21,11 +21,12 @@ def processors() -> int:
 
 def pool(jobs: int, name: str) -> ThreadPoolExecutor:
     """Threads that give way to other programs, where threads have a priority of their own (Linux)."""
-    return ThreadPoolExecutor(jobs, thread_name_prefix=name, initializer=_give_way)
+    return ThreadPoolExecutor(jobs, thread_name_prefix=name, initializer=give_way)
 
 
-def _give_way() -> None:
+def give_way() -> None:
+    """Lets other programs go before this thread, and those that it starts."""
     if hasattr(threading, "get_native_id") and hasattr(os, "setpriority"):
         thread = threading.get_native_id()
         with suppress(OSError):  # a courtesy
-            os.setpriority(os.PRIO_PROCESS, thread, min(19, os.getpriority(os.PRIO_PROCESS, thread) + _NICE))
+            os.setpriority(os.PRIO_PROCESS, thread, max(_NICE, os.getpriority(os.PRIO_PROCESS, thread)))

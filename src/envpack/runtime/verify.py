@@ -203,7 +203,7 @@ def _check_contents(bundle: Bundle, reporter: Reporter, jobs: int) -> int:
     with reporter.step(f"Verifying {manifest.name} {manifest.version}", total) as step:
         with Frames(bundle, segments, jobs) as frames:
             for id in segments:
-                for record, pieces in entries(frames.take(id), id, table.segments.get(id, ()), step):
+                for record, pieces in entries(frames.take(id), id, table.segments.get(id, ()), step.advance):
                     if record.type != "file":
                         continue
                     content = Content(record)

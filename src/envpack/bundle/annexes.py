@@ -1,0 +1,132 @@
+"""Packages packed by processes of their own, each into a file of its own, for one bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import NamedTuple
+
+from envpack.bundle.cache import Found
+from envpack.bundle.codecs import Encoder
+from envpack.bundle.frames import FrameWriter
+from envpack.bundle.items import items_of
+from envpack.bundle.writer import BundleWriter, Listed, Stored, write_segment
+from envpack.prefix import Group, Storer
+from envpack.runtime.crew import Advance, Crew, can_fork
+from envpack.runtime.model import Frame
+from envpack.runtime.threads import pool as threads
+
+UNIT = 16 << 20
+"""Bytes of files that a process packs, at least, before it waits for its last frames and asks for more."""
+
+WORTH = 64 << 20
+"""Bytes of files from which on it is worth while to have processes begin."""
+
+_MOST_THREADS = 4
+"""That compress for one process: each has two frames in memory."""
+
+
+class _Packed(NamedTuple):
+    """A segment that a process has packed. ``annex``: which of the files has it, from ``offset`` on."""
+
+    listed: Listed
+    frames: tuple[Frame, ...]
+    annex: int
+    offset: int
+    found: Found
+
+
+class Annexes:
+    """``groups`` of the environment at ``prefix`` packed for ``writer`` by ``jobs`` processes, where that is
+    possible and worth it; by nobody otherwise. ``folder``: where there is room for what they write, in files
+    without a name.
+
+    A context manager: the processes begin on entry, and their files go on exit.
+    """
+
+    def __init__(
+        self,
+        groups: Sequence[Group],
+        prefix: Path,
+        storer: Storer,
+        writer: BundleWriter,
+        encoder: Encoder,
+        folder: Path,
+        jobs: int,
+    ) -> None:
+        self._prefix, self._storer, self._output, self._encoder = prefix, storer, writer, encoder
+        self._folder, self._jobs = folder, jobs
+        self._units = _units(groups) if jobs > 1 and sum(map(_size, groups)) >= WORTH else []
+        self._ids = {group.id for group in groups}
+        self._packed: dict[str, _Packed] = {}
+        self._held = ExitStack()
+        self._writer: FrameWriter | None = None
+        self._results: Iterator[list[_Packed]] | None = None
+
+    def __enter__(self) -> Annexes:
+        if len(self._units) > 1 and can_fork():
+            with suppress(OSError), ExitStack() as stack:
+                self._files = [
+                    stack.enter_context(TemporaryFile(dir=self._folder, buffering=0)) for _ in range(self._jobs)
+                ]
+                self._crew = stack.enter_context(Crew(self._jobs, len(self._units), self._pack))
+                self._held = stack.pop_all()
+                return self
+        self._ids = set()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._held.close()
+
+    def take(self, id: str, advance: Advance) -> Found | None:
+        """Adds a segment once it is packed, and gives what was found out about its files; None for one that nobody
+        packs. ``advance`` is told the bytes of all files packed meanwhile. Raises what packing them raised."""
+        if id not in self._ids:
+            return None
+        if self._results is None:
+            self._results = self._crew.results(advance)
+        while id not in self._packed:
+            self._packed.update((packed.listed.id, packed) for packed in next(self._results))
+        packed = self._packed.pop(id)
+        stored = Stored(packed.frames, self._files[packed.annex].fileno(), packed.offset)
+        self._output.add_stored(packed.listed, stored)
+        return packed.found
+
+    def _pack(self, annex: int, unit: int, advance: Advance) -> list[_Packed]:
+        """In one of the processes."""
+        file = self._files[annex]
+        if self._writer is None:
+            count = max(1, min(_MOST_THREADS, self._jobs // 2))
+            self._writer = FrameWriter(file, self._encoder, threads(count, "compress"), 2 * count)
+        writer = self._writer
+        begun = file.tell()
+        written = []
+        for group in self._units[unit]:
+            found = Found()
+            items = items_of(group, self._prefix, self._storer, found, advance)
+            written.append((*write_segment(writer, group.id, items), found))
+        writer.drain()
+        packed = []
+        for listed, frames, found in written:
+            packed.append(_Packed(listed, tuple(frames), annex, begun, found))
+            begun += sum(frame.stored for frame in frames)
+        return packed
+
+
+def _size(group: Group) -> int:
+    return sum(entry.size for entry in group.entries)
+
+
+def _units(groups: Sequence[Group]) -> list[list[Group]]:
+    """Several small packages together, the largest first, so that none is begun when the others are about done."""
+    units: list[list[Group]] = []
+    sizes: list[int] = []
+    for group in groups:
+        if not units or sizes[-1] >= UNIT:
+            units.append([])
+            sizes.append(0)
+        units[-1].append(group)
+        sizes[-1] += _size(group)
+    return [unit for _, unit in sorted(zip(sizes, units, strict=True), key=lambda each: -each[0])]

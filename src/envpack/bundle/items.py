@@ -1,0 +1,87 @@
+"""The files of a package as they are stored, one after the other."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from envpack.bundle.cache import Found
+from envpack.bundle.writer import Item
+from envpack.prefix import Entry, Group, Storer
+from envpack.prefix.hidden import matters
+from envpack.prefix.large import Data, Large, Piece
+from envpack.prefix.shebang import may_need_activation
+from envpack.runtime.changes import Unrelocatable
+from envpack.runtime.errors import PackError
+from envpack.runtime.model import PathRecord
+
+_LARGE = 16 << 20
+"""Bytes of a file from which on it is not read at once."""
+
+
+def items_of(
+    group: Group, prefix: Path, storer: Storer, found: Found, advance: Callable[[int], None]
+) -> Iterator[Item]:
+    """What is stored of a package's paths, in their order; ``found`` takes what only storing them shows, and
+    ``advance`` is told the bytes of each file. Raises PackError for a file that can't be read."""
+    root = f"{prefix}/"
+    for entry in group.entries:
+        if entry.type != "file":
+            yield Item(PathRecord(entry.path, entry.type, mode=entry.mode, target=entry.target))
+            continue
+        place = entry.place or root + entry.path
+        data = _read(place, entry)
+        stored = storer.store(entry, data)
+        if entry.content is None and _has_changed(place, entry, len(data)):
+            found.changing.append(entry.path)
+        if stored.modified:
+            found.modified.append(entry.path)
+        for remark in stored.unrelocatable:
+            found.unrelocatable.append(Unrelocatable(entry.path, remark, matters(entry.path)))
+        if entry.mode & 0o111 and may_need_activation(stored.relocation, stored.pieces):
+            found.needs_activation.append(entry.path)
+        if not stored.searched:
+            found.unsearched.append(entry.path)
+        record = PathRecord(
+            entry.path,
+            "file",
+            mode=entry.mode,
+            size=stored.size,
+            sha256=stored.sha256,
+            mtime=stored.mtime,
+            relocation=stored.relocation,
+        )
+        whole = entry.content is None and _is_whole(stored.pieces, data)
+        yield Item(record, stored.pieces, place if whole else "")
+        moved = whole and not (prefix / (entry.place or entry.path)).exists()  # to where it was to be written
+        if isinstance(data, Large) and not moved and _has_changed(place, entry, len(data)):
+            found.changing.append(entry.path)  # between being searched and being written
+        advance(entry.size)
+
+
+def _is_whole(pieces: Sequence[Piece], data: Data) -> bool:
+    """Whether the pieces are the data itself, unchanged."""
+    return len(pieces) == 1 and pieces[0] is data
+
+
+def _has_changed(place: str, entry: Entry, size: int) -> bool:
+    """Whether the file is not the one that the tree showed, after it was read: then it may be half of each."""
+    try:
+        facts = os.stat(place)
+    except OSError:
+        return True
+    return not size == facts.st_size == entry.size or int(facts.st_mtime) != entry.mtime
+
+
+def _read(place: str, entry: Entry) -> Data:
+    """A file's bytes; a large one is read when they are asked for."""
+    if entry.content is not None:
+        return entry.content
+    try:
+        with open(place, "rb", buffering=0) as file:
+            return file.read() if entry.size < _LARGE else Large.of(file)
+    except FileNotFoundError:
+        return b""  # gone since the tree was read, as `_has_changed` will see
+    except OSError as problem:
+        raise PackError(f"can't read {place}: {problem.strerror}") from None

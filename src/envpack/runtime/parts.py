@@ -1,0 +1,102 @@
+"""A bundle cut into parts of about the same size, each to be read on its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Callable, Iterator, Sequence
+
+from envpack.runtime import tar
+from envpack.runtime.model import PathRecord, PathsTable
+from envpack.runtime.reader import Bundle, Located
+from envpack.runtime.stream import entries
+
+SIZE = 48 << 20
+"""Bytes of a part, at least, but for the last of a segment: a frame that two parts share is decompressed twice."""
+
+_MOST = 1000
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """``records`` of the segment ``id`` that stand one after the other in it, at ``start`` to ``end``; ``frames``
+    hold these bytes, and begin at ``first``."""
+
+    id: str
+    records: Sequence[PathRecord]
+    start: int
+    end: int
+    frames: Sequence[Located]
+    first: int
+
+    def chunks(self, bundle: Bundle) -> Iterator[memoryview]:
+        """Its bytes, frame by frame, verified."""
+        position = self.first
+        for frame in self.frames:
+            view = memoryview(bundle.load(frame))
+            yield view[max(0, self.start - position) : self.end - position]
+            position += len(view)
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one process writes before it asks for more."""
+
+    stretches: Sequence[Stretch]
+
+    @property
+    def size(self) -> int:
+        """Uncompressed bytes."""
+        return sum(stretch.end - stretch.start for stretch in self.stretches)
+
+    def entries(
+        self, bundle: Bundle, advance: Callable[[int], None]
+    ) -> Iterator[tuple[PathRecord, Iterator[memoryview]]]:
+        """As `envpack.runtime.stream.entries`, for all that is in it."""
+        for each in self.stretches:
+            yield from entries(each.chunks(bundle), each.id, each.records, advance, each.start)
+
+
+def parts_of(bundle: Bundle, table: PathsTable) -> list[Part]:
+    """The whole bundle in parts, the largest first, so that none is begun when the others are about done."""
+    located: dict[str, list[Located]] = {}
+    for frame in bundle.frames():
+        located.setdefault(frame.segment, []).append(frame)
+    total = sum(segment.size for segment in bundle.manifest.segments)
+    least = max(SIZE, total // _MOST)
+    parts: list[Part] = []
+    pending: list[Stretch] = []
+    size = 0
+    for segment in bundle.manifest.segments:
+        records = table.segments.get(segment.id, ())
+        for stretch in _stretches(segment.id, records, segment.size, located[segment.id], least):
+            pending.append(stretch)
+            size += stretch.end - stretch.start
+            if size >= least:
+                parts.append(Part(pending))
+                pending, size = [], 0
+    parts += [Part(pending)] if pending else []
+    return sorted(parts, key=lambda part: -part.size)
+
+
+def _stretches(
+    id: str, records: Sequence[PathRecord], size: int, frames: Sequence[Located], least: int
+) -> Iterator[Stretch]:
+    """A segment, cut before files only: of those the table says where their bytes begin."""
+    first = start = 0
+    for index, record in enumerate(records):
+        if record.type == "file" and record.offset - start >= least and index > first:
+            end = record.offset - len(tar.header(record))
+            yield _stretch(id, records[first:index], start, end, frames)
+            first, start = index, end
+    yield _stretch(id, records[first:], start, size, frames)
+
+
+def _stretch(id: str, records: Sequence[PathRecord], start: int, end: int, frames: Sequence[Located]) -> Stretch:
+    held: list[Located] = []
+    first = position = 0
+    for located in frames:
+        if position + located.frame.size > start and position < end:
+            first = first if held else position
+            held.append(located)
+        position += located.frame.size
+    return Stretch(id, records, start, end, held, first)

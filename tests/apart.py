@@ -1,0 +1,53 @@
+"""envpack's command line with other processes at work however small the environment is.
+
+``python tests/apart.py COMMAND ...``; SLOW: seconds that each file takes longer; the last line on stderr says how
+many processes began.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from envpack.__main__ import main
+from envpack.bundle import annexes, items
+from envpack.runtime import parts, stream
+
+parts.SIZE = annexes.UNIT = 1
+annexes.WORTH = 0
+begun = 0
+_fork = os.fork
+
+
+def _counted() -> int:
+    global begun
+    child = _fork()
+    begun += bool(child)
+    return child
+
+
+os.fork = _counted
+atexit.register(lambda: print(f"processes: {begun}", file=sys.stderr))
+
+if "SLOW" in os.environ:
+    seconds = float(os.environ["SLOW"])
+    _entries, _items = stream.entries, items.items_of
+
+    def _slow_entries(*arguments: Any) -> Iterator[Any]:
+        for entry in _entries(*arguments):
+            time.sleep(seconds)
+            yield entry
+
+    def _slow_items(*arguments: Any) -> Iterator[Any]:
+        for item in _items(*arguments):
+            time.sleep(seconds)
+            yield item
+
+    parts.entries = _slow_entries  # type: ignore[assignment]
+    annexes.items_of = _slow_items  # type: ignore[assignment]
+
+main()
