@@ -68,7 +68,7 @@ def parts_of(bundle: Bundle, table: PathsTable) -> list[Part]:
     size = 0
     for segment in bundle.manifest.segments:
         records = table.segments.get(segment.id, ())
-        for stretch in _stretches(segment.id, records, segment.size, located[segment.id], least):
+        for stretch in _stretches(segment.id, records, segment.size, located.get(segment.id, ()), least):
             pending.append(stretch)
             size += stretch.end - stretch.start
             if size >= least:
