@@ -79,7 +79,7 @@ def test_a_part_is_proved_like_the_whole(bundle: Path, tmp_path: Path, monkeypat
     data[len(data) // 2] ^= 1
     (tmp_path / "b.tar.zst").write_bytes(data)
     with open_bundle(tmp_path / "b.tar.zst", FAST) as opened:
-        assert any([refused(opened, part) for part in parts.parts_of(opened, opened.table())])
+        assert any(refused(opened, part) for part in parts.parts_of(opened, opened.table()))
 
 
 def refused(bundle: Bundle, part: parts.Part) -> bool:

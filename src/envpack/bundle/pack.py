@@ -46,7 +46,7 @@ class PackSettings:
     ``name``: default the prefix's folder name; ``subdir``: default that of the packages, else the host's;
     ``selection``: which paths to pack (default all); ``outside``: what becomes of links that lead out,
     ``editable``: of editable installs that do; ``strict``: whether a mention of the prefix that can't be relocated
-    is an error; ``level``: the codec's; ``jobs``: threads; ``created``: seconds since 1970;
+    is an error; ``level``: the codec's; ``jobs``: processors to use; ``created``: seconds since 1970;
     ``cache``: the folder where segments are kept (None: nowhere).
     """
 

@@ -181,7 +181,7 @@ def as_error(problem: BaseException) -> EnvpackError:
         where = f"{os.fsdecode(path)}: " if isinstance(path, (str, bytes, os.PathLike)) else ""
         return EnvpackError(f"{where}{problem.strerror}")
     if isinstance(problem, MemoryError):
-        return EnvpackError("out of memory", hint="Try fewer threads: --jobs 1.")
+        return EnvpackError("out of memory", hint="Try with less at a time: --jobs 1.")
     what = f"{type(problem).__name__}: {problem}" if str(problem) else type(problem).__name__
     return Bug(f"envpack ran into a bug: {what}")
 

@@ -74,7 +74,7 @@ IndexUrl = Annotated[
 ]
 Jobs = Annotated[
     int | None,
-    _option("--jobs", "-j", metavar="N", help="Threads. [default: all cores]", callback=_at_least_one),
+    _option("--jobs", "-j", metavar="N", help="Processors to use. [default: all allowed]", callback=_at_least_one),
 ]
 Level = Annotated[
     int | None,

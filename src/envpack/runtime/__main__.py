@@ -175,7 +175,7 @@ def _parser() -> argparse.ArgumentParser:
         )
 
     for command in (deploy, verify):
-        command.add_argument("--jobs", type=int, metavar="N", help="threads (default: all processors allowed)")
+        command.add_argument("--jobs", type=int, metavar="N", help="processors to use (default: all allowed)")
 
     facts = commands.add_parser("facts", help="print what there is of this host, for check --host")
     facts.add_argument("path", metavar="PATH", nargs="?", default=".", help="where free disk is looked at")

@@ -113,7 +113,7 @@ def deploy(
 
     ``bundle``: a path, an URL, or "-" for standard input, see `envpack.runtime.opening.open_access`.
     A deployment that is there already is replaced in one step and kept: ``keep`` says how many previous ones are.
-    ``jobs``: threads that verify and decompress (default: the processors this process may use); ``policy``: what
+    ``jobs``: processors to use (default: those this process may); ``policy``: what
     is asked of this host before anything is unpacked; ``wait``: for another envpack at work there;
     ``store``: a folder whose files are shared with other deployments, made when it is missing; ``approve``: called
     with the manifest's bytes and ``bundle`` first, to raise where it may not be deployed. Raises
