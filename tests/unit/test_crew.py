@@ -128,6 +128,28 @@ print(can_fork())
 """).split() == ["True", "False", "True"]
 
 
+def test_ends_of_children_may_be_ignored() -> None:
+    """SIGCHLD is, below some daemons: nobody can wait for a child then."""
+    said = run("""
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+with Crew(2, 9, lambda process, unit, advance: unit) as crew:
+    print(sorted(crew.results(lambda amount: None)))
+""")
+    assert said == "[0, 1, 2, 3, 4, 5, 6, 7, 8]"
+
+
+def test_there_are_no_more_than_there_is_memory_for() -> None:
+    said = run("""
+import envpack.runtime.crew as module
+for megabytes in (0, 100, 1000, 3000):
+    module.memory = lambda root: (megabytes << 20, True)
+    with Crew(5, 9, lambda process, unit, advance: unit) as crew:
+        print(len(children()))
+        list(crew.results(lambda amount: None))
+""")
+    assert said.split() == ["5", "1", "1", "5"]
+
+
 def test_fewer_processes_do_where_no_more_can_begin() -> None:
     said = run("""
 fork, calls = os.fork, []

@@ -17,9 +17,11 @@ import threading
 import time
 import traceback
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Generic, Iterator, NoReturn, TypeVar
 
 from envpack.runtime.errors import EnvpackError
+from envpack.runtime.host.machine import memory
 from envpack.runtime.threads import give_way
 
 if TYPE_CHECKING:
@@ -29,6 +31,9 @@ R = TypeVar("R")
 
 Advance = Callable[[int], None]
 """Tells how much more is done."""
+
+_MEMORY = 512 << 20
+"""Bytes that a process may use, or a cgroup, for each process that begins: of a quarter of that they make use."""
 
 _PATIENCE = 20
 """Milliseconds."""
@@ -52,8 +57,8 @@ def can_fork() -> bool:
 
 
 class Crew(Generic[R]):
-    """``count`` processes, numbered from 0 on, that do ``work(process, unit, advance)`` for each unit from 0 to
-    ``units`` - 1, at most 1,024.
+    """``count`` processes, as far as there is memory for them, numbered from 0 on, that do ``work(process, unit,
+    advance)`` for each unit from 0 to ``units`` - 1, at most 1,024.
 
     A context manager: the processes begin on entry, and none is left on exit. Only where `can_fork`; entering
     raises OSError where the system lets no process begin.
@@ -61,7 +66,9 @@ class Crew(Generic[R]):
 
     def __init__(self, count: int, units: int, work: Callable[[int, int, Advance], R]) -> None:
         assert 0 < units <= _MOST
-        self._count, self._units, self._work = count, units, work
+        known = memory(Path("/"))[0]
+        room = max(1, known // _MEMORY) if known else count
+        self._count, self._units, self._work = min(count, units, room), units, work
         self._members: dict[Connection, int] = {}
 
     def __enter__(self) -> Crew[R]:
@@ -70,7 +77,7 @@ class Crew(Generic[R]):
         os.close(full)
         gc.freeze()  # a collection would write to every page that is shared with the children
         try:
-            for _ in range(min(self._count, self._units)):
+            for _ in range(self._count):
                 self._begin(todo)
         except OSError:  # no room for more of them
             if not self._members:
@@ -106,17 +113,21 @@ class Crew(Generic[R]):
         from multiprocessing.connection import Connection
 
         reading, writing = os.pipe()
-        # a signal that comes before the child has its own handlers waits until then
+        member = Connection(reading, writable=False)
+        # a signal that comes before the child has its own handlers, or is known here, waits until then
         masked = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         try:
             child = os.fork()
             if not child:
-                os.close(reading)
+                member.close()
                 self._run(todo, writing, masked)
+            self._members[member] = child
+        except OSError:
+            member.close()
+            raise
         finally:
+            os.close(writing)
             signal.pthread_sigmask(signal.SIG_SETMASK, masked)
-        os.close(writing)
-        self._members[Connection(reading, writable=False)] = child
 
     def _run(self, todo: int, writing: int, masked: Any) -> NoReturn:
         """The child's whole life; nothing of the parent's is undone in it."""
@@ -150,7 +161,7 @@ class Crew(Generic[R]):
 
     def _reap(self, member: Connection) -> None:
         member.close()
-        _, status = os.waitpid(self._members.pop(member), 0)
+        status = _ended(self._members.pop(member))
         if os.WIFSIGNALED(status):
             raise EnvpackError(
                 f"a process of envpack was ended by signal {os.WTERMSIG(status)}",
@@ -164,11 +175,18 @@ class Crew(Generic[R]):
         while self._members:
             member, child = self._members.popitem()
             member.close()
-            os.waitpid(child, 0)
+            _ended(child)
         gc.unfreeze()
 
     def __exit__(self, *error: object) -> None:
         self._end()
+
+
+def _ended(child: int) -> int:
+    """Its status, as wait(2) gives it; 0 where whoever started this process has children's ends ignored."""
+    with suppress(ChildProcessError):
+        return os.waitpid(child, 0)[1]
+    return 0
 
 
 class _Advance:

@@ -53,8 +53,9 @@ class Extraction:
         self._crew: Crew[None] | None = None
 
     def __enter__(self) -> Extraction:
-        parts = parts_of(self._bundle, self.table) if self._bundle.is_file and self._former is None else []
-        if self._jobs > 1 and len(parts) > 1 and can_fork():
+        alone = self._jobs == 1 or not self._bundle.is_file or self._former is not None
+        parts = [] if alone else parts_of(self._bundle, self.table)
+        if len(parts) > 1 and can_fork():
             crew = Crew(self._jobs, len(parts), lambda _, part, advance: self._write(parts[part], advance))
             with suppress(OSError):
                 self._crew = crew.__enter__()
