@@ -95,6 +95,16 @@ def test_a_deployment_is_the_same_whoever_writes_it(made: SmallPrefix, tmp_path:
     assert len(trees[0]) > 60 and trees[0]["bin/same"][1] == 2
 
 
+def test_there_may_be_more_packages_than_one_crew_takes(tmp_path: Path) -> None:
+    made = SmallPrefix(tmp_path / "env")
+    for number in range(1100):
+        made.write(f"lib/{number}", f"{number}\n")
+        made.write(f"conda-meta/p{number}-1-0.json", record(f"p{number}", [f"lib/{number}"]))
+    assert envpack("pack", "-p", made.path, "-o", tmp_path / "b.tar.zst", "--jobs", "2")[0] == 2
+    assert envpack("deploy", tmp_path / "b.tar.zst", tmp_path / "d", "--jobs", "2")[0] == 2
+    assert all((tmp_path / f"d/lib/{number}").read_text() == f"{number}\n" for number in range(1100))
+
+
 def test_packages_packed_before_are_taken_and_the_others_packed_apart(made: SmallPrefix, tmp_path: Path) -> None:
     cache = {"ENVPACK_CACHE": str(tmp_path / "cache")}
     for path in made.path.rglob("*"):

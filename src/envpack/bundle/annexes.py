@@ -14,7 +14,7 @@ from envpack.bundle.frames import FrameWriter
 from envpack.bundle.items import items_of
 from envpack.bundle.writer import BundleWriter, Listed, Stored, write_segment
 from envpack.prefix import Group, Storer
-from envpack.runtime.crew import Advance, Crew, can_fork
+from envpack.runtime.crew import MOST, Advance, Crew, can_fork
 from envpack.runtime.model import Frame
 from envpack.runtime.threads import pool as threads
 
@@ -121,10 +121,11 @@ def _size(group: Group) -> int:
 
 def _units(groups: Sequence[Group]) -> list[list[Group]]:
     """Several small packages together, the largest first, so that none is begun when the others are about done."""
+    least = max(UNIT, sum(map(_size, groups)) // (MOST - 1))
     units: list[list[Group]] = []
     sizes: list[int] = []
     for group in groups:
-        if not units or sizes[-1] >= UNIT:
+        if not units or sizes[-1] >= least:
             units.append([])
             sizes.append(0)
         units[-1].append(group)

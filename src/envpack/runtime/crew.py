@@ -39,8 +39,8 @@ _PATIENCE = 20
 """Milliseconds."""
 
 _UNIT = struct.Struct("=I")
-_MOST = 4096 // _UNIT.size
-"""Pieces of work that fit into a pipe of any size (PIPE_BUF of <linux/limits.h>)."""
+MOST = 1000
+"""Units of work for one crew: their numbers have room in a pipe of any size (PIPE_BUF of <linux/limits.h>)."""
 
 
 def can_fork() -> bool:
@@ -58,14 +58,14 @@ def can_fork() -> bool:
 
 class Crew(Generic[R]):
     """``count`` processes, as far as there is memory for them, numbered from 0 on, that do ``work(process, unit,
-    advance)`` for each unit from 0 to ``units`` - 1, at most 1,024.
+    advance)`` for each unit from 0 to ``units`` - 1, at most `MOST`.
 
     A context manager: the processes begin on entry, and none is left on exit. Only where `can_fork`; entering
     raises OSError where the system lets no process begin.
     """
 
     def __init__(self, count: int, units: int, work: Callable[[int, int, Advance], R]) -> None:
-        assert 0 < units <= _MOST
+        assert 0 < units <= MOST
         known = memory(Path("/"))[0]
         room = max(1, known // _MEMORY) if known else count
         self._count, self._units, self._work = min(count, units, room), units, work

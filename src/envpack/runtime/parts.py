@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from typing import Callable, Iterator, Sequence
 
 from envpack.runtime import tar
+from envpack.runtime.crew import MOST
 from envpack.runtime.model import PathRecord, PathsTable
 from envpack.runtime.reader import Bundle, Located
 from envpack.runtime.stream import entries
 
 SIZE = 48 << 20
 """Bytes of a part, at least, but for the last of a segment: a frame that two parts share is decompressed twice."""
-
-_MOST = 1000
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ def parts_of(bundle: Bundle, table: PathsTable) -> list[Part]:
     for frame in bundle.frames():
         located.setdefault(frame.segment, []).append(frame)
     total = sum(segment.size for segment in bundle.manifest.segments)
-    least = max(SIZE, total // _MOST)
+    least = max(SIZE, total // (MOST - 1))
     parts: list[Part] = []
     pending: list[Stretch] = []
     size = 0
