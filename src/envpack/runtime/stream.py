@@ -92,6 +92,9 @@ class _Pending(NamedTuple):
         self.stored.cancel()
 
 
+_NULS = bytes(tar.BLOCK)
+
+
 class SegmentStream:
     """A segment's uncompressed bytes from ``start`` on, taken off the front piece by piece without copying."""
 
@@ -116,6 +119,20 @@ class SegmentStream:
             self.position += len(piece)
             size -= len(piece)
             yield piece
+
+    def take_whole(self, header: bytes, record: PathRecord) -> memoryview | None:
+        """A file's entry at once, where all of it is in memory already: its data, from between the header and the
+        padding. None, and nothing taken, where it is not, or not as the record has it."""
+        start, end = len(header), len(header) + record.size
+        behind = end + tar.padding(record.size)
+        view = self._view
+        if len(view) < behind or self.position + start != record.offset:
+            return None
+        if view[:start] != header or view[end:behind] != _NULS[: behind - end]:
+            return None
+        self._view = view[behind:]
+        self.position += behind
+        return view[start:end]
 
     def expect(self, expected: bytes, what: str) -> None:
         """Takes these bytes; IntegrityError when others come."""
@@ -143,7 +160,12 @@ def entries(
     """
     stream = SegmentStream(chunks, id, advance, start)
     for record in records:
-        stream.expect(tar.header(record), f"the header of {record.path!r}")
+        header = tar.header(record)
+        whole = stream.take_whole(header, record) if record.type == "file" else None
+        if whole is not None:
+            yield record, iter((whole,))
+            continue
+        stream.expect(header, f"the header of {record.path!r}")
         if record.type != "file":
             yield record, iter(())
             continue

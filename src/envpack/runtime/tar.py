@@ -9,6 +9,7 @@ parser: the reader makes the same bytes and compares.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from envpack.runtime.errors import FormatError
 from envpack.runtime.model import HEAD_PATHS, PathRecord
@@ -55,10 +56,17 @@ def _long(kind: bytes, name: bytes) -> bytes:
 
 def _block(name: bytes, mode: int, size: int, mtime: int, kind: bytes, link: bytes) -> bytes:
     coded_size = b"%011o\0" % size if size < _OCTAL_SIZE_LIMIT else b"\x80" + size.to_bytes(11, "big")
-    head = name.ljust(100, b"\0") + b"%07o\0%07o\0%07o\0%b%011o\0" % (mode, 0, 0, coded_size, mtime)
+    fields = b"%07o\0%07o\0%07o\0%b%011o\0" % (mode, 0, 0, coded_size, mtime)
+    tail, tail_sum = _tail(kind, link)
+    checksum = sum(name) + sum(fields) + tail_sum + 8 * 32
+    return b"%b%b%06o\0 %b" % (name.ljust(100, b"\0"), fields, checksum, tail)
+
+
+@lru_cache(maxsize=64)
+def _tail(kind: bytes, link: bytes) -> tuple[bytes, int]:
+    """What stands behind the checksum, and its share of that."""
     tail = (kind + link.ljust(100, b"\0") + b"ustar  \0").ljust(BLOCK - 156, b"\0")
-    checksum = sum(head) + sum(tail) + 8 * 32
-    return head + b"%06o\0 " % checksum + tail
+    return tail, sum(tail)
 
 
 def first_entries(stream: bytes) -> list[tuple[str, bytes]]:
