@@ -110,6 +110,8 @@ def test_packages_packed_before_are_taken_and_the_others_packed_apart(made: Smal
     for path in made.path.rglob("*"):
         os.utime(path, (1e9, 1e9), follow_symlinks=False)
     assert envpack("pack", "-p", made.path, "-o", tmp_path / "b.tar.gz", "--jobs", "2", **cache)[0] == 2
+    (index,) = (tmp_path / "cache/1/prefixes").iterdir()
+    assert len(json.loads(index.read_bytes())) == 4  # none of them is read next time
     assert envpack("pack", "-p", made.path, "-o", tmp_path / "c.tar.gz", "--jobs", "2", **cache)[0] == 0
     for name in ("four", "five"):
         made.write(f"lib/{name}.txt", "new\n")

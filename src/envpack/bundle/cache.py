@@ -127,9 +127,10 @@ class SegmentCache:
         known = (bundle.known(id, content) for bundle in self._all().values())
         return self._take(next((one for one in known if one is not None), None))
 
-    def note(self, id: str, found: Found) -> None:
+    def note(self, group: Group, found: Found) -> None:
         """Keeps in mind what was found out about the files of a segment that was written anew."""
-        self._found[id] = found
+        self._found[group.id] = found
+        self._signature(group)
 
     def _take(self, known: Known | None) -> Found | None:
         if known is None:

@@ -142,7 +142,7 @@ def pack_contents(
             if packed is None:
                 packed = _add(group, contents.prefix, storer, sink, cache, step)
             elif cache is not None:
-                cache.note(group.id, packed)
+                cache.note(group, packed)
             found.add(packed)
         if found.changing:
             raise _changing(found.changing)
@@ -281,5 +281,5 @@ def _add(group: Group, prefix: Path, storer: Storer, sink: Sink, cache: SegmentC
     found = Found()
     sink.add_segment(group.id, items_of(group, prefix, storer, found, step.advance))
     if cache is not None:
-        cache.note(group.id, found)
+        cache.note(group, found)
     return found
