@@ -17,7 +17,6 @@ from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
 
-_PAGE = os.sysconf("SC_PAGE_SIZE")
 _LOOK = 0.1
 """Seconds between two looks at the memory of a tree of processes."""
 
@@ -25,9 +24,10 @@ _LOOK = 0.1
 @dataclass(frozen=True)
 class Measured:
     """One run: seconds of wall clock and of processors; bytes of memory: ``memory`` the largest of any one process
-    (getrusage(2)), ``tree`` the largest sum over all processes, looked at ten times a second, so shared pages
-    count more than once; ``read``: bytes that the program itself read by system calls, not those its children did
-    (proc_pid_io(5)); ``load``: of the machine before (one minute's); ``said``: its stdout."""
+    (getrusage(2)), ``tree`` the largest sum over all processes, looked at ten times a second, a page that several
+    share counted once (Pss in proc_pid_smaps(5)); ``read``: bytes that the program itself read by system calls,
+    not those its children did (proc_pid_io(5)); ``load``: of the machine before (one minute's); ``said``: its
+    stdout."""
 
     seconds: float
     user: float
@@ -129,7 +129,8 @@ def _resident(pid: int) -> int:
     """Bytes of ``pid`` and its descendants."""
     total = 0
     with contextlib.suppress(OSError, IndexError):
-        total = int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE
+        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+        total = 1024 * int(rollup.partition("Pss:")[2].split()[0])
         for task in Path(f"/proc/{pid}/task").iterdir():
             total += sum(_resident(int(child)) for child in (task / "children").read_text().split())
     return total

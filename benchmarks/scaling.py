@@ -62,7 +62,7 @@ def measure(point: Synthetic, folder: Path, rounds: int, aside: Aside) -> dict[s
         found[name] = {
             "seconds": statistics.median(each.seconds for each in of),
             "cpu": statistics.median(each.user + each.system for each in of),
-            "memory": max(each.memory for each in of),
+            "memory": max(each.tree for each in of),
             "load": max(each.load for each in of),
         }
     return found

@@ -16,9 +16,9 @@ TITLES = {
 
 COLUMNS = ("s", "rounds", "ratio", "CPU s", "MB", "all MB", "size MB")
 MEANING = """`s` is the median of the rounds, in seconds; `CPU s` user and system time together; `MB` the largest
-resident memory of any one process, `all MB` of all of them together; `size MB` that of what was made. `ratio` is
-the peer's time by that of the row, so more is faster: conda-pack's default for packing, `cp -a` for deploying,
-`cp -al` for deploying the next one."""
+resident memory of any one process, `all MB` that of all together, with what they share counted once; `size MB`
+that of what was made. `ratio` is the peer's time by that of the row, so more is faster: conda-pack's default for
+packing, `cp -a` for deploying, `cp -al` for deploying the next one."""
 
 
 def measured(result: dict[str, Any]) -> list[tuple[str, list[list[str]]]]:
