@@ -9,7 +9,7 @@ from typing import Any
 from cases import CONDA_PACK, CONDA_PACK_ZST, CP, CP_LINK, FAST, TAR
 
 Figures = Mapping[str, Mapping[str, Any]]
-"""By name of a case, what compare.py writes into its JSON: ``seconds`` is the median, ``size``, ``tree`` (its memory)
+"""By name of a case, what compare.py writes into its JSON: ``seconds`` is the median; ``size``, ``tree`` (memory)
 and ``read`` in bytes."""
 
 MEMORY = 300e6
