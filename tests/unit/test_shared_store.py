@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import json
 import os
 import shutil
 import signal
@@ -325,7 +326,7 @@ def test_a_damaged_bundle_leaves_nothing_in_the_store(bundles: Path, tmp_path: P
 def test_keys_depend_on_what_a_segment_has_and_on_nothing_else(bundles: Path) -> None:
     def keys(name: str) -> dict[str, str]:
         with open_bundle(bundles / name, FAST) as opened:
-            return segment_keys(opened.table_bytes())
+            return segment_keys(json.loads(opened.table_bytes()))
 
     assert keys("2.tar.gz") == keys("2.tar.zst")
     one, two = keys("1.tar.gz"), keys("2.tar.gz")
@@ -529,7 +530,7 @@ def _is_whole(folder: Path) -> bool:
 
 def test_two_that_fill_one_store_wait_for_one_another(bundles: Path, tmp_path: Path, store: Path) -> None:
     with open_bundle(bundles / "1.tar.gz", FAST) as opened:
-        key = segment_keys(opened.table_bytes())["conda:numpy"]
+        key = segment_keys(json.loads(opened.table_bytes()))["conda:numpy"]
     other = Filling(open_store(store))
     folder = other.claim(key)
     assert folder is not None

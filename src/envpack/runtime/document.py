@@ -239,7 +239,13 @@ def _read_package(place: Value) -> Package:
 def table_from_json(data: bytes) -> PathsTable:
     """Reads a paths table; raises FormatError naming the wrong entry, IntegrityError for an unsafe one, or beyond
     the limits."""
-    top = _known(parse(data, PATHS_PATH, most=limits.MAX_TABLE, values=limits.MAX_TABLE_VALUES))
+    return parsed_table(data)[0]
+
+
+def parsed_table(data: bytes) -> tuple[PathsTable, Any]:
+    """The same, and the JSON document that it was read from."""
+    document = parse(data, PATHS_PATH, most=limits.MAX_TABLE, values=limits.MAX_TABLE_VALUES)
+    top = _known(document)
     segments: dict[str, tuple[PathRecord, ...]] = {}
     for segment in top["segments"].items():
         id = _fact(segment["id"])
@@ -251,7 +257,7 @@ def table_from_json(data: bytes) -> PathsTable:
             _plain_file(value) or _read_record(Value(value, paths, index), placeholders)
             for index, value in enumerate(paths.values())
         )
-    return PathsTable(segments)
+    return PathsTable(segments), document.value
 
 
 _PLAIN_PATH = re.compile(r"(?:(?!\.\.?/)[^/\0]+/)*(?!\.\.?\Z)[^/\0]+\Z", re.ASCII)

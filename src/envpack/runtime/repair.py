@@ -21,7 +21,7 @@ from typing import Any, Callable, Iterable, Iterator, Mapping
 from envpack.runtime.codec import STANDARD, Decoder
 from envpack.runtime.compare import Differences, digest_of, folders_of
 from envpack.runtime.destination import Destination
-from envpack.runtime.document import table_from_json
+from envpack.runtime.document import parsed_table
 from envpack.runtime.errors import DestinationError, FormatError, IntegrityError
 from envpack.runtime.locking import locked
 from envpack.runtime.model import DIGEST_PATH, MANIFEST_PATH, PATHS_PATH, PathRecord, PathsTable
@@ -83,7 +83,7 @@ def repair(
             manifest = opened.manifest
             check_prefix(manifest, str(root))
             table_bytes = opened.table_bytes()
-            table = table_from_json(table_bytes)
+            table, document = parsed_table(table_bytes)
             mender = _Mender(root, table)
             with _as_destination(root):
                 head = mender.head(opened.manifest_bytes, table_bytes)
@@ -91,7 +91,7 @@ def repair(
             before = compare_tree(root, manifest, table, prefixes, reporter, jobs)
             with _as_destination(root), mender.writable_folders():
                 mended, read = _mend(mender, opened, before, reporter)
-                _tell_store(root, table, segment_keys(table_bytes), before, reporter)
+                _tell_store(root, table, segment_keys(document), before, reporter)
             after = compare_tree(root, manifest, table, prefixes, reporter, jobs) if mended else before
         if after.changed or after.missing:
             left = [f"{item.path}: {item.reason}" for item in after.changed] + after.missing

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, Iterable, Iterator, Mapping, NamedTuple, Sequence
 
-from envpack.runtime.document import table_from_json
+from envpack.runtime.document import parsed_table
 from envpack.runtime.errors import DestinationError
 from envpack.runtime.extract import Tree, write_head
 from envpack.runtime.model import PathRecord, PathsTable
@@ -56,9 +56,9 @@ class Plan:
 def plan(bundle: Bundle, store: Store) -> Plan:
     """Reads the bundle's table and looks into the store. Raises what reading a table does."""
     table_bytes = bundle.table_bytes()
-    table = table_from_json(table_bytes)
+    table, document = parsed_table(table_bytes)
     check_bundle_tree(bundle.manifest, table)
-    keys = segment_keys(table_bytes)
+    keys = segment_keys(document)
     stored = frozenset(id for id, key in keys.items() if store.has(key, table.segments[id]))
     size = sum(
         record.size

@@ -21,7 +21,7 @@ import os
 import stat
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Iterator, Mapping, Sequence
+from typing import Any, Iterator, Mapping, Sequence
 
 from envpack.runtime.durable import replace_file, sync_filesystem, sync_folder
 from envpack.runtime.errors import DestinationError, IntegrityError
@@ -203,16 +203,15 @@ def follow(store: str, former: Path, destination: Path) -> None:
             found.write_root(destination, {**(there[1] if there is not None else {}), **known[1]})
 
 
-def segment_keys(table_bytes: bytes) -> dict[str, str]:
-    """By segment id, the key of each segment that has paths, from a paths table that was read and checked.
-
-    The sha256 of the JSON of its placeholders and records, keys sorted.
+def segment_keys(document: Any) -> dict[str, str]:
+    """By segment id, the key of each segment that has paths, from the JSON of a paths table that was read and
+    checked: the sha256 of the JSON of its placeholders and records.
     """
     keys = {}
-    for segment in json.loads(table_bytes)["segments"]:
+    for segment in document["segments"]:
         if segment["paths"]:
             content = [segment["placeholders"], segment["paths"]]
-            canonical = json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
+            canonical = json.dumps(content, separators=(",", ":")).encode()
             keys[segment["id"]] = hashlib.sha256(canonical).hexdigest()
     return keys
 
