@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import json
 import os
 import shutil
 import signal
@@ -27,13 +26,14 @@ from envpack.runtime.model import PathRecord
 from envpack.runtime.move import move
 from envpack.runtime.reader import open_bundle
 from envpack.runtime.record import read_record
+from envpack.runtime.relocate import Relocation
 from envpack.runtime.repair import repair
 from envpack.runtime.report import Reporter
 from envpack.runtime.rollback import rollback
-from envpack.runtime.store import Filling, open_store, segment_keys
+from envpack.runtime.store import Filling, open_store
 from envpack.runtime.verify import verify_deployment
 from small_prefix import Told
-from synthetic import Item, file, link, make_bundle, text
+from synthetic import PLACEHOLDER, Item, file, link, make_bundle, text
 
 NUMPY = [
     text("bin/f2py", b"#!/bin/sh\necho @ f2py\n", 0o755),
@@ -163,6 +163,115 @@ def test_files_without_a_place_in_them_are_shared_and_read_only(
     assert {path.stat().st_mode & 0o777 for path in stored} == {0o444, 0o555}
 
 
+# --- byte-code and binaries with a place written in ---
+
+LIBRARY = b"\x7fELF" + PLACEHOLDER + b"/lib\0" + bytes(99)
+NATIVE = [
+    file("lib/native.so", LIBRARY, 0o755, Relocation(PLACEHOLDER, padded=(4,))),
+    file("lib/other.so", LIBRARY + b"2", 0o755, Relocation(PLACEHOLDER, strings=((4, 4 + len(PLACEHOLDER)),))),
+    text("etc/native.conf", b"root = @\n"),
+]
+
+
+@pytest.fixture
+def native(tmp_path: Path) -> Path:
+    """Two bundles that share a package of such files."""
+    for version in "12":
+        segments = {"conda:native": NATIVE, f"pypi:demo-{version}": demo(int(version))}
+        make_bundle(tmp_path / f"{version}.tar.gz", segments, version=version, longest_prefix=len(PLACEHOLDER))
+    return tmp_path
+
+
+def test_an_upgrade_shares_what_the_place_is_written_into_but_for_texts(native: Path, store: Path) -> None:
+    if _clones(native):
+        pytest.skip("files are clones here")
+    deployed(native / "1.tar.gz", native / "a", store)
+    before = {path: (native / "a" / path).stat() for path in ("lib/native.so", "lib/other.so", "etc/native.conf")}
+    deployed(native / "2.tar.gz", native / "a", store)
+    shared = {path: (native / "a" / path).stat().st_ino == was.st_ino for path, was in before.items()}
+    assert shared == {"lib/native.so": True, "lib/other.so": True, "etc/native.conf": False}
+    modes = {path: (native / "a" / path).stat().st_mode & 0o777 for path in before}
+    assert modes == {"lib/native.so": 0o555, "lib/other.so": 0o555, "etc/native.conf": 0o644}
+    whole(native / "a")
+    assert str(native / "a").encode() in (native / "a/lib/native.so").read_bytes()
+
+
+def test_another_place_gets_files_of_its_own(native: Path, store: Path) -> None:
+    for name in "ab":
+        deployed(native / "1.tar.gz", native / name, store)
+        whole(native / name)
+        assert str(native / name).encode() in (native / name / "lib/other.so").read_bytes()
+    assert not (native / "a/lib/native.so").samefile(native / "b/lib/native.so")
+
+
+def test_what_the_place_was_written_into_is_kept_as_long_as_a_deployment_uses_it(
+    native: Path, store: Path
+) -> None:
+    def settled() -> set[str]:
+        return {name for name in segments(store) if "-" in name}
+
+    for name in "ab":
+        deployed(native / "1.tar.gz", native / name, store)
+    assert len(settled()) == 2
+    collected(store)
+    assert len(settled()) == 2
+    shutil.rmtree(native / "a")
+    collected(store)
+    assert len(settled()) == 1 and len(segments(store)) == 3
+    move(native / "b", native / "c", reporter=Reporter())  # writes them anew
+    collected(store)
+    assert settled() == set() and len(segments(store)) == 2
+    whole(native / "c")
+    deployed(native / "2.tar.gz", native / "c", store)
+    assert len(settled()) == 1
+    whole(native / "c")
+    rollback(native / "c", reporter=Reporter())
+    whole(native / "c")
+
+
+def test_one_that_was_written_to_is_not_used_again(native: Path, store: Path) -> None:
+    deployed(native / "1.tar.gz", native / "a", store)
+    (folder,) = (store / "1/segments").glob("*/*-*")
+    stored = folder / "0"
+    stored.chmod(0o755)
+    with stored.open("ab") as out:
+        out.write(b"more")
+    stored.chmod(0o555)
+    done = deployed(native / "2.tar.gz", native / "a", store)
+    assert done.read > 0
+    whole(native / "a")
+    assert collected(store).removed == 1
+    deployed(native / "2.tar.gz", native / "a", store)
+    whole(native / "a")
+
+
+def test_a_repair_finds_such_a_file_in_the_store(native: Path, store: Path) -> None:
+    if _clones(native):
+        pytest.skip("the store's file is another one than the deployment's here")
+    deployed(native / "1.tar.gz", native / "a", store)
+    changed = native / "a/lib/native.so"
+    before = changed.stat()
+    changed.chmod(0o755)
+    with changed.open("r+b") as out:
+        out.write(b"other")
+    changed.chmod(0o555)
+    os.utime(changed, ns=(before.st_mtime_ns, before.st_mtime_ns))
+    told = Told()
+    repair(native / "a", native / "1.tar.gz", reporter=told)
+    assert len(told.warnings) == 1 and "lib/native.so is changed in the store" in told.warnings[0]
+    deployed(native / "2.tar.gz", native / "a", store)
+    whole(native / "a")
+    assert collected(store).removed == 1
+
+
+def test_where_links_are_impossible_nothing_is_kept_for_one_place(native: Path, elsewhere: Path) -> None:
+    if elsewhere.stat().st_dev == native.stat().st_dev:
+        pytest.skip("/dev/shm is no filesystem of its own")
+    deployed(native / "1.tar.gz", native / "a", elsewhere / "store")
+    whole(native / "a")
+    assert not [name for name in segments(elsewhere / "store") if "-" in name]
+
+
 def _clones(folder: Path) -> bool:
     (folder / "one").write_bytes(b"x")
     with (folder / "one").open("rb") as one, (folder / "two").open("wb") as two:
@@ -246,28 +355,29 @@ def test_clones_then_links_then_copies_by_what_the_system_answers(
     assert shared is (fails == ("clone",))
 
 
+@pytest.mark.parametrize("every", [1, 2])
 def test_a_file_of_too_many_names_is_copied(
-    bundles: Path, tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+    native: Path, store: Path, every: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def clone(*arguments: object) -> None:
         raise OSError(errno.EOPNOTSUPP, "not supported")
 
-    deployed(bundles / "1.tar.gz", tmp_path / "a", store)
+    deployed(native / "1.tar.gz", native / "a", store)
     real: Callable[..., None] = os.link
     calls = 0
 
-    def linked(*paths: object) -> None:
+    def linked(source: bytes, target: bytes) -> None:
         nonlocal calls
         calls += 1
-        if calls == 1:
+        if calls % every == 0:
             raise OSError(errno.EMLINK, "too many links")
-        real(*paths)
+        real(source, target)
 
     monkeypatch.setattr(fcntl, "ioctl", clone)
     monkeypatch.setattr(os, "link", linked)
-    deployed(bundles / "1.tar.gz", tmp_path / "b", store)
+    deployed(native / "2.tar.gz", native / "a", store)
     assert calls > 2
-    whole(tmp_path / "b")
+    whole(native / "a")
 
 
 # --- damage ---
@@ -326,7 +436,7 @@ def test_a_damaged_bundle_leaves_nothing_in_the_store(bundles: Path, tmp_path: P
 def test_keys_depend_on_what_a_segment_has_and_on_nothing_else(bundles: Path) -> None:
     def keys(name: str) -> dict[str, str]:
         with open_bundle(bundles / name, FAST) as opened:
-            return segment_keys(json.loads(opened.table_bytes()))
+            return {id: key for id, key in opened.table().digests.items() if id != "end"}
 
     assert keys("2.tar.gz") == keys("2.tar.zst")
     one, two = keys("1.tar.gz"), keys("2.tar.gz")
@@ -530,7 +640,7 @@ def _is_whole(folder: Path) -> bool:
 
 def test_two_that_fill_one_store_wait_for_one_another(bundles: Path, tmp_path: Path, store: Path) -> None:
     with open_bundle(bundles / "1.tar.gz", FAST) as opened:
-        key = segment_keys(json.loads(opened.table_bytes()))["conda:numpy"]
+        key = opened.table().digests["conda:numpy"]
     other = Filling(open_store(store))
     folder = other.claim(key)
     assert folder is not None

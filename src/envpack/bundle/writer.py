@@ -80,7 +80,7 @@ def placed(records: Iterable[PathRecord]) -> Iterator[PathRecord]:
     for record in records:
         position += len(tar.header(record))
         if record.type == "file":
-            record = replace(record, offset=position)
+            record = record._replace(offset=position)
             position += record.size + tar.padding(record.size)
         yield record
 
@@ -91,7 +91,7 @@ def write_segment(frames: FrameWriter, id: str, items: Iterable[Item]) -> tuple[
     for item in items:
         record = item.record
         frames.write(tar.header(record))
-        record = replace(record, offset=frames.position) if record.type == "file" else record
+        record = record._replace(offset=frames.position) if record.type == "file" else record
         for piece in item.pieces:
             frames.write(piece)
         frames.write(bytes(tar.padding(record.size)) if record.type == "file" else b"")

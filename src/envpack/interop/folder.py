@@ -48,7 +48,7 @@ class FolderWriter:
             record = item.record
             position += len(tar.header(record))
             if record.type == "file":
-                record = replace(record, offset=position)
+                record = record._replace(offset=position)
                 position += record.size + tar.padding(record.size)
                 self._write(record, item)
             else:

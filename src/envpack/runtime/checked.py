@@ -19,8 +19,15 @@ _END = 1 << 63
 _LONG_NUMBER = re.compile(r"[:,\[]-?\d{20}")
 
 
-def parse(data: bytes, name: str, *, most: int, values: int) -> Value:
-    """The JSON document ``data``, called ``name`` in errors.
+def as_written(text: str, document: Any) -> bool:
+    """Whether `json` would write this very text for this document."""
+    return json.dumps(document, separators=(",", ":")) == text.rstrip("\n")
+
+
+def parse(
+    data: bytes, name: str, *, most: int, values: int, same: Callable[[str, Any], bool] = as_written
+) -> Value:
+    """The JSON document ``data``, called ``name`` in errors. ``same``: `as_written`, or the same for what it is.
 
     Raises IntegrityError for one of more than ``most`` bytes or about ``values`` values, before it is parsed;
     FormatError when it is no JSON in ASCII, when an object has a key twice, or a number is beyond 64 bits.
@@ -31,21 +38,15 @@ def parse(data: bytes, name: str, *, most: int, values: int) -> Value:
         raise IntegrityError(f"{name} has more values in it than any environment needs, {values:,}")
     try:
         text = data.decode("ascii")
-        document = _as_written(text)
-        if document is None:
-            document = json.loads(text, object_pairs_hook=_object, parse_int=_whole, parse_constant=_constant)
+        # where the text is what it would be written as, no key stands there twice, and no number has a second
+        # spelling: reading and writing it takes a fraction of looking at each object
+        plain = None if _LONG_NUMBER.search(text) else json.loads(text, parse_constant=_constant)
+        if plain is not None and same(text, plain):
+            return Value(plain, None, name)
+        document = json.loads(text, object_pairs_hook=_object, parse_int=_whole, parse_constant=_constant)
     except (ValueError, RecursionError) as problem:
         raise FormatError(f"{name}: not valid JSON ({problem})") from None
     return Value(document, None, name)
-
-
-def _as_written(text: str) -> Any:
-    """The document, where `json` would write this very text for it: no key stands there twice then, no number has
-    a second spelling, and reading and writing it takes a fraction of looking at each object. None elsewhere."""
-    if _LONG_NUMBER.search(text):
-        return None
-    document = json.loads(text, parse_constant=_constant)
-    return document if json.dumps(document, separators=(",", ":")) == text.rstrip("\n") else None
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

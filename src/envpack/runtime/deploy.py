@@ -32,7 +32,7 @@ from envpack.runtime.registry import register
 from envpack.runtime.report import Reporter, human_size
 from envpack.runtime.reuse import former_for
 from envpack.runtime.settle import check_prefix, tell_activation, write_prefix
-from envpack.runtime.share import extract_shared, plan
+from envpack.runtime.share import Plan, extract_shared, plan
 from envpack.runtime.source import Repair, Source, Written
 from envpack.runtime.store import Store, open_store
 from envpack.runtime.threads import processors
@@ -126,10 +126,12 @@ def deploy(
         opened = stack.enter_context(open_bundle(bundle, decoders))
         if approve is not None:
             approve(opened.manifest_bytes, bundle)
-        shared = open_store(store, Destination(destination).final) if store is not None else None
+        final = Destination(destination).final
+        shared = open_store(store, final) if store is not None else None
         if shared is not None:
             stack.enter_context(shared.in_use())
-        source = _BundleSource(opened, policy or Policy(), reporter, shared)
+        planned = plan(opened, shared, final) if shared is not None else None
+        source = _BundleSource(opened, policy or Policy(), reporter, shared, planned)
         return deploy_source(
             source,
             destination,
@@ -257,12 +259,14 @@ def prune(place: Destination, keep: int, reporter: Reporter, before: Record | No
 class _BundleSource:
     """An open bundle as what a deployment is made from."""
 
-    def __init__(self, bundle: Bundle, policy: Policy, reporter: Reporter, store: Store | None) -> None:
+    def __init__(
+        self, bundle: Bundle, policy: Policy, reporter: Reporter, store: Store | None, planned: Plan | None
+    ) -> None:
         self._bundle, self._policy, self._reporter = bundle, policy, reporter
         self._host_check: dict[str, Any] = {}
-        self._store, self._plan = store, None if store is None else plan(bundle, store)
+        self._store, self._plan = store, planned
         self.name, self.origin = bundle.name, bundle.origin
-        self.size = bundle.manifest.size if self._plan is None else self._plan.size
+        self.size = bundle.manifest.size if planned is None else planned.size
 
     def check(self, prefix: str) -> None:
         manifest = self._bundle.manifest
@@ -280,9 +284,7 @@ class _BundleSource:
             table = self._plan.table
             with reporter.step(title, total) as step:
                 read = extract_shared(self._bundle, self._plan, root, prefix, step, jobs, self._store)
-                step.detail = (
-                    detail + f"{len(self._plan.stored)} of {len(self._plan.keys)} segments out of the store"
-                )
+                step.detail = detail + f"{self._plan.found} of {len(self._plan.keys)} segments out of the store"
         else:
             former = former_for(self._bundle, prefix)
             with Extraction(self._bundle, root, coded, jobs, former) as extraction:

@@ -6,6 +6,7 @@ raises FormatError naming the place, so that nothing later has to doubt a value'
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from typing import Any, Iterable
@@ -236,18 +237,34 @@ def _read_package(place: Value) -> Package:
     )
 
 
+_TABLE_START, _TABLE_END = f'{{"format":{FORMAT},"segments":[', "]}"
+
+
 def table_from_json(data: bytes) -> PathsTable:
     """Reads a paths table; raises FormatError naming the wrong entry, IntegrityError for an unsafe one, or beyond
     the limits."""
-    return parsed_table(data)[0]
+    known: list[str] = []
 
+    def same(text: str, document: Any) -> bool:
+        """`as_written`, and the digests of the segments from the same texts."""
+        place = len(_TABLE_START)
+        if not text.startswith(_TABLE_START) or type(document["segments"]) is not list:
+            return False
+        for segment in document["segments"]:
+            if type(segment) is not dict or [*segment] != ["id", "placeholders", "paths"]:
+                return False
+            for part in ('{"id":', json.dumps(segment["id"]), ",", _content(segment)):
+                if not text.startswith(part, place):
+                    return False
+                place += len(part)
+            known.append(_digest(part))
+            place += 1  # a comma, as there is one character only, or the end of the list
+        return text[place - bool(known) :].rstrip("\n") == _TABLE_END
 
-def parsed_table(data: bytes) -> tuple[PathsTable, Any]:
-    """The same, and the JSON document that it was read from."""
-    document = parse(data, PATHS_PATH, most=limits.MAX_TABLE, values=limits.MAX_TABLE_VALUES)
-    top = _known(document)
+    top = _known(parse(data, PATHS_PATH, most=limits.MAX_TABLE, values=limits.MAX_TABLE_VALUES, same=same))
     segments: dict[str, tuple[PathRecord, ...]] = {}
-    for segment in top["segments"].items():
+    digests: dict[str, str] = {}
+    for number, segment in enumerate(top["segments"].items()):
         id = _fact(segment["id"])
         if id in segments:
             raise FormatError(f"{segment.where}: a second segment {id!r}")
@@ -257,7 +274,18 @@ def parsed_table(data: bytes) -> tuple[PathsTable, Any]:
             _plain_file(value) or _read_record(Value(value, paths, index), placeholders)
             for index, value in enumerate(paths.values())
         )
-    return PathsTable(segments), document.value
+        digests[id] = known[number] if known else _digest(_content(segment.value))
+    return PathsTable(segments, digests)
+
+
+def _content(segment: dict[str, Any]) -> str:
+    """What is said of a segment behind its id, as `segment_to_json` writes it."""
+    content = {"placeholders": segment["placeholders"], "paths": segment["paths"]}
+    return json.dumps(content, separators=(",", ":"))[1:]
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
 _PLAIN_PATH = re.compile(r"(?:(?!\.\.?/)[^/\0]+/)*(?!\.\.?\Z)[^/\0]+\Z", re.ASCII)

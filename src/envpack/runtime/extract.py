@@ -161,10 +161,7 @@ class Tree:
         self._folder(name.rpartition(b"/")[0])
         fd = os.open(os.path.join(self._root, name), _NEW, record.mode)
         try:
-            if record.relocation is not None:
-                pieces = _spliced(pieces, Splicer(splices(record.relocation, self._prefix)))
-                pieces = [b"".join(pieces)] if record.size <= _JOINED else pieces
-            for piece in pieces:
+            for piece in with_prefix(record, pieces, self._prefix):
                 write_all(fd, piece)
             os.utime(fd, (record.mtime, record.mtime))
         finally:
@@ -193,6 +190,16 @@ class Tree:
         """Folder modes last, so that a folder without write permission can still be filled."""
         for name, mode in sorted(self._modes, reverse=True):  # what is in a folder before the folder
             os.chmod(os.path.join(self._root, name), mode & ~self._mask)
+
+
+def with_prefix(
+    record: PathRecord, pieces: Iterable[bytes | memoryview], prefix: bytes
+) -> Iterable[bytes | memoryview]:
+    """A file's stored bytes as they are at ``prefix``."""
+    if record.relocation is None:
+        return pieces
+    spliced = _spliced(pieces, Splicer(splices(record.relocation, prefix)))
+    return [b"".join(spliced)] if record.size <= _JOINED else spliced
 
 
 def _spliced(pieces: Iterable[bytes | memoryview], splicer: Splicer) -> Iterator[bytes]:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Mapping
+from typing import Any, Mapping, NamedTuple
 
 from envpack.runtime.changes import Changes
 from envpack.runtime.needs import Needs
@@ -106,9 +106,8 @@ class Manifest:
     format: int = FORMAT
 
 
-@dataclass(frozen=True)
-class PathRecord:
-    """One path of the environment, as stored.
+class PathRecord(NamedTuple):
+    """One path of the environment, as stored. A tuple, as there are many of them.
 
     ``type``: "file", "hardlink", "symlink" or "directory"; ``target``: of a link (of a hard link, a path in
     the same segment that comes before). For files: ``size`` and ``sha256`` of the stored bytes, ``offset`` of
@@ -128,9 +127,13 @@ class PathRecord:
 
 @dataclass(frozen=True)
 class PathsTable:
-    """Every path of a bundle, by segment id, in the order of the tar stream."""
+    """Every path of a bundle, by segment id, in the order of the tar stream.
+
+    ``digests``: the sha256 of what a table that was read says of each segment, its id apart.
+    """
 
     segments: Mapping[str, tuple[PathRecord, ...]]
+    digests: Mapping[str, str] = field(default_factory=dict)
 
     def __iter__(self) -> Any:
         for records in self.segments.values():

@@ -21,7 +21,7 @@ from typing import Any, Callable, Iterable, Iterator, Mapping
 from envpack.runtime.codec import STANDARD, Decoder
 from envpack.runtime.compare import Differences, digest_of, folders_of
 from envpack.runtime.destination import Destination
-from envpack.runtime.document import parsed_table
+from envpack.runtime.document import table_from_json
 from envpack.runtime.errors import DestinationError, FormatError, IntegrityError
 from envpack.runtime.locking import locked
 from envpack.runtime.model import DIGEST_PATH, MANIFEST_PATH, PATHS_PATH, PathRecord, PathsTable
@@ -30,8 +30,9 @@ from envpack.runtime.reader import Bundle, Located, digest_line, open_bundle
 from envpack.runtime.record import DEPLOYMENT_PATH, read_record
 from envpack.runtime.relocate import Splicer, splices
 from envpack.runtime.report import Reporter, human_size
-from envpack.runtime.settle import LOCK_PATH, check_prefix, settle
-from envpack.runtime.store import Store, segment_keys
+from envpack.runtime.settle import LOCK_PATH, check_prefix, settle, stored_bytes
+from envpack.runtime.share import is_kept
+from envpack.runtime.store import Store, settled_key
 from envpack.runtime.verify import compare_tree, prefixes_of
 
 _TEMPORARY = "envpack-new"
@@ -83,7 +84,7 @@ def repair(
             manifest = opened.manifest
             check_prefix(manifest, str(root))
             table_bytes = opened.table_bytes()
-            table, document = parsed_table(table_bytes)
+            table = table_from_json(table_bytes)
             mender = _Mender(root, table)
             with _as_destination(root):
                 head = mender.head(opened.manifest_bytes, table_bytes)
@@ -91,7 +92,7 @@ def repair(
             before = compare_tree(root, manifest, table, prefixes, reporter, jobs)
             with _as_destination(root), mender.writable_folders():
                 mended, read = _mend(mender, opened, before, reporter)
-                _tell_store(root, table, segment_keys(document), before, reporter)
+                _tell_store(root, table, before, reporter)
             after = compare_tree(root, manifest, table, prefixes, reporter, jobs) if mended else before
         if after.changed or after.missing:
             left = [f"{item.path}: {item.reason}" for item in after.changed] + after.missing
@@ -174,36 +175,37 @@ def _mend(mender: _Mender, bundle: Bundle, found: Differences, reporter: Reporte
     return mended, read
 
 
-def _tell_store(
-    root: Path, table: PathsTable, keys: Mapping[str, str], found: Differences, reporter: Reporter
-) -> None:
+def _tell_store(root: Path, table: PathsTable, found: Differences, reporter: Reporter) -> None:
     """A file that was changed may be the store's own, which others have, and get, too: it is used no more."""
     deployed = read_record(root)
     if deployed is None or not deployed.store or not found.changed:
         return
-    store = Store(Path(deployed.store))
+    store, prefix = Store(Path(deployed.store)), os.fsencode(root)
     changed = {item.path for item in found.changed}
     for id, records in table.segments.items():
-        files = [(index, record) for index, record in enumerate(records) if record.type == "file"]
-        for index, record in files:
-            if record.path in changed and _is_changed(store.folder(keys[id]), index, record):
-                with suppress(OSError):
-                    store.note_damage(keys[id])
-                reporter.warn(
-                    f"{record.path} is changed in the store {store.path}, too, which does not use it any more; "
-                    "verify the other deployments that share it"
-                )
+        key = table.digests[id]
+        for index, record in enumerate(records):
+            if record.type != "file" or record.path not in changed:
+                continue
+            for used in (key, settled_key(key, prefix)) if is_kept(record) else (key,):
+                if _is_changed(store.folder(used) / str(index), record, prefix):
+                    with suppress(OSError):
+                        store.note_damage(used)
+                    reporter.warn(
+                        f"{record.path} is changed in the store {store.path}, too, which does not use it any "
+                        "more; verify the other deployments that share it"
+                    )
 
 
-def _is_changed(folder: Path, index: int, record: PathRecord) -> bool:
+def _is_changed(path: Path, record: PathRecord, prefix: bytes) -> bool:
     try:
-        fd = os.open(folder / str(index), os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return False
-    try:
-        return digest_of(fd) != record.sha256
-    finally:
-        os.close(fd)
+    with open(fd, "rb") as file:
+        if record.relocation is None:
+            return digest_of(fd) != record.sha256
+        return stored_bytes(file.read(), record, [prefix]) is None
 
 
 def _with_their_links(records: Iterable[PathRecord], broken: set[str]) -> Iterator[PathRecord]:

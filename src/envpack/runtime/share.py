@@ -1,6 +1,7 @@
 """Files of a store in a deployment: cloned where the filesystem can do that, else hard links, else copies.
 
-Files with a prefix written in are a deployment's own, made from the stored bytes.
+Byte-code and binaries with a prefix written in are in the store, too, for the next deployment at that place; texts
+and scripts with one are a deployment's own, as somebody may want to edit them.
 """
 
 from __future__ import annotations
@@ -13,17 +14,17 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Iterable, Iterator, Mapping, NamedTuple, Sequence
+from typing import Callable, Iterator, Mapping, NamedTuple, Sequence
 
-from envpack.runtime.document import parsed_table
+from envpack.runtime.document import table_from_json
 from envpack.runtime.errors import DestinationError
-from envpack.runtime.extract import Tree, write_head
+from envpack.runtime.extract import Tree, with_prefix, write_all, write_head
 from envpack.runtime.model import PathRecord, PathsTable
 from envpack.runtime.onetree import check_bundle_tree
 from envpack.runtime.reader import Bundle
 from envpack.runtime.report import Step
-from envpack.runtime.store import Filling, Store, segment_keys, store_file
-from envpack.runtime.stream import Frames, entries
+from envpack.runtime.store import Filling, Store, StoredFile, settled_key
+from envpack.runtime.stream import Frames, entries, proved
 
 FICLONE = 0x40049409
 """ioctl_ficlonerange(2): _IOW(0x94, 9, int) of <linux/fs.h>."""
@@ -43,30 +44,61 @@ _READ = os.O_RDONLY | os.O_CLOEXEC
 
 @dataclass(frozen=True)
 class Plan:
-    """What of a bundle a store has. ``stored``: ids of segments that are there; ``size``: bytes of the others'
-    files, and of those that can't be shared."""
+    """What of a bundle a store has for a deployment at one place.
+
+    ``keys``, ``settled``: by segment id, the key of its stored bytes, and of its files with that place written in,
+    where it has such that are shared; ``ready``: every key that is there; ``size``: bytes of files to be written.
+    """
 
     table_bytes: bytes
     table: PathsTable
     keys: Mapping[str, str]
-    stored: frozenset[str]
+    settled: Mapping[str, str]
+    ready: frozenset[str]
     size: int
 
+    def has(self, id: str) -> bool:
+        """Whether a segment needs nothing but its files placed."""
+        return self.keys[id] in self.ready and self.settled.get(id, self.keys[id]) in self.ready
 
-def plan(bundle: Bundle, store: Store) -> Plan:
+    @property
+    def found(self) -> int:
+        """How many segments need not be read."""
+        return sum(key in self.ready for key in self.keys.values())
+
+
+def plan(bundle: Bundle, store: Store, destination: Path) -> Plan:
     """Reads the bundle's table and looks into the store. Raises what reading a table does."""
     table_bytes = bundle.table_bytes()
-    table, document = parsed_table(table_bytes)
+    table = table_from_json(table_bytes)
     check_bundle_tree(bundle.manifest, table)
-    keys = segment_keys(document)
-    stored = frozenset(id for id, key in keys.items() if store.has(key, table.segments[id]))
-    size = sum(
-        record.size
-        for id, records in table.segments.items()
-        for record in records
-        if record.relocation is not None or id not in stored
-    )
-    return Plan(table_bytes, table, keys, stored, size)
+    keys = {id: table.digests[id] for id, records in table.segments.items() if records}
+    prefix, settled = os.fsencode(destination), {}
+    if store.is_beside(destination):
+        settled = {
+            id: settled_key(key, prefix) for id, key in keys.items() if any(map(is_kept, table.segments[id]))
+        }
+    ready, size = set(), 0
+    for id, key in keys.items():
+        records = table.segments[id]
+        if store.has(key, records):
+            ready.add(key)
+        else:
+            size += sum(record.size for record in records)
+        if id in settled and store.has(settled[id], records, is_kept):
+            ready.add(settled[id])
+        size += sum(
+            record.size
+            for record in records
+            if record.relocation is not None and (settled.get(id) not in ready or not is_kept(record))
+        )
+    return Plan(table_bytes, table, keys, settled, frozenset(ready), size)
+
+
+def is_kept(record: PathRecord) -> bool:
+    """Whether a file is kept in the store with a prefix in it: what is no text."""
+    relocation = record.relocation
+    return relocation is not None and bool(relocation.marshal or relocation.padded or relocation.strings)
 
 
 def extract_shared(
@@ -79,50 +111,69 @@ def extract_shared(
     ``store.in_use()``.
     """
     with _into(store):
-        store.register(prefix, hashlib.sha256(bundle.manifest_bytes).hexdigest(), planned.keys)
+        digest = hashlib.sha256(bundle.manifest_bytes).hexdigest()
+        store.register(prefix, digest, [*planned.keys.values(), *planned.settled.values()])
     tree = Tree(os.fsencode(root), os.fsencode(prefix))
     write_head(tree, bundle, planned.table_bytes)
     sharing = Sharing(tree)
     segments = [segment for segment in bundle.manifest.segments if segment.id in planned.keys]
-    missing = [segment.id for segment in segments if segment.id not in planned.stored]
+    missing = [segment.id for segment in segments if planned.keys[segment.id] not in planned.ready]
     read = 0
     with ExitStack() as stack:
         placing = stack.enter_context(_Placing(sharing, min(jobs, MAX_PLACING)))
         for segment in segments:
-            if segment.id in planned.stored:
-                placing.add(planned.table.segments[segment.id], store.folder(planned.keys[segment.id]))
+            if planned.has(segment.id):
+                key, settled = planned.keys[segment.id], planned.settled.get(segment.id)
+                folders = store.folder(key), store.folder(settled) if settled else None
+                placing.add(planned.table.segments[segment.id], *folders)
         frames = stack.enter_context(Frames(bundle, missing, jobs))
         filling = stack.enter_context(Filling(store))
         for segment in segments:
-            id, key = segment.id, planned.keys[segment.id]
+            id, key, settled = segment.id, planned.keys[segment.id], planned.settled.get(segment.id)
             records = planned.table.segments[id]
-            if id in planned.stored:
+            if planned.has(id):
                 continue
-            if store.is_damaged(key):
+            if id in missing and store.is_damaged(key):
                 for record, pieces in entries(frames.take(id), id, records, step.advance):
                     tree.put(record, pieces)
                 read += segment.stored
                 continue
             with _into(store):
-                folder = filling.claim(key)
-            if folder is None:
-                frames.skip(id)
-                folder = store.folder(key)
-                step.advance(segment.size)
-            else:
-                with _into(store):
-                    _fill(os.fsencode(folder), entries(frames.take(id), id, records, step.advance))
-                read += segment.stored
-            sharing.place(records, folder)
-            if folder.parent == store.work:
-                with _into(store):
-                    filling.add(key, segment.size)
+                if id in missing:
+                    if filling.fill(key, segment.size, _unpacked(frames, id, records, step.advance)):
+                        read += segment.stored
+                    else:
+                        frames.skip(id)
+                        step.advance(segment.size)
+                if settled is not None and store.is_damaged(settled):
+                    settled = None
+                if settled is not None and settled not in planned.ready:
+                    size = sum(record.size for record in records if is_kept(record))
+                    filling.fill(settled, size, _settled(filling, key, records, os.fsencode(prefix)))
+            sharing.place(records, filling.folder(key), filling.folder(settled) if settled else None)
         with _into(store):
             filling.publish()
         placing.finish()
-        step.advance(sum(segment.size for segment in segments if segment.id in planned.stored))
+        step.advance(sum(segment.size for segment in segments if segment.id not in missing))
         tree.finish()
     return read
+
+
+def _unpacked(
+    frames: Frames, id: str, records: Sequence[PathRecord], advance: Callable[[int], None]
+) -> Iterator[StoredFile]:
+    """A segment's files as the bundle has them."""
+    for index, (record, pieces) in enumerate(entries(frames.take(id), id, records, advance)):
+        if record.type == "file":
+            yield index, record, proved(record, pieces)
+
+
+def _settled(filling: Filling, key: str, records: Sequence[PathRecord], prefix: bytes) -> Iterator[StoredFile]:
+    """The files that are kept with ``prefix`` in them, from the stored bytes of the segment ``key``."""
+    start = os.fsencode(filling.folder(key)) + b"/"
+    for index, record in enumerate(records):
+        if is_kept(record):
+            yield index, record, with_prefix(record, _pieces(start + b"%d" % index), prefix)
 
 
 @contextmanager
@@ -137,23 +188,20 @@ def _into(store: Store) -> Iterator[None]:
         ) from problem
 
 
-def _fill(folder: bytes, content: Iterable[tuple[PathRecord, Iterator[memoryview]]]) -> None:
-    for index, (record, pieces) in enumerate(content):
-        if record.type == "file":
-            store_file(folder + b"/%d" % index, record, pieces)
-
-
 class _Placing:
     """Segments of the store being placed on threads: the kernel's part of making a link is most of it, and runs at
-    the same time."""
+    the same time. With one job they are placed one after the other, at once."""
 
     def __init__(self, sharing: Sharing, jobs: int) -> None:
         self._sharing = sharing
-        self._pool = ThreadPoolExecutor(jobs, thread_name_prefix="place")
+        self._pool = ThreadPoolExecutor(jobs, thread_name_prefix="place") if jobs > 1 else None
         self._futures: list[Future[None]] = []
 
-    def add(self, records: Sequence[PathRecord], folder: Path) -> None:
-        self._futures.append(self._pool.submit(self._sharing.place, records, folder))
+    def add(self, records: Sequence[PathRecord], folder: Path, settled: Path | None) -> None:
+        if self._pool is None:
+            self._sharing.place(records, folder, settled)
+        else:
+            self._futures.append(self._pool.submit(self._sharing.place, records, folder, settled))
 
     def finish(self) -> None:
         """Waits for all of them; raises what one of them raised."""
@@ -166,7 +214,8 @@ class _Placing:
     def __exit__(self, *error: object) -> None:
         for future in self._futures:
             future.cancel()
-        self._pool.shutdown()
+        if self._pool is not None:
+            self._pool.shutdown()
 
 
 class Sharing:
@@ -182,16 +231,20 @@ class Sharing:
             _Way("copies", _copy, frozenset()),
         )
 
-    def place(self, records: Sequence[PathRecord], folder: Path) -> None:
-        """The paths of a segment whose files lie in ``folder``."""
-        tree, prefix = self._tree, os.fsencode(folder) + b"/"
+    def place(self, records: Sequence[PathRecord], folder: Path, settled: Path | None) -> None:
+        """The paths of a segment whose files lie in ``folder``; ``settled``: where those that are kept with the
+        prefix in them are."""
+        tree, start = self._tree, os.fsencode(folder) + b"/"
+        start_settled = os.fsencode(settled) + b"/" if settled else None
         for index, record in enumerate(records):
             if record.type != "file":
                 tree.add(record)
-            elif record.relocation is not None:
-                tree.write(record, _pieces(prefix + b"%d" % index, record.size))
+            elif record.relocation is None:
+                self._share(start + b"%d" % index, tree.place_for(record), record)
+            elif start_settled is not None and is_kept(record):
+                self._share(start_settled + b"%d" % index, tree.place_for(record), record)
             else:
-                self._share(prefix + b"%d" % index, tree.place_for(record), record)
+                tree.write(record, _pieces(start + b"%d" % index))
 
     def _share(self, source: bytes, target: bytes, record: PathRecord) -> None:
         way = self._ways[0]
@@ -228,10 +281,8 @@ def _link(source: bytes, target: bytes, record: PathRecord) -> None:
 
 def _copy(source: bytes, target: bytes, record: PathRecord) -> None:
     with made(target, record) as out:
-        for piece in _pieces(source, record.size):
-            view = memoryview(piece)
-            while view:
-                view = view[os.write(out, view) :]
+        for piece in _pieces(source):
+            write_all(out, piece)
 
 
 @contextmanager
@@ -257,9 +308,10 @@ def _opened(path: bytes) -> Iterator[int]:
         os.close(fd)
 
 
-def _pieces(path: bytes, size: int) -> Iterator[bytes]:
-    """The file's bytes, of which there are ``size``: asking for more makes room for them each time."""
+def _pieces(path: bytes) -> Iterator[bytes]:
+    """The file's bytes. Its size is asked for: a read of more would make room for that each time."""
     with _opened(path) as fd:
+        size = os.fstat(fd).st_size
         while size > 0:
             piece = os.read(fd, min(size, _PIECE))
             if not piece:

@@ -4,6 +4,7 @@
 
     STORE/1/lock                 held shared by who deploys, alone by who removes (`envpack.runtime.collect`)
     STORE/1/segments/KK/KEY/N    the stored bytes of the segment's Nth record, read-only; whole, or not there
+    STORE/1/segments/KK/KEY-P/N  the same with a prefix written in, of those that are kept so; P: its digest
     STORE/1/work/KEY             a segment being unpacked, under work/KEY.lock; rubbish when nobody holds that
     STORE/1/damaged/KEY          an empty file: somebody has written to a file of that segment
     STORE/1/roots/HASH.json      a destination, and the segments of what was deployed there
@@ -21,10 +22,11 @@ import os
 import stat
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any, Iterator, Mapping, Sequence
+from typing import Callable, Iterable, Iterator, Mapping, Sequence, Tuple, Union
 
 from envpack.runtime.durable import replace_file, sync_filesystem, sync_folder
-from envpack.runtime.errors import DestinationError, IntegrityError
+from envpack.runtime.errors import DestinationError
+from envpack.runtime.extract import write_all
 from envpack.runtime.locking import locked
 from envpack.runtime.model import PathRecord
 from envpack.runtime.place import make_folders, remove_tree
@@ -38,6 +40,12 @@ yet, and many cost more than one."""
 
 BATCH_SEGMENTS = 100
 """Each holds a lock, and processes have 1,024 open files (RLIMIT_NOFILE's usual soft limit)."""
+
+_SETTLED = "-"
+"""In the keys of files with a prefix written in, and in no other."""
+
+StoredFile = Tuple[int, PathRecord, Iterable[Union[bytes, memoryview]]]
+"""A file of a segment: the number of its record, that, and the bytes to store."""
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
@@ -55,10 +63,21 @@ class Store:
         """Where a segment is, or would be."""
         return self.segments / key[:2] / key
 
-    def has(self, key: str, records: Sequence[PathRecord]) -> bool:
-        """Whether a segment can be used. One with a file that somebody wrote to can't: that is noted, for gc.
+    def is_beside(self, destination: Path) -> bool:
+        """Whether what is deployed there can be links to files of the store. Raises OSError."""
+        folder = destination.parent
+        while not folder.exists():
+            folder = folder.parent
+        return folder.stat().st_dev == self.base.stat().st_dev
 
-        Time and size tell of every write that was not made to be hidden; the latter are found by ``verify``.
+    def has(
+        self, key: str, records: Sequence[PathRecord], kept: Callable[[PathRecord], bool] | None = None
+    ) -> bool:
+        """Whether a segment can be used; ``kept``: one of those files only, with a prefix in them. A segment with
+        a file that somebody wrote to can't be: that is noted, for gc.
+
+        Time and size tell of every write that was not made to be hidden; the latter are found by ``verify``. With
+        a prefix written in a file has another size than its record states, so there it is the time alone.
         """
         folder = os.fsencode(self.folder(key))
         if not os.path.isdir(folder) or (self.damaged / key).exists():
@@ -66,10 +85,12 @@ class Store:
         prefix = folder + b"/"
         try:
             for index, record in enumerate(records):
-                if record.type != "file":
+                if record.type != "file" or (kept is not None and not kept(record)):
                     continue
                 facts = os.stat(prefix + b"%d" % index)
-                if facts.st_size != record.size or facts.st_mtime != record.mtime or facts.st_mode & 0o7222:
+                if facts.st_mtime != record.mtime or facts.st_mode & 0o7222:
+                    break
+                if facts.st_size != record.size and kept is None:
                     break
             else:
                 return True
@@ -132,13 +153,13 @@ class Store:
         except OSError as problem:
             raise self._cant_lock(problem) from None
 
-    def register(self, destination: Path, manifest_sha256: str, keys: Mapping[str, str]) -> None:
+    def register(self, destination: Path, manifest_sha256: str, keys: Iterable[str]) -> None:
         """Notes, before any file is used, that the deployment of this manifest at ``destination`` uses these
         segments; what it notes of others there stays. For one process at a time for each destination. Raises
         OSError."""
         known = self.root(self.root_file(destination))
         manifests = known[1] if known is not None else {}
-        wanted = sorted(keys.values())
+        wanted = sorted(keys)
         if manifests.get(manifest_sha256) != wanted:
             self.write_root(destination, {**manifests, manifest_sha256: wanted})
 
@@ -200,20 +221,14 @@ def follow(store: str, former: Path, destination: Path) -> None:
         known = found.root(found.root_file(former))
         if known is not None:
             there = found.root(found.root_file(destination))
-            found.write_root(destination, {**(there[1] if there is not None else {}), **known[1]})
+            # the files with the former place in them were written anew
+            followed = {digest: [key for key in keys if _SETTLED not in key] for digest, keys in known[1].items()}
+            found.write_root(destination, {**(there[1] if there is not None else {}), **followed})
 
 
-def segment_keys(document: Any) -> dict[str, str]:
-    """By segment id, the key of each segment that has paths, from the JSON of a paths table that was read and
-    checked: the sha256 of the JSON of its placeholders and records.
-    """
-    keys = {}
-    for segment in document["segments"]:
-        if segment["paths"]:
-            content = [segment["placeholders"], segment["paths"]]
-            canonical = json.dumps(content, separators=(",", ":")).encode()
-            keys[segment["id"]] = hashlib.sha256(canonical).hexdigest()
-    return keys
+def settled_key(key: str, prefix: bytes) -> str:
+    """The key of a segment's files with ``prefix`` written in."""
+    return f"{key}{_SETTLED}{hashlib.sha256(prefix).hexdigest()[:32]}"
 
 
 class Filling:
@@ -229,6 +244,22 @@ class Filling:
         self._ready: list[str] = []
         self._size = 0
         self._locks = ExitStack()
+
+    def fill(self, key: str, size: int, files: Iterable[StoredFile]) -> bool:
+        """Makes a segment of about ``size`` bytes of ``files``; False, and nothing of them is taken, when another
+        process has put it there meanwhile."""
+        folder = self.claim(key)
+        if folder is None:
+            return False
+        start = os.fsencode(folder) + b"/"
+        for index, record, pieces in files:
+            _store_file(start + b"%d" % index, record, pieces)
+        self._add(key, size)
+        return True
+
+    def folder(self, key: str) -> Path:
+        """Where a segment is at present that was filled, or is in the store."""
+        return self._store.work / key if key in self._claimed else self._store.folder(key)
 
     def claim(self, key: str) -> Path | None:
         """An empty folder to unpack a segment into; None when another process has put it there meanwhile."""
@@ -253,8 +284,7 @@ class Filling:
         self._claimed.add(key)
         return folder
 
-    def add(self, key: str, size: int) -> None:
-        """A segment of so many bytes is unpacked."""
+    def _add(self, key: str, size: int) -> None:
         self._ready.append(key)
         self._size += size
         if self._size >= BATCH or len(self._ready) >= BATCH_SEGMENTS:
@@ -301,21 +331,12 @@ def stored_mode(mode: int) -> int:
     return 0o555 if mode & 0o100 else 0o444
 
 
-def store_file(path: bytes, record: PathRecord, pieces: Iterator[memoryview]) -> None:
-    """Writes a file of the store. Raises IntegrityError unless the bytes have the record's digest: another bundle
-    with the same key relies on them."""
-    hashed = hashlib.sha256()
+def _store_file(path: bytes, record: PathRecord, pieces: Iterable[bytes | memoryview]) -> None:
     fd = os.open(path, _NEW, 0o600)
     try:
         for piece in pieces:
-            hashed.update(piece)
-            written = os.write(fd, piece)
-            while written < len(piece):
-                piece = piece[written:]
-                written = os.write(fd, piece)
+            write_all(fd, piece)
         os.fchmod(fd, stored_mode(record.mode))
         os.utime(fd, (record.mtime, record.mtime))
     finally:
         os.close(fd)
-    if hashed.hexdigest() != record.sha256:
-        raise IntegrityError(f"{record.path!r} has not the digest that the paths table gives")
