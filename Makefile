@@ -31,7 +31,7 @@ CHANNEL_READY := $(LOCAL_READY)
 endif
 endif
 
-.PHONY: help install channel demo test test-large test-wheels test-faults bench fuzz lint type release clean
+.PHONY: help install channel demo test test-large test-property test-wheels test-faults bench bench-scaling fuzz lint type release clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -256,4 +256,8 @@ def _interrupt(number: int, frame: object) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    if "rattler" in sys.modules:  # its threads may abort while Python is taken down, as envpack.cli.app says
+        sys.stdout.flush()
+        os._exit(status)
+    sys.exit(status)

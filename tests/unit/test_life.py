@@ -272,9 +272,9 @@ def test_a_move_that_finds_the_disk_full_has_rewritten_nothing(
 ) -> None:
     before = {path: path.stat().st_ino for path in sorted(x.rglob("*"))}
 
-    def fail(new: Together, path: Path, data: bytes, mode: int, mtime: int | None = None) -> Path:
-        if path.name == "prefix":  # the last of all
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+    def fail(new: Together, path: bytes, data: bytes, mode: int, mtime: int | None = None) -> bytes:
+        if path.endswith(b"/prefix"):  # the last of all
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), os.fsdecode(path))
         return real(new, path, data, mode, mtime)
 
     real = Together.file

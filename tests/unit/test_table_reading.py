@@ -11,6 +11,7 @@ from envpack.runtime import limits
 from envpack.runtime.checked import Value, parse
 from envpack.runtime.document import _plain_file, _read_record
 from envpack.runtime.errors import EnvpackError
+from envpack.runtime.model import PathRecord
 
 GOOD: dict[str, Any] = {
     "path": "lib/a.py",
@@ -34,20 +35,63 @@ ODD: list[dict[str, Any]] = [
     *({"sha256": digest} for digest in ("", "a" * 63, "a" * 65, "A" * 64, "g" * 64, "a" * 64 + "\n", 5)),
     *({"type": type_} for type_ in ("symlink", "directory", "socket", ["file"])),
     {"more": 1},
-    {"relocation": {}},
 ]
+
+
+PLACEHOLDERS = (b"/placeholder", b"/p")
+RELOCATIONS: list[tuple[Any, bool]] = [
+    ({"placeholder": 1, "text": [0, 2]}, True),
+    ({"placeholder": 1, "marshal": [[0, 122, 3, 2]]}, True),
+    ({"placeholder": 1, "strings": [[0, 4]], "unknown": 5}, True),
+    ({"placeholder": 1, "bytecode": [1, 1, 2]}, False),
+    ({}, False),
+    ([], False),
+    (5, False),
+    ({"placeholder": 2, "text": [0]}, False),
+    ({"placeholder": 0, "text": [0]}, False),
+    ({"placeholder": 1, "text": []}, False),
+    ({"placeholder": 1, "text": [0, 1]}, False),
+    ({"placeholder": 1, "text": [-1]}, False),
+    ({"placeholder": 1, "padded": [4]}, False),
+    ({"placeholder": 1, "marshal": [[0, 5, 3, 2]]}, False),
+    ({"placeholder": 1, "marshal": [[0, 122, 3]]}, False),
+    ({"placeholder": 1, "strings": [[0, 1]]}, False),
+    ({"placeholder": 1, "encoded": {"rot13": [0]}}, False),
+    ({"placeholder": 1, "shebang": ["#!"]}, False),
+]
+
+
+def quick_reading(value: dict[str, Any]) -> PathRecord | None:
+    return _plain_file(value, Value([value], None, "paths"), 0, PLACEHOLDERS)
 
 
 @pytest.mark.parametrize("odd", [{}, *ODD], ids=repr)
 def test_a_plain_file_is_what_the_careful_reader_says(odd: dict[str, Any]) -> None:
     value = {**GOOD, **odd}
-    quick = _plain_file(value)
+    quick = quick_reading(value)
     if quick is not None:
         assert quick == _read_record(Value(value, None, "x"), ())
     if not odd:
         assert quick is not None
     for key in value:
-        assert _plain_file({name: value[name] for name in value if name != key} | {"other": 1}) is None
+        assert quick_reading({name: value[name] for name in value if name != key} | {"other": 1}) is None
+
+
+@pytest.mark.parametrize(("relocation", "good"), RELOCATIONS, ids=repr)
+def test_so_is_one_with_a_prefix_in_it(relocation: Any, good: bool) -> None:
+    value = {**GOOD, "relocation": relocation}
+    careful = Value(value, Value([value], None, "paths"), 0)
+    if good:
+        quick = quick_reading(value)
+        assert quick is not None and quick.relocation is not None
+        assert quick == _read_record(careful, PLACEHOLDERS)
+        return
+    with pytest.raises(EnvpackError) as refused:
+        _read_record(careful, PLACEHOLDERS)
+    with pytest.raises(type(refused.value)) as refused_quickly:
+        quick_reading(value)
+    assert refused_quickly.value.message == refused.value.message
+    assert "paths[0].relocation" in refused.value.message
 
 
 @pytest.mark.parametrize(

@@ -128,6 +128,17 @@ def run() -> NoReturn:
     code = main(sys.argv[1:], console)
     if console.reader_gone():
         _silence()
+    _leave(code)
+
+
+def _leave(code: int) -> NoReturn:
+    """Ends the process, with rattler in it without taking Python down: its threads may still hold something of
+    Python's then, and abort (with the same bindings: https://github.com/cocoindex-io/cocoindex/issues/1685)."""
+    if "rattler" in sys.modules:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError):
+                stream.flush()
+        os._exit(code)
     sys.exit(code)
 
 

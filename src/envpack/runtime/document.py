@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from typing import Any, Iterable
+from typing import Any, Callable, Iterable
 
 from envpack.runtime import limits
 from envpack.runtime.changes import Changes, changes_from_json, changes_to_json
@@ -271,7 +271,8 @@ def table_from_json(data: bytes) -> PathsTable:
         placeholders = tuple(_read_placeholder(item) for item in segment["placeholders"].items())
         paths = segment["paths"]
         segments[id] = tuple(
-            _plain_file(value) or _read_record(Value(value, paths, index), placeholders)
+            _plain_file(value, paths, index, placeholders)
+            or _read_record(Value(value, paths, index), placeholders)
             for index, value in enumerate(paths.values())
         )
         digests[id] = known[number] if known else _digest(_content(segment.value))
@@ -291,19 +292,21 @@ def _digest(text: str) -> str:
 _PLAIN_PATH = re.compile(r"(?:(?!\.\.?/)[^/\0]+/)*(?!\.\.?\Z)[^/\0]+\Z", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 _PLAIN_KEYS = {"path", "type", "mode", "size", "sha256", "offset", "mtime"}
+_RELOCATED_KEYS = {*_PLAIN_KEYS, "relocation"}
 
 
-def _plain_file(value: Any) -> PathRecord | None:
-    """The record of a file without relocation, in a tenth of the time that `_read_record` takes, as nearly all
+def _plain_file(value: Any, paths: Value, index: int, placeholders: tuple[bytes, ...]) -> PathRecord | None:
+    """The record of a file with an ASCII name, in a tenth of the time that `_read_record` takes, as nearly all
     records are of such; None for every other, and for anything that is wrong."""
-    if type(value) is not dict or value.keys() != _PLAIN_KEYS or value["type"] != "file":
+    if type(value) is not dict or (value.keys() != _PLAIN_KEYS and value.keys() != _RELOCATED_KEYS):
         return None
     path, sha256 = value["path"], value["sha256"]
     if type(path) is not str or type(sha256) is not str or not path.isascii() or len(path) > limits.MAX_PATH:
         return None
     mode, size, offset, mtime = value["mode"], value["size"], value["offset"], value["mtime"]
     if (
-        type(mode) is type(size) is type(offset) is type(mtime) is int
+        value["type"] == "file"
+        and type(mode) is type(size) is type(offset) is type(mtime) is int
         and 0 <= mode <= 0o777
         and 0 <= size < 1 << 63
         and 0 <= offset < 1 << 63
@@ -311,7 +314,11 @@ def _plain_file(value: Any) -> PathRecord | None:
         and _SHA256.match(sha256)
         and _PLAIN_PATH.match(path)
     ):
-        return PathRecord(path, "file", mode, size, sha256, offset, mtime)
+        relocation = None
+        if "relocation" in value:
+            place = Value(value["relocation"], Value(value, paths, index), "relocation")
+            relocation = _read_relocation(place, placeholders, size)
+        return PathRecord(path, "file", mode, size, sha256, offset, mtime, relocation=relocation)
     return None
 
 
@@ -377,19 +384,21 @@ def _read_relocation(place: Value, placeholders: tuple[bytes, ...], size: int) -
     index = place["placeholder"].count()
     if index >= len(placeholders):
         raise FormatError(f"{place.where}.placeholder: there are only {len(placeholders)}")
-    none: tuple[int, ...] = ()
-    relocation = Relocation(
-        placeholders[index],
-        text=place.get("text", lambda p: p.counts(1), none),
-        padded=place.get("padded", lambda p: p.counts(1), none),
-        strings=place.get("strings", lambda p: tuple(item.counts(2) for item in p.items()), ()),
-        marshal=place.get("marshal", lambda p: tuple(item.counts(4) for item in p.items()), ()),
-        encoded=place.get("encoded", _read_encoded, ()),
-        shebang=place.get("shebang", _read_shebang, None),
-        bytecode=place.get("bytecode", _read_bytecode, None),
-    )
-    check_fits(relocation, size, place.where)
+    parts = {name: read(place[name]) for name, read in _PARTS if name in place.value}
+    relocation = Relocation(placeholders[index], **parts)
+    check_fits(relocation, size, lambda: place.where)
     return relocation
+
+
+_PARTS: tuple[tuple[str, Callable[[Value], Any]], ...] = (
+    ("text", lambda place: place.counts(1)),
+    ("padded", lambda place: place.counts(1)),
+    ("strings", lambda place: tuple(item.counts(2) for item in place.items())),
+    ("marshal", lambda place: tuple(item.counts(4) for item in place.items())),
+    ("encoded", lambda place: _read_encoded(place)),
+    ("shebang", lambda place: _read_shebang(place)),
+    ("bytecode", lambda place: _read_bytecode(place)),
+)
 
 
 def _read_bytecode(place: Value) -> Bytecode | None:

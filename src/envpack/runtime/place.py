@@ -29,12 +29,17 @@ def beside(path: Path, what: str) -> Path:
 
     Where that is longer than NAME_MAX bytes, the name is cut off, and a digest of the whole of it tells it apart.
     """
-    name, end = os.fsencode(path.name), f".{what}".encode()
+    return path.with_name(os.fsdecode(name_beside(os.fsencode(path.name), what)))
+
+
+def name_beside(name: bytes, what: str) -> bytes:
+    """The last part of it."""
+    end = f".{what}".encode()
     if len(name) + len(end) + 1 > NAME_MAX:
         digest = hashlib.sha256(name).hexdigest()[:16].encode()
         start = name[: NAME_MAX - len(end) - len(digest) - 2].decode("utf-8", "ignore").encode()
         name = start + b"-" + digest
-    return path.with_name(os.fsdecode(b"." + name + end))
+    return b"." + name + end
 
 
 def make_folders(folder: Path) -> list[Path]:

@@ -145,7 +145,7 @@ def settle(root: Path, reporter: Reporter, *, place: str = "", durable: bool = F
         was_settled = was_settled or former is not None
         prefixes = list(dict.fromkeys([prefix, *([former] if former is not None else []), *begun]))
         relocated = [record for record in table if record.relocation is not None]
-        links = _hard_links(table)
+        links, coded, base = _hard_links(table), [os.fsencode(each) for each in prefixes], os.fsencode(root)
         changed = []
         with reporter.step(f"Writing the prefix {prefix} in", len(relocated), "files") as step:
             try:
@@ -155,14 +155,20 @@ def settle(root: Path, reporter: Reporter, *, place: str = "", durable: bool = F
                 try:
                     replace_file(root / SETTLING_PATH, noted)
                     for record in relocated:
-                        if not _renew(new, root, record, prefixes, links[record.path]):
+                        paths = [base + b"/" + os.fsencode(path) for path in (record.path, *links[record.path])]
+                        if not untouched:
+                            for path in paths:
+                                clear(path)
+                        if not _renew(new, record, coded, *paths):
                             changed.append(record.path)
                         step.advance()
                     if not was_settled and changed:
                         raise IntegrityError(
                             f"{len(changed)} files are not as the bundle has them", details=changed
                         )
-                    sync_folder(new_prefix.file(root / PREFIX_PATH, os.fsencode(prefix) + b"\n", 0o666 & ~umask()))
+                    place_of_prefix = base + b"/" + os.fsencode(PREFIX_PATH)
+                    noted_beside = new_prefix.file(place_of_prefix, coded[0] + b"\n", 0o666 & ~umask())
+                    sync_folder(Path(os.fsdecode(noted_beside)))
                     if durable:
                         sync_filesystem(root)
                     # from here to the end no prefix counts as written in, not even when the tree is moved back
@@ -175,9 +181,8 @@ def settle(root: Path, reporter: Reporter, *, place: str = "", durable: bool = F
                         sync_filesystem(root)
                     new_prefix.put()
                 except BaseException:
-                    new.drop()
-                    new_prefix.drop()
-                    if untouched:
+                    dropped = [new.drop(), new_prefix.drop()]
+                    if untouched and all(dropped):
                         _unlink_begun(root)
                     raise
                 sync_folder((root / PREFIX_PATH).parent)
@@ -204,10 +209,13 @@ def forget_begun(root: Path) -> None:
     """Removes what a `settle` has left that was stopped before it changed anything, or right before its end."""
     with suppress(OSError, EnvpackError), locked(root / LOCK_PATH, wait=True):
         if written_prefix(root) is not None:
-            for record in read_head(root)[1]:
-                if record.relocation is not None or record.type == "hardlink":
-                    clear(root / record.path)
-            clear(root / PREFIX_PATH)
+            paths = [
+                record.path
+                for record in read_head(root)[1]
+                if record.relocation is not None or record.type == "hardlink"
+            ]
+            for path in (*paths, PREFIX_PATH):
+                clear(os.fsencode(root) + b"/" + os.fsencode(path))
             _unlink_begun(root)
 
 
@@ -250,27 +258,36 @@ def stored_bytes(data: bytes, record: PathRecord, prefixes: list[bytes]) -> byte
     return None
 
 
-def _renew(new: Together, root: Path, record: PathRecord, known: list[str], links: list[str]) -> bool:
-    """Prepares a file with the first of the ``known`` prefixes in it; False when none of them is in the file, nor
-    its placeholder."""
+def _renew(new: Together, record: PathRecord, prefixes: list[bytes], path: bytes, *links: bytes) -> bool:
+    """Prepares the file at ``path`` with the first of the ``prefixes`` in it; False when none of them is in the
+    file, nor its placeholder."""
     assert record.relocation is not None
-    path = root / record.path
     try:
-        data, mode = path.read_bytes(), path.stat().st_mode & 0o777
+        data, mode = _read(path)
     except FileNotFoundError:
         return False
-    prefixes = [os.fsencode(prefix) for prefix in known]
     stored = stored_bytes(data, record, prefixes)
     if stored is None:
         return False
     written = splice(stored, splices(record.relocation, prefixes[0]))
-    clear(path)
     source = path if written == data else new.file(path, written, mode, record.mtime)
-    for link in (root / link for link in links):
-        clear(link)
-        if source is not path or not (link.exists() and os.path.samefile(path, link)):
+    for link in links:
+        if source is not path or not (os.path.exists(link) and os.path.samefile(path, link)):
             new.link(source, link)
     return True
+
+
+def _read(path: bytes) -> tuple[bytes, int]:
+    """A file's bytes and permission bits. Raises OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        facts, pieces = os.fstat(fd), []
+        while True:
+            pieces.append(os.read(fd, max(facts.st_size, 1)))
+            if not pieces[-1]:
+                return b"".join(pieces), facts.st_mode & 0o777
+    finally:
+        os.close(fd)
 
 
 def _hard_links(table: PathsTable) -> dict[str, list[str]]:

@@ -5,38 +5,51 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from pathlib import Path
+from typing import Callable, TypeVar
 
-from envpack.runtime.place import beside
+from envpack.runtime.place import name_beside
+
+T = TypeVar("T")
 
 _WHAT = "envpack-new"
 
 
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
 class Together:
-    """New files and links on their way. To be `put`, or else `drop`ped."""
+    """New files and links on their way. To be `put`, or else `drop`ped.
+
+    Whatever stands where one is made, such as a link that a hostile archive left, is removed, never written
+    through.
+    """
 
     def __init__(self) -> None:
-        self._new: list[tuple[Path, Path]] = []
+        self._new: list[tuple[bytes, bytes]] = []
 
-    def file(self, path: Path, data: bytes, mode: int, mtime: int | None = None) -> Path:
+    def file(self, path: bytes, data: bytes, mode: int, mtime: int | None = None) -> bytes:
         """Where the new ``path`` is, until it is put there. Raises OSError."""
-        temporary = self._fresh(path)
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        with os.fdopen(fd, "wb") as file:
-            file.write(data)
-        os.chmod(temporary, mode)
-        if mtime is not None:
-            os.utime(temporary, (mtime, mtime))
+        temporary = self._beside(path)
+        fd = _anew(temporary, lambda: os.open(temporary, _NEW, 0o600))
+        try:
+            while data:
+                data = data[os.write(fd, data) :]
+            os.fchmod(fd, mode)
+            if mtime is not None:
+                os.utime(fd, (mtime, mtime))
+        finally:
+            os.close(fd)
         return temporary
 
-    def link(self, source: Path, path: Path) -> None:
+    def link(self, source: bytes, path: bytes) -> None:
         """Another name of ``source``. Raises OSError."""
-        os.link(source, self._fresh(path))
+        temporary = self._beside(path)
+        _anew(temporary, lambda: os.link(source, temporary))
 
-    def _fresh(self, path: Path) -> Path:
-        clear(path)
-        self._new.append((beside(path, _WHAT), path))
-        return self._new[-1][0]
+    def _beside(self, path: bytes) -> bytes:
+        temporary = _way_to(path)
+        self._new.append((temporary, path))
+        return temporary
 
     def put(self) -> None:
         """Each takes its place, in the order they were made. Raises OSError."""
@@ -44,18 +57,31 @@ class Together:
             os.replace(temporary, path)
         self._new = []
 
-    def drop(self) -> None:
-        """Takes away what has no place yet."""
+    def drop(self) -> bool:
+        """Takes away what has no place yet; whether nothing of it is left."""
         for temporary, _ in self._new:
             with suppress(OSError):
                 os.unlink(temporary)
+        return not any(os.path.lexists(temporary) for temporary, _ in self._new)
 
 
-def clear(path: Path) -> None:
-    """Removes what was on its way to ``path`` when a program was stopped. Whatever stands there, such as a link
-    that a hostile archive left, is removed, never written through. Raises OSError."""
+def _anew(path: bytes, make: Callable[[], T]) -> T:
+    try:
+        return make()
+    except FileExistsError:
+        os.unlink(path)
+        return make()
+
+
+def _way_to(path: bytes) -> bytes:
+    folder, _, name = path.rpartition(b"/")
+    return folder + b"/" + name_beside(name, _WHAT)
+
+
+def clear(path: bytes) -> None:
+    """Removes what was on its way to ``path`` when a program was stopped. Raises OSError."""
     with suppress(FileNotFoundError):
-        os.unlink(beside(path, _WHAT))
+        os.unlink(_way_to(path))
 
 
 def is_on_its_way(name: str) -> bool:
