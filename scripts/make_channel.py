@@ -177,7 +177,7 @@ def _jobs(
     def download(numbered: tuple[int, Interpreter]) -> list[Wheel]:
         number, interpreter = numbered
         if wanted.needs_pip:
-            _say(f"resolving  for Python {interpreter.version}")
+            _say(f"resolving  wheels for Python {interpreter.version}")
         return find_wheels(wanted, interpreter, work / f"wheels{number}")
 
     jobs: list[Job] = []
