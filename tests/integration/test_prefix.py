@@ -18,9 +18,9 @@ import rattler
 
 from envpack.prefix import Entry, PrefixContents, Stored, Storer, read_prefix
 from envpack.runtime.deploy import host_subdir
-from envpack.runtime.document import table_to_json
 from envpack.runtime.model import PATHS_PATH, PathRecord, PathsTable
 from envpack.runtime.relocate import splice, splices
+from envpack.runtime.table import table_to_json
 
 PACKAGES = ["python", "numpy", "requests", "rich", "click", "pip"]
 SITE = f"lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"

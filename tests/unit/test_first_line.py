@@ -11,11 +11,11 @@ from importlib import resources
 import pytest
 
 from envpack.prefix.shebang import direct_line, first_line, may_need_activation, published_lines
-from envpack.runtime.document import table_from_json, table_to_json
 from envpack.runtime.errors import FormatError
 from envpack.runtime.firstline import SHEBANG_MAX, THROUGH_ENV, Shebang, forms, needs_activation, shebang_line
 from envpack.runtime.model import PathRecord, PathsTable
 from envpack.runtime.relocate import Relocation, inverse, splice, splices
+from envpack.runtime.table import table_from_json, table_to_json
 
 PREFIX = b"/opt/my env"
 GUARD = (

@@ -9,9 +9,9 @@ import pytest
 
 from envpack.runtime import limits
 from envpack.runtime.checked import Value, parse
-from envpack.runtime.document import _plain_file, _read_record
 from envpack.runtime.errors import EnvpackError
-from envpack.runtime.model import PathRecord
+from envpack.runtime.model import PathRecord, PathsTable
+from envpack.runtime.table import _plain_file, _read_record, table_from_json, table_to_json
 
 GOOD: dict[str, Any] = {
     "path": "lib/a.py",
@@ -109,3 +109,24 @@ def test_json_is_the_same_however_it_is_written(separators: tuple[str, str]) -> 
     document = {"a": [1, -5, "\udc80\u00fc", {"b": None}], "c": (1 << 63) - 1}
     text = json.dumps(document, separators=separators)
     assert parse(text.encode(), "x", most=1 << 20, values=1 << 20).value == document
+
+
+@pytest.mark.parametrize("odd", range(3))
+@pytest.mark.parametrize("spelling", ['{ "id"', '{"unknown":1,"id"'])
+def test_a_table_of_which_one_segment_is_written_otherwise_is_the_same_table(odd: int, spelling: str) -> None:
+    records = [PathRecord(f"lib/{number}", "file", size=1, sha256="0" * 64) for number in range(3)]
+    table = table_to_json(PathsTable({f"s{number}": (record,) for number, record in enumerate(records)}))
+    parts = table.split(b'{"id"')
+    other = b'{"id"'.join(parts[: odd + 1]) + spelling.encode() + b'{"id"'.join(parts[odd + 1 :])
+    assert table != other
+    assert table_from_json(other) == table_from_json(table)
+    assert len(set(table_from_json(other).digests.values())) == 3
+
+
+def test_the_digest_of_a_segment_is_that_of_all_that_is_said_of_it_but_its_id() -> None:
+    record = PathRecord("lib/x", "file", size=1, sha256="0" * 64)
+    changed = [record._replace(path="lib/y"), record._replace(mtime=5), record._replace(sha256="1" * 64)]
+    segments = {"a": (record,), "b": (record,), **{f"c{number}": (each,) for number, each in enumerate(changed)}}
+    digests = table_from_json(table_to_json(PathsTable(segments))).digests
+    assert digests["a"] == digests["b"]
+    assert len(set(digests.values())) == 4

@@ -19,7 +19,7 @@ from envpack.bundle.codecs import Encoder
 from envpack.bundle.frames import FrameWriter, compress, compress_all
 from envpack.prefix.large import Piece
 from envpack.runtime import tar
-from envpack.runtime.document import join_table, manifest_to_json, segment_to_json
+from envpack.runtime.document import manifest_to_json
 from envpack.runtime.errors import DestinationError
 from envpack.runtime.extract import write_all
 from envpack.runtime.model import (
@@ -33,6 +33,7 @@ from envpack.runtime.model import (
 )
 from envpack.runtime.place import beside, make_folders, remove_empty
 from envpack.runtime.reader import END_SEGMENT, digest_line
+from envpack.runtime.table import join_table, segment_to_json
 from envpack.runtime.threads import pool as threads
 
 

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from envpack.prefix.model import Published
-from envpack.runtime.document import table_from_json
 from envpack.runtime.errors import EnvpackError
 from envpack.runtime.model import PATHS_PATH
+from envpack.runtime.table import table_from_json
 
 
 def placeholders_of_deployment(prefix: Path) -> Mapping[str, Published]:

@@ -183,3 +183,10 @@ def _short(value: Any) -> str:
         return f"an object of {len(value):,}"
     text = json.dumps(value[:40] if isinstance(value, str) else value)
     return text if len(text) <= 40 else text[:37] + "..."
+
+
+def safe_path(path: str) -> str:
+    """The path itself when it is relative, normal and inside the prefix; raises IntegrityError otherwise."""
+    if not path or "\0" in path or any(part in ("", ".", "..") for part in path.split("/")):
+        raise IntegrityError(f"unsafe path {path!r} in the bundle")
+    return path

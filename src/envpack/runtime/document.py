@@ -1,4 +1,4 @@
-"""The JSON of the manifest and of the paths table.
+"""The JSON of the manifest.
 
 ``bundle/FORMAT.md`` is the written truth; this is its reader and writer. Reading checks every field it uses and
 raises FormatError naming the place, so that nothing later has to doubt a value's type or range.
@@ -6,29 +6,22 @@ raises FormatError naming the place, so that nothing later has to doubt a value'
 
 from __future__ import annotations
 
-import hashlib
 import json
-import re
-from typing import Any, Callable, Iterable
+from typing import Any
 
 from envpack.runtime import limits
 from envpack.runtime.changes import Changes, changes_from_json, changes_to_json
-from envpack.runtime.checked import Value, encode, parse
-from envpack.runtime.errors import FormatError, IntegrityError
-from envpack.runtime.firstline import THROUGH_ENV, Shebang, forms
+from envpack.runtime.checked import Value, parse, safe_path
+from envpack.runtime.errors import FormatError
 from envpack.runtime.model import (
     FORMAT,
     MANIFEST_PATH,
-    PATHS_PATH,
     Frame,
     Manifest,
     Package,
-    PathRecord,
-    PathsTable,
     Segment,
 )
 from envpack.runtime.needs import Needs, needs_from_json, needs_to_json
-from envpack.runtime.relocate import ENCODINGS, Bytecode, Relocation, check_fits
 
 # --- writing ---
 
@@ -68,69 +61,10 @@ def _frames(frames: tuple[Frame, ...]) -> list[list[Any]]:
     return [[frame.stored, frame.size, frame.sha256] for frame in frames]
 
 
-def table_to_json(table: PathsTable) -> bytes:
-    """The paths table's bytes. Names that are not UTF-8 stand as lone surrogates U+DC80-U+DCFF (PEP 383)."""
-    return join_table(segment_to_json(id, records) for id, records in table.segments.items())
-
-
-def segment_to_json(id: str, records: Iterable[PathRecord]) -> bytes:
-    """What the paths table says of one segment; it depends on nothing else."""
-    placeholders: dict[bytes, int] = {}
-    paths = [_record_json(record, placeholders) for record in records]
-    document = {"id": id, "placeholders": [_spelled(placeholder) for placeholder in placeholders], "paths": paths}
-    return json.dumps(document, separators=(",", ":")).encode()
-
-
-def join_table(segments: Iterable[bytes]) -> bytes:
-    """The paths table of these segments, each as `segment_to_json` gives it."""
-    return b'{"format":%d,"segments":[%s]}\n' % (FORMAT, b",".join(segments))
-
-
-def _spelled(data: bytes) -> str:
-    return data.decode("utf-8", "surrogateescape")
-
-
-def _record_json(record: PathRecord, placeholders: dict[bytes, int]) -> dict[str, Any]:
-    document: dict[str, Any] = {"path": record.path, "type": record.type}
-    if record.type == "file":
-        document.update(
-            mode=record.mode, size=record.size, sha256=record.sha256, offset=record.offset, mtime=record.mtime
-        )
-        if record.relocation is not None:
-            document["relocation"] = _relocation_json(record.relocation, placeholders)
-    elif record.type == "directory":
-        document.update(mode=record.mode)
-    else:
-        document.update(target=record.target)
-    return document
-
-
-def _relocation_json(relocation: Relocation, placeholders: dict[bytes, int]) -> dict[str, Any]:
-    document: dict[str, Any] = {"placeholder": placeholders.setdefault(relocation.placeholder, len(placeholders))}
-    if relocation.shebang is not None:
-        line = relocation.shebang
-        extra = [line.form, line.coding] if line.coding else [line.form] if line.form else []
-        document["shebang"] = [_spelled(line.lead), _spelled(line.rest), *extra]
-    if relocation.text:
-        document["text"] = list(relocation.text)
-    if relocation.padded:
-        document["padded"] = list(relocation.padded)
-    if relocation.strings:
-        document["strings"] = [list(string) for string in relocation.strings]
-    if relocation.marshal:
-        document["marshal"] = [list(string) for string in relocation.marshal]
-    if relocation.encoded:
-        document["encoded"] = {form: list(offsets) for form, offsets in relocation.encoded}
-    if relocation.bytecode is not None:
-        source = relocation.bytecode
-        document["bytecode"] = [source.size, source.count, source.placeholder_length]
-    return document
-
-
 # --- reading ---
 
 
-def _known(top: Value) -> Value:
+def known_format(top: Value) -> Value:
     version = top["format"].count()
     if version > FORMAT:
         raise FormatError(
@@ -146,40 +80,40 @@ def _text(place: Value) -> str:
     return place.text(limits.MAX_TEXT)
 
 
-def _fact(place: Value) -> str:
+def fact(place: Value) -> str:
     return place.text(limits.MAX_FACT)
 
 
 def manifest_from_json(data: bytes) -> Manifest:
     """Reads a manifest; raises FormatError naming the field that is wrong, IntegrityError beyond the limits."""
-    top = _known(
+    top = known_format(
         parse(data, MANIFEST_PATH, most=limits.MAX_MANIFEST, values=limits.MAX_MANIFEST_VALUES),
     )
     segments = tuple(
-        Segment(_fact(segment["id"]), _read_frames(segment["frames"])) for segment in top["segments"].items()
+        Segment(fact(segment["id"]), _read_frames(segment["frames"])) for segment in top["segments"].items()
     )
     if len({segment.id for segment in segments}) != len(segments):
         raise FormatError(f"{MANIFEST_PATH}.segments: two segments have the same id")
     prefix, paths = top["prefix"], top["paths"]
     return Manifest(
         format=FORMAT,
-        name=_fact(top["name"]),
-        version=_fact(top["version"]),
-        subdir=_fact(top["subdir"]),
+        name=fact(top["name"]),
+        version=fact(top["version"]),
+        subdir=fact(top["subdir"]),
         created=top["created"].count(),
-        writer=_fact(top["writer"]),
-        codec=_fact(top["codec"]),
+        writer=fact(top["writer"]),
+        codec=fact(top["codec"]),
         size=top["size"].count(),
         files=top["files"].count(),
         python=_read_python(top["python"]),
         longest_prefix=None if prefix["longest"].value is None else prefix["longest"].count(),
-        limited_by=_fact(prefix["limited_by"]),
+        limited_by=fact(prefix["limited_by"]),
         paths_size=paths["size"].count(),
         paths_sha256=paths["sha256"].digest(),
         head=_read_frames(paths["frames"]),
         segments=segments,
         packages=tuple(_read_package(package) for package in top["packages"].items()),
-        requires={_fact_key(key, value): _fact(value) for key, value in top["requires"].pairs()},
+        requires={_fact_key(key, value): fact(value) for key, value in top["requires"].pairs()},
         needs=top.get("needs", _read_needs, Needs()),
         variables=_read_strings(top["variables"]),
         test=_read_list(top["test"]),
@@ -196,7 +130,7 @@ def _read_frames(place: Value) -> tuple[Frame, ...]:
 
 
 def _read_python(place: Value) -> str:
-    return safe_path(_fact(place)) if place.value != "" else ""
+    return safe_path(fact(place)) if place.value != "" else ""
 
 
 def _fact_key(key: str, place: Value) -> str:
@@ -228,196 +162,10 @@ def _read_changes(place: Value) -> Changes:
 def _read_package(place: Value) -> Package:
     texts = ("build", "subdir", "channel", "url", "sha256", "license", "segment")
     return Package(
-        kind=_fact(place["kind"]),
-        name=_fact(place["name"]),
-        version=_fact(place["version"]),
+        kind=fact(place["kind"]),
+        name=fact(place["name"]),
+        version=fact(place["version"]),
         size=place.get("size", Value.count, 0),
         files=place.get("files", Value.count, 0),
         **{name: place.get(name, _text, "") for name in texts},
     )
-
-
-_TABLE_START, _TABLE_END = f'{{"format":{FORMAT},"segments":[', "]}"
-
-
-def table_from_json(data: bytes) -> PathsTable:
-    """Reads a paths table; raises FormatError naming the wrong entry, IntegrityError for an unsafe one, or beyond
-    the limits."""
-    known: list[str] = []
-
-    def same(text: str, document: Any) -> bool:
-        """`as_written`, and the digests of the segments from the same texts."""
-        place = len(_TABLE_START)
-        if not text.startswith(_TABLE_START) or type(document["segments"]) is not list:
-            return False
-        for segment in document["segments"]:
-            if type(segment) is not dict or [*segment] != ["id", "placeholders", "paths"]:
-                return False
-            for part in ('{"id":', json.dumps(segment["id"]), ",", _content(segment)):
-                if not text.startswith(part, place):
-                    return False
-                place += len(part)
-            known.append(_digest(part))
-            place += 1  # a comma, as there is one character only, or the end of the list
-        return text[place - bool(known) :].rstrip("\n") == _TABLE_END
-
-    top = _known(parse(data, PATHS_PATH, most=limits.MAX_TABLE, values=limits.MAX_TABLE_VALUES, same=same))
-    segments: dict[str, tuple[PathRecord, ...]] = {}
-    digests: dict[str, str] = {}
-    for number, segment in enumerate(top["segments"].items()):
-        id = _fact(segment["id"])
-        if id in segments:
-            raise FormatError(f"{segment.where}: a second segment {id!r}")
-        placeholders = tuple(_read_placeholder(item) for item in segment["placeholders"].items())
-        paths = segment["paths"]
-        segments[id] = tuple(
-            _plain_file(value, paths, index, placeholders)
-            or _read_record(Value(value, paths, index), placeholders)
-            for index, value in enumerate(paths.values())
-        )
-        digests[id] = known[number] if known else _digest(_content(segment.value))
-    return PathsTable(segments, digests)
-
-
-def _content(segment: dict[str, Any]) -> str:
-    """What is said of a segment behind its id, as `segment_to_json` writes it."""
-    content = {"placeholders": segment["placeholders"], "paths": segment["paths"]}
-    return json.dumps(content, separators=(",", ":"))[1:]
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode("ascii")).hexdigest()
-
-
-_PLAIN_PATH = re.compile(r"(?:(?!\.\.?/)[^/\0]+/)*(?!\.\.?\Z)[^/\0]+\Z", re.ASCII)
-_SHA256 = re.compile(r"[0-9a-f]{64}\Z")
-_PLAIN_KEYS = {"path", "type", "mode", "size", "sha256", "offset", "mtime"}
-_RELOCATED_KEYS = {*_PLAIN_KEYS, "relocation"}
-
-
-def _plain_file(value: Any, paths: Value, index: int, placeholders: tuple[bytes, ...]) -> PathRecord | None:
-    """The record of a file with an ASCII name, in a tenth of the time that `_read_record` takes, as nearly all
-    records are of such; None for every other, and for anything that is wrong."""
-    if type(value) is not dict or (value.keys() != _PLAIN_KEYS and value.keys() != _RELOCATED_KEYS):
-        return None
-    path, sha256 = value["path"], value["sha256"]
-    if type(path) is not str or type(sha256) is not str or not path.isascii() or len(path) > limits.MAX_PATH:
-        return None
-    mode, size, offset, mtime = value["mode"], value["size"], value["offset"], value["mtime"]
-    if (
-        value["type"] == "file"
-        and type(mode) is type(size) is type(offset) is type(mtime) is int
-        and 0 <= mode <= 0o777
-        and 0 <= size < 1 << 63
-        and 0 <= offset < 1 << 63
-        and 0 <= mtime <= limits.MAX_MTIME
-        and _SHA256.match(sha256)
-        and _PLAIN_PATH.match(path)
-    ):
-        relocation = None
-        if "relocation" in value:
-            place = Value(value["relocation"], Value(value, paths, index), "relocation")
-            relocation = _read_relocation(place, placeholders, size)
-        return PathRecord(path, "file", mode, size, sha256, offset, mtime, relocation=relocation)
-    return None
-
-
-def _read_placeholder(place: Value) -> bytes:
-    placeholder = encode(place.text(limits.MAX_PLACEHOLDER), place)
-    if not placeholder:
-        raise FormatError(f"{place.where}: an empty placeholder")
-    return placeholder
-
-
-def _read_record(place: Value, placeholders: tuple[bytes, ...]) -> PathRecord:
-    path, type_ = safe_path(place["path"].text(limits.MAX_PATH)), place["type"].value
-    if type_ == "file":
-        size = place["size"].count()
-        return PathRecord(
-            path,
-            type_,
-            mode=_read_mode(place["mode"]),
-            size=size,
-            sha256=place["sha256"].digest(),
-            offset=place["offset"].count(),
-            mtime=_read_mtime(place["mtime"]),
-            relocation=place.get("relocation", lambda p: _read_relocation(p, placeholders, size), None),
-        )
-    if type_ == "directory":
-        return PathRecord(path, type_, mode=_read_mode(place["mode"]))
-    if type_ == "symlink":
-        return PathRecord(path, type_, target=_read_target(place["target"]))
-    if type_ == "hardlink":
-        return PathRecord(path, type_, target=safe_path(place["target"].text(limits.MAX_PATH)))
-    raise FormatError(f"{place['type'].where}: file, hardlink, symlink or directory expected")
-
-
-def _read_mode(place: Value) -> int:
-    mode = place.count()
-    if mode & ~0o777:
-        raise IntegrityError(f"{place.where}: {mode:o} has more than permission bits")
-    return mode
-
-
-def _read_mtime(place: Value) -> int:
-    mtime = place.count()
-    if mtime > limits.MAX_MTIME:
-        raise IntegrityError(f"{place.where}: {mtime} is beyond what an archive can state")
-    return mtime
-
-
-def _read_target(place: Value) -> str:
-    target = place.text(limits.MAX_PATH)
-    if not target or len(encode(target, place)) > limits.MAX_PATH:
-        raise IntegrityError(f"{place.where}: a link's target has 1 to {limits.MAX_PATH} bytes")
-    return target
-
-
-def safe_path(path: str) -> str:
-    """The path itself when it is relative, normal and inside the prefix; raises IntegrityError otherwise."""
-    if not path or "\0" in path or any(part in ("", ".", "..") for part in path.split("/")):
-        raise IntegrityError(f"unsafe path {path!r} in the bundle")
-    return path
-
-
-def _read_relocation(place: Value, placeholders: tuple[bytes, ...], size: int) -> Relocation:
-    index = place["placeholder"].count()
-    if index >= len(placeholders):
-        raise FormatError(f"{place.where}.placeholder: there are only {len(placeholders)}")
-    parts = {name: read(place[name]) for name, read in _PARTS if name in place.value}
-    relocation = Relocation(placeholders[index], **parts)
-    check_fits(relocation, size, lambda: place.where)
-    return relocation
-
-
-_PARTS: tuple[tuple[str, Callable[[Value], Any]], ...] = (
-    ("text", lambda place: place.counts(1)),
-    ("padded", lambda place: place.counts(1)),
-    ("strings", lambda place: tuple(item.counts(2) for item in place.items())),
-    ("marshal", lambda place: tuple(item.counts(4) for item in place.items())),
-    ("encoded", lambda place: _read_encoded(place)),
-    ("shebang", lambda place: _read_shebang(place)),
-    ("bytecode", lambda place: _read_bytecode(place)),
-)
-
-
-def _read_bytecode(place: Value) -> Bytecode | None:
-    size, count, length = (item.count() for item in place.exactly(3, "[size, count, length]"))
-    return Bytecode(size, count, length)
-
-
-def _read_shebang(place: Value) -> Shebang | None:
-    words = [item.text(limits.MAX_PLACEHOLDER) for item in place.items()]
-    lead, rest, form, coding, *others = (*words, "", "", "", "")
-    if not lead or not rest or any(others) or not coding.isascii():
-        raise FormatError(f"{place.where}: [lead, rest] and perhaps a form and a coding expected")
-    if form not in ("", THROUGH_ENV) and form not in forms():
-        raise FormatError(f"{place.where}: {form!r} is no form that this envpack knows")
-    return Shebang(encode(lead, place), encode(rest, place), form, coding)
-
-
-def _read_encoded(place: Value) -> tuple[tuple[str, tuple[int, ...]], ...]:
-    for form, item in place.pairs():
-        if form not in ENCODINGS:
-            raise FormatError(f"{item.where}: there is no such form that this envpack knows")
-    return tuple((form, item.counts(1)) for form, item in sorted(place.pairs(), key=lambda pair: pair[0]))

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Callable, Iterable, Iterator
 
 from envpack.runtime.crew import Crew, can_fork
-from envpack.runtime.document import table_from_json
 from envpack.runtime.durable import EARLY, begin_writing
 from envpack.runtime.model import DIGEST_PATH, MANIFEST_PATH, PATHS_PATH, PathRecord
 from envpack.runtime.onetree import check_bundle_tree
@@ -22,6 +21,7 @@ from envpack.runtime.reader import Bundle, digest_line
 from envpack.runtime.relocate import Splicer, splices
 from envpack.runtime.report import Step
 from envpack.runtime.stream import Frames, entries, proved
+from envpack.runtime.table import table_from_json
 
 if TYPE_CHECKING:
     from envpack.runtime.reuse import Former

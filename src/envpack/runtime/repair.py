@@ -21,7 +21,6 @@ from typing import Any, Callable, Iterable, Iterator, Mapping
 from envpack.runtime.codec import STANDARD, Decoder
 from envpack.runtime.compare import Differences, digest_of, folders_of
 from envpack.runtime.destination import Destination
-from envpack.runtime.document import table_from_json
 from envpack.runtime.errors import DestinationError, FormatError, IntegrityError
 from envpack.runtime.locking import locked
 from envpack.runtime.model import DIGEST_PATH, MANIFEST_PATH, PATHS_PATH, PathRecord, PathsTable
@@ -33,6 +32,7 @@ from envpack.runtime.report import Reporter, human_size
 from envpack.runtime.settle import LOCK_PATH, check_prefix, settle, stored_bytes
 from envpack.runtime.share import is_kept
 from envpack.runtime.store import Store, settled_key
+from envpack.runtime.table import table_from_json
 from envpack.runtime.verify import compare_tree, prefixes_of
 
 _TEMPORARY = "envpack-new"

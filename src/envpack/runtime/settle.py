@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from envpack.runtime.document import manifest_from_json, table_from_json
+from envpack.runtime.document import manifest_from_json
 from envpack.runtime.durable import replace_file, sync_filesystem, sync_folder
 from envpack.runtime.errors import DestinationError, EnvpackError, FormatError, IntegrityError, RelocationError
 from envpack.runtime.firstline import needs_activation
@@ -27,6 +27,7 @@ from envpack.runtime.place import umask
 from envpack.runtime.reader import digest_line
 from envpack.runtime.relocate import inverse, splice, splices, unsafe_bytes
 from envpack.runtime.report import Reporter
+from envpack.runtime.table import table_from_json
 from envpack.runtime.together import Together, clear
 
 PREFIX_PATH = ".envpack/prefix"

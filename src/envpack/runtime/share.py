@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, Iterator, Mapping, NamedTuple, Sequence
 
-from envpack.runtime.document import table_from_json
 from envpack.runtime.errors import DestinationError
 from envpack.runtime.extract import Tree, with_prefix, write_all, write_head
 from envpack.runtime.model import PathRecord, PathsTable
@@ -25,6 +24,7 @@ from envpack.runtime.reader import Bundle
 from envpack.runtime.report import Step
 from envpack.runtime.store import Filling, Store, StoredFile, settled_key
 from envpack.runtime.stream import Frames, entries, proved
+from envpack.runtime.table import table_from_json
 
 FICLONE = 0x40049409
 """ioctl_ficlonerange(2): _IOW(0x94, 9, int) of <linux/fs.h>."""
