@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import marshal
 import os
 import time
 import uuid
@@ -212,19 +213,20 @@ class SegmentCache:
         return self._signatures[group.id]
 
     def _signed(self, group: Group) -> str:
-        state = hashlib.sha256(self._context)
-        newest = 0
         inside = {entry.path for entry in group.entries}
+        compiled, others = [], []
         for entry in group.entries:
-            compiled, related = self._storer.related(entry)
-            state.update(b"c" if compiled else b"-")
-            for one in (entry, *(other for other in related if other.path not in inside)):
-                if one.type == "file" and one.content is None:
-                    if not one.stamp:
-                        return ""
-                    newest = max(newest, one.stamp[1])
-                state.update(_status(one))
-        return state.hexdigest() if newest < self._started - RACY else ""
+            is_compiled, related = self._storer.related(entry)
+            compiled.append(is_compiled)
+            if related:
+                others += [(entry.path, other) for other in related if other.path not in inside]
+        looked_at = [*group.entries, *(other for _, other in others)]
+        stamps = [one.stamp for one in looked_at if one.type == "file" and one.content is None]
+        if not all(stamps) or max((stamp[1] for stamp in stamps), default=0) >= self._started - RACY:
+            return ""
+        facts = (list(map(_status, looked_at)), compiled, [path for path, _ in others])
+        # marshal, as these are plain values: as text they take four times as long; 2: the last without references
+        return hashlib.sha256(self._context + marshal.dumps(facts, 2)).hexdigest()
 
 
 class _Bundle:
@@ -268,21 +270,12 @@ class _Bundle:
         return Known(listed, Stored(frames, self._descriptor, segment["offset"]), found)
 
 
-def _status(entry: Entry) -> bytes:
-    known, content = entry.published, entry.content
+def _status(entry: Entry) -> tuple[object, ...]:
+    """What decides on what is stored of it, in values that marshal knows."""
+    path, type, mode, size, mtime, target, known, recorded, content, place, stamp = entry
     published = (known.sha256, known.size, known.placeholder, known.file_mode) if known is not None else None
-    given = hashlib.sha256(content).hexdigest() if content is not None else ""
-    facts = (
-        entry.path,
-        entry.type,
-        entry.mode,
-        entry.size,
-        entry.target,
-        entry.place,
-        entry.recorded,
-        entry.stamp,
-    )
-    return f"{facts}{published}{given}".encode("utf-8", "surrogateescape")
+    given = hashlib.sha256(content).digest() if content is not None else None
+    return path, type, mode, size, mtime, target, published, recorded, given, place, stamp
 
 
 def _content(listed: Listed) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from importlib.metadata import version
 from typing import Any, Protocol
 
 import deflate
@@ -41,7 +40,7 @@ class GzipEncoder:
 
     @property
     def identity(self) -> str:
-        return f"gzip {self._level} deflate {version('deflate')}"
+        return f"gzip {self._level} deflate {deflate.__version__}"
 
     def frame(self, data: bytes | memoryview) -> bytes:
         return bytes(deflate.gzip_compress(data, self._level))

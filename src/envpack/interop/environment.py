@@ -108,7 +108,7 @@ def _of_any_size(entry: Entry) -> Entry:
     """rattler records the size of files as installed, and conda-pack packs most as they were published."""
     if entry.published is None or entry.published.placeholder is None:
         return entry
-    return replace(entry, published=replace(entry.published, size=None))
+    return entry._replace(published=replace(entry.published, size=None))
 
 
 def _check_record(origin: Origin, root: Path) -> None:

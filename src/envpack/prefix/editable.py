@@ -57,7 +57,8 @@ def find_editable(
     found: list[Editable] = []
     known = set(paths)
     for site in sites:
-        here = sorted(path for path in known if posixpath.dirname(path) == site)
+        start, below = f"{site}/", len(site) + 1
+        here = sorted(path for path in known if path.startswith(start) and "/" not in path[below:])
         outside = _Outside(f"{prefix}/{site}", site, read, lies_inside)
         direct = list(_direct(known, outside))
         linked = list(_egg_links(here, known, outside))

@@ -9,6 +9,7 @@ import re
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from pathlib import Path
 
 from envpack.prefix.conda_meta import Claim, CondaRecord, portable_text, read_record, scrub
@@ -203,10 +204,11 @@ def _groups(
         taken.add(id)
         drafts.append(_Draft(id, replace(package, segment=id), []))
     rest = _Draft(ENVIRONMENT, None, [])
+    useless, owners, unowned = ownership.useless, ownership.owners, (-1, _NOTHING)
     for path in (*tree.files, *tree.links):
-        if path in ownership.useless:
+        if path in useless:
             continue
-        owner, claim = ownership.owners.get(path, (-1, _NOTHING))
+        owner, claim = owners.get(path, unowned)
         # conda-meta describes the environment as a whole: it changes when any package does
         draft = rest if owner < 0 or path.startswith("conda-meta/") else drafts[owner]
         draft.paths.append((path, claim))
@@ -232,14 +234,15 @@ def _entries(
     placeholders: Mapping[str, Published],
 ) -> Iterator[Entry]:
     first: dict[tuple[int, int, Published | None], str] = {}
-    for path, claim in sorted(paths, key=lambda item: os.fsencode(item[0])):
-        if path in tree.folders:
-            yield Entry(path, "directory", tree.folders[path] & 0o777 | stat.S_IRWXU)
+    plain = all(path.isascii() for path, _ in paths)  # as text they have the same order, and sort faster
+    for path, claim in sorted(paths, key=itemgetter(0) if plain else lambda item: os.fsencode(item[0])):
+        facts = tree.files.get(path)
+        if facts is None:
+            if path in tree.links:
+                yield Entry(path, "symlink", target=tree.links[path])
+            else:
+                yield Entry(path, "directory", tree.folders[path] & 0o777 | stat.S_IRWXU)
             continue
-        if path in tree.links:
-            yield Entry(path, "symlink", target=tree.links[path])
-            continue
-        facts = tree.files[path]
         mode = 0o755 if facts.st_mode & 0o111 else 0o644
         if path in generated:
             yield Entry(path, "file", mode, len(generated[path]), int(facts.st_mtime), content=generated[path])
@@ -253,16 +256,20 @@ def _entries(
             if first.setdefault(inode, path) != path:
                 yield Entry(path, "hardlink", mode, facts.st_size, int(facts.st_mtime), first[inode])
                 continue
+        stamp = (facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino)
+        place = tree.places.get(path, "")
         yield Entry(
             path,
             "file",
             mode,
             facts.st_size,
             int(facts.st_mtime),
-            published=published,
-            recorded=claim.recorded,
-            place=tree.places.get(path, ""),
-            stamp=(facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino),
+            "",
+            published,
+            claim.recorded,
+            None,
+            place,
+            stamp,
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from envpack.prefix.large import Piece
 from envpack.runtime.model import Package
@@ -33,8 +34,7 @@ class Published:
     file_mode: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One path of the environment. ``path`` and ``target`` carry bytes that are not UTF-8 as PEP 383 does.
 
     ``type``: "file", "hardlink" (``target``: the path of the same group that holds the data), "symlink"

@@ -43,7 +43,7 @@ def handle_editable(
     if not python:
         return Handled()
     minor = ".".join(version.split(".")[:2])
-    folders = {posixpath.dirname(path) for path in (*tree.files, *tree.links) if path.startswith("lib/")}
+    folders = {path.rpartition("/")[0] for path in (*tree.files, *tree.links) if path.startswith("lib/")}
     wanted = (f"lib/python{minor}", f"lib/python{minor}t", f"lib/pypy{minor}")
     sites = [f"{folder}/site-packages" for folder in wanted if f"{folder}/site-packages" in folders]
     found = find_editable(str(prefix), tree.files, sites, read, _Inside(names))

@@ -96,24 +96,31 @@ class _Walker:
         return self._keep is None or self._keep(path)
 
     def _folder(self, folder: _Folder) -> None:
-        path = folder.path
         try:
-            with os.scandir(folder.place) as listing:
-                children = list(listing)
+            # by its descriptor: the kernel would look up the whole path for each file's status otherwise
+            descriptor = os.open(folder.place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                with os.scandir(descriptor) as listing:
+                    self._children(folder, list(listing))
+            finally:
+                os.close(descriptor)
         except OSError as problem:
-            if self._keeps(f"{path}/"):
-                self.problems.append(f"{path or '.'}: {problem.strerror}")
-            return
+            if self._keeps(f"{folder.path}/"):
+                self.problems.append(f"{folder.path or '.'}: {problem.strerror}")
+
+    def _children(self, folder: _Folder, children: Sequence[os.DirEntry[str]]) -> None:
+        path = folder.path
         if not children and path and posixpath.basename(path) != "__pycache__" and self._keeps(f"{path}/"):
             self.tree.folders[path] = stat.S_IMODE(os.lstat(folder.place).st_mode)
+        start, place = f"{path}/" if path else "", f"{folder.place}/"
         for child in children:
-            below = f"{path}/{child.name}" if path else child.name
+            below = start + child.name
             if child.is_dir(follow_symlinks=False):
                 other = _other_tree(self._prefix, below)
                 if other:
                     self.tree.others.append(other)
                 elif below != _OWN:
-                    self._pending.append(_Folder(below, child.path, folder.roots))
+                    self._pending.append(_Folder(below, place + child.name, folder.roots))
             elif _is_leftover(path, child.name):
                 continue
             elif below in GENERATED:
@@ -121,9 +128,9 @@ class _Walker:
             elif not self._keeps(below):
                 self.tree.excluded.add(below)
             elif child.is_symlink():
-                self._link(below, child.path, folder)
+                self._link(below, place + child.name, folder)
             else:
-                self._file(below, child.path, child.stat(follow_symlinks=False), folder)
+                self._file(below, place + child.name, child.stat(follow_symlinks=False), folder)
 
     def _file(
         self, path: str, place: str, facts: os.stat_result, folder: _Folder, *, elsewhere: bool = False
@@ -169,16 +176,19 @@ class _Walker:
 def _is_leftover(folder: str, name: str) -> bool:
     if folder == "conda-meta":
         return name.endswith((".lock", ".c~")) or name in SKIPPED
-    # rattler marks what it makes as a cache, for backups to skip (bford.info/cachedir); a deployment is none
-    tags = (".conda_envs_dir_test", "CACHEDIR.TAG") if not folder else ()
-    return name in tags or name.endswith(".conda_trash")
+    return (not folder and name in _TAGS) or name.endswith(".conda_trash")
 
+
+_TAGS = (".conda_envs_dir_test", "CACHEDIR.TAG")
+"""rattler marks what it makes as a cache, for backups to skip (bford.info/cachedir); a deployment is none."""
 
 _OWN = ".envpack"
 
 
 def _other_tree(prefix: Path, path: str) -> str:
     """In words what a folder at the top is, when it is no part of the environment itself; else ""."""
+    if path not in ("pkgs", "envs"):
+        return ""
     place = prefix / path
     if path == "pkgs" and any((place / name).exists() for name in ("urls.txt", "urls", "cache")):
         return "pkgs, the package cache"

@@ -153,6 +153,8 @@ def _cuda_compat(contents: PrefixContents) -> Iterator[Evidence]:
     found: dict[str, Evidence] = {}
     for group in contents.groups:
         for entry in group.entries:
+            if "libcuda.so." not in entry.path:
+                continue
             folder, name = posixpath.split(entry.path)
             match = _LIBCUDA.fullmatch(name)
             if match is None or posixpath.basename(folder) == "stubs":
@@ -174,10 +176,12 @@ def _libraries(contents: PrefixContents) -> Iterator[Library]:
     elsewhere = [row["path"] for row in table("not_loaded")]
     for group in contents.groups:
         for entry in group.entries:
+            _, dot, suffix = entry.path.rpartition(".")
+            if dot and suffix.lower() in no_elf:
+                continue
             if entry.type != "file" or entry.content is not None or entry.size < _LEAST_ELF:
                 continue
-            _, dot, suffix = entry.path.rpartition("/")[2].rpartition(".")
-            if (dot and suffix.lower() in no_elf) or any(fnmatchcase(entry.path, glob) for glob in elsewhere):
+            if any(fnmatchcase(entry.path, glob) for glob in elsewhere):
                 continue
             library = _library(os.path.join(contents.prefix, entry.place or entry.path), machine)
             if library is not None:

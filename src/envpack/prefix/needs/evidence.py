@@ -59,7 +59,11 @@ def major_minor(version: str) -> str:
 
 def framework_file(path: str) -> Row | None:
     """The row for a file in which a framework records its build; None for other files."""
-    return next((row for row in table("files") if ("/" + path).endswith("/" + row["path"])), None)
+    for row in table("files"):
+        if path.endswith(row["path"]) and f"/{path}".endswith(f"/{row['path']}"):
+            found: Row = row
+            return found
+    return None
 
 
 def from_file(path: str, text: str) -> Finding | None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from envpack.runtime.host.arch import capability, coverage
+from envpack.runtime.host.minimum import AtLeast, parse_need
 from envpack.runtime.host.tables import minimum_driver
 from envpack.runtime.host.versions import at_least, major
 from envpack.runtime.needs import Needs
 from envpack.runtime.report import human_size
-from envpack.spec.requires import AtLeast, parse_need
 
 
 def contradictions(requires: Mapping[str, str], needs: Needs) -> list[str]:

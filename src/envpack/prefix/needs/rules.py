@@ -34,6 +34,7 @@ def kind(rule: str) -> str:
     return found
 
 
+@cache
 def normalized(name: str) -> str:
     """A package's name as PyPI compares them (PEP 503), which suits conda's too."""
     return "-".join(part for part in name.lower().replace("_", "-").replace(".", "-").split("-") if part)
