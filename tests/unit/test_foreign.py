@@ -144,7 +144,7 @@ def test_text_is_stored_with_the_placeholder_conda_s_length_of() -> None:
 def test_a_large_file_is_stored_like_one_in_memory(data: bytes, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(data)
     with (tmp_path / "file").open("rb") as file:
-        large = Large.of(file)
+        large = Large.of(file.fileno(), file.name)
     storer = Storer(Path("/"), PrefixContents(Path("/"), (PREFIX,), ()))
     known = Published(hashlib.sha256(data.replace(PREFIX, TEXT)).hexdigest(), None, TEXT, "text")
     for published in (None, known):

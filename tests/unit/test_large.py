@@ -29,7 +29,7 @@ DATA = bytes(300) + b"needle" + bytes(57) + b"needleneedle" + bytes(500) + b"x\0
 def file(tmp_path: Path) -> Large:
     (tmp_path / "file").write_bytes(DATA)
     with (tmp_path / "file").open("rb") as opened:
-        return Large.of(opened)
+        return Large.of(opened.fileno(), opened.name)
 
 
 @pytest.mark.parametrize("needle", [b"needle", b"e", b"\0", b"\0\0\0n", b"x\0n", b"needlen", b"absent", b"y" * 90])

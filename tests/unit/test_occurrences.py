@@ -93,7 +93,7 @@ def test_edits_copy_nothing_of_a_large_file(tmp_path: Path) -> None:
     file = tmp_path / "large"
     file.write_bytes(b"0123456789")
     with file.open("rb") as opened:
-        data = Large.of(opened)
+        data = Large.of(opened.fileno(), opened.name)
     pieces = apply(data, [Splice(2, b"23", b"xyz"), Splice(9, b"9", b"")])
     assert b"".join(in_memory(pieces)) == b"01xyz45678"
     assert [type(piece) for piece in pieces] == [Large, bytes, Large]

@@ -37,6 +37,12 @@ class FrameWriter:
     def write(self, piece: Piece) -> None:
         """Appends to the current segment. Raises PackError when a large file became shorter meanwhile."""
         size, done = len(piece), 0
+        filled = self._filled + size
+        if filled < FRAME_SIZE and not isinstance(piece, Large):
+            self._buffer[self._filled : filled] = piece
+            self._filled = filled
+            self.position += size
+            return
         data = piece if isinstance(piece, Large) else memoryview(piece)
         self.position += size
         while done < size:

@@ -31,9 +31,9 @@ def items_of(
             yield Item(PathRecord(entry.path, entry.type, mode=entry.mode, target=entry.target))
             continue
         place = entry.place or root + entry.path
-        data = _read(place, entry)
+        data, changed = _read(place, entry)
         stored = storer.store(entry, data)
-        if entry.content is None and _has_changed(place, entry, len(data)):
+        if changed:
             found.changing.append(entry.path)
         if stored.modified:
             found.modified.append(entry.path)
@@ -54,9 +54,10 @@ def items_of(
         )
         whole = entry.content is None and _is_whole(stored.pieces, data)
         yield Item(record, stored.pieces, place if whole else "")
-        moved = whole and not (prefix / (entry.place or entry.path)).exists()  # to where it was to be written
-        if isinstance(data, Large) and not moved and _has_changed(place, entry, len(data)):
-            found.changing.append(entry.path)  # between being searched and being written
+        if isinstance(data, Large):
+            moved = whole and not os.path.exists(place)  # to where it was to be written
+            if not moved and _has_changed(place, entry):
+                found.changing.append(entry.path)  # between being searched and being written
         advance(entry.size)
 
 
@@ -65,23 +66,33 @@ def _is_whole(pieces: Sequence[Piece], data: Data) -> bool:
     return len(pieces) == 1 and pieces[0] is data
 
 
-def _has_changed(place: str, entry: Entry, size: int) -> bool:
-    """Whether the file is not the one that the tree showed, after it was read: then it may be half of each."""
+def _has_changed(place: str, entry: Entry) -> bool:
+    """Whether the file there is not the one that the tree showed."""
     try:
-        facts = os.stat(place)
+        return _is_other(os.stat(place), entry)
     except OSError:
         return True
-    return not size == facts.st_size == entry.size or int(facts.st_mtime) != entry.mtime
 
 
-def _read(place: str, entry: Entry) -> Data:
-    """A file's bytes; a large one is read when they are asked for."""
+def _is_other(facts: os.stat_result, entry: Entry) -> bool:
+    return facts.st_size != entry.size or facts.st_mtime_ns != entry.stamp[0]
+
+
+def _read(place: str, entry: Entry) -> tuple[Data, bool]:
+    """A file's bytes, and whether they are not those of the file that the tree showed: then they may be half of
+    each. A large one is read when they are asked for."""
     if entry.content is not None:
-        return entry.content
+        return entry.content, False
     try:
-        with open(place, "rb", buffering=0) as file:
-            return file.read() if entry.size < _LARGE else Large.of(file)
+        descriptor = os.open(place, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            if entry.size >= _LARGE:
+                return Large.of(descriptor, place), _is_other(os.fstat(descriptor), entry)
+            data = os.read(descriptor, entry.size + 1)
+            return data, len(data) != entry.size or _is_other(os.fstat(descriptor), entry)
+        finally:
+            os.close(descriptor)
     except FileNotFoundError:
-        return b""  # gone since the tree was read, as `_has_changed` will see
+        return b"", True  # gone since the tree was read
     except OSError as problem:
         raise PackError(f"can't read {place}: {problem.strerror}") from None

@@ -9,8 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Iterator
-from io import FileIO
-from typing import BinaryIO, overload
+from typing import overload
 
 from envpack.runtime.errors import PackError
 
@@ -27,9 +26,8 @@ _ZEROS = bytes(WINDOW + (1 << 16))
 class _Opened:
     """An open file, closed with the last `Large` that looks into it."""
 
-    def __init__(self, file: BinaryIO | FileIO) -> None:
-        self.name = os.fsdecode(file.name)
-        self.descriptor = os.dup(file.fileno())
+    def __init__(self, descriptor: int, name: str) -> None:
+        self.descriptor, self.name = os.dup(descriptor), name
 
     def __del__(self) -> None:
         os.close(self.descriptor)
@@ -47,9 +45,9 @@ class Large:
         self._sha256 = ""
 
     @classmethod
-    def of(cls, file: BinaryIO | FileIO) -> Large:
-        """The whole of an open file, which may be closed afterwards."""
-        return cls(_Opened(file), 0, os.fstat(file.fileno()).st_size)
+    def of(cls, descriptor: int, name: str) -> Large:
+        """The whole of an open file, which may be closed afterwards; ``name`` is for messages."""
+        return cls(_Opened(descriptor, name), 0, os.fstat(descriptor).st_size)
 
     def __len__(self) -> int:
         return self._stop - self._start

@@ -93,8 +93,7 @@ class PrefixContents:
     newest: int = SOURCE_MTIME
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(NamedTuple):
     """A file as it is stored: ``pieces`` joined have ``size`` bytes and the hex digest ``sha256``.
 
     Pieces may be views of the data that was given, which must live as long as they do. ``mtime`` in seconds.

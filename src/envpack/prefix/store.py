@@ -73,7 +73,7 @@ class Storer:
             data.scan(self._hidden.needles)
         stored = self._store_any(entry, data)
         if entry.path in self._shipped and not stored.modified:
-            return replace(stored, mtime=self._shipped_mtime(entry))
+            return stored._replace(mtime=self._shipped_mtime(entry))
         return stored
 
     def _is_script(self, entry: Entry) -> bool:
@@ -109,11 +109,12 @@ class Storer:
         needles = () if entry.path.endswith(".py") else self._hidden.encoded
         canonical = canonicalise(data, self._spellings, self._is_script(entry), needles)
         hidden = self._hidden(data, relocated=bool(needles) and is_text(data))
-        canonical = replace(canonical, remarks=canonical.remarks + hidden.remarks)
+        if hidden.remarks:
+            canonical = replace(canonical, remarks=canonical.remarks + hidden.remarks)
         if entry.recorded:
             known = known or digest([data])
             modified = known != entry.recorded
-        return replace(_stored(data, canonical, modified, known), searched=not hidden.cut)
+        return _stored(data, canonical, modified, known)._replace(searched=not hidden.cut)
 
     # --- byte-code and its source ---
 
@@ -150,7 +151,7 @@ class Storer:
         if source is None or source.relocated is None or stamp != source.stored:
             return stored
         relocation = replace(stored.relocation or Relocation(TEXT), bytecode=source.relocated)
-        return replace(stored, relocation=relocation)
+        return stored._replace(relocation=relocation)
 
     def _read(self, entry: Entry) -> bytes:
         with open(entry.place or self._root + entry.path, "rb", buffering=0) as file:

@@ -198,7 +198,7 @@ def _library(path: str, machine: str) -> Library | None:
                 return _examine(path, os.pread(file.fileno(), size, 0))
             # else each header read drags 128 KiB of payload from the disk
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
-            return _examine(path, Large.of(file))
+            return _examine(path, Large.of(file.fileno(), path))
     except (OSError, ValueError, PackError):  # PackError: it has become shorter meanwhile
         return None
 
