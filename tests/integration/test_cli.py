@@ -124,10 +124,20 @@ def test_every_step_from_the_lock_on_answers_in_json(
     assert [it["name"] for it in locked["platforms"][built["subdir"]]["conda"]] == ["python", "relocation-samples"]
 
     out = tmp_path / "dist"
+    key = answer(envpack("sign", "--new-key", tmp_path / "ci", "--no-password", "--json"), "sign")["result"]["key"]
     made = answer(
-        envpack("release", locked["path"], "-o", out, "--work-dir", tmp_path / "w", "--json"), "release"
+        envpack(
+            *("release", locked["path"], "-o", out, "--work-dir", tmp_path / "w", "--json"),
+            *("--key", tmp_path / "ci.key"),
+        ),
+        "release",
     )["result"]
     assert json.loads(Path(made["manifest"]).read_bytes())["name"] == "small"
+    assert sorted(out.iterdir()) == sorted(
+        Path(made[kind]) for kind in ("bundle", "checksum", "manifest", "signature")
+    )
+    signed = answer(envpack("verify", made["bundle"], "--key", key, "--json"), "verify")["result"]["signed"]
+    assert signed["comment"] == f"file:{Path(made['bundle']).name}\thashed"
 
     destination = tmp_path / "envs" / "small"
     deployed = answer(envpack("deploy", made["bundle"], destination, "--json"), "deploy")["result"]

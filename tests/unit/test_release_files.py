@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import re
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -100,9 +101,48 @@ def test_a_release_that_fails_takes_its_files_back(tmp_path: Path) -> None:
         finished.unlink()  # so that moving it fails, after its checksum and manifest were written
         yield "demo"
 
-    with pytest.raises(FileNotFoundError):
-        publish_new(finished, tmp_path, stems(), ".tar.gz", sha256="0" * 64, manifest=b"{}")
+    with pytest.raises(DestinationError, match="No such file"):
+        publish_new(
+            finished, tmp_path, stems(), ".tar.gz", sha256="0" * 64, manifest=b"{}", sign=lambda bundle: b"signed"
+        )
     assert list(tmp_path.iterdir()) == []
+
+
+def publish_signed(folder: Path, stems: Sequence[str], sign: Callable[[Path], bytes]) -> Path:
+    finished = folder / ".finished"
+    finished.touch()
+    return publish_new(finished, folder, stems, ".tar.gz", sha256="0" * 64, manifest=b"{}", sign=sign)
+
+
+def test_nothing_is_published_before_it_is_signed(tmp_path: Path) -> None:
+    def refuse(bundle: Path) -> bytes:
+        raise UsageError(f"no key for {bundle.name}: {[path.name for path in tmp_path.iterdir()]}")
+
+    with pytest.raises(UsageError, match=re.escape("no key for demo.tar.gz: ['.finished']")):
+        publish_signed(tmp_path, ["demo"], refuse)
+    assert [path.name for path in tmp_path.iterdir()] == [".finished"]
+
+
+def test_a_bundle_whose_signature_can_not_be_written_is_not_published(tmp_path: Path) -> None:
+    # 248 bytes with .tar.gz, 255 with .sha256 or .manifest.json, and one too many with .minisig
+    with pytest.raises(DestinationError, match="File name too long"):
+        publish_signed(tmp_path, ["d" * 241], lambda bundle: b"signed")
+    assert [path.name for path in tmp_path.iterdir()] == [".finished"]
+    unsigned = publish_new(tmp_path / ".finished", tmp_path, ["d" * 241], ".tar.gz", sha256="", manifest=b"")
+    assert len(unsigned.name) == 248
+
+
+def test_a_signature_of_another_bundle_takes_its_name(tmp_path: Path) -> None:
+    (tmp_path / "demo.tar.gz.minisig").write_bytes(b"of another")
+    bundle = publish_signed(tmp_path, ["demo", "demo.1"], lambda bundle: f"of {bundle.name}".encode())
+    assert bundle.name == "demo.1.tar.gz"
+    assert (tmp_path / "demo.1.tar.gz.minisig").read_bytes() == b"of demo.1.tar.gz"
+    assert (tmp_path / "demo.tar.gz.minisig").read_bytes() == b"of another"
+    (tmp_path / ".finished").touch()
+    unsigned = publish_new(
+        tmp_path / ".finished", tmp_path, ["demo", "demo.2"], ".tar.gz", sha256="", manifest=b""
+    )
+    assert unsigned.name == "demo.2.tar.gz" and not (tmp_path / "demo.2.tar.gz.minisig").exists()
 
 
 def test_work_is_done_in_the_users_cache_unless_another_place_is_named() -> None:

@@ -56,6 +56,7 @@ def release(
 
     As 'envpack build', but nothing is ever overwritten: a second release of one day gets '.1' behind the date.
     Prints the paths of the three files, and of the signature where config.toml names a 'sign_key', or --key does.
+    The bundle appears last: where it is, the rest is too.
     SOURCE_DATE_EPOCH sets the date.
 
     \b
@@ -80,19 +81,18 @@ def release(
         work=work,
         strict=strict,
     )
-    made = release_bundle(recipe, output, console.reporter)
-    signed = None
-    if secret is not None:
-        from envpack.bundle.codecs import FAST
-        from envpack.signing.bundle import sign_bundle
-
-        signed = sign_bundle(made.bundle, secret, "", FAST)
+    made = release_bundle(recipe, output, console.reporter, secret)
     tell(console, made.manifest.changes, made.selection)
 
-    signature = signed.signature if signed is not None else None
+    signature = str(made.signature) if made.signature is not None else None
 
     def show(console: Console) -> None:
-        for path in (made.bundle, made.checksum, made.manifest_file, *([signed.signature] if signed else [])):
+        for path in (
+            made.bundle,
+            made.checksum,
+            made.manifest_file,
+            *([made.signature] if made.signature else []),
+        ):
             console.out.write(escape(str(path)))
 
     return Result("release", {**describe(made), "manifest": str(made.manifest_file), "signature": signature}, show)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from envpack.runtime.durable import sync_folder
@@ -59,13 +59,24 @@ def publish(finished: Path, bundle: Path, sha256: str) -> None:
 
 
 def publish_new(
-    finished: Path, folder: Path, stems: Iterable[str], suffix: str, *, sha256: str, manifest: bytes
+    finished: Path,
+    folder: Path,
+    stems: Iterable[str],
+    suffix: str,
+    *,
+    sha256: str,
+    manifest: bytes,
+    sign: Callable[[Path], bytes] | None = None,
 ) -> Path:
     """Moves a finished bundle to the first name of ``stems`` that is free, its checksum and manifest beside it.
 
-    Nothing that is there is touched. The checksum is made first and claims the name, also against another
-    release at the same moment; the bundle comes last, so where it is, the rest is too. Returns its path.
+    ``sign`` gives the content of the signature beside a bundle of this path; without it there is none. Nothing
+    that is there is touched. The checksum is written first and claims the name, also against another release at
+    the same moment; the bundle comes last, so where it is, the rest is too, also after a power cut. Returns its
+    path. Raises DestinationError when something can't be written, and what ``sign`` raises; then nothing is there.
     """
+    from envpack.signing.bundle import signature_path  # only here, for cryptography takes its time to load
+
     _sync(finished)
     for stem in stems:
         bundle = folder / (stem + suffix)
@@ -73,20 +84,33 @@ def publish_new(
             checksum_path(bundle): checksum_line(sha256, bundle.name).encode(),
             manifest_path(folder, stem): manifest,
         }
-        if bundle.exists() or any(path.exists() for path in beside):
+        signature = signature_path(bundle)
+        # a signature that some other bundle has left there would make this one a forgery
+        if any(map(os.path.lexists, (bundle, signature, *beside))):
             continue
+        if sign is not None:
+            beside[signature] = sign(bundle)
         made: list[Path] = []
         try:
             for path, content in beside.items():
                 with path.open("xb") as file:
                     made.append(path)
                     file.write(content)
+                    file.flush()
+                    os.fsync(file.fileno())
+            sync_folder(folder)
             finished.rename(bundle)
         except BaseException as problem:
-            for path in made:
-                path.unlink(missing_ok=True)
+            if not bundle.exists():  # it is when this was interrupted right after
+                for path in made:
+                    path.unlink(missing_ok=True)
             if isinstance(problem, FileExistsError):
                 continue
+            if isinstance(problem, OSError):
+                raise DestinationError(
+                    f"can't write to {folder}: {problem.strerror}",
+                    hint="Free some space there, or name another place with --output.",
+                ) from None
             raise
         sync_folder(folder)
         return bundle

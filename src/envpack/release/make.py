@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,7 @@ from envpack.runtime.report import Reporter
 if TYPE_CHECKING:
     from envpack.prefix.prune import Selection
     from envpack.runtime.model import Manifest
+    from envpack.signing.keys import SecretKey
 
 DEFAULT_FOLDER = Path("dist")
 """Where bundles go when nothing else is asked for, from the working directory."""
@@ -55,8 +56,8 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Made:
-    """A bundle at its place. ``selection`` counted what was left out; ``manifest_file`` only for a release;
-    ``seconds``: all of it."""
+    """A bundle at its place. ``selection`` counted what was left out; ``manifest_file`` and ``signature`` only
+    for a release; ``seconds``: all of it."""
 
     bundle: Path
     checksum: Path
@@ -66,6 +67,7 @@ class Made:
     selection: Selection
     seconds: float
     manifest_file: Path | None = None
+    signature: Path | None = None
 
 
 def build_bundle(recipe: Recipe, output: Path | None, reporter: Reporter) -> Made:
@@ -89,19 +91,24 @@ def build_bundle(recipe: Recipe, output: Path | None, reporter: Reporter) -> Mad
     )
 
 
-def release_bundle(recipe: Recipe, folder: Path, reporter: Reporter) -> Made:
+def release_bundle(recipe: Recipe, folder: Path, reporter: Reporter, key: SecretKey | None = None) -> Made:
     """Makes a bundle, its ``.sha256`` and its ``.manifest.json`` in ``folder`` under a name that is new there.
 
-    The second one of a day gets ``.1`` behind the date, and so on: nothing is ever overwritten.
+    With a ``key``, the ``.minisig`` too. The second one of a day gets ``.1`` behind the date, and so on: nothing
+    is ever overwritten. Where the bundle is, the rest is; after an error nothing is there.
     """
     from envpack.runtime.document import manifest_to_json
+    from envpack.signing.bundle import signature_path
 
     started = time.monotonic()
     suffix = SUFFIXES[recipe.format]
     with _packed(recipe, folder, suffix, reporter) as (finished, manifest, selection):
         sha256, size = _digest(finished, reporter), finished.stat().st_size
         stems = (_stem(recipe, manifest, ordinal) for ordinal in itertools.count())
-        bundle = publish_new(finished, folder, stems, suffix, sha256=sha256, manifest=manifest_to_json(manifest))
+        document = manifest_to_json(manifest)
+        bundle = publish_new(
+            finished, folder, stems, suffix, sha256=sha256, manifest=document, sign=_signer(key, document)
+        )
     return Made(
         bundle,
         checksum_path(bundle),
@@ -111,7 +118,16 @@ def release_bundle(recipe: Recipe, folder: Path, reporter: Reporter) -> Made:
         selection,
         round(time.monotonic() - started, 3),
         manifest_path(folder, bundle.name.removesuffix(suffix)),
+        signature_path(bundle) if key is not None else None,
     )
+
+
+def _signer(key: SecretKey | None, manifest: bytes) -> Callable[[Path], bytes] | None:
+    if key is None:
+        return None
+    from envpack.signing.bundle import sign_manifest
+
+    return lambda bundle: sign_manifest(manifest, bundle, key, "").text.encode()
 
 
 @contextmanager
