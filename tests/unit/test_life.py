@@ -20,6 +20,7 @@ from envpack.runtime.locking import locked
 from envpack.runtime.move import move
 from envpack.runtime.record import read_record
 from envpack.runtime.registry import registered, scan
+from envpack.runtime.relocate import Relocation
 from envpack.runtime.remove import remove
 from envpack.runtime.report import Reporter
 from envpack.runtime.rollback import RolledBack, rollback
@@ -28,6 +29,7 @@ from envpack.runtime.survey import look_at, measure
 from envpack.runtime.together import Together
 from lives import beside, bundle, put, whole
 from small_prefix import Told
+from synthetic import file, make_bundle
 
 
 @pytest.fixture
@@ -196,6 +198,40 @@ def test_a_deployment_moves_any_number_of_times_with_what_is_kept(x: Path, tmp_p
     back(tmp_path / "y", to=2)
     assert (tmp_path / "y/bin/tool").read_text() == f"#!/bin/sh\necho {tmp_path / 'y'} 2\n"
     assert (tmp_path / "y/mine").exists()
+
+
+def test_a_kept_deployment_that_the_new_place_is_too_long_for_is_told_of(tmp_path: Path) -> None:
+    room = os.fsencode(tmp_path / "x.........")
+    binary = file("lib/binary", room + b"/lib\0", relocation=Relocation(room, strings=((0, len(room) + 4),)))
+    manifest = make_bundle(tmp_path / "demo-0.tar.gz", {"environment": [binary]}, name="demo", version="0")
+    assert manifest.longest_prefix == len(room)
+    deploy(tmp_path / "demo-0.tar.gz", tmp_path / "x", reporter=Reporter())
+    for version in ("1", "2"):
+        put(tmp_path, version, keep=2)
+
+    class Watching(Told):
+        def warn(self, message: str) -> None:
+            assert at_most.is_dir() and not y.exists() and beside(at_most) == ["1", "2"]
+            super().warn(message)
+
+    told = Watching()
+    at_most, y = tmp_path / "y.........", tmp_path / "y.........."
+    assert move(tmp_path / "x", at_most, reporter=told).unfit == () and not told.warnings
+    done = move(at_most, y, reporter=told)
+    assert done.unfit == (1,) and whole(y) == "2" and beside(y) == ["1", "2"]
+    (warned,) = told.warnings
+    assert "generation 1 (demo 0)" in warned and str(y) in warned
+    assert f"has {len(room) + 1} bytes" in warned and f"room for {len(room)};" in warned
+
+    with pytest.raises(RelocationError, match=r"generation 1 \(demo 0\) can't be switched to") as refused:
+        back(y, to=1)
+    assert f"at most {len(room)} bytes" in refused.value.hint and f"envpack move {y} TO" in refused.value.hint
+    assert refused.value.details == [f"lib/binary: room for {len(room)} bytes"]
+    assert whole(y) == "2" and beside(y) == ["1", "2"]
+    assert back(y, to=2).version == "1" and whole(y) == "1"  # the other one goes on being of use
+    moved(y, tmp_path / "x")
+    assert back(tmp_path / "x", to=1).version == "0"
+    assert (tmp_path / "x/lib/binary").read_bytes().startswith(os.fsencode(tmp_path / "x/lib") + b"\0")
 
 
 def test_a_move_over_something_else_is_refused(x: Path, tmp_path: Path) -> None:

@@ -101,6 +101,8 @@ def move(
 
     It is renamed, and the new place is written into the files that hold the old one; on another filesystem it is
     copied, and removed from the old place last. Files you have put into it move along. Any number of times.
+    Previous deployments that have no room for the new path are told of first; 'envpack rollback' can't switch to
+    them there.
 
     \b
     Example:

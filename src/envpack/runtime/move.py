@@ -24,7 +24,7 @@ from envpack.runtime.finishing import to_its_end
 from envpack.runtime.record import UNRECORDED, Record, has_record, note, write_record
 from envpack.runtime.registry import register, unregister
 from envpack.runtime.report import Reporter
-from envpack.runtime.settle import check_prefix, read_head, settle, written_prefix
+from envpack.runtime.settle import check_prefix, limit_of, read_head, settle, written_prefix
 from envpack.runtime.store import follow
 from envpack.runtime.switching import is_folder, is_there
 
@@ -32,7 +32,8 @@ from envpack.runtime.switching import is_folder, is_there
 @dataclass(frozen=True)
 class Moved:
     """Where the deployment is now, and was. ``rewritten``: files that the new place was written into; ``changed``:
-    those that somebody has edited, left as they are; ``copied``: to another filesystem; ``seconds``: all of it."""
+    those that somebody has edited, left as they are; ``unfit``: kept generations for which the new place is too
+    long; ``copied``: to another filesystem; ``seconds``: all of it."""
 
     source: str
     destination: str
@@ -41,12 +42,13 @@ class Moved:
     generation: int
     rewritten: int
     changed: tuple[str, ...]
+    unfit: tuple[int, ...]
     copied: bool
     seconds: float
 
     def as_dict(self) -> dict[str, Any]:
         """JSON's view: the ``result`` of ``envpack.move/1``."""
-        return {**vars(self), "changed": list(self.changed)}
+        return {**vars(self), "changed": list(self.changed), "unfit": list(self.unfit)}
 
 
 def move(source: Path, destination: Path, *, reporter: Reporter, wait: bool = False) -> Moved:
@@ -54,7 +56,8 @@ def move(source: Path, destination: Path, *, reporter: Reporter, wait: bool = Fa
 
     Raises DestinationError when there is no deployment or no room for it, or another envpack is at work in one of
     the places (``wait`` waits for it), RelocationError when the new place can't be written in, IntegrityError when
-    the deployment's own table was changed. After an error the deployment is where it was.
+    the deployment's own table was changed. After an error the deployment is where it was. What is kept and does
+    not fit into the new place is told of before anything is moved, and moves along: it fits again where it was.
     """
     started = time.monotonic()
     here, there = Destination(source), Destination(destination)
@@ -71,6 +74,7 @@ def move(source: Path, destination: Path, *, reporter: Reporter, wait: bool = Fa
                 stack.enter_context(place.at_work(reporter, wait=wait))
         if how != BEGUN:
             how = _how(here, there)
+        unfit = _tell_unfit(here, there, reporter)
         was_empty = how == RENAMED and is_folder(there.final)
         try:
             if how == RENAMED and not _renamed(here, there):
@@ -106,6 +110,7 @@ def move(source: Path, destination: Path, *, reporter: Reporter, wait: bool = Fa
         generation=record.generation,
         rewritten=settled.written,
         changed=settled.changed,
+        unfit=unfit,
         copied=how == COPIED,
         seconds=round(time.monotonic() - started, 3),
     )
@@ -141,6 +146,22 @@ def _how(here: Destination, there: Destination) -> str:
         )
     check_prefix(read_head(here.final)[0], str(there.final))
     return RENAMED
+
+
+def _tell_unfit(here: Destination, there: Destination, reporter: Reporter) -> tuple[int, ...]:
+    """The kept generations, newest first, that could not be switched back to at the new place."""
+    length, unfit = len(os.fsencode(there.final)), []
+    found = {each.record.generation: each for each in (*there.kept(), *here.kept())}
+    for generation, kept in sorted(found.items(), reverse=True):
+        limit, _ = limit_of(kept.path)
+        if limit is not None and length > limit:
+            unfit.append(generation)
+            reporter.warn(
+                f"generation {generation} ({kept.record.name} {kept.record.version}), which is kept, can't be "
+                f"switched back to at {there.final}: that has {length} bytes, and there is room for {limit}; "
+                "'envpack move' to a path as short makes it possible again"
+            )
+    return tuple(unfit)
 
 
 def _renamed(here: Destination, there: Destination) -> bool:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from envpack.runtime.destination import Destination, Kept
-from envpack.runtime.errors import DestinationError, EnvpackError
+from envpack.runtime.errors import DestinationError, EnvpackError, RelocationError
 from envpack.runtime.finishing import to_its_end
 from envpack.runtime.record import Record, note
 from envpack.runtime.registry import register
 from envpack.runtime.report import Reporter
-from envpack.runtime.settle import settle
+from envpack.runtime.settle import limit_of, settle
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,8 @@ def rollback(destination: Path, *, to: int | None = None, reporter: Reporter, wa
 
     Where the deployment itself is gone, the newest one that is kept takes its place. Raises DestinationError when
     there is nothing to switch to, another envpack is at work there (``wait`` waits for it), or it can't be
-    written; then everything is as it was.
+    written; RelocationError when the deployment was moved to a place that is too long for that generation. Then
+    everything is as it was.
     """
     place = Destination(destination)
     place.require_known()
@@ -47,6 +49,7 @@ def rollback(destination: Path, *, to: int | None = None, reporter: Reporter, wa
         if kept is None:
             assert current is not None
             return _result(place, current, current.generation)
+        _require_fit(kept, str(place.final))
         settle(kept.path, reporter, place=str(place.final), durable=True)  # where it was moved, by hand or before
         record = kept.record
         if record.destination != str(place.final):
@@ -64,6 +67,19 @@ def rollback(destination: Path, *, to: int | None = None, reporter: Reporter, wa
             raise
     register(place.final, reporter)
     return _result(place, record, current.generation if current is not None else None)
+
+
+def _require_fit(kept: Kept, prefix: str) -> None:
+    length, (limit, limited_by) = len(os.fsencode(prefix)), limit_of(kept.path)
+    if limit is not None and length > limit:
+        record = kept.record
+        raise RelocationError(
+            f"generation {record.generation} ({record.name} {record.version}) can't be switched to: {prefix} has "
+            f"{length} bytes, and there is room for {limit}",
+            hint=f"Move the deployment to a path of at most {limit} bytes, and switch back there: "
+            f"envpack move {prefix} TO",
+            details=[f"{limited_by}: room for {limit} bytes"],
+        )
 
 
 def _put_back(place: Destination, former: Record, reporter: Reporter) -> None:

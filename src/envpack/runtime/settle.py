@@ -81,6 +81,17 @@ def check_prefix(manifest: Manifest, prefix: str) -> None:
         )
 
 
+def limit_of(root: Path) -> tuple[int | None, str]:
+    """Bytes of the longest prefix that fits into the unpacked tree at ``root``, and the path that limits it.
+
+    None where any fits, or where it can't be told: `settle` says what is wrong there. Nothing is verified.
+    """
+    with suppress(OSError, EnvpackError):
+        manifest = manifest_from_json((root / MANIFEST_PATH).read_bytes())
+        return manifest.longest_prefix, manifest.limited_by
+    return None, ""
+
+
 def read_head(root: Path) -> tuple[Manifest, PathsTable]:
     """The manifest and the table that lie in an unpacked tree, verified against their digests."""
     try:
