@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from envpack.bundle.annexes import Annexes
+from envpack.bundle.bounds import check_paths
 from envpack.bundle.cache import Found, SegmentCache
 from envpack.bundle.codecs import encoder_for
 from envpack.bundle.items import items_of
@@ -167,6 +168,7 @@ def _check_names(contents: PrefixContents) -> None:
             hint="Remove them, or exclude them.",
             details=wrong,
         )
+    check_paths(contents.groups)
 
 
 def _changing(found: list[str]) -> PackError:

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
+from envpack.bundle.bounds import check_manifest, check_table
 from envpack.bundle.codecs import Encoder
 from envpack.bundle.frames import FrameWriter, compress, compress_all
 from envpack.prefix.large import Piece
@@ -111,7 +112,8 @@ class Stored(NamedTuple):
 class BundleWriter:
     """Writes one bundle; to be used as a context manager, so that a failure leaves nothing behind.
 
-    ``jobs`` threads compress. Raises DestinationError when the output can't be written.
+    ``jobs`` threads compress. Raises DestinationError when the output can't be written, PackError when it would be
+    more than readers take.
     """
 
     def __init__(self, output: Path, encoder: Encoder, jobs: int) -> None:
@@ -167,12 +169,14 @@ class BundleWriter:
         end = self._frames.end_segment()
         self._frames.drain()
         manifest, table = complete(draft, [segment for segment, _ in self._segments])
+        check_table(table)
         head, head_frames = compress_all(self._encoder, _member(PATHS_PATH, table))
         segments = [Segment(segment.id, tuple(frames)) for segment, frames in self._segments]
         segments.append(Segment(END_SEGMENT, tuple(end)))
         manifest = replace(manifest, codec=self._encoder.name, head=head_frames, segments=tuple(segments))
         data = manifest_to_json(manifest)
         first = _member(MANIFEST_PATH, data) + _member(DIGEST_PATH, digest_line(data))
+        check_manifest(data, len(first))
         self._assemble(compress(self._encoder, first)[0] + head, segments)
         return manifest
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from envpack.bundle.bounds import check_table
 from envpack.bundle.writer import Item, Listed, complete, listed
 from envpack.prefix.large import Piece, in_memory
 from envpack.runtime import tar
@@ -68,6 +69,7 @@ class FolderWriter:
     def finish(self, draft: Manifest) -> Manifest:
         """Completes ``draft`` and writes manifest, digest and table."""
         manifest, table = complete(draft, self._segments)
+        check_table(table)
         manifest = replace(manifest, segments=tuple(Segment(segment.id, ()) for segment in self._segments))
         self.manifest_bytes = manifest_to_json(manifest)
         for path, data in (

@@ -16,6 +16,9 @@ _DIGITS = 19
 _END = 1 << 63
 """What every number is below."""
 
+MARKS = (b",", b":", b"[", b"{")
+"""Of which there is one for each value, key and bracket, or more where they stand in texts."""
+
 _LONG_NUMBER = re.compile(r"[:,\[]-?\d{20}")
 
 
@@ -34,7 +37,7 @@ def parse(
     """
     if len(data) > most:
         raise IntegrityError(f"{name} has {len(data):,} bytes, more than the {most:,} of any environment")
-    if sum(data.count(mark) for mark in (b",", b":", b"[", b"{")) > values:
+    if sum(map(data.count, MARKS)) > values:
         raise IntegrityError(f"{name} has more values in it than any environment needs, {values:,}")
     try:
         text = data.decode("ascii")

@@ -1,0 +1,119 @@
+"""What every reader refuses for its size is refused when it is packed: a bundle that is made can be deployed."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from functools import cache
+
+from envpack.prefix.model import Entry, Group
+from envpack.runtime import limits
+from envpack.runtime.checked import MARKS
+from envpack.runtime.errors import PackError
+from envpack.runtime.model import PathRecord
+from envpack.runtime.table import segment_to_json
+
+_HINT = "Exclude what it can do without, or make several environments of it."
+
+
+def check_paths(groups: Iterable[Group]) -> None:
+    """Raises PackError when the paths alone are more than a bundle may have, whatever is in the files."""
+    entries = [entry for group in groups for entry in group.entries]
+    paths = [entry.path for entry in entries]
+    others = [entry for entry in entries if entry.type != "file"]
+    files = len(entries) - len(others)
+    (file_size, file_values), (other_size, other_values) = _least("file"), _least("directory")
+    values = files * file_values + len(others) * other_values
+    joined = "".join(paths)  # what is asked of all at once takes a tenth of the time
+    size = len(joined) + files * file_size + len(others) * other_size
+    if values > limits.MAX_TABLE_VALUES or size > limits.MAX_TABLE:
+        most = int(len(entries) * min(limits.MAX_TABLE_VALUES / values, limits.MAX_TABLE / size))
+        links = f" and {len(others):,} links and empty folders" if others else ""
+        raise PackError(
+            f"the environment has {files:,} files{links}, and a bundle has room for about {most:,} paths like "
+            "these",
+            hint=_HINT,
+            details=_most_of(paths),
+        )
+    _check_links(others)
+    folders = joined.count("/") + len(others)  # or fewer
+    if folders > limits.MAX_FOLDERS and (folders := _folders(entries)) > limits.MAX_FOLDERS:
+        raise PackError(
+            f"the environment has {folders:,} folders, and a bundle may have {limits.MAX_FOLDERS:,}",
+            hint=_HINT,
+            details=_most_of(paths),
+        )
+
+
+def check_table(table: bytes) -> None:
+    """Raises PackError for a paths table that no reader parses."""
+    why = "there are too many files, or too many mentions of the environment's path in them"
+    _check(table, len(table), "the paths table", why, limits.MAX_TABLE, limits.MAX_TABLE_VALUES)
+
+
+def check_manifest(manifest: bytes, frame: int) -> None:
+    """Raises PackError for a manifest that no reader parses; ``frame``: bytes of the frame that it is in."""
+    why = "too many files are changed, missing, of no package, or too large"
+    _check(manifest, frame, "the manifest", why, limits.MAX_MANIFEST, limits.MAX_MANIFEST_VALUES)
+
+
+def _check(data: bytes, size: int, what: str, why: str, most: int, most_values: int) -> None:
+    if size > most:
+        raise PackError(f"{what} would have {size:,} bytes, and may have {most:,}: {why}", hint=_HINT)
+    if len(data) > most_values and (values := _values(data)) > most_values:
+        raise PackError(f"{what} would have {values:,} values, and may have {most_values:,}: {why}", hint=_HINT)
+
+
+@cache
+def _least(type: str) -> tuple[int, int]:
+    """Bytes and values that any path of this type takes in the table at least, its name aside."""
+    record = PathRecord("", type, sha256="0" * 64)
+    one, two = (segment_to_json("", [record] * number) for number in (1, 2))
+    return len(two) - len(one), _values(two) - _values(one)
+
+
+def _values(data: bytes) -> int:
+    return sum(map(data.count, MARKS))
+
+
+def _check_links(entries: Sequence[Entry]) -> None:
+    long = [entry.path for entry in entries if len(os.fsencode(entry.target)) > limits.MAX_PATH]
+    if long:
+        raise PackError(
+            f"{long[0]} is a link to a path of more than {limits.MAX_PATH:,} bytes, as none in a bundle may be",
+            hint="Make them shorter, or exclude them.",
+            details=long,
+        )
+    linked = Counter(entry.target for entry in entries if entry.type == "hardlink")
+    for path, number in linked.most_common(1):
+        if number > limits.MAX_LINKS:
+            raise PackError(
+                f"{path} has {number:,} hard links, and in a bundle a file may have {limits.MAX_LINKS:,}",
+                hint="Exclude some of them, or make them symbolic links.",
+            )
+
+
+def _folders(entries: Iterable[Entry]) -> int:
+    """How many folders these entries are, and lie in."""
+    known: set[str] = set()
+    for folder in {
+        entry.path if entry.type == "directory" else entry.path.rpartition("/")[0] for entry in entries
+    }:
+        while folder and folder not in known:
+            known.add(folder)
+            folder = folder.rpartition("/")[0]
+    return len(known)
+
+
+def _most_of(paths: Sequence[str]) -> list[str]:
+    """Where most of these paths lie: the deepest folder that has half of them."""
+    found, within = "", list(paths)
+    while True:
+        below = Counter(path[len(found) :].partition("/")[0] for path in within)
+        ((name, _),) = below.most_common(1)
+        inside = [path for path in within if path.startswith(f"{found}{name}/")]
+        if 2 * len(inside) < len(paths):
+            break
+        found, within = f"{found}{name}/", inside
+    return [f"{len(within):,} of these {len(paths):,} paths lie in {found}"] if found else []
