@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from envpack.prefix import Storer, read_prefix
+from envpack.prefix import Stored, Storer, read_prefix
 from envpack.runtime.relocate import splice, splices
 
 SITE = "lib/python3/site-packages"
@@ -105,3 +105,77 @@ def test_its_own_python_imports_it_from_where_it_was_deployed(
     assert done.returncode == 0, done.stderr
     for path, (data, _) in files.items():
         assert path.read_bytes() == data, f"{path} was compiled again"
+
+
+PLAIN = """\
+def outer():
+    def inner():
+        return [(lambda: 1 // 0)() for _ in 'a']
+    return inner()
+class Type:
+    def method(self): return self
+"""
+IMPORT = """\
+import sys, traceback
+sys.path.insert(0, sys.argv[1])
+import sample
+try:
+    sample.outer()
+except ZeroDivisionError as error:
+    for frame in traceback.extract_tb(error.__traceback__)[1:]:
+        assert frame.filename == sample.__file__ and frame.line, frame
+assert sample.Type.method.__code__.co_filename == sample.__file__ == sys.argv[1] + '/sample.py'
+"""
+
+
+def stored_module(prefix: Path, python: str, flags: list[str]) -> dict[str, Stored]:
+    source = prefix / SITE / "sample.py"
+    source.parent.mkdir(parents=True)
+    (prefix / "conda-meta").mkdir()
+    source.write_text(PLAIN)
+    subprocess.run([python, *flags, "-m", "compileall", "-q", str(source)], check=True)
+    contents = read_prefix(prefix)
+    storer = Storer(contents.prefix, contents)
+    entries = [entry for group in contents.groups for entry in group.entries if entry.type == "file"]
+    assert [Path(entry.path).suffix for entry in entries] == [".pyc", ".py"]
+    return {entry.path: storer.store(entry, (prefix / entry.path).read_bytes()) for entry in entries}
+
+
+@pytest.mark.parametrize("optimised", [False, True], ids=["", "-OO"])
+@pytest.mark.parametrize("python", pythons(), ids=lambda path: "-".join(Path(path).parts[-3:]))
+def test_byte_code_that_only_names_its_source_fits_everywhere_as_it_is(
+    python: str, optimised: bool, tmp_path: Path
+) -> None:
+    flags = ["-OO"] if optimised else []
+    files = stored_module(tmp_path / "built", python, flags)
+    elsewhere = stored_module(tmp_path / ("p" * 150) / ("p" * 150), python, flags)
+    assert {path: stored.sha256 for path, stored in files.items()} == {
+        path: stored.sha256 for path, stored in elsewhere.items()
+    }
+    root = tmp_path / "deployed"
+    for path, stored in files.items():
+        assert stored.relocation is None and not stored.unrelocatable
+        data = b"".join(stored.pieces)
+        assert str(tmp_path).encode() not in data and b"placehold" not in data
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(data)
+        os.utime(root / path, (stored.mtime, stored.mtime))
+    subprocess.run([python, *flags, "-c", IMPORT, str(root / SITE)], check=True)
+    for path, stored in files.items():
+        assert (root / path).read_bytes() == b"".join(stored.pieces), f"{path} was compiled again"
+
+
+@pytest.mark.parametrize(
+    "name", ["sample.pyc", "__pycache__/sample.cpython-311-pytest-8.2.0.pyc", "__pycache__/sample.other-1.pyc"]
+)
+def test_byte_code_that_no_import_of_its_source_takes_gets_the_path_written_in(name: str, tmp_path: Path) -> None:
+    prefix = tmp_path / "built"
+    stored_module(prefix, sys.executable, [])
+    place = prefix / SITE / name
+    (cached,) = (prefix / SITE / "__pycache__").iterdir()
+    cached.rename(place)
+    contents = read_prefix(prefix)
+    storer = Storer(contents.prefix, contents)
+    (entry,) = (each for group in contents.groups for each in group.entries if each.path.endswith(".pyc"))
+    stored = storer.store(entry, place.read_bytes())
+    assert stored.relocation is not None and stored.relocation.marshal

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
-from test_prefix import long, uv
+from test_prefix import imported, long, uv
 
 from conda_install import conda_install
 from envpack.bundle.pack import PackSettings, pack_prefix
@@ -197,8 +197,9 @@ def same_code_with_the_old_path(trees: Trees, theirs: bytes, ours: bytes) -> boo
     old, new = trees.build.decode(), trees.prefix.decode()
     if trees.build in ours:
         return False
-    mended = constants(marshal.loads(theirs[16:]), lambda text: text.replace(old, new))
-    return mended == constants(marshal.loads(ours[16:]), str)
+    source = str(trees.ours / marshal.loads(ours[16:]).co_filename)
+    mended = constants(imported(theirs, source), lambda text: text.replace(old, new))
+    return mended == constants(imported(ours, source), str)
 
 
 def same_but_for_the_time(trees: Trees, theirs: bytes, ours: bytes) -> bool:

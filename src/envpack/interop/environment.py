@@ -217,9 +217,15 @@ class ArchiveStorer(Storer):
     def _kind(self, entry: Entry, data: Data, stored: Stored) -> str:
         """The kind of repair that a file got, "" for none."""
         where = stored.relocation
-        if where is None:
+        renamed = entry.path.endswith(".pyc") and stored.size != len(data)
+        if where is None and not renamed:
             return ""
-        if where.shebang is not None and isinstance(data, bytes) and _THROUGH_ENV.match(data):
+        if (
+            where is not None
+            and where.shebang is not None
+            and isinstance(data, bytes)
+            and _THROUGH_ENV.match(data)
+        ):
             return "interpreter"
         if self._origin.layout != RECORDED:
             return "found"

@@ -5,6 +5,7 @@ Sources: Lib/importlib/_bootstrap_external.py (header, magic numbers) and Python
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -26,6 +27,19 @@ class Timestamp(NamedTuple):
 def is_bytecode(data: bytes) -> bool:
     """Whether it starts as every pyc since Python 3.7 does."""
     return len(data) > HEADER and data[2:4] == b"\r\n" and data[5:8] == b"\0\0\0" and data[4] <= 3
+
+
+_CACHE = re.compile(r"(?:.*/)?__pycache__/[^/]+\.cpython-\d+t?(?:\.opt-[^./]+)?\.pyc")
+
+
+def is_cache(path: str) -> bool:
+    """Whether CPython takes the file at ``path`` when it imports the source (PEP 3147, PEP 488); pytest has its
+    own beside them, which it loads by itself.
+
+    >>> is_cache("lib/a/__pycache__/b.cpython-311.opt-1.pyc"), is_cache("lib/c.pyc")
+    (True, False)
+    """
+    return _CACHE.fullmatch(path) is not None
 
 
 def timestamp(data: bytes) -> Timestamp | None:

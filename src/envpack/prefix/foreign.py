@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from envpack.prefix.binary import Mention, String, binary_relocation
-from envpack.prefix.bytecode import UnparsableError, mentions
+from envpack.prefix.bytecode import MarshalString, UnparsableError, mentions
 from envpack.prefix.encoded import Encoded, find_encoded
 from envpack.prefix.large import Data, in_memory, part
 from envpack.prefix.occurrences import (
@@ -199,14 +199,25 @@ _SHORT_KIND = {ord("a"): ord("z"), ord("A"): ord("Z")}
 _FLAG_REF = 0x80
 
 
-def canonicalise_bytecode(data: bytes, spellings: Sequence[bytes], source: str) -> Canonical:
-    """The same for a pyc: strings of its constants grow, and their lengths with them."""
+def canonicalise_bytecode(
+    data: bytes, spellings: Sequence[bytes], source: str, renamed: bool = False
+) -> Canonical:
+    """The same for a pyc: strings of its constants grow, and their lengths with them.
+
+    ``renamed``: Python gives its code the path of ``source`` when it imports it (Lib/importlib/
+    _bootstrap_external.py, _compile_bytecode). Where nothing else mentions the prefix there is nothing to relocate
+    then: the name is stored relative to the prefix, as ``envpack build`` compiles it.
+    """
     try:
         mentioned = mentions(data, spellings, source)
     except UnparsableError as problem:
         return Canonical(remarks=(f"byte-code that can't be read ({problem}): the build prefix stays",))
     if not mentioned:
         return Canonical()
+    name = source.encode("utf-8", "surrogateescape")
+    own = [spelling + b"/" + name for spelling in spellings]
+    if renamed and all(data[text:end] in own for (_, text, end), _ in mentioned):
+        return Canonical(tuple(_named(data, string, name) for string, _ in mentioned))
     edits: list[Splice] = []
     table, shift = [], 0
     for (start, text, end), places in mentioned:
@@ -221,6 +232,12 @@ def canonicalise_bytecode(data: bytes, spellings: Sequence[bytes], source: str) 
         shift += sum(len(new) - len(old) for _, old, new in string)
         edits += string
     return Canonical(tuple(edits), Relocation(TEXT, marshal=tuple(table)))
+
+
+def _named(data: bytes, string: MarshalString, name: bytes) -> Splice:
+    """The string with another text."""
+    kind = _stored_kind(data[string.start], len(name), name)
+    return Splice(string.start, data[string.start : string.end], string_head(kind, len(name)) + name)
 
 
 def _stored_kind(kind: int, length: int, rest: bytes) -> int:

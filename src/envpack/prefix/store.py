@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from envpack.prefix.bytecode import Timestamp, is_bytecode, timestamp, timestamp_edit
+from envpack.prefix.bytecode import Timestamp, is_bytecode, is_cache, timestamp, timestamp_edit
 from envpack.prefix.foreign import TEXT, Canonical, canonicalise, canonicalise_bytecode
 from envpack.prefix.hidden import Search
 from envpack.prefix.large import Data, Large, Piece, in_memory
@@ -126,7 +126,6 @@ class Storer:
             self._pristine_stamps[entry.path] = stamp if pristine else None
             if pristine:
                 return self._with_relocated_source(stored, stamp, path)
-        canonical = canonicalise_bytecode(data, self._spellings, path)
         source = self._source(path) if stamp is not None else None
         valid = (
             source is not None
@@ -134,6 +133,8 @@ class Storer:
             and stamp.size == source.disk.size
             and stamp.mtime in (source.disk.mtime, SOURCE_MTIME)
         )
+        renamed = valid and source is not None and source.relocated is None and is_cache(entry.path)
+        canonical = canonicalise_bytecode(data, self._spellings, path, renamed)
         if valid and source is not None:
             edits = (*timestamp_edit(data, source.stored), *canonical.edits)
             relocation = canonical.relocation
