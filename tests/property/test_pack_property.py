@@ -278,10 +278,18 @@ class Module:
         return b"# " + text_at(self.source, prefix, made_in)
 
     def bytecode_at(self, prefix: bytes, made_in: bytes, mtime: int) -> bytes:
+        return self._compiled(f"{prefix.decode()}/{self.path}", prefix, made_in, mtime)
+
+    def deployed_bytecode_at(self, prefix: bytes, made_in: bytes) -> bytes:
+        """Where nothing else depends on the place, its source's name doesn't either."""
+        fixed = not self.constants and self.source_at(b"/one", made_in) == self.source_at(b"/two", made_in)
+        name = self.path if fixed else f"{prefix.decode()}/{self.path}"
+        return self._compiled(name, prefix, made_in, DATE)
+
+    def _compiled(self, name: str, prefix: bytes, made_in: bytes, mtime: int) -> bytes:
         body = "".join(f"A{index} = '{index}'\n" for index in range(len(self.constants)))
         values = [f"{before} {prefix.decode()} {after}" for before, after in self.constants]
-        path = f"{prefix.decode()}/{self.path}"
-        code = compile(Fill(values).visit(ast.parse(body)), path, "exec", dont_inherit=True)
+        code = compile(Fill(values).visit(ast.parse(body)), name, "exec", dont_inherit=True)
         size = len(self.source_at(prefix, made_in))
         return importlib.util.MAGIC_NUMBER + struct.pack("<III", 0, mtime, size) + marshal.dumps(code)
 
@@ -418,7 +426,7 @@ class Recipe:
         for module in self.modules:
             found[module.path] = (0o644, module.source_at(here, there))
             if not module.stale:
-                found[module.bytecode] = (0o644, module.bytecode_at(here, there, DATE))
+                found[module.bytecode] = (0o644, module.deployed_bytecode_at(here, there))
         for link in self.links:
             found[link.path] = (0o777, self._resolved(link))
         for path, target in self.hard_links.items():
