@@ -26,8 +26,8 @@ from envpack.prefix.prune import Selection
 from envpack.prefix.walk import Outside
 from envpack.runtime.activation import variable_scripts
 from envpack.runtime.changes import Changes, Unrelocatable
-from envpack.runtime.deploy import host_subdir
 from envpack.runtime.errors import PackError
+from envpack.runtime.host.machine import host_subdir
 from envpack.runtime.model import Manifest, PathRecord
 from envpack.runtime.onetree import unfit
 from envpack.runtime.report import Reporter, Step, human_size

@@ -134,14 +134,13 @@ def run() -> NoReturn:
 
 
 def _leave(code: int) -> NoReturn:
-    """Ends the process, with rattler in it without taking Python down: its threads may still hold something of
-    Python's then, and abort (with the same bindings: https://github.com/cocoindex-io/cocoindex/issues/1685)."""
-    if "rattler" in sys.modules:
-        for stream in (sys.stdout, sys.stderr):
-            with suppress(OSError):
-                stream.flush()
-        os._exit(code)
-    sys.exit(code)
+    """Ends the process without taking Python down, which frees every object by itself. rattler's threads may hold
+    something of Python's then, and abort (with the same bindings:
+    https://github.com/cocoindex-io/cocoindex/issues/1685)."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
+    os._exit(code)
 
 
 def main(argv: Sequence[str], console: Console) -> int:
