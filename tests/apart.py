@@ -6,15 +6,15 @@ many processes began.
 
 from __future__ import annotations
 
-import atexit
 import os
 import sys
 import time
 from collections.abc import Iterator
 from typing import Any
 
-from envpack.__main__ import main
 from envpack.bundle import annexes, cache, items
+from envpack.cli.app import main
+from envpack.cli.console import Console
 from envpack.runtime import parts, stream
 
 parts.SIZE = annexes.UNIT = 1
@@ -32,7 +32,6 @@ def _counted() -> int:
 
 
 os.fork = _counted
-atexit.register(lambda: print(f"processes: {begun}", file=sys.stderr))
 
 if "SLOW" in os.environ:
     seconds = float(os.environ["SLOW"])
@@ -51,4 +50,6 @@ if "SLOW" in os.environ:
     parts.entries = _slow_entries  # type: ignore[assignment]
     annexes.items_of = _slow_items  # type: ignore[assignment]
 
-main()
+code = main(sys.argv[1:], Console.of_process())
+print(f"processes: {begun}", file=sys.stderr)
+sys.exit(code)
