@@ -4,7 +4,6 @@ is there: a sample of what ``make test-faults`` tries."""
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from faults import samples
+from namespaces import namespace
 
 FAULTS = Path(samples.__file__).parent
 
@@ -28,16 +28,6 @@ def test_killed_or_failing_anywhere_it_is_the_old_one_or_the_new_one(tmp_path: P
     assert done.returncode == 0, done.stdout
     *_, points, _, violations, _, _, _ = done.stdout.splitlines()[-1].split()
     assert int(points) >= 60 and violations == "0", done.stdout
-
-
-def namespace() -> list[str]:
-    """What runs a command where it may mount filesystems that nobody else sees."""
-    ways = [["unshare", "--mount"], ["unshare", "--user", "--map-root-user", "--mount"]]
-    for way in ways[os.geteuid() != 0 :]:
-        attempt = [*way, "mount", "-t", "tmpfs", "none", "/mnt"]
-        if shutil.which("unshare") and subprocess.run(attempt, capture_output=True).returncode == 0:
-            return way
-    pytest.skip("mounting is not permitted here; only injected errors tell of full disks")
 
 
 def test_a_disk_that_is_really_full_leaves_the_old_one(tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ class Annexes:
         while id not in self._packed:
             self._packed.update((packed.listed.id, packed) for packed in next(self._results))
         packed = self._packed.pop(id)
-        stored = Stored(packed.frames, self._files[packed.annex].fileno(), packed.offset)
+        stored = Stored(packed.frames, self._files[packed.annex].fileno(), packed.offset, stay=False)
         self._output.add_stored(packed.listed, stored)
         return packed.found
 

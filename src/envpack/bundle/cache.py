@@ -267,7 +267,7 @@ class _Bundle:
             list(segment["unsearched"]),
             list(segment["needs_activation"]),
         )
-        return Known(listed, Stored(frames, self._descriptor, segment["offset"]), found)
+        return Known(listed, Stored(frames, self._descriptor, segment["offset"], stay=True), found)
 
 
 def _status(entry: Entry) -> tuple[object, ...]:

@@ -1,12 +1,12 @@
 """Putting a bundle together: segments into a payload beside the output, then head and payload into the file.
 
 The head comes first in the file but is known last, so the payload waits in a temporary file of its own; moving
-it behind the head is one in-kernel copy. The output appears by a rename, or not at all.
+it behind the head is one copy in the kernel, which leaves no second one on the disk. The output appears by a
+rename, or not at all.
 """
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -18,6 +18,7 @@ from typing import NamedTuple
 from envpack.bundle.bounds import check_manifest, check_table
 from envpack.bundle.codecs import Encoder
 from envpack.bundle.frames import FrameWriter, compress, compress_all
+from envpack.bundle.transfer import copy, move
 from envpack.prefix.large import Piece
 from envpack.runtime import tar
 from envpack.runtime.document import manifest_to_json
@@ -102,11 +103,13 @@ def write_segment(frames: FrameWriter, id: str, items: Iterable[Item]) -> tuple[
 
 
 class Stored(NamedTuple):
-    """Frames that lie in a file already: its descriptor, and where in it the first begins."""
+    """Frames that lie in a file already: its descriptor, where in it the first begins, and whether they are to
+    ``stay`` there."""
 
     frames: tuple[Frame, ...]
     descriptor: int
     offset: int
+    stay: bool
 
 
 class BundleWriter:
@@ -189,10 +192,11 @@ class BundleWriter:
             for segment in segments:
                 stored = self._stored.get(segment.id)
                 if stored is None:
-                    copy(self._payload.fileno(), taken, output.fileno(), segment.stored)
+                    move(self._payload.fileno(), taken, output.fileno(), segment.stored)
                     taken += segment.stored
                 else:
-                    copy(stored.descriptor, stored.offset, output.fileno(), segment.stored)
+                    take = copy if stored.stay else move
+                    take(stored.descriptor, stored.offset, output.fileno(), segment.stored)
                 self.offsets[segment.id] = offset
                 offset += segment.stored
         self.stored = offset
@@ -224,29 +228,6 @@ def complete(draft: Manifest, segments: Sequence[Listed]) -> tuple[Manifest, byt
         limited_by=limited_by,
     )
     return manifest, table
-
-
-def copy(source: int, offset: int, target: int, size: int) -> None:
-    """Appends ``size`` bytes of the file ``source`` to the file ``target``, inside the kernel where it can.
-
-    Raises OSError, also when ``source`` has fewer.
-    """
-    while size:
-        try:
-            done = os.copy_file_range(source, target, size, offset_src=offset)
-        except (OSError, AttributeError) as problem:  # not this kernel, or not between these filesystems
-            if getattr(problem, "errno", errno.ENOSYS) not in _NOT_IN_THE_KERNEL:
-                raise
-            data = os.pread(source, min(size, 1 << 20), offset)
-            write_all(target, data)
-            done = len(data)
-        if not done:
-            raise OSError(errno.EIO, "a file that is copied became shorter")
-        offset += done
-        size -= done
-
-
-_NOT_IN_THE_KERNEL = (errno.ENOSYS, errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM, errno.ETXTBSY)
 
 
 def _member(path: str, data: bytes) -> bytes:
