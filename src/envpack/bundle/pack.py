@@ -127,16 +127,17 @@ def pack_contents(
     ``cache``: where segments may be that need not be compressed again; ``annexes``: of these packages.
     """
     variables = state_variables(contents.prefix)
-    needs = derive_needs(contents, reporter)
-    for sentence in contradictions(settings.requires, needs):
-        reporter.warn(sentence)
     _check_names(contents)
     found = Found()
     total = sum(entry.size for group in contents.groups for entry in group.entries)
     groups = tuple(_with_variables(contents.groups, variables))
     with ExitStack() as stack:
+        # before any step of the reporter's: a bar may have a thread
         apart = stack.enter_context(annexes(groups)) if annexes is not None else None
-        step = stack.enter_context(reporter.step(title, total))  # not before: its bar may have a thread
+        needs = derive_needs(contents, reporter)
+        for sentence in contradictions(settings.requires, needs):
+            reporter.warn(sentence)
+        step = stack.enter_context(reporter.step(title, total))
         sink.add_segment(RUNTIME, _own_items())
         for group in groups:
             packed = apart.take(group.id, step.advance) if apart is not None else None
