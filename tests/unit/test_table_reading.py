@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from envpack.runtime import limits
-from envpack.runtime.checked import Value, parse
+from envpack.runtime.checked import Value, has_long_number, parse
 from envpack.runtime.errors import EnvpackError
 from envpack.runtime.model import PathRecord, PathsTable
 from envpack.runtime.table import _plain_file, _read_record, table_from_json, table_to_json
@@ -102,6 +102,27 @@ def test_json_that_lies_is_refused_however_it_is_written(text: str) -> None:
     for spelling in (text, text + "\n", text.replace(":", ": ")):
         with pytest.raises(EnvpackError):
             parse(spelling.encode(), "x", most=1 << 20, values=1 << 20)
+
+
+@pytest.mark.parametrize("before", ["", "[", "[1,", '{"a":', '{"a": ', '{"a":\n\t', "[1, -", "-"])
+def test_a_number_beyond_64_bits_is_seen_before_it_is_read(before: str) -> None:
+    assert has_long_number(f"{before}{'9' * 20}".encode())
+    assert not has_long_number(f"{before}{'9' * 19}".encode())
+    assert not has_long_number(f'{before}"{"9" * 64}"'.encode())
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "]", "]}x", "],}", ",]}", ",,]}", "x]}", ',{"id":"s0","placeholders":[],"paths":[]}]}', ",{}]}", ",5]}"]
+    + [f',{{"id":"s1","placeholders":{deep},"paths":[]}}]}}' for deep in ("[" * 5000, "[" * 900 + "]" * 900)]
+    + [',{"id":"s1","placeholders":[],"paths":[' + "1" * 30 + "]}]}"],
+    ids=lambda text: text[:40],
+)
+def test_a_table_that_ends_otherwise_is_refused(text: str) -> None:
+    table = table_to_json(PathsTable({"s0": (PathRecord("lib/a", "file", sha256="0" * 64),)})).decode()
+    assert table.endswith("]}\n") and table_from_json(table.rstrip("\n").encode())
+    with pytest.raises(EnvpackError, match=r"\.envpack/paths\.json"):
+        table_from_json(table.replace("]}\n", text).encode())
 
 
 @pytest.mark.parametrize("separators", [(",", ":"), (", ", ": ")])

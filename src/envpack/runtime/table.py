@@ -12,7 +12,7 @@ import re
 from typing import Any, Callable, Iterable
 
 from envpack.runtime import limits
-from envpack.runtime.checked import Value, encode, parse, safe_path
+from envpack.runtime.checked import PLAIN, Value, bounded, encode, has_long_number, parse, safe_path
 from envpack.runtime.document import fact, known_format
 from envpack.runtime.errors import FormatError, IntegrityError
 from envpack.runtime.firstline import THROUGH_ENV, Shebang, forms
@@ -90,49 +90,75 @@ _TABLE_START, _TABLE_END = f'{{"format":{FORMAT},"segments":[', "]}"
 def table_from_json(data: bytes) -> PathsTable:
     """Reads a paths table; raises FormatError naming the wrong entry, IntegrityError for an unsafe one, or beyond
     the limits."""
-    known: list[str] = []
+    bounds = {"most": limits.MAX_TABLE, "values": limits.MAX_TABLE_VALUES}
+    text = bounded(data, PATHS_PATH, **bounds)
+    table = None if has_long_number(data) else _as_written(text)
+    if table is None:
+        del text
+        table = _Table()
+        for segment in known_format(parse(data, PATHS_PATH, **bounds))["segments"].items():
+            table.add(segment)
+    return PathsTable(table.segments, table.digests)
 
-    def same(text: str, document: Any) -> bool:
-        """`as_written`, and the digests of the segments from the same texts."""
-        place, found = len(_TABLE_START), []
-        if not text.startswith(_TABLE_START) or type(document["segments"]) is not list:
-            return False
-        for segment in document["segments"]:
-            if type(segment) is not dict or [*segment] != ["id", "placeholders", "paths"]:
-                return False
-            for part in ('{"id":', json.dumps(segment["id"]), ",", _content(segment)):
-                if not text.startswith(part, place):
-                    return False
-                place += len(part)
-            found.append(_digest(part))
-            place += 1  # a comma, as there is one character only, or the end of the list
-        if text[place - bool(found) :].rstrip("\n") != _TABLE_END:
-            return False
-        known.extend(found)
-        return True
 
-    top = known_format(parse(data, PATHS_PATH, most=limits.MAX_TABLE, values=limits.MAX_TABLE_VALUES, same=same))
-    segments: dict[str, tuple[PathRecord, ...]] = {}
-    digests: dict[str, str] = {}
-    for number, segment in enumerate(top["segments"].items()):
+class _Table:
+    """A table that is being read."""
+
+    def __init__(self) -> None:
+        self.segments: dict[str, tuple[PathRecord, ...]] = {}
+        self.digests: dict[str, str] = {}
+
+    def add(self, segment: Value, content: str = "") -> None:
+        """``content``: what is said of it, where that is at hand."""
         id = fact(segment["id"])
-        if id in segments:
+        if id in self.segments:
             raise FormatError(f"{segment.where}: a second segment {id!r}")
         placeholders = tuple(_read_placeholder(item) for item in segment["placeholders"].items())
         paths = segment["paths"]
-        segments[id] = tuple(
+        self.segments[id] = tuple(
             _plain_file(value, paths, index, placeholders)
             or _read_record(Value(value, paths, index), placeholders)
             for index, value in enumerate(paths.values())
         )
-        digests[id] = known[number] if known else _digest(_content(segment.value))
-    return PathsTable(segments, digests)
+        self.digests[id] = _digest(content or _content(segment.value))
+
+
+def _as_written(text: str) -> _Table | None:
+    """The table, one segment after the other, so that memory is that of the records and one segment's JSON; None
+    where any is not written as `segment_to_json` writes it, which is to be read with more care."""
+    if not text.startswith(_TABLE_START):
+        return None
+    place, table = len(_TABLE_START), _Table()
+    segments = Value(None, Value(None, None, PATHS_PATH), "segments")
+    while not text.startswith("]", place):
+        next_place = _add_written(text, place, table, segments)
+        if next_place is None:
+            return None
+        place = next_place + text.startswith(",{", next_place)
+    return table if text[place:].rstrip("\n") == _TABLE_END else None
+
+
+def _add_written(text: str, place: int, table: _Table, segments: Value) -> int | None:
+    try:
+        segment, end = PLAIN.raw_decode(text, place)
+    except (ValueError, RecursionError):
+        return None
+    if type(segment) is not dict or [*segment] != ["id", "placeholders", "paths"]:
+        return None
+    content, start = _content(segment), f'{{"id":{json.dumps(segment["id"])},'
+    if not text.startswith(start, place) or not text.startswith(content, place + len(start)):
+        return None
+    table.add(Value(segment, segments, len(table.segments)), content)
+    return end
 
 
 def _content(segment: dict[str, Any]) -> str:
     """What is said of a segment behind its id, as `segment_to_json` writes it."""
     content = {"placeholders": segment["placeholders"], "paths": segment["paths"]}
-    return json.dumps(content, separators=(",", ":"))[1:]
+    try:
+        return json.dumps(content, separators=(",", ":"))[1:]
+    except RecursionError:
+        raise FormatError(f"{PATHS_PATH}: nested too deep") from None
 
 
 def _digest(text: str) -> str:
