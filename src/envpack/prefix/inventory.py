@@ -243,33 +243,34 @@ def _entries(
             else:
                 yield Entry(path, "directory", tree.folders[path] & 0o777 | stat.S_IRWXU)
             continue
-        mode = 0o755 if facts.st_mode & 0o111 else 0o644
+        mode = 0o755 if facts.executable else 0o644
+        changed, _, inode = facts.stamp
+        mtime = changed // 1_000_000_000
         if path in generated:
-            yield Entry(path, "file", mode, len(generated[path]), int(facts.st_mtime), content=generated[path])
+            yield Entry(path, "file", mode, len(generated[path]), mtime, content=generated[path])
             continue
         published = claim.published
         if published is not None and published.placeholder is None and path in placeholders:
             known = placeholders[path]
             published = known if known.sha256 == published.sha256 else published
-        if facts.st_nlink > 1:
-            inode = (facts.st_dev, facts.st_ino, published)
-            if first.setdefault(inode, path) != path:
-                yield Entry(path, "hardlink", mode, facts.st_size, int(facts.st_mtime), first[inode])
+        if facts.device is not None:
+            same = (facts.device, inode, published)
+            if first.setdefault(same, path) != path:
+                yield Entry(path, "hardlink", mode, facts.size, mtime, first[same])
                 continue
-        stamp = (facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino)
         place = tree.places.get(path, "")
         yield Entry(
             path,
             "file",
             mode,
-            facts.st_size,
-            int(facts.st_mtime),
+            facts.size,
+            mtime,
             "",
             published,
             claim.recorded,
             None,
             place,
-            stamp,
+            facts.stamp,
         )
 
 

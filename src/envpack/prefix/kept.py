@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from envpack.prefix.conda_meta import Claim
-from envpack.prefix.walk import Tree
+from envpack.prefix.walk import Tree, facts_of
 
 SUFFIX = ".conda"
 
@@ -40,7 +40,7 @@ def keep_scripts(
         if proves(path, claims[path]) or _is_conda_s(prefix / path):
             if keeps is not None and not keeps(name):
                 continue
-            tree.files[name] = os.stat(prefix / path)
+            tree.files[name] = facts_of(os.stat(prefix / path))
             tree.places[name] = posixpath.join(str(prefix), path)
             tree.links.pop(name, None)
         if name in tree.files:

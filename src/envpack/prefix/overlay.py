@@ -15,7 +15,7 @@ from typing import Literal
 
 from envpack.prefix.editable import Editable, find_editable, without_lines
 from envpack.prefix.pypi import Read
-from envpack.prefix.walk import Tree
+from envpack.prefix.walk import Tree, facts_of
 from envpack.runtime.errors import PackError
 
 Install = Callable[[Sequence[Editable], Path], Path]
@@ -111,5 +111,5 @@ def _add(tree: Tree, overlay: Path) -> None:
             place = posixpath.join(folder, name)
             path = posixpath.relpath(place, overlay)
             _remove(tree, [path])
-            tree.files[path] = os.stat(place)
+            tree.files[path] = facts_of(os.stat(place))
             tree.places[path] = place
