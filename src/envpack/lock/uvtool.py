@@ -24,7 +24,8 @@ _UV_SETTINGS = {  # where the person told uv itself, pip's variable is left alon
     "PIP_FIND_LINKS": ("UV_FIND_LINKS",),
 }
 _REMOVED = ("VIRTUAL_ENV", "CONDA_PREFIX", "PYTHONPATH", "PYTHONHOME", "UV_SYSTEM_PYTHON", "UV_REQUIRE_HASHES")
-_SECRET = re.compile(r"(?<=://)[^/@\s]+(?=@)|(?<=/t/)[^/\s]+")  # user:password@host, and conda's /t/TOKEN/
+_PASSWORD = re.compile(r"(?<=://)[^/@\s]+(?=@)")
+_TOKEN = re.compile(r"(?P<host>://[^/\s]\S*?/t/)[^/\s]+")  # conda's; a file's URL has no host
 SOURCE_EPOCH = "315532800"
 """1980-01-01T00:00:00Z, the earliest time a wheel (a zip file) can hold: SOURCE_DATE_EPOCH of what is built from
 source when the person set none (https://reproducible-builds.org/specs/source-date-epoch/)."""
@@ -32,7 +33,8 @@ source when the person set none (https://reproducible-builds.org/specs/source-da
 
 def without_secrets(text: str) -> str:
     """``text`` with passwords and tokens in URLs made unreadable."""
-    return _SECRET.sub("***", text)
+    text = _PASSWORD.sub("***", text)
+    return _TOKEN.sub(r"\g<host>***", text)
 
 
 def uv_environment() -> dict[str, str]:
