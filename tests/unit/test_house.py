@@ -74,14 +74,18 @@ def test_specs_and_locks_know_nothing_of_bundles(path: Path) -> None:
     assert not runtime & BUNDLE_WORDS
 
 
+ENDS = (SOURCE / "runtime" / "crew.py", SOURCE / "runtime" / "process.py")
+"""A forked process's only end, and the command lines'."""
+
+
 @pytest.mark.parametrize("path", MODULES, ids=names)
 def test_only_the_command_line_prints_exits_and_imports_typer_and_rich(path: Path) -> None:
     roots = {name.split(".")[0] for name in imports(path)}
     if part_of(path) not in ("cli", ""):
         assert not roots & {"typer", "click", "rich"}
         if path not in (SOURCE / "runtime" / "__main__.py", SOURCE / "runtime" / "report.py"):
-            child = {"os._exit"} if path == SOURCE / "runtime" / "crew.py" else set()  # a forked one's only end
-            assert not calls(path) & {"print", "sys.exit", "exit", "quit", "os._exit"} - child
+            ends = {"os._exit"} if path in ENDS else set()
+            assert not calls(path) & {"print", "sys.exit", "exit", "quit", "os._exit"} - ends
 
 
 def calls(path: Path) -> set[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -33,6 +32,7 @@ from envpack.cli.console import Console, Result
 from envpack.cli.options import Json, Quiet, Verbose
 from envpack.cli.signals import interruptible
 from envpack.runtime.errors import INTERRUPTED, EnvpackError, UsageError
+from envpack.runtime.process import begin, leave
 from envpack.runtime.version import __version__
 
 if TYPE_CHECKING:
@@ -124,23 +124,12 @@ def application(commands: Iterable[str] = tuple(COMMANDS)) -> typer.Typer:
 
 def run() -> NoReturn:
     """The process: ``envpack`` and ``python -m envpack``."""
-    # what a command makes lives until it ends, and looking through it for cycles takes a tenth of its time
-    gc.set_threshold(100_000)
+    begin()
     console = Console.of_process()
     code = main(sys.argv[1:], console)
     if console.reader_gone():
         _silence()
-    _leave(code)
-
-
-def _leave(code: int) -> NoReturn:
-    """Ends the process without taking Python down, which frees every object by itself. rattler's threads may hold
-    something of Python's then, and abort (with the same bindings:
-    https://github.com/cocoindex-io/cocoindex/issues/1685)."""
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError):
-            stream.flush()
-    os._exit(code)
+    leave(code)
 
 
 def main(argv: Sequence[str], console: Console) -> int:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Callable, NoReturn, Sequence
 from envpack.runtime.errors import INTERRUPTED, EnvpackError, HostError, UsageError
 from envpack.runtime.life import add_life, add_wait
 from envpack.runtime.model import DIGEST_PATH
+from envpack.runtime.process import begin, leave
 from envpack.runtime.report import PlainReporter, Reporter, envelope
 from envpack.runtime.version import __version__
 
@@ -259,4 +260,5 @@ def _interrupt(signum: int, frame: FrameType | None) -> NoReturn:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    begin()
+    leave(main())
