@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -11,7 +12,15 @@ from envpack.runtime import limits
 from envpack.runtime.checked import Value, has_long_number, parse
 from envpack.runtime.errors import EnvpackError
 from envpack.runtime.model import PathRecord, PathsTable
-from envpack.runtime.table import _plain_file, _read_record, table_from_json, table_to_json
+from envpack.runtime.table import (
+    _are_plain,
+    _may_be_plain,
+    _plain_fields,
+    _read_record,
+    _read_records,
+    table_from_json,
+    table_to_json,
+)
 
 GOOD: dict[str, Any] = {
     "path": "lib/a.py",
@@ -62,7 +71,9 @@ RELOCATIONS: list[tuple[Any, bool]] = [
 
 
 def quick_reading(value: dict[str, Any]) -> PathRecord | None:
-    return _plain_file(value, Value([value], None, "paths"), 0, PLACEHOLDERS)
+    if not _may_be_plain(value) or not _are_plain([_plain_fields(value)]):
+        return None
+    return next(_read_records(Value([value], None, "paths"), PLACEHOLDERS))
 
 
 @pytest.mark.parametrize("odd", [{}, *ODD], ids=repr)
@@ -75,6 +86,21 @@ def test_a_plain_file_is_what_the_careful_reader_says(odd: dict[str, Any]) -> No
         assert quick is not None
     for key in value:
         assert quick_reading({name: value[name] for name in value if name != key} | {"other": 1}) is None
+
+
+@pytest.mark.parametrize("odd", ODD, ids=repr)
+def test_an_odd_one_among_others_is_read_as_alone(odd: dict[str, Any]) -> None:
+    values = [{**GOOD, "path": "a"}, {**GOOD, **odd}, {**GOOD, "path": "b"}] * 1000
+    paths = Value(values, None, "paths")
+    try:
+        alone = _read_record(Value(values[1], paths, 1), ())
+    except EnvpackError as refused:
+        with pytest.raises(type(refused), match=re.escape(refused.message)):
+            list(_read_records(paths, ()))
+    else:
+        read = list(_read_records(paths, ()))
+        assert read[1::3] == [alone] * 1000
+        assert [record.path for record in read[::3] + read[2::3]] == ["a"] * 1000 + ["b"] * 1000
 
 
 @pytest.mark.parametrize(("relocation", "good"), RELOCATIONS, ids=repr)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
-from typing import Any, Callable, Iterable
+from operator import itemgetter
+from typing import Any, Callable, Iterable, Iterator, Sequence
 
 from envpack.runtime import limits
 from envpack.runtime.checked import PLAIN, Value, bounded, encode, has_long_number, parse, safe_path
@@ -114,12 +114,7 @@ class _Table:
         if id in self.segments:
             raise FormatError(f"{segment.where}: a second segment {id!r}")
         placeholders = tuple(_read_placeholder(item) for item in segment["placeholders"].items())
-        paths = segment["paths"]
-        self.segments[id] = tuple(
-            _plain_file(value, paths, index, placeholders)
-            or _read_record(Value(value, paths, index), placeholders)
-            for index, value in enumerate(paths.values())
-        )
+        self.segments[id] = tuple(_read_records(segment["paths"], placeholders))
         self.digests[id] = _digest(content or _content(segment.value))
 
 
@@ -165,37 +160,64 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
-_PLAIN_PATH = re.compile(r"(?:(?!\.\.?/)[^/\0]+/)*(?!\.\.?\Z)[^/\0]+\Z", re.ASCII)
-_SHA256 = re.compile(r"[0-9a-f]{64}\Z")
-_PLAIN_KEYS = {"path", "type", "mode", "size", "sha256", "offset", "mtime"}
-_RELOCATED_KEYS = {*_PLAIN_KEYS, "relocation"}
+_PLAIN = ("path", "type", "mode", "size", "sha256", "offset", "mtime")
+_PLAIN_KEYS = frozenset(_PLAIN)
+_RELOCATED_KEYS = frozenset((*_PLAIN, "relocation"))
+_plain_fields = itemgetter(*_PLAIN)
 
 
-def _plain_file(value: Any, paths: Value, index: int, placeholders: tuple[bytes, ...]) -> PathRecord | None:
-    """The record of a file with an ASCII name, in a tenth of the time that `_read_record` takes, as nearly all
-    records are of such; None for every other, and for anything that is wrong."""
+_AT_ONCE = 1024
+"""Records that are looked at together."""
+
+
+def _read_records(paths: Value, placeholders: tuple[bytes, ...]) -> Iterator[PathRecord]:
+    """The records of a segment. Files with ASCII names, as nearly all are, are looked at many at once, which takes
+    a fraction of the time."""
+    for start in range(0, len(paths.values()), _AT_ONCE):
+        values = paths.values()[start : start + _AT_ONCE]
+        rows = [_plain_fields(value) if _may_be_plain(value) else None for value in values]
+        plain = _are_plain([row for row in rows if row is not None])
+        for index, (value, row) in enumerate(zip(values, rows), start):
+            if row is None or not plain:
+                yield _read_record(Value(value, paths, index), placeholders)
+                continue
+            path, _, mode, size, sha256, offset, mtime = row
+            relocation = None
+            if len(value) > len(row):
+                place = Value(value["relocation"], Value(value, paths, index), "relocation")
+                relocation = _read_relocation(place, placeholders, size)
+            yield PathRecord(path, "file", mode, size, sha256, offset, mtime, "", relocation)
+
+
+def _may_be_plain(value: Any) -> bool:
     if type(value) is not dict or (value.keys() != _PLAIN_KEYS and value.keys() != _RELOCATED_KEYS):
-        return None
-    path, sha256 = value["path"], value["sha256"]
-    if type(path) is not str or type(sha256) is not str or not path.isascii() or len(path) > limits.MAX_PATH:
-        return None
-    mode, size, offset, mtime = value["mode"], value["size"], value["offset"], value["mtime"]
-    if (
-        value["type"] == "file"
-        and type(mode) is type(size) is type(offset) is type(mtime) is int
-        and 0 <= mode <= 0o777
-        and 0 <= size < 1 << 63
-        and 0 <= offset < 1 << 63
-        and 0 <= mtime <= limits.MAX_MTIME
-        and _SHA256.match(sha256)
-        and _PLAIN_PATH.match(path)
-    ):
-        relocation = None
-        if "relocation" in value:
-            place = Value(value["relocation"], Value(value, paths, index), "relocation")
-            relocation = _read_relocation(place, placeholders, size)
-        return PathRecord(path, "file", mode, size, sha256, offset, mtime, relocation=relocation)
-    return None
+        return False
+    path = value["path"]
+    return type(path) is str and path.isascii()
+
+
+def _are_plain(rows: Sequence[tuple[Any, ...]]) -> bool:
+    """Whether each of these can be a file's path, type, mode, size, digest, offset and mtime; also False where
+    only looking at one alone can tell."""
+    if not rows:
+        return True
+    paths, types, modes, sizes, digests, offsets, mtimes = zip(*rows)
+    if set(map(type, digests)) != {str}:
+        return False
+    names = "/" + "/\n/".join(paths) + "/"
+    return (
+        types.count("file") == len(rows)
+        and set(map(type, (*modes, *sizes, *offsets, *mtimes))) == {int}
+        and min(*modes, *sizes, *offsets, *mtimes) >= 0
+        and max(modes) <= 0o777
+        and max(*sizes, *offsets) < 1 << 63
+        and max(mtimes) <= limits.MAX_MTIME
+        and set(map(len, digests)) == {64}
+        and not "".join(digests).encode("ascii", "replace").translate(None, b"0123456789abcdef")
+        and max(map(len, paths)) <= limits.MAX_PATH
+        and names.count("\n") == len(rows) - 1
+        and not any(part in names for part in ("//", "/./", "/../", "\0"))
+    )
 
 
 def _read_placeholder(place: Value) -> bytes:
