@@ -55,9 +55,9 @@ def measure(plan: Plan, size: int, rounds: int, slow_rounds: int, only: Sequence
             case.before()
             read(plan.prefix)
             measured = run(case.command, case.environ, case.accepted)
-            size = case.output.stat().st_size if case.output is not None and case.output.is_file() else 0
+            made = case.output.stat().st_size if case.output is not None and case.output.is_file() else 0
             say(f"round {number + 1} of {rounds}: {case.name}: {measured.seconds:.2f} s")
-            done.setdefault(case.name, []).append((case, measured, size))
+            done.setdefault(case.name, []).append((case, measured, made))
             for path in case.drops:
                 aside.drop(path)
             yield {name: _figures(runs) for name, runs in done.items()}
