@@ -192,7 +192,7 @@ def test_uvs_explanation_becomes_the_message_and_secrets_do_not():
     assert error.message == "it failed: Failed to fetch: https://***@h/simple"
     assert error.details == ["  cause: x"]
     assert without_secrets("https://h/t/tk-12/main") == "https://h/t/***/main"
-    assert without_secrets("file:///work/t/x/main") == "file:///work/t/x/main"
+    assert without_secrets("file:///srv/t/x/main") == "file:///srv/t/x/main"
 
 
 def test_a_folder_mistaken_for_a_channel_name_is_hinted_at(monkeypatch, tmp_path):

@@ -24,7 +24,7 @@ are."""
 
 
 class Facts(NamedTuple):
-    """What of a file's status is of use; all of it would take three times the memory, for each file.
+    """What of a file's status is of use; all of it took 16 MB more for 46,000 files.
 
     ``size``: bytes; ``stamp``: time of the last change of its bytes and of its status, in nanoseconds since 1970,
     and its inode; ``device``: where that is, None for a file that has one name only.
