@@ -25,9 +25,10 @@ _MOST_SECTIONS = 1 << 16
 _MOST_RECORDS = 1 << 14
 """Entries of all tables of one file; libtorch_cpu.so has 40."""
 _LONGEST_NAME = 1 << 10
+_LONGEST_RUN_PATH = 1 << 14
 
 _STRTAB, _PROGBITS, _DYNAMIC, _NOTE, _VERNEED = 3, 1, 6, 7, 0x6FFFFFFE
-_DT_NEEDED, _DT_SONAME = 1, 14
+_DT_NEEDED, _DT_SONAME, _DT_RPATH, _DT_RUNPATH = 1, 14, 15, 29
 _WEAK = 0x2
 _NT_GNU_PROPERTY_TYPE_0 = 5
 _X86_ISA_1_NEEDED = 0xC0008002
@@ -40,7 +41,8 @@ class Elf:
 
     ``needed``: the SONAMEs it is linked to; ``versions``: the symbol versions it can't be loaded without, such as
     "GLIBC_2.17"; ``isa_level``: of x86-64-v1 to v4 the one that the loader insists on, 0 when it says nothing;
-    ``fatbins``: offset and size of the sections that hold GPU code.
+    ``fatbins``: offset and size of the sections that hold GPU code; ``rpath`` and ``runpath``: the folders where
+    the loader looks for what is needed, "" without.
     """
 
     machine: str
@@ -49,6 +51,8 @@ class Elf:
     versions: tuple[str, ...] = ()
     isa_level: int = 0
     fatbins: tuple[tuple[int, int], ...] = ()
+    rpath: str = ""
+    runpath: str = ""
 
 
 @dataclass(frozen=True)
@@ -84,14 +88,16 @@ class _Reader:
 
     def read(self, machine: str) -> Elf:
         sections = self._sections()
-        soname, needed = self._dynamic(sections)
+        dynamic = self._dynamic(sections)
         return Elf(
             machine,
-            soname,
-            needed,
+            dynamic.get(_DT_SONAME, [""])[-1],
+            tuple(filter(None, dynamic.get(_DT_NEEDED, []))),
             tuple(dict.fromkeys(self._versions(sections))),
             max((self._isa_level(section) for section in sections if section.type == _NOTE), default=0),
             tuple(self._fatbins(sections)),
+            dynamic.get(_DT_RPATH, [""])[-1],
+            dynamic.get(_DT_RUNPATH, [""])[-1],
         )
 
     def _unpack(self, form: str, offset: int) -> tuple[int, ...] | None:
@@ -133,19 +139,20 @@ class _Reader:
         start = min(section.offset, self._size)
         return start, min(start + section.size, self._size)
 
-    def _text(self, table: _Section, offset: int) -> str:
+    def _text(self, table: _Section, offset: int, longest: int = _LONGEST_NAME) -> str:
         start, end = self._clip(table)
         if table.type != _STRTAB or not 0 <= offset < end - start:
             return ""
-        raw = bytes(self._data[start + offset : min(start + offset + _LONGEST_NAME, end)])
+        raw = bytes(self._data[start + offset : min(start + offset + longest, end)])
         name, nul, _ = raw.partition(b"\0")
         return name.decode("utf-8", "replace") if nul else ""
 
     def _strings_of(self, section: _Section, sections: list[_Section]) -> _Section | None:
         return sections[section.link] if section.link < len(sections) else None
 
-    def _dynamic(self, sections: list[_Section]) -> tuple[str, tuple[str, ...]]:
-        soname, needed = "", []
+    def _dynamic(self, sections: list[_Section]) -> dict[int, list[str]]:
+        """The texts of the dynamic section, by tag, in the order in which they stand there."""
+        texts: dict[int, list[str]] = {}
         for section in sections:
             strings = self._strings_of(section, sections)
             if section.type != _DYNAMIC or strings is None:
@@ -155,11 +162,11 @@ class _Reader:
                 tag, value = self._record("QQ", offset) or (0, 0)
                 if tag == 0:
                     break
-                if tag == _DT_NEEDED:
-                    needed.append(self._text(strings, value))
-                elif tag == _DT_SONAME:
-                    soname = self._text(strings, value)
-        return soname, tuple(filter(None, needed))
+                if tag in (_DT_NEEDED, _DT_SONAME):
+                    texts.setdefault(tag, []).append(self._text(strings, value))
+                elif tag in (_DT_RPATH, _DT_RUNPATH) and tag not in texts:
+                    texts[tag] = [self._text(strings, value, _LONGEST_RUN_PATH)]
+        return texts
 
     def _versions(self, sections: list[_Section]) -> Iterator[str]:
         for section in sections:
