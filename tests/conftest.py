@@ -5,12 +5,13 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from compilers import compiler
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SCRIPTS = REPOSITORY / "scripts"
@@ -33,10 +34,9 @@ def no_cache() -> None:
 
 @pytest.fixture(scope="session")
 def channel() -> Path:
-    """The folder of a channel with this Python, the packages above with what they need, and, where there is a C
-    compiler, ``relocation-samples``. All workers share it; it is made anew when the maker or the list changes."""
-    has_compiler = any(shutil.which(name) for name in ("gcc", "cc"))
-    key = hashlib.sha256(repr((CHANNEL_REQUIREMENTS, sys.version, sys.base_prefix, has_compiler)).encode())
+    """The folder of a channel with this Python, the packages above with what they need, and the relocation
+    samples. All workers share it; it is made anew when the maker, the list or the compiler changes."""
+    key = hashlib.sha256(repr((CHANNEL_REQUIREMENTS, sys.version, sys.base_prefix, compiler())).encode())
     for source in sorted(path for path in SCRIPTS.rglob("*") if path.suffix in (".py", ".c", ".in")):
         key.update(source.read_bytes())
     build = REPOSITORY / "build"
@@ -47,8 +47,7 @@ def channel() -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not done.exists() or not folder.exists():
             command = [sys.executable, str(SCRIPTS / "make_channel.py"), str(folder), *CHANNEL_REQUIREMENTS]
-            if has_compiler:
-                command.append("--with-relocation-samples")
+            command.append("--with-relocation-samples")
             made = subprocess.run(command, capture_output=True, text=True)
             if made.returncode != 0:
                 pytest.fail(f"the test channel can't be made:\n{made.stderr}", pytrace=False)

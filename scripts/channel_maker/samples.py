@@ -7,10 +7,10 @@ them is for is said in the sources.
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from channel_maker.compiler import cache_variables, find_compiler
 from channel_maker.errors import ChannelError
 from channel_maker.package import (
     FileMode,
@@ -23,7 +23,7 @@ from channel_maker.package import (
     placeholder_for,
     write_conda,
 )
-from channel_maker.tools import find_tool, run
+from channel_maker.tools import run
 
 SOURCES = Path(__file__).resolve().parent.parent / "relocation_samples"
 NAME = "relocation-samples"
@@ -41,7 +41,7 @@ class SamplesPlan:
 
     identity: PackageIdentity
     metadata: PackageMetadata
-    compiler: Path
+    compiler: tuple[str, ...]
 
     def write(self, out: Path, *, epoch: int, scratch: Path) -> None:
         """Write the package file ``out``; compiles in the new folder ``scratch``."""
@@ -51,19 +51,13 @@ class SamplesPlan:
         write_conda(out, self.identity, self.metadata, files, placeholder=placeholder, epoch=epoch)
 
 
-def find_compiler() -> Path | None:
-    """The C compiler: ``$CC``, gcc or cc."""
-    names = (os.environ.get("CC", ""), "gcc", "cc")
-    return next((found for name in names if name and (found := find_tool(name))), None)
-
-
 def plan_samples(subdir: str) -> SamplesPlan:
     """Raises :class:`ChannelError` where there is no C compiler."""
     compiler = find_compiler()
     if compiler is None:
         raise ChannelError(
-            "The relocation samples need a C compiler and none was found ($CC, gcc, cc).",
-            hint="Install one, or leave --with-relocation-samples out.",
+            "The relocation samples need a C compiler and none was found ($CC, gcc, cc, the package ziglang).",
+            hint="Install one (pip install ziglang), or leave --with-relocation-samples out.",
         )
     digest = hashlib.sha256(str(REVISION).encode())
     for path in sorted(SOURCES.iterdir()):
@@ -75,7 +69,7 @@ def plan_samples(subdir: str) -> SamplesPlan:
     return SamplesPlan(identity, metadata, compiler)
 
 
-def _compiled(compiler: Path, placeholder: str, scratch: Path) -> list[PackageFile]:
+def _compiled(compiler: tuple[str, ...], placeholder: str, scratch: Path) -> list[PackageFile]:
     define = f'-DPREFIX="{placeholder}"'
     _compile(compiler, scratch, "-shared", "-fPIC", f"-Wl,-soname,{LIBRARY}", define, "library.c", "-o", LIBRARY)
     _compile(
@@ -88,12 +82,13 @@ def _compiled(compiler: Path, placeholder: str, scratch: Path) -> list[PackageFi
     ]
 
 
-def _compile(compiler: Path, scratch: Path, *arguments: str) -> None:
+def _compile(compiler: tuple[str, ...], scratch: Path, *arguments: str) -> None:
     sources = [str(SOURCES / name) if name.endswith(".c") else name for name in arguments]
-    result = run([compiler, *_FLAGS, f"-ffile-prefix-map={SOURCES}=.", *sources], cwd=scratch)
+    command = [*compiler, *_FLAGS, f"-ffile-prefix-map={SOURCES}=.", *sources]
+    result = run(command, cwd=scratch, environment=cache_variables(scratch))
     if result.status != 0:
         raise ChannelError(
-            f"{compiler} could not compile the relocation samples.",
+            f"{' '.join(compiler)} could not compile the relocation samples.",
             details=result.stderr.strip().splitlines()[-10:],
         )
 

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import ctypes
 import os
-import shutil
 import signal
-import subprocess
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from compilers import compile_c
 
 SOURCE = Path(__file__).with_name("faults.c")
 LIMIT = 120
@@ -25,12 +25,8 @@ LIMIT = 120
 
 def compile_library(folder: Path) -> Path:
     """The library to be preloaded. Raises FileNotFoundError without a C compiler."""
-    compiler = shutil.which("gcc") or shutil.which("cc")
-    if compiler is None:
-        raise FileNotFoundError("there is no C compiler")
     made = folder / "faults.so"
-    options = ["-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
-    subprocess.run([compiler, *options, "-o", made, SOURCE, "-ldl"], check=True)
+    compile_c("-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-o", made, SOURCE, "-ldl")
     return made
 
 

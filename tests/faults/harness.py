@@ -26,7 +26,7 @@ from pathlib import Path
 
 if __name__ == "__main__":
     tests = Path(__file__).resolve().parent.parent
-    sys.path[:1] = [str(tests), str(tests.parent / "src")]
+    sys.path[:1] = [str(tests), str(tests.parent / "src"), str(tests.parent / "scripts")]
 
 from faults import children
 from faults.samples import VERSIONS, make_bundles

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from compilers import variables
 from envpack.build import SOURCE_MTIME, build_prefix, choose_prefix
 from envpack.lock import Lock, LockedPypi, load_input, read_lock, solve_lock, write_lock
 from envpack.lock.inputs import explicit_text
@@ -42,7 +43,8 @@ envpack:
 """
 C_SOURCE = """\
 #include <Python.h>
-static PyObject *where(PyObject *self, PyObject *args) { return PyUnicode_FromString(PREFIX "/share/x"); }
+char place[] = PREFIX "/share/x"; /* no literal: lld puts these into an order that depends on their text */
+static PyObject *where(PyObject *self, PyObject *args) { return PyUnicode_FromString(place); }
 static PyMethodDef methods[] = {{"where", where, METH_NOARGS, ""}, {0}};
 static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "compiled", "", -1, methods};
 PyMODINIT_FUNC PyInit_compiled(void) { return PyModule_Create(&module); }
@@ -58,7 +60,13 @@ options = {
 setup(name="compiled", version="1.0", ext_modules=[Extension("compiled", ["compiled.c"], **options)])
 """
 
-pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
+
+@pytest.fixture(scope="module", autouse=True)
+def build_with_the_compiler_of_the_tests() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in variables().items():
+            patch.setenv(name, value)
+        yield
 
 
 def tree(prefix: Path) -> dict[str, bytes]:

@@ -27,7 +27,6 @@ MINOR = f"{sys.version_info.major}.{sys.version_info.minor}"
 SITE = f"lib/python{MINOR}/site-packages"
 CLEAN = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", "LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1"}
 HOST_PYTHON = f"{Path(sys.executable).resolve().parent}:/usr/bin:/bin"
-NEEDS_C = pytest.mark.skipif(not (shutil.which("gcc") or shutil.which("cc")), reason="there is no C compiler")
 
 
 def run(*command: object, cwd: Path | None = None, **environment: object) -> str:
@@ -245,7 +244,6 @@ def test_pixi_s_default_environment_is_packed_from_within_its_shell(
 # --- 2. without Python ---
 
 
-@NEEDS_C
 def test_an_environment_without_python_runs_where_it_is_deployed(
     channel_url: str, tmp_path: Path, cache: Path
 ) -> None:
@@ -262,7 +260,6 @@ def test_an_environment_without_python_runs_where_it_is_deployed(
             assert f"plain={moved.root}/etc" in re.sub("/+", "/", said) and said.endswith(f"{moved.root}\n")
 
 
-@NEEDS_C
 def test_plain_tar_without_python_in_it_takes_the_host_s_or_says_what_to_do(
     channel_url: str, tmp_path: Path, cache: Path
 ) -> None:

@@ -8,7 +8,6 @@ import hashlib
 import json
 import marshal
 import os
-import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -53,8 +52,7 @@ def uv(prefix: Path, *arguments: str) -> None:
 
 
 def build(channel_url: str, prefix: Path, cache: Path) -> Path:
-    samples = ["relocation-samples"] if shutil.which("gcc") or shutil.which("cc") else []
-    install(channel_url, prefix, [*PACKAGES, *samples], cache)
+    install(channel_url, prefix, [*PACKAGES, "relocation-samples"], cache)
     uv(prefix, "click<8.1", "rich<14", "--no-deps", "--compile-bytecode")
     return prefix
 

@@ -20,6 +20,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 import pytest
 
+from compilers import compile_c, compiler
 from envpack.bundle.codecs import FAST
 from envpack.runtime.deploy import deploy
 from envpack.runtime.errors import PackError
@@ -76,17 +77,19 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> SmallPrefix:
 
 def compiled(made: SmallPrefix) -> None:
     """By a real compiler and a real linker, with both kinds of search path."""
-    cc, prefix = need("cc"), made.path
+    prefix = made.path
     made.write("src/library.c", LIBRARY)
     made.write("src/program.c", PROGRAM)
     define = f'-DPREFIX="{prefix}"'
     (prefix / "lib").mkdir()
     (prefix / "bin").mkdir()
     flags = ["-Os", define, "-Wl,-O2"]  # -Os: strings are not aligned, and can share their ends
-    run(cc, *flags, "-shared", "-fPIC", prefix / "src/library.c", "-o", prefix / "lib/libwhere.so")
+    compile_c(*flags, "-shared", "-fPIC", prefix / "src/library.c", "-o", prefix / "lib/libwhere.so")
     for name, tags in (("rpath", "--disable-new-dtags"), ("runpath", "--enable-new-dtags")):
         link = [f"-L{prefix}/lib", "-lwhere", f"-Wl,-rpath,{prefix}/lib:{prefix}/lib64", f"-Wl,{tags}"]
-        run(cc, *flags, prefix / "src/program.c", "-o", prefix / f"bin/{name}", *link)
+        compile_c(*flags, prefix / "src/program.c", "-o", prefix / f"bin/{name}", *link)
+    if "ziglang" in compiler():  # its linker writes RUNPATH only
+        run(need("patchelf"), "--force-rpath", "--set-rpath", f"{prefix}/lib:{prefix}/lib64", prefix / "bin/rpath")
     shutil.copy(prefix / "bin/runpath", prefix / "bin/patched")
     run(need("patchelf"), "--set-rpath", f"{prefix}/lib:$ORIGIN/../lib", prefix / "bin/patched")
     shutil.rmtree(prefix / "src")
