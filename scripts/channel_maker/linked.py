@@ -1,0 +1,198 @@
+"""The shared libraries that a binary is linked to, found as the dynamic loader of this machine finds them.
+
+A package has to bring all of them but those of PLATFORM, as auditwheel does for wheels. The loader looks in the
+order that ld.so(8) tells: the RPATH of the binary and of those that loaded it (where it has no RUNPATH),
+LD_LIBRARY_PATH, its RUNPATH, the cache of ldconfig, the default folders. Variants of a library for one kind of
+CPU ("glibc-hwcaps") are passed over: a package has to work on all.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import cache
+from pathlib import Path
+
+from channel_maker.errors import ChannelError
+from channel_maker.tools import run
+from envpack.prefix.needs.elf import Elf, read_elf
+
+PLATFORM = frozenset(
+    [
+        "ld-linux-x86-64.so.2",
+        "ld-linux-aarch64.so.1",
+        "libBrokenLocale.so.1",
+        "libanl.so.1",
+        "libc.so.6",
+        "libdl.so.2",
+        "libm.so.6",
+        "libmvec.so.1",
+        "libpthread.so.0",
+        "libresolv.so.2",
+        "librt.so.1",
+        "libthread_db.so.1",
+        "libutil.so.1",
+    ]
+)
+"""What glibc itself is made of: every host with glibc has it, and it has to be of the same build as the loader.
+The list is that of auditwheel's ``manylinux-policy.json`` (PEP 600), reduced to glibc.
+
+Not in it, so brought: libgcc_s and libstdc++, which small containers lack and whose symbol versions may be newer
+here than on the host (conda has packages of them for the same reasons); libcrypt, which is libxcrypt's since glibc
+2.28 and not on every host; zlib, expat, and what belongs to a desktop, all of which PEP 600 expects on a host.
+"""
+
+_TCL = "Tcl and Tk need their scripts (init.tcl, tk.tcl) from folders of the machine they were installed on"
+UNMOVABLE = {
+    "libtcl[0-9.]*": _TCL,
+    "libtk[0-9.]*": _TCL,
+    "libc.musl-*": "it is the C library of musl, and packages are made for glibc",
+}
+"""Libraries of a distribution that would not work from another place, by the pattern of their names, and why.
+Where Tcl's scripts are is compiled into it: https://www.tcl-lang.org/man/tcl8.6/TclCmd/library.htm."""
+
+DEFAULT_FOLDERS = tuple(
+    Path(folder)
+    for folder in (
+        "/lib/x86_64-linux-gnu",
+        "/usr/lib/x86_64-linux-gnu",
+        "/lib/aarch64-linux-gnu",
+        "/usr/lib/aarch64-linux-gnu",
+        "/lib64",
+        "/usr/lib64",
+        "/lib",
+        "/usr/lib",
+    )
+)
+"""Where glibc looks in the end, as Debian, Fedora and upstream build it; files for other machines are passed
+over."""
+
+OTHER_PYTHON = (
+    "Name another Python: one of conda-forge, or one that 'uv python install' installs, brings all that it needs."
+)
+
+
+@dataclass(frozen=True)
+class Binary:
+    """An ELF file; ``path`` as the loader names it, links not followed."""
+
+    path: Path
+    elf: Elf
+
+
+@dataclass(frozen=True)
+class Unmovable:
+    """The library that keeps a binary from being moved elsewhere, and why."""
+
+    name: str
+    why: str
+
+
+@cache
+def read_binary(path: Path) -> Binary | None:
+    """The ELF file of 64 bits at ``path``; None for any other file, or none."""
+    try:
+        with path.open("rb") as stream:
+            if stream.read(4) != b"\x7fELF":
+                return None
+        elf = read_elf(path.read_bytes())
+    except OSError:
+        return None
+    return Binary(path, elf) if elf else None
+
+
+@dataclass(frozen=True)
+class Loader:
+    """How the dynamic loader finds libraries: ``cache`` is ldconfig's, the paths of each name in its order."""
+
+    cache: Mapping[str, Sequence[Path]]
+    library_path: Sequence[Path] = ()
+    defaults: Sequence[Path] = DEFAULT_FOLDERS
+
+    def find(self, name: str, chain: Sequence[Binary]) -> Binary | None:
+        """The library that ``chain[0]``, which was loaded by ``chain[1]`` and so on, gets under ``name``."""
+        machine = chain[0].elf.machine
+        for path in self._candidates(name, chain):
+            found = read_binary(path)
+            if found and found.elf.machine == machine:
+                return found
+        return None
+
+    def _candidates(self, name: str, chain: Sequence[Binary]) -> Iterable[Path]:
+        binary = chain[0]
+        if not binary.elf.runpath:
+            for loader in chain:
+                yield from (folder / name for folder in run_path(loader.elf.rpath, loader.path))
+        yield from (folder / name for folder in self.library_path)
+        yield from (folder / name for folder in run_path(binary.elf.runpath, binary.path))
+        yield from self.cache.get(name, ())
+        yield from (folder / name for folder in self.defaults)
+
+
+def run_path(text: str, binary: Path) -> list[Path]:
+    """The folders of an RPATH or RUNPATH of ``binary``; what depends on the current folder is left out."""
+    origin = str(binary.parent)
+    expanded = [part.replace("${ORIGIN}", origin).replace("$ORIGIN", origin) for part in text.split(":")]
+    return [Path(os.path.normpath(part)) for part in expanded if part.startswith("/") and "$" not in part]
+
+
+def parse_cache(text: str) -> dict[str, list[Path]]:
+    """What ``ldconfig -p`` prints: the paths of each name, without those for one kind of CPU."""
+    paths: dict[str, list[Path]] = {}
+    for line in text.splitlines():
+        match = re.fullmatch(r"\s+(\S+) \((.*?)\) => (/.*)", line)
+        if match and "hwcap" not in match[2]:
+            paths.setdefault(match[1], []).append(Path(match[3]))
+    return paths
+
+
+def loader_of_this_machine() -> Loader:
+    """As this process would load them."""
+    places = os.pathsep.join([os.environ.get("PATH", ""), "/sbin", "/usr/sbin"])
+    ldconfig = shutil.which("ldconfig", path=places)
+    text = run([ldconfig, "-p"]).stdout if ldconfig else ""
+    library_path = run_path(os.environ.get("LD_LIBRARY_PATH", "").replace(";", ":"), Path())
+    return Loader(parse_cache(text), library_path)
+
+
+def closure(
+    binary: Binary, program: Binary, loader: Loader, is_own: Callable[[Path], bool]
+) -> dict[str, Binary] | Unmovable:
+    """All that ``binary`` needs in the process of ``program``, by the names linked with, but the PLATFORM's; or
+    what of it can't be brought. ``is_own`` tells of a library whether it was made to be moved with the program.
+
+    Raises :class:`ChannelError` naming a library that is nowhere, and the file that needs it.
+    """
+    found: dict[str, Binary] = {}
+    pending: list[tuple[Binary, ...]] = [(binary, program)]
+    while pending:
+        chain = pending.pop(0)
+        for name in chain[0].elf.needed:
+            if name in PLATFORM or name in found:
+                continue
+            if "/" in name:
+                return Unmovable(name, "it is named by its path")
+            library = loader.find(name, chain)
+            if why := _unmovable(name, library, is_own):
+                return Unmovable(name, why)
+            if library is None:
+                raise ChannelError(
+                    f"{chain[0].path} is linked to {name}, which is nowhere on this machine.",
+                    hint=f"Install the library. {OTHER_PYTHON}",
+                )
+            found[name] = library
+            pending.append((library, *chain))
+    return found
+
+
+def _unmovable(name: str, library: Binary | None, is_own: Callable[[Path], bool]) -> str:
+    """Why the library that was found under ``name`` can't be brought; "" when it can, or is not there."""
+    if library and is_own(library.path):
+        return ""
+    if library and "GLIBC_PRIVATE" in library.elf.versions:
+        return "it is a part of this machine's glibc and works with no other build of it (GLIBC_PRIVATE)"
+    return next((why for pattern, why in UNMOVABLE.items() if fnmatchcase(name, pattern)), "")
