@@ -140,7 +140,8 @@ def test_every_package_imports_and_nothing_is_compiled_on_the_way(deployed: Path
     before = contents(deployed)
     code = """
 import importlib, importlib.metadata, sys
-names = sorted({name for name in importlib.metadata.packages_distributions() if name.isidentifier()})
+top = {str(file).split("/")[0] for found in importlib.metadata.distributions() for file in found.files or ()}
+names = sorted({name.removesuffix(".py") for name in top if name.removesuffix(".py").isidentifier()})
 for name in [*names, *sorted(sys.stdlib_module_names - {"antigravity", "this", "idlelib", "turtledemo"})]:
     try:
         importlib.import_module(name)

@@ -65,7 +65,7 @@ def test_row_5_files_in_use_are_written_anew(deployed: Path, tmp_path: Path) -> 
         assert running.poll() is None
         running.communicate("\n")
     assert running.returncode == 0
-    assert os.fsencode(deployed) + b"/" not in (moved / "bin/python3.11").resolve().read_bytes() or (
+    assert os.fsencode(deployed) + b"/" not in (moved / "bin/python").resolve().read_bytes() or (
         deployed == moved
     )
 

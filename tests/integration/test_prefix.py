@@ -53,7 +53,10 @@ def uv(prefix: Path, *arguments: str) -> None:
 
 def build(channel_url: str, prefix: Path, cache: Path) -> Path:
     install(channel_url, prefix, [*PACKAGES, "relocation-samples"], cache)
-    uv(prefix, "click<8.1", "rich<14", "--no-deps", "--compile-bytecode")
+    uv(prefix, "click<8.1", "rich<14", "--no-deps")
+    # before Python 3.11 the order of sets in byte-code, and so its bytes, follow PYTHONHASHSEED
+    command = [prefix / "bin/python", "-m", "compileall", "-q", prefix / SITE / "click", prefix / SITE / "rich"]
+    subprocess.run(command, check=True, env={**os.environ, "PYTHONHASHSEED": "0"})
     return prefix
 
 

@@ -23,7 +23,7 @@ def load(name: str) -> dict[str, Any]:
     """The JSON Schema (2020-12) of one command's object; UsageError when there is none of that name."""
     if name not in names():
         raise UsageError(f"there is no schema {name!r}", hint=f"There are: {', '.join(names())}.")
-    text = files("envpack").joinpath("schemas", f"{name}-1.json").read_text(encoding="utf-8")
+    text = (files("envpack") / "schemas" / f"{name}-1.json").read_text(encoding="utf-8")
     schema: dict[str, Any] = _json.loads(text)
     return schema
 

@@ -6,11 +6,12 @@ import os
 import re
 import signal
 import subprocess
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from envpack.runtime.errors import BuildError
+from envpack.runtime.web.connect import SYSTEM_STORES
 from envpack.spec.pip_lines import PipLine
 
 _PIP_SETTINGS = (  # pip's own variables that uv does not read; pip's configuration files are not read
@@ -26,6 +27,10 @@ _UV_SETTINGS = {  # where the person told uv itself, pip's variable is left alon
 _REMOVED = ("VIRTUAL_ENV", "CONDA_PREFIX", "PYTHONPATH", "PYTHONHOME", "UV_SYSTEM_PYTHON", "UV_REQUIRE_HASHES")
 _PASSWORD = re.compile(r"(?<=://)[^/@\s]+(?=@)")
 _TOKEN = re.compile(r"(?P<host>://[^/\s]\S*?/t/)[^/\s]+")  # conda's; a file's URL has no host
+_CERTIFICATES_OF_UV = ("SSL_CERT_FILE", "SSL_CERT_DIR", "UV_NATIVE_TLS", "UV_SYSTEM_CERTS")
+_CERTIFICATES_OF_PIP = ("PIP_CERT", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+"""Variables that name certificate authorities, in the order in which each program reads them
+(https://pip.pypa.io/en/stable/topics/https-certificates/, https://docs.astral.sh/uv/reference/environment/)."""
 SOURCE_EPOCH = "315532800"
 """1980-01-01T00:00:00Z, the earliest time a wheel (a zip file) can hold: SOURCE_DATE_EPOCH of what is built from
 source when the person set none (https://reproducible-builds.org/specs/source-date-epoch/)."""
@@ -41,9 +46,21 @@ def uv_environment() -> dict[str, str]:
     """The environment uv runs in: the person's, less what points at another Python."""
     env = {key: value for key, value in os.environ.items() if key not in _REMOVED}
     env.setdefault("SOURCE_DATE_EPOCH", SOURCE_EPOCH)
+    if not any(env.get(name) for name in _CERTIFICATES_OF_UV) and (authorities := _authorities(env)):
+        env["SSL_CERT_FILE"] = authorities
     # the build machine's Python must leave no byte code behind in the prefix it is imported from
     env.update(UV_NO_PROGRESS="1", NO_COLOR="1", PYTHONDONTWRITEBYTECODE="1", UV_PYTHON_DOWNLOADS="never")
     return env
+
+
+def _authorities(env: Mapping[str, str]) -> str:
+    """Return the file of the certificate authorities that pip would trust, "" when this system has none.
+
+    uv alone trusts only those that are compiled into it, so that an index signed by a company's own authority
+    works with pip and fails with uv.
+    """
+    candidates = (*(env.get(name, "") for name in _CERTIFICATES_OF_PIP), *SYSTEM_STORES)
+    return next((path for path in candidates if path and Path(path).is_file()), "")
 
 
 def index_arguments(lines: Iterable[PipLine], index_url: str | None) -> list[str]:
