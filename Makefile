@@ -21,6 +21,19 @@ BIN := .venv/bin
 READY := .venv/.installed
 endif
 
+# Some tests compile C: where there is no compiler, zig's comes as a wheel.
+COMPILER := $(shell command -v "$${CC:-cc}" >/dev/null || command -v gcc >/dev/null || echo --group compiler)
+
+# Debian's names of the programs that tests use where they are installed.
+SHELLS := bash busybox dash fish ksh mksh tcsh zsh \
+	expect gawk guile-3.0 lua5.4 perl r-base-core ruby tcl \
+	binutils btrfs-progs patchelf squashfs-tools strace util-linux xfsprogs
+SHELL_TESTS := tests/integration/test_activation.py tests/integration/test_activation_check.py \
+	tests/integration/test_activation_first.py tests/integration/test_first_lines.py \
+	tests/integration/test_relocated_files.py tests/integration/test_conda_pack.py \
+	tests/integration/test_transactions.py tests/unit/test_needs_elf.py tests/unit/test_reuse.py \
+	tests/unit/test_shared_store.py
+
 # The demo needs no public channel: it has one of its own.
 LOCAL := build/channel
 LOCAL_READY := $(LOCAL)/.made
@@ -31,7 +44,13 @@ CHANNEL_READY := $(LOCAL_READY)
 endif
 endif
 
-.PHONY: help install channel demo test test-large test-property test-wheels test-faults bench bench-scaling fuzz lint type release clean
+# A small /tmp (a tmpfs of some cloud machines) does not hold what pip and the tests write there.
+ifeq ($(shell df -Pk "$${TMPDIR:-/tmp}" | awk 'NR == 2 { print ($$4 < 4000000) }'),1)
+export TMPDIR := $(CURDIR)/build/tmp
+$(shell mkdir -p build/tmp)
+endif
+
+.PHONY: help install channel demo test test-shells test-pythons fresh test-large test-property test-wheels test-faults bench bench-scaling fuzz lint type release clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,7 +63,7 @@ install: $(READY) ## set up .venv with envpack and the tools to work on it
 	@echo "Setting up .venv (once, half a minute; again when pyproject.toml changes) ..." >&2
 	@.venv/bin/python -c '' 2>/dev/null || $(PYTHON) -m venv --clear .venv
 	@.venv/bin/python -m pip install -qq --disable-pip-version-check --upgrade 'pip>=25.1' # knows --group
-	@.venv/bin/python -m pip install -qq --disable-pip-version-check --group dev -e .
+	@.venv/bin/python -m pip install -qq --disable-pip-version-check --group dev $(COMPILER) -e .
 	@touch $@
 
 channel: $(LOCAL_READY) ## make the local channel that the demo is built from
@@ -59,6 +78,17 @@ demo: $(READY) $(LOCAL_READY) ## build, inspect, deploy and run the demo environ
 
 test: lint type ## lint, types, and the whole default suite
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+
+test-shells: $(READY) ## install the shells, languages and tools that Debian has (root), and run their tests
+	@test "$$(id -u)" = 0 || { echo "error: only root can install packages: sudo make test-shells" >&2; exit 2; }
+	@apt-get update -qq && apt-get install -y -qq --no-install-recommends $(SHELLS) >/dev/null
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(SHELL_TESTS)
+
+test-pythons: ## run 'make test' with each Python 3.10 or later on this machine (PYTHONS="/path/python3.12 ...")
+	@scripts/test-pythons.sh $(PYTHONS)
+
+fresh: ## run the README's two commands in a minimal Debian, as root and as an ordinary user (root; SUITE=...)
+	@scripts/fresh.sh build/fresh $(WAYS)
 
 test-large: $(READY) ## an environment of 40,000 files in three places (minutes, 20 GB of disk)
 	@$(BIN)/python -m pytest tests/large -s

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,10 +13,15 @@ from pathlib import Path
 import pytest
 
 from compilers import compiler
+from skips import last_line
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SCRIPTS = REPOSITORY / "scripts"
 CHANNEL_REQUIREMENTS = ("click", "numpy", "pip", "requests", "rich")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # nohup and some CI systems start programs so, and what the tests interrupt would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -59,3 +65,15 @@ def channel() -> Path:
 def channel_url(channel: Path) -> str:
     """The channel as conda clients name it."""
     return channel.as_uri()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Say last which kinds of tests were left out."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None and not hasattr(config, "workerinput"):
+        reports = reporter.stats.get("skipped", ())
+        line = last_line(
+            str(report.longrepr[-1]) for report in reports if isinstance(report.longrepr, (tuple, list))
+        )
+        if line:
+            reporter.write_line(line)

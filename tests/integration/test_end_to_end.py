@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +37,7 @@ envpack:
   commands:
     hello: python -c "print('hello')"
 """
+REPOSITORY = Path(__file__).resolve().parents[2]
 CLEAN = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", "LANG": "C.UTF-8"}
 PLACEHOLDERS = (b"placehold_placehold", b"_h_env_placehold", b"envpack_placeholder")
 
@@ -228,3 +230,33 @@ def test_packing_a_prefix_twice_gives_the_same_bytes(deployed: Path, tmp_path: P
     assert os.fsencode(deployed) not in b"".join(
         path.read_bytes() for path in files(tmp_path / "again").values() if path.is_file()
     )
+
+
+def readme_spec() -> str:
+    (text,) = re.findall(r"```yaml\n(.*?)```", (REPOSITORY / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    return textwrap.dedent(text)
+
+
+def demo_spec() -> str:
+    return (REPOSITORY / "envspecs/demo.yml").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("spec", [readme_spec(), demo_spec()], ids=["README", "demo"])
+def test_the_first_specs_build_without_a_warning_on_the_demos_channel(
+    spec: str, channel_url: str, tmp_path: Path
+) -> None:
+    (tmp_path / "demo.yml").write_text(spec)
+    command = [
+        sys.executable,
+        "-m",
+        "envpack",
+        "build",
+        tmp_path / "demo.yml",
+        "-c",
+        channel_url,
+        "-o",
+        "demo.tar.gz",
+    ]
+    built = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert built.returncode == 0 and "warning" not in built.stderr, built.stderr
+    envpack("deploy", tmp_path / "demo.tar.gz", tmp_path / "env")
