@@ -13,7 +13,7 @@ from envpack.lock import LockedPypi
 from envpack.lock.pip import _best_wheel, _locked, asked_anew, conda_distributions, wheel_tags
 from envpack.lock.solve import channel_failure, match_specs
 from envpack.lock.target import channel_names, spec_channels, virtual_package_texts
-from envpack.lock.uvtool import index_arguments, uv_failure, without_secrets
+from envpack.lock.uvtool import index_arguments, uv_environment, uv_failure, without_secrets
 from envpack.spec import EnvSpec, Requires, parse_spec
 from envpack.spec.pip_lines import parse_lines
 
@@ -114,6 +114,21 @@ def test_indexes_come_from_the_command_then_the_spec_then_pips_settings(
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
     assert index_arguments(parse_lines(lines), index_url) == expected + STRATEGY
+
+
+def test_uv_trusts_the_authorities_that_pip_trusts(monkeypatch, tmp_path):
+    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR", "UV_NATIVE_TLS", "UV_SYSTEM_CERTS", "REQUESTS_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+    own, curls = tmp_path / "own.pem", tmp_path / "curl.pem"
+    own.touch()
+    curls.touch()
+    monkeypatch.setenv("PIP_CERT", str(own))
+    monkeypatch.setenv("CURL_CA_BUNDLE", str(curls))
+    assert uv_environment()["SSL_CERT_FILE"] == str(own)
+    own.unlink()
+    assert uv_environment()["SSL_CERT_FILE"] == str(curls)
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
+    assert "SSL_CERT_FILE" not in uv_environment()
 
 
 def record(name: str, version: str, *depends: str) -> SimpleNamespace:
