@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from compilers import compiler
+from envpack.lock.uvtool import uv_environment
 from skips import last_line
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -22,6 +23,8 @@ CHANNEL_REQUIREMENTS = ("click", "numpy", "pip", "requests", "rich")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # nohup and some CI systems start programs so, and what the tests interrupt would inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
+# tests call uv themselves, too
+os.environ.update({name: value for name, value in uv_environment().items() if name == "SSL_CERT_FILE"})
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -116,12 +116,16 @@ def test_row_19_no_temporary_folder_is_needed(original: Path, tmp_path: Path) ->
     assert sorted(path.name for path in tmp_path.iterdir()) == ["b.tar.gz", "x"]
 
 
-def test_found_python_config_has_no_build_placeholder(deployed: Path) -> None:
-    """conda-pack skips every bin/python* file, so python3.11-config keeps the placeholder, exit 0."""
-    config = next((deployed / "bin").glob("python3.*-config"))
-    assert b"placehold" not in config.read_bytes()
-    done = subprocess.run([config, "--prefix"], env=CLEAN, capture_output=True, text=True)
-    assert done.stdout.strip() == str(deployed)
+def test_found_scripts_named_after_python_are_relocated(original: Path, tmp_path: Path) -> None:
+    """conda-pack skips every bin/python* file, so python3.11-config keeps the former prefix, exit 0."""
+    prefix = tmp_path / "config"
+    subprocess.run(["cp", "-a", original, prefix], check=True)
+    (prefix / "bin/python3-config").write_text(f"#!/bin/sh\necho {prefix}\n")
+    (prefix / "bin/python3-config").chmod(0o755)
+    assert envpack("pack", "-p", prefix, "-o", tmp_path / "b.tar.gz").returncode == 0
+    assert envpack("deploy", tmp_path / "b.tar.gz", tmp_path / "x").returncode == 0
+    done = subprocess.run([tmp_path / "x/bin/python3-config"], env=CLEAN, capture_output=True, text=True)
+    assert done.stdout.strip() == str(tmp_path / "x")
 
 
 def test_found_shebangs_keep_their_arguments(original: Path, tmp_path: Path) -> None:

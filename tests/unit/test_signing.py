@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import shutil
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -194,7 +195,8 @@ def test_what_is_no_signature_is_refused(bundle: Path, key: SecretKey, content: 
 
 def test_what_tar_takes_out_is_what_was_signed(bundle: Path, tmp_path: Path, key: SecretKey) -> None:
     sign_bundle(bundle, key, "", FAST)
-    shutil.unpack_archive(bundle, tmp_path / "out", filter="data")
+    (tmp_path / "out").mkdir()
+    subprocess.run(["tar", "-xzf", bundle, "-C", tmp_path / "out"], check=True)
     data = (tmp_path / "out/.envpack/manifest.json").read_bytes()
     check_signature(data, read_signature(signature_path(bundle)), [key.public], "manifest")
 
