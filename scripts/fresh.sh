@@ -49,6 +49,7 @@ rm -rf --one-file-system "$system/source"
 git clone --quiet --bare . "$system/source"
 chown -R root: "$system/source"
 chmod -R a-w,a+rX "$system/source"
+printf '[safe]\n\tdirectory = /source\n' >"$system/etc/gitconfig" # it belongs to root, and users clone it
 
 variables=(LANG=C.UTF-8 TERM=dumb PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin)
 while IFS='=' read -r name value; do
@@ -70,7 +71,7 @@ inside() { # inside SCRIPT
 
 as_root() {
     inside "exec chroot . env -i HOME=/root ${variables[*]@Q} bash -c '
-        rm -rf /root/envpack && git -c safe.directory=/source clone -q /source /root/envpack && cd /root/envpack && $commands'"
+        rm -rf /root/envpack && git clone -q /source /root/envpack && cd /root/envpack && $commands'"
 }
 
 as_user() {
@@ -85,7 +86,7 @@ as_user() {
         trap '' INT
         exec taskset --cpu-list 0 chroot --userspec=builder:builder . env -i HOME=/home/builder ${own[*]@Q} bash -c '
             umask 077
-            cd \"/srv/a path with blanks\" && git -c safe.directory=/source clone -q /source envpack && cd envpack && $commands' </dev/null"
+            cd \"/srv/a path with blanks\" && git clone -q /source envpack && cd envpack && $commands' </dev/null"
 }
 
 commands='time make demo && time make test'
