@@ -65,6 +65,19 @@ def with_size(kind: bytes, size: bytes) -> Add:
     return raw(change)
 
 
+def behind(extended: bytes, data: bytes) -> Add:
+    """The data of an extended header, and a header with a wrong checksum behind it."""
+
+    def add(archive: tarfile.TarFile) -> None:
+        file("x", data, type=extended)(archive)
+        damaged = b"y" + tarfile.TarInfo("x").tobuf()[1:]
+        assert archive.fileobj is not None
+        archive.fileobj.write(damaged)
+        archive.offset += len(damaged)
+
+    return add
+
+
 NEGATIVE = b"\xff" * 11 + b"\x00"
 HUGE = b"\x80" + (1 << 40).to_bytes(11, "big")
 
@@ -106,7 +119,24 @@ HOSTILE: dict[str, tuple[str, tuple[Add, ...]]] = {
     "a name of a terabyte": ("impossible size", (with_size(b"L", HUGE),)),
     "pax headers of a terabyte": ("impossible size", (with_size(b"x", HUGE),)),
     "a file of a terabyte": ("cut short", (with_size(b"0", HUGE),)),
-    "pax headers without end": ("damaged|nested|cut short", (with_size(b"x", b"00000000000\0"),) * 3000),
+    "a file of terabytes, by pax": ("cut short within", (pax(size=str(5 << 40)),)),
+    "a link of terabytes, by pax": (
+        "cut short",
+        (member("x", tarfile.LNKTYPE, "y", pax_headers={"size": "9" * 13}),),
+    ),
+    "a file beyond 64 bits, by pax": ("impossible size", (pax(size=str(1 << 63)),)),
+    "a negative size, by pax": ("impossible size", (pax(size="-1"),)),
+    "a size that is no number, by pax": ("impossible size", (pax(size="many"),)),
+    "a sparse file, by pax": ("a sparse file", (pax(**{"GNU.sparse.realsize": "1"}),)),
+    "a NUL in a link": ("impossible target", (member("x", tarfile.SYMTYPE, pax_headers={"linkpath": "a\0b"}),)),
+    "pax headers without end": ("two extended headers", (with_size(b"x", b"00000000000\0"),) * 3000),
+    "long names without end": ("two extended headers", (with_size(b"L", b"00000000000\0"),) * 3000),
+    "pax records that go beyond it": ("not well-formed", (file("x", b"99 path=x\n", type=b"x"), file("y"))),
+    "pax records of no length": ("not well-formed", (file("x", b"0 path=x\n", type=b"x"), file("y"))),
+    "damage behind a pax header": ("bad checksum", (behind(b"x", b"9 path=y\n"),)),
+    "damage behind a global pax header": ("bad checksum", (behind(b"g", b"11 a.b.c=y\n"),)),
+    "damage behind a long name": ("bad checksum", (behind(b"L", b"y\0"),)),
+    "a name for all that follows": ("of every member", (file("x", b"9 path=y\n", type=b"g"), file("y"))),
 }
 
 
@@ -163,6 +193,29 @@ def test_an_encrypted_zip_is_refused(nothing_left: Path) -> None:
     data[data.rindex(b"PK\1\2") + 8] |= 1  # the flag in the central directory
     archive.write_bytes(data)
     refused(archive, nothing_left, "encrypted")
+
+
+def test_a_zip_whose_files_share_their_bytes_is_refused(nothing_left: Path) -> None:
+    """As in a bomb that stays below all limits by what is stored."""
+    archive = zipped(nothing_left / "demo.zip", ("lib/a", b"data"), ("lib/b", b"data"))
+    data = bytearray(archive.read_bytes())
+    first, second = (data.index(name, data.index(b"PK\1\2")) - 46 for name in (b"lib/a", b"lib/b"))
+    data[second + 42 : second + 46] = data[first + 42 : first + 46]
+    archive.write_bytes(data)
+    refused(archive, nothing_left, "damaged: 'lib/[ab]' shares bytes")
+
+
+@pytest.mark.parametrize("name", [b"lib/a\0b", b"\0ib/a.b", b"lib/a.b\0"])
+def test_a_zip_with_a_nul_in_a_name_is_refused(name: bytes, nothing_left: Path) -> None:
+    archive = zipped(nothing_left / "demo.zip", ("n" * len(name), b"data"))
+    archive.write_bytes(archive.read_bytes().replace(b"n" * len(name), name))
+    refused(archive, nothing_left, "unsafe path")
+
+
+def test_a_zip_that_contradicts_itself_is_refused(nothing_left: Path) -> None:
+    archive = zipped(nothing_left / "demo.zip", ("lib/a", b"data"))
+    archive.write_bytes(archive.read_bytes().replace(b"lib/a", b"lib/b", 1))
+    refused(archive, nothing_left, "the header of 'lib/a' contradicts")
 
 
 @pytest.mark.parametrize("name", ["bomb.tar.gz", "bomb.tar.bz2", "bomb.tar.xz", "bomb.tar.zst", "bomb.zip"])

@@ -4,29 +4,22 @@ from __future__ import annotations
 
 import posixpath
 import stat
-import tarfile
-import zipfile
-import zlib
 from calendar import timegm
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import BinaryIO
 
 from envpack.interop.streams import Unpacked, format_of, most_unpacked
+from envpack.interop.tar_headers import Header, read_headers
+from envpack.interop.zip_entries import Entry, read_data, read_entries
 from envpack.runtime.errors import FormatError, IntegrityError
 from envpack.runtime.onetree import leads_out
+from envpack.runtime.tar import BLOCK
 
 _PIECE = 1 << 20
-_LONGEST_HEADER = 1 << 20
-"""Most bytes of a name, or of pax's further fields: Linux takes no path over 4,096 bytes (PATH_MAX)."""
 _LONGEST_TARGET = 1 << 16
-
-_KINDS = {
-    tarfile.CHRTYPE: "a device",
-    tarfile.BLKTYPE: "a device",
-    tarfile.FIFOTYPE: "a pipe",
-}
 
 
 @dataclass(frozen=True)
@@ -67,14 +60,12 @@ def read_members(path: Path, advance: Callable[[int], None]) -> Members:
 
 @contextmanager
 def _named(path: Path) -> Iterator[None]:
-    """Errors say which archive it is, and those of zipfile are envpack's own."""
+    """Errors say which archive it is."""
     try:
         yield
     except IntegrityError as problem:
         message = problem.message if problem.message.startswith(f"{path}: ") else f"{path}: {problem.message}"
         raise IntegrityError(message, hint=problem.hint, details=problem.details) from None
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as problem:
-        raise IntegrityError(f"{path}: damaged: {problem}") from None
 
 
 def _named_data(path: Path, data: Iterator[bytes | memoryview]) -> Iterator[bytes | memoryview]:
@@ -86,128 +77,66 @@ def _named_data(path: Path, data: Iterator[bytes | memoryview]) -> Iterator[byte
 # --- tar ---
 
 
-class _Header(tarfile.TarInfo):
-    """A header block, read so that nothing is overlooked: ``tarfile`` ends quietly at a damaged one."""
-
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Header:
-        if len(buf) < tarfile.BLOCKSIZE:
-            raise IntegrityError("it is cut short: the end-of-archive marker is missing")
-        if not any(buf):
-            return super().frombuf(buf, encoding, errors)  # the marker
-        try:
-            header = super().frombuf(buf, encoding, errors)
-        except tarfile.HeaderError as problem:
-            raise IntegrityError(f"damaged: {problem}") from None
-        extended = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
-        longest = _LONGEST_HEADER if header.type in (*extended, *tarfile.GNU_TYPES) else None
-        if header.size < 0 or (longest is not None and header.size > longest):
-            raise IntegrityError(f"a header states the impossible size {header.size}")
-        return header
-
-    def isreg(self) -> bool:
-        """Also a hard link with data: conda-pack writes these for scripts that share an inode, and a header of
-        that type has no data for anybody else, so that other programs lose track there."""
-        return super().isreg() or (self.type == tarfile.LNKTYPE and self.size > 0)
-
-
 def _tar_members(path: Path, codec: str, advance: Callable[[int], None]) -> Members:
     with path.open("rb") as file:
         stream = Unpacked(file, codec, most_unpacked(path.stat().st_size), advance)
         try:
-            archive = tarfile.open(  # type: ignore[call-overload]  # noqa: SIM115  the file is closed above
-                mode="r:",
-                fileobj=stream,
-                tarinfo=_Header,
-                encoding="utf-8",
-                errors="surrogateescape",
-            )
-            while (header := archive.next()) is not None:
-                archive.members.clear()
+            for header in read_headers(stream):
                 yield _tar_member(header), _tar_data(stream, header)
-        except (tarfile.TarError, RecursionError, IntegrityError) as problem:
-            if stream.tell() == tarfile.BLOCKSIZE:
+        except IntegrityError:
+            if stream.tell() == BLOCK:
                 raise FormatError(f"{path}: neither a bundle nor an archive that conda-pack made") from None
-            if isinstance(problem, IntegrityError):
-                raise
-            raise IntegrityError(f"damaged: {problem}") from None
+            raise
         stream.finish()
 
 
-def _tar_data(stream: Unpacked, header: tarfile.TarInfo) -> Iterator[memoryview]:
-    left = header.size if header.isreg() else 0
-    stream.seek(header.offset_data)
+def _tar_data(stream: Unpacked, header: Header) -> Iterator[memoryview]:
+    left = header.size
     while left:
         piece = stream.piece(min(left, _PIECE))
         if not piece:
-            raise IntegrityError(f"it is cut short within {header.name!r}")
+            raise IntegrityError(f"it is cut short within {header.path!r}")
         left -= len(piece)
         yield piece
 
 
-def _tar_member(header: tarfile.TarInfo) -> Member:
-    path, mode, mtime = header.name, header.mode & 0o777, max(0, int(header.mtime))
-    if header.size < 0:
-        raise IntegrityError(f"{path!r} states the impossible size {header.size}")
-    if header.issparse() or header.type in _KINDS:
-        raise IntegrityError(f"{path!r} is {_KINDS.get(header.type, 'a sparse file')}, as no environment has them")
-    if header.type == tarfile.LNKTYPE:
-        linked = header.size > 0
-        kind = "file" if linked else "hardlink"
-        return Member(path, kind, mode, header.size, mtime, "" if linked else header.linkname, linked)
-    if header.type == tarfile.SYMTYPE:
-        return Member(path, "symlink", mtime=mtime, target=header.linkname)
-    if header.type == tarfile.DIRTYPE:
-        return Member(path, "directory", mode)
-    if header.type in tarfile.REGULAR_TYPES:
-        return Member(path, "file", mode, header.size, mtime)
-    raise IntegrityError(f"{path!r} is a member of the unknown type {header.type!r}")
+def _tar_member(header: Header) -> Member:
+    mode, mtime = header.mode & 0o777, max(0, header.mtime)
+    if header.type == "hardlink" and header.size:
+        # conda-pack writes these for scripts that share an inode, and other programs lose track there
+        return Member(header.path, "file", mode, header.size, mtime, linked=True)
+    return Member(header.path, header.type, mode, header.size, mtime, header.target)
 
 
 # --- zip ---
 
 
 def _zip_members(path: Path, advance: Callable[[int], None]) -> Members:
-    with zipfile.ZipFile(path) as archive:
-        listed = archive.infolist()
-        if sum(info.file_size for info in listed) > most_unpacked(path.stat().st_size):
+    with path.open("rb") as file:
+        entries = read_entries(file)
+        if sum(entry.size for entry in entries) > most_unpacked(path.stat().st_size):
             raise IntegrityError("it would unpack to more than any environment of its size")
-        for info in listed:
-            yield _zip_member(archive, info), _zip_pieces(archive, info)
-            advance(info.compress_size)
+        for entry in entries:
+            yield _zip_member(file, entry), read_data(file, entry)
+            advance(entry.stored)
 
 
-def _zip_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Member:
-    mode = info.external_attr >> 16
-    if info.flag_bits & 1:
-        raise IntegrityError(f"{info.filename!r} is encrypted")
-    if info.orig_filename != info.filename:
-        raise IntegrityError(f"unsafe path {info.orig_filename!r}")
-    kind = stat.S_IFMT(mode)
-    if info.is_dir():
-        return Member(info.filename, "directory", mode & 0o777 or 0o755)
+def _zip_member(file: BinaryIO, entry: Entry) -> Member:
+    kind, mode = stat.S_IFMT(entry.mode), entry.mode & 0o777
+    if entry.path.endswith("/") and kind in (0, stat.S_IFDIR):
+        return Member(entry.path, "directory", mode or 0o755)
     if kind == stat.S_IFLNK:
-        if info.file_size > _LONGEST_TARGET:
-            raise IntegrityError(f"{info.filename!r} is a link with an impossible target")
-        target = archive.read(info).decode("utf-8", "surrogateescape")
-        return Member(info.filename, "symlink", target=target)
+        if entry.size > _LONGEST_TARGET:
+            raise IntegrityError(f"{entry.path!r} is a link with an impossible target")
+        target = b"".join(read_data(file, entry)).decode("utf-8", "surrogateescape")
+        return Member(entry.path, "symlink", target=target)
     if kind not in (0, stat.S_IFREG):
-        raise IntegrityError(f"{info.filename!r} is neither a file, a folder nor a link")
+        raise IntegrityError(f"{entry.path!r} is neither a file, a folder nor a link")
     try:
-        mtime = max(0, timegm((*info.date_time, 0, 0, 0)))
+        mtime = max(0, timegm((*entry.date, 0, 0, 0)))
     except ValueError:
-        raise IntegrityError(f"{info.filename!r} has the impossible date {info.date_time}") from None
-    return Member(info.filename, "file", mode & 0o777 or 0o644, info.file_size, mtime)
-
-
-def _zip_pieces(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterator[bytes]:
-    left = info.file_size
-    with archive.open(info) as data:
-        while piece := data.read(_PIECE):
-            left -= len(piece)
-            yield piece
-    if left:
-        raise IntegrityError(f"{info.filename!r} is not as long as stated")
+        raise IntegrityError(f"{entry.path!r} has the impossible date {entry.date}") from None
+    return Member(entry.path, "file", mode or 0o644, entry.size, mtime)
 
 
 # --- safety ---
@@ -239,6 +168,8 @@ class _Guard:
         before = self._kinds.setdefault(path, kind)
         if before != kind or (kind == "symlink" and self._links.setdefault(path, member.target) != member.target):
             raise IntegrityError(f"{path!r} is there twice: as a {before} and as another {kind}")
+        if "\0" in member.target:
+            raise IntegrityError(f"the link {path!r} has an impossible target: {member.target!r}")
         if kind == "symlink" and not member.target.startswith("/") and leads_out(path, member.target):
             raise IntegrityError(f"the link {path!r} leads out of the archive: {member.target!r}")
         if member.type == "hardlink":

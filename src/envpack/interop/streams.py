@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 import zstandard
 from isal import isal_zlib
 
+from envpack.interop.tar_headers import is_header
 from envpack.runtime.errors import FormatError, IntegrityError
 from envpack.runtime.model import MANIFEST_PATH
 
@@ -74,7 +75,12 @@ def format_of(path: Path) -> str:
     for magic, name in MAGIC.items():
         if start.startswith(magic):
             return name
-    return "tar" if start[257:262] == b"ustar" else ""
+    return "tar" if _begins_tar(start) else ""
+
+
+def _begins_tar(block: bytes) -> bool:
+    """By its mark, or, as v7 has none, by its checksum."""
+    return block[257:262] == b"ustar" or is_header(block)
 
 
 def most_unpacked(stored: int) -> int:
@@ -83,7 +89,7 @@ def most_unpacked(stored: int) -> int:
 
 
 class Unpacked:
-    """A file's bytes unpacked: ``read`` and ``seek`` forward, as ``tarfile`` needs them.
+    """A file's bytes unpacked, to be read once: ``seek`` goes forward only.
 
     ``advance`` is told how many bytes of the file were used. Raises IntegrityError where the data is damaged, ends
     too early, or unpacks to more than is plausible.
@@ -109,13 +115,12 @@ class Unpacked:
 
     def read(self, size: int) -> bytes:
         """``size`` bytes, or fewer at the end."""
-        pieces = []
-        while size > 0:
-            piece = self.piece(size)
-            if not piece:
-                break
-            pieces.append(piece)
-            size -= len(piece)
+        piece = self.piece(size)
+        if len(piece) == size:  # as nearly always
+            return bytes(piece)
+        pieces = [piece]
+        while piece and (size := size - len(piece)):
+            pieces.append(piece := self.piece(size))
         return b"".join(pieces)
 
     def piece(self, most: int) -> memoryview:
@@ -210,4 +215,4 @@ def is_archive(path: Path) -> bool:
             block = Unpacked(file, kind, GENEROUS, lambda amount: None).read(512)
         except IntegrityError:
             return False
-    return block[257:262] == b"ustar" and block[:100].rstrip(b"\0") != MANIFEST_PATH.encode()
+    return _begins_tar(block) and block[:100].rstrip(b"\0") != MANIFEST_PATH.encode()

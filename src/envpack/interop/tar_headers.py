@@ -1,0 +1,210 @@
+"""The headers of a tar archive, by envpack's own rules: Python's ``tarfile`` refuses more in each patch release.
+
+Read are v7, ustar and pax (POSIX.1-2017, pax, "Extended description") and GNU's format (GNU tar manual, "Basic Tar
+Format"), as conda-pack, GNU tar, bsdtar and Python write them. What two programs would read differently is damage.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
+
+from envpack.runtime.errors import IntegrityError
+from envpack.runtime.tar import BLOCK, padding
+
+_LONGEST = 1 << 20
+"""Most bytes of a name, or of pax's further fields: Linux takes no path over 4,096 bytes (PATH_MAX)."""
+_LIMIT = 1 << 63
+"""Sizes and times beyond it fit into no system call (off_t and time_t of 64 bits)."""
+
+_NULS = bytes(BLOCK)
+_USTAR = b"ustar\0"
+_OCTAL = re.compile(rb" *([0-7]*)[ \0]*")
+_RECORD = re.compile(rb"([1-9][0-9]{0,6}) ([^=]+)=")
+_SIZE = re.compile(rb"[0-9]{1,20}")
+_TIME = re.compile(rb"(?P<whole>-?[0-9]{1,20})(?:\.[0-9]*)?(?P<exponent>[eE][-+]?[0-9]{1,3})?")
+"""Python's ``tarfile`` writes a float as Python does, also with an exponent."""
+
+_TYPES = {b"0": "file", b"\0": "file", b"7": "file", b"1": "hardlink", b"2": "symlink", b"5": "directory"}
+_REFUSED = {b"3": "a device", b"4": "a device", b"6": "a pipe", b"S": "a sparse file"}
+_LONG = {b"L": b"path", b"K": b"linkpath"}
+_PAX = (b"x", b"X")  # "X": Solaris, the same
+_READ = (b"path", b"linkpath", b"size", b"mtime")
+_SPARSE = (b"GNU.sparse.", b"SCHILY.realsize", b"SUN.holesdata")
+
+_Fields = dict[bytes, bytes]
+
+
+class Stream(Protocol):
+    """Where an archive is read from; ``seek`` is only ever asked to go forward."""
+
+    def read(self, size: int, /) -> bytes: ...
+    def seek(self, position: int, /) -> int: ...
+    def tell(self) -> int: ...
+
+
+class Header(NamedTuple):
+    """What stands before a member's data. ``type``: "file", "hardlink", "symlink" or "directory"; ``size``: the
+    bytes of data that follow, also behind a hard link; ``mtime`` in whole seconds since 1970."""
+
+    path: str
+    type: str
+    mode: int
+    size: int
+    mtime: int
+    target: str
+
+
+def is_header(block: bytes) -> bool:
+    """Whether a block has the checksum of a header: the sum of its bytes, which old programs took as signed."""
+    field = block[148:156]
+    match = _OCTAL.fullmatch(field)
+    if match is None or not match[1] or len(block) != BLOCK:
+        return False
+    stated, total = int(match[1], 8), sum(block) - sum(field) + 8 * ord(" ")
+    return stated == total or stated == total - 256 * sum(byte > 127 for byte in block[:148] + block[156:])
+
+
+def read_headers(stream: Stream) -> Iterator[Header]:
+    """The header of every member, in order; its data stands next in ``stream``, to be read or left.
+
+    Raises IntegrityError when a header is damaged, ambiguous or of a kind that no environment has, and when the
+    archive's end is missing.
+    """
+    defaults: _Fields = {}
+    stated: _Fields = {}
+    before: set[str] = set()  # the kinds of extended headers that stand before the member
+    while (block := stream.read(BLOCK)) != _NULS:
+        if len(block) < BLOCK:
+            raise IntegrityError("it is cut short: the end-of-archive marker is missing")
+        if not is_header(block):
+            raise IntegrityError("damaged: bad checksum in a header")
+        kind = block[156:157]
+        if kind == b"g":
+            defaults.update(_global_fields(_extended(stream, block)))
+        elif kind in _PAX or kind in _LONG:
+            name = "pax" if kind in _PAX else kind.decode()
+            fields = _pax_fields(_extended(stream, block)) if name == "pax" else _long_name(stream, block, kind)
+            if name in before or not stated.keys().isdisjoint(fields):
+                raise IntegrityError("damaged: two extended headers state the same of one member")
+            before.add(name)
+            stated.update(fields)
+        else:
+            header = _member(block, {**defaults, **stated})
+            start = stream.tell()
+            yield header
+            stream.seek(start + header.size + padding(header.size))
+            stated, before = {}, set()
+    if before:
+        raise IntegrityError("damaged: there is no member behind an extended header")
+    if len(stream.read(BLOCK)) < BLOCK:
+        raise IntegrityError("it is cut short: the end-of-archive marker is not whole")
+
+
+def _extended(stream: Stream, block: bytes) -> bytes:
+    """The data of an extended header."""
+    size = _number(block[124:136], "size")
+    if not 0 <= size <= _LONGEST:
+        raise IntegrityError(f"a header states the impossible size {size}")
+    data = stream.read(size + padding(size))
+    if len(data) < size + padding(size):
+        raise IntegrityError("it is cut short within a header")
+    return data[:size]
+
+
+def _long_name(stream: Stream, block: bytes, kind: bytes) -> _Fields:
+    return {_LONG[kind]: _extended(stream, block).rstrip(b"\0")}
+
+
+def _pax_fields(data: bytes) -> _Fields:
+    """The fields of pax that are read here; of one that is there twice the last one counts, as POSIX has it."""
+    found: _Fields = {}
+    at = 0
+    while at < len(data):
+        match = _RECORD.match(data, at)
+        end = at + int(match[1]) if match is not None else 0
+        if match is None or not match.end() < end <= len(data) or data[end - 1] != ord("\n"):
+            raise IntegrityError("damaged: a pax header's records are not well-formed")
+        keyword, value = match[2], data[match.end() : end - 1]
+        if keyword in _READ:
+            found[keyword] = value
+        elif keyword.startswith(_SPARSE):
+            found[b"sparse"] = b""
+        at = end
+    return found
+
+
+def _global_fields(data: bytes) -> _Fields:
+    """Only a time can be true of all members that follow."""
+    fields = _pax_fields(data)
+    if not fields.keys() <= {b"mtime"}:
+        raise IntegrityError("damaged: a global header states the name or size of every member")
+    return fields
+
+
+def _member(block: bytes, stated: _Fields) -> Header:
+    path = _text(stated[b"path"] if b"path" in stated else _name(block))
+    size = _size(stated[b"size"]) if b"size" in stated else _number(block[124:136], "size")
+    if not 0 <= size < _LIMIT:
+        raise IntegrityError(f"{path!r} states the impossible size {size}")
+    code = block[156:157]
+    refused = _REFUSED[b"S"] if b"sparse" in stated else _REFUSED.get(code)
+    if refused:
+        raise IntegrityError(f"{path!r} is {refused}, as no environment has them")
+    kind = _TYPES.get(code)
+    if kind is None:
+        raise IntegrityError(f"{path!r} is a member of the unknown type {code!r}")
+    if code == b"\0" and path.endswith("/"):  # v7 has no other mark of a folder
+        kind = "directory"
+        if size:
+            raise IntegrityError(f"{path!r} is a folder with data")
+    mtime = _time(stated[b"mtime"]) if b"mtime" in stated else _number(block[136:148], "time")
+    if not -_LIMIT <= mtime < _LIMIT:
+        raise IntegrityError(f"{path!r} has the impossible time {mtime}")
+    target = ""
+    if kind in ("hardlink", "symlink"):
+        target = _text(stated[b"linkpath"] if b"linkpath" in stated else _until_nul(block[157:257]))
+    if kind not in ("file", "hardlink"):
+        size = 0  # whatever is stated: no program has data there
+    return Header(path, kind, _number(block[100:108], "mode"), size, mtime, target)
+
+
+def _name(block: bytes) -> bytes:
+    name = _until_nul(block[:100])
+    if block[257:263] == _USTAR and block[345]:  # GNU's and v7's headers have other things there
+        return _until_nul(block[345:500]) + b"/" + name
+    return name
+
+
+def _until_nul(field: bytes) -> bytes:
+    return field.partition(b"\0")[0]
+
+
+def _text(name: bytes) -> str:
+    return name.decode("utf-8", "surrogateescape")
+
+
+def _number(field: bytes, what: str) -> int:
+    """Octal digits between spaces and NULs; or, where the first bit is set, the others, as a signed number."""
+    if field[0] & 0x80:
+        mark = 1 << (8 * len(field) - 1)
+        value = int.from_bytes(field, "big") - mark
+        return value - mark if value & (mark >> 1) else value
+    match = _OCTAL.fullmatch(field)
+    if match is None:
+        raise IntegrityError(f"damaged: a header's {what} is no number")
+    return int(match[1] or b"0", 8)
+
+
+def _size(value: bytes) -> int:
+    if _SIZE.fullmatch(value) is None:
+        raise IntegrityError(f"a pax header states the impossible size {_text(value[:40])!r}")
+    return int(value)
+
+
+def _time(value: bytes) -> int:
+    match = _TIME.fullmatch(value)
+    if match is None or not abs(float(value)) < _LIMIT:
+        raise IntegrityError(f"a pax header states the impossible time {_text(value[:40])!r}")
+    return int(float(value)) if match["exponent"] else int(match["whole"])

@@ -1,0 +1,249 @@
+"""The entries of a zip archive, by envpack's own rules: Python's ``zipfile`` refuses more in each patch release.
+
+The format is that of PKWARE's APPNOTE 6.3.10 (its sections are cited), with zip64; files stored or deflated. The
+central directory counts, and what contradicts it is damage: local headers, end records, entries that share bytes.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any, BinaryIO, NamedTuple
+
+from isal import isal_zlib
+
+from envpack.runtime.errors import IntegrityError
+
+_PIECE = 1 << 20
+_READ = 64 << 10
+_LARGEST_DIRECTORY = 256 << 20
+"""Bytes of the central directory: a million files of 200 bytes of path."""
+
+_LOCAL = struct.Struct("<4s5H3L2H")  # 4.3.7
+_CENTRAL = struct.Struct("<4s6H3L5H2L")  # 4.3.12
+_END64 = struct.Struct("<4sQ2H2L4Q")  # 4.3.14
+_LOCATOR = struct.Struct("<4sLQL")  # 4.3.15
+_END = struct.Struct("<4s4H2LH")  # 4.3.16
+_LONGEST_COMMENT = (1 << 16) - 1
+_IN_ZIP64 = (1 << 16) - 1, (1 << 32) - 1  # what a field holds whose value stands in zip64's (4.4.1.4)
+
+_ENCRYPTED, _SIZES_BEHIND, _UTF8 = 0x2041, 0x8, 0x800  # 4.4.4
+_UNIX = 3  # 4.4.2.2
+_STORED, _DEFLATED = 0, 8  # 4.4.5
+_ZIP64, _UNICODE_PATH = 0x0001, 0x7075  # 4.5.3, 4.6.9
+
+_ISAL_ERROR: Any = isal_zlib.error
+
+
+class Entry(NamedTuple):
+    """A file, folder or link. ``mode``: as stat has it, 0 where none is stated; ``size``: bytes unpacked, and
+    ``stored``: in the archive; ``date``: year to second, in an unknown zone; ``offset``: of its local header, and
+    ``end``: where what follows begins."""
+
+    path: str
+    name: bytes
+    mode: int
+    size: int
+    stored: int
+    crc: int
+    method: int
+    flags: int
+    date: tuple[int, int, int, int, int, int]
+    offset: int
+    end: int = 0
+
+
+def read_entries(file: BinaryIO) -> list[Entry]:
+    """The entries of the archive, in the directory's order. Raises IntegrityError when it is damaged."""
+    count, start, end = _find_directory(file)
+    file.seek(start)
+    data = file.read(end - start)
+    entries = []
+    at = 0
+    while at < len(data):
+        entry, at = _entry(data, at)
+        entries.append(entry)
+    if len(entries) != count:
+        raise IntegrityError(f"damaged: it has {len(entries)} entries, and states {count}")
+    return _bounded(entries, start)
+
+
+def _find_directory(file: BinaryIO) -> tuple[int, int, int]:
+    """How many entries the central directory has, and where it starts and ends."""
+    length = file.seek(0, os.SEEK_END)
+    reach = min(length, _LONGEST_COMMENT + _END.size + _LOCATOR.size)
+    file.seek(length - reach)
+    tail = file.read(reach)
+    at = tail.rfind(b"PK\5\6")
+    if at < 0 or at + _END.size > len(tail):
+        raise IntegrityError("it is cut short: the central directory is missing")
+    _, disk, first_disk, here, count, size, start, comment = _END.unpack_from(tail, at)
+    if at + _END.size + comment != len(tail):
+        raise IntegrityError("damaged: the end of the central directory is not where it should be")
+    end = length - reach + at
+    stated = [disk, first_disk, here, count, size, start]
+    if at >= _LOCATOR.size and tail[at - _LOCATOR.size :].startswith(b"PK\6\7"):
+        _, _, end64, _ = _LOCATOR.unpack_from(tail, at - _LOCATOR.size)
+        wide = _read_end64(file, end64, end - _LOCATOR.size)
+        if any(narrow not in (value, *_IN_ZIP64) for narrow, value in zip(stated, wide, strict=True)):
+            raise IntegrityError("damaged: the end records of zip and zip64 contradict each other")
+        stated, end = wide, end64
+    disk, first_disk, here, count, size, start = stated
+    if disk or first_disk or here != count:
+        raise IntegrityError("it is one part of several")
+    if start + size != end or size > _LARGEST_DIRECTORY:
+        raise IntegrityError("damaged: the central directory is not where it should be")
+    return count, start, end
+
+
+def _read_end64(file: BinaryIO, at: int, end: int) -> list[int]:
+    file.seek(min(at, end))
+    data = file.read(_END64.size)
+    if len(data) < _END64.size or not data.startswith(b"PK\6\6"):
+        raise IntegrityError("damaged: zip64's end record is not where it should be")
+    _, size, _, _, *stated = _END64.unpack(data)
+    if at + 12 + size != end:  # 4.3.14.1: without the first two fields
+        raise IntegrityError("damaged: zip64's end record is not where it should be")
+    return stated
+
+
+def _entry(data: bytes, at: int) -> tuple[Entry, int]:
+    """The entry at an offset in the directory, and the offset of the next one."""
+    if at + _CENTRAL.size > len(data) or not data.startswith(b"PK\1\2", at):
+        raise IntegrityError("damaged: an entry of the central directory is none")
+    fields = _CENTRAL.unpack_from(data, at)
+    flags, method, time, date, crc, stored, size, name_size, extra_size, comment_size = fields[3:13]
+    _, _, attributes, offset = fields[13:]
+    at += _CENTRAL.size
+    name, extra = data[at : at + name_size], data[at + name_size : at + name_size + extra_size]
+    at += name_size + extra_size + comment_size
+    if at > len(data):
+        raise IntegrityError("damaged: an entry of the central directory is cut short")
+    extras = _extras(extra) if extra else {}
+    if (1 << 32) - 1 in (size, stored, offset):
+        size, stored, offset = _widened((size, stored, offset), extras.get(_ZIP64, b""))
+    day = (1980 + (date >> 9), date >> 5 & 15, date & 31, time >> 11, time >> 5 & 63, (time & 31) * 2)
+    path = _path(name, flags, fields[1] >> 8, extras.get(_UNICODE_PATH, b""))
+    return Entry(path, name, attributes >> 16, size, stored, crc, method, flags, day, offset), at
+
+
+def _extras(data: bytes) -> dict[int, bytes]:
+    """The extra fields by their number (4.5.1)."""
+    found = {}
+    while data:
+        key, size = struct.unpack_from("<HH", data) if len(data) >= 4 else (0, len(data))
+        if 4 + size > len(data) or key in found:
+            raise IntegrityError("damaged: an entry's extra fields are not well-formed")
+        found[key] = data[4 : 4 + size]
+        data = data[4 + size :]
+    return found
+
+
+def _widened(fields: tuple[int, ...], extra: bytes) -> list[int]:
+    """The fields whose values stand in zip64's extra field: just those, in this order (4.5.3)."""
+    wide = []
+    for field in fields:
+        if field == (1 << 32) - 1:
+            if len(extra) < 8:
+                raise IntegrityError("damaged: an entry's zip64 field is cut short")
+            field, extra = int.from_bytes(extra[:8], "little"), extra[8:]
+        wide.append(field)
+    return wide
+
+
+def _path(name: bytes, flags: int, system: int, unicode_path: bytes) -> str:
+    """The name as text: UTF-8 where it is marked so or stands beside it; what Unix made as it is, as Info-ZIP's
+    unzip has it; else of code page 437 (appendix D)."""
+    try:
+        if flags & _UTF8:
+            return name.decode("utf-8")
+        if unicode_path[:1] == b"\1" and unicode_path[1:5] == struct.pack("<L", isal_zlib.crc32(name)):
+            return unicode_path[5:].decode("utf-8")
+    except UnicodeDecodeError:
+        raise IntegrityError(f"damaged: the name {name!r} is no UTF-8") from None
+    return name.decode("utf-8", "surrogateescape") if system == _UNIX else name.decode("cp437")
+
+
+def _bounded(entries: list[Entry], directory: int) -> list[Entry]:
+    """The entries with their ends; raises IntegrityError where two have bytes in common, as a bomb has."""
+    places = [*sorted(entry.offset for entry in entries), directory]
+    ends = dict(reversed(list(pairwise(places))))  # of two at one place, the first ends there
+    bounded = [entry._replace(end=ends[entry.offset]) for entry in entries]
+    for entry in bounded:
+        if entry.offset + _LOCAL.size + len(entry.name) + entry.stored > entry.end:
+            raise IntegrityError(f"damaged: {entry.path!r} shares bytes with what follows it")
+    return bounded
+
+
+def read_data(file: BinaryIO, entry: Entry) -> Iterator[bytes]:
+    """The bytes of an entry, unpacked, in pieces of bounded size.
+
+    Raises IntegrityError when they are damaged, not as long as stated or encrypted, and where the local header
+    contradicts the directory.
+    """
+    if entry.flags & _ENCRYPTED:
+        raise IntegrityError(f"{entry.path!r} is encrypted")
+    stored = _stored(file, _data_offset(file, entry), entry.stored)
+    if entry.method not in (_STORED, _DEFLATED):
+        raise IntegrityError(f"{entry.path!r} is compressed by the unknown method {entry.method}")
+    left, crc = entry.size, 0
+    for piece in stored if entry.method == _STORED else _inflated(stored, entry):
+        left -= len(piece)
+        crc = isal_zlib.crc32(piece, crc)
+        if left < 0:
+            break
+        yield piece
+    if left:
+        raise IntegrityError(f"damaged: {entry.path!r} is not as long as stated")
+    if crc != entry.crc:
+        raise IntegrityError(f"damaged: the checksum of {entry.path!r} is another")
+
+
+def _data_offset(file: BinaryIO, entry: Entry) -> int:
+    file.seek(entry.offset)
+    head = file.read(_LOCAL.size + len(entry.name))
+    if len(head) < _LOCAL.size or not head.startswith(b"PK\3\4"):
+        raise IntegrityError(f"damaged: {entry.path!r} has no header")
+    _, _, flags, method, _, _, crc, stored, size, name_size, extra_size = _LOCAL.unpack_from(head)
+    same = head[_LOCAL.size :] == entry.name and name_size == len(entry.name) and method == entry.method
+    known = not flags & _SIZES_BEHIND and _IN_ZIP64[1] not in (stored, size)
+    if known and (crc, stored, size) != (entry.crc, entry.stored, entry.size):
+        same = False
+    if not same or (flags ^ entry.flags) & (_ENCRYPTED | _UTF8):
+        raise IntegrityError(f"damaged: the header of {entry.path!r} contradicts the central directory")
+    start = entry.offset + _LOCAL.size + name_size + extra_size
+    if start + entry.stored > entry.end:
+        raise IntegrityError(f"damaged: {entry.path!r} shares bytes with what follows it")
+    return int(start)
+
+
+def _stored(file: BinaryIO, at: int, size: int) -> Iterator[bytes]:
+    """The bytes as they stand in the archive; what reads it in between does no harm."""
+    end = at + size
+    while at < end:
+        file.seek(at)
+        data = file.read(min(_READ, end - at))
+        if not data:
+            raise IntegrityError("it is cut short")
+        at += len(data)
+        yield data
+
+
+def _inflated(stored: Iterator[bytes], entry: Entry) -> Iterator[bytes]:
+    decoder = isal_zlib.decompressobj(-15)
+    try:
+        for data in stored:
+            if decoder.eof:
+                raise IntegrityError(f"damaged: there is more behind the data of {entry.path!r}")
+            while data and not decoder.eof:
+                if piece := decoder.decompress(data, _PIECE):
+                    yield piece
+                data = decoder.unconsumed_tail
+        while not decoder.eof and (piece := decoder.decompress(b"", _PIECE)):
+            yield piece
+    except _ISAL_ERROR as problem:
+        raise IntegrityError(f"damaged: {entry.path!r}: {problem}") from None
+    if not decoder.eof or decoder.unused_data:
+        raise IntegrityError(f"damaged: the data of {entry.path!r} does not end where it should")
