@@ -74,6 +74,13 @@ def test_specs_and_locks_know_nothing_of_bundles(path: Path) -> None:
     assert not runtime & BUNDLE_WORDS
 
 
+@pytest.mark.parametrize("path", [path for path in MODULES if part_of(path) == "interop"], ids=names)
+def test_archives_of_other_tools_are_read_by_rules_of_our_own(path: Path) -> None:
+    """What Python's modules refuse depends on its patch release; write.py names an error of zipfile's."""
+    assert not {"tarfile", "shutil.unpack_archive"} & set(imports(path))
+    assert "zipfile" not in imports(path) or path.name == "write.py"
+
+
 ENDS = (SOURCE / "runtime" / "crew.py", SOURCE / "runtime" / "process.py")
 """A forked process's only end, and the command lines'."""
 
