@@ -27,7 +27,7 @@ COMPILER := $(shell command -v "$${CC:-cc}" >/dev/null || command -v gcc >/dev/n
 # Debian's names of the programs that tests use where they are installed.
 SHELLS := bash busybox dash fish ksh mksh tcsh zsh \
 	expect gawk guile-3.0 lua5.4 perl r-base-core ruby tcl \
-	binutils btrfs-progs patchelf squashfs-tools strace util-linux xfsprogs
+	binutils btrfs-progs bzip2 cmake libarchive-tools nodejs pkgconf squashfs-tools strace unzip xfsprogs xz-utils zip
 SHELL_TESTS := tests/integration/test_activation.py tests/integration/test_activation_check.py \
 	tests/integration/test_activation_first.py tests/integration/test_first_lines.py \
 	tests/integration/test_relocated_files.py tests/integration/test_conda_pack.py \

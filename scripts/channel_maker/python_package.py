@@ -257,11 +257,15 @@ def _tree(folder: Path, target: str) -> Iterator[PackageFile]:
 
 
 def _on_disk(path: Path, target: str) -> PackageFile:
-    """The file, or the link where it leads to a neighbour; other links become the file they lead to."""
-    if path.is_symlink():
-        leads_to = path.readlink()
-        if len(leads_to.parts) == 1:
-            return PackageFile(target, Link(str(leads_to)))
+    """The file, or a link to its neighbour where it leads there; other links become the file they lead to.
+
+    A chain of links becomes links to the file at its end, as conda's packages have them: an archive that holds
+    copies, as a zip does, can't say which link led to which.
+    """
+    if path.is_symlink() and len(path.readlink().parts) == 1:
+        end = path.resolve()
+        if end.parent == path.parent.resolve():
+            return PackageFile(target, Link(end.name))
     return PackageFile(target, OnDisk(path.resolve()), executable=os.access(path, os.X_OK))
 
 

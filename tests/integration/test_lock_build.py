@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,12 +43,22 @@ envpack:
   test: [cowsay -t ok]
 """
 C_SOURCE = """\
-#include <Python.h>
+/* What is used of CPython's stable ABI: a distribution's Python comes without its headers. */
+typedef struct _object PyObject;
+typedef PyObject *(*PyCFunction)(PyObject *, PyObject *);
+typedef struct { const char *name; PyCFunction function; int flags; const char *text; } PyMethodDef;
+typedef struct { long references; void *type; void *init; long index; void *copy; } PyModuleDef_Base;
+typedef struct {
+  PyModuleDef_Base base; const char *name; const char *text; long size; PyMethodDef *methods; void *others[4];
+} PyModuleDef;
+extern PyObject *PyUnicode_FromString(const char *);
+extern PyObject *PyModule_Create2(PyModuleDef *, int);
+enum { METH_NOARGS = 4, PYTHON_ABI_VERSION = 3 };
 char place[] = PREFIX "/share/x"; /* no literal: lld puts these into an order that depends on their text */
 static PyObject *where(PyObject *self, PyObject *args) { return PyUnicode_FromString(place); }
 static PyMethodDef methods[] = {{"where", where, METH_NOARGS, ""}, {0}};
-static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "compiled", "", -1, methods};
-PyMODINIT_FUNC PyInit_compiled(void) { return PyModule_Create(&module); }
+static PyModuleDef module = {{1}, "compiled", "", -1, methods};
+PyObject *PyInit_compiled(void) { return PyModule_Create2(&module, PYTHON_ABI_VERSION); }
 """
 SETUP = """\
 import sys
@@ -408,8 +419,8 @@ def test_links_pages_of_pips_own_settings_are_looked_at(channel_url, tmp_path, m
     with pytest.raises(BuildError):
         solve_lock(spec, channels=[channel_url], cache_dir=tmp_path / "empty")
     monkeypatch.delenv("UV_OFFLINE")
-    command = ["pip", "download", "-q", "--no-deps", "-d", str(wheels), found.location]
-    subprocess.run([shutil.which("python3") or "python3", "-m", *command], check=True, capture_output=True)
+    command = ["-m", "pip", "download", "-q", "--no-deps", "-d", str(wheels), found.location]
+    subprocess.run([sys.executable, *command], check=True, capture_output=True)
     monkeypatch.setenv("UV_OFFLINE", "1")
     spec = parse_spec("name: x\ndependencies: [python, pip: [--no-index, cowsay==6.1]]\n", "x.yml")
     (local,) = solve_lock(spec, channels=[channel_url], cache_dir=tmp_path / "empty").platform(PLATFORM).pypi

@@ -207,7 +207,9 @@ def test_console_scripts_run_without_activation(prefix: Path) -> None:
     assert str(prefix) in run(prefix / "bin" / "pip", "--version")
     assert run(prefix / "bin" / "f2py", "-v").strip()
     assert "usage" in run(prefix / "bin" / "normalizer", "--help")
-    assert str(prefix / "include") in run(prefix / "bin" / f"python{MINOR}-config", "--includes")
+    config = prefix / "bin" / f"python{MINOR}-config"
+    if config.exists():  # Debian has it in a package of its own
+        assert str(prefix / "include") in run(config, "--includes")
 
 
 def test_pip_knows_the_packages_and_whose_they_are(prefix: Path) -> None:
