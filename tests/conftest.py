@@ -23,6 +23,7 @@ CHANNEL_REQUIREMENTS = ("click", "numpy", "pip", "requests", "rich")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # nohup and some CI systems start programs so, and what the tests interrupt would inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
+os.umask(0o022)  # modes of deployed files follow it; tests of other umasks set them
 # tests call uv themselves, too
 os.environ.update({name: value for name, value in uv_environment().items() if name == "SSL_CERT_FILE"})
 

@@ -185,6 +185,14 @@ def test_history_and_specs_lose_the_places_of_the_build_machine(line: bytes, por
     )
 
 
+def test_history_knows_the_environments_own_path_with_its_blanks() -> None:
+    text = b"# cmd: conda create -p /home/my me/env -c '/home/my me/env/channel' /home/my me/environment\n"
+    assert portable_text(text, [b"/home/my me/env", b"/home/my me"]) == text
+    assert portable_text(text, [b"/home/my me/env"]) == text.replace(
+        b" /home/my me/environment", b" my me/environment"
+    )
+
+
 def test_history_loses_passwords_and_nothing_else() -> None:
     text = b"# cmd: conda install -c https://me:pw@h.example/t/tk-1/c -c https://h.example/c x\n+defaults::x-1-0\n"
     assert scrub(text) == text.replace(b"me:pw@", b"").replace(b"/t/tk-1", b"")

@@ -54,7 +54,7 @@ def test_channels_are_those_of_conda_and_relative_ones_start_at_the_spec(tmp_pat
     text = "channels: [./local, conda-forge]\ndependencies: ['bioconda::x', 'conda-forge::y']\n"
     spec = parse_spec(text, str(tmp_path / "e.yml"))
     assert [channel.base_url for channel in spec_channels(spec)] == [
-        f"file://{tmp_path}/local/",
+        f"{(tmp_path / 'local').as_uri()}/",
         "https://conda.anaconda.org/conda-forge/",
         "https://conda.anaconda.org/bioconda/",
     ]

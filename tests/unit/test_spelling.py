@@ -51,6 +51,8 @@ def test_a_third_path_to_it_is_known_from_its_own_files(prefix: Path, where: str
 
 
 def test_a_plain_shebang_without_blanks_is_evidence_too(tmp_path: Path) -> None:
+    if " " in str(tmp_path):
+        pytest.skip("the temporary folder has blanks in its path")
     prefix = tmp_path / "env"
     write(prefix, "bin/pip", f"#!{tmp_path}/here/bin/python\n")
     (tmp_path / "here").symlink_to("env")

@@ -230,7 +230,8 @@ def scrub(text: bytes) -> bytes:
     return _TOKENS.sub(rb"\g<host>", _CREDENTIALS.sub(rb"\g<scheme>", text))
 
 
-_PLACES = re.compile(rb"(?:(?<=[\s=\"'\[(,+-])|^)(?P<url>file:(?://)?)?(?P<path>/[^\s\"'\]),]+)", re.MULTILINE)
+_PATH = rb"(?:(?<=[\s=\"'\[(,+-])|^)(?P<url>file:(?://)?)?(?P<path>/[^\s\"'\]),]+)"
+_ENDS = rb"(?=[/\s\"'\]),]|$)"
 
 
 def portable_text(text: bytes, inside: Sequence[bytes] = ()) -> bytes:
@@ -241,11 +242,14 @@ def portable_text(text: bytes, inside: Sequence[bytes] = ()) -> bytes:
     """
 
     def shortened(found: re.Match[bytes]) -> bytes:
-        path, separator, rest = found["path"].partition(b"::")
-        if any(path == name or path.startswith(name + b"/") for name in inside):
+        if found["path"] is None:
             return found[0]
+        path, separator, rest = found["path"].partition(b"::")
         if found["url"] or separator:
             return portable_url("file:" + path.decode("utf-8", "replace")).encode() + separator + rest
         return path.rstrip(b"/").rpartition(b"/")[2] or path
 
-    return _PLACES.sub(shortened, scrub(text))
+    # the environment's own paths first: unlike others they are known, and may have blanks
+    own = b"|".join(re.escape(name) for name in sorted(inside, key=len, reverse=True))
+    pattern = rb"(?:%s)%s[^\s\"'\]),]*|%s" % (own, _ENDS, _PATH) if own else _PATH
+    return re.sub(pattern, shortened, scrub(text), flags=re.MULTILINE)
