@@ -44,10 +44,15 @@ CHANNEL_READY := $(LOCAL_READY)
 endif
 endif
 
-# A small /tmp (a tmpfs of some cloud machines) does not hold what pip and the tests write there.
-ifeq ($(shell df -Pk "$${TMPDIR:-/tmp}" | awk 'NR == 2 { print ($$4 < 4000000) }'),1)
+# A small /tmp (a tmpfs of some cloud machines) does not hold what pip and the tests write there: 4 GB.
+ROOMY = $(shell df -Pk "$(1)" | awk 'NR == 2 { print ($$4 > 4000000) }')
+ifeq ($(call ROOMY,$(or $(TMPDIR),/tmp)),0)
+ifeq ($(call ROOMY,/var/tmp),1)
+export TMPDIR := /var/tmp
+else
 export TMPDIR := $(CURDIR)/build/tmp
 $(shell mkdir -p build/tmp)
+endif
 endif
 
 .PHONY: help install channel demo test test-shells test-pythons fresh test-large test-property test-wheels test-faults bench bench-scaling fuzz lint type release clean
