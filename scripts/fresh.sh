@@ -62,7 +62,7 @@ done < <(env)
 
 # Runs in a mount and process namespace of its own: whatever is mounted or started in it ends with it.
 inside() { # inside SCRIPT
-    unshare --mount --pid --fork --mount-proc bash -euo pipefail -c "
+    unshare --mount --pid --fork --kill-child --mount-proc bash -euo pipefail -c "
         mount --bind '$system' '$system' && cd '$system'
         mount -t proc proc proc && mount -t sysfs -o ro sysfs sys && mount --rbind /dev dev
         mount -t tmpfs -o mode=1777 tmpfs run
