@@ -75,19 +75,19 @@ channel: $(LOCAL_READY) ## make the local channel that the demo is built from
 
 $(LOCAL_READY): $(READY) $(DEMO) scripts/make_channel.py $(wildcard scripts/channel_maker/*.py)
 	@echo "Making a local channel in $(LOCAL) ..." >&2
-	@$(BIN)/python scripts/make_channel.py $(LOCAL) numpy rich click pip
+	@"$(BIN)/python" scripts/make_channel.py $(LOCAL) numpy rich click pip
 	@touch $@
 
 demo: $(READY) $(LOCAL_READY) ## build, inspect, deploy and run the demo environment
 	@PATH="$$(cd "$(BIN)" && pwd):$$PATH" scripts/demo.sh $(LOCAL)
 
 test: lint type ## lint, types, and the whole default suite
-	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+	@"$(BIN)/python" -m pytest -n $(JOBS) --dist loadfile
 
 test-shells: $(READY) ## install the shells, languages and tools that Debian has (root), and run their tests
 	@test "$$(id -u)" = 0 || { echo "error: only root can install packages: sudo make test-shells" >&2; exit 2; }
 	@apt-get update -qq && apt-get install -y -qq --no-install-recommends $(SHELLS) >/dev/null
-	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(SHELL_TESTS)
+	@"$(BIN)/python" -m pytest -n $(JOBS) --dist loadfile $(SHELL_TESTS)
 
 test-pythons: ## run 'make test' with each Python 3.10 or later on this machine (PYTHONS="/path/python3.12 ...")
 	@scripts/test-pythons.sh $(PYTHONS)
@@ -96,36 +96,36 @@ fresh: ## run the README's two commands in a minimal Debian, as root and as an o
 	@scripts/fresh.sh build/fresh $(WAYS)
 
 test-large: $(READY) ## an environment of 40,000 files in three places (minutes, 20 GB of disk)
-	@$(BIN)/python -m pytest tests/large -s
+	@"$(BIN)/python" -m pytest tests/large -s
 
 bench: $(READY) ## envpack beside conda-pack, tar and cp (ENVIRONMENT=A, B, synthetic or a folder; ROUNDS=3)
-	@$(BIN)/python benchmarks/compare.py $(or $(ENVIRONMENT),A) --rounds $(or $(ROUNDS),3) --json build/bench/$(notdir $(or $(ENVIRONMENT),A)).json
+	@"$(BIN)/python" benchmarks/compare.py $(or $(ENVIRONMENT),A) --rounds $(or $(ROUNDS),3) --json build/bench/$(notdir $(or $(ENVIRONMENT),A)).json
 
 bench-scaling: $(READY) ## how time and memory grow with files and bytes (OPTIONS="--files 1000 200000 ...")
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check --group bench
-	@$(BIN)/python benchmarks/scaling.py $(OPTIONS) --json build/bench/scaling.json --plot build/bench/scaling.svg
+	@"$(BIN)/python" -m pip install -qq --disable-pip-version-check --group bench
+	@"$(BIN)/python" benchmarks/scaling.py $(OPTIONS) --json build/bench/scaling.json --plot build/bench/scaling.svg
 
 test-property: $(READY) ## random environments packed, deployed and moved (minutes; EXAMPLES=...)
-	@ENVPACK_EXAMPLES=$(or $(EXAMPLES),3000) $(BIN)/python -m pytest tests/property/test_pack_property.py -o timeout=0
+	@ENVPACK_EXAMPLES=$(or $(EXAMPLES),3000) "$(BIN)/python" -m pytest tests/property/test_pack_property.py -o timeout=0
 
 test-faults: $(READY) ## kill and fail everything that changes deployments, at every system call (half an hour; SCENARIO=...)
-	@$(BIN)/python tests/faults/harness.py $(if $(SCENARIO),--only "$(SCENARIO)")
+	@"$(BIN)/python" tests/faults/harness.py $(if $(SCENARIO),--only "$(SCENARIO)")
 
 test-wheels: $(READY) ## what published wheels need of a host (minutes, 3 GB of downloads, once)
-	@$(BIN)/python -m pytest tests/wheels -s
+	@"$(BIN)/python" -m pytest tests/wheels -s
 
 fuzz: $(READY) ## deploy 20,000 bundles that were changed at random (minutes; COUNT=..., FIRST=...)
-	@PYTHONPATH=tests $(BIN)/python tests/mutants.py --count $(or $(COUNT),20000) --first $(or $(FIRST),0) --jobs $(JOBS)
+	@PYTHONPATH=tests "$(BIN)/python" tests/mutants.py --count $(or $(COUNT),20000) --first $(or $(FIRST),0) --jobs $(JOBS)
 
 lint: $(READY) ## ruff: rules and formatting
-	@$(BIN)/ruff check .
-	@$(BIN)/ruff format --check .
+	@"$(BIN)/ruff" check .
+	@"$(BIN)/ruff" format --check .
 
 type: $(READY) ## mypy --strict
-	@$(BIN)/mypy
+	@"$(BIN)/mypy"
 
 release: $(READY) $(CHANNEL_READY) ## build the files to publish into dist/ (SPEC=..., CHANNEL=...)
-	@$(BIN)/envpack release $(SPEC) $(foreach channel,$(CHANNEL),-c $(channel))
+	@"$(BIN)/envpack" release $(SPEC) $(foreach channel,$(CHANNEL),-c $(channel))
 
 clean: ## remove what was built and cached, but not .venv
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -75,7 +75,7 @@ class Plan:
         gz, zst = self.work / "threads.tar.gz", self.work / "threads.tar.zst"
         piped = f"tar -C {self.prefix} -cf - ."
         pigz, zstd = self.work / "pigz.tar.gz", self.work / "zstd.tar.zst"
-        unpack = f"PATH={plain}/bin:{Path(sys.executable).parent}:$PATH exec {plain}/bin/conda-unpack"
+        unpack = f'PATH={plain}/bin:"{Path(sys.executable).parent}":$PATH exec {plain}/bin/conda-unpack'
         return [
             Case(CONDA_PACK, "pack", [*command, "-o", str(theirs)], theirs),
             Case(PEERS[1], "pack", [*command, *threads, "-o", str(gz)], gz, CONDA_PACK, [gz]),

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +32,13 @@ from envpack.runtime.deploy import Deployment, deploy
 from envpack.runtime.errors import EnvpackError, IntegrityError
 from envpack.runtime.report import Reporter
 
-CLEAN = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", "LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1"}
+CLEAN = {
+    "PATH": "/usr/bin:/bin",
+    "HOME": "/nonexistent",
+    "LANG": "C.UTF-8",
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "TMPDIR": tempfile.gettempdir(),  # conda-pack writes to it
+}
 SITE = f"lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
 MINOR = f"{sys.version_info.major}.{sys.version_info.minor}"
 HOST_PATH = f"{Path(sys.executable).resolve().parent}:/usr/bin:/bin"

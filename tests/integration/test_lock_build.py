@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from compilers import variables
+from compilers import compiler, variables
 from envpack.build import SOURCE_MTIME, build_prefix, choose_prefix
 from envpack.lock import Lock, LockedPypi, load_input, read_lock, solve_lock, write_lock
 from envpack.lock.inputs import explicit_text
@@ -73,9 +74,13 @@ setup(name="compiled", version="1.0", ext_modules=[Extension("compiled", ["compi
 
 
 @pytest.fixture(scope="module", autouse=True)
-def build_with_the_compiler_of_the_tests() -> Iterator[None]:
+def build_with_the_compiler_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    # one word, since setuptools splits CC at blanks
+    program = tmp_path_factory.mktemp("compiler") / "cc"
+    program.write_text(f'#!/bin/sh\nexec {shlex.join(compiler())} "$@"\n')
+    program.chmod(0o755)
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in variables().items():
+        for name, value in {**variables(), "CC": str(program)}.items():
             patch.setenv(name, value)
         yield
 
