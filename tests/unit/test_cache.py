@@ -260,3 +260,10 @@ def test_where_it_is() -> None:
     assert cache_folder({"ENVPACK_CACHE": "/c"}) == Path("/c")
     assert cache_folder({"ENVPACK_CACHE": "", "XDG_CACHE_HOME": "/x"}) is None
     assert cache_folder({"XDG_CACHE_HOME": "/x"}) == Path("/x/envpack/segments")
+
+
+def test_code_in_every_folder_of_a_package_counts(tmp_path: Path) -> None:
+    (tmp_path / "room/deep").mkdir(parents=True)
+    for name in ("a.py", "notes.md", "room/b.json", "room/deep/c.py", "room/deep/c.pyc"):
+        (tmp_path / name).touch()
+    assert cache._sources(tmp_path) == [tmp_path / name for name in ("a.py", "room/b.json", "room/deep/c.py")]

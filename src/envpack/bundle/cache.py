@@ -22,10 +22,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import envpack
 from envpack.bundle.codecs import Encoder
 from envpack.bundle.frames import FRAME_SIZE
 from envpack.bundle.writer import BundleWriter, Listed, Stored, listed, placed
@@ -286,11 +286,16 @@ def _content(listed: Listed) -> str:
 def _own_code() -> str:
     """The digest of what decides on bytes: another version of it may store the same files differently."""
     state = hashlib.sha256()
-    for package in ("envpack.prefix", "envpack.bundle", "envpack.runtime"):
-        for item in sorted(resources.files(package).iterdir(), key=lambda item: item.name):
-            if item.name.endswith((".py", ".json")):
-                state.update(item.read_bytes())
+    package = Path(envpack.__file__).parent
+    for folder in ("bundle", "prefix", "runtime"):
+        for path in _sources(package / folder):
+            state.update(str(path.relative_to(package)).encode() + path.read_bytes())
     return state.hexdigest()[:16]
+
+
+def _sources(folder: Path) -> list[Path]:
+    """The code and the tables anywhere below a folder, in order."""
+    return sorted(path for path in folder.rglob("*") if path.suffix in (".py", ".json"))
 
 
 def _kind(encoder: Encoder) -> str:
