@@ -9,7 +9,7 @@ from pathlib import Path
 
 from envpack.bundle.codecs import encoder_for
 from envpack.bundle.writer import BundleWriter, Item
-from envpack.runtime.deploy import host_subdir
+from envpack.runtime.host.machine import host_subdir
 from envpack.runtime.model import Manifest, PathRecord
 from envpack.runtime.relocate import Relocation
 

@@ -7,7 +7,8 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envpack.runtime.relocate import Relocation, Shebang, Splicer, inverse, splice, splices
+from envpack.runtime.firstline import Shebang
+from envpack.runtime.relocate import Relocation, Splicer, inverse, splice, splices
 
 PLACEHOLDER = b"/PLACE" * 12
 clean = st.binary(max_size=30).filter(lambda data: b"/PLACE" not in data and b"PLACE" not in data)

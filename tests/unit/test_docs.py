@@ -11,8 +11,8 @@ import pytest
 
 from envpack.cli.app import COMMANDS
 from envpack.runtime.errors import SpecError
+from envpack.runtime.host.minimum import NAMES
 from envpack.spec import PRUNE_PROFILES, parse_spec
-from envpack.spec.requires import NAMES
 
 REPOSITORY = Path(__file__).parents[2]
 DOCS = REPOSITORY / "docs"

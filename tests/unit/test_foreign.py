@@ -14,7 +14,8 @@ from envpack.prefix import Entry, PrefixContents, Published, Stored, Storer
 from envpack.prefix.foreign import TEXT
 from envpack.prefix.large import Large, in_memory
 from envpack.prefix.occurrences import canonical_placeholder
-from envpack.runtime.relocate import Shebang, splice, splices
+from envpack.runtime.firstline import Shebang
+from envpack.runtime.relocate import splice, splices
 
 PREFIX = b"/opt/env"
 

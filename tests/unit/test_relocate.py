@@ -7,18 +7,8 @@ import marshal
 import pytest
 
 from envpack.runtime.errors import IntegrityError
-from envpack.runtime.relocate import (
-    Bytecode,
-    Relocation,
-    Shebang,
-    Splice,
-    Splicer,
-    inverse,
-    shebang_line,
-    splice,
-    splices,
-    unsafe_bytes,
-)
+from envpack.runtime.firstline import Shebang, shebang_line
+from envpack.runtime.relocate import Bytecode, Relocation, Splice, Splicer, inverse, splice, splices, unsafe_bytes
 
 PLACEHOLDER = b"/placehold_" * 23
 

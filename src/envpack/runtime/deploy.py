@@ -38,16 +38,6 @@ from envpack.runtime.store import Store, open_store
 from envpack.runtime.threads import processors
 from envpack.runtime.version import __version__
 
-__all__ = [
-    "KEEP",
-    "Deployment",
-    "check_platform",
-    "deploy",
-    "deploy_source",
-    "host_subdir",
-    "run_inside",
-]
-
 
 @dataclass(frozen=True)
 class Deployment:

@@ -16,8 +16,7 @@ from typing import Callable, Iterator, Mapping, NamedTuple
 from urllib.parse import quote_from_bytes
 
 from envpack.runtime.errors import FormatError, IntegrityError
-from envpack.runtime.firstline import Shebang as Shebang
-from envpack.runtime.firstline import shebang_line as shebang_line
+from envpack.runtime.firstline import Shebang, shebang_line
 
 # Bytes that no shell script, JSON file or PATH variable survives inside a prefix, unquoted or quoted.
 _UNSAFE = b"\"'\\$`:;&|<>*?[]{}()!#~%\x7f"

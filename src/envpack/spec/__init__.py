@@ -1,8 +1,9 @@
 """The spec: an ``environment.yml`` as it is, plus one optional section ``envpack:``."""
 
+from envpack.runtime.host.minimum import AtLeast
 from envpack.spec.model import DEFAULT_CHANNELS, DEFAULT_VERSION, PLATFORMS, PRUNE_PROFILES, EnvSpec
 from envpack.spec.parse import load_spec, parse_spec
-from envpack.spec.requires import AtLeast, Requires
+from envpack.spec.requires import Requires
 
 __all__ = [
     "DEFAULT_CHANNELS",

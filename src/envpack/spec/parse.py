@@ -10,6 +10,7 @@ import yaml
 
 from envpack.runtime.activation import RESERVED
 from envpack.runtime.errors import SpecError
+from envpack.runtime.host.minimum import NAMES, AtLeast, parse_need
 from envpack.spec.model import DEFAULT_VERSION, PLATFORMS, PRUNE_PROFILES, EnvSpec
 from envpack.spec.nodes import (
     Node,
@@ -23,7 +24,7 @@ from envpack.spec.nodes import (
     strings,
 )
 from envpack.spec.pip_lines import PipLine, parse_line
-from envpack.spec.requires import NAMES, AtLeast, Requires, parse_need
+from envpack.spec.requires import Requires
 
 _TOP = ("name", "channels", "dependencies", "variables", "prefix", "envpack")
 _IGNORED = ("prefix", "platforms", "category")  # conda's own, and conda-lock's additions to environment.yml
