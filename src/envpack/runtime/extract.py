@@ -9,11 +9,11 @@ import errno
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable, Iterable, Iterator
+from typing import Callable, Iterable, Iterator, Protocol
 
 from envpack.runtime.crew import Crew, can_fork
 from envpack.runtime.durable import EARLY, begin_writing
-from envpack.runtime.model import DIGEST_PATH, MANIFEST_PATH, PATHS_PATH, PathRecord
+from envpack.runtime.model import DIGEST_PATH, MANIFEST_PATH, PATHS_PATH, Manifest, PathRecord, PathsTable
 from envpack.runtime.onetree import check_bundle_tree
 from envpack.runtime.parts import Part, parts_of
 from envpack.runtime.place import umask
@@ -23,9 +23,6 @@ from envpack.runtime.report import Step
 from envpack.runtime.stream import Frames, entries, proved
 from envpack.runtime.table import table_from_json
 
-if TYPE_CHECKING:
-    from envpack.runtime.reuse import Former
-
 AT_ONCE = 128 << 10
 """Bytes of one write(2): what cp(1) takes, whose ioblksize.h has figures. 4 MiB at once took a third longer."""
 
@@ -33,6 +30,13 @@ _JOINED = 1 << 20
 """Bytes of a file whose pieces around its prefixes are written together."""
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
+
+
+class SegmentSupplier(Protocol):
+    """Gives segments that need not be read from the bundle."""
+
+    def give(self, manifest: Manifest, table: PathsTable, tree: Tree, step: Step, jobs: int) -> frozenset[str]:
+        """Puts whole segments of ``table`` into ``tree``, on ``jobs`` threads; their ids."""
 
 
 class Extraction:
@@ -44,7 +48,9 @@ class Extraction:
     the caller's to remove.
     """
 
-    def __init__(self, bundle: Bundle, root: Path, prefix: bytes, jobs: int, former: Former | None = None) -> None:
+    def __init__(
+        self, bundle: Bundle, root: Path, prefix: bytes, jobs: int, former: SegmentSupplier | None = None
+    ) -> None:
         table_bytes = bundle.table_bytes()
         self.table = table_from_json(table_bytes)
         check_bundle_tree(bundle.manifest, self.table)
