@@ -16,6 +16,7 @@ from envpack.runtime.deploy import deploy
 from envpack.runtime.destination import Destination
 from envpack.runtime.errors import DeploymentTestError, DestinationError, EnvpackError
 from envpack.runtime.exchange import exchange
+from envpack.runtime.incoming import incoming
 from envpack.runtime.record import Record, note, read_record
 from envpack.runtime.report import Reporter
 from envpack.runtime.rollback import rollback
@@ -212,13 +213,13 @@ def test_a_destination_s_name_may_be_as_long_as_the_filesystem_takes(tmp_path: P
 def staged(x: Path, name: str, version: str, generation: int) -> Path:
     """A tree beside, as an upgrade makes it."""
     place = Destination(x)
-    with place.at_work(Reporter()), place.incoming(0, place.current()) as incoming:
+    with place.at_work(Reporter()), incoming(place, 0, place.current()) as new:
         put(x.parent, version, x.parent / "made")
         made = record_of(x.parent / "made")
         note(x.parent / "made", made, generation=generation, destination=str(x), replaced=generation - 1)
         (x.parent / "made/bin/tool").write_text(f"#!/bin/sh\necho {x} {version}\n")
         (x.parent / "made/.envpack/prefix").write_text(f"{x}\n")
-        incoming.folder.rmdir()
+        new.folder.rmdir()
         target = place.side / name
         (x.parent / "made").rename(target)
         return keep_aside(target)

@@ -25,6 +25,7 @@ from envpack.runtime.errors import DeploymentTestError, HostError
 from envpack.runtime.extract import Extraction
 from envpack.runtime.host.examine import Policy, check_before
 from envpack.runtime.host.machine import host_subdir
+from envpack.runtime.incoming import incoming
 from envpack.runtime.protected import ROOT_HOME
 from envpack.runtime.reader import Bundle, open_bundle
 from envpack.runtime.record import Entry, Record, note, write_record
@@ -156,12 +157,12 @@ def deploy_source(
     with place.at_work(reporter, wait=wait):
         place.require_free_or_deployed(root_home)
         before = place.current()
-        with place.incoming(source.size, before) as incoming:
-            written = source.write(incoming.folder, place.final, reporter, jobs or processors())
+        with incoming(place, source.size, before) as new:
+            written = source.write(new.folder, place.final, reporter, jobs or processors())
             manifest = written.manifest
             untested: bool | None = None if run_tests else False
             record = Record(
-                generation=incoming.generation,
+                generation=new.generation,
                 name=manifest.name,
                 version=manifest.version,
                 bundle=source.origin,
@@ -177,11 +178,11 @@ def deploy_source(
                 store=written.store,
                 history=_history(place, before),
             )
-            write_prefix(incoming.folder, str(place.final))
-            write_record(incoming.folder, record)
+            write_prefix(new.folder, str(place.final))
+            write_record(new.folder, record)
             with reporter.step("Writing to the disk", unit="files"):
-                sync_filesystem(incoming.folder)
-            incoming.switch()
+                sync_filesystem(new.folder)
+            new.switch()
             register(place.final, reporter)
             tests = _run_tests(place.final, manifest.test, reporter, before) if run_tests else ()
         if record.tested is None:

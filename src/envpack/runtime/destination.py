@@ -28,7 +28,6 @@ from typing import Iterator
 from envpack.runtime.durable import sync_folder, temporary_of
 from envpack.runtime.errors import DestinationError
 from envpack.runtime.finishing import to_its_end
-from envpack.runtime.incoming import NEW, NEXT, Incoming
 from envpack.runtime.locking import locked
 from envpack.runtime.place import beside, make_folders, remove_empty, remove_tree, umask
 from envpack.runtime.protected import check_destination, current_user
@@ -40,6 +39,9 @@ from envpack.runtime.switching import SWITCHING, finish_swap, is_folder, is_ther
 
 LOCK = "lock"
 MOVING = "moving"
+NEW, NEXT = "new-", "next-"
+"""Of a generation that is being written, and of one that is whole and about to be there."""
+
 _TRASH = "trash-"
 
 
@@ -58,7 +60,7 @@ class Destination:
         given = Path(os.path.abspath(os.path.expanduser(destination)))
         self.final = Path(os.path.realpath(given.parent)) / given.name
         self.side = beside(self.final, "envpack") if self.final.name else self.final
-        self._reporter = Reporter()
+        self.reporter = Reporter()
 
     # --- looking ---
 
@@ -145,7 +147,7 @@ class Destination:
         Raises DestinationError when another process is at work here (with ``wait``, that is waited for), and in
         place of any OSError of the block.
         """
-        self._reporter = reporter
+        self.reporter = reporter
         made: list[Path] = []
         entering = False
         try:
@@ -271,7 +273,7 @@ class Destination:
         try:
             to_its_end(remove)  # nobody may come back to this place to finish it
         except OSError as problem:
-            self._reporter.warn(f"{path} can't be removed: {problem.filename or path}: {problem.strerror}")
+            self.reporter.warn(f"{path} can't be removed: {problem.filename or path}: {problem.strerror}")
 
     def _tidy(self) -> None:
         """Takes the folder beside away where nothing is left in it; never fails."""
@@ -286,26 +288,6 @@ class Destination:
             if LOCK in left:
                 os.unlink(self.side / LOCK)
             os.rmdir(self.side)
-
-    # --- a new deployment ---
-
-    @contextmanager
-    def incoming(self, size: int, before: Record | None, generation: int | None = None) -> Iterator[Incoming]:
-        """A folder for the generation that is to come after ``before``, on a disk with room for ``size`` bytes.
-
-        When the block fails, also after the switch, everything is as it was before; what can't be put back is
-        told.
-        """
-        incoming = Incoming(self, before, self.next_generation() if generation is None else generation)
-        try:
-            incoming.begin(size)
-            yield incoming
-        except BaseException:
-            try:
-                to_its_end(incoming.take_back)
-            except (OSError, DestinationError) as problem:
-                self._reporter.warn(f"{self.final} could not be put back as it was: {problem}")
-            raise
 
     # --- switching ---
 

@@ -5,20 +5,17 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from typing import Iterator
 
+from envpack.runtime.destination import NEW, NEXT, Destination
 from envpack.runtime.durable import sync_folder
 from envpack.runtime.errors import DestinationError
+from envpack.runtime.finishing import to_its_end
 from envpack.runtime.place import umask
 from envpack.runtime.record import Record, has_record
 from envpack.runtime.report import human_size
 from envpack.runtime.switching import finish_swap, is_folder, is_there, movable
-
-if TYPE_CHECKING:
-    from envpack.runtime.destination import Destination
-
-NEW, NEXT = "new-", "next-"
-"""Beside a destination: of a generation that is being written, and of one that is whole and about to be there."""
 
 
 class Incoming:
@@ -83,3 +80,24 @@ class Incoming:
             return self._made is not None and os.path.samestat(os.stat(self._place.final), self._made)
         except FileNotFoundError:
             return False
+
+
+@contextmanager
+def incoming(
+    place: Destination, size: int, before: Record | None, generation: int | None = None
+) -> Iterator[Incoming]:
+    """A folder for the generation that is to come after ``before``, on a disk with room for ``size`` bytes.
+
+    When the block fails, also after the switch, everything is as it was before; what can't be put back is
+    told.
+    """
+    new = Incoming(place, before, place.next_generation() if generation is None else generation)
+    try:
+        new.begin(size)
+        yield new
+    except BaseException:
+        try:
+            to_its_end(new.take_back)
+        except (OSError, DestinationError) as problem:
+            place.reporter.warn(f"{place.final} could not be put back as it was: {problem}")
+        raise

@@ -21,6 +21,7 @@ from envpack.runtime.destination import MOVING, Destination
 from envpack.runtime.durable import replace_file, sync_filesystem
 from envpack.runtime.errors import DestinationError, EnvpackError
 from envpack.runtime.finishing import to_its_end
+from envpack.runtime.incoming import incoming
 from envpack.runtime.record import UNRECORDED, Record, has_record, note, write_record
 from envpack.runtime.registry import register, unregister
 from envpack.runtime.report import Reporter
@@ -214,16 +215,16 @@ def _copied_from(there: Destination, current: Record | None, arrived: Record) ->
 def _copy_over(here: Destination, there: Destination, reporter: Reporter) -> None:
     record = here.current()
     assert record is not None
-    with here.undisturbed(), there.incoming(record.size, None, record.generation) as incoming:
+    with here.undisturbed(), incoming(there, record.size, None, record.generation) as new:
         noted = {"from": str(here.final), "generation": record.generation, "deployed": record.deployed}
         replace_file(there.side / MOVING, json.dumps(noted).encode())
         with reporter.step(f"Copying {record.name} {record.version} to another filesystem", unit="files"):
-            copy_tree(here.final, incoming.folder)
-            settle(incoming.folder, reporter, place=str(there.final))
-            if not has_record(incoming.folder):
-                write_record(incoming.folder, record)
-            sync_filesystem(incoming.folder)
-        incoming.switch(mode=stat.S_IMODE(os.stat(here.final).st_mode))
+            copy_tree(here.final, new.folder)
+            settle(new.folder, reporter, place=str(there.final))
+            if not has_record(new.folder):
+                write_record(new.folder, record)
+            sync_filesystem(new.folder)
+        new.switch(mode=stat.S_IMODE(os.stat(here.final).st_mode))
 
 
 def _finish_copy(here: Destination, there: Destination, reporter: Reporter) -> None:
