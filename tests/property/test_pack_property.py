@@ -498,7 +498,7 @@ def proved(root: Path) -> bool:
         if record.type == "file":
             data = (root / record.path).read_bytes()
             if record.relocation is not None:
-                taken_back = stored_bytes(data, record, [os.fsencode(root)])
+                taken_back = stored_bytes(data, record.relocation, record.sha256, [os.fsencode(root)])
                 assert taken_back is not None, record.path
                 data = taken_back
             if not record.path.startswith(".envpack/"):

@@ -75,5 +75,5 @@ def _is_edited(path: Path, record: PathRecord, prefixes: list[bytes]) -> bool:
         return False
     data = path.read_bytes()
     if record.relocation is not None:
-        return stored_bytes(data, record, prefixes) is None
+        return stored_bytes(data, record.relocation, record.sha256, prefixes) is None
     return hashlib.sha256(data).hexdigest() != record.sha256

@@ -18,7 +18,7 @@ from envpack.runtime.onetree import check_bundle_tree
 from envpack.runtime.parts import Part, parts_of
 from envpack.runtime.place import umask
 from envpack.runtime.reader import Bundle, digest_line
-from envpack.runtime.relocate import Splicer, splices
+from envpack.runtime.relocate import Relocation, Splicer, splices
 from envpack.runtime.report import Step
 from envpack.runtime.stream import Frames, entries, proved
 from envpack.runtime.table import table_from_json
@@ -138,7 +138,7 @@ class Tree:
     def put(self, record: PathRecord, pieces: Iterable[bytes | memoryview]) -> None:
         """A path of any type; ``pieces``: a file's stored bytes, which are proved."""
         if record.type == "file":
-            self.write(record, proved(record, pieces))
+            self.write(record, proved(pieces, record.path, record.sha256))
         else:
             self.add(record)
 
@@ -168,7 +168,7 @@ class Tree:
         self._folder(name.rpartition(b"/")[0])
         fd = os.open(os.path.join(self._root, name), _NEW, record.mode)
         try:
-            for piece in with_prefix(record, pieces, self._prefix):
+            for piece in with_prefix(pieces, record.relocation, record.size, self._prefix):
                 write_all(fd, piece)
             os.utime(fd, (record.mtime, record.mtime))
             if record.size >= EARLY:
@@ -202,13 +202,13 @@ class Tree:
 
 
 def with_prefix(
-    record: PathRecord, pieces: Iterable[bytes | memoryview], prefix: bytes
+    pieces: Iterable[bytes | memoryview], relocation: Relocation | None, size: int, prefix: bytes
 ) -> Iterable[bytes | memoryview]:
-    """A file's stored bytes as they are at ``prefix``."""
-    if record.relocation is None:
+    """A file's stored bytes, ``size`` of them, as they are at ``prefix``."""
+    if relocation is None:
         return pieces
-    spliced = _spliced(pieces, Splicer(splices(record.relocation, prefix)))
-    return [b"".join(spliced)] if record.size <= _JOINED else spliced
+    spliced = _spliced(pieces, Splicer(splices(relocation, prefix)))
+    return [b"".join(spliced)] if size <= _JOINED else spliced
 
 
 def _spliced(pieces: Iterable[bytes | memoryview], splicer: Splicer) -> Iterator[bytes]:

@@ -205,7 +205,7 @@ def _is_changed(path: Path, record: PathRecord, prefix: bytes) -> bool:
     with open(fd, "rb") as file:
         if record.relocation is None:
             return digest_of(fd) != record.sha256
-        return stored_bytes(file.read(), record, [prefix]) is None
+        return stored_bytes(file.read(), record.relocation, record.sha256, [prefix]) is None
 
 
 def _with_their_links(records: Iterable[PathRecord], broken: set[str]) -> Iterator[PathRecord]:

@@ -25,7 +25,7 @@ from envpack.runtime.model import DIGEST_PATH, MANIFEST_PATH, PATHS_PATH, Manife
 from envpack.runtime.onetree import check_bundle_tree
 from envpack.runtime.place import umask
 from envpack.runtime.reader import digest_line
-from envpack.runtime.relocate import inverse, splice, splices, unsafe_bytes
+from envpack.runtime.relocate import Relocation, inverse, splice, splices, unsafe_bytes
 from envpack.runtime.report import Reporter
 from envpack.runtime.table import table_from_json
 from envpack.runtime.together import Together, clear
@@ -252,20 +252,19 @@ def write_prefix(root: Path, prefix: str) -> None:
     replace_file(root / PREFIX_PATH, os.fsencode(prefix) + b"\n")
 
 
-def stored_bytes(data: bytes, record: PathRecord, prefixes: list[bytes]) -> bytes | None:
+def stored_bytes(data: bytes, relocation: Relocation, sha256: str, prefixes: list[bytes]) -> bytes | None:
     """``data`` taken back to the bytes the bundle stores, whichever of ``prefixes`` is in it, or none yet.
 
     None when the digest shows that it is something else.
     """
-    assert record.relocation is not None
-    if hashlib.sha256(data).hexdigest() == record.sha256:
+    if hashlib.sha256(data).hexdigest() == sha256:
         return data
     for prefix in prefixes:
         try:
-            stored = splice(data, inverse(splices(record.relocation, prefix)))
+            stored = splice(data, inverse(splices(relocation, prefix)))
         except IntegrityError:
             continue
-        if hashlib.sha256(stored).hexdigest() == record.sha256:
+        if hashlib.sha256(stored).hexdigest() == sha256:
             return stored
     return None
 
@@ -278,7 +277,7 @@ def _renew(new: Together, record: PathRecord, prefixes: list[bytes], path: bytes
         data, mode = _read(path)
     except FileNotFoundError:
         return False
-    stored = stored_bytes(data, record, prefixes)
+    stored = stored_bytes(data, record.relocation, record.sha256, prefixes)
     if stored is None:
         return False
     written = splice(stored, splices(record.relocation, prefixes[0]))

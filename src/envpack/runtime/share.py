@@ -165,7 +165,7 @@ def _unpacked(
     """A segment's files as the bundle has them."""
     for index, (record, pieces) in enumerate(entries(frames.take(id), id, records, advance)):
         if record.type == "file":
-            yield index, record, proved(record, pieces)
+            yield index, record, proved(pieces, record.path, record.sha256)
 
 
 def _settled(filling: Filling, key: str, records: Sequence[PathRecord], prefix: bytes) -> Iterator[StoredFile]:
@@ -173,7 +173,11 @@ def _settled(filling: Filling, key: str, records: Sequence[PathRecord], prefix: 
     start = os.fsencode(filling.folder(key)) + b"/"
     for index, record in enumerate(records):
         if is_kept(record):
-            yield index, record, with_prefix(record, _pieces(start + b"%d" % index), prefix)
+            yield (
+                index,
+                record,
+                with_prefix(_pieces(start + b"%d" % index), record.relocation, record.size, prefix),
+            )
 
 
 @contextmanager

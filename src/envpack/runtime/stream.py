@@ -186,9 +186,9 @@ def _hashing() -> ThreadPoolExecutor:
     return threads(1, "digest")
 
 
-def proved(record: PathRecord, pieces: Iterable[bytes | memoryview]) -> Iterator[bytes | memoryview]:
-    """A file's stored bytes, passed on; after the last of them IntegrityError unless they have the record's
-    digest, which later verifications go by. Large pieces are hashed while the caller has them."""
+def proved(pieces: Iterable[bytes | memoryview], path: str, sha256: str) -> Iterator[bytes | memoryview]:
+    """The stored bytes of the file at ``path``, passed on; after the last of them IntegrityError unless they have
+    the digest, which later verifications go by. Large pieces are hashed while the caller has them."""
     hashed = hashlib.sha256()
     for piece in pieces:
         if len(piece) < _WORTH_A_THREAD:
@@ -198,5 +198,5 @@ def proved(record: PathRecord, pieces: Iterable[bytes | memoryview]) -> Iterator
             meanwhile = _hashing().submit(hashed.update, piece)
             yield piece
             meanwhile.result()
-    if hashed.hexdigest() != record.sha256:
-        raise IntegrityError(f"{record.path!r} has not the digest that the paths table gives")
+    if hashed.hexdigest() != sha256:
+        raise IntegrityError(f"{path!r} has not the digest that the paths table gives")

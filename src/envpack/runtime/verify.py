@@ -13,12 +13,12 @@ from typing import Any, Callable, Mapping, Sequence
 from envpack.runtime.codec import STANDARD, Decoder
 from envpack.runtime.compare import Difference, Differences, compare
 from envpack.runtime.errors import IntegrityError
-from envpack.runtime.model import DIGEST_PATH, Manifest, PathRecord, PathsTable
+from envpack.runtime.model import DIGEST_PATH, Manifest, PathsTable
 from envpack.runtime.onetree import check_bundle_tree, check_tree
 from envpack.runtime.opening import local_path
 from envpack.runtime.reader import Bundle, open_bundle
 from envpack.runtime.record import DEPLOYMENT_PATH
-from envpack.runtime.relocate import Splicer, splices
+from envpack.runtime.relocate import Relocation, Splicer, splices
 from envpack.runtime.report import Reporter, human_size
 from envpack.runtime.settle import prefixes_in, read_head, written_prefix
 from envpack.runtime.stream import Frames, entries
@@ -206,7 +206,7 @@ def _check_contents(bundle: Bundle, reporter: Reporter, jobs: int) -> int:
                 for record, pieces in entries(frames.take(id), id, table.segments.get(id, ()), step.advance):
                     if record.type != "file":
                         continue
-                    content = Content(record)
+                    content = Content(record.path, record.relocation, record.sha256)
                     for piece in pieces:
                         content.feed(piece)
                     content.finish()
@@ -215,11 +215,11 @@ def _check_contents(bundle: Bundle, reporter: Reporter, jobs: int) -> int:
 
 
 class Content:
-    """A file's stored bytes on their way: they must have the record's digest, the placeholder where it says."""
+    """The stored bytes of the file at ``path`` on their way: they must have the digest, the placeholder where
+    ``relocation`` says."""
 
-    def __init__(self, record: PathRecord) -> None:
-        self._record, self._hash = record, hashlib.sha256()
-        relocation = record.relocation
+    def __init__(self, path: str, relocation: Relocation | None, sha256: str) -> None:
+        self._path, self._sha256, self._hash = path, sha256, hashlib.sha256()
         # the placeholder itself written in: that fits into every file, and changes nothing
         self._splicer = Splicer(splices(relocation, relocation.placeholder)) if relocation is not None else None
 
@@ -229,14 +229,14 @@ class Content:
             self._spliced(self._splicer.feed, bytes(piece))
 
     def finish(self) -> None:
-        """Raises IntegrityError when it is not what the record says."""
+        """Raises IntegrityError when it is not that."""
         if self._splicer is not None:
             self._spliced(self._splicer.finish)
-        if self._hash.hexdigest() != self._record.sha256:
-            raise IntegrityError(f"{self._record.path!r} has not the digest that the paths table gives")
+        if self._hash.hexdigest() != self._sha256:
+            raise IntegrityError(f"{self._path!r} has not the digest that the paths table gives")
 
     def _spliced(self, action: Callable[..., object], *arguments: bytes) -> None:
         try:
             action(*arguments)
         except IntegrityError as error:
-            raise IntegrityError(f"{self._record.path!r}: {error.message}") from None
+            raise IntegrityError(f"{self._path!r}: {error.message}") from None
