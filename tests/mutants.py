@@ -33,10 +33,10 @@ from envpack.runtime.codec import STANDARD
 from envpack.runtime.crew import Advance
 from envpack.runtime.deploy import deploy
 from envpack.runtime.errors import FormatError, IntegrityError, RelocationError
+from envpack.runtime.fs.paths import remove_tree
 from envpack.runtime.host.examine import Policy, examine_manifest
 from envpack.runtime.host.facts import HostFacts
 from envpack.runtime.host.gather import gather
-from envpack.runtime.place import remove_tree
 from envpack.runtime.reader import open_bundle
 from envpack.runtime.report import Reporter
 from envpack.runtime.verify import verify

@@ -29,7 +29,7 @@ from envpack.runtime.errors import (
     RelocationError,
     UsageError,
 )
-from envpack.runtime.locking import locked
+from envpack.runtime.fs.lock import locked
 from envpack.runtime.model import PathRecord
 from envpack.runtime.reader import open_bundle
 from envpack.runtime.relocate import Relocation

@@ -15,8 +15,9 @@ from envpack.runtime import move as move_module
 from envpack.runtime.deploy import deploy
 from envpack.runtime.destination import Destination
 from envpack.runtime.errors import DestinationError, RelocationError
+from envpack.runtime.fs.atomic import Together
+from envpack.runtime.fs.lock import locked
 from envpack.runtime.history import history
-from envpack.runtime.locking import locked
 from envpack.runtime.move import move
 from envpack.runtime.record import read_record
 from envpack.runtime.registry import registered, scan
@@ -26,7 +27,6 @@ from envpack.runtime.report import Reporter
 from envpack.runtime.rollback import RolledBack, rollback
 from envpack.runtime.settle import settle
 from envpack.runtime.survey import look_at, measure
-from envpack.runtime.together import Together
 from lives import beside, bundle, put, whole
 from small_prefix import Told
 from synthetic import file, make_bundle

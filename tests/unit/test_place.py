@@ -11,7 +11,7 @@ import pytest
 from envpack.release.files import write_whole
 from envpack.runtime.deploy import deploy
 from envpack.runtime.errors import DestinationError
-from envpack.runtime.place import NAME_MAX, beside, folders_for
+from envpack.runtime.fs.paths import NAME_MAX, beside, folders_for
 from envpack.runtime.report import Reporter
 from envpack.runtime.settle import settle
 from synthetic import file, make_bundle, text

@@ -18,10 +18,10 @@ from pathlib import Path
 import pytest
 
 from envpack.bundle.codecs import FAST
-from envpack.runtime import share
 from envpack.runtime.collect import Collected, collect
 from envpack.runtime.deploy import Deployment, deploy
 from envpack.runtime.errors import DestinationError, FormatError, IntegrityError
+from envpack.runtime.fs import clone as share
 from envpack.runtime.model import PathRecord
 from envpack.runtime.move import move
 from envpack.runtime.reader import open_bundle

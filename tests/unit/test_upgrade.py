@@ -15,7 +15,7 @@ from envpack.runtime import switching
 from envpack.runtime.deploy import deploy
 from envpack.runtime.destination import Destination
 from envpack.runtime.errors import DeploymentTestError, DestinationError, EnvpackError
-from envpack.runtime.exchange import exchange
+from envpack.runtime.fs.exchange import exchange
 from envpack.runtime.incoming import incoming
 from envpack.runtime.record import Record, note, read_record
 from envpack.runtime.report import Reporter

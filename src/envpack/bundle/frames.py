@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from envpack.bundle.codecs import Encoder
 from envpack.prefix.large import Large, Piece
-from envpack.runtime.extract import write_all
+from envpack.runtime.fs.io import write_all
 from envpack.runtime.model import Frame
 
 FRAME_SIZE = 4 << 20

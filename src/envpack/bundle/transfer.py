@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable
 from functools import cache
 
-from envpack.runtime.extract import write_all
+from envpack.runtime.fs.io import write_all
 
 _STEP = 16 << 20
 """Bytes that are moved before the file they came from lets go of them."""

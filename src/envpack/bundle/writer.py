@@ -23,7 +23,8 @@ from envpack.prefix.large import Piece
 from envpack.runtime import tar
 from envpack.runtime.document import manifest_to_json
 from envpack.runtime.errors import DestinationError
-from envpack.runtime.extract import write_all
+from envpack.runtime.fs.io import write_all
+from envpack.runtime.fs.paths import beside, make_folders, remove_empty
 from envpack.runtime.model import (
     DIGEST_PATH,
     MANIFEST_PATH,
@@ -33,7 +34,6 @@ from envpack.runtime.model import (
     PathRecord,
     Segment,
 )
-from envpack.runtime.place import beside, make_folders, remove_empty
 from envpack.runtime.reader import END_SEGMENT, digest_line
 from envpack.runtime.table import join_table, segment_to_json
 from envpack.runtime.threads import pool as threads

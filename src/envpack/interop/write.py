@@ -26,10 +26,10 @@ from envpack.bundle.writer import Item, Listed, complete, listed
 from envpack.interop.archive import read_members
 from envpack.prefix import Storer
 from envpack.prefix.large import in_memory
-from envpack.runtime.durable import sync_filesystem
 from envpack.runtime.errors import DestinationError, IntegrityError, PackError, UsageError
+from envpack.runtime.fs.paths import beside, folders_for, umask, work_folder
+from envpack.runtime.fs.sync import sync_filesystem
 from envpack.runtime.model import Manifest
-from envpack.runtime.place import beside, folders_for, umask, work_folder
 from envpack.runtime.report import Reporter
 from envpack.runtime.threads import processors
 

@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 from envpack.lock.target import virtual_package_texts
 from envpack.runtime.errors import SpecError
-from envpack.runtime.place import beside
+from envpack.runtime.fs.paths import beside
 from envpack.spec import EnvSpec
 
 if TYPE_CHECKING:

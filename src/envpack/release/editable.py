@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from envpack.runtime.place import beside, folders_for, work_folder
+from envpack.runtime.fs.paths import beside, folders_for, work_folder
 from envpack.runtime.report import Reporter
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from envpack.runtime.durable import sync_folder
 from envpack.runtime.errors import DestinationError
-from envpack.runtime.place import beside
+from envpack.runtime.fs.paths import beside
+from envpack.runtime.fs.sync import sync_folder
 from envpack.runtime.report import Step
 
 _CHUNK = 1 << 20

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from envpack.runtime.errors import DestinationError
-from envpack.runtime.locking import locked
+from envpack.runtime.fs.lock import locked
 
 
 def work_root(environ: Mapping[str, str]) -> Path:

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Iterator
 
 from envpack.runtime.errors import EnvpackError
+from envpack.runtime.fs.atomic import is_on_its_way
 from envpack.runtime.model import PathRecord, PathsTable
 from envpack.runtime.settle import prefixes_in, read_head, stored_bytes
-from envpack.runtime.together import is_on_its_way
 
 OWN_FOLDER = ".envpack"
 """In it, what is no bundle's is envpack's: the record, the prefix, locks, stamps."""

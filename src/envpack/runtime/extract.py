@@ -12,19 +12,17 @@ from pathlib import Path
 from typing import Callable, Iterable, Iterator, Protocol
 
 from envpack.runtime.crew import Crew, can_fork
-from envpack.runtime.durable import EARLY, begin_writing
+from envpack.runtime.fs.io import write_all
+from envpack.runtime.fs.paths import umask
+from envpack.runtime.fs.sync import EARLY, begin_writing
 from envpack.runtime.model import DIGEST_PATH, MANIFEST_PATH, PATHS_PATH, Manifest, PathRecord, PathsTable
 from envpack.runtime.onetree import check_bundle_tree
 from envpack.runtime.parts import Part, parts_of
-from envpack.runtime.place import umask
 from envpack.runtime.reader import Bundle, digest_line
 from envpack.runtime.relocate import Relocation, Splicer, splices
 from envpack.runtime.report import Step
 from envpack.runtime.stream import Frames, entries, proved
 from envpack.runtime.table import table_from_json
-
-AT_ONCE = 128 << 10
-"""Bytes of one write(2): what cp(1) takes, whose ioblksize.h has figures. 4 MiB at once took a third longer."""
 
 _JOINED = 1 << 20
 """Bytes of a file whose pieces around its prefixes are written together."""
@@ -215,12 +213,3 @@ def _spliced(pieces: Iterable[bytes | memoryview], splicer: Splicer) -> Iterator
     for piece in pieces:
         yield from splicer.feed(bytes(piece))
     yield from splicer.finish()
-
-
-def write_all(fd: int, data: bytes | memoryview) -> None:
-    """Writes all of ``data``, which write(2) need not do at once."""
-    if len(data) > AT_ONCE:
-        data = memoryview(data)
-    done = 0
-    while done < len(data):
-        done += os.write(fd, data[done : done + AT_ONCE])

@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from typing import Iterator
 
 from envpack.runtime.destination import NEW, NEXT, Destination
-from envpack.runtime.durable import sync_folder
 from envpack.runtime.errors import DestinationError
-from envpack.runtime.finishing import to_its_end
-from envpack.runtime.place import umask
+from envpack.runtime.fs.interrupt import to_its_end
+from envpack.runtime.fs.paths import is_folder, is_there, umask
+from envpack.runtime.fs.sync import sync_folder
 from envpack.runtime.record import Record, has_record
 from envpack.runtime.report import human_size
-from envpack.runtime.switching import finish_swap, is_folder, is_there, movable
+from envpack.runtime.switching import finish_swap, movable
 
 
 class Incoming:

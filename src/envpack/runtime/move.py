@@ -18,16 +18,17 @@ from pathlib import Path
 from typing import Any
 
 from envpack.runtime.destination import MOVING, Destination
-from envpack.runtime.durable import replace_file, sync_filesystem
 from envpack.runtime.errors import DestinationError, EnvpackError
-from envpack.runtime.finishing import to_its_end
+from envpack.runtime.fs.atomic import replace_file
+from envpack.runtime.fs.interrupt import to_its_end
+from envpack.runtime.fs.paths import is_folder, is_there
+from envpack.runtime.fs.sync import sync_filesystem
 from envpack.runtime.incoming import incoming
 from envpack.runtime.record import UNRECORDED, Record, has_record, note, write_record
 from envpack.runtime.registry import register, unregister
 from envpack.runtime.report import Reporter
 from envpack.runtime.settle import check_prefix, limit_of, read_head, settle, written_prefix
 from envpack.runtime.store import follow
-from envpack.runtime.switching import is_folder, is_there
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ RESERVED = frozenset(f"{OWN}/{name}" for name in ("prefix", "deployment.json", "
 """Written at the destination, during the deployment and later (FORMAT.md, section 4)."""
 
 _AT_WORK = re.compile(r"\.(.*\.)?envpack-.*\Z|\..*\.envpack\Z", re.DOTALL)
-"""Names that envpack gives to what it is at work on: see ``beside`` in ``envpack.runtime.place``."""
+"""Names that envpack gives to what it is at work on: see ``beside`` in ``envpack.runtime.fs.paths``."""
 
 
 def check_bundle_tree(manifest: Manifest, table: PathsTable) -> None:

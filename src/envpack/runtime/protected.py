@@ -1,6 +1,7 @@
 """Places that are never a destination: what the system, or a person, has there is not an environment's to replace.
 
-Rules as data. The rest of what a destination has to be (a folder, empty, writable) is ``envpack.runtime.place``'s.
+Rules as data. The rest of what a destination has to be (a folder, empty, writable) is
+``envpack.runtime.fs.paths``'s.
 """
 
 from __future__ import annotations

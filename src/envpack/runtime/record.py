@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Mapping
 
-from envpack.runtime.durable import replace_file
+from envpack.runtime.fs.atomic import replace_file
 from envpack.runtime.model import MANIFEST_PATH
 
 DEPLOYMENT_PATH = ".envpack/deployment.json"

@@ -13,10 +13,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Iterator, Mapping
 
-from envpack.runtime.durable import replace_file
+from envpack.runtime.fs.atomic import replace_file
+from envpack.runtime.fs.paths import is_folder
 from envpack.runtime.record import read_record
 from envpack.runtime.report import Reporter
-from envpack.runtime.switching import is_folder
 
 FOR_THE_HOST = Path("/var/lib/envpack/deployments")
 """Where root's deployments are registered: state of a program, as the FHS 3.0 has it in 5.8."""

@@ -22,9 +22,9 @@ from envpack.runtime.codec import STANDARD, Decoder
 from envpack.runtime.compare import Differences, digest_of, folders_of
 from envpack.runtime.destination import Destination
 from envpack.runtime.errors import DestinationError, FormatError, IntegrityError
-from envpack.runtime.locking import locked
+from envpack.runtime.fs.lock import locked
+from envpack.runtime.fs.paths import beside, umask
 from envpack.runtime.model import DIGEST_PATH, MANIFEST_PATH, PATHS_PATH, PathRecord, PathsTable
-from envpack.runtime.place import beside, umask
 from envpack.runtime.reader import Bundle, Located, digest_line, open_bundle
 from envpack.runtime.record import DEPLOYMENT_PATH, read_record
 from envpack.runtime.relocate import Splicer, splices

@@ -19,12 +19,13 @@ from typing import Iterator, Sequence
 from envpack.runtime.compare import digest_of
 from envpack.runtime.errors import EnvpackError, IntegrityError
 from envpack.runtime.extract import Tree
+from envpack.runtime.fs.clone import CANT_CLONE, FICLONE
 from envpack.runtime.model import Manifest, PathRecord, PathsTable
 from envpack.runtime.reader import Bundle
 from envpack.runtime.relocate import Splicer, inverse, splices
 from envpack.runtime.report import Step
 from envpack.runtime.settle import check_prefix, read_head, written_prefix
-from envpack.runtime.share import CANT_CLONE, FICLONE, made
+from envpack.runtime.share import made
 from envpack.runtime.threads import pool as threads
 
 _BATCH = 64

@@ -9,7 +9,7 @@ from typing import Any
 
 from envpack.runtime.destination import Destination, Kept
 from envpack.runtime.errors import DestinationError, EnvpackError, RelocationError
-from envpack.runtime.finishing import to_its_end
+from envpack.runtime.fs.interrupt import to_its_end
 from envpack.runtime.record import Record, note
 from envpack.runtime.registry import register
 from envpack.runtime.report import Reporter

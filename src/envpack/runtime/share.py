@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Callable, Iterator, Mapping, NamedTuple, Sequence
 
 from envpack.runtime.errors import DestinationError
-from envpack.runtime.extract import Tree, with_prefix, write_all, write_head
+from envpack.runtime.extract import Tree, with_prefix, write_head
+from envpack.runtime.fs.clone import CANT_CLONE, FICLONE
+from envpack.runtime.fs.io import opened, read_pieces, write_all
 from envpack.runtime.model import PathRecord, PathsTable
 from envpack.runtime.onetree import check_bundle_tree
 from envpack.runtime.reader import Bundle
@@ -26,20 +28,12 @@ from envpack.runtime.store import Filling, Store, StoredFile, settled_key
 from envpack.runtime.stream import Frames, entries, proved
 from envpack.runtime.table import table_from_json
 
-FICLONE = 0x40049409
-"""ioctl_ficlonerange(2): _IOW(0x94, 9, int) of <linux/fs.h>."""
-
-CANT_CLONE = frozenset(
-    (errno.EOPNOTSUPP, errno.ENOTTY, errno.ENOSYS, errno.EXDEV, errno.EINVAL, errno.EPERM, errno.ETXTBSY)
-)
 _CANT_LINK = frozenset((errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EACCES))
 
 MAX_PLACING = 4
 """Threads that make links: with more of them the filesystem's journal is what they wait for."""
 
-_PIECE = 1 << 20
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
-_READ = os.O_RDONLY | os.O_CLOEXEC
 
 
 @dataclass(frozen=True)
@@ -176,7 +170,7 @@ def _settled(filling: Filling, key: str, records: Sequence[PathRecord], prefix: 
             yield (
                 index,
                 record,
-                with_prefix(_pieces(start + b"%d" % index), record.relocation, record.size, prefix),
+                with_prefix(read_pieces(start + b"%d" % index), record.relocation, record.size, prefix),
             )
 
 
@@ -248,7 +242,7 @@ class Sharing:
             elif start_settled is not None and is_kept(record):
                 self._share(start_settled + b"%d" % index, tree.place_for(record), record)
             else:
-                tree.write(record, _pieces(start + b"%d" % index))
+                tree.write(record, read_pieces(start + b"%d" % index))
 
     def _share(self, source: bytes, target: bytes, record: PathRecord) -> None:
         way = self._ways[0]
@@ -275,7 +269,7 @@ class _Way(NamedTuple):
 
 
 def _clone(source: bytes, target: bytes, record: PathRecord) -> None:
-    with made(target, record) as out, _opened(source) as data:
+    with made(target, record) as out, opened(source) as data:
         fcntl.ioctl(out, FICLONE, data)
 
 
@@ -285,7 +279,7 @@ def _link(source: bytes, target: bytes, record: PathRecord) -> None:
 
 def _copy(source: bytes, target: bytes, record: PathRecord) -> None:
     with made(target, record) as out:
-        for piece in _pieces(source):
+        for piece in read_pieces(source):
             write_all(out, piece)
 
 
@@ -301,24 +295,3 @@ def made(target: bytes, record: PathRecord) -> Iterator[int]:
         raise
     finally:
         os.close(fd)
-
-
-@contextmanager
-def _opened(path: bytes) -> Iterator[int]:
-    fd = os.open(path, _READ)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
-
-
-def _pieces(path: bytes) -> Iterator[bytes]:
-    """The file's bytes. Its size is asked for: a read of more would make room for that each time."""
-    with _opened(path) as fd:
-        size = os.fstat(fd).st_size
-        while size > 0:
-            piece = os.read(fd, min(size, _PIECE))
-            if not piece:
-                return
-            size -= len(piece)
-            yield piece

@@ -24,12 +24,13 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Callable, Iterable, Iterator, Mapping, Sequence, Tuple, Union
 
-from envpack.runtime.durable import EARLY, begin_writing, replace_file, sync_filesystem, sync_folder
 from envpack.runtime.errors import DestinationError
-from envpack.runtime.extract import write_all
-from envpack.runtime.locking import locked
+from envpack.runtime.fs.atomic import replace_file
+from envpack.runtime.fs.io import write_all
+from envpack.runtime.fs.lock import locked
+from envpack.runtime.fs.paths import make_folders, remove_tree
+from envpack.runtime.fs.sync import EARLY, begin_writing, sync_filesystem, sync_folder
 from envpack.runtime.model import PathRecord
-from envpack.runtime.place import make_folders, remove_tree
 
 VERSION = "1"
 """The layout's. Another one would stand beside it, and both could be used."""

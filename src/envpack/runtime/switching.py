@@ -9,8 +9,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Callable, Iterator
 
-from envpack.runtime.durable import replace_file, sync_folder
-from envpack.runtime.exchange import WITHOUT, exchange
+from envpack.runtime.fs.atomic import replace_file
+from envpack.runtime.fs.exchange import WITHOUT, exchange
+from envpack.runtime.fs.paths import is_there
+from envpack.runtime.fs.sync import sync_folder
 
 SWITCHING = "switching"
 ASIDE = "aside"
@@ -98,22 +100,3 @@ def movable(*trees: Path) -> Iterator[None]:
             with suppress(OSError):
                 os.fchmod(fd, mode)
             os.close(fd)
-
-
-def is_there(path: Path) -> bool:
-    """Whether anything has that name, a link that leads nowhere too. Raises OSError where that can't be told."""
-    return _status(path) is not None
-
-
-def is_folder(path: Path) -> bool:
-    """Whether it is a folder itself, not a link to one. Raises OSError where that can't be told."""
-    status = _status(path)
-    return status is not None and stat.S_ISDIR(status.st_mode)
-
-
-def _status(path: Path) -> os.stat_result | None:
-    # not Path.exists() and its like: they answer "no" to some errors, and what isn't there is removed or replaced
-    try:
-        return os.lstat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return None

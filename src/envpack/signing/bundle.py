@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from envpack.runtime.codec import Decoder
-from envpack.runtime.durable import replace_file
 from envpack.runtime.errors import DestinationError
+from envpack.runtime.fs.atomic import replace_file
 from envpack.runtime.opening import beside, shown
 from envpack.runtime.reader import open_bundle
 from envpack.signing.keys import PublicKey, SecretKey

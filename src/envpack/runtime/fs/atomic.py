@@ -1,13 +1,14 @@
-"""Files that are replaced together: every new one is written beside the old one, and only then do they take their
-places, so that a disk that is full, or a program that is stopped meanwhile, has changed nothing."""
+"""Replace files so that others see all of the old or all of the new: one, or several together."""
 
 from __future__ import annotations
 
 import os
 from contextlib import suppress
+from pathlib import Path
 from typing import Callable, TypeVar
 
-from envpack.runtime.place import name_beside
+from envpack.runtime.fs.paths import name_beside
+from envpack.runtime.fs.sync import sync_folder
 
 T = TypeVar("T")
 
@@ -87,3 +88,30 @@ def clear(path: bytes) -> None:
 def is_on_its_way(name: str) -> bool:
     """Whether a file of this name is one that was to replace another when a program was stopped."""
     return name.startswith(".") and name.endswith(f".{_WHAT}")
+
+
+def temporary_of(path: Path) -> Path:
+    """Where `replace_file` writes first, and what it leaves when the process is killed meanwhile."""
+    return path.with_name(f".{path.name}.new")
+
+
+def replace_file(path: Path, data: bytes, mode: int = 0o666) -> None:
+    """Makes ``data`` what stands in ``path``: before and after a power cut, all of the old or all of the new.
+
+    Raises OSError; then the old is still there. ``mode`` is subject to the umask. For one process at a time.
+    """
+    temporary = temporary_of(path)
+    try:
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
+        try:
+            while data:
+                data = data[os.write(fd, data) :]
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        os.replace(temporary, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise
+    sync_folder(path.parent)

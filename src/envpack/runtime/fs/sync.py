@@ -1,11 +1,10 @@
-"""Making sure that what was written survives a power cut, at the cost of one call for a whole tree."""
+"""Have written files and folders reach the disk."""
 
 from __future__ import annotations
 
 import ctypes
 import errno
 import os
-from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Callable
@@ -59,30 +58,3 @@ def sync_folder(path: Path) -> None:
             raise
     finally:
         os.close(fd)
-
-
-def temporary_of(path: Path) -> Path:
-    """Where `replace_file` writes first, and what it leaves when the process is killed meanwhile."""
-    return path.with_name(f".{path.name}.new")
-
-
-def replace_file(path: Path, data: bytes, mode: int = 0o666) -> None:
-    """Makes ``data`` what stands in ``path``: before and after a power cut, all of the old or all of the new.
-
-    Raises OSError; then the old is still there. ``mode`` is subject to the umask. For one process at a time.
-    """
-    temporary = temporary_of(path)
-    try:
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
-        try:
-            while data:
-                data = data[os.write(fd, data) :]
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-        os.replace(temporary, path)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(temporary)
-        raise
-    sync_folder(path.parent)

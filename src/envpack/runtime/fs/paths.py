@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Iterator
 
 from envpack.runtime.errors import DestinationError
-from envpack.runtime.locking import locked
+from envpack.runtime.fs.lock import locked
 
 _LOCK = ".envpack-lock"
 """In a folder at work. No environment has a file of this name."""
@@ -146,3 +146,22 @@ def _open_up(folder: Path) -> None:
         os.fchmod(fd, 0o700)
     finally:
         os.close(fd)
+
+
+def is_there(path: Path) -> bool:
+    """Whether anything has that name, a link that leads nowhere too. Raises OSError where that can't be told."""
+    return _status(path) is not None
+
+
+def is_folder(path: Path) -> bool:
+    """Whether it is a folder itself, not a link to one. Raises OSError where that can't be told."""
+    status = _status(path)
+    return status is not None and stat.S_ISDIR(status.st_mode)
+
+
+def _status(path: Path) -> os.stat_result | None:
+    # not Path.exists() and its like: they answer "no" to some errors, and what isn't there is removed or replaced
+    try:
+        return os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None

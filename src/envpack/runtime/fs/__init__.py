@@ -1,0 +1,1 @@
+"""Operating system primitives: files, folders, locks and renames. Nothing here knows a bundle."""

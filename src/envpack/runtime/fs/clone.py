@@ -1,0 +1,12 @@
+"""Clone files where the filesystem shares their blocks."""
+
+from __future__ import annotations
+
+import errno
+
+FICLONE = 0x40049409
+"""ioctl_ficlonerange(2): _IOW(0x94, 9, int) of <linux/fs.h>."""
+
+CANT_CLONE = frozenset(
+    (errno.EOPNOTSUPP, errno.ENOTTY, errno.ENOSYS, errno.EXDEV, errno.EINVAL, errno.EPERM, errno.ETXTBSY)
+)
