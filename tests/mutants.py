@@ -30,13 +30,13 @@ from envpack.bundle.codecs import FAST
 from envpack.cli.inspect import describe
 from envpack.runtime import extract, parts
 from envpack.runtime.codec import STANDARD
-from envpack.runtime.crew import Advance
 from envpack.runtime.deploy import deploy
 from envpack.runtime.errors import FormatError, IntegrityError, RelocationError
 from envpack.runtime.fs.paths import remove_tree
 from envpack.runtime.host.examine import Policy, examine_manifest
 from envpack.runtime.host.facts import HostFacts
 from envpack.runtime.host.gather import gather
+from envpack.runtime.parallel.processes import Advance
 from envpack.runtime.reader import open_bundle
 from envpack.runtime.report import Reporter
 from envpack.runtime.verify import verify

@@ -12,7 +12,7 @@ import pytest
 
 HEAD = """
 import os, signal, sys, threading, time
-from envpack.runtime.crew import Crew, can_fork
+from envpack.runtime.parallel.processes import Crew, can_fork
 from envpack.runtime.errors import EnvpackError, IntegrityError
 def children():
     return open(f"/proc/self/task/{os.getpid()}/children").read().split()
@@ -140,7 +140,7 @@ with Crew(2, 9, lambda process, unit, advance: unit) as crew:
 
 def test_there_are_no_more_than_there_is_memory_for() -> None:
     said = run("""
-import envpack.runtime.crew as module
+import envpack.runtime.parallel.processes as module
 for megabytes in (0, 100, 1000, 3000):
     module.memory = lambda root: (megabytes << 20, True)
     with Crew(5, 9, lambda process, unit, advance: unit) as crew:

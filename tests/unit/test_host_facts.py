@@ -19,6 +19,7 @@ from envpack.runtime.host.nvidia import kernel_module_version, smi_devices, smi_
 from envpack.runtime.host.visible import with_visibility
 from envpack.runtime.host.wanted import Wanted
 from envpack.runtime.needs import Evidence, Needs
+from envpack.runtime.parallel import resources
 from hosts import CPUINFO, MODULE, OPEN_MODULE
 
 GPUS = (
@@ -162,25 +163,25 @@ def test_the_cpu_level_follows_from_the_flags() -> None:
 )
 def test_memory_is_what_the_cgroup_leaves(tmp_path: Path, texts: dict[str, str], limit: tuple[int, bool]) -> None:
     own = {"proc/meminfo": "MemTotal:  1048576 kB\n", "proc/self/cgroup": "0::/a/b\n"}
-    assert machine.memory(files(tmp_path, **own, **texts)) == limit
+    assert resources.memory(files(tmp_path, **own, **texts)) == limit
 
 
 def test_memory_in_a_cgroup_of_version_1(tmp_path: Path) -> None:
     own = {"proc/meminfo": "MemTotal:  1048576 kB\n", "proc/self/cgroup": "5:memory:/docker/x\n"}
     root = files(tmp_path, **own, **{"sys/fs/cgroup/memory/memory.limit_in_bytes": "4096\n"})
-    assert machine.memory(root) == (4096, True)
+    assert resources.memory(root) == (4096, True)
 
 
 def test_cores_are_what_affinity_and_quota_leave(tmp_path: Path) -> None:
-    allowed = machine.processors()
+    allowed = resources.processors()
     own = files(tmp_path / "a", **{"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "50000 100000\n"})
-    assert machine.cpus(own) == (1, True)
+    assert resources.cpus(own) == (1, True)
     free = files(tmp_path / "b", **{"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "max 100000\n"})
-    assert machine.cpus(free) == (allowed, False)
+    assert resources.cpus(free) == (allowed, False)
     first = {"cpu.cfs_quota_us": "50000\n", "cpu.cfs_period_us": "100000\n"}
     old = files(tmp_path / "c", **{"proc/self/cgroup": "3:cpu,cpuacct:/\n"})
     files(old / "sys/fs/cgroup/cpu", **first)
-    assert machine.cpus(old) == (1, True)
+    assert resources.cpus(old) == (1, True)
 
 
 @pytest.mark.parametrize(

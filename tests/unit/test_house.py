@@ -81,7 +81,7 @@ def test_archives_of_other_tools_are_read_by_rules_of_our_own(path: Path) -> Non
     assert "zipfile" not in imports(path) or path.name == "write.py"
 
 
-ENDS = (SOURCE / "runtime" / "crew.py", SOURCE / "runtime" / "process.py")
+ENDS = (SOURCE / "runtime" / "parallel" / "processes.py", SOURCE / "runtime" / "process.py")
 """A forked process's only end, and the command lines'."""
 
 

@@ -8,8 +8,8 @@ import threading
 
 import pytest
 
-from envpack.runtime.host import machine
-from envpack.runtime.threads import pool, processors
+from envpack.runtime.parallel import resources
+from envpack.runtime.parallel.threads import pool, processors
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="threads have priorities of their own on Linux only")
@@ -24,4 +24,4 @@ def test_the_threads_give_way_and_the_caller_does_not() -> None:
 
 
 def test_there_is_one_at_least_and_no_more_than_affinity_allows() -> None:
-    assert 1 <= processors() <= machine.processors()
+    assert 1 <= processors() <= resources.processors()

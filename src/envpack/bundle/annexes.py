@@ -14,9 +14,9 @@ from envpack.bundle.frames import FrameWriter
 from envpack.bundle.items import items_of
 from envpack.bundle.writer import BundleWriter, Listed, Stored, write_segment
 from envpack.prefix import Group, Storer
-from envpack.runtime.crew import MOST, Advance, Crew, can_fork
 from envpack.runtime.model import Frame
-from envpack.runtime.threads import pool as threads
+from envpack.runtime.parallel.processes import MOST, Advance, Crew, can_fork
+from envpack.runtime.parallel.threads import pool as threads
 
 UNIT = 16 << 20
 """Bytes of files that a process packs, at least, before it waits for its last frames and asks for more."""

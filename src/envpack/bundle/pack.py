@@ -30,8 +30,8 @@ from envpack.runtime.errors import PackError
 from envpack.runtime.host.machine import host_subdir
 from envpack.runtime.model import Manifest, PathRecord
 from envpack.runtime.onetree import unfit
+from envpack.runtime.parallel.threads import processors
 from envpack.runtime.report import Reporter, Step, human_size
-from envpack.runtime.threads import processors
 from envpack.runtime.version import __version__
 
 RUNTIME = "runtime"

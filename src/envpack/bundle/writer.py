@@ -34,9 +34,9 @@ from envpack.runtime.model import (
     PathRecord,
     Segment,
 )
+from envpack.runtime.parallel.threads import pool as threads
 from envpack.runtime.reader import END_SEGMENT, digest_line
 from envpack.runtime.table import join_table, segment_to_json
-from envpack.runtime.threads import pool as threads
 
 
 @dataclass(frozen=True)

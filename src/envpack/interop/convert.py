@@ -20,10 +20,10 @@ from envpack.runtime.errors import UsageError
 from envpack.runtime.fs.paths import beside, folders_for, work_folder
 from envpack.runtime.host.examine import Policy
 from envpack.runtime.model import Manifest
+from envpack.runtime.parallel.threads import processors
 from envpack.runtime.reader import open_bundle
 from envpack.runtime.report import Reporter
 from envpack.runtime.source import Repair
-from envpack.runtime.threads import processors
 
 _ROOM = 200
 """Bytes of the longest destination that envpack promises to have room for."""

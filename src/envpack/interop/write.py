@@ -30,8 +30,8 @@ from envpack.runtime.errors import DestinationError, IntegrityError, PackError, 
 from envpack.runtime.fs.paths import beside, folders_for, umask, work_folder
 from envpack.runtime.fs.sync import sync_filesystem
 from envpack.runtime.model import Manifest
+from envpack.runtime.parallel.threads import processors
 from envpack.runtime.report import Reporter
-from envpack.runtime.threads import processors
 
 FORMATS = {
     ".zip": "zip",

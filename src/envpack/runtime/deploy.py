@@ -26,6 +26,7 @@ from envpack.runtime.fs.sync import sync_filesystem
 from envpack.runtime.host.examine import Policy, check_before
 from envpack.runtime.host.machine import host_subdir
 from envpack.runtime.incoming import incoming
+from envpack.runtime.parallel.threads import processors
 from envpack.runtime.protected import ROOT_HOME
 from envpack.runtime.reader import Bundle, open_bundle
 from envpack.runtime.record import Entry, Record, note, write_record
@@ -36,7 +37,6 @@ from envpack.runtime.settle import check_prefix, tell_activation, write_prefix
 from envpack.runtime.share import Plan, extract_shared, plan
 from envpack.runtime.source import Repair, Source, Written
 from envpack.runtime.store import Store, open_store
-from envpack.runtime.threads import processors
 from envpack.runtime.version import __version__
 
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Callable, Iterator, Sequence
 
 from envpack.runtime import tar
-from envpack.runtime.crew import MOST
 from envpack.runtime.model import PathRecord, PathsTable
+from envpack.runtime.parallel.processes import MOST
 from envpack.runtime.reader import Bundle, Located
 from envpack.runtime.stream import entries
 

@@ -21,12 +21,12 @@ from envpack.runtime.errors import EnvpackError, IntegrityError
 from envpack.runtime.extract import Tree
 from envpack.runtime.fs.clone import CANT_CLONE, FICLONE
 from envpack.runtime.model import Manifest, PathRecord, PathsTable
+from envpack.runtime.parallel.threads import pool as threads
 from envpack.runtime.reader import Bundle
 from envpack.runtime.relocate import Splicer, inverse, splices
 from envpack.runtime.report import Step
 from envpack.runtime.settle import check_prefix, read_head, written_prefix
 from envpack.runtime.share import made
-from envpack.runtime.threads import pool as threads
 
 _BATCH = 64
 """Files for one thread at a time."""

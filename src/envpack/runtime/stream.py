@@ -14,8 +14,8 @@ from typing import Callable, Iterable, Iterator, NamedTuple, Sequence
 from envpack.runtime import tar
 from envpack.runtime.errors import IntegrityError
 from envpack.runtime.model import PathRecord
+from envpack.runtime.parallel.threads import pool as threads
 from envpack.runtime.reader import END_SEGMENT, Bundle, Located
-from envpack.runtime.threads import pool as threads
 
 
 class Frames:

@@ -10,6 +10,7 @@ from typing import Mapping
 from envpack.runtime.host import machine
 from envpack.runtime.host.facts import HostFacts, Nvidia
 from envpack.runtime.host.nvidia import read_nvidia
+from envpack.runtime.parallel import resources
 
 
 def gather(
@@ -22,12 +23,12 @@ def gather(
     """This host's facts. ``destination``: where free disk is looked at; ``gpu``: whether to look for GPUs at all;
     ``root``: where its /proc, /sys, /dev and /etc are. Never raises: what can't be read is unknown."""
     environ = os.environ if environ is None else environ
-    cpuinfo = machine.read_text(root / "proc/cpuinfo")
+    cpuinfo = resources.read_text(root / "proc/cpuinfo")
     kernel = machine.kernel(root)
     wsl = machine.is_wsl(kernel)
     container = machine.container(root, environ)
-    memory, memory_limited = machine.memory(root)
-    cpus, cpus_limited = machine.cpus(root)
+    memory, memory_limited = resources.memory(root)
+    cpus, cpus_limited = resources.cpus(root)
     disk_path, disk_free = machine.disk(destination)
     limits = (("cpus", cpus_limited), ("memory", memory_limited))
     return HostFacts(

@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Iterable, Iterator, NamedTuple, Sequence
 
 from envpack.runtime.access import Access, Extent, StreamAccess
-from envpack.runtime.threads import pool as threads
+from envpack.runtime.parallel.threads import pool as threads
 from envpack.runtime.web.client import Client
 from envpack.runtime.web.url import parse_url
 

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
-from envpack.runtime.host.machine import cpus
+from envpack.runtime.parallel.resources import cpus
 
 _NICE = 10
 """What nice(1) adds by default."""

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Generic, Iterator, NoReturn, TypeVar
 
 from envpack.runtime.errors import EnvpackError
-from envpack.runtime.host.machine import memory
-from envpack.runtime.threads import give_way
+from envpack.runtime.parallel.resources import memory
+from envpack.runtime.parallel.threads import give_way
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection

@@ -1,0 +1,1 @@
+"""Worker processes and threads, as many as this process may use."""
