@@ -20,8 +20,9 @@ import rattler
 
 from envpack.prefix import Entry, PrefixContents, Stored, Storer, read_prefix
 from envpack.prefix.ownership import source_of
+from envpack.runtime.format.layout import PATHS_PATH
 from envpack.runtime.host.machine import host_subdir
-from envpack.runtime.model import PATHS_PATH, PathRecord, PathsTable
+from envpack.runtime.model import PathRecord, PathsTable
 from envpack.runtime.relocate import splice, splices
 from envpack.runtime.table import table_to_json
 

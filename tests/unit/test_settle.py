@@ -13,9 +13,10 @@ import pytest
 from envpack.runtime import settle as settle_module
 from envpack.runtime.deploy import deploy
 from envpack.runtime.errors import IntegrityError, RelocationError
+from envpack.runtime.format.layout import PREFIX_PATH
 from envpack.runtime.model import PathRecord
 from envpack.runtime.report import Reporter
-from envpack.runtime.settle import PREFIX_PATH, settle
+from envpack.runtime.settle import settle
 from synthetic import Item, file, make_bundle, text
 
 ITEMS = [

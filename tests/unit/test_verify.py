@@ -16,12 +16,13 @@ from envpack.bundle.frames import FRAME_SIZE
 from envpack.runtime.deploy import deploy
 from envpack.runtime.destination import Destination
 from envpack.runtime.errors import DestinationError, EnvpackError, FormatError, IntegrityError
+from envpack.runtime.format.layout import LOCK_PATH
 from envpack.runtime.model import PathRecord
 from envpack.runtime.reader import open_bundle
 from envpack.runtime.relocate import Relocation
 from envpack.runtime.repair import Repaired, repair
 from envpack.runtime.report import Reporter
-from envpack.runtime.settle import LOCK_PATH, settle
+from envpack.runtime.settle import settle
 from envpack.runtime.verify import Verified, verify
 from synthetic import PLACEHOLDER, Item, file, link, make_bundle, text
 

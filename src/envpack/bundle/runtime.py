@@ -15,7 +15,7 @@ from pathlib import Path
 
 import envpack
 from envpack.runtime.activation import scripts
-from envpack.runtime.model import RUNTIME_PATH
+from envpack.runtime.format.layout import RUNTIME_PATH
 
 _MAIN = b"import sys\n\nfrom envpack.runtime.__main__ import main\n\nsys.exit(main())\n"
 _DATE = (1980, 1, 1, 0, 0, 0)

@@ -13,14 +13,8 @@ from envpack.prefix.large import Piece, in_memory
 from envpack.runtime import tar
 from envpack.runtime.document import manifest_to_json
 from envpack.runtime.extract import Tree
-from envpack.runtime.model import (
-    DIGEST_PATH,
-    MANIFEST_PATH,
-    PATHS_PATH,
-    Manifest,
-    PathRecord,
-    Segment,
-)
+from envpack.runtime.format.layout import DIGEST_PATH, MANIFEST_PATH, PATHS_PATH
+from envpack.runtime.model import Manifest, PathRecord, Segment
 from envpack.runtime.reader import digest_line
 
 _PIECE = 1 << 20

@@ -15,7 +15,7 @@ from isal import isal_zlib
 
 from envpack.interop.tar_headers import is_header
 from envpack.runtime.errors import FormatError, IntegrityError
-from envpack.runtime.model import MANIFEST_PATH
+from envpack.runtime.format.layout import MANIFEST_PATH
 
 MAGIC = {
     b"\x1f\x8b": "gz",

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from envpack.prefix.model import Published
 from envpack.runtime.errors import EnvpackError
-from envpack.runtime.model import PATHS_PATH
+from envpack.runtime.format.layout import PATHS_PATH
 from envpack.runtime.table import table_from_json
 
 

@@ -16,8 +16,8 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, Callable, NoReturn, Sequence
 
 from envpack.runtime.errors import INTERRUPTED, EnvpackError, HostError, UsageError
+from envpack.runtime.format.layout import DIGEST_PATH
 from envpack.runtime.life import add_life, add_wait
-from envpack.runtime.model import DIGEST_PATH
 from envpack.runtime.process import begin, leave
 from envpack.runtime.report import PlainReporter, Reporter, envelope
 from envpack.runtime.version import __version__

@@ -13,12 +13,10 @@ from pathlib import Path
 from typing import Iterator
 
 from envpack.runtime.errors import EnvpackError
+from envpack.runtime.format.layout import OWN_FOLDER
 from envpack.runtime.fs.atomic import is_on_its_way
 from envpack.runtime.model import PathRecord, PathsTable
 from envpack.runtime.settle import prefixes_in, read_head, stored_bytes
-
-OWN_FOLDER = ".envpack"
-"""In it, what is no bundle's is envpack's: the record, the prefix, locks, stamps."""
 
 
 def additions(root: Path) -> Iterator[str]:

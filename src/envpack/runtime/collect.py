@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Iterator
 
 from envpack.runtime.errors import DestinationError, FormatError
+from envpack.runtime.format.layout import DIGEST_PATH
 from envpack.runtime.fs.paths import beside, remove_tree
-from envpack.runtime.model import DIGEST_PATH
 from envpack.runtime.report import Reporter, human_size
 from envpack.runtime.store import Store, open_store
 

@@ -14,16 +14,13 @@ from dataclasses import dataclass, field
 from typing import Iterable, Iterator, Mapping, Sequence
 
 from envpack.runtime.errors import IntegrityError
-from envpack.runtime.host.stamp import STAMP_PATH
-from envpack.runtime.model import HEAD_PATHS, PathRecord, PathsTable
+from envpack.runtime.format.layout import (
+    OWN_PATHS,
+)
+from envpack.runtime.model import PathRecord, PathsTable
 from envpack.runtime.parallel.threads import pool as threads
-from envpack.runtime.record import DEPLOYMENT_PATH
 from envpack.runtime.relocate import Splicer, inverse, splices
 from envpack.runtime.report import Step
-from envpack.runtime.settle import LOCK_PATH, PREFIX_PATH, SETTLING_PATH
-
-OWN_PATHS = frozenset((*HEAD_PATHS, DEPLOYMENT_PATH, LOCK_PATH, PREFIX_PATH, SETTLING_PATH, STAMP_PATH))
-"""What envpack itself keeps in a deployment, besides what the paths table lists: FORMAT.md, section 4."""
 
 _PIECE = 256 << 10
 _BATCH = 32

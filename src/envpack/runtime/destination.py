@@ -26,16 +26,17 @@ from pathlib import Path
 from typing import Iterator
 
 from envpack.runtime.errors import DestinationError
+from envpack.runtime.format.layout import DEPLOYMENT_PATH, SETTLING_PATH
+from envpack.runtime.format.layout import LOCK_PATH as SETTLE_LOCK
 from envpack.runtime.fs.atomic import temporary_of
 from envpack.runtime.fs.interrupt import to_its_end
 from envpack.runtime.fs.lock import locked
 from envpack.runtime.fs.paths import beside, is_folder, is_there, make_folders, remove_empty, remove_tree, umask
 from envpack.runtime.fs.sync import sync_folder
 from envpack.runtime.protected import check_destination, current_user
-from envpack.runtime.record import DEPLOYMENT_PATH, Record, note, read_record
+from envpack.runtime.record import Record, note, read_record
 from envpack.runtime.report import Reporter
-from envpack.runtime.settle import LOCK_PATH as SETTLE_LOCK
-from envpack.runtime.settle import SETTLING_PATH, forget_begun, written_prefix
+from envpack.runtime.settle import forget_begun, written_prefix
 from envpack.runtime.switching import SWITCHING, finish_swap, movable, swap
 
 LOCK = "lock"

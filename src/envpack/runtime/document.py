@@ -13,14 +13,8 @@ from envpack.runtime import limits
 from envpack.runtime.changes import Changes, changes_from_json, changes_to_json
 from envpack.runtime.checked import Value, parse, safe_path
 from envpack.runtime.errors import FormatError
-from envpack.runtime.model import (
-    FORMAT,
-    MANIFEST_PATH,
-    Frame,
-    Manifest,
-    Package,
-    Segment,
-)
+from envpack.runtime.format.layout import MANIFEST_PATH
+from envpack.runtime.model import FORMAT, Frame, Manifest, Package, Segment
 from envpack.runtime.needs import Needs, needs_from_json, needs_to_json
 
 # --- writing ---

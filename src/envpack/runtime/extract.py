@@ -11,10 +11,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Callable, Iterable, Iterator, Protocol
 
+from envpack.runtime.format.layout import DIGEST_PATH, MANIFEST_PATH, PATHS_PATH
 from envpack.runtime.fs.io import write_all
 from envpack.runtime.fs.paths import umask
 from envpack.runtime.fs.sync import EARLY, begin_writing
-from envpack.runtime.model import DIGEST_PATH, MANIFEST_PATH, PATHS_PATH, Manifest, PathRecord, PathsTable
+from envpack.runtime.model import Manifest, PathRecord, PathsTable
 from envpack.runtime.onetree import check_bundle_tree
 from envpack.runtime.parallel.processes import Crew, can_fork
 from envpack.runtime.parts import Part, parts_of

@@ -15,13 +15,6 @@ from envpack.runtime.relocate import Relocation
 FORMAT = 1
 """The newest bundle format this version reads, and the one it writes."""
 
-MANIFEST_PATH = ".envpack/manifest.json"
-DIGEST_PATH = ".envpack/manifest.sha256"
-PATHS_PATH = ".envpack/paths.json"
-HEAD_PATHS = (MANIFEST_PATH, DIGEST_PATH, PATHS_PATH)
-"""What the head of a bundle holds, in this order: the first two in the first frame."""
-
-RUNTIME_PATH = ".envpack/runtime.pyz"
 
 EPOCH = 315532800
 """Modification time of every stored file, 1980-01-01T00:00:00Z, the oldest that zip can hold too; only a

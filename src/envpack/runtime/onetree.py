@@ -9,14 +9,9 @@ import re
 from typing import Iterable, Iterator, Mapping
 
 from envpack.runtime.errors import IntegrityError
+from envpack.runtime.format.layout import HEAD_PATHS, OWN, RESERVED
 from envpack.runtime.limits import MAX_DEPTH, MAX_FOLDERS, MAX_LINKS, MAX_NAME, MAX_PATH
-from envpack.runtime.model import HEAD_PATHS, Manifest, PathRecord, PathsTable
-
-OWN = ".envpack"
-"""The folder of what envpack adds. A bundle may have plain files in it, but none that envpack writes itself."""
-
-RESERVED = frozenset(f"{OWN}/{name}" for name in ("prefix", "deployment.json", "lock", "check", "settling"))
-"""Written at the destination, during the deployment and later (FORMAT.md, section 4)."""
+from envpack.runtime.model import Manifest, PathRecord, PathsTable
 
 _AT_WORK = re.compile(r"\.(.*\.)?envpack-.*\Z|\..*\.envpack\Z", re.DOTALL)
 """Names that envpack gives to what it is at work on: see ``beside`` in ``envpack.runtime.fs.paths``."""

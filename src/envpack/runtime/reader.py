@@ -16,8 +16,9 @@ from envpack.runtime.access import Access
 from envpack.runtime.codec import STANDARD, Decoder, codec_of
 from envpack.runtime.document import manifest_from_json
 from envpack.runtime.errors import FormatError, IntegrityError
+from envpack.runtime.format.layout import DIGEST_PATH, MANIFEST_PATH, PATHS_PATH
 from envpack.runtime.limits import MAX_FRAME, MAX_MANIFEST, MAX_TABLE, most_stored
-from envpack.runtime.model import DIGEST_PATH, MANIFEST_PATH, PATHS_PATH, Frame, Manifest, PathRecord, PathsTable
+from envpack.runtime.model import Frame, Manifest, PathRecord, PathsTable
 from envpack.runtime.opening import open_access
 from envpack.runtime.table import table_from_json
 

@@ -8,10 +8,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Mapping
 
+from envpack.runtime.format.layout import DEPLOYMENT_PATH, MANIFEST_PATH
 from envpack.runtime.fs.atomic import replace_file
-from envpack.runtime.model import MANIFEST_PATH
 
-DEPLOYMENT_PATH = ".envpack/deployment.json"
 SCHEMA = "envpack.deployment/1"
 
 UNRECORDED = 0

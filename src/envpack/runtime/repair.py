@@ -22,14 +22,15 @@ from envpack.runtime.codec import STANDARD, Decoder
 from envpack.runtime.compare import Differences, digest_of, folders_of
 from envpack.runtime.destination import Destination
 from envpack.runtime.errors import DestinationError, FormatError, IntegrityError
+from envpack.runtime.format.layout import DEPLOYMENT_PATH, DIGEST_PATH, LOCK_PATH, MANIFEST_PATH, PATHS_PATH
 from envpack.runtime.fs.lock import locked
 from envpack.runtime.fs.paths import beside, umask
-from envpack.runtime.model import DIGEST_PATH, MANIFEST_PATH, PATHS_PATH, PathRecord, PathsTable
+from envpack.runtime.model import PathRecord, PathsTable
 from envpack.runtime.reader import Bundle, Located, digest_line, open_bundle
-from envpack.runtime.record import DEPLOYMENT_PATH, read_record
+from envpack.runtime.record import read_record
 from envpack.runtime.relocate import Splicer, splices
 from envpack.runtime.report import Reporter, human_size
-from envpack.runtime.settle import LOCK_PATH, check_prefix, settle, stored_bytes
+from envpack.runtime.settle import check_prefix, settle, stored_bytes
 from envpack.runtime.share import is_kept
 from envpack.runtime.store import Store, settled_key
 from envpack.runtime.table import table_from_json

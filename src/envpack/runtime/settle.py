@@ -19,26 +19,24 @@ from pathlib import Path
 from envpack.runtime.document import manifest_from_json
 from envpack.runtime.errors import DestinationError, EnvpackError, FormatError, IntegrityError, RelocationError
 from envpack.runtime.firstline import needs_activation
+from envpack.runtime.format.layout import (
+    DIGEST_PATH,
+    LOCK_PATH,
+    MANIFEST_PATH,
+    PATHS_PATH,
+    PREFIX_PATH,
+    SETTLING_PATH,
+)
 from envpack.runtime.fs.atomic import Together, clear, replace_file
 from envpack.runtime.fs.lock import locked
 from envpack.runtime.fs.paths import umask
 from envpack.runtime.fs.sync import sync_filesystem, sync_folder
-from envpack.runtime.model import DIGEST_PATH, MANIFEST_PATH, PATHS_PATH, Manifest, PathRecord, PathsTable
+from envpack.runtime.model import Manifest, PathRecord, PathsTable
 from envpack.runtime.onetree import check_bundle_tree
 from envpack.runtime.reader import digest_line
 from envpack.runtime.relocate import Relocation, inverse, splice, splices, unsafe_bytes
 from envpack.runtime.report import Reporter
 from envpack.runtime.table import table_from_json
-
-PREFIX_PATH = ".envpack/prefix"
-"""Holds the prefix that is written in, and a newline; missing right after a plain unpacking, and while another one
-is being written in."""
-
-SETTLING_PATH = ".envpack/settling"
-"""While a prefix is being written in: JSON with every prefix that may stand in some file (``prefixes``), and
-whether one has ever been written in to the end (``settled``)."""
-
-LOCK_PATH = ".envpack/lock"
 
 
 @dataclass(frozen=True)

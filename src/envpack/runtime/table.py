@@ -16,7 +16,8 @@ from envpack.runtime.checked import PLAIN, Value, bounded, encode, has_long_numb
 from envpack.runtime.document import fact, known_format
 from envpack.runtime.errors import FormatError, IntegrityError
 from envpack.runtime.firstline import THROUGH_ENV, Shebang, forms
-from envpack.runtime.model import FORMAT, PATHS_PATH, PathRecord, PathsTable
+from envpack.runtime.format.layout import PATHS_PATH
+from envpack.runtime.model import FORMAT, PathRecord, PathsTable
 from envpack.runtime.relocate import ENCODINGS, Bytecode, Relocation, check_fits
 
 # --- writing ---

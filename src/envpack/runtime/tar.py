@@ -12,7 +12,8 @@ import re
 from functools import lru_cache
 
 from envpack.runtime.errors import FormatError
-from envpack.runtime.model import HEAD_PATHS, PathRecord
+from envpack.runtime.format.layout import HEAD_PATHS
+from envpack.runtime.model import PathRecord
 
 BLOCK = 512
 END = bytes(2 * BLOCK)

@@ -13,12 +13,12 @@ from typing import Any, Callable, Mapping, Sequence
 from envpack.runtime.codec import STANDARD, Decoder
 from envpack.runtime.compare import Difference, Differences, compare
 from envpack.runtime.errors import IntegrityError
-from envpack.runtime.model import DIGEST_PATH, Manifest, PathsTable
+from envpack.runtime.format.layout import DEPLOYMENT_PATH, DIGEST_PATH
+from envpack.runtime.model import Manifest, PathsTable
 from envpack.runtime.onetree import check_bundle_tree, check_tree
 from envpack.runtime.opening import local_path
 from envpack.runtime.parallel.threads import processors
 from envpack.runtime.reader import Bundle, open_bundle
-from envpack.runtime.record import DEPLOYMENT_PATH
 from envpack.runtime.relocate import Relocation, Splicer, splices
 from envpack.runtime.report import Reporter, human_size
 from envpack.runtime.settle import prefixes_in, read_head, written_prefix

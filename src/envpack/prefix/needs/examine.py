@@ -9,6 +9,7 @@ from pathlib import Path
 
 from envpack.prefix.inventory import read_prefix
 from envpack.prefix.needs.derive import derive_needs
+from envpack.runtime.format.layout import MANIFEST_PATH
 from envpack.runtime.host.checks import allowing, evaluate, needs_gpu_facts
 from envpack.runtime.host.examine import Examined, policy
 from envpack.runtime.host.facts import HostFacts
@@ -16,7 +17,6 @@ from envpack.runtime.host.gather import gather
 from envpack.runtime.host.machine import host_subdir
 from envpack.runtime.host.verdict import Verdict
 from envpack.runtime.host.wanted import Wanted
-from envpack.runtime.model import MANIFEST_PATH
 from envpack.runtime.report import Reporter
 
 

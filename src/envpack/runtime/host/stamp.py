@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Iterator, Mapping
 
-STAMP_PATH = ".envpack/check"
+from envpack.runtime.format.layout import STAMP_PATH
 
 KEPT = 32
 """Lines, the newest first: of so many hosts that share a deployment, the comparison still takes no time."""

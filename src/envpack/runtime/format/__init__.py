@@ -1,0 +1,1 @@
+"""The bundle format as values and as JSON: what FORMAT.md says."""
