@@ -11,7 +11,7 @@ from envpack.bundle.codecs import encoder_for
 from envpack.bundle.writer import BundleWriter, Item
 from envpack.runtime.host.machine import host_subdir
 from envpack.runtime.model import Manifest, PathRecord
-from envpack.runtime.relocate import Relocation
+from envpack.runtime.relocation.relocation import Relocation
 
 PLACEHOLDER = ("/placehold" * 26)[:255].encode()
 

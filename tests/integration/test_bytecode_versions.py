@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from envpack.prefix import Stored, Storer, read_prefix
-from envpack.runtime.relocate import splice, splices
+from envpack.runtime.relocation.relocation import splices
+from envpack.runtime.relocation.splice import splice
 
 SITE = "lib/python3/site-packages"
 MODULE = """\

@@ -23,7 +23,8 @@ from envpack.prefix.ownership import source_of
 from envpack.runtime.format.layout import PATHS_PATH
 from envpack.runtime.host.machine import host_subdir
 from envpack.runtime.model import PathRecord, PathsTable
-from envpack.runtime.relocate import splice, splices
+from envpack.runtime.relocation.relocation import splices
+from envpack.runtime.relocation.splice import splice
 from envpack.runtime.table import table_to_json
 
 PACKAGES = ["python", "numpy", "requests", "rich", "click", "pip"]

@@ -31,8 +31,9 @@ from hypothesis import strategies as st
 from envpack.bundle.codecs import FAST
 from envpack.bundle.pack import PackSettings, pack_prefix
 from envpack.runtime.deploy import deploy
+from envpack.runtime.relocation.files import stored_bytes
 from envpack.runtime.report import Reporter
-from envpack.runtime.settle import read_head, settle, stored_bytes
+from envpack.runtime.settle import read_head, settle
 from small_prefix import SmallPrefix, tree
 
 EXAMPLES = int(os.environ.get("ENVPACK_EXAMPLES", "40"))

@@ -7,8 +7,9 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envpack.runtime.firstline import Shebang
-from envpack.runtime.relocate import Relocation, Splicer, inverse, splice, splices
+from envpack.runtime.relocation.relocation import Relocation, splices
+from envpack.runtime.relocation.shebang import Shebang
+from envpack.runtime.relocation.splice import Splicer, inverse, splice
 
 PLACEHOLDER = b"/PLACE" * 12
 clean = st.binary(max_size=30).filter(lambda data: b"/PLACE" not in data and b"PLACE" not in data)

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from envpack.prefix import Entry, PrefixContents, Published, Stored, Storer
 from envpack.prefix.bytecode import HEADER
-from envpack.runtime.relocate import splice, splices
+from envpack.runtime.relocation.relocation import splices
+from envpack.runtime.relocation.splice import splice
 
 NAMES = st.text(string.ascii_letters + string.digits + "_.-é ", min_size=1, max_size=12).filter(
     lambda t: t.strip(". ")

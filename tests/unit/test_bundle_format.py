@@ -32,7 +32,7 @@ from envpack.runtime.errors import (
 from envpack.runtime.fs.lock import locked
 from envpack.runtime.model import PathRecord
 from envpack.runtime.reader import open_bundle
-from envpack.runtime.relocate import Relocation
+from envpack.runtime.relocation.relocation import Relocation
 from envpack.runtime.report import Reporter
 from synthetic import PLACEHOLDER, file, link, make_bundle, text
 

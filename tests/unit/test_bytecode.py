@@ -21,7 +21,7 @@ from envpack.prefix.bytecode import (
     timestamp,
     timestamp_edit,
 )
-from envpack.runtime.relocate import splice
+from envpack.runtime.relocation.splice import splice
 
 MAGIC = importlib.util.MAGIC_NUMBER
 

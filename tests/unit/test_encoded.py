@@ -14,7 +14,8 @@ from envpack.prefix import Entry, PrefixContents, Stored, Storer
 from envpack.prefix.encoded import find_encoded, needles
 from envpack.runtime.errors import FormatError
 from envpack.runtime.model import PathRecord, PathsTable
-from envpack.runtime.relocate import ENCODINGS, Relocation, inverse, splice, splices
+from envpack.runtime.relocation.relocation import ENCODINGS, Relocation, splices
+from envpack.runtime.relocation.splice import inverse, splice
 from envpack.runtime.table import table_from_json, table_to_json
 
 PREFIX = "/opt/my énv"

@@ -12,9 +12,17 @@ import pytest
 
 from envpack.prefix.shebang import direct_line, first_line, may_need_activation, published_lines
 from envpack.runtime.errors import FormatError
-from envpack.runtime.firstline import SHEBANG_MAX, THROUGH_ENV, Shebang, forms, needs_activation, shebang_line
 from envpack.runtime.model import PathRecord, PathsTable
-from envpack.runtime.relocate import Relocation, inverse, splice, splices
+from envpack.runtime.relocation.relocation import Relocation, splices
+from envpack.runtime.relocation.shebang import (
+    SHEBANG_MAX,
+    THROUGH_ENV,
+    Shebang,
+    forms,
+    needs_activation,
+    shebang_line,
+)
+from envpack.runtime.relocation.splice import inverse, splice
 from envpack.runtime.table import table_from_json, table_to_json
 
 PREFIX = b"/opt/my env"
@@ -194,6 +202,8 @@ def test_the_table_keeps_forms_and_refuses_those_it_does_not_know() -> None:
 
 
 def test_every_rule_has_a_source() -> None:
-    rows = json.loads(resources.files("envpack.runtime").joinpath("first_lines.json").read_text())["forms"]
+    rows = json.loads(resources.files("envpack.runtime.relocation").joinpath("shebang_forms.json").read_text())[
+        "forms"
+    ]
     assert all(len(row["source"]) > 10 and row["lines"].startswith("#!/bin/sh\n") for row in rows)
     assert len({row["form"] for row in rows}) == len(rows) == 13

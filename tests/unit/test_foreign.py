@@ -14,8 +14,9 @@ from envpack.prefix import Entry, PrefixContents, Published, Stored, Storer
 from envpack.prefix.foreign import TEXT
 from envpack.prefix.large import Large, in_memory
 from envpack.prefix.occurrences import canonical_placeholder
-from envpack.runtime.firstline import Shebang
-from envpack.runtime.relocate import splice, splices
+from envpack.runtime.relocation.relocation import splices
+from envpack.runtime.relocation.shebang import Shebang
+from envpack.runtime.relocation.splice import splice
 
 PREFIX = b"/opt/env"
 

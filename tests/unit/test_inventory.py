@@ -16,7 +16,8 @@ import pytest
 
 from envpack.prefix import ENVIRONMENT, SOURCE_MTIME, Entry, Group, PrefixContents, Stored, Storer, read_prefix
 from envpack.runtime.errors import PackError
-from envpack.runtime.relocate import Bytecode, splice, splices
+from envpack.runtime.relocation.relocation import Bytecode, splices
+from envpack.runtime.relocation.splice import splice
 
 SITE = "lib/python3.11/site-packages"
 PLACEHOLDER = b"/h/" + b"placehold_" * 25

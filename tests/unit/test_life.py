@@ -21,7 +21,7 @@ from envpack.runtime.history import history
 from envpack.runtime.move import move
 from envpack.runtime.record import read_record
 from envpack.runtime.registry import registered, scan
-from envpack.runtime.relocate import Relocation
+from envpack.runtime.relocation.relocation import Relocation
 from envpack.runtime.remove import remove
 from envpack.runtime.report import Reporter
 from envpack.runtime.rollback import RolledBack, rollback

@@ -8,7 +8,7 @@ import pytest
 
 from envpack.prefix.large import Large, in_memory
 from envpack.prefix.occurrences import apply, canonical_placeholder, digest, find_prefix
-from envpack.runtime.relocate import Splice
+from envpack.runtime.relocation.splice import Splice
 
 PREFIX = b"/opt/env"
 

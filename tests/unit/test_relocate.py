@@ -7,8 +7,9 @@ import marshal
 import pytest
 
 from envpack.runtime.errors import IntegrityError
-from envpack.runtime.firstline import Shebang, shebang_line
-from envpack.runtime.relocate import Bytecode, Relocation, Splice, Splicer, inverse, splice, splices, unsafe_bytes
+from envpack.runtime.relocation.relocation import Bytecode, Relocation, splices, unsafe_bytes
+from envpack.runtime.relocation.shebang import Shebang, shebang_line
+from envpack.runtime.relocation.splice import Splice, Splicer, inverse, splice
 
 PLACEHOLDER = b"/placehold_" * 23
 

@@ -24,7 +24,7 @@ from envpack.runtime.deploy import Deployment, deploy
 from envpack.runtime.model import PathRecord
 from envpack.runtime.move import move
 from envpack.runtime.reader import open_bundle
-from envpack.runtime.relocate import Relocation
+from envpack.runtime.relocation.relocation import Relocation
 from envpack.runtime.report import Reporter
 from envpack.runtime.rollback import rollback
 from envpack.runtime.verify import verify_deployment

@@ -26,7 +26,7 @@ from envpack.runtime.model import PathRecord
 from envpack.runtime.move import move
 from envpack.runtime.reader import open_bundle
 from envpack.runtime.record import read_record
-from envpack.runtime.relocate import Relocation
+from envpack.runtime.relocation.relocation import Relocation
 from envpack.runtime.repair import repair
 from envpack.runtime.report import Reporter
 from envpack.runtime.rollback import rollback

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from envpack.prefix.shebang import first_line, published_lines
-from envpack.runtime.firstline import Shebang, shebang_line
+from envpack.runtime.relocation.shebang import Shebang, shebang_line
 
 PREFIX = b"/opt/my env"
 

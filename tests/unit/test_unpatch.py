@@ -9,7 +9,7 @@ import pytest
 from envpack.prefix.model import Published
 from envpack.prefix.occurrences import apply
 from envpack.prefix.unpatch import Unpatched, unpatch, without_prefix
-from envpack.runtime.firstline import Shebang
+from envpack.runtime.relocation.shebang import Shebang
 
 PLACEHOLDER = b"/h/" + b"placehold_" * 25
 PREFIX = b"/opt/env"

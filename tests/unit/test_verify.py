@@ -19,7 +19,7 @@ from envpack.runtime.errors import DestinationError, EnvpackError, FormatError, 
 from envpack.runtime.format.layout import LOCK_PATH
 from envpack.runtime.model import PathRecord
 from envpack.runtime.reader import open_bundle
-from envpack.runtime.relocate import Relocation
+from envpack.runtime.relocation.relocation import Relocation
 from envpack.runtime.repair import Repaired, repair
 from envpack.runtime.report import Reporter
 from envpack.runtime.settle import settle

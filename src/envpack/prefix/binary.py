@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from envpack.prefix.large import Data
-from envpack.runtime.relocate import Relocation
+from envpack.runtime.relocation.relocation import Relocation
 
 # A byte that goes on with the path component in front of it: slashes between the two would change the path.
 _CONTINUES = re.compile(rb"[\w\-+@~.\x80-\xff]")

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from envpack.prefix.occurrences import find_all, stands_alone
-from envpack.runtime.relocate import Splice, string_head
+from envpack.runtime.relocation.relocation import string_head
+from envpack.runtime.relocation.splice import Splice
 
 HEADER = 16
 """Bytes before the marshalled code: magic number, flags, then the source's mtime and size."""

@@ -9,7 +9,7 @@ from urllib.parse import unquote_to_bytes
 
 from envpack.prefix.large import Data
 from envpack.prefix.occurrences import find_all, stands_alone
-from envpack.runtime.relocate import ENCODINGS
+from envpack.runtime.relocation.relocation import ENCODINGS
 
 _AROUND = 96
 """Bytes looked at on both sides of an occurrence, to see whether it is a part of a longer path."""

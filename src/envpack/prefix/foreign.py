@@ -23,7 +23,8 @@ from envpack.prefix.occurrences import (
     is_text,
 )
 from envpack.prefix.shebang import HEAD, FirstLine, first_line
-from envpack.runtime.relocate import ENCODINGS, Relocation, Splice, string_head
+from envpack.runtime.relocation.relocation import ENCODINGS, Relocation, string_head
+from envpack.runtime.relocation.splice import Splice
 
 TEXT = canonical_placeholder(TEXT_PLACEHOLDER_LENGTH)
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from envpack.prefix.large import Piece
 from envpack.runtime.model import Package
-from envpack.runtime.relocate import Relocation
+from envpack.runtime.relocation.relocation import Relocation
 
 ENVIRONMENT = "environment"
 """The id of the group of everything that no package owns."""

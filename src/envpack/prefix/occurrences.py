@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from envpack.prefix.large import Data, Large, Piece, in_memory, part
-from envpack.runtime.relocate import Splice
+from envpack.runtime.relocation.splice import Splice
 
 TEXT_PLACEHOLDER_LENGTH = 255
 """Bytes of the placeholder in text: what conda-build uses, so that a search for either finds both."""

@@ -14,8 +14,8 @@ from functools import cache
 from typing import NamedTuple
 
 from envpack.prefix.large import Piece
-from envpack.runtime.firstline import THROUGH_ENV, Shebang, command, form_of, forms, is_python
-from envpack.runtime.relocate import Relocation
+from envpack.runtime.relocation.relocation import Relocation
+from envpack.runtime.relocation.shebang import THROUGH_ENV, Shebang, command, form_of, forms, is_python
 
 HEAD = 16384
 """Bytes of a file that are looked at for its first lines."""
@@ -121,7 +121,7 @@ class _Call(NamedTuple):
 
 @cache
 def _patterns() -> tuple[re.Pattern[bytes], ...]:
-    """What finds the forms of ``first_lines.json`` again, and the quoted one of ``env -S``."""
+    """What finds the forms of ``shebang_forms.json`` again, and the quoted one of ``env -S``."""
     marks = {
         b"<program>": rb"\"(?P<program>[^\"\n]+)\"",
         b"<words>": rb"(?P<words>[^\n]*?)",

@@ -16,7 +16,8 @@ from envpack.prefix.model import SOURCE_MTIME, Entry, PrefixContents, Stored
 from envpack.prefix.occurrences import apply, digest, is_text
 from envpack.prefix.ownership import source_of
 from envpack.prefix.unpatch import unpatch, without_prefix
-from envpack.runtime.relocate import Bytecode, Relocation, Splice
+from envpack.runtime.relocation.relocation import Bytecode, Relocation
+from envpack.runtime.relocation.splice import Splice
 
 _JOINED = 1 << 20
 """Results up to this size are joined to one piece: cheaper to hand on than many small ones."""

@@ -18,7 +18,8 @@ from envpack.prefix.large import Data, in_memory
 from envpack.prefix.model import Published
 from envpack.prefix.occurrences import apply, digest, find_all, stands_alone
 from envpack.prefix.shebang import HEAD, direct_line, published_lines
-from envpack.runtime.relocate import Relocation, Splice
+from envpack.runtime.relocation.relocation import Relocation
+from envpack.runtime.relocation.splice import Splice
 
 _MOST_GUESSES = 300
 """How many choices of occurrences are tried when the package itself published some with this very prefix."""

@@ -6,10 +6,8 @@ while it is read, so memory stays flat, and has then the digest of its record, o
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
-import threading
 from dataclasses import dataclass, field
 from typing import Iterable, Iterator, Mapping, Sequence
 
@@ -19,10 +17,11 @@ from envpack.runtime.format.layout import (
 )
 from envpack.runtime.model import PathRecord, PathsTable
 from envpack.runtime.parallel.threads import pool as threads
-from envpack.runtime.relocate import Splicer, inverse, splices
+from envpack.runtime.relocation.files import digest_of
+from envpack.runtime.relocation.relocation import splices
+from envpack.runtime.relocation.splice import Splicer, inverse
 from envpack.runtime.report import Step
 
-_PIECE = 256 << 10
 _BATCH = 32
 _READ = os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0) | os.O_NONBLOCK
 _KINDS = {"f": "a file", "d": "a folder", "l": "a link", "o": "neither file nor folder nor link"}
@@ -192,35 +191,3 @@ class _Checker:
             return digest_of(fd, Splicer(inverse(forward))) == content.sha256
         except IntegrityError:
             return False
-
-
-def digest_of(fd: int, splicer: Splicer | None = None) -> str:
-    """The sha256 of a file from its start, after ``splicer``, whose IntegrityError passes through."""
-    hashed = hashlib.sha256()
-    buffer = _buffer()
-    position = 0
-    while True:
-        size = os.preadv(fd, [buffer], position)
-        if not size:
-            break
-        position += size
-        if splicer is None:
-            hashed.update(buffer[:size])
-        else:
-            for piece in splicer.feed(bytes(buffer[:size])):
-                hashed.update(piece)
-    if splicer is not None:
-        for piece in splicer.finish():
-            hashed.update(piece)
-    return hashed.hexdigest()
-
-
-_local = threading.local()
-
-
-def _buffer() -> memoryview:
-    """The thread's own: memory that is new for each file costs more time than reading it."""
-    if not hasattr(_local, "buffer"):
-        _local.buffer = memoryview(bytearray(_PIECE))
-    view: memoryview = _local.buffer
-    return view

@@ -9,7 +9,7 @@ import errno
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import Callable, Iterable, Iterator, Protocol
+from typing import Callable, Iterable, Protocol
 
 from envpack.runtime.format.layout import DIGEST_PATH, MANIFEST_PATH, PATHS_PATH
 from envpack.runtime.fs.io import write_all
@@ -20,13 +20,10 @@ from envpack.runtime.onetree import check_bundle_tree
 from envpack.runtime.parallel.processes import Crew, can_fork
 from envpack.runtime.parts import Part, parts_of
 from envpack.runtime.reader import Bundle, digest_line
-from envpack.runtime.relocate import Relocation, Splicer, splices
+from envpack.runtime.relocation.files import proved, with_prefix
 from envpack.runtime.report import Step
-from envpack.runtime.stream import Frames, entries, proved
+from envpack.runtime.stream import Frames, entries
 from envpack.runtime.table import table_from_json
-
-_JOINED = 1 << 20
-"""Bytes of a file whose pieces around its prefixes are written together."""
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
 
@@ -198,19 +195,3 @@ class Tree:
         """Folder modes last, so that a folder without write permission can still be filled."""
         for name, mode in sorted(self._modes, reverse=True):  # what is in a folder before the folder
             os.chmod(os.path.join(self._root, name), mode & ~self._mask)
-
-
-def with_prefix(
-    pieces: Iterable[bytes | memoryview], relocation: Relocation | None, size: int, prefix: bytes
-) -> Iterable[bytes | memoryview]:
-    """A file's stored bytes, ``size`` of them, as they are at ``prefix``."""
-    if relocation is None:
-        return pieces
-    spliced = _spliced(pieces, Splicer(splices(relocation, prefix)))
-    return [b"".join(spliced)] if size <= _JOINED else spliced
-
-
-def _spliced(pieces: Iterable[bytes | memoryview], splicer: Splicer) -> Iterator[bytes]:
-    for piece in pieces:
-        yield from splicer.feed(bytes(piece))
-    yield from splicer.finish()

@@ -10,7 +10,7 @@ from typing import Any, Mapping, NamedTuple
 
 from envpack.runtime.changes import Changes
 from envpack.runtime.needs import Needs
-from envpack.runtime.relocate import Relocation
+from envpack.runtime.relocation.relocation import Relocation
 
 FORMAT = 1
 """The newest bundle format this version reads, and the one it writes."""

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Callable, Iterable, Iterator, Mapping
 
 from envpack.runtime.codec import STANDARD, Decoder
-from envpack.runtime.compare import Differences, digest_of, folders_of
+from envpack.runtime.compare import Differences, folders_of
 from envpack.runtime.destination import Destination
 from envpack.runtime.errors import DestinationError, FormatError, IntegrityError
 from envpack.runtime.format.layout import DEPLOYMENT_PATH, DIGEST_PATH, LOCK_PATH, MANIFEST_PATH, PATHS_PATH
@@ -28,9 +28,11 @@ from envpack.runtime.fs.paths import beside, umask
 from envpack.runtime.model import PathRecord, PathsTable
 from envpack.runtime.reader import Bundle, Located, digest_line, open_bundle
 from envpack.runtime.record import read_record
-from envpack.runtime.relocate import Splicer, splices
+from envpack.runtime.relocation.files import digest_of, stored_bytes
+from envpack.runtime.relocation.relocation import splices
+from envpack.runtime.relocation.splice import Splicer
 from envpack.runtime.report import Reporter, human_size
-from envpack.runtime.settle import check_prefix, settle, stored_bytes
+from envpack.runtime.settle import check_prefix, settle
 from envpack.runtime.share import is_kept
 from envpack.runtime.store import Store, settled_key
 from envpack.runtime.table import table_from_json

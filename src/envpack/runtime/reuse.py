@@ -16,14 +16,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Iterator, Sequence
 
-from envpack.runtime.compare import digest_of
 from envpack.runtime.errors import EnvpackError, IntegrityError
 from envpack.runtime.extract import Tree
 from envpack.runtime.fs.clone import CANT_CLONE, FICLONE
 from envpack.runtime.model import Manifest, PathRecord, PathsTable
 from envpack.runtime.parallel.threads import pool as threads
 from envpack.runtime.reader import Bundle
-from envpack.runtime.relocate import Splicer, inverse, splices
+from envpack.runtime.relocation.files import digest_of
+from envpack.runtime.relocation.relocation import splices
+from envpack.runtime.relocation.splice import Splicer, inverse
 from envpack.runtime.report import Step
 from envpack.runtime.settle import check_prefix, read_head, written_prefix
 from envpack.runtime.share import made
@@ -32,7 +33,8 @@ _BATCH = 64
 """Files for one thread at a time."""
 
 _PIECE = 128 << 10
-"""Less than `envpack.runtime.stream.proved` hands to its one thread: here files are hashed on several."""
+"""Less than `envpack.runtime.relocation.files.proved` hands to its one thread: here files are hashed on
+several."""
 
 _FOLDER = os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY | os.O_NOFOLLOW
 _FILE = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK

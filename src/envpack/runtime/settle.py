@@ -18,7 +18,6 @@ from pathlib import Path
 
 from envpack.runtime.document import manifest_from_json
 from envpack.runtime.errors import DestinationError, EnvpackError, FormatError, IntegrityError, RelocationError
-from envpack.runtime.firstline import needs_activation
 from envpack.runtime.format.layout import (
     DIGEST_PATH,
     LOCK_PATH,
@@ -34,7 +33,10 @@ from envpack.runtime.fs.sync import sync_filesystem, sync_folder
 from envpack.runtime.model import Manifest, PathRecord, PathsTable
 from envpack.runtime.onetree import check_bundle_tree
 from envpack.runtime.reader import digest_line
-from envpack.runtime.relocate import Relocation, inverse, splice, splices, unsafe_bytes
+from envpack.runtime.relocation.files import stored_bytes
+from envpack.runtime.relocation.relocation import splices, unsafe_bytes
+from envpack.runtime.relocation.shebang import needs_activation
+from envpack.runtime.relocation.splice import splice
 from envpack.runtime.report import Reporter
 from envpack.runtime.table import table_from_json
 
@@ -248,23 +250,6 @@ def tell_activation(table: PathsTable, prefix: bytes, reporter: Reporter) -> Non
 def write_prefix(root: Path, prefix: str) -> None:
     """Notes the prefix that is written in. Raises OSError."""
     replace_file(root / PREFIX_PATH, os.fsencode(prefix) + b"\n")
-
-
-def stored_bytes(data: bytes, relocation: Relocation, sha256: str, prefixes: list[bytes]) -> bytes | None:
-    """``data`` taken back to the bytes the bundle stores, whichever of ``prefixes`` is in it, or none yet.
-
-    None when the digest shows that it is something else.
-    """
-    if hashlib.sha256(data).hexdigest() == sha256:
-        return data
-    for prefix in prefixes:
-        try:
-            stored = splice(data, inverse(splices(relocation, prefix)))
-        except IntegrityError:
-            continue
-        if hashlib.sha256(stored).hexdigest() == sha256:
-            return stored
-    return None
 
 
 def _renew(new: Together, record: PathRecord, prefixes: list[bytes], path: bytes, *links: bytes) -> bool:

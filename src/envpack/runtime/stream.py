@@ -5,10 +5,8 @@ Memory stays at a few frames however large the bundle is.
 
 from __future__ import annotations
 
-import hashlib
 from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
-from functools import lru_cache
+from concurrent.futures import Future
 from typing import Callable, Iterable, Iterator, NamedTuple, Sequence
 
 from envpack.runtime import tar
@@ -176,27 +174,3 @@ def entries(
     if id == END_SEGMENT:
         stream.expect(tar.END, "the end-of-archive marker")
     stream.finish()
-
-
-_WORTH_A_THREAD = 256 << 10
-
-
-@lru_cache(maxsize=None)
-def _hashing() -> ThreadPoolExecutor:
-    return threads(1, "digest")
-
-
-def proved(pieces: Iterable[bytes | memoryview], path: str, sha256: str) -> Iterator[bytes | memoryview]:
-    """The stored bytes of the file at ``path``, passed on; after the last of them IntegrityError unless they have
-    the digest, which later verifications go by. Large pieces are hashed while the caller has them."""
-    hashed = hashlib.sha256()
-    for piece in pieces:
-        if len(piece) < _WORTH_A_THREAD:
-            hashed.update(piece)
-            yield piece
-        else:
-            meanwhile = _hashing().submit(hashed.update, piece)
-            yield piece
-            meanwhile.result()
-    if hashed.hexdigest() != sha256:
-        raise IntegrityError(f"{path!r} has not the digest that the paths table gives")

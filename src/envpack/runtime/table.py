@@ -15,10 +15,10 @@ from envpack.runtime import limits
 from envpack.runtime.checked import PLAIN, Value, bounded, encode, has_long_number, parse, safe_path
 from envpack.runtime.document import fact, known_format
 from envpack.runtime.errors import FormatError, IntegrityError
-from envpack.runtime.firstline import THROUGH_ENV, Shebang, forms
 from envpack.runtime.format.layout import PATHS_PATH
 from envpack.runtime.model import FORMAT, PathRecord, PathsTable
-from envpack.runtime.relocate import ENCODINGS, Bytecode, Relocation, check_fits
+from envpack.runtime.relocation.relocation import ENCODINGS, Bytecode, Relocation, check_fits
+from envpack.runtime.relocation.shebang import THROUGH_ENV, Shebang, forms
 
 # --- writing ---
 

@@ -8,7 +8,7 @@ import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Mapping, Sequence
+from typing import Any, Mapping, Sequence
 
 from envpack.runtime.codec import STANDARD, Decoder
 from envpack.runtime.compare import Difference, Differences, compare
@@ -19,7 +19,7 @@ from envpack.runtime.onetree import check_bundle_tree, check_tree
 from envpack.runtime.opening import local_path
 from envpack.runtime.parallel.threads import processors
 from envpack.runtime.reader import Bundle, open_bundle
-from envpack.runtime.relocate import Relocation, Splicer, splices
+from envpack.runtime.relocation.files import Content
 from envpack.runtime.report import Reporter, human_size
 from envpack.runtime.settle import prefixes_in, read_head, written_prefix
 from envpack.runtime.stream import Frames, entries
@@ -212,31 +212,3 @@ def _check_contents(bundle: Bundle, reporter: Reporter, jobs: int) -> int:
                     content.finish()
         step.detail = f"{human_size(manifest.size)} in {manifest.files} files"
     return sum(len(records) for records in table.segments.values())
-
-
-class Content:
-    """The stored bytes of the file at ``path`` on their way: they must have the digest, the placeholder where
-    ``relocation`` says."""
-
-    def __init__(self, path: str, relocation: Relocation | None, sha256: str) -> None:
-        self._path, self._sha256, self._hash = path, sha256, hashlib.sha256()
-        # the placeholder itself written in: that fits into every file, and changes nothing
-        self._splicer = Splicer(splices(relocation, relocation.placeholder)) if relocation is not None else None
-
-    def feed(self, piece: bytes | memoryview) -> None:
-        self._hash.update(piece)
-        if self._splicer is not None:
-            self._spliced(self._splicer.feed, bytes(piece))
-
-    def finish(self) -> None:
-        """Raises IntegrityError when it is not that."""
-        if self._splicer is not None:
-            self._spliced(self._splicer.finish)
-        if self._hash.hexdigest() != self._sha256:
-            raise IntegrityError(f"{self._path!r} has not the digest that the paths table gives")
-
-    def _spliced(self, action: Callable[..., object], *arguments: bytes) -> None:
-        try:
-            action(*arguments)
-        except IntegrityError as error:
-            raise IntegrityError(f"{self._path!r}: {error.message}") from None

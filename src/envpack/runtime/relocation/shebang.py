@@ -2,7 +2,7 @@
 
 Linux takes so many bytes after ``#!`` and no more, and no blanks in the interpreter's path. A script for which
 that is not enough gets a few lines instead that are both /bin/sh and its own language; they stand, with their
-sources, in ``first_lines.json``.
+sources, in ``shebang_forms.json``.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Command(NamedTuple):
 
 
 class Form(NamedTuple):
-    """A row of ``first_lines.json``."""
+    """A row of ``shebang_forms.json``."""
 
     name: str
     programs: str
@@ -54,8 +54,8 @@ class Form(NamedTuple):
 
 @lru_cache(maxsize=None)
 def forms() -> dict[str, Form]:
-    """The rows of ``first_lines.json`` by name, in their order."""
-    data = pkgutil.get_data(__name__, "first_lines.json")
+    """The rows of ``shebang_forms.json`` by name, in their order."""
+    data = pkgutil.get_data(__name__, "shebang_forms.json")
     assert data is not None
     rows = [Form(row["form"], row["programs"], row["lines"].encode()) for row in json.loads(data)["forms"]]
     return {form.name: form for form in rows}

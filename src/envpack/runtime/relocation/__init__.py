@@ -1,0 +1,1 @@
+"""Write a prefix into the bytes of files, and take it out again."""
