@@ -16,17 +16,17 @@ from envpack.runtime.deploy import Deployment, deploy
 from envpack.runtime.errors import EnvpackError, FetchError, FormatError, IntegrityError, UsageError
 from envpack.runtime.host.examine import Policy, examine
 from envpack.runtime.model import Package
-from envpack.runtime.opening import beside, local_path, open_access, shown
 from envpack.runtime.reader import open_bundle
 from envpack.runtime.repair import repair
 from envpack.runtime.report import Reporter
+from envpack.runtime.transport.http import client as client_module
+from envpack.runtime.transport.http import connection as connect_module
+from envpack.runtime.transport.http import source as access_module
+from envpack.runtime.transport.http.connection import proxy_for
+from envpack.runtime.transport.http.source import GAP, RANGE, ranges
+from envpack.runtime.transport.http.url import basic, parse_url
+from envpack.runtime.transport.open import beside, local_path, open_access, shown
 from envpack.runtime.verify import verify
-from envpack.runtime.web import access as access_module
-from envpack.runtime.web import client as client_module
-from envpack.runtime.web import connect as connect_module
-from envpack.runtime.web.access import GAP, RANGE, ranges
-from envpack.runtime.web.connect import proxy_for
-from envpack.runtime.web.url import basic, parse_url
 from servers import Files, serving
 from synthetic import file, make_bundle, text
 

@@ -79,7 +79,7 @@ def check(
     from envpack.prefix.needs.examine import examine_environment, is_environment
     from envpack.runtime.errors import HostError
     from envpack.runtime.host.examine import examine, facts_from_file
-    from envpack.runtime.opening import local_path
+    from envpack.runtime.transport.open import local_path
 
     console: Console = context.obj
     facts = facts_from_file(host) if host is not None else None

@@ -87,7 +87,7 @@ def deploy(
     from envpack.runtime.deploy import KEEP
     from envpack.runtime.deploy import deploy as run
     from envpack.runtime.host.examine import policy
-    from envpack.runtime.opening import local_path
+    from envpack.runtime.transport.open import local_path
 
     console: Console = context.obj
     config = load_config()

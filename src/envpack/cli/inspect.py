@@ -65,8 +65,8 @@ def inspect(
     """
     from envpack.bundle.codecs import FAST
     from envpack.interop.streams import is_archive
-    from envpack.runtime.opening import local_path
     from envpack.runtime.reader import open_bundle
+    from envpack.runtime.transport.open import local_path
 
     where = local_path(bundle)
     if isinstance(where, Path) and is_archive(where):

@@ -59,7 +59,7 @@ def verify(
       envpack verify dist/demo-1.0-20251219-linux-64.tar.gz --key ci.pub
     """
     from envpack.bundle.codecs import FAST
-    from envpack.runtime.opening import local_path
+    from envpack.runtime.transport.open import local_path
     from envpack.runtime.verify import verify as run
 
     console: Console = context.obj
@@ -73,7 +73,7 @@ def verify(
 
 def _signed(path: Path | str, words: list[str]) -> Signed:
     from envpack.bundle.codecs import FAST
-    from envpack.runtime.opening import STDIN
+    from envpack.runtime.transport.open import STDIN
     from envpack.signing.bundle import check_bundle
     from envpack.signing.keys import public_key_of
 
@@ -110,8 +110,8 @@ def repair(
       envpack repair /opt/envs/demo dist/demo-1.0-20251219-linux-64.tar.gz
     """
     from envpack.bundle.codecs import FAST
-    from envpack.runtime.opening import local_path
     from envpack.runtime.repair import repair as run
+    from envpack.runtime.transport.open import local_path
 
     console: Console = context.obj
     done = run(

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from envpack.runtime.errors import BuildError
-from envpack.runtime.web.connect import SYSTEM_STORES
+from envpack.runtime.transport.http.connection import SYSTEM_STORES
 from envpack.spec.pip_lines import PipLine
 
 _PIP_SETTINGS = (  # pip's own variables that uv does not read; pip's configuration files are not read

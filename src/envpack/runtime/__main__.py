@@ -39,7 +39,7 @@ def _deploy(arguments: argparse.Namespace, reporter: Reporter) -> dict[str, Any]
     from envpack.runtime.demands import refuse_unchecked
     from envpack.runtime.deploy import deploy
     from envpack.runtime.host.examine import policy
-    from envpack.runtime.opening import local_path
+    from envpack.runtime.transport.open import local_path
 
     refuse_unchecked("a bundle's own runtime can't check any; use 'envpack deploy'", arguments.system)
     done = deploy(
@@ -70,7 +70,7 @@ def _verify(arguments: argparse.Namespace, reporter: Reporter) -> dict[str, Any]
 
 def _check(arguments: argparse.Namespace, reporter: Reporter) -> dict[str, Any]:
     from envpack.runtime.host.examine import examine, facts_from_file
-    from envpack.runtime.opening import local_path
+    from envpack.runtime.transport.open import local_path
 
     path = local_path(arguments.path)
     facts = facts_from_file(Path(arguments.host)) if arguments.host else None

@@ -102,7 +102,7 @@ def deploy(
 ) -> Deployment:
     """Verifies ``bundle``, unpacks it to ``destination``, runs its tests there.
 
-    ``bundle``: a path, an URL, or "-" for standard input, see `envpack.runtime.opening.open_access`.
+    ``bundle``: a path, an URL, or "-" for standard input, see `envpack.runtime.transport.open.open_access`.
     A deployment that is there already is replaced in one step and kept: ``keep`` says how many previous ones are.
     ``jobs``: processors to use (default: those this process may); ``policy``: what
     is asked of this host before anything is unpacked; ``wait``: for another envpack at work there;

@@ -12,15 +12,15 @@ from types import TracebackType
 from typing import Iterable, Iterator, Mapping, NamedTuple
 
 from envpack.runtime import tar
-from envpack.runtime.access import Access
 from envpack.runtime.codec import STANDARD, Decoder, codec_of
 from envpack.runtime.document import manifest_from_json
 from envpack.runtime.errors import FormatError, IntegrityError
 from envpack.runtime.format.layout import DIGEST_PATH, MANIFEST_PATH, PATHS_PATH
 from envpack.runtime.limits import MAX_FRAME, MAX_MANIFEST, MAX_TABLE, most_stored
 from envpack.runtime.model import Frame, Manifest, PathRecord, PathsTable
-from envpack.runtime.opening import open_access
 from envpack.runtime.table import table_from_json
+from envpack.runtime.transport.base import Access
+from envpack.runtime.transport.open import open_access
 
 END_SEGMENT = "end"
 """Id of the last segment, which holds tar's end-of-archive marker and no paths."""

@@ -16,13 +16,13 @@ from envpack.runtime.errors import IntegrityError
 from envpack.runtime.format.layout import DEPLOYMENT_PATH, DIGEST_PATH
 from envpack.runtime.model import Manifest, PathsTable
 from envpack.runtime.onetree import check_bundle_tree, check_tree
-from envpack.runtime.opening import local_path
 from envpack.runtime.parallel.threads import processors
 from envpack.runtime.reader import Bundle, open_bundle
 from envpack.runtime.relocation.files import Content
 from envpack.runtime.report import Reporter, human_size
 from envpack.runtime.settle import prefixes_in, read_head, written_prefix
 from envpack.runtime.stream import Frames, entries
+from envpack.runtime.transport.open import local_path
 
 SHOWN = 50
 """Lines of an error's details, unless all are asked for."""

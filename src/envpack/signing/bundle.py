@@ -10,8 +10,8 @@ from typing import Any
 from envpack.runtime.codec import Decoder
 from envpack.runtime.errors import DestinationError
 from envpack.runtime.fs.atomic import replace_file
-from envpack.runtime.opening import beside, shown
 from envpack.runtime.reader import open_bundle
+from envpack.runtime.transport.open import beside, shown
 from envpack.signing.keys import PublicKey, SecretKey
 from envpack.signing.signature import Signature, check_signature, read_signature, sign
 

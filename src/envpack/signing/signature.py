@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from envpack.runtime.errors import FetchError, IntegrityError, UsageError
-from envpack.runtime.opening import open_access, shown
+from envpack.runtime.transport.open import open_access, shown
 from envpack.signing.keys import MAX_FILE, UNTRUSTED, PublicKey, SecretKey, decoded
 
 _TRUSTED = "trusted comment: "

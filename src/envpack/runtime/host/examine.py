@@ -17,10 +17,10 @@ from envpack.runtime.host.gather import gather
 from envpack.runtime.host.verdict import FAILED, REQUIREMENTS, UNKNOWN, WARNING, Verdict
 from envpack.runtime.host.wanted import wanted_of
 from envpack.runtime.model import Manifest
-from envpack.runtime.opening import local_path
 from envpack.runtime.protected import ROOT_HOME
 from envpack.runtime.reader import digest_line, open_bundle
 from envpack.runtime.report import Reporter
+from envpack.runtime.transport.open import local_path
 
 
 @dataclass(frozen=True)

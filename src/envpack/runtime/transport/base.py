@@ -1,6 +1,6 @@
 """Where a bundle's bytes come from, as one small interface: a file, or a stream that only goes forward.
 
-``envpack.runtime.web`` has the third kind, a file on an HTTP server, of which ranges can be asked for.
+``envpack.runtime.transport.http`` has the third kind, a file on an HTTP server, of which ranges can be asked for.
 """
 
 from __future__ import annotations

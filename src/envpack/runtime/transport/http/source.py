@@ -7,10 +7,10 @@ from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Iterable, Iterator, NamedTuple, Sequence
 
-from envpack.runtime.access import Access, Extent, StreamAccess
 from envpack.runtime.parallel.threads import pool as threads
-from envpack.runtime.web.client import Client
-from envpack.runtime.web.url import parse_url
+from envpack.runtime.transport.base import Access, Extent, StreamAccess
+from envpack.runtime.transport.http.client import Client
+from envpack.runtime.transport.http.url import parse_url
 
 CONNECTIONS = 4
 RANGE = 8 << 20

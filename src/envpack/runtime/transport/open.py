@@ -8,8 +8,8 @@ import stat
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from envpack.runtime.access import Access, FileAccess, Pipe, StreamAccess
 from envpack.runtime.errors import FetchError, FormatError, IntegrityError, UsageError
+from envpack.runtime.transport.base import Access, FileAccess, Pipe, StreamAccess
 
 STDIN = "-"
 
@@ -57,7 +57,7 @@ def _open_url(where: str) -> Access:
         )
     if scheme not in ("http", "https"):
         raise UsageError(f"{scheme}:// is nothing that can be read from", hint="Use https, http, file or a path.")
-    from envpack.runtime.web.access import open_url  # only here, for http.client takes its time to load
+    from envpack.runtime.transport.http.source import open_url  # only here, for http.client takes its time to load
 
     return open_url(where)
 

@@ -14,8 +14,8 @@ from http.client import HTTPException, HTTPResponse
 from typing import NamedTuple
 
 from envpack.runtime.errors import EnvpackError, FetchError
-from envpack.runtime.web.connect import Headers, Link, explained
-from envpack.runtime.web.url import Url
+from envpack.runtime.transport.http.connection import Headers, Link, explained
+from envpack.runtime.transport.http.url import Url
 
 RETRIES = 5
 BACKOFF_SECONDS = 0.25

@@ -13,8 +13,8 @@ from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from envpack.runtime.errors import FetchError, UsageError
+from envpack.runtime.transport.http.url import Url, basic
 from envpack.runtime.version import __version__
-from envpack.runtime.web.url import Url, basic
 
 CONNECT_SECONDS = 20.0
 SILENCE_SECONDS = 60.0

@@ -1,0 +1,1 @@
+"""Read bytes by offset, wherever they come from: a file, a pipe, a server."""
