@@ -8,7 +8,7 @@ from pathlib import Path
 
 from envpack.prefix import read_prefix
 from envpack.prefix.needs import derive_needs
-from envpack.runtime.needs import Needs
+from envpack.runtime.format.needs import Needs
 from envpack.runtime.report import Reporter
 
 SITE = "lib/python3.11/site-packages"

@@ -15,8 +15,8 @@ from typing import Any
 
 from compilers import compile_c
 from envpack.bundle.runtime import runtime_files
-from envpack.runtime.model import Manifest, Package
-from envpack.runtime.needs import Compiler, Evidence, GpuCode, Needs
+from envpack.runtime.format.manifest import Manifest, Package
+from envpack.runtime.format.needs import Compiler, Evidence, GpuCode, Needs
 from synthetic import file, make_bundle
 
 STUB = Path(__file__).with_name("nvml_stub.c")

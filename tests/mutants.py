@@ -29,9 +29,9 @@ from unittest.mock import patch
 from envpack.bundle.codecs import FAST
 from envpack.cli.inspect import describe
 from envpack.runtime import extract, parts
-from envpack.runtime.codec import STANDARD
 from envpack.runtime.deploy import deploy
 from envpack.runtime.errors import FormatError, IntegrityError, RelocationError
+from envpack.runtime.format.codec import STANDARD
 from envpack.runtime.fs.paths import remove_tree
 from envpack.runtime.host.examine import Policy, examine_manifest
 from envpack.runtime.host.facts import HostFacts

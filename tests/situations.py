@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from envpack.runtime.needs import Compiler, Evidence, GpuCode, Needs
+from envpack.runtime.format.needs import Compiler, Evidence, GpuCode, Needs
 from hosts import (
     A10G,
     A100,

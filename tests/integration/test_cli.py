@@ -20,8 +20,8 @@ from jsonschema import Draft202012Validator
 
 from envpack.cli.app import COMMANDS
 from envpack.cli.schema import load, names
-from envpack.runtime.changes import Changes, Unrelocatable
-from envpack.runtime.model import Package
+from envpack.runtime.format.changes import Changes, Unrelocatable
+from envpack.runtime.format.manifest import Package
 from synthetic import file, make_bundle, text
 
 ENVPACK = (sys.executable, "-m", "envpack")

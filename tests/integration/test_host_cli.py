@@ -15,7 +15,7 @@ import pytest
 
 from environments import Environment
 from envpack.cli.schema import load
-from envpack.runtime.needs import Evidence, Needs
+from envpack.runtime.format.needs import Evidence, Needs
 from hosts import A100, CU126, Host, build_stubs, bundle_of
 
 GOOD = {"needs": Needs(glibc=Evidence("2.17", "bin/python"))}

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from envpack.runtime.errors import IntegrityError, PackError
-from envpack.runtime.model import PathRecord, PathsTable
-from envpack.runtime.onetree import check_tree
+from envpack.runtime.format.manifest import PathRecord, PathsTable
+from envpack.runtime.format.tree_rules import check_tree
 from small_prefix import SmallPrefix, pack_elsewhere, tree
 
 

@@ -21,11 +21,11 @@ import rattler
 from envpack.prefix import Entry, PrefixContents, Stored, Storer, read_prefix
 from envpack.prefix.ownership import source_of
 from envpack.runtime.format.layout import PATHS_PATH
+from envpack.runtime.format.manifest import PathRecord, PathsTable
+from envpack.runtime.format.paths_json import table_to_json
 from envpack.runtime.host.machine import host_subdir
-from envpack.runtime.model import PathRecord, PathsTable
 from envpack.runtime.relocation.relocation import splices
 from envpack.runtime.relocation.splice import splice
-from envpack.runtime.table import table_to_json
 
 PACKAGES = ["python", "numpy", "requests", "rich", "click", "pip"]
 SITE = f"lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"

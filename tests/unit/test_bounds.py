@@ -12,14 +12,14 @@ import pytest
 from envpack.bundle.bounds import check_manifest, check_paths, check_table
 from envpack.bundle.codecs import FAST
 from envpack.prefix.model import Entry, Group
-from envpack.runtime import limits, onetree
-from envpack.runtime.document import manifest_from_json
 from envpack.runtime.errors import IntegrityError, PackError
-from envpack.runtime.model import PathRecord, PathsTable
-from envpack.runtime.onetree import check_tree
+from envpack.runtime.format import limits, tree_rules
+from envpack.runtime.format.manifest import PathRecord, PathsTable
+from envpack.runtime.format.manifest_json import manifest_from_json
+from envpack.runtime.format.paths_json import table_from_json, table_to_json
+from envpack.runtime.format.tree_rules import check_tree
 from envpack.runtime.reader import open_bundle
 from envpack.runtime.report import Reporter
-from envpack.runtime.table import table_from_json, table_to_json
 from small_prefix import SmallPrefix
 
 MARKS = ",:[{"
@@ -122,7 +122,7 @@ def test_folders_are_counted_as_readers_count_them(monkeypatch: pytest.MonkeyPat
     group = Group("s", None, (*(Entry(path, "file") for path in paths), Entry("g/i", "directory")))
     for most in range(9):
         monkeypatch.setattr(limits, "MAX_FOLDERS", most)
-        monkeypatch.setattr(onetree, "MAX_FOLDERS", most)
+        monkeypatch.setattr(tree_rules, "MAX_FOLDERS", most)
         if most < 7:
             with pytest.raises(PackError, match=f"7 folders, and a bundle may have {most}"):
                 check_paths([group])

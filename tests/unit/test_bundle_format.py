@@ -16,10 +16,7 @@ import pytest
 
 from envpack.bundle.codecs import FAST, encoder_for
 from envpack.bundle.frames import FRAME_SIZE
-from envpack.runtime import tar
-from envpack.runtime.codec import STANDARD
 from envpack.runtime.deploy import deploy
-from envpack.runtime.document import manifest_to_json
 from envpack.runtime.errors import (
     DestinationError,
     EnvpackError,
@@ -29,8 +26,11 @@ from envpack.runtime.errors import (
     RelocationError,
     UsageError,
 )
+from envpack.runtime.format import tar
+from envpack.runtime.format.codec import STANDARD
+from envpack.runtime.format.manifest import PathRecord
+from envpack.runtime.format.manifest_json import manifest_to_json
 from envpack.runtime.fs.lock import locked
-from envpack.runtime.model import PathRecord
 from envpack.runtime.reader import open_bundle
 from envpack.runtime.relocation.relocation import Relocation
 from envpack.runtime.report import Reporter

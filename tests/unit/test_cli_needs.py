@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from envpack.cli.needs import needs_lines
-from envpack.runtime.needs import Compiler, Evidence, GpuCode, Needs
+from envpack.runtime.format.needs import Compiler, Evidence, GpuCode, Needs
 
 
 def test_each_need_is_shown_with_its_evidence_and_main_libraries_only() -> None:

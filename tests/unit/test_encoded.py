@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from envpack.prefix import Entry, PrefixContents, Stored, Storer
 from envpack.prefix.encoded import find_encoded, needles
 from envpack.runtime.errors import FormatError
-from envpack.runtime.model import PathRecord, PathsTable
+from envpack.runtime.format.manifest import PathRecord, PathsTable
+from envpack.runtime.format.paths_json import table_from_json, table_to_json
 from envpack.runtime.relocation.relocation import ENCODINGS, Relocation, splices
 from envpack.runtime.relocation.splice import inverse, splice
-from envpack.runtime.table import table_from_json, table_to_json
 
 PREFIX = "/opt/my énv"
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from envpack.runtime.format.needs import GpuCode
 from envpack.runtime.host.arch import Coverage, capability, coverage, runs_ptx, runs_sass, target_of
-from envpack.runtime.needs import GpuCode
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from envpack.prefix.needs.evidence import (
     from_record,
 )
 from envpack.prefix.needs.rules import family, is_toolkit, rank, table
-from envpack.runtime.model import Package
+from envpack.runtime.format.manifest import Package
 from gpu_files import elf
 
 

@@ -18,8 +18,8 @@ from envpack.prefix.needs.libraries import (
     variants,
     without_variant,
 )
-from envpack.runtime.model import Package
-from envpack.runtime.needs import Evidence
+from envpack.runtime.format.manifest import Package
+from envpack.runtime.format.needs import Evidence
 
 BNB = [
     f"site-packages/bitsandbytes/libbitsandbytes_{name}.so"

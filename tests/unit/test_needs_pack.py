@@ -10,7 +10,7 @@ import pytest
 from environments import SITE, Environment, Heard
 from envpack.bundle.codecs import FAST
 from envpack.bundle.pack import PackSettings, pack_prefix
-from envpack.runtime.needs import Evidence, GpuCode
+from envpack.runtime.format.needs import Evidence, GpuCode
 from envpack.runtime.reader import open_bundle
 from gpu_files import SASS, Code, elf, fatbin
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from envpack.prefix.needs import contradictions
-from envpack.runtime.needs import Evidence, GpuCode, Needs
+from envpack.runtime.format.needs import Evidence, GpuCode, Needs
 
 TORCH = Needs(
     cuda=Evidence("12.6", "torch/version.py: cuda = '12.6'"),

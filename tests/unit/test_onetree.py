@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from envpack.runtime.onetree import leading_out, unfit
+from envpack.runtime.format.tree_rules import leading_out, unfit
 
 
 def real_way(start: Path, target: str) -> str:

@@ -10,7 +10,7 @@ import pytest
 from envpack.bundle.codecs import FAST
 from envpack.runtime import parts
 from envpack.runtime.errors import IntegrityError
-from envpack.runtime.model import PathRecord
+from envpack.runtime.format.manifest import PathRecord
 from envpack.runtime.reader import Bundle, open_bundle
 from envpack.runtime.stream import Frames, entries
 from synthetic import file, link, make_bundle

@@ -21,7 +21,7 @@ import pytest
 from envpack.bundle.codecs import FAST
 from envpack.bundle.writer import Item
 from envpack.runtime.deploy import Deployment, deploy
-from envpack.runtime.model import PathRecord
+from envpack.runtime.format.manifest import PathRecord
 from envpack.runtime.move import move
 from envpack.runtime.reader import open_bundle
 from envpack.runtime.relocation.relocation import Relocation

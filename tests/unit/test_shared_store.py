@@ -21,8 +21,8 @@ from envpack.bundle.codecs import FAST
 from envpack.runtime.collect import Collected, collect
 from envpack.runtime.deploy import Deployment, deploy
 from envpack.runtime.errors import DestinationError, FormatError, IntegrityError
+from envpack.runtime.format.manifest import PathRecord
 from envpack.runtime.fs import clone as share
-from envpack.runtime.model import PathRecord
 from envpack.runtime.move import move
 from envpack.runtime.reader import open_bundle
 from envpack.runtime.record import read_record

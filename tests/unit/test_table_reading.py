@@ -8,19 +8,13 @@ from typing import Any
 
 import pytest
 
-from envpack.runtime import limits
-from envpack.runtime.checked import Value, has_long_number, parse
 from envpack.runtime.errors import EnvpackError
-from envpack.runtime.model import PathRecord, PathsTable
-from envpack.runtime.table import (
-    _are_plain,
-    _may_be_plain,
-    _plain_fields,
-    _read_record,
-    _read_records,
-    table_from_json,
-    table_to_json,
-)
+from envpack.runtime.format import limits
+from envpack.runtime.format.json_reader import Value, has_long_number, parse
+from envpack.runtime.format.manifest import PathRecord, PathsTable
+from envpack.runtime.format.path_record_json import read_record
+from envpack.runtime.format.paths_json import table_from_json, table_to_json
+from envpack.runtime.format.paths_json_fast import _are_plain, _may_be_plain, _plain_fields, read_records
 
 GOOD: dict[str, Any] = {
     "path": "lib/a.py",
@@ -73,7 +67,7 @@ RELOCATIONS: list[tuple[Any, bool]] = [
 def quick_reading(value: dict[str, Any]) -> PathRecord | None:
     if not _may_be_plain(value) or not _are_plain([_plain_fields(value)]):
         return None
-    return next(_read_records(Value([value], None, "paths"), PLACEHOLDERS))
+    return next(read_records(Value([value], None, "paths"), PLACEHOLDERS))
 
 
 @pytest.mark.parametrize("odd", [{}, *ODD], ids=repr)
@@ -81,7 +75,7 @@ def test_a_plain_file_is_what_the_careful_reader_says(odd: dict[str, Any]) -> No
     value = {**GOOD, **odd}
     quick = quick_reading(value)
     if quick is not None:
-        assert quick == _read_record(Value(value, None, "x"), ())
+        assert quick == read_record(Value(value, None, "x"), ())
     if not odd:
         assert quick is not None
     for key in value:
@@ -93,12 +87,12 @@ def test_an_odd_one_among_others_is_read_as_alone(odd: dict[str, Any]) -> None:
     values = [{**GOOD, "path": "a"}, {**GOOD, **odd}, {**GOOD, "path": "b"}] * 1000
     paths = Value(values, None, "paths")
     try:
-        alone = _read_record(Value(values[1], paths, 1), ())
+        alone = read_record(Value(values[1], paths, 1), ())
     except EnvpackError as refused:
         with pytest.raises(type(refused), match=re.escape(refused.message)):
-            list(_read_records(paths, ()))
+            list(read_records(paths, ()))
     else:
-        read = list(_read_records(paths, ()))
+        read = list(read_records(paths, ()))
         assert read[1::3] == [alone] * 1000
         assert [record.path for record in read[::3] + read[2::3]] == ["a"] * 1000 + ["b"] * 1000
 
@@ -110,10 +104,10 @@ def test_so_is_one_with_a_prefix_in_it(relocation: Any, good: bool) -> None:
     if good:
         quick = quick_reading(value)
         assert quick is not None and quick.relocation is not None
-        assert quick == _read_record(careful, PLACEHOLDERS)
+        assert quick == read_record(careful, PLACEHOLDERS)
         return
     with pytest.raises(EnvpackError) as refused:
-        _read_record(careful, PLACEHOLDERS)
+        read_record(careful, PLACEHOLDERS)
     with pytest.raises(type(refused.value)) as refused_quickly:
         quick_reading(value)
     assert refused_quickly.value.message == refused.value.message

@@ -14,8 +14,8 @@ import pytest
 from envpack.bundle.codecs import FAST
 from envpack.runtime.deploy import Deployment, deploy
 from envpack.runtime.errors import EnvpackError, FetchError, FormatError, IntegrityError, UsageError
+from envpack.runtime.format.manifest import Package
 from envpack.runtime.host.examine import Policy, examine
-from envpack.runtime.model import Package
 from envpack.runtime.reader import open_bundle
 from envpack.runtime.repair import repair
 from envpack.runtime.report import Reporter

@@ -20,8 +20,8 @@ import pytest
 from envpack.prefix import read_prefix
 from envpack.prefix.needs import contradictions, derive_needs
 from envpack.prefix.needs.derive import summary
+from envpack.runtime.format.needs import GpuCode, Needs
 from envpack.runtime.host.tables import minimum_driver
-from envpack.runtime.needs import GpuCode, Needs
 from envpack.runtime.report import Reporter, human_size
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -14,7 +14,7 @@ from envpack.bundle.frames import FrameWriter
 from envpack.bundle.items import items_of
 from envpack.bundle.writer import BundleWriter, Listed, Stored, write_segment
 from envpack.prefix import Group, Storer
-from envpack.runtime.model import Frame
+from envpack.runtime.format.manifest import Frame
 from envpack.runtime.parallel.processes import MOST, Advance, Crew, can_fork
 from envpack.runtime.parallel.threads import pool as threads
 

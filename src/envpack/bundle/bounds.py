@@ -8,11 +8,11 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 
 from envpack.prefix.model import Entry, Group
-from envpack.runtime import limits
-from envpack.runtime.checked import MARKS
 from envpack.runtime.errors import PackError
-from envpack.runtime.model import PathRecord
-from envpack.runtime.table import segment_to_json
+from envpack.runtime.format import limits
+from envpack.runtime.format.json_reader import MARKS
+from envpack.runtime.format.manifest import PathRecord
+from envpack.runtime.format.paths_json import segment_to_json
 
 _HINT = "Exclude what it can do without, or make several environments of it."
 

@@ -30,8 +30,8 @@ from envpack.bundle.codecs import Encoder
 from envpack.bundle.frames import FRAME_SIZE
 from envpack.bundle.writer import BundleWriter, Listed, Stored, listed, placed
 from envpack.prefix import Entry, Group, PrefixContents, Storer
-from envpack.runtime.changes import Unrelocatable
-from envpack.runtime.model import Frame, PathRecord
+from envpack.runtime.format.changes import Unrelocatable
+from envpack.runtime.format.manifest import Frame, PathRecord
 
 LIMIT = 20 << 30
 """Bytes of bundles that are kept, unless ENVPACK_CACHE_LIMIT says otherwise; the newest is kept however large."""
@@ -46,7 +46,7 @@ _TABLE, _LIST, _BUNDLE = ".table", ".json", ".bundle"
 
 @dataclass
 class Found:
-    """What only storing the files of a segment shows; see `envpack.runtime.changes.Changes`."""
+    """What only storing the files of a segment shows; see `envpack.runtime.format.changes.Changes`."""
 
     modified: list[str] = field(default_factory=list)
     unrelocatable: list[Unrelocatable] = field(default_factory=list)

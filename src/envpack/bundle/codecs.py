@@ -10,9 +10,9 @@ import deflate
 import zstandard
 from isal import isal_zlib
 
-from envpack.runtime.codec import Decoder, StreamDecoder
 from envpack.runtime.errors import IntegrityError, UsageError
-from envpack.runtime.limits import MAX_MANIFEST
+from envpack.runtime.format.codec import Decoder, StreamDecoder
+from envpack.runtime.format.limits import MAX_MANIFEST
 
 
 class Encoder(Protocol):

@@ -11,8 +11,8 @@ from typing import BinaryIO
 
 from envpack.bundle.codecs import Encoder
 from envpack.prefix.large import Large, Piece
+from envpack.runtime.format.manifest import Frame
 from envpack.runtime.fs.io import write_all
-from envpack.runtime.model import Frame
 
 FRAME_SIZE = 4 << 20
 """Bytes of a frame before compression: small enough to keep every core busy and memory flat, and within 2% of

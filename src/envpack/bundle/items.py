@@ -12,9 +12,9 @@ from envpack.prefix import Entry, Group, Storer
 from envpack.prefix.hidden import matters
 from envpack.prefix.large import Data, Large, Piece
 from envpack.prefix.shebang import may_need_activation
-from envpack.runtime.changes import Unrelocatable
 from envpack.runtime.errors import PackError
-from envpack.runtime.model import PathRecord
+from envpack.runtime.format.changes import Unrelocatable
+from envpack.runtime.format.manifest import PathRecord
 
 _LARGE = 16 << 20
 """Bytes of a file from which on it is not read at once."""

@@ -25,11 +25,11 @@ from envpack.prefix.overlay import Policy
 from envpack.prefix.prune import Selection
 from envpack.prefix.walk import Outside
 from envpack.runtime.activation import variable_scripts
-from envpack.runtime.changes import Changes, Unrelocatable
 from envpack.runtime.errors import PackError
+from envpack.runtime.format.changes import Changes, Unrelocatable
+from envpack.runtime.format.manifest import Manifest, PathRecord
+from envpack.runtime.format.tree_rules import unfit
 from envpack.runtime.host.machine import host_subdir
-from envpack.runtime.model import Manifest, PathRecord
-from envpack.runtime.onetree import unfit
 from envpack.runtime.parallel.threads import processors
 from envpack.runtime.report import Reporter, Step, human_size
 from envpack.runtime.version import __version__

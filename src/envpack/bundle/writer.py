@@ -20,16 +20,16 @@ from envpack.bundle.codecs import Encoder
 from envpack.bundle.frames import FrameWriter, compress, compress_all
 from envpack.bundle.transfer import copy, move
 from envpack.prefix.large import Piece
-from envpack.runtime import tar
-from envpack.runtime.document import manifest_to_json
 from envpack.runtime.errors import DestinationError
+from envpack.runtime.format import tar
 from envpack.runtime.format.layout import DIGEST_PATH, MANIFEST_PATH, PATHS_PATH
+from envpack.runtime.format.manifest import Frame, Manifest, PathRecord, Segment
+from envpack.runtime.format.manifest_json import digest_line, manifest_to_json
+from envpack.runtime.format.paths_json import join_table, segment_to_json
 from envpack.runtime.fs.io import write_all
 from envpack.runtime.fs.paths import beside, make_folders, remove_empty
-from envpack.runtime.model import Frame, Manifest, PathRecord, Segment
 from envpack.runtime.parallel.threads import pool as threads
-from envpack.runtime.reader import END_SEGMENT, digest_line
-from envpack.runtime.table import join_table, segment_to_json
+from envpack.runtime.reader import END_SEGMENT
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from envpack.runtime.report import human_size
 
 if TYPE_CHECKING:
     from envpack.interop.inspect import Inspected
-    from envpack.runtime.changes import Changes
-    from envpack.runtime.model import Manifest, Package
+    from envpack.runtime.format.changes import Changes
+    from envpack.runtime.format.manifest import Manifest, Package
 
 LARGEST = 20
 """Packages shown unless --all is given."""
@@ -105,10 +105,10 @@ def describe(
     manifest: Manifest, path: str, file_size: int, head_size: int, archive: dict[str, Any] | None = None
 ) -> dict[str, Any]:
     """The ``result`` of ``envpack.inspect/1``; ``archive``: what is known of another tool's only."""
-    from envpack.runtime.changes import changes_to_json
+    from envpack.runtime.format.changes import changes_to_json
+    from envpack.runtime.format.needs import needs_to_json
     from envpack.runtime.host.exports import require_cuda_of
     from envpack.runtime.host.wanted import wanted_of
-    from envpack.runtime.needs import needs_to_json
 
     return {
         "path": path,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from envpack.runtime.needs import Needs
+    from envpack.runtime.format.needs import Needs
 
 
 def needs_lines(needs: Needs) -> Iterator[tuple[str, str]]:

@@ -10,7 +10,7 @@ from envpack.cli.text import plural
 
 if TYPE_CHECKING:
     from envpack.prefix.prune import Selection
-    from envpack.runtime.changes import Changes, Unrelocatable
+    from envpack.runtime.format.changes import Changes, Unrelocatable
 
 SHOWN = 3
 """Files named without -v."""

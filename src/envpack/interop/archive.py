@@ -15,8 +15,8 @@ from envpack.interop.streams import Unpacked, format_of, most_unpacked
 from envpack.interop.tar_headers import Header, read_headers
 from envpack.interop.zip_entries import Entry, read_data, read_entries
 from envpack.runtime.errors import FormatError, IntegrityError
-from envpack.runtime.onetree import leads_out
-from envpack.runtime.tar import BLOCK
+from envpack.runtime.format.tar import BLOCK
+from envpack.runtime.format.tree_rules import leads_out
 
 _PIECE = 1 << 20
 _LONGEST_TARGET = 1 << 16

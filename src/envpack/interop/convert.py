@@ -17,9 +17,9 @@ from envpack.interop.streams import is_archive
 from envpack.interop.write import check_output, format_for, write_archive
 from envpack.runtime.deploy import deploy
 from envpack.runtime.errors import UsageError
+from envpack.runtime.format.manifest import Manifest
 from envpack.runtime.fs.paths import beside, folders_for, work_folder
 from envpack.runtime.host.examine import Policy
-from envpack.runtime.model import Manifest
 from envpack.runtime.parallel.threads import processors
 from envpack.runtime.reader import open_bundle
 from envpack.runtime.report import Reporter

@@ -10,12 +10,11 @@ from pathlib import Path
 from envpack.bundle.bounds import check_table
 from envpack.bundle.writer import Item, Listed, complete, listed
 from envpack.prefix.large import Piece, in_memory
-from envpack.runtime import tar
-from envpack.runtime.document import manifest_to_json
 from envpack.runtime.extract import Tree
+from envpack.runtime.format import tar
 from envpack.runtime.format.layout import DIGEST_PATH, MANIFEST_PATH, PATHS_PATH
-from envpack.runtime.model import Manifest, PathRecord, Segment
-from envpack.runtime.reader import digest_line
+from envpack.runtime.format.manifest import Manifest, PathRecord, Segment
+from envpack.runtime.format.manifest_json import digest_line, manifest_to_json
 
 _PIECE = 1 << 20
 _WORTH_MOVING = 1 << 16

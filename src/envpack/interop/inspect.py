@@ -19,9 +19,9 @@ from envpack.prefix.conda_meta import Claim, CondaRecord, read_record
 from envpack.prefix.ownership import Ownership, assign
 from envpack.prefix.pypi import Distribution, metadata_folders, read_distribution
 from envpack.prefix.walk import GENERATED
-from envpack.runtime.changes import Changes
 from envpack.runtime.errors import IntegrityError, PackError
-from envpack.runtime.model import Manifest, Package
+from envpack.runtime.format.changes import Changes
+from envpack.runtime.format.manifest import Manifest, Package
 from envpack.runtime.report import Reporter
 
 CODECS = {"gz": "gzip", "zst": "zstd", "bz2": "bzip2", "xz": "xz", "zip": "deflate", "tar": "none"}

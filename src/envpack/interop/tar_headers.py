@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
 from envpack.runtime.errors import IntegrityError
-from envpack.runtime.tar import BLOCK, padding
+from envpack.runtime.format.tar import BLOCK, padding
 
 _LONGEST = 1 << 20
 """Most bytes of a name, or of pax's further fields: Linux takes no path over 4,096 bytes (PATH_MAX)."""

@@ -27,9 +27,9 @@ from envpack.interop.archive import read_members
 from envpack.prefix import Storer
 from envpack.prefix.large import in_memory
 from envpack.runtime.errors import DestinationError, IntegrityError, PackError, UsageError
+from envpack.runtime.format.manifest import Manifest
 from envpack.runtime.fs.paths import beside, folders_for, umask, work_folder
 from envpack.runtime.fs.sync import sync_filesystem
-from envpack.runtime.model import Manifest
 from envpack.runtime.parallel.threads import processors
 from envpack.runtime.report import Reporter
 

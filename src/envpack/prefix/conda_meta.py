@@ -14,7 +14,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from envpack.prefix.model import Published
 from envpack.runtime.errors import PackError
-from envpack.runtime.model import Package
+from envpack.runtime.format.manifest import Package
 
 LOCAL_CHANNEL = "file:///local-channel"
 """Stands for every channel that was a folder of the build machine; a URL, so that every tool parses it."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from envpack.prefix.model import Published
 from envpack.runtime.errors import EnvpackError
 from envpack.runtime.format.layout import PATHS_PATH
-from envpack.runtime.table import table_from_json
+from envpack.runtime.format.paths_json import table_from_json
 
 
 def placeholders_of_deployment(prefix: Path) -> Mapping[str, Published]:

@@ -23,7 +23,7 @@ from envpack.prefix.spelling import former, spellings
 from envpack.prefix.unpatch import unpatch
 from envpack.prefix.walk import GENERATED, Outside, Tree, walk
 from envpack.runtime.errors import PackError
-from envpack.runtime.model import Package
+from envpack.runtime.format.manifest import Package
 from envpack.runtime.report import Reporter
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from envpack.prefix.large import Piece
-from envpack.runtime.model import Package
+from envpack.runtime.format.manifest import Package
 from envpack.runtime.relocation.relocation import Relocation
 
 ENVIRONMENT = "environment"

@@ -19,7 +19,7 @@ from email.parser import HeaderParser
 
 from envpack.prefix.conda_meta import Claim, portable_url
 from envpack.runtime.errors import PackError
-from envpack.runtime.model import Package
+from envpack.runtime.format.manifest import Package
 
 Read = Callable[[str], bytes]
 """Gives the bytes of a path relative to the prefix."""

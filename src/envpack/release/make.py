@@ -25,7 +25,7 @@ from envpack.runtime.report import Reporter
 
 if TYPE_CHECKING:
     from envpack.prefix.prune import Selection
-    from envpack.runtime.model import Manifest
+    from envpack.runtime.format.manifest import Manifest
     from envpack.signing.keys import SecretKey
 
 DEFAULT_FOLDER = Path("dist")
@@ -97,7 +97,7 @@ def release_bundle(recipe: Recipe, folder: Path, reporter: Reporter, key: Secret
     With a ``key``, the ``.minisig`` too. The second one of a day gets ``.1`` behind the date, and so on: nothing
     is ever overwritten. Where the bundle is, the rest is; after an error nothing is there.
     """
-    from envpack.runtime.document import manifest_to_json
+    from envpack.runtime.format.manifest_json import manifest_to_json
     from envpack.signing.bundle import signature_path
 
     started = time.monotonic()

@@ -14,8 +14,8 @@ from typing import Iterator
 
 from envpack.runtime.errors import EnvpackError
 from envpack.runtime.format.layout import OWN_FOLDER
+from envpack.runtime.format.manifest import PathRecord, PathsTable
 from envpack.runtime.fs.atomic import is_on_its_way
-from envpack.runtime.model import PathRecord, PathsTable
 from envpack.runtime.relocation.files import stored_bytes
 from envpack.runtime.settle import prefixes_in, read_head
 

@@ -15,7 +15,7 @@ from envpack.runtime.errors import IntegrityError
 from envpack.runtime.format.layout import (
     OWN_PATHS,
 )
-from envpack.runtime.model import PathRecord, PathsTable
+from envpack.runtime.format.manifest import PathRecord, PathsTable
 from envpack.runtime.parallel.threads import pool as threads
 from envpack.runtime.relocation.files import digest_of
 from envpack.runtime.relocation.relocation import splices

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any, Callable, Mapping
 
 from envpack.runtime.additions import additions
-from envpack.runtime.codec import STANDARD, Decoder
 from envpack.runtime.destination import Destination
 from envpack.runtime.errors import DeploymentTestError, HostError
 from envpack.runtime.extract import Extraction
+from envpack.runtime.format.codec import STANDARD, Decoder
 from envpack.runtime.fs.sync import sync_filesystem
 from envpack.runtime.host.examine import Policy, check_before
 from envpack.runtime.host.machine import host_subdir

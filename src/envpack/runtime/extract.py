@@ -12,18 +12,19 @@ from pathlib import Path
 from typing import Callable, Iterable, Protocol
 
 from envpack.runtime.format.layout import DIGEST_PATH, MANIFEST_PATH, PATHS_PATH
+from envpack.runtime.format.manifest import Manifest, PathRecord, PathsTable
+from envpack.runtime.format.manifest_json import digest_line
+from envpack.runtime.format.paths_json import table_from_json
+from envpack.runtime.format.tree_rules import check_bundle_tree
 from envpack.runtime.fs.io import write_all
 from envpack.runtime.fs.paths import umask
 from envpack.runtime.fs.sync import EARLY, begin_writing
-from envpack.runtime.model import Manifest, PathRecord, PathsTable
-from envpack.runtime.onetree import check_bundle_tree
 from envpack.runtime.parallel.processes import Crew, can_fork
 from envpack.runtime.parts import Part, parts_of
-from envpack.runtime.reader import Bundle, digest_line
+from envpack.runtime.reader import Bundle
 from envpack.runtime.relocation.files import proved, with_prefix
 from envpack.runtime.report import Step
 from envpack.runtime.stream import Frames, entries
-from envpack.runtime.table import table_from_json
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
 

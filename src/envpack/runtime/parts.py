@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Callable, Iterator, Sequence
 
-from envpack.runtime import tar
-from envpack.runtime.model import PathRecord, PathsTable
+from envpack.runtime.format import tar
+from envpack.runtime.format.manifest import PathRecord, PathsTable
 from envpack.runtime.parallel.processes import MOST
 from envpack.runtime.reader import Bundle, Located
 from envpack.runtime.stream import entries

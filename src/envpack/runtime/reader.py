@@ -11,14 +11,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Iterable, Iterator, Mapping, NamedTuple
 
-from envpack.runtime import tar
-from envpack.runtime.codec import STANDARD, Decoder, codec_of
-from envpack.runtime.document import manifest_from_json
 from envpack.runtime.errors import FormatError, IntegrityError
+from envpack.runtime.format import tar
+from envpack.runtime.format.codec import STANDARD, Decoder, codec_of
 from envpack.runtime.format.layout import DIGEST_PATH, MANIFEST_PATH, PATHS_PATH
-from envpack.runtime.limits import MAX_FRAME, MAX_MANIFEST, MAX_TABLE, most_stored
-from envpack.runtime.model import Frame, Manifest, PathRecord, PathsTable
-from envpack.runtime.table import table_from_json
+from envpack.runtime.format.limits import MAX_FRAME, MAX_MANIFEST, MAX_TABLE, most_stored
+from envpack.runtime.format.manifest import Frame, Manifest, PathRecord, PathsTable
+from envpack.runtime.format.manifest_json import digest_line, manifest_from_json
+from envpack.runtime.format.paths_json import table_from_json
 from envpack.runtime.transport.base import Access
 from envpack.runtime.transport.open import open_access
 
@@ -198,11 +198,6 @@ class Bundle:
 
 def _member_size(size: int) -> int:
     return len(tar.header(PathRecord(PATHS_PATH, "file", size=size))) + size + tar.padding(size)
-
-
-def digest_line(manifest: bytes) -> bytes:
-    """The content of ``.envpack/manifest.sha256``, as sha256sum writes it."""
-    return f"{hashlib.sha256(manifest).hexdigest()}  manifest.json\n".encode()
 
 
 def open_bundle(where: Path | str, decoders: Mapping[str, Decoder] = STANDARD) -> Bundle:

@@ -18,15 +18,17 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, Callable, Iterable, Iterator, Mapping
 
-from envpack.runtime.codec import STANDARD, Decoder
 from envpack.runtime.compare import Differences, folders_of
 from envpack.runtime.destination import Destination
 from envpack.runtime.errors import DestinationError, FormatError, IntegrityError
+from envpack.runtime.format.codec import STANDARD, Decoder
 from envpack.runtime.format.layout import DEPLOYMENT_PATH, DIGEST_PATH, LOCK_PATH, MANIFEST_PATH, PATHS_PATH
+from envpack.runtime.format.manifest import PathRecord, PathsTable
+from envpack.runtime.format.manifest_json import digest_line
+from envpack.runtime.format.paths_json import table_from_json
 from envpack.runtime.fs.lock import locked
 from envpack.runtime.fs.paths import beside, umask
-from envpack.runtime.model import PathRecord, PathsTable
-from envpack.runtime.reader import Bundle, Located, digest_line, open_bundle
+from envpack.runtime.reader import Bundle, Located, open_bundle
 from envpack.runtime.record import read_record
 from envpack.runtime.relocation.files import digest_of, stored_bytes
 from envpack.runtime.relocation.relocation import splices
@@ -35,7 +37,6 @@ from envpack.runtime.report import Reporter, human_size
 from envpack.runtime.settle import check_prefix, settle
 from envpack.runtime.share import is_kept
 from envpack.runtime.store import Store, settled_key
-from envpack.runtime.table import table_from_json
 from envpack.runtime.verify import compare_tree, prefixes_of
 
 _TEMPORARY = "envpack-new"

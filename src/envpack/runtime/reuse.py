@@ -18,8 +18,8 @@ from typing import Iterator, Sequence
 
 from envpack.runtime.errors import EnvpackError, IntegrityError
 from envpack.runtime.extract import Tree
+from envpack.runtime.format.manifest import Manifest, PathRecord, PathsTable
 from envpack.runtime.fs.clone import CANT_CLONE, FICLONE
-from envpack.runtime.model import Manifest, PathRecord, PathsTable
 from envpack.runtime.parallel.threads import pool as threads
 from envpack.runtime.reader import Bundle
 from envpack.runtime.relocation.files import digest_of

@@ -16,7 +16,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from envpack.runtime.document import manifest_from_json
 from envpack.runtime.errors import DestinationError, EnvpackError, FormatError, IntegrityError, RelocationError
 from envpack.runtime.format.layout import (
     DIGEST_PATH,
@@ -26,19 +25,19 @@ from envpack.runtime.format.layout import (
     PREFIX_PATH,
     SETTLING_PATH,
 )
+from envpack.runtime.format.manifest import Manifest, PathRecord, PathsTable
+from envpack.runtime.format.manifest_json import digest_line, manifest_from_json
+from envpack.runtime.format.paths_json import table_from_json
+from envpack.runtime.format.tree_rules import check_bundle_tree
 from envpack.runtime.fs.atomic import Together, clear, replace_file
 from envpack.runtime.fs.lock import locked
 from envpack.runtime.fs.paths import umask
 from envpack.runtime.fs.sync import sync_filesystem, sync_folder
-from envpack.runtime.model import Manifest, PathRecord, PathsTable
-from envpack.runtime.onetree import check_bundle_tree
-from envpack.runtime.reader import digest_line
 from envpack.runtime.relocation.files import stored_bytes
 from envpack.runtime.relocation.relocation import splices, unsafe_bytes
 from envpack.runtime.relocation.shebang import needs_activation
 from envpack.runtime.relocation.splice import splice
 from envpack.runtime.report import Reporter
-from envpack.runtime.table import table_from_json
 
 
 @dataclass(frozen=True)

@@ -18,16 +18,16 @@ from typing import Callable, Iterator, Mapping, NamedTuple, Sequence
 
 from envpack.runtime.errors import DestinationError
 from envpack.runtime.extract import Tree, write_head
+from envpack.runtime.format.manifest import PathRecord, PathsTable
+from envpack.runtime.format.paths_json import table_from_json
+from envpack.runtime.format.tree_rules import check_bundle_tree
 from envpack.runtime.fs.clone import CANT_CLONE, FICLONE
 from envpack.runtime.fs.io import opened, read_pieces, write_all
-from envpack.runtime.model import PathRecord, PathsTable
-from envpack.runtime.onetree import check_bundle_tree
 from envpack.runtime.reader import Bundle
 from envpack.runtime.relocation.files import proved, with_prefix
 from envpack.runtime.report import Step
 from envpack.runtime.store import Filling, Store, StoredFile, settled_key
 from envpack.runtime.stream import Frames, entries
-from envpack.runtime.table import table_from_json
 
 _CANT_LINK = frozenset((errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EACCES))
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Mapping, Protocol
 
-from envpack.runtime.model import Manifest
+from envpack.runtime.format.manifest import Manifest
 from envpack.runtime.report import Reporter
 
 

@@ -25,12 +25,12 @@ from pathlib import Path
 from typing import Callable, Iterable, Iterator, Mapping, Sequence, Tuple, Union
 
 from envpack.runtime.errors import DestinationError
+from envpack.runtime.format.manifest import PathRecord
 from envpack.runtime.fs.atomic import replace_file
 from envpack.runtime.fs.io import write_all
 from envpack.runtime.fs.lock import locked
 from envpack.runtime.fs.paths import make_folders, remove_tree
 from envpack.runtime.fs.sync import EARLY, begin_writing, sync_filesystem, sync_folder
-from envpack.runtime.model import PathRecord
 
 VERSION = "1"
 """The layout's. Another one would stand beside it, and both could be used."""

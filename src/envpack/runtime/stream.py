@@ -9,9 +9,9 @@ from collections import deque
 from concurrent.futures import Future
 from typing import Callable, Iterable, Iterator, NamedTuple, Sequence
 
-from envpack.runtime import tar
 from envpack.runtime.errors import IntegrityError
-from envpack.runtime.model import PathRecord
+from envpack.runtime.format import tar
+from envpack.runtime.format.manifest import PathRecord
 from envpack.runtime.parallel.threads import pool as threads
 from envpack.runtime.reader import END_SEGMENT, Bundle, Located
 

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Mapping, Sequence
 
-from envpack.runtime.codec import STANDARD, Decoder
 from envpack.runtime.compare import Difference, Differences, compare
 from envpack.runtime.errors import IntegrityError
+from envpack.runtime.format.codec import STANDARD, Decoder
 from envpack.runtime.format.layout import DEPLOYMENT_PATH, DIGEST_PATH
-from envpack.runtime.model import Manifest, PathsTable
-from envpack.runtime.onetree import check_bundle_tree, check_tree
+from envpack.runtime.format.manifest import Manifest, PathsTable
+from envpack.runtime.format.tree_rules import check_bundle_tree, check_tree
 from envpack.runtime.parallel.threads import processors
 from envpack.runtime.reader import Bundle, open_bundle
 from envpack.runtime.relocation.files import Content

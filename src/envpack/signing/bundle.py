@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from envpack.runtime.codec import Decoder
 from envpack.runtime.errors import DestinationError
+from envpack.runtime.format.codec import Decoder
 from envpack.runtime.fs.atomic import replace_file
 from envpack.runtime.reader import open_bundle
 from envpack.runtime.transport.open import beside, shown

@@ -9,8 +9,8 @@ from fnmatch import fnmatchcase
 
 from envpack.prefix.model import Entry, PrefixContents
 from envpack.prefix.needs.rules import Row, named, table
-from envpack.runtime.model import Package
-from envpack.runtime.needs import Compiler
+from envpack.runtime.format.manifest import Package
+from envpack.runtime.format.needs import Compiler
 
 _WINDOW = 1 << 20
 _RELEASE = re.compile(rb"Cuda compilation tools, release (\d+\.\d+)")

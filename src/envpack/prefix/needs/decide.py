@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from envpack.prefix.needs.evidence import CPU, CUDA, ROCM, Finding
 from envpack.prefix.needs.rules import HINT, RUNTIME, USER, kind, rank
-from envpack.runtime.needs import Evidence
+from envpack.runtime.format.needs import Evidence
 
 
 @dataclass(frozen=True)

@@ -39,8 +39,8 @@ from envpack.prefix.needs.libraries import (
 )
 from envpack.prefix.needs.rules import table
 from envpack.runtime.errors import PackError
-from envpack.runtime.model import Package
-from envpack.runtime.needs import Evidence, Needs
+from envpack.runtime.format.manifest import Package
+from envpack.runtime.format.needs import Evidence, Needs
 from envpack.runtime.report import Reporter
 
 _LEAST_ELF = 64

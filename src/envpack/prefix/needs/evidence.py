@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from envpack.prefix.needs.elf import Elf
 from envpack.prefix.needs.rules import Row, family, is_framework, is_toolkit, named, normalized, table
-from envpack.runtime.model import Package
+from envpack.runtime.format.manifest import Package
 
 CUDA, ROCM, CPU = "cuda", "rocm", "cpu"
 

@@ -12,8 +12,8 @@ from envpack.prefix.needs.elf import Elf
 from envpack.prefix.needs.evidence import CUDA, ROCM, cuda_version
 from envpack.prefix.needs.fatbin import Targets
 from envpack.prefix.needs.rules import family, is_toolkit, table
-from envpack.runtime.model import Package
-from envpack.runtime.needs import Evidence, GpuCode
+from envpack.runtime.format.manifest import Package
+from envpack.runtime.format.needs import Evidence, GpuCode
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from envpack.runtime.format.needs import Needs
 from envpack.runtime.host.arch import capability, coverage
 from envpack.runtime.host.minimum import AtLeast, parse_need
 from envpack.runtime.host.tables import minimum_driver
 from envpack.runtime.host.versions import at_least, major
-from envpack.runtime.needs import Needs
 from envpack.runtime.report import human_size
 
 

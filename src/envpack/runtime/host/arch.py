@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from envpack.runtime.format.needs import GpuCode
 from envpack.runtime.host.tables import isa_row, table
 from envpack.runtime.host.versions import at_least
-from envpack.runtime.needs import GpuCode
 
 _TARGET = re.compile(r"(?:sm_|compute_)(\d+)(\d)([af]?)")
 

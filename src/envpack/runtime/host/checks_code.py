@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Iterator, NamedTuple, Sequence
 
+from envpack.runtime.format.needs import Compiler, GpuCode
 from envpack.runtime.host.arch import Coverage, capability, coverage
 from envpack.runtime.host.facts import Gpu, HostFacts
 from envpack.runtime.host.gpus import (
@@ -34,7 +35,6 @@ from envpack.runtime.host.tables import (
 from envpack.runtime.host.verdict import FAILED, OK, UNKNOWN, WARNING, Verdict
 from envpack.runtime.host.versions import at_least, compare, major, major_minor
 from envpack.runtime.host.wanted import Wanted
-from envpack.runtime.needs import Compiler, GpuCode
 
 _RULE = Rule(
     "machine code runs on the same major compute capability and an equal or higher minor one, PTX on higher ones",

@@ -7,18 +7,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Iterable, Mapping
 
-from envpack.runtime.codec import STANDARD, Decoder
-from envpack.runtime.document import manifest_from_json
 from envpack.runtime.errors import FormatError, HostError, IntegrityError, UsageError
+from envpack.runtime.format.codec import STANDARD, Decoder
 from envpack.runtime.format.layout import DEPLOYMENT_PATH, DIGEST_PATH, MANIFEST_PATH
+from envpack.runtime.format.manifest import Manifest
+from envpack.runtime.format.manifest_json import digest_line, manifest_from_json
 from envpack.runtime.host.checks import GPU_MODES, allowing, evaluate, needs_gpu_facts
 from envpack.runtime.host.facts import HostFacts, facts_from_json
 from envpack.runtime.host.gather import gather
 from envpack.runtime.host.verdict import FAILED, REQUIREMENTS, UNKNOWN, WARNING, Verdict
 from envpack.runtime.host.wanted import wanted_of
-from envpack.runtime.model import Manifest
 from envpack.runtime.protected import ROOT_HOME
-from envpack.runtime.reader import digest_line, open_bundle
+from envpack.runtime.reader import open_bundle
 from envpack.runtime.report import Reporter
 from envpack.runtime.transport.open import local_path
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Optional, Tuple
 
+from envpack.runtime.format.needs import GpuCode
 from envpack.runtime.host import require_cuda
 from envpack.runtime.host.arch import Target, target_of
 from envpack.runtime.host.tables import minimum_driver, table
 from envpack.runtime.host.wanted import Wanted
-from envpack.runtime.needs import GpuCode
 
 Arch = Tuple[int, int]
 Range = Tuple[Arch, Optional[Arch]]

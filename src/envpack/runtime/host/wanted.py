@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Mapping
 
+from envpack.runtime.format.manifest import Manifest
+from envpack.runtime.format.needs import Evidence, Needs
 from envpack.runtime.host.minimum import NAMES, AtLeast, parse_need
-from envpack.runtime.model import Manifest
-from envpack.runtime.needs import Evidence, Needs
 
 STATED = "its spec requires it"
 """The evidence for what a spec states."""

@@ -6,16 +6,17 @@ raises FormatError naming the place, so that nothing later has to doubt a value'
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import Any
 
-from envpack.runtime import limits
-from envpack.runtime.changes import Changes, changes_from_json, changes_to_json
-from envpack.runtime.checked import Value, parse, safe_path
 from envpack.runtime.errors import FormatError
+from envpack.runtime.format import limits
+from envpack.runtime.format.changes import Changes, changes_from_json, changes_to_json
+from envpack.runtime.format.json_reader import Value, parse, safe_path
 from envpack.runtime.format.layout import MANIFEST_PATH
-from envpack.runtime.model import FORMAT, Frame, Manifest, Package, Segment
-from envpack.runtime.needs import Needs, needs_from_json, needs_to_json
+from envpack.runtime.format.manifest import FORMAT, Frame, Manifest, Package, Segment
+from envpack.runtime.format.needs import Needs, needs_from_json, needs_to_json
 
 # --- writing ---
 
@@ -163,3 +164,8 @@ def _read_package(place: Value) -> Package:
         files=place.get("files", Value.count, 0),
         **{name: place.get(name, _text, "") for name in texts},
     )
+
+
+def digest_line(manifest: bytes) -> bytes:
+    """The content of ``.envpack/manifest.sha256``, as sha256sum writes it."""
+    return f"{hashlib.sha256(manifest).hexdigest()}  manifest.json\n".encode()

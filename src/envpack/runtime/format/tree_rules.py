@@ -10,8 +10,8 @@ from typing import Iterable, Iterator, Mapping
 
 from envpack.runtime.errors import IntegrityError
 from envpack.runtime.format.layout import HEAD_PATHS, OWN, RESERVED
-from envpack.runtime.limits import MAX_DEPTH, MAX_FOLDERS, MAX_LINKS, MAX_NAME, MAX_PATH
-from envpack.runtime.model import Manifest, PathRecord, PathsTable
+from envpack.runtime.format.limits import MAX_DEPTH, MAX_FOLDERS, MAX_LINKS, MAX_NAME, MAX_PATH
+from envpack.runtime.format.manifest import Manifest, PathRecord, PathsTable
 
 _AT_WORK = re.compile(r"\.(.*\.)?envpack-.*\Z|\..*\.envpack\Z", re.DOTALL)
 """Names that envpack gives to what it is at work on: see ``beside`` in ``envpack.runtime.fs.paths``."""

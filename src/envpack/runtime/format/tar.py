@@ -13,7 +13,7 @@ from functools import lru_cache
 
 from envpack.runtime.errors import FormatError
 from envpack.runtime.format.layout import HEAD_PATHS
-from envpack.runtime.model import PathRecord
+from envpack.runtime.format.manifest import PathRecord
 
 BLOCK = 512
 END = bytes(2 * BLOCK)

@@ -1,6 +1,7 @@
 """What a bundle says of itself, in values: the manifest and the paths table.
 
-``bundle/FORMAT.md`` is the written truth; ``envpack.runtime.document`` reads and writes the JSON of it.
+``bundle/FORMAT.md`` is the written truth; ``envpack.runtime.format.manifest_json`` reads and writes the JSON of
+it.
 """
 
 from __future__ import annotations
@@ -8,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Mapping, NamedTuple
 
-from envpack.runtime.changes import Changes
-from envpack.runtime.needs import Needs
+from envpack.runtime.format.changes import Changes
+from envpack.runtime.format.needs import Needs
 from envpack.runtime.relocation.relocation import Relocation
 
 FORMAT = 1

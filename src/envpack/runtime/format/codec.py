@@ -9,7 +9,7 @@ import zlib
 from typing import Any, Mapping
 
 from envpack.runtime.errors import FormatError, IntegrityError
-from envpack.runtime.limits import MAX_MANIFEST
+from envpack.runtime.format.limits import MAX_MANIFEST
 
 MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 """First bytes of a file, by codec: RFC 1952 section 2.3.1, RFC 8878 section 3.1.1."""
