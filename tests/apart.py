@@ -15,9 +15,9 @@ from typing import Any
 from envpack.bundle import annexes, cache, items
 from envpack.cli.app import main
 from envpack.cli.console import Console
-from envpack.runtime import parts, stream
+from envpack.runtime.reader import entries, partition
 
-parts.SIZE = annexes.UNIT = 1
+partition.SIZE = annexes.UNIT = 1
 annexes.WORTH = 0
 cache.RACY = -(10**9)  # the files are as old as the test
 begun = 0
@@ -35,7 +35,7 @@ os.fork = _counted
 
 if "SLOW" in os.environ:
     seconds = float(os.environ["SLOW"])
-    _entries, _items = stream.entries, items.items_of
+    _entries, _items = entries.entries, items.items_of
 
     def _slow_entries(*arguments: Any) -> Iterator[Any]:
         for entry in _entries(*arguments):
@@ -47,7 +47,7 @@ if "SLOW" in os.environ:
             time.sleep(seconds)
             yield item
 
-    parts.entries = _slow_entries  # type: ignore[assignment]
+    partition.entries = _slow_entries  # type: ignore[assignment]
     annexes.items_of = _slow_items  # type: ignore[assignment]
 
 code = main(sys.argv[1:], Console.of_process())

@@ -126,7 +126,7 @@ def _watched(child: int, terminal: int, started: float) -> bytes:
 def _child(job: dict[str, Any], marks: int) -> None:
     code = 99
     try:
-        import envpack.runtime.parts
+        import envpack.runtime.reader.partition
         from envpack.cli.app import main
         from envpack.cli.console import Console
         from envpack.runtime.__main__ import main as runtime
@@ -136,7 +136,7 @@ def _child(job: dict[str, Any], marks: int) -> None:
         os.chdir(job["folder"])
         os.umask(job["umask"])
         if job["apart"]:
-            envpack.runtime.parts.SIZE = 1
+            envpack.runtime.reader.partition.SIZE = 1
         resource.setrlimit(resource.RLIMIT_AS, (job["memory"], job["memory"]))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         for words in job["commands"]:

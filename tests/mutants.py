@@ -28,7 +28,7 @@ from unittest.mock import patch
 
 from envpack.bundle.codecs import FAST
 from envpack.cli.inspect import describe
-from envpack.runtime import extract, parts
+from envpack.runtime import extract
 from envpack.runtime.deploy import deploy
 from envpack.runtime.errors import FormatError, IntegrityError, RelocationError
 from envpack.runtime.format.codec import STANDARD
@@ -37,7 +37,8 @@ from envpack.runtime.host.examine import Policy, examine_manifest
 from envpack.runtime.host.facts import HostFacts
 from envpack.runtime.host.gather import gather
 from envpack.runtime.parallel.processes import Advance
-from envpack.runtime.reader import open_bundle
+from envpack.runtime.reader import partition
+from envpack.runtime.reader.bundle import open_bundle
 from envpack.runtime.report import Reporter
 from envpack.runtime.verify import verify
 from hostile import SOUND, Forgery, Json, P, file, folder, gz, hard, link, zst
@@ -210,7 +211,7 @@ def try_one(seed: int, folder: Path, facts: HostFacts = FACTS) -> str:
     outside.mkdir(exist_ok=True)
     (outside / "victim").write_text("untouched")
     ends = [_try(bundle, folder, FAST)]
-    with patch.multiple(extract, Crew=_Here, can_fork=lambda: True), patch.object(parts, "SIZE", 1):
+    with patch.multiple(extract, Crew=_Here, can_fork=lambda: True), patch.object(partition, "SIZE", 1):
         ends.append(_try(bundle, folder, FAST, jobs=2))
     if bundle.read_bytes()[:1] == b"\x1f":
         ends.append(_try(bundle, folder, STANDARD))

@@ -14,7 +14,7 @@ from envpack.bundle.pack import PackSettings, pack_prefix
 from envpack.bundle.runtime import runtime_files
 from envpack.runtime.deploy import deploy
 from envpack.runtime.format.manifest import Manifest
-from envpack.runtime.reader import open_bundle
+from envpack.runtime.reader.bundle import open_bundle
 from envpack.runtime.report import Reporter
 
 

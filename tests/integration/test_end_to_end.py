@@ -191,7 +191,7 @@ def test_a_moved_deployment_is_written_anew_when_it_is_activated(made: Made, tmp
 
 
 def test_published_files_are_stored_as_published(made: Made, deployed: Path) -> None:
-    from envpack.runtime.reader import open_bundle
+    from envpack.runtime.reader.bundle import open_bundle
 
     with open_bundle(made.bundle) as opened:
         assert opened.manifest.changes.modified == ()

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from envpack.runtime.reader import open_bundle
+from envpack.runtime.reader.bundle import open_bundle
 from small_prefix import SmallPrefix
 
 APART = [sys.executable, str(Path(__file__).parent.parent / "apart.py")]

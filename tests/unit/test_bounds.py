@@ -18,7 +18,7 @@ from envpack.runtime.format.manifest import PathRecord, PathsTable
 from envpack.runtime.format.manifest_json import manifest_from_json
 from envpack.runtime.format.paths_json import table_from_json, table_to_json
 from envpack.runtime.format.tree_rules import check_tree
-from envpack.runtime.reader import open_bundle
+from envpack.runtime.reader.bundle import open_bundle
 from envpack.runtime.report import Reporter
 from small_prefix import SmallPrefix
 

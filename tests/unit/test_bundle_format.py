@@ -31,7 +31,7 @@ from envpack.runtime.format.codec import STANDARD
 from envpack.runtime.format.manifest import PathRecord
 from envpack.runtime.format.manifest_json import manifest_to_json
 from envpack.runtime.fs.lock import locked
-from envpack.runtime.reader import open_bundle
+from envpack.runtime.reader.bundle import open_bundle
 from envpack.runtime.relocation.relocation import Relocation
 from envpack.runtime.report import Reporter
 from synthetic import PLACEHOLDER, file, link, make_bundle, text

@@ -11,7 +11,7 @@ from environments import SITE, Environment, Heard
 from envpack.bundle.codecs import FAST
 from envpack.bundle.pack import PackSettings, pack_prefix
 from envpack.runtime.format.needs import Evidence, GpuCode
-from envpack.runtime.reader import open_bundle
+from envpack.runtime.reader.bundle import open_bundle
 from gpu_files import SASS, Code, elf, fatbin
 
 MACHINE = {"x86_64": 62, "aarch64": 183}.get(platform.machine(), 62)

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from envpack.bundle.codecs import FAST
-from envpack.runtime import parts
 from envpack.runtime.errors import IntegrityError
 from envpack.runtime.format.manifest import PathRecord
-from envpack.runtime.reader import Bundle, open_bundle
-from envpack.runtime.stream import Frames, entries
+from envpack.runtime.reader import partition
+from envpack.runtime.reader.bundle import Bundle, open_bundle
+from envpack.runtime.reader.entries import entries
+from envpack.runtime.reader.frames import Frames
 from synthetic import file, link, make_bundle
 
 
@@ -45,13 +46,13 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("size", [1, 1 << 10, 100_000, 5_000_000, 1 << 40])
 def test_the_parts_are_the_whole(size: int, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parts, "SIZE", size)
+    monkeypatch.setattr(partition, "SIZE", size)
     found: dict[PathRecord, bytes] = {}
     told: list[int] = []
     with open_bundle(bundle, FAST) as opened:
         segments = opened.manifest.segments
         table = opened.table()
-        for part in parts.parts_of(opened, table):
+        for part in partition.parts_of(opened, table):
             for record, pieces in part.entries(opened, told.append):
                 assert record not in found
                 found[record] = b"".join(pieces)
@@ -66,23 +67,23 @@ def test_the_parts_are_the_whole(size: int, bundle: Path, monkeypatch: pytest.Mo
 
 
 def test_large_parts_come_first_and_there_are_not_too_many(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parts, "SIZE", 1)
-    monkeypatch.setattr(parts, "MOST", 100)
+    monkeypatch.setattr(partition, "SIZE", 1)
+    monkeypatch.setattr(partition, "MOST", 100)
     with open_bundle(bundle, FAST) as opened:
-        sizes = [part.size for part in parts.parts_of(opened, opened.table())]
+        sizes = [part.size for part in partition.parts_of(opened, opened.table())]
     assert sizes == sorted(sizes, reverse=True) and 5 < len(sizes) <= 100
 
 
 def test_a_part_is_proved_like_the_whole(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parts, "SIZE", 1)
+    monkeypatch.setattr(partition, "SIZE", 1)
     data = bytearray(bundle.read_bytes())
     data[len(data) // 2] ^= 1
     (tmp_path / "b.tar.zst").write_bytes(data)
     with open_bundle(tmp_path / "b.tar.zst", FAST) as opened:
-        assert any(refused(opened, part) for part in parts.parts_of(opened, opened.table()))
+        assert any(refused(opened, part) for part in partition.parts_of(opened, opened.table()))
 
 
-def refused(bundle: Bundle, part: parts.Part) -> bool:
+def refused(bundle: Bundle, part: partition.Part) -> bool:
     try:
         for _, pieces in part.entries(bundle, lambda amount: None):
             b"".join(pieces)

@@ -23,7 +23,7 @@ from envpack.bundle.writer import Item
 from envpack.runtime.deploy import Deployment, deploy
 from envpack.runtime.format.manifest import PathRecord
 from envpack.runtime.move import move
-from envpack.runtime.reader import open_bundle
+from envpack.runtime.reader.bundle import open_bundle
 from envpack.runtime.relocation.relocation import Relocation
 from envpack.runtime.report import Reporter
 from envpack.runtime.rollback import rollback

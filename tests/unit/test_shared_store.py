@@ -24,7 +24,7 @@ from envpack.runtime.errors import DestinationError, FormatError, IntegrityError
 from envpack.runtime.format.manifest import PathRecord
 from envpack.runtime.fs import clone as share
 from envpack.runtime.move import move
-from envpack.runtime.reader import open_bundle
+from envpack.runtime.reader.bundle import open_bundle
 from envpack.runtime.record import read_record
 from envpack.runtime.relocation.relocation import Relocation
 from envpack.runtime.repair import repair

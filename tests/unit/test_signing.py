@@ -20,7 +20,7 @@ from envpack.cli.policy import approval
 from envpack.config import Config, load_config
 from envpack.runtime.__main__ import main as runtime
 from envpack.runtime.errors import DestinationError, IntegrityError, UsageError
-from envpack.runtime.reader import open_bundle
+from envpack.runtime.reader.bundle import open_bundle
 from envpack.signing.bundle import check_bundle, sign_bundle, signature_path
 from envpack.signing.keys import (
     SecretKey,

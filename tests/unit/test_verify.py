@@ -18,7 +18,7 @@ from envpack.runtime.destination import Destination
 from envpack.runtime.errors import DestinationError, EnvpackError, FormatError, IntegrityError
 from envpack.runtime.format.layout import LOCK_PATH
 from envpack.runtime.format.manifest import PathRecord
-from envpack.runtime.reader import open_bundle
+from envpack.runtime.reader.bundle import open_bundle
 from envpack.runtime.relocation.relocation import Relocation
 from envpack.runtime.repair import Repaired, repair
 from envpack.runtime.report import Reporter

@@ -16,7 +16,7 @@ from envpack.runtime.deploy import Deployment, deploy
 from envpack.runtime.errors import EnvpackError, FetchError, FormatError, IntegrityError, UsageError
 from envpack.runtime.format.manifest import Package
 from envpack.runtime.host.examine import Policy, examine
-from envpack.runtime.reader import open_bundle
+from envpack.runtime.reader.bundle import open_bundle
 from envpack.runtime.repair import repair
 from envpack.runtime.report import Reporter
 from envpack.runtime.transport.http import client as client_module

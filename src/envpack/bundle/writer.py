@@ -29,7 +29,7 @@ from envpack.runtime.format.paths_json import join_table, segment_to_json
 from envpack.runtime.fs.io import write_all
 from envpack.runtime.fs.paths import beside, make_folders, remove_empty
 from envpack.runtime.parallel.threads import pool as threads
-from envpack.runtime.reader import END_SEGMENT
+from envpack.runtime.reader.bundle import END_SEGMENT
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,7 @@ def inspect(
     """
     from envpack.bundle.codecs import FAST
     from envpack.interop.streams import is_archive
-    from envpack.runtime.reader import open_bundle
+    from envpack.runtime.reader.bundle import open_bundle
     from envpack.runtime.transport.open import local_path
 
     where = local_path(bundle)

@@ -21,7 +21,7 @@ from envpack.runtime.format.manifest import Manifest
 from envpack.runtime.fs.paths import beside, folders_for, work_folder
 from envpack.runtime.host.examine import Policy
 from envpack.runtime.parallel.threads import processors
-from envpack.runtime.reader import open_bundle
+from envpack.runtime.reader.bundle import open_bundle
 from envpack.runtime.report import Reporter
 from envpack.runtime.source import Repair
 

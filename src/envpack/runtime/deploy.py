@@ -28,7 +28,7 @@ from envpack.runtime.host.machine import host_subdir
 from envpack.runtime.incoming import incoming
 from envpack.runtime.parallel.threads import processors
 from envpack.runtime.protected import ROOT_HOME
-from envpack.runtime.reader import Bundle, open_bundle
+from envpack.runtime.reader.bundle import Bundle, open_bundle
 from envpack.runtime.record import Entry, Record, note, write_record
 from envpack.runtime.registry import register
 from envpack.runtime.report import Reporter, human_size

@@ -20,11 +20,12 @@ from envpack.runtime.fs.io import write_all
 from envpack.runtime.fs.paths import umask
 from envpack.runtime.fs.sync import EARLY, begin_writing
 from envpack.runtime.parallel.processes import Crew, can_fork
-from envpack.runtime.parts import Part, parts_of
-from envpack.runtime.reader import Bundle
+from envpack.runtime.reader.bundle import Bundle
+from envpack.runtime.reader.entries import entries
+from envpack.runtime.reader.frames import Frames
+from envpack.runtime.reader.partition import Part, parts_of
 from envpack.runtime.relocation.files import proved, with_prefix
 from envpack.runtime.report import Step
-from envpack.runtime.stream import Frames, entries
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
 

@@ -28,7 +28,7 @@ from envpack.runtime.format.manifest_json import digest_line
 from envpack.runtime.format.paths_json import table_from_json
 from envpack.runtime.fs.lock import locked
 from envpack.runtime.fs.paths import beside, umask
-from envpack.runtime.reader import Bundle, Located, open_bundle
+from envpack.runtime.reader.bundle import Bundle, Located, open_bundle
 from envpack.runtime.record import read_record
 from envpack.runtime.relocation.files import digest_of, stored_bytes
 from envpack.runtime.relocation.relocation import splices

@@ -21,7 +21,7 @@ from envpack.runtime.extract import Tree
 from envpack.runtime.format.manifest import Manifest, PathRecord, PathsTable
 from envpack.runtime.fs.clone import CANT_CLONE, FICLONE
 from envpack.runtime.parallel.threads import pool as threads
-from envpack.runtime.reader import Bundle
+from envpack.runtime.reader.bundle import Bundle
 from envpack.runtime.relocation.files import digest_of
 from envpack.runtime.relocation.relocation import splices
 from envpack.runtime.relocation.splice import Splicer, inverse

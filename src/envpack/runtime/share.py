@@ -23,11 +23,12 @@ from envpack.runtime.format.paths_json import table_from_json
 from envpack.runtime.format.tree_rules import check_bundle_tree
 from envpack.runtime.fs.clone import CANT_CLONE, FICLONE
 from envpack.runtime.fs.io import opened, read_pieces, write_all
-from envpack.runtime.reader import Bundle
+from envpack.runtime.reader.bundle import Bundle
+from envpack.runtime.reader.entries import entries
+from envpack.runtime.reader.frames import Frames
 from envpack.runtime.relocation.files import proved, with_prefix
 from envpack.runtime.report import Step
 from envpack.runtime.store import Filling, Store, StoredFile, settled_key
-from envpack.runtime.stream import Frames, entries
 
 _CANT_LINK = frozenset((errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EACCES))
 

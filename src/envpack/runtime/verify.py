@@ -17,11 +17,12 @@ from envpack.runtime.format.layout import DEPLOYMENT_PATH, DIGEST_PATH
 from envpack.runtime.format.manifest import Manifest, PathsTable
 from envpack.runtime.format.tree_rules import check_bundle_tree, check_tree
 from envpack.runtime.parallel.threads import processors
-from envpack.runtime.reader import Bundle, open_bundle
+from envpack.runtime.reader.bundle import Bundle, open_bundle
+from envpack.runtime.reader.entries import entries
+from envpack.runtime.reader.frames import Frames
 from envpack.runtime.relocation.files import Content
 from envpack.runtime.report import Reporter, human_size
 from envpack.runtime.settle import prefixes_in, read_head, written_prefix
-from envpack.runtime.stream import Frames, entries
 from envpack.runtime.transport.open import local_path
 
 SHOWN = 50

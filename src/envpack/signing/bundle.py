@@ -10,7 +10,7 @@ from typing import Any
 from envpack.runtime.errors import DestinationError
 from envpack.runtime.format.codec import Decoder
 from envpack.runtime.fs.atomic import replace_file
-from envpack.runtime.reader import open_bundle
+from envpack.runtime.reader.bundle import open_bundle
 from envpack.runtime.transport.open import beside, shown
 from envpack.signing.keys import PublicKey, SecretKey
 from envpack.signing.signature import Signature, check_signature, read_signature, sign

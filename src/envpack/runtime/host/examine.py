@@ -18,7 +18,7 @@ from envpack.runtime.host.gather import gather
 from envpack.runtime.host.verdict import FAILED, REQUIREMENTS, UNKNOWN, WARNING, Verdict
 from envpack.runtime.host.wanted import wanted_of
 from envpack.runtime.protected import ROOT_HOME
-from envpack.runtime.reader import open_bundle
+from envpack.runtime.reader.bundle import open_bundle
 from envpack.runtime.report import Reporter
 from envpack.runtime.transport.open import local_path
 

@@ -8,8 +8,8 @@ from typing import Callable, Iterator, Sequence
 from envpack.runtime.format import tar
 from envpack.runtime.format.manifest import PathRecord, PathsTable
 from envpack.runtime.parallel.processes import MOST
-from envpack.runtime.reader import Bundle, Located
-from envpack.runtime.stream import entries
+from envpack.runtime.reader.bundle import Bundle, Located
+from envpack.runtime.reader.entries import entries
 
 SIZE = 48 << 20
 """Bytes of a part, at least, but for the last of a segment: a frame that two parts share is decompressed twice."""
@@ -50,7 +50,7 @@ class Part:
     def entries(
         self, bundle: Bundle, advance: Callable[[int], None]
     ) -> Iterator[tuple[PathRecord, Iterator[memoryview]]]:
-        """As `envpack.runtime.stream.entries`, for all that is in it."""
+        """As `envpack.runtime.reader.entries.entries`, for all that is in it."""
         for each in self.stretches:
             yield from entries(each.chunks(bundle), each.id, each.records, advance, each.start)
 

@@ -1,0 +1,1 @@
+"""Read and verify a bundle: its head, its frames, the entries in them."""

@@ -1,0 +1,87 @@
+"""A bundle's frames, read ahead and decompressed on threads.
+
+Memory stays at a few frames however large the bundle is.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from concurrent.futures import Future
+from typing import Iterator, NamedTuple, Sequence
+
+from envpack.runtime.parallel.threads import pool as threads
+from envpack.runtime.reader.bundle import Bundle, Located
+
+
+class Frames:
+    """The frames of some segments: read in order on a thread of their own, verified and decompressed on ``jobs``
+    more, a little ahead of who takes them.
+
+    Segments are taken in the order given; one that turns out not to be needed is skipped, and what is not loaded
+    yet of it is not read. Frames of other segments are never read.
+    """
+
+    def __init__(self, bundle: Bundle, segments: Sequence[str], jobs: int) -> None:
+        located: dict[str, list[Located]] = {id: [] for id in segments}
+        for frame in bundle.frames():
+            if frame.segment in located:
+                located[frame.segment].append(frame)
+        bundle.expect(frame for id in segments for frame in located[id])
+        self._bundle, self._located = bundle, located
+        self._todo = (frame for id in segments for frame in located[id] if id not in self._done)
+        self._done: set[str] = set()
+        self._ahead = 2 * jobs
+        self._pending: deque[_Pending] = deque()
+        self._reader = threads(1, "read")
+        self._pool = threads(jobs, "frame")
+
+    def take(self, id: str) -> Iterator[bytes]:
+        """The uncompressed frames of a segment."""
+        for _ in self._located[id]:
+            self._fill()
+            yield self._pending.popleft().unpacked.result()
+
+    def skip(self, id: str) -> None:
+        """Gives up a segment of which nothing was taken."""
+        self._done.add(id)
+        while self._pending and self._pending[0].segment == id:
+            self._pending.popleft().cancel()
+
+    def _fill(self) -> None:
+        while len(self._pending) <= self._ahead:
+            frame = next(self._todo, None)
+            if frame is None:
+                return
+            stored = self._reader.submit(self._bundle.stored, frame)
+            unpacked = self._pool.submit(self._unpack, frame, stored)
+            self._pending.append(_Pending(frame.segment, stored, unpacked))
+
+    def _unpack(self, frame: Located, stored: Future[bytes]) -> bytes:
+        return self._bundle.unpack(frame, stored.result())
+
+    def __enter__(self) -> Frames:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        for pending in self._pending:
+            pending.cancel()
+        try:
+            if kind is not None:
+                self._bundle.stop()
+            self._reader.shutdown()
+            self._pool.shutdown()
+        except BaseException:  # interrupted while a pipe says nothing
+            self._bundle.stop()
+            raise
+
+
+class _Pending(NamedTuple):
+    """A frame on its way."""
+
+    segment: str
+    stored: Future[bytes]
+    unpacked: Future[bytes]
+
+    def cancel(self) -> None:
+        self.unpacked.cancel()
+        self.stored.cancel()
