@@ -133,4 +133,4 @@ def preload() -> None:
     import envpack.runtime.remove
     import envpack.runtime.repair
     import envpack.runtime.rollback
-    import envpack.runtime.settle  # noqa: F401
+    import envpack.runtime.tree.rewrite_prefix  # noqa: F401

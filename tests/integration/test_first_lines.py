@@ -13,7 +13,7 @@ import pytest
 
 from envpack.bundle.codecs import FAST
 from envpack.runtime.deploy import deploy
-from envpack.runtime.settle import settle
+from envpack.runtime.tree.rewrite_prefix import settle
 from small_prefix import SmallPrefix, Told, tree
 
 # neither `env NAME` nor anything else finds a program by its name

@@ -25,7 +25,7 @@ from envpack.bundle.codecs import FAST
 from envpack.runtime.deploy import deploy
 from envpack.runtime.errors import PackError
 from envpack.runtime.report import Reporter
-from envpack.runtime.settle import settle
+from envpack.runtime.tree.rewrite_prefix import settle
 from small_prefix import SmallPrefix
 
 SITE = "lib/python3.11/site-packages"

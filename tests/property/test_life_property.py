@@ -15,7 +15,7 @@ from envpack.runtime.move import move
 from envpack.runtime.remove import remove
 from envpack.runtime.report import Reporter
 from envpack.runtime.rollback import rollback
-from envpack.runtime.settle import settle
+from envpack.runtime.tree.rewrite_prefix import settle
 from lives import PASSES, bundle
 
 STEPS = st.one_of(

@@ -33,7 +33,8 @@ from envpack.bundle.pack import PackSettings, pack_prefix
 from envpack.runtime.deploy import deploy
 from envpack.runtime.relocation.files import stored_bytes
 from envpack.runtime.report import Reporter
-from envpack.runtime.settle import read_head, settle
+from envpack.runtime.tree.head import read_head
+from envpack.runtime.tree.rewrite_prefix import settle
 from small_prefix import SmallPrefix, tree
 
 EXAMPLES = int(os.environ.get("ENVPACK_EXAMPLES", "40"))

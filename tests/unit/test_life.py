@@ -25,8 +25,8 @@ from envpack.runtime.relocation.relocation import Relocation
 from envpack.runtime.remove import remove
 from envpack.runtime.report import Reporter
 from envpack.runtime.rollback import RolledBack, rollback
-from envpack.runtime.settle import settle
 from envpack.runtime.survey import look_at, measure
+from envpack.runtime.tree.rewrite_prefix import settle
 from lives import beside, bundle, put, whole
 from small_prefix import Told
 from synthetic import file, make_bundle

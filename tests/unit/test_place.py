@@ -13,7 +13,7 @@ from envpack.runtime.deploy import deploy
 from envpack.runtime.errors import DestinationError
 from envpack.runtime.fs.paths import NAME_MAX, beside, folders_for
 from envpack.runtime.report import Reporter
-from envpack.runtime.settle import settle
+from envpack.runtime.tree.rewrite_prefix import settle
 from synthetic import file, make_bundle, text
 
 LONG = "n" * 255

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from envpack.runtime import settle as settle_module
 from envpack.runtime.deploy import deploy
 from envpack.runtime.errors import IntegrityError, RelocationError
 from envpack.runtime.format.layout import PREFIX_PATH
 from envpack.runtime.format.manifest import PathRecord
 from envpack.runtime.report import Reporter
-from envpack.runtime.settle import settle
+from envpack.runtime.tree import rewrite_prefix as settle_module
+from envpack.runtime.tree.rewrite_prefix import settle
 from synthetic import Item, file, make_bundle, text
 
 ITEMS = [

@@ -22,7 +22,7 @@ from envpack.runtime.reader.bundle import open_bundle
 from envpack.runtime.relocation.relocation import Relocation
 from envpack.runtime.repair import Repaired, repair
 from envpack.runtime.report import Reporter
-from envpack.runtime.settle import settle
+from envpack.runtime.tree.rewrite_prefix import settle
 from envpack.runtime.verify import Verified, verify
 from synthetic import PLACEHOLDER, Item, file, link, make_bundle, text
 

@@ -15,8 +15,8 @@ from envpack.runtime.fs.paths import remove_tree
 from envpack.runtime.host.examine import Policy, check_before
 from envpack.runtime.protected import ROOT_HOME
 from envpack.runtime.report import Reporter
-from envpack.runtime.settle import check_characters, check_prefix
 from envpack.runtime.source import Written
+from envpack.runtime.tree.prefix import check_characters, check_prefix
 
 _UNPACKED = ".envpack-unpacked"
 

@@ -29,7 +29,7 @@ Command = Callable[[argparse.Namespace, Reporter], "dict[str, Any]"]
 
 
 def _unpack(arguments: argparse.Namespace, reporter: Reporter) -> dict[str, Any]:
-    from envpack.runtime.settle import settle
+    from envpack.runtime.tree.rewrite_prefix import settle
 
     done = settle(Path(arguments.prefix), reporter)
     return {**vars(done), "changed": list(done.changed)}

@@ -17,7 +17,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Callable, Mapping
 
-from envpack.runtime.additions import additions
 from envpack.runtime.destination import Destination
 from envpack.runtime.errors import DeploymentTestError, HostError
 from envpack.runtime.extract import Extraction
@@ -33,10 +32,11 @@ from envpack.runtime.record import Entry, Record, note, write_record
 from envpack.runtime.registry import register
 from envpack.runtime.report import Reporter, human_size
 from envpack.runtime.reuse import former_for
-from envpack.runtime.settle import check_prefix, tell_activation, write_prefix
 from envpack.runtime.share import Plan, extract_shared, plan
 from envpack.runtime.source import Repair, Source, Written
 from envpack.runtime.store import Store, open_store
+from envpack.runtime.tree.local_changes import additions
+from envpack.runtime.tree.prefix import check_prefix, tell_activation, write_prefix
 from envpack.runtime.version import __version__
 
 

@@ -36,8 +36,9 @@ from envpack.runtime.fs.sync import sync_folder
 from envpack.runtime.protected import check_destination, current_user
 from envpack.runtime.record import Record, note, read_record
 from envpack.runtime.report import Reporter
-from envpack.runtime.settle import forget_begun, written_prefix
 from envpack.runtime.switching import SWITCHING, finish_swap, movable, swap
+from envpack.runtime.tree.prefix import written_prefix
+from envpack.runtime.tree.rewrite_prefix import forget_begun
 
 LOCK = "lock"
 MOVING = "moving"

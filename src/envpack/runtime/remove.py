@@ -7,11 +7,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from envpack.runtime.additions import additions
 from envpack.runtime.destination import Destination
 from envpack.runtime.errors import DestinationError
 from envpack.runtime.registry import unregister
 from envpack.runtime.report import Reporter
+from envpack.runtime.tree.local_changes import additions
 
 _SHOWN = 10
 

@@ -18,7 +18,6 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, Callable, Iterable, Iterator, Mapping
 
-from envpack.runtime.compare import Differences, folders_of
 from envpack.runtime.destination import Destination
 from envpack.runtime.errors import DestinationError, FormatError, IntegrityError
 from envpack.runtime.format.codec import STANDARD, Decoder
@@ -34,9 +33,11 @@ from envpack.runtime.relocation.files import digest_of, stored_bytes
 from envpack.runtime.relocation.relocation import splices
 from envpack.runtime.relocation.splice import Splicer
 from envpack.runtime.report import Reporter, human_size
-from envpack.runtime.settle import check_prefix, settle
 from envpack.runtime.share import is_kept
 from envpack.runtime.store import Store, settled_key
+from envpack.runtime.tree.compare import Differences, folders_of
+from envpack.runtime.tree.prefix import check_prefix
+from envpack.runtime.tree.rewrite_prefix import settle
 from envpack.runtime.verify import compare_tree, prefixes_of
 
 _TEMPORARY = "envpack-new"

@@ -26,8 +26,9 @@ from envpack.runtime.relocation.files import digest_of
 from envpack.runtime.relocation.relocation import splices
 from envpack.runtime.relocation.splice import Splicer, inverse
 from envpack.runtime.report import Step
-from envpack.runtime.settle import check_prefix, read_head, written_prefix
 from envpack.runtime.share import made
+from envpack.runtime.tree.head import read_head
+from envpack.runtime.tree.prefix import check_prefix, written_prefix
 
 _BATCH = 64
 """Files for one thread at a time."""

@@ -13,7 +13,8 @@ from envpack.runtime.fs.interrupt import to_its_end
 from envpack.runtime.record import Record, note
 from envpack.runtime.registry import register
 from envpack.runtime.report import Reporter
-from envpack.runtime.settle import limit_of, settle
+from envpack.runtime.tree.head import limit_of
+from envpack.runtime.tree.rewrite_prefix import settle
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any, Iterator
 from envpack.runtime.destination import Destination
 from envpack.runtime.record import Entry, Record
 from envpack.runtime.registry import registered
-from envpack.runtime.settle import written_prefix
+from envpack.runtime.tree.prefix import written_prefix
 
 OK, UNTESTED, UNSETTLED, UNREADABLE = "ok", "untested", "not settled", "unreadable"
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Mapping, Sequence
 
-from envpack.runtime.compare import Difference, Differences, compare
 from envpack.runtime.errors import IntegrityError
 from envpack.runtime.format.codec import STANDARD, Decoder
-from envpack.runtime.format.layout import DEPLOYMENT_PATH, DIGEST_PATH
+from envpack.runtime.format.layout import DIGEST_PATH
 from envpack.runtime.format.manifest import Manifest, PathsTable
 from envpack.runtime.format.tree_rules import check_bundle_tree, check_tree
 from envpack.runtime.parallel.threads import processors
@@ -22,8 +20,10 @@ from envpack.runtime.reader.entries import entries
 from envpack.runtime.reader.frames import Frames
 from envpack.runtime.relocation.files import Content
 from envpack.runtime.report import Reporter, human_size
-from envpack.runtime.settle import prefixes_in, read_head, written_prefix
 from envpack.runtime.transport.open import local_path
+from envpack.runtime.tree.compare import Difference, Differences, compare
+from envpack.runtime.tree.head import check_record, read_head
+from envpack.runtime.tree.prefix import prefixes_in, written_prefix
 
 SHOWN = 50
 """Lines of an error's details, unless all are asked for."""
@@ -108,7 +108,7 @@ def verify_deployment(root: Path, *, reporter: Reporter, jobs: int | None = None
     root = Path(os.path.realpath(root))
     manifest, table = read_head(root)
     digest = (root / DIGEST_PATH).read_text(encoding="ascii", errors="replace").split()[0]
-    _check_record(root, digest)
+    check_record(root, digest)
     settled, prefixes = prefixes_of(root)
     found = compare_tree(root, manifest, table, prefixes, reporter, jobs)
     return Verified(
@@ -156,18 +156,6 @@ def prefixes_of(root: Path) -> tuple[bool, list[bytes | None]]:
     if written == str(root):
         return True, [here]
     return False, [*([None] if written is None else []), *dict.fromkeys([*known, here])]
-
-
-def _check_record(root: Path, digest: str) -> None:
-    """What `deploy` noted of the manifest must fit, too: manifest and digest could be changed together."""
-    try:
-        record = json.loads((root / DEPLOYMENT_PATH).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return
-    except (OSError, ValueError) as problem:
-        raise IntegrityError(f"{root / DEPLOYMENT_PATH} can't be read: {problem}") from None
-    if not isinstance(record, dict) or record.get("manifest_sha256") != digest:
-        raise IntegrityError(f"the manifest in {root / '.envpack'} is not the one that was deployed")
 
 
 def verify_bundle(

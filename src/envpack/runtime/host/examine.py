@@ -7,11 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Iterable, Mapping
 
-from envpack.runtime.errors import FormatError, HostError, IntegrityError, UsageError
+from envpack.runtime.errors import FormatError, HostError, UsageError
 from envpack.runtime.format.codec import STANDARD, Decoder
-from envpack.runtime.format.layout import DEPLOYMENT_PATH, DIGEST_PATH, MANIFEST_PATH
+from envpack.runtime.format.layout import DEPLOYMENT_PATH
 from envpack.runtime.format.manifest import Manifest
-from envpack.runtime.format.manifest_json import digest_line, manifest_from_json
 from envpack.runtime.host.checks import GPU_MODES, allowing, evaluate, needs_gpu_facts
 from envpack.runtime.host.facts import HostFacts, facts_from_json
 from envpack.runtime.host.gather import gather
@@ -21,6 +20,7 @@ from envpack.runtime.protected import ROOT_HOME
 from envpack.runtime.reader.bundle import open_bundle
 from envpack.runtime.report import Reporter
 from envpack.runtime.transport.open import local_path
+from envpack.runtime.tree.head import read_manifest
 
 
 @dataclass(frozen=True)
@@ -152,21 +152,6 @@ def check_before(
             reporter.note(item.message)
     record["overridden"] = [item.requirement for item in examined.verdicts if item.allowed]
     return record
-
-
-def read_manifest(root: Path) -> Manifest:
-    """The manifest of an unpacked tree, verified; FormatError for another folder, IntegrityError when changed."""
-    try:
-        manifest = (root / MANIFEST_PATH).read_bytes()
-        digest = (root / DIGEST_PATH).read_bytes()
-    except OSError as problem:
-        raise FormatError(
-            f"{root} is no environment that envpack unpacked: {problem.strerror}: {problem.filename}",
-            hint="Give the path of a bundle, of a folder that one was deployed to, or of a conda environment.",
-        ) from None
-    if digest != digest_line(manifest):
-        raise IntegrityError(f"the manifest in {root / '.envpack'} was changed")
-    return manifest_from_json(manifest)
 
 
 def recorded_policy(root: Path) -> Policy:

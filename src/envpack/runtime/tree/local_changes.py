@@ -17,7 +17,8 @@ from envpack.runtime.format.layout import OWN_FOLDER
 from envpack.runtime.format.manifest import PathRecord, PathsTable
 from envpack.runtime.fs.atomic import is_on_its_way
 from envpack.runtime.relocation.files import stored_bytes
-from envpack.runtime.settle import prefixes_in, read_head
+from envpack.runtime.tree.head import read_head
+from envpack.runtime.tree.prefix import prefixes_in
 
 
 def additions(root: Path) -> Iterator[str]:

@@ -8,7 +8,6 @@ whatever point this is stopped at, the next call goes on from there.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections import defaultdict
@@ -16,28 +15,24 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from envpack.runtime.errors import DestinationError, EnvpackError, FormatError, IntegrityError, RelocationError
+from envpack.runtime.errors import DestinationError, EnvpackError, IntegrityError
 from envpack.runtime.format.layout import (
-    DIGEST_PATH,
     LOCK_PATH,
-    MANIFEST_PATH,
-    PATHS_PATH,
     PREFIX_PATH,
     SETTLING_PATH,
 )
-from envpack.runtime.format.manifest import Manifest, PathRecord, PathsTable
-from envpack.runtime.format.manifest_json import digest_line, manifest_from_json
-from envpack.runtime.format.paths_json import table_from_json
+from envpack.runtime.format.manifest import PathRecord, PathsTable
 from envpack.runtime.format.tree_rules import check_bundle_tree
 from envpack.runtime.fs.atomic import Together, clear, replace_file
 from envpack.runtime.fs.lock import locked
 from envpack.runtime.fs.paths import umask
 from envpack.runtime.fs.sync import sync_filesystem, sync_folder
 from envpack.runtime.relocation.files import stored_bytes
-from envpack.runtime.relocation.relocation import splices, unsafe_bytes
-from envpack.runtime.relocation.shebang import needs_activation
+from envpack.runtime.relocation.relocation import splices
 from envpack.runtime.relocation.splice import splice
 from envpack.runtime.report import Reporter
+from envpack.runtime.tree.head import read_head
+from envpack.runtime.tree.prefix import check_prefix, pending_rewrite, tell_activation, written_prefix
 
 
 @dataclass(frozen=True)
@@ -48,87 +43,6 @@ class Settled:
     former: str | None
     written: int
     changed: tuple[str, ...]
-
-
-def check_characters(prefix: str) -> None:
-    """Raises RelocationError when ``prefix`` has bytes that no environment's files take."""
-    coded = os.fsencode(prefix)
-    try:
-        coded.decode("utf-8")
-    except UnicodeDecodeError:
-        raise RelocationError(
-            f"the destination {prefix!r} is not UTF-8, as byte-code and scripts have to be",
-            hint="Choose a destination whose name is UTF-8, or plain ASCII.",
-        ) from None
-    unsafe = unsafe_bytes(coded)
-    if unsafe:
-        raise RelocationError(
-            f"the destination {prefix!r} has characters that break scripts or PATH: {os.fsdecode(unsafe)!r}",
-            hint="Choose a destination of letters, digits, '/', '-', '_', '.', '+', '=', '@', ',' and blanks.",
-        )
-
-
-def check_prefix(manifest: Manifest, prefix: str) -> None:
-    """Raises RelocationError when ``prefix`` can't be written into the environment: too long, or unsafe bytes."""
-    check_characters(prefix)
-    coded = os.fsencode(prefix)
-    if manifest.longest_prefix is not None and len(coded) > manifest.longest_prefix:
-        raise RelocationError(
-            f"the destination has {len(coded)} bytes, and there is room for {manifest.longest_prefix}",
-            hint="Choose a shorter destination, or rebuild with 'envpack build', which leaves room for 200 bytes.",
-            details=[f"{manifest.limited_by}: room for {manifest.longest_prefix} bytes"],
-        )
-
-
-def limit_of(root: Path) -> tuple[int | None, str]:
-    """Bytes of the longest prefix that fits into the unpacked tree at ``root``, and the path that limits it.
-
-    None where any fits, or where it can't be told: `settle` says what is wrong there. Nothing is verified.
-    """
-    with suppress(OSError, EnvpackError):
-        manifest = manifest_from_json((root / MANIFEST_PATH).read_bytes())
-        return manifest.longest_prefix, manifest.limited_by
-    return None, ""
-
-
-def read_head(root: Path) -> tuple[Manifest, PathsTable]:
-    """The manifest and the table that lie in an unpacked tree, verified against their digests."""
-    try:
-        manifest_bytes = (root / MANIFEST_PATH).read_bytes()
-        digest = (root / DIGEST_PATH).read_bytes()
-        table_bytes = (root / PATHS_PATH).read_bytes()
-    except OSError as problem:
-        raise FormatError(
-            f"{root} is no environment that envpack unpacked: {problem.strerror}: {problem.filename}"
-        ) from None
-    manifest = manifest_from_json(manifest_bytes)
-    table_digest = hashlib.sha256(table_bytes).hexdigest()
-    if digest != digest_line(manifest_bytes) or table_digest != manifest.paths_sha256:
-        raise IntegrityError(f"the manifest or the paths table in {root / '.envpack'} was changed")
-    return manifest, table_from_json(table_bytes)
-
-
-def written_prefix(root: Path) -> str | None:
-    """The prefix that is written into the tree at ``root``; None when none is yet."""
-    try:
-        return os.fsdecode((root / PREFIX_PATH).read_bytes()).rstrip("\n")
-    except FileNotFoundError:
-        return None
-
-
-def prefixes_in(root: Path) -> list[str]:
-    """Every prefix that may stand in a file of the tree at ``root``, the likeliest first."""
-    written = written_prefix(root)
-    return list(dict.fromkeys(([written] if written is not None else []) + _begun(root)[1]))
-
-
-def _begun(root: Path) -> tuple[bool, list[str]]:
-    """What an earlier call that was stopped midway has noted."""
-    try:
-        document = json.loads((root / SETTLING_PATH).read_bytes())
-        return bool(document["settled"]), [str(prefix) for prefix in document["prefixes"]]
-    except (FileNotFoundError, ValueError, TypeError, KeyError):
-        return False, []
 
 
 def settle(root: Path, reporter: Reporter, *, place: str = "", durable: bool = False) -> Settled:
@@ -152,7 +66,7 @@ def settle(root: Path, reporter: Reporter, *, place: str = "", durable: bool = F
         former = written_prefix(root)
         if former == prefix:
             return Settled(prefix, prefix, 0, ())
-        was_settled, begun = _begun(root)
+        was_settled, begun = pending_rewrite(root)
         was_settled = was_settled or former is not None
         prefixes = list(dict.fromkeys([prefix, *([former] if former is not None else []), *begun]))
         relocated = [record for record in table if record.relocation is not None]
@@ -228,27 +142,6 @@ def forget_begun(root: Path) -> None:
             for path in (*paths, PREFIX_PATH):
                 clear(os.fsencode(root) + b"/" + os.fsencode(path))
             _unlink_begun(root)
-
-
-def tell_activation(table: PathsTable, prefix: bytes, reporter: Reporter) -> None:
-    """Names the scripts that this prefix is too long for, or has blanks, and that run in the activated environment
-    only."""
-    found = [
-        record.path
-        for record in table
-        if record.relocation is not None
-        and record.relocation.shebang is not None
-        and needs_activation(prefix, record.relocation.shebang)
-    ]
-    if found:
-        shown = ", ".join(found[:3]) + (f" and {len(found) - 3} more" if found[3:] else "")
-        why = "has blanks" if b" " in prefix else "is too long for a script's first line"
-        reporter.note(f"the destination {why}, so these run in the activated environment only: {shown}")
-
-
-def write_prefix(root: Path, prefix: str) -> None:
-    """Notes the prefix that is written in. Raises OSError."""
-    replace_file(root / PREFIX_PATH, os.fsencode(prefix) + b"\n")
 
 
 def _renew(new: Together, record: PathRecord, prefixes: list[bytes], path: bytes, *links: bytes) -> bool:

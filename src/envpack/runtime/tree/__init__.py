@@ -1,0 +1,1 @@
+"""An unpacked environment on disk: its manifest, its prefix, what has changed in it."""
