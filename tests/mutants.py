@@ -28,9 +28,9 @@ from unittest.mock import patch
 
 from envpack.bundle.codecs import FAST
 from envpack.cli.inspect import describe
-from envpack.runtime import extract
 from envpack.runtime.deploy import deploy
 from envpack.runtime.errors import FormatError, IntegrityError, RelocationError
+from envpack.runtime.extract import extraction
 from envpack.runtime.format.codec import STANDARD
 from envpack.runtime.fs.paths import remove_tree
 from envpack.runtime.host.examine import Policy, examine_manifest
@@ -211,7 +211,7 @@ def try_one(seed: int, folder: Path, facts: HostFacts = FACTS) -> str:
     outside.mkdir(exist_ok=True)
     (outside / "victim").write_text("untouched")
     ends = [_try(bundle, folder, FAST)]
-    with patch.multiple(extract, Crew=_Here, can_fork=lambda: True), patch.object(partition, "SIZE", 1):
+    with patch.multiple(extraction, Crew=_Here, can_fork=lambda: True), patch.object(partition, "SIZE", 1):
         ends.append(_try(bundle, folder, FAST, jobs=2))
     if bundle.read_bytes()[:1] == b"\x1f":
         ends.append(_try(bundle, folder, STANDARD))

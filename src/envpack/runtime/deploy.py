@@ -19,7 +19,8 @@ from typing import Any, Callable, Mapping
 
 from envpack.runtime.destination import Destination
 from envpack.runtime.errors import DeploymentTestError, HostError
-from envpack.runtime.extract import Extraction
+from envpack.runtime.extract.extraction import Extraction
+from envpack.runtime.extract.previous import former_for
 from envpack.runtime.format.codec import STANDARD, Decoder
 from envpack.runtime.fs.sync import sync_filesystem
 from envpack.runtime.host.examine import Policy, check_before
@@ -31,7 +32,6 @@ from envpack.runtime.reader.bundle import Bundle, open_bundle
 from envpack.runtime.record import Entry, Record, note, write_record
 from envpack.runtime.registry import register
 from envpack.runtime.report import Reporter, human_size
-from envpack.runtime.reuse import former_for
 from envpack.runtime.share import Plan, extract_shared, plan
 from envpack.runtime.source import Repair, Source, Written
 from envpack.runtime.store import Store, open_store

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Callable, Iterator, Mapping, NamedTuple, Sequence
 
 from envpack.runtime.errors import DestinationError
-from envpack.runtime.extract import Tree, write_head
+from envpack.runtime.extract.tree_writer import Tree, made, write_head
 from envpack.runtime.format.manifest import PathRecord, PathsTable
 from envpack.runtime.format.paths_json import table_from_json
 from envpack.runtime.format.tree_rules import check_bundle_tree
@@ -34,8 +34,6 @@ _CANT_LINK = frozenset((errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS
 
 MAX_PLACING = 4
 """Threads that make links: with more of them the filesystem's journal is what they wait for."""
-
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
 
 
 @dataclass(frozen=True)
@@ -100,8 +98,8 @@ def is_kept(record: PathRecord) -> bool:
 def extract_shared(
     bundle: Bundle, planned: Plan, root: Path, prefix: Path, step: Step, jobs: int, store: Store
 ) -> int:
-    """As `envpack.runtime.extract.extract`, with every file that can be shared out of ``store``; returns the bytes
-    of the bundle's segments that were read.
+    """As `envpack.runtime.extract.extraction.extract`, with every file that can be shared out of ``store``;
+    returns the bytes of the bundle's segments that were read.
 
     Segments that the store lacks are unpacked into it; those it has are not read from the bundle. For within
     ``store.in_use()``.
@@ -283,17 +281,3 @@ def _copy(source: bytes, target: bytes, record: PathRecord) -> None:
     with made(target, record) as out:
         for piece in read_pieces(source):
             write_all(out, piece)
-
-
-@contextmanager
-def made(target: bytes, record: PathRecord) -> Iterator[int]:
-    """A new file of the record's mode and time; gone again when the block fails."""
-    fd = os.open(target, _NEW, record.mode)
-    try:
-        yield fd
-        os.utime(fd, (record.mtime, record.mtime))
-    except BaseException:
-        os.unlink(target)
-        raise
-    finally:
-        os.close(fd)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Iterator, Sequence
 
 from envpack.runtime.errors import EnvpackError, IntegrityError
-from envpack.runtime.extract import Tree
+from envpack.runtime.extract.tree_writer import Tree, made
 from envpack.runtime.format.manifest import Manifest, PathRecord, PathsTable
 from envpack.runtime.fs.clone import CANT_CLONE, FICLONE
 from envpack.runtime.parallel.threads import pool as threads
@@ -26,7 +26,6 @@ from envpack.runtime.relocation.files import digest_of
 from envpack.runtime.relocation.relocation import splices
 from envpack.runtime.relocation.splice import Splicer, inverse
 from envpack.runtime.report import Step
-from envpack.runtime.share import made
 from envpack.runtime.tree.head import read_head
 from envpack.runtime.tree.prefix import check_prefix, written_prefix
 
