@@ -106,7 +106,7 @@ def _command(argv: list[str]) -> int:
     signal.signal(signal.SIGTERM, interrupt)  # as envpack.cli does around these two
     try:
         if argv[0] == "gc":
-            from envpack.runtime.collect import collect
+            from envpack.runtime.store.gc import collect
 
             collect(Path(argv[1]), reporter=PlainReporter())
         else:
@@ -125,7 +125,6 @@ def _command(argv: list[str]) -> int:
 def preload() -> None:
     """Loads what commands import when they run, so that every one of them finds it."""
     import envpack.runtime.__main__
-    import envpack.runtime.collect
     import envpack.runtime.deploy
     import envpack.runtime.history
     import envpack.runtime.host.examine
@@ -133,4 +132,5 @@ def preload() -> None:
     import envpack.runtime.remove
     import envpack.runtime.repair
     import envpack.runtime.rollback
+    import envpack.runtime.store.gc
     import envpack.runtime.tree.rewrite_prefix  # noqa: F401

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from envpack.runtime.collect import collect
 from envpack.runtime.history import history
 from envpack.runtime.report import Reporter
+from envpack.runtime.store.gc import collect
 from envpack.runtime.verify import verify_deployment
 from synthetic import Item, file, link, make_bundle, text
 
@@ -20,7 +20,7 @@ DEPLOYMENTS, PLACES, AT_ONCE = 50, 10, 8
 WORKER = """
 import sys
 from pathlib import Path
-from envpack.runtime.collect import collect
+from envpack.runtime.store.gc import collect
 from envpack.runtime.deploy import deploy
 from envpack.runtime.report import Reporter
 from envpack.runtime.rollback import rollback

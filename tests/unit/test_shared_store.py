@@ -18,7 +18,6 @@ from pathlib import Path
 import pytest
 
 from envpack.bundle.codecs import FAST
-from envpack.runtime.collect import Collected, collect
 from envpack.runtime.deploy import Deployment, deploy
 from envpack.runtime.errors import DestinationError, FormatError, IntegrityError
 from envpack.runtime.format.manifest import PathRecord
@@ -30,7 +29,9 @@ from envpack.runtime.relocation.relocation import Relocation
 from envpack.runtime.repair import repair
 from envpack.runtime.report import Reporter
 from envpack.runtime.rollback import rollback
-from envpack.runtime.store import Filling, open_store
+from envpack.runtime.store.gc import Collected, collect
+from envpack.runtime.store.ingest import Filling
+from envpack.runtime.store.store import open_store
 from envpack.runtime.verify import verify_deployment
 from small_prefix import Told
 from synthetic import PLACEHOLDER, Item, file, link, make_bundle, text
@@ -587,7 +588,7 @@ def test_a_store_without_room_is_named_and_nothing_is_left(
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from envpack.runtime import share, store
+from envpack.runtime.store import placement as share, store
 from envpack.runtime.deploy import deploy
 from envpack.runtime.repair import repair
 from envpack.runtime.report import Reporter

@@ -16,7 +16,7 @@ from envpack.runtime.report import human_size
 
 if TYPE_CHECKING:
     from envpack.config import Config
-    from envpack.runtime.collect import Collected
+    from envpack.runtime.store.gc import Collected
 
 VARIABLE = "ENVPACK_STORE"
 
@@ -59,7 +59,7 @@ def gc(
       ENVPACK_STORE=/opt/envs/.store envpack gc
     """
     from envpack.config import load_config
-    from envpack.runtime.collect import collect
+    from envpack.runtime.store.gc import collect
 
     console: Console = context.obj
     folder = store_of(store, console.environ, load_config())

@@ -32,9 +32,9 @@ from envpack.runtime.reader.bundle import Bundle, open_bundle
 from envpack.runtime.record import Entry, Record, note, write_record
 from envpack.runtime.registry import register
 from envpack.runtime.report import Reporter, human_size
-from envpack.runtime.share import Plan, extract_shared, plan
 from envpack.runtime.source import Repair, Source, Written
-from envpack.runtime.store import Store, open_store
+from envpack.runtime.store.extraction import Plan, extract_shared, plan
+from envpack.runtime.store.store import Store, open_store
 from envpack.runtime.tree.local_changes import additions
 from envpack.runtime.tree.prefix import check_prefix, tell_activation, write_prefix
 from envpack.runtime.version import __version__

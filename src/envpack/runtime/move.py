@@ -27,7 +27,7 @@ from envpack.runtime.incoming import incoming
 from envpack.runtime.record import UNRECORDED, Record, has_record, note, write_record
 from envpack.runtime.registry import register, unregister
 from envpack.runtime.report import Reporter
-from envpack.runtime.store import follow
+from envpack.runtime.store.store import follow
 from envpack.runtime.tree.head import limit_of, read_head
 from envpack.runtime.tree.prefix import check_prefix, written_prefix
 from envpack.runtime.tree.rewrite_prefix import settle

@@ -33,8 +33,8 @@ from envpack.runtime.relocation.files import digest_of, stored_bytes
 from envpack.runtime.relocation.relocation import splices
 from envpack.runtime.relocation.splice import Splicer
 from envpack.runtime.report import Reporter, human_size
-from envpack.runtime.share import is_kept
-from envpack.runtime.store import Store, settled_key
+from envpack.runtime.store.placement import is_kept
+from envpack.runtime.store.store import Store, settled_key
 from envpack.runtime.tree.compare import Differences, folders_of
 from envpack.runtime.tree.prefix import check_prefix
 from envpack.runtime.tree.rewrite_prefix import settle

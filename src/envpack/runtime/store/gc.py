@@ -11,7 +11,7 @@ from envpack.runtime.errors import DestinationError, FormatError
 from envpack.runtime.format.layout import DIGEST_PATH
 from envpack.runtime.fs.paths import beside, remove_tree
 from envpack.runtime.report import Reporter, human_size
-from envpack.runtime.store import Store, open_store
+from envpack.runtime.store.store import Store, open_store
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""The store of segments that deployments on this host share."""

@@ -1,0 +1,141 @@
+"""Unpack segments into a store: all of a segment is there, or nothing of it."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Iterable, Tuple, Union
+
+from envpack.runtime.errors import DestinationError
+from envpack.runtime.format.manifest import PathRecord
+from envpack.runtime.fs.io import write_all
+from envpack.runtime.fs.lock import locked
+from envpack.runtime.fs.paths import remove_tree
+from envpack.runtime.fs.sync import EARLY, begin_writing, sync_filesystem, sync_folder
+from envpack.runtime.store.store import Store
+
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+
+BATCH = 512 << 20
+"""Bytes of new segments that are written before they are synced and appear: one sync costs what is not on the disk
+yet, and many cost more than one."""
+
+BATCH_SEGMENTS = 100
+"""Each holds a lock, and processes have 1,024 open files (RLIMIT_NOFILE's usual soft limit)."""
+
+StoredFile = Tuple[int, PathRecord, Iterable[Union[bytes, memoryview]]]
+"""A file of a segment: the number of its record, that, and the bytes to store."""
+
+
+class Filling:
+    """Segments on their way into a store: unpacked into its work folder, and there by one rename, synced before.
+
+    Each is locked, so that no two processes unpack the same one; who has to wait for another lets others have what
+    it has first, so nobody waits in a circle. For within ``store.in_use()``.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._claimed: set[str] = set()
+        self._ready: list[str] = []
+        self._size = 0
+        self._locks = ExitStack()
+
+    def fill(self, key: str, size: int, files: Iterable[StoredFile]) -> bool:
+        """Makes a segment of about ``size`` bytes of ``files``; False, and nothing of them is taken, when another
+        process has put it there meanwhile."""
+        folder = self.claim(key)
+        if folder is None:
+            return False
+        start = os.fsencode(folder) + b"/"
+        for index, record, pieces in files:
+            _store_file(start + b"%d" % index, record, pieces)
+        self._add(key, size)
+        return True
+
+    def folder(self, key: str) -> Path:
+        """Where a segment is at present that was filled, or is in the store."""
+        return self._store.work / key if key in self._claimed else self._store.folder(key)
+
+    def claim(self, key: str) -> Path | None:
+        """An empty folder to unpack a segment into; None when another process has put it there meanwhile."""
+        lock = self._store.work / f"{key}.lock"
+        held = ExitStack()
+        try:
+            held.enter_context(locked(lock, wait=False))
+        except DestinationError:
+            self.publish()
+            held.enter_context(locked(lock, wait=True))
+        if self._store.folder(key).is_dir():
+            with suppress(OSError):
+                os.unlink(lock)
+            held.close()
+            return None
+        self._locks.push(held)
+        held.callback(_unlink, lock)  # while it is held: who waits for it sees that it is another file then
+        folder = self._store.work / key
+        if folder.exists():
+            remove_tree(folder)  # of a process that was killed
+        folder.mkdir(mode=0o755)
+        self._claimed.add(key)
+        return folder
+
+    def _add(self, key: str, size: int) -> None:
+        self._ready.append(key)
+        self._size += size
+        if self._size >= BATCH or len(self._ready) >= BATCH_SEGMENTS:
+            self.publish()
+
+    def publish(self) -> None:
+        """Everything that is unpacked is on the disk, and then in the store."""
+        if self._ready:
+            sync_filesystem(self._store.work)
+            parents = set()
+            for key in self._ready:
+                target = self._store.folder(key)
+                parents.add(target.parent)
+                target.parent.mkdir(exist_ok=True)
+                os.rename(self._store.work / key, target)
+                self._claimed.discard(key)
+            for parent in parents:
+                sync_folder(parent)
+            sync_folder(self._store.segments)
+        self._ready, self._size = [], 0
+        self._locks.close()
+
+    def __enter__(self) -> Filling:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        try:
+            if kind is None:
+                self.publish()
+        finally:
+            for key in self._claimed:
+                with suppress(OSError):
+                    remove_tree(self._store.work / key)
+            self._locks.close()
+
+
+def _unlink(path: Path) -> None:
+    with suppress(OSError):
+        os.unlink(path)
+
+
+def stored_mode(mode: int) -> int:
+    """Of a file in the store: readable by all who can reach it, executable as it was, writable by none."""
+    return 0o555 if mode & 0o100 else 0o444
+
+
+def _store_file(path: bytes, record: PathRecord, pieces: Iterable[bytes | memoryview]) -> None:
+    fd = os.open(path, _NEW, 0o600)
+    try:
+        for piece in pieces:
+            write_all(fd, piece)
+        os.fchmod(fd, stored_mode(record.mode))
+        os.utime(fd, (record.mtime, record.mtime))
+        if record.size >= EARLY:
+            begin_writing(fd)
+    finally:
+        os.close(fd)
