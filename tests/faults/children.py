@@ -126,7 +126,7 @@ def preload() -> None:
     """Loads what commands import when they run, so that every one of them finds it."""
     import envpack.runtime.__main__
     import envpack.runtime.deploy
-    import envpack.runtime.history
+    import envpack.runtime.deployment.history
     import envpack.runtime.host.examine
     import envpack.runtime.move
     import envpack.runtime.remove

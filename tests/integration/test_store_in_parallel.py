@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from envpack.runtime.history import history
+from envpack.runtime.deployment.history import history
 from envpack.runtime.report import Reporter
 from envpack.runtime.store.gc import collect
 from envpack.runtime.verify import verify_deployment

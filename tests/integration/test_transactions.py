@@ -23,7 +23,7 @@ from envpack.bundle.runtime import runtime_files
 from envpack.bundle.writer import BundleWriter
 from envpack.cli.schema import load
 from envpack.interop.deploy import deploy_archive
-from envpack.runtime.record import read_record
+from envpack.runtime.deployment.record import read_record
 from envpack.runtime.report import Reporter
 from envpack.runtime.rollback import rollback
 from foreign_archives import tar

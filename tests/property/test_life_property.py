@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from envpack.runtime.deploy import deploy
+from envpack.runtime.deployment.history import history
 from envpack.runtime.errors import DeploymentTestError, DestinationError
-from envpack.runtime.history import history
 from envpack.runtime.move import move
 from envpack.runtime.remove import remove
 from envpack.runtime.report import Reporter

@@ -13,19 +13,19 @@ import pytest
 
 from envpack.runtime import move as move_module
 from envpack.runtime.deploy import deploy
-from envpack.runtime.destination import Destination
+from envpack.runtime.deployment.history import history
+from envpack.runtime.deployment.listing import look_at, measure
+from envpack.runtime.deployment.record import read_record
+from envpack.runtime.deployment.registry import registered, scan
+from envpack.runtime.deployment.state import Destination
 from envpack.runtime.errors import DestinationError, RelocationError
 from envpack.runtime.fs.atomic import Together
 from envpack.runtime.fs.lock import locked
-from envpack.runtime.history import history
 from envpack.runtime.move import move
-from envpack.runtime.record import read_record
-from envpack.runtime.registry import registered, scan
 from envpack.runtime.relocation.relocation import Relocation
 from envpack.runtime.remove import remove
 from envpack.runtime.report import Reporter
 from envpack.runtime.rollback import RolledBack, rollback
-from envpack.runtime.survey import look_at, measure
 from envpack.runtime.tree.rewrite_prefix import settle
 from lives import beside, bundle, put, whole
 from small_prefix import Told

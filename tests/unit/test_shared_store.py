@@ -19,12 +19,12 @@ import pytest
 
 from envpack.bundle.codecs import FAST
 from envpack.runtime.deploy import Deployment, deploy
+from envpack.runtime.deployment.record import read_record
 from envpack.runtime.errors import DestinationError, FormatError, IntegrityError
 from envpack.runtime.format.manifest import PathRecord
 from envpack.runtime.fs import clone as share
 from envpack.runtime.move import move
 from envpack.runtime.reader.bundle import open_bundle
-from envpack.runtime.record import read_record
 from envpack.runtime.relocation.relocation import Relocation
 from envpack.runtime.repair import repair
 from envpack.runtime.report import Reporter

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from envpack.runtime import switching
 from envpack.runtime.deploy import deploy
-from envpack.runtime.destination import Destination
+from envpack.runtime.deployment import swap
+from envpack.runtime.deployment.record import Record, note, read_record
+from envpack.runtime.deployment.state import Destination
+from envpack.runtime.deployment.transaction import incoming
 from envpack.runtime.errors import DeploymentTestError, DestinationError, EnvpackError
 from envpack.runtime.fs.exchange import exchange
-from envpack.runtime.incoming import incoming
-from envpack.runtime.record import Record, note, read_record
 from envpack.runtime.report import Reporter
 from envpack.runtime.rollback import rollback
 from lives import beside, bundle, put, whole
@@ -54,7 +54,7 @@ def forbid_exchange(monkeypatch: pytest.MonkeyPatch, number: int = errno.EINVAL)
     def refuse(first: Path, second: Path) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(switching, "exchange", refuse)
+    monkeypatch.setattr(swap, "exchange", refuse)
 
 
 def test_a_first_deployment_leaves_nothing_beside(x: Path, tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_the_first_error_is_told_even_when_nothing_can_be_put_back(
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         real(first, second)
 
-    monkeypatch.setattr(switching, "exchange", once)
+    monkeypatch.setattr(swap, "exchange", once)
     with pytest.raises(DeploymentTestError):
         deploy(bad, x, reporter=told)
     assert any("could not be put back" in warning for warning in told.warnings)

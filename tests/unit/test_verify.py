@@ -14,7 +14,7 @@ import pytest
 from envpack.bundle.codecs import FAST
 from envpack.bundle.frames import FRAME_SIZE
 from envpack.runtime.deploy import deploy
-from envpack.runtime.destination import Destination
+from envpack.runtime.deployment.state import Destination
 from envpack.runtime.errors import DestinationError, EnvpackError, FormatError, IntegrityError
 from envpack.runtime.format.layout import LOCK_PATH
 from envpack.runtime.format.manifest import PathRecord

@@ -15,9 +15,9 @@ from envpack.cli.text import escape, human_date, human_time, plural, wrap
 from envpack.runtime.report import human_size
 
 if TYPE_CHECKING:
+    from envpack.runtime.deployment.listing import Listed
     from envpack.runtime.move import Moved
     from envpack.runtime.remove import Removed
-    from envpack.runtime.survey import Listed
 
 
 def list_(
@@ -44,10 +44,10 @@ def list_(
       envpack list
       envpack list --scan /opt/envs --scan ~/envs
     """
+    from envpack.runtime.deployment.listing import survey
+    from envpack.runtime.deployment.registry import register
+    from envpack.runtime.deployment.registry import scan as find
     from envpack.runtime.errors import UsageError
-    from envpack.runtime.registry import register
-    from envpack.runtime.registry import scan as find
-    from envpack.runtime.survey import survey
 
     console: Console = context.obj
     for root in scan or ():

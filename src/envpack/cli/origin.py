@@ -9,7 +9,7 @@ from envpack.cli.text import escape, plural, wrap
 
 if TYPE_CHECKING:
     from envpack.cli.console import Stream
-    from envpack.runtime.source import Repair
+    from envpack.runtime.deployment.source import Repair
 
 
 def tell_origin(out: Stream, made_by: str, lacks: Sequence[str], repairs: Sequence[Repair], verbose: bool) -> None:

@@ -14,7 +14,7 @@ from envpack.cli.text import escape, human_date, table
 from envpack.runtime.report import human_size
 
 if TYPE_CHECKING:
-    from envpack.runtime.history import History, Past
+    from envpack.runtime.deployment.history import History, Past
     from envpack.runtime.rollback import RolledBack
 
 
@@ -75,7 +75,7 @@ def history(
     Example:
       envpack history /opt/envs/demo
     """
-    from envpack.runtime.history import history as run
+    from envpack.runtime.deployment.history import history as run
 
     found = run(destination)
     return Result("history", found.as_dict(), lambda console: _show_history(console, found))

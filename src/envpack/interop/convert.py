@@ -16,6 +16,7 @@ from envpack.interop.origin import name_of
 from envpack.interop.streams import is_archive
 from envpack.interop.write import check_output, format_for, write_archive
 from envpack.runtime.deploy import deploy
+from envpack.runtime.deployment.source import Repair
 from envpack.runtime.errors import UsageError
 from envpack.runtime.format.manifest import Manifest
 from envpack.runtime.fs.paths import beside, folders_for, work_folder
@@ -23,7 +24,6 @@ from envpack.runtime.host.examine import Policy
 from envpack.runtime.parallel.threads import processors
 from envpack.runtime.reader.bundle import open_bundle
 from envpack.runtime.report import Reporter
-from envpack.runtime.source import Repair
 
 _ROOM = 200
 """Bytes of the longest destination that envpack promises to have room for."""
@@ -31,7 +31,7 @@ _ROOM = 200
 
 @dataclass(frozen=True)
 class Converted:
-    """A bundle made of an archive: its manifest; the rest is as in `envpack.runtime.source.Written`."""
+    """A bundle made of an archive: its manifest; the rest is as in `envpack.runtime.deployment.source.Written`."""
 
     manifest: Manifest
     made_by: str

@@ -10,12 +10,12 @@ from envpack.interop.environment import as_integrity, read_archive
 from envpack.interop.folder import FolderWriter
 from envpack.interop.origin import name_of
 from envpack.runtime.deploy import KEEP, Deployment, check_platform, deploy_source
+from envpack.runtime.deployment.protected_paths import ROOT_HOME
+from envpack.runtime.deployment.source import Written
 from envpack.runtime.format.manifest import Manifest
 from envpack.runtime.fs.paths import remove_tree
 from envpack.runtime.host.examine import Policy, check_before
-from envpack.runtime.protected import ROOT_HOME
 from envpack.runtime.report import Reporter
-from envpack.runtime.source import Written
 from envpack.runtime.tree.prefix import check_characters, check_prefix
 
 _UNPACKED = ".envpack-unpacked"

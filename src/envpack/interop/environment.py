@@ -18,9 +18,9 @@ from envpack.interop.record import OWN, is_placeholder
 from envpack.interop.unpack import Contents, unpack
 from envpack.prefix import Entry, PrefixContents, Stored, Storer, read_prefix
 from envpack.prefix.large import Data
+from envpack.runtime.deployment.source import Repair
 from envpack.runtime.errors import IntegrityError, PackError
 from envpack.runtime.report import Reporter
-from envpack.runtime.source import Repair
 
 REASONS = {
     "interpreter": "conda-pack lets these scripts run the first python on PATH (its issue 44), and those whose "

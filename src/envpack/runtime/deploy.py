@@ -1,7 +1,7 @@
 """A bundle becomes a deployment, in a new place or in another one's, or nothing has changed at all.
 
 The tree is written beside the destination, under a lock that dies with the process, and appears there in one step;
-see ``envpack.runtime.destination``.
+see ``envpack.runtime.deployment.state``.
 """
 
 from __future__ import annotations
@@ -13,11 +13,16 @@ import subprocess
 import time
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any, Callable, Mapping
 
-from envpack.runtime.destination import Destination
+from envpack.runtime.deployment.protected_paths import ROOT_HOME
+from envpack.runtime.deployment.record import Entry, Record, note, write_record
+from envpack.runtime.deployment.registry import register
+from envpack.runtime.deployment.retention import prune
+from envpack.runtime.deployment.source import Repair, Source, Written
+from envpack.runtime.deployment.state import Destination
+from envpack.runtime.deployment.transaction import incoming
 from envpack.runtime.errors import DeploymentTestError, HostError
 from envpack.runtime.extract.extraction import Extraction
 from envpack.runtime.extract.previous import former_for
@@ -25,17 +30,11 @@ from envpack.runtime.format.codec import STANDARD, Decoder
 from envpack.runtime.fs.sync import sync_filesystem
 from envpack.runtime.host.examine import Policy, check_before
 from envpack.runtime.host.machine import host_subdir
-from envpack.runtime.incoming import incoming
 from envpack.runtime.parallel.threads import processors
-from envpack.runtime.protected import ROOT_HOME
 from envpack.runtime.reader.bundle import Bundle, open_bundle
-from envpack.runtime.record import Entry, Record, note, write_record
-from envpack.runtime.registry import register
 from envpack.runtime.report import Reporter, human_size
-from envpack.runtime.source import Repair, Source, Written
 from envpack.runtime.store.extraction import Plan, extract_shared, plan
 from envpack.runtime.store.store import Store, open_store
-from envpack.runtime.tree.local_changes import additions
 from envpack.runtime.tree.prefix import check_prefix, tell_activation, write_prefix
 from envpack.runtime.version import __version__
 
@@ -220,31 +219,6 @@ def _history(place: Destination, before: Record | None) -> tuple[Entry, ...]:
     for record in [*(kept.record for kept in place.kept()), *([before] if before is not None else [])]:
         known.update((entry.generation, entry) for entry in (*record.history, record.entry))
     return tuple(known[generation] for generation in sorted(known))
-
-
-def prune(place: Destination, keep: int, reporter: Reporter, before: Record | None) -> tuple[int, ...]:
-    """Removes the previous deployments beyond ``keep``, the one ``before`` last; never one that has files in it
-    that no bundle brought. What can't be removed is told. The generations that stay, the newest first.
-
-    For within `Destination.at_work`.
-    """
-    staying: list[int] = []
-    try:
-        kept = sorted(place.kept(), key=lambda kept: before is None or kept.record.generation != before.generation)
-        staying = [old.record.generation for old in kept]
-        for old in kept[keep:]:
-            mine = list(islice(additions(old.path), 3))
-            if mine:
-                reporter.warn(
-                    f"generation {old.record.generation} stays, in {old.path}: "
-                    f"it has files that no bundle brought, such as {', '.join(mine)}"
-                )
-            else:
-                place.discard(old.path)
-                staying.remove(old.record.generation)
-    except OSError as problem:
-        reporter.warn(f"previous deployments could not be removed: {problem.filename}: {problem.strerror}")
-    return tuple(sorted(staying, reverse=True))
 
 
 class _BundleSource:

@@ -49,7 +49,7 @@ def _rollback(arguments: argparse.Namespace, reporter: Reporter) -> dict[str, An
 
 
 def _history(arguments: argparse.Namespace, reporter: Reporter) -> dict[str, Any]:
-    from envpack.runtime.history import history
+    from envpack.runtime.deployment.history import history
 
     found = history(Path(arguments.destination))
     for item in found.generations:

@@ -17,15 +17,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from envpack.runtime.destination import MOVING, Destination
+from envpack.runtime.deployment.record import UNRECORDED, Record, has_record, note, write_record
+from envpack.runtime.deployment.registry import register, unregister
+from envpack.runtime.deployment.state import MOVING, Destination
+from envpack.runtime.deployment.transaction import incoming
 from envpack.runtime.errors import DestinationError, EnvpackError
 from envpack.runtime.fs.atomic import replace_file
 from envpack.runtime.fs.interrupt import to_its_end
 from envpack.runtime.fs.paths import is_folder, is_there
 from envpack.runtime.fs.sync import sync_filesystem
-from envpack.runtime.incoming import incoming
-from envpack.runtime.record import UNRECORDED, Record, has_record, note, write_record
-from envpack.runtime.registry import register, unregister
 from envpack.runtime.report import Reporter
 from envpack.runtime.store.store import follow
 from envpack.runtime.tree.head import limit_of, read_head

@@ -7,9 +7,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from envpack.runtime.destination import Destination
+from envpack.runtime.deployment.registry import unregister
+from envpack.runtime.deployment.state import Destination
 from envpack.runtime.errors import DestinationError
-from envpack.runtime.registry import unregister
 from envpack.runtime.report import Reporter
 from envpack.runtime.tree.local_changes import additions
 

@@ -18,7 +18,8 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, Callable, Iterable, Iterator, Mapping
 
-from envpack.runtime.destination import Destination
+from envpack.runtime.deployment.record import read_record
+from envpack.runtime.deployment.state import Destination
 from envpack.runtime.errors import DestinationError, FormatError, IntegrityError
 from envpack.runtime.format.codec import STANDARD, Decoder
 from envpack.runtime.format.layout import DEPLOYMENT_PATH, DIGEST_PATH, LOCK_PATH, MANIFEST_PATH, PATHS_PATH
@@ -28,7 +29,6 @@ from envpack.runtime.format.paths_json import table_from_json
 from envpack.runtime.fs.lock import locked
 from envpack.runtime.fs.paths import beside, umask
 from envpack.runtime.reader.bundle import Bundle, Located, open_bundle
-from envpack.runtime.record import read_record
 from envpack.runtime.relocation.files import digest_of, stored_bytes
 from envpack.runtime.relocation.relocation import splices
 from envpack.runtime.relocation.splice import Splicer

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from envpack.runtime.destination import Destination, Kept
+from envpack.runtime.deployment.record import Record, note
+from envpack.runtime.deployment.registry import register
+from envpack.runtime.deployment.state import Destination, Kept
 from envpack.runtime.errors import DestinationError, EnvpackError, RelocationError
 from envpack.runtime.fs.interrupt import to_its_end
-from envpack.runtime.record import Record, note
-from envpack.runtime.registry import register
 from envpack.runtime.report import Reporter
 from envpack.runtime.tree.head import limit_of
 from envpack.runtime.tree.rewrite_prefix import settle

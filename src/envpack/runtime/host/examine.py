@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Iterable, Mapping
 
+from envpack.runtime.deployment.protected_paths import ROOT_HOME
 from envpack.runtime.errors import FormatError, HostError, UsageError
 from envpack.runtime.format.codec import STANDARD, Decoder
 from envpack.runtime.format.layout import DEPLOYMENT_PATH
@@ -16,7 +17,6 @@ from envpack.runtime.host.facts import HostFacts, facts_from_json
 from envpack.runtime.host.gather import gather
 from envpack.runtime.host.verdict import FAILED, REQUIREMENTS, UNKNOWN, WARNING, Verdict
 from envpack.runtime.host.wanted import wanted_of
-from envpack.runtime.protected import ROOT_HOME
 from envpack.runtime.reader.bundle import open_bundle
 from envpack.runtime.report import Reporter
 from envpack.runtime.transport.open import local_path

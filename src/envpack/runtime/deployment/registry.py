@@ -13,9 +13,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Iterator, Mapping
 
+from envpack.runtime.deployment.record import read_record
 from envpack.runtime.fs.atomic import replace_file
 from envpack.runtime.fs.paths import is_folder
-from envpack.runtime.record import read_record
 from envpack.runtime.report import Reporter
 
 FOR_THE_HOST = Path("/var/lib/envpack/deployments")

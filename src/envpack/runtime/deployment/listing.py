@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Iterator
 
-from envpack.runtime.destination import Destination
-from envpack.runtime.record import Entry, Record
-from envpack.runtime.registry import registered
+from envpack.runtime.deployment.record import Entry, Record
+from envpack.runtime.deployment.registry import registered
+from envpack.runtime.deployment.state import Destination
 from envpack.runtime.tree.prefix import written_prefix
 
 OK, UNTESTED, UNSETTLED, UNREADABLE = "ok", "untested", "not settled", "unreadable"

@@ -8,7 +8,7 @@ deployments are kept::
     next-G     generation G, whole, about to trade places with NAME; afterwards, for an instant, what stood there
     G          a previous deployment that is kept, NAME's path written into its files
     trash-N    on its way out
-    switching  where a filesystem can't let two names trade places: what is on its way (runtime.switching)
+    switching  where a filesystem can't let two names trade places: what is on its way (deployment.swap)
     aside      and what stood at NAME, meanwhile
     moving     only while a deployment is copied here from another filesystem: from where
 
@@ -25,6 +25,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Iterator
 
+from envpack.runtime.deployment.protected_paths import check_destination, current_user
+from envpack.runtime.deployment.record import Record, note, read_record
+from envpack.runtime.deployment.swap import SWITCHING, finish_swap, movable, swap
 from envpack.runtime.errors import DestinationError
 from envpack.runtime.format.layout import DEPLOYMENT_PATH, SETTLING_PATH
 from envpack.runtime.format.layout import LOCK_PATH as SETTLE_LOCK
@@ -33,10 +36,7 @@ from envpack.runtime.fs.interrupt import to_its_end
 from envpack.runtime.fs.lock import locked
 from envpack.runtime.fs.paths import beside, is_folder, is_there, make_folders, remove_empty, remove_tree, umask
 from envpack.runtime.fs.sync import sync_folder
-from envpack.runtime.protected import check_destination, current_user
-from envpack.runtime.record import Record, note, read_record
 from envpack.runtime.report import Reporter
-from envpack.runtime.switching import SWITCHING, finish_swap, movable, swap
 from envpack.runtime.tree.prefix import written_prefix
 from envpack.runtime.tree.rewrite_prefix import forget_begun
 
@@ -296,7 +296,7 @@ class Destination:
 
     def swap(self, inside: Path, *, onward: bool = False) -> None:
         """What stands at the destination and what stands at ``inside``, a path beside, trade places, for good;
-        ``onward``: see `envpack.runtime.switching.swap`.
+        ``onward``: see `envpack.runtime.deployment.swap.swap`.
 
         Nobody's activation writes the prefix into either meanwhile. Raises OSError.
         """

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from envpack.runtime.destination import Destination
+from envpack.runtime.deployment.record import Entry, Record
+from envpack.runtime.deployment.state import Destination
 from envpack.runtime.errors import DestinationError
-from envpack.runtime.record import Entry, Record
 
 CURRENT, KEPT, GONE = "current", "kept", "gone"
 

@@ -8,14 +8,14 @@ import shutil
 from contextlib import contextmanager
 from typing import Iterator
 
-from envpack.runtime.destination import NEW, NEXT, Destination
+from envpack.runtime.deployment.record import Record, has_record
+from envpack.runtime.deployment.state import NEW, NEXT, Destination
+from envpack.runtime.deployment.swap import finish_swap, movable
 from envpack.runtime.errors import DestinationError
 from envpack.runtime.fs.interrupt import to_its_end
 from envpack.runtime.fs.paths import is_folder, is_there, umask
 from envpack.runtime.fs.sync import sync_folder
-from envpack.runtime.record import Record, has_record
 from envpack.runtime.report import human_size
-from envpack.runtime.switching import finish_swap, movable
 
 
 class Incoming:
