@@ -79,7 +79,7 @@ def _serve() -> None:
     import envpack.bundle.codecs
     import envpack.cli.app
     import envpack.runtime.__main__
-    import envpack.runtime.deploy  # noqa: F401
+    import envpack.runtime.commands.deploy  # noqa: F401
 
     for line in sys.stdin:
         print(json.dumps(_job(json.loads(line))), flush=True)

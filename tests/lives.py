@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from envpack.runtime.deploy import Deployment, deploy
+from envpack.runtime.commands.deploy import Deployment, deploy
 from envpack.runtime.deployment.record import read_record
 from envpack.runtime.report import Reporter
 from synthetic import file, make_bundle, text

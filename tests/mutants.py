@@ -28,19 +28,19 @@ from unittest.mock import patch
 
 from envpack.bundle.codecs import FAST
 from envpack.cli.inspect import describe
-from envpack.runtime.deploy import deploy
+from envpack.runtime.commands.check import Policy, examine_manifest
+from envpack.runtime.commands.deploy import deploy
+from envpack.runtime.commands.verify import verify
 from envpack.runtime.errors import FormatError, IntegrityError, RelocationError
 from envpack.runtime.extract import extraction
 from envpack.runtime.format.codec import STANDARD
 from envpack.runtime.fs.paths import remove_tree
-from envpack.runtime.host.examine import Policy, examine_manifest
 from envpack.runtime.host.facts import HostFacts
 from envpack.runtime.host.gather import gather
 from envpack.runtime.parallel.processes import Advance
 from envpack.runtime.reader import partition
 from envpack.runtime.reader.bundle import open_bundle
 from envpack.runtime.report import Reporter
-from envpack.runtime.verify import verify
 from hostile import SOUND, Forgery, Json, P, file, folder, gz, hard, link, zst
 
 REFUSED = (FormatError, IntegrityError, RelocationError)

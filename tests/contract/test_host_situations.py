@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from envpack.bundle.runtime import runtime_zip
-from envpack.runtime.host.examine import examine, facts_from_file
+from envpack.runtime.commands.check import examine, facts_from_file
 from hosts import Host, build_stubs, bundle_of
 from situations import SITUATIONS, Situation, told
 

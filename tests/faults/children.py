@@ -110,7 +110,7 @@ def _command(argv: list[str]) -> int:
 
             collect(Path(argv[1]), reporter=PlainReporter())
         else:
-            from envpack.runtime.repair import repair
+            from envpack.runtime.commands.repair import repair
 
             repair(Path(argv[1]), Path(argv[2]), reporter=PlainReporter())
     except EnvpackError as error:
@@ -125,12 +125,12 @@ def _command(argv: list[str]) -> int:
 def preload() -> None:
     """Loads what commands import when they run, so that every one of them finds it."""
     import envpack.runtime.__main__
-    import envpack.runtime.deploy
+    import envpack.runtime.commands.check
+    import envpack.runtime.commands.deploy
+    import envpack.runtime.commands.move
+    import envpack.runtime.commands.remove
+    import envpack.runtime.commands.repair
+    import envpack.runtime.commands.rollback
     import envpack.runtime.deployment.history
-    import envpack.runtime.host.examine
-    import envpack.runtime.move
-    import envpack.runtime.remove
-    import envpack.runtime.repair
-    import envpack.runtime.rollback
     import envpack.runtime.store.gc
     import envpack.runtime.tree.rewrite_prefix  # noqa: F401

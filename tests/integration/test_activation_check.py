@@ -17,9 +17,9 @@ import pytest
 from rattler.shell import ActivationVariables, activate
 from rattler.shell import Shell as RattlerShell
 
-from envpack.runtime.deploy import deploy
+from envpack.runtime.commands.check import policy
+from envpack.runtime.commands.deploy import deploy
 from envpack.runtime.format.needs import Evidence, Needs
-from envpack.runtime.host.examine import policy
 from envpack.runtime.report import Reporter
 from hosts import CU126, RTX3090, Host, build_stubs, bundle_of
 from shells import BARE, SHELLS, Session, Shell, everything_back, installed

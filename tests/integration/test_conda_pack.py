@@ -28,7 +28,7 @@ from envpack.cli.schema import load
 from envpack.interop.convert import convert_archive
 from envpack.interop.deploy import deploy_archive
 from envpack.interop.environment import REASONS
-from envpack.runtime.deploy import Deployment, deploy
+from envpack.runtime.commands.deploy import Deployment, deploy
 from envpack.runtime.errors import EnvpackError, IntegrityError
 from envpack.runtime.report import Reporter
 

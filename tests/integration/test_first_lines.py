@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from envpack.bundle.codecs import FAST
-from envpack.runtime.deploy import deploy
+from envpack.runtime.commands.deploy import deploy
 from envpack.runtime.tree.rewrite_prefix import settle
 from small_prefix import SmallPrefix, Told, tree
 

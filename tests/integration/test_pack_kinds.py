@@ -17,7 +17,7 @@ import pytest
 
 from conda_install import conda_install
 from envpack.bundle.pack import PackSettings, pack_prefix
-from envpack.runtime.deploy import deploy
+from envpack.runtime.commands.deploy import deploy
 from envpack.runtime.format.manifest import Manifest
 from envpack.runtime.host.machine import host_subdir
 from envpack.runtime.report import Reporter

@@ -22,7 +22,7 @@ import pytest
 
 from compilers import compile_c, compiler
 from envpack.bundle.codecs import FAST
-from envpack.runtime.deploy import deploy
+from envpack.runtime.commands.deploy import deploy
 from envpack.runtime.errors import PackError
 from envpack.runtime.report import Reporter
 from envpack.runtime.tree.rewrite_prefix import settle

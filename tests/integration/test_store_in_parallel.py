@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from envpack.runtime.commands.verify import verify_deployment
 from envpack.runtime.deployment.history import history
 from envpack.runtime.report import Reporter
 from envpack.runtime.store.gc import collect
-from envpack.runtime.verify import verify_deployment
 from synthetic import Item, file, link, make_bundle, text
 
 DEPLOYMENTS, PLACES, AT_ONCE = 50, 10, 8
@@ -21,10 +21,10 @@ WORKER = """
 import sys
 from pathlib import Path
 from envpack.runtime.store.gc import collect
-from envpack.runtime.deploy import deploy
+from envpack.runtime.commands.deploy import deploy
 from envpack.runtime.report import Reporter
-from envpack.runtime.rollback import rollback
-from envpack.runtime.verify import verify_deployment
+from envpack.runtime.commands.rollback import rollback
+from envpack.runtime.commands.verify import verify_deployment
 what, root, store, bundle = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), Path(sys.argv[4])
 if what == "deploy":
     done = deploy(bundle, root, reporter=Reporter(), jobs=2, store=store, wait=True)

@@ -23,9 +23,9 @@ from envpack.bundle.runtime import runtime_files
 from envpack.bundle.writer import BundleWriter
 from envpack.cli.schema import load
 from envpack.interop.deploy import deploy_archive
+from envpack.runtime.commands.rollback import rollback
 from envpack.runtime.deployment.record import read_record
 from envpack.runtime.report import Reporter
-from envpack.runtime.rollback import rollback
 from foreign_archives import tar
 from lives import beside, bundle, put, whole
 from shells import BARE, SHELLS, Session, installed

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 
 from envpack.bundle.codecs import FAST
-from envpack.runtime.deploy import deploy
+from envpack.runtime.commands.deploy import deploy
 from envpack.runtime.report import Reporter
 from small_prefix import SmallPrefix, pack_elsewhere
 

@@ -8,13 +8,13 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envpack.runtime.deploy import deploy
+from envpack.runtime.commands.deploy import deploy
+from envpack.runtime.commands.move import move
+from envpack.runtime.commands.remove import remove
+from envpack.runtime.commands.rollback import rollback
 from envpack.runtime.deployment.history import history
 from envpack.runtime.errors import DeploymentTestError, DestinationError
-from envpack.runtime.move import move
-from envpack.runtime.remove import remove
 from envpack.runtime.report import Reporter
-from envpack.runtime.rollback import rollback
 from envpack.runtime.tree.rewrite_prefix import settle
 from lives import PASSES, bundle
 

@@ -30,7 +30,7 @@ from hypothesis import strategies as st
 
 from envpack.bundle.codecs import FAST
 from envpack.bundle.pack import PackSettings, pack_prefix
-from envpack.runtime.deploy import deploy
+from envpack.runtime.commands.deploy import deploy
 from envpack.runtime.relocation.files import stored_bytes
 from envpack.runtime.report import Reporter
 from envpack.runtime.tree.head import read_head

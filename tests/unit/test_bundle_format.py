@@ -16,7 +16,7 @@ import pytest
 
 from envpack.bundle.codecs import FAST, encoder_for
 from envpack.bundle.frames import FRAME_SIZE
-from envpack.runtime.deploy import deploy
+from envpack.runtime.commands.deploy import deploy
 from envpack.runtime.errors import (
     DestinationError,
     EnvpackError,

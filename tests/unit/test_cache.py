@@ -17,7 +17,7 @@ import envpack.bundle.items as items
 from envpack.bundle.cache import cache_facts, cache_folder, clear_cache
 from envpack.bundle.codecs import FAST
 from envpack.prefix import Entry
-from envpack.runtime.deploy import deploy
+from envpack.runtime.commands.deploy import deploy
 from envpack.runtime.report import Reporter
 from small_prefix import SmallPrefix
 

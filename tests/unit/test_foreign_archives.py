@@ -19,7 +19,7 @@ from envpack.interop import streams
 from envpack.interop.deploy import deploy_archive
 from envpack.interop.inspect import inspect_archive
 from envpack.interop.streams import is_archive
-from envpack.runtime.deploy import Deployment
+from envpack.runtime.commands.deploy import Deployment
 from envpack.runtime.errors import EnvpackError, FormatError, HostError, IntegrityError, RelocationError
 from envpack.runtime.report import Reporter
 from foreign_archives import BUILD_PREFIX, ENVIRONMENT, Add, file, link, member, record, tar, unpack_script, zipped

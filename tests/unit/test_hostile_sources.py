@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from envpack.bundle.codecs import FAST
+from envpack.runtime.commands.verify import verify
 from envpack.runtime.errors import EnvpackError
 from envpack.runtime.report import Reporter
-from envpack.runtime.verify import verify
 from hostile import HOSTILE
 from servers import Files, serving
 

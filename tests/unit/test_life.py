@@ -11,8 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from envpack.runtime import move as move_module
-from envpack.runtime.deploy import deploy
+from envpack.runtime.commands import move as move_module
+from envpack.runtime.commands.deploy import deploy
+from envpack.runtime.commands.move import move
+from envpack.runtime.commands.remove import remove
+from envpack.runtime.commands.rollback import RolledBack, rollback
 from envpack.runtime.deployment.history import history
 from envpack.runtime.deployment.listing import look_at, measure
 from envpack.runtime.deployment.record import read_record
@@ -21,11 +24,8 @@ from envpack.runtime.deployment.state import Destination
 from envpack.runtime.errors import DestinationError, RelocationError
 from envpack.runtime.fs.atomic import Together
 from envpack.runtime.fs.lock import locked
-from envpack.runtime.move import move
 from envpack.runtime.relocation.relocation import Relocation
-from envpack.runtime.remove import remove
 from envpack.runtime.report import Reporter
-from envpack.runtime.rollback import RolledBack, rollback
 from envpack.runtime.tree.rewrite_prefix import settle
 from lives import beside, bundle, put, whole
 from small_prefix import Told

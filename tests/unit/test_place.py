@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from envpack.release.files import write_whole
-from envpack.runtime.deploy import deploy
+from envpack.runtime.commands.deploy import deploy
 from envpack.runtime.errors import DestinationError
 from envpack.runtime.fs.paths import NAME_MAX, beside, folders_for
 from envpack.runtime.report import Reporter

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from envpack.runtime.deploy import deploy
+from envpack.runtime.commands.check import policy
+from envpack.runtime.commands.deploy import deploy
 from envpack.runtime.deployment.protected_paths import CLOSED, SYSTEM, User, check_destination, current_user
 from envpack.runtime.errors import DestinationError
-from envpack.runtime.host.examine import policy
 from envpack.runtime.report import Reporter
 from small_prefix import SmallPrefix
 

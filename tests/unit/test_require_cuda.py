@@ -8,7 +8,7 @@ from envpack.runtime.format.needs import Evidence, GpuCode, Needs
 from envpack.runtime.host.exports import require_cuda_of
 from envpack.runtime.host.minimum import AtLeast, parse_need
 from envpack.runtime.host.require_cuda import evaluate, format_expression, least_cuda, parse
-from envpack.runtime.host.wanted import Wanted
+from envpack.runtime.host.requirements import Wanted
 
 OF_AN_IMAGE = "cuda>=12.4 brand=tesla,driver>=470,driver<471 brand=unknown,driver>=535,driver<536"
 

@@ -20,14 +20,14 @@ import pytest
 
 from envpack.bundle.codecs import FAST
 from envpack.bundle.writer import Item
-from envpack.runtime.deploy import Deployment, deploy
+from envpack.runtime.commands.deploy import Deployment, deploy
+from envpack.runtime.commands.move import move
+from envpack.runtime.commands.rollback import rollback
+from envpack.runtime.commands.verify import verify_deployment
 from envpack.runtime.format.manifest import PathRecord
-from envpack.runtime.move import move
 from envpack.runtime.reader.bundle import open_bundle
 from envpack.runtime.relocation.relocation import Relocation
 from envpack.runtime.report import Reporter
-from envpack.runtime.rollback import rollback
-from envpack.runtime.verify import verify_deployment
 from servers import Files, serving
 from synthetic import PLACEHOLDER, file, link, make_bundle, text
 
@@ -341,7 +341,7 @@ _KILLED = """
 import os, signal, sys
 from pathlib import Path
 from envpack.bundle.codecs import FAST
-from envpack.runtime.deploy import deploy
+from envpack.runtime.commands.deploy import deploy
 from envpack.runtime.report import Reporter
 left = int(sys.argv[3])
 def counted(event, arguments):
@@ -371,7 +371,7 @@ _MEASURED = """
 import re, sys
 from pathlib import Path
 from envpack.bundle.codecs import FAST
-from envpack.runtime.deploy import deploy
+from envpack.runtime.commands.deploy import deploy
 from envpack.runtime.report import Reporter
 done = deploy(sys.argv[1], Path(sys.argv[2]), reporter=Reporter(), jobs=2, decoders=FAST)
 print(done.read, re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from envpack.runtime.deploy import deploy
+from envpack.runtime.commands.deploy import deploy
 from envpack.runtime.errors import IntegrityError, RelocationError
 from envpack.runtime.format.layout import PREFIX_PATH
 from envpack.runtime.format.manifest import PathRecord

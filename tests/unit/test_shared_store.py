@@ -18,21 +18,21 @@ from pathlib import Path
 import pytest
 
 from envpack.bundle.codecs import FAST
-from envpack.runtime.deploy import Deployment, deploy
+from envpack.runtime.commands.deploy import Deployment, deploy
+from envpack.runtime.commands.move import move
+from envpack.runtime.commands.repair import repair
+from envpack.runtime.commands.rollback import rollback
+from envpack.runtime.commands.verify import verify_deployment
 from envpack.runtime.deployment.record import read_record
 from envpack.runtime.errors import DestinationError, FormatError, IntegrityError
 from envpack.runtime.format.manifest import PathRecord
 from envpack.runtime.fs import clone as share
-from envpack.runtime.move import move
 from envpack.runtime.reader.bundle import open_bundle
 from envpack.runtime.relocation.relocation import Relocation
-from envpack.runtime.repair import repair
 from envpack.runtime.report import Reporter
-from envpack.runtime.rollback import rollback
 from envpack.runtime.store.gc import Collected, collect
 from envpack.runtime.store.ingest import Filling
 from envpack.runtime.store.store import open_store
-from envpack.runtime.verify import verify_deployment
 from small_prefix import Told
 from synthetic import PLACEHOLDER, Item, file, link, make_bundle, text
 
@@ -589,8 +589,8 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from envpack.runtime.store import placement as share, store
-from envpack.runtime.deploy import deploy
-from envpack.runtime.repair import repair
+from envpack.runtime.commands.deploy import deploy
+from envpack.runtime.commands.repair import repair
 from envpack.runtime.report import Reporter
 left = int(sys.argv[4])
 def counted(name, arguments):

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from envpack.runtime.deploy import deploy
+from envpack.runtime.commands.deploy import deploy
+from envpack.runtime.commands.rollback import rollback
 from envpack.runtime.deployment import swap
 from envpack.runtime.deployment.record import Record, note, read_record
 from envpack.runtime.deployment.state import Destination
@@ -19,7 +20,6 @@ from envpack.runtime.deployment.transaction import incoming
 from envpack.runtime.errors import DeploymentTestError, DestinationError, EnvpackError
 from envpack.runtime.fs.exchange import exchange
 from envpack.runtime.report import Reporter
-from envpack.runtime.rollback import rollback
 from lives import beside, bundle, put, whole
 from small_prefix import Told
 
@@ -126,7 +126,7 @@ def test_a_failing_test_takes_a_first_deployment_away(tmp_path: Path) -> None:
 
 
 def test_an_interrupt_at_a_test_switches_back(x: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from envpack.runtime import deploy as deploy_module
+    from envpack.runtime.commands import run_tests as deploy_module
 
     def interrupt(root: Path, command: str) -> None:
         assert whole(root) == "2"

@@ -13,17 +13,17 @@ import pytest
 
 from envpack.bundle.codecs import FAST
 from envpack.bundle.frames import FRAME_SIZE
-from envpack.runtime.deploy import deploy
+from envpack.runtime.commands.deploy import deploy
+from envpack.runtime.commands.repair import Repaired, repair
+from envpack.runtime.commands.verify import Verified, verify
 from envpack.runtime.deployment.state import Destination
 from envpack.runtime.errors import DestinationError, EnvpackError, FormatError, IntegrityError
 from envpack.runtime.format.layout import LOCK_PATH
 from envpack.runtime.format.manifest import PathRecord
 from envpack.runtime.reader.bundle import open_bundle
 from envpack.runtime.relocation.relocation import Relocation
-from envpack.runtime.repair import Repaired, repair
 from envpack.runtime.report import Reporter
 from envpack.runtime.tree.rewrite_prefix import settle
-from envpack.runtime.verify import Verified, verify
 from synthetic import PLACEHOLDER, Item, file, link, make_bundle, text
 
 LARGE = os.urandom(2 * FRAME_SIZE + 4321)

@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 
 from envpack.bundle.codecs import FAST
-from envpack.runtime.deploy import Deployment, deploy
+from envpack.runtime.commands.check import Policy, examine
+from envpack.runtime.commands.deploy import Deployment, deploy
+from envpack.runtime.commands.repair import repair
+from envpack.runtime.commands.verify import verify
 from envpack.runtime.errors import EnvpackError, FetchError, FormatError, IntegrityError, UsageError
 from envpack.runtime.format.manifest import Package
-from envpack.runtime.host.examine import Policy, examine
 from envpack.runtime.reader.bundle import open_bundle
-from envpack.runtime.repair import repair
 from envpack.runtime.report import Reporter
 from envpack.runtime.transport.http import client as client_module
 from envpack.runtime.transport.http import connection as connect_module
@@ -26,7 +27,6 @@ from envpack.runtime.transport.http.connection import proxy_for
 from envpack.runtime.transport.http.source import GAP, RANGE, ranges
 from envpack.runtime.transport.http.url import basic, parse_url
 from envpack.runtime.transport.open import beside, local_path, open_access, shown
-from envpack.runtime.verify import verify
 from servers import Files, serving
 from synthetic import file, make_bundle, text
 

@@ -13,7 +13,7 @@ from envpack.cli.options import Allow, Gpu, Json, Quiet, Verbose
 from envpack.cli.text import escape, wrap
 
 if TYPE_CHECKING:
-    from envpack.runtime.host.examine import Examined
+    from envpack.runtime.commands.check import Examined
     from envpack.runtime.host.verdict import Verdict
 
 STYLES = {"ok": "32", "warning": "1;33", "failed": "1;31", "unknown": "36"}
@@ -77,8 +77,8 @@ def check(
     """
     from envpack.bundle.codecs import FAST
     from envpack.prefix.needs.examine import examine_environment, is_environment
+    from envpack.runtime.commands.check import examine, facts_from_file
     from envpack.runtime.errors import HostError
-    from envpack.runtime.host.examine import examine, facts_from_file
     from envpack.runtime.transport.open import local_path
 
     console: Console = context.obj

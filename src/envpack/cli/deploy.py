@@ -17,7 +17,7 @@ from envpack.cli.text import escape, human_time, plural
 from envpack.runtime.report import human_size
 
 if TYPE_CHECKING:
-    from envpack.runtime.deploy import Deployment
+    from envpack.runtime.commands.deploy import Deployment
 
 
 def deploy(
@@ -84,9 +84,9 @@ def deploy(
     from envpack.bundle.codecs import FAST
     from envpack.config import load_config
     from envpack.interop.streams import is_archive
-    from envpack.runtime.deploy import KEEP
-    from envpack.runtime.deploy import deploy as run
-    from envpack.runtime.host.examine import policy
+    from envpack.runtime.commands.check import policy
+    from envpack.runtime.commands.deploy import KEEP
+    from envpack.runtime.commands.deploy import deploy as run
     from envpack.runtime.transport.open import local_path
 
     console: Console = context.obj

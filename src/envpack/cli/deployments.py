@@ -15,9 +15,9 @@ from envpack.cli.text import escape, human_date, human_time, plural, wrap
 from envpack.runtime.report import human_size
 
 if TYPE_CHECKING:
+    from envpack.runtime.commands.move import Moved
+    from envpack.runtime.commands.remove import Removed
     from envpack.runtime.deployment.listing import Listed
-    from envpack.runtime.move import Moved
-    from envpack.runtime.remove import Removed
 
 
 def list_(
@@ -108,7 +108,7 @@ def move(
     Example:
       envpack move /opt/envs/demo /srv/envs/demo
     """
-    from envpack.runtime.move import move as run
+    from envpack.runtime.commands.move import move as run
 
     console: Console = context.obj
     done = run(source, destination, reporter=console.reporter, wait=wait)
@@ -147,7 +147,7 @@ def remove(
     Example:
       envpack remove /opt/envs/demo
     """
-    from envpack.runtime.remove import remove as run
+    from envpack.runtime.commands.remove import remove as run
 
     console: Console = context.obj
     done = run(destination, force=force, reporter=console.reporter, wait=wait)

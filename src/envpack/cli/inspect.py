@@ -108,7 +108,7 @@ def describe(
     from envpack.runtime.format.changes import changes_to_json
     from envpack.runtime.format.needs import needs_to_json
     from envpack.runtime.host.exports import require_cuda_of
-    from envpack.runtime.host.wanted import wanted_of
+    from envpack.runtime.host.requirements import wanted_of
 
     return {
         "path": path,

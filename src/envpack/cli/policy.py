@@ -13,7 +13,7 @@ Approve = Callable[[bytes, Path | str], None]
 def approval(console: Console) -> Approve | None:
     """What is to be called with a bundle's manifest and path before anything of it is unpacked; None where the
     host demands nothing. Raises IntegrityError for a policy that can't be followed."""
-    from envpack.runtime.demands import demands_signatures
+    from envpack.runtime.commands.signature_requirement import demands_signatures
 
     if not demands_signatures(console.root):
         return None
@@ -33,6 +33,6 @@ def approval(console: Console) -> Approve | None:
 
 def refuse_archive(console: Console, archive: Path) -> None:
     """Raises IntegrityError where the host demands signatures: archives of other tools have none."""
-    from envpack.runtime.demands import refuse_unchecked
+    from envpack.runtime.commands.signature_requirement import refuse_unchecked
 
     refuse_unchecked(f"{archive} is an archive of another tool, which has none", console.root)

@@ -14,8 +14,8 @@ from envpack.cli.text import escape, human_date, table
 from envpack.runtime.report import human_size
 
 if TYPE_CHECKING:
+    from envpack.runtime.commands.rollback import RolledBack
     from envpack.runtime.deployment.history import History, Past
-    from envpack.runtime.rollback import RolledBack
 
 
 def rollback(
@@ -40,7 +40,7 @@ def rollback(
       envpack rollback /opt/envs/demo
       envpack rollback /opt/envs/demo --to 3
     """
-    from envpack.runtime.rollback import rollback as run
+    from envpack.runtime.commands.rollback import rollback as run
 
     console: Console = context.obj
     done = run(destination, to=to, reporter=console.reporter, wait=wait)

@@ -15,8 +15,8 @@ from envpack.runtime.errors import UsageError
 from envpack.runtime.report import human_size
 
 if TYPE_CHECKING:
-    from envpack.runtime.repair import Repaired
-    from envpack.runtime.verify import Verified
+    from envpack.runtime.commands.repair import Repaired
+    from envpack.runtime.commands.verify import Verified
     from envpack.signing.bundle import Signed
 
 _SHOWN = 10
@@ -59,8 +59,8 @@ def verify(
       envpack verify dist/demo-1.0-20251219-linux-64.tar.gz --key ci.pub
     """
     from envpack.bundle.codecs import FAST
+    from envpack.runtime.commands.verify import verify as run
     from envpack.runtime.transport.open import local_path
-    from envpack.runtime.verify import verify as run
 
     console: Console = context.obj
     where = local_path(path)
@@ -110,7 +110,7 @@ def repair(
       envpack repair /opt/envs/demo dist/demo-1.0-20251219-linux-64.tar.gz
     """
     from envpack.bundle.codecs import FAST
-    from envpack.runtime.repair import repair as run
+    from envpack.runtime.commands.repair import repair as run
     from envpack.runtime.transport.open import local_path
 
     console: Console = context.obj

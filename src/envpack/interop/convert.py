@@ -15,12 +15,12 @@ from envpack.interop.environment import as_integrity, read_archive
 from envpack.interop.origin import name_of
 from envpack.interop.streams import is_archive
 from envpack.interop.write import check_output, format_for, write_archive
-from envpack.runtime.deploy import deploy
+from envpack.runtime.commands.check import Policy
+from envpack.runtime.commands.deploy import deploy
 from envpack.runtime.deployment.source import Repair
 from envpack.runtime.errors import UsageError
 from envpack.runtime.format.manifest import Manifest
 from envpack.runtime.fs.paths import beside, folders_for, work_folder
-from envpack.runtime.host.examine import Policy
 from envpack.runtime.parallel.threads import processors
 from envpack.runtime.reader.bundle import open_bundle
 from envpack.runtime.report import Reporter

@@ -9,12 +9,12 @@ from envpack.bundle.pack import PackSettings, pack_contents
 from envpack.interop.environment import as_integrity, read_archive
 from envpack.interop.folder import FolderWriter
 from envpack.interop.origin import name_of
-from envpack.runtime.deploy import KEEP, Deployment, check_platform, deploy_source
+from envpack.runtime.commands.check import Policy, check_before
+from envpack.runtime.commands.deploy import KEEP, Deployment, check_platform, deploy_source
 from envpack.runtime.deployment.protected_paths import ROOT_HOME
 from envpack.runtime.deployment.source import Written
 from envpack.runtime.format.manifest import Manifest
 from envpack.runtime.fs.paths import remove_tree
-from envpack.runtime.host.examine import Policy, check_before
 from envpack.runtime.report import Reporter
 from envpack.runtime.tree.prefix import check_characters, check_prefix
 
@@ -85,7 +85,8 @@ def deploy_archive(
     keep: int = KEEP,
     wait: bool = False,
 ) -> Deployment:
-    """As `envpack.runtime.deploy.deploy`, for an archive of an environment: tar, plain or compressed, or zip."""
+    """As `envpack.runtime.commands.deploy.deploy`, for an archive of an environment: tar, plain or compressed, or
+    zip."""
     source = ArchiveSource(archive, policy or Policy())
     return deploy_source(
         source,

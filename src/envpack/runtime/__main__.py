@@ -23,7 +23,7 @@ from envpack.runtime.report import PlainReporter, Reporter, envelope
 from envpack.runtime.version import __version__
 
 if TYPE_CHECKING:
-    from envpack.runtime.host.examine import Examined
+    from envpack.runtime.commands.check import Examined
 
 Command = Callable[[argparse.Namespace, Reporter], "dict[str, Any]"]
 
@@ -36,9 +36,9 @@ def _unpack(arguments: argparse.Namespace, reporter: Reporter) -> dict[str, Any]
 
 
 def _deploy(arguments: argparse.Namespace, reporter: Reporter) -> dict[str, Any]:
-    from envpack.runtime.demands import refuse_unchecked
-    from envpack.runtime.deploy import deploy
-    from envpack.runtime.host.examine import policy
+    from envpack.runtime.commands.check import policy
+    from envpack.runtime.commands.deploy import deploy
+    from envpack.runtime.commands.signature_requirement import refuse_unchecked
     from envpack.runtime.transport.open import local_path
 
     refuse_unchecked("a bundle's own runtime can't check any; use 'envpack deploy'", arguments.system)
@@ -58,7 +58,7 @@ def _deploy(arguments: argparse.Namespace, reporter: Reporter) -> dict[str, Any]
 
 
 def _verify(arguments: argparse.Namespace, reporter: Reporter) -> dict[str, Any]:
-    from envpack.runtime.verify import verify
+    from envpack.runtime.commands.verify import verify
 
     found = verify(arguments.path, reporter=reporter, jobs=arguments.jobs)
     found.require(every=arguments.json)
@@ -69,7 +69,7 @@ def _verify(arguments: argparse.Namespace, reporter: Reporter) -> dict[str, Any]
 
 
 def _check(arguments: argparse.Namespace, reporter: Reporter) -> dict[str, Any]:
-    from envpack.runtime.host.examine import examine, facts_from_file
+    from envpack.runtime.commands.check import examine, facts_from_file
     from envpack.runtime.transport.open import local_path
 
     path = local_path(arguments.path)

@@ -41,7 +41,7 @@ def add_wait(command: argparse.ArgumentParser) -> None:
 
 
 def _rollback(arguments: argparse.Namespace, reporter: Reporter) -> dict[str, Any]:
-    from envpack.runtime.rollback import rollback
+    from envpack.runtime.commands.rollback import rollback
 
     done = rollback(Path(arguments.destination), to=arguments.to, reporter=reporter, wait=arguments.wait)
     reporter.note(f"{done.name} {done.version}, generation {done.generation}, is at {done.destination}")
@@ -58,7 +58,7 @@ def _history(arguments: argparse.Namespace, reporter: Reporter) -> dict[str, Any
 
 
 def _move(arguments: argparse.Namespace, reporter: Reporter) -> dict[str, Any]:
-    from envpack.runtime.move import move
+    from envpack.runtime.commands.move import move
 
     done = move(Path(arguments.source), Path(arguments.destination), reporter=reporter, wait=arguments.wait)
     reporter.note(f"{done.name} {done.version} is at {done.destination}")
@@ -66,7 +66,7 @@ def _move(arguments: argparse.Namespace, reporter: Reporter) -> dict[str, Any]:
 
 
 def _remove(arguments: argparse.Namespace, reporter: Reporter) -> dict[str, Any]:
-    from envpack.runtime.remove import remove
+    from envpack.runtime.commands.remove import remove
 
     done = remove(Path(arguments.destination), force=arguments.force, reporter=reporter, wait=arguments.wait)
     reporter.note(f"{done.destination} is removed")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from envpack.config import nearest, read_toml
-from envpack.runtime.demands import POLICY_PATH, UNSIGNED_HINT, demands_signatures
+from envpack.runtime.commands.signature_requirement import POLICY_PATH, UNSIGNED_HINT, demands_signatures
 from envpack.runtime.errors import IntegrityError, UsageError
 from envpack.signing.bundle import Signed, check_manifest
 from envpack.signing.keys import PublicKey, public_key_of

@@ -20,6 +20,7 @@ from envpack.runtime.host.gpus import (
     unseen,
 )
 from envpack.runtime.host.remedies import code_remedy, driver_runs, update_driver
+from envpack.runtime.host.requirements import Wanted
 from envpack.runtime.host.tables import (
     NO_RULE,
     Rule,
@@ -34,7 +35,6 @@ from envpack.runtime.host.tables import (
 )
 from envpack.runtime.host.verdict import FAILED, OK, UNKNOWN, WARNING, Verdict
 from envpack.runtime.host.versions import at_least, compare, major, major_minor
-from envpack.runtime.host.wanted import Wanted
 
 _RULE = Rule(
     "machine code runs on the same major compute capability and an equal or higher minor one, PTX on higher ones",

@@ -18,10 +18,10 @@ from envpack.runtime.host.gpus import (
     unseen,
 )
 from envpack.runtime.host.remedies import driver_remedy, update_driver
+from envpack.runtime.host.requirements import STATED, Wanted
 from envpack.runtime.host.tables import Rule, cite, driver_rule, minimum_driver, state_row
 from envpack.runtime.host.verdict import FAILED, OK, UNKNOWN, WARNING, Verdict, size_verdict
 from envpack.runtime.host.versions import at_least, major
-from envpack.runtime.host.wanted import STATED, Wanted
 from envpack.runtime.report import human_size
 
 NEEDS_GPU = "this bundle needs a GPU"

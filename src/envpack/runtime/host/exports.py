@@ -7,8 +7,8 @@ from typing import Optional, Tuple
 from envpack.runtime.format.needs import GpuCode
 from envpack.runtime.host import require_cuda
 from envpack.runtime.host.arch import Target, target_of
+from envpack.runtime.host.requirements import Wanted
 from envpack.runtime.host.tables import minimum_driver, table
-from envpack.runtime.host.wanted import Wanted
 
 Arch = Tuple[int, int]
 Range = Tuple[Arch, Optional[Arch]]

@@ -8,9 +8,9 @@ from envpack.runtime.format.needs import GpuCode
 from envpack.runtime.host.arch import capability, runs_sass, target_of
 from envpack.runtime.host.facts import Gpu, HostFacts
 from envpack.runtime.host.gpus import name_of, seen, sm
+from envpack.runtime.host.requirements import Wanted
 from envpack.runtime.host.tables import Row, minimum_driver, retired, table
 from envpack.runtime.host.versions import at_least, major
-from envpack.runtime.host.wanted import Wanted
 
 
 def update_driver(facts: HostFacts, least: str = "") -> str:

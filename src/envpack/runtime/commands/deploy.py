@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-import signal
-import subprocess
 import time
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Mapping
 
+from envpack.runtime.commands.check import Policy, check_before
+from envpack.runtime.commands.run_tests import run_bundle_tests
 from envpack.runtime.deployment.protected_paths import ROOT_HOME
 from envpack.runtime.deployment.record import Entry, Record, note, write_record
 from envpack.runtime.deployment.registry import register
@@ -23,12 +23,11 @@ from envpack.runtime.deployment.retention import prune
 from envpack.runtime.deployment.source import Repair, Source, Written
 from envpack.runtime.deployment.state import Destination
 from envpack.runtime.deployment.transaction import incoming
-from envpack.runtime.errors import DeploymentTestError, HostError
+from envpack.runtime.errors import HostError
 from envpack.runtime.extract.extraction import Extraction
 from envpack.runtime.extract.previous import former_for
 from envpack.runtime.format.codec import STANDARD, Decoder
 from envpack.runtime.fs.sync import sync_filesystem
-from envpack.runtime.host.examine import Policy, check_before
 from envpack.runtime.host.machine import host_subdir
 from envpack.runtime.parallel.threads import processors
 from envpack.runtime.reader.bundle import Bundle, open_bundle
@@ -183,7 +182,7 @@ def deploy_source(
                 sync_filesystem(new.folder)
             new.switch()
             register(place.final, reporter)
-            tests = _run_tests(place.final, manifest.test, reporter, before) if run_tests else ()
+            tests = run_bundle_tests(place.final, manifest.test, reporter, before) if run_tests else ()
         if record.tested is None:
             try:
                 note(place.final, record, tested=True)
@@ -278,56 +277,4 @@ def check_platform(subdir: str) -> None:
         raise HostError(
             f"the bundle is for {subdir}, and this host is {host_subdir()}",
             hint=f"Build it for this host: 'platform: {host_subdir()}' in the spec.",
-        )
-
-
-def _run_tests(
-    root: Path, commands: tuple[str, ...], reporter: Reporter, before: Record | None
-) -> tuple[str, ...]:
-    for command in commands:
-        with reporter.step(f"Testing: {command}", unit="commands"):
-            try:
-                run_inside(root, command)
-            except DeploymentTestError as error:
-                now = (
-                    "the deployment was taken away"
-                    if before is None
-                    else f"{before.name} {before.version}, generation {before.generation}, is in its place again"
-                )
-                raise DeploymentTestError(
-                    f"{error.message}; {now}", hint=error.hint, details=error.details
-                ) from None
-    return commands
-
-
-def run_inside(root: Path, command: str) -> None:
-    """Runs a shell command in the activated environment; raises DeploymentTestError with the end of its output.
-
-    Nothing is byte-compiled meanwhile, so that a test leaves no trace in the deployment; the host has been checked
-    already, or was not to be.
-    """
-    script = '. "$1/bin/activate" && eval "$2"'
-    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "ENVPACK_SKIP_CHECK": "1"}
-    process = subprocess.Popen(
-        ["/bin/sh", "-c", script, "sh", str(root), command],
-        cwd=root,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,  # so that an interrupt ends what the command has started, too
-    )
-    try:
-        said, _ = process.communicate()
-    except BaseException:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        raise
-    if process.returncode != 0:
-        output = said.decode("utf-8", "replace").splitlines()
-        raise DeploymentTestError(
-            f"the bundle's test {command!r} failed with status {process.returncode}",
-            hint="Deploy with --no-test to look at it in place.",
-            details=output[-20:],
         )

@@ -15,8 +15,8 @@ from envpack.runtime.format.manifest import Manifest
 from envpack.runtime.host.checks import GPU_MODES, allowing, evaluate, needs_gpu_facts
 from envpack.runtime.host.facts import HostFacts, facts_from_json
 from envpack.runtime.host.gather import gather
+from envpack.runtime.host.requirements import wanted_of
 from envpack.runtime.host.verdict import FAILED, REQUIREMENTS, UNKNOWN, WARNING, Verdict
-from envpack.runtime.host.wanted import wanted_of
 from envpack.runtime.reader.bundle import open_bundle
 from envpack.runtime.report import Reporter
 from envpack.runtime.transport.open import local_path

@@ -18,6 +18,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, Callable, Iterable, Iterator, Mapping
 
+from envpack.runtime.commands.verify import compare_tree, prefixes_of
 from envpack.runtime.deployment.record import read_record
 from envpack.runtime.deployment.state import Destination
 from envpack.runtime.errors import DestinationError, FormatError, IntegrityError
@@ -38,7 +39,6 @@ from envpack.runtime.store.store import Store, settled_key
 from envpack.runtime.tree.compare import Differences, folders_of
 from envpack.runtime.tree.prefix import check_prefix
 from envpack.runtime.tree.rewrite_prefix import settle
-from envpack.runtime.verify import compare_tree, prefixes_of
 
 _TEMPORARY = "envpack-new"
 
@@ -75,7 +75,7 @@ def repair(
 
     Raises DestinationError when it was deployed from another bundle, is at work, can't be written to, or has a
     folder with files of somebody's own where a file belongs; FormatError and IntegrityError for the bundle.
-    ``approve``: as for `envpack.runtime.deploy.deploy`.
+    ``approve``: as for `envpack.runtime.commands.deploy.deploy`.
     """
     started = time.monotonic()
     root = Path(os.path.realpath(root))
