@@ -8,7 +8,7 @@ from pathlib import Path
 
 import rattler
 
-from envpack.runtime.host.machine import host_subdir
+from envpack.runtime.host.detect.machine import host_subdir
 
 
 def conda_install(

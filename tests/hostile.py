@@ -18,7 +18,7 @@ from typing import Any
 
 import zstandard
 
-from envpack.runtime.host.machine import host_subdir
+from envpack.runtime.host.detect.machine import host_subdir
 
 Json = dict[str, Any]
 PLACEHOLDER = ("/placehold" * 26)[:255]

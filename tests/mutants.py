@@ -35,8 +35,8 @@ from envpack.runtime.errors import FormatError, IntegrityError, RelocationError
 from envpack.runtime.extract import extraction
 from envpack.runtime.format.codec import STANDARD
 from envpack.runtime.fs.paths import remove_tree
+from envpack.runtime.host.detect.gather import gather
 from envpack.runtime.host.facts import HostFacts
-from envpack.runtime.host.gather import gather
 from envpack.runtime.parallel.processes import Advance
 from envpack.runtime.reader import partition
 from envpack.runtime.reader.bundle import open_bundle

@@ -10,7 +10,7 @@ from pathlib import Path
 from envpack.bundle.codecs import encoder_for
 from envpack.bundle.writer import BundleWriter, Item
 from envpack.runtime.format.manifest import Manifest, PathRecord
-from envpack.runtime.host.machine import host_subdir
+from envpack.runtime.host.detect.machine import host_subdir
 from envpack.runtime.relocation.relocation import Relocation
 
 PLACEHOLDER = ("/placehold" * 26)[:255].encode()

@@ -14,7 +14,7 @@ import pytest
 
 from envpack.bundle.runtime import runtime_zip
 from envpack.runtime.__main__ import main
-from envpack.runtime.host.machine import host_subdir
+from envpack.runtime.host.detect.machine import host_subdir
 from synthetic import file, make_bundle, text
 
 TOOL = text("bin/tool", b"#!/bin/sh\necho @\n", 0o755)

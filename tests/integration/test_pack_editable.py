@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import rattler
 
-from envpack.runtime.host.machine import host_subdir
+from envpack.runtime.host.detect.machine import host_subdir
 
 CLEAN = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", "LANG": "C.UTF-8"}
 SITE = f"lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"

@@ -19,7 +19,7 @@ from conda_install import conda_install
 from envpack.bundle.pack import PackSettings, pack_prefix
 from envpack.runtime.commands.deploy import deploy
 from envpack.runtime.format.manifest import Manifest
-from envpack.runtime.host.machine import host_subdir
+from envpack.runtime.host.detect.machine import host_subdir
 from envpack.runtime.report import Reporter
 from hand_packages import SHORT, Channel
 from small_prefix import Told

@@ -23,7 +23,7 @@ from envpack.prefix.ownership import source_of
 from envpack.runtime.format.layout import PATHS_PATH
 from envpack.runtime.format.manifest import PathRecord, PathsTable
 from envpack.runtime.format.paths_json import table_to_json
-from envpack.runtime.host.machine import host_subdir
+from envpack.runtime.host.detect.machine import host_subdir
 from envpack.runtime.relocation.relocation import splices
 from envpack.runtime.relocation.splice import splice
 

@@ -11,7 +11,7 @@ import pytest
 
 import envpack
 from envpack.runtime.host.arch import target_of
-from envpack.runtime.host.nvml import _STATES
+from envpack.runtime.host.detect.nvml import _STATES
 from envpack.runtime.host.tables import (
     branch_cuda,
     distributions,

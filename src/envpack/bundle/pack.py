@@ -29,7 +29,7 @@ from envpack.runtime.errors import PackError
 from envpack.runtime.format.changes import Changes, Unrelocatable
 from envpack.runtime.format.manifest import Manifest, PathRecord
 from envpack.runtime.format.tree_rules import unfit
-from envpack.runtime.host.machine import host_subdir
+from envpack.runtime.host.detect.machine import host_subdir
 from envpack.runtime.parallel.threads import processors
 from envpack.runtime.report import Reporter, Step, human_size
 from envpack.runtime.version import __version__

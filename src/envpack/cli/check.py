@@ -14,7 +14,7 @@ from envpack.cli.text import escape, wrap
 
 if TYPE_CHECKING:
     from envpack.runtime.commands.check import Examined
-    from envpack.runtime.host.verdict import Verdict
+    from envpack.runtime.host.checks.verdict import Verdict
 
 STYLES = {"ok": "32", "warning": "1;33", "failed": "1;31", "unknown": "36"}
 _HINTS = {

@@ -41,8 +41,8 @@ def doctor(
       envpack doctor /opt/envs
       envpack doctor --json > facts.json
     """
+    from envpack.runtime.host.detect.gather import gather
     from envpack.runtime.host.doctor import diagnose
-    from envpack.runtime.host.gather import gather
 
     diagnosis = diagnose(gather(path))
     return Result("doctor", diagnosis.as_dict(), lambda console: _show(console, diagnosis))

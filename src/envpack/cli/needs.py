@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 def needs_lines(needs: Needs) -> Iterator[tuple[str, str]]:
     """Labels and values: each need with its evidence; the GPU code of main libraries only."""
-    from envpack.runtime.host.checks_code import shown
+    from envpack.runtime.host.checks.gpu_code import shown
 
     for label, evidence in (("CUDA", needs.cuda), ("ROCm", needs.rocm)):
         if evidence is not None:

@@ -109,8 +109,8 @@ def _activating(arguments: argparse.Namespace, path: Path, examined: Examined) -
 
 
 def _facts(arguments: argparse.Namespace, reporter: Reporter) -> dict[str, Any]:
+    from envpack.runtime.host.detect.gather import gather
     from envpack.runtime.host.facts import facts_to_json
-    from envpack.runtime.host.gather import gather
 
     facts = facts_to_json(gather(Path(arguments.path), root=Path(arguments.root)))
     if not arguments.json:

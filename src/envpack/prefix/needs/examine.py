@@ -11,12 +11,12 @@ from envpack.prefix.inventory import read_prefix
 from envpack.prefix.needs.derive import derive_needs
 from envpack.runtime.commands.check import Examined, policy
 from envpack.runtime.format.layout import MANIFEST_PATH
-from envpack.runtime.host.checks import allowing, evaluate, needs_gpu_facts
+from envpack.runtime.host.checks.evaluate import allowing, evaluate, needs_gpu_facts
+from envpack.runtime.host.checks.verdict import Verdict
+from envpack.runtime.host.detect.gather import gather
+from envpack.runtime.host.detect.machine import host_subdir
 from envpack.runtime.host.facts import HostFacts
-from envpack.runtime.host.gather import gather
-from envpack.runtime.host.machine import host_subdir
 from envpack.runtime.host.requirements import Wanted
-from envpack.runtime.host.verdict import Verdict
 from envpack.runtime.report import Reporter
 
 

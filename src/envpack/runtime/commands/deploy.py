@@ -28,7 +28,7 @@ from envpack.runtime.extract.extraction import Extraction
 from envpack.runtime.extract.previous import former_for
 from envpack.runtime.format.codec import STANDARD, Decoder
 from envpack.runtime.fs.sync import sync_filesystem
-from envpack.runtime.host.machine import host_subdir
+from envpack.runtime.host.detect.machine import host_subdir
 from envpack.runtime.parallel.threads import processors
 from envpack.runtime.reader.bundle import Bundle, open_bundle
 from envpack.runtime.report import Reporter, human_size

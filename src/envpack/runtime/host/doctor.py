@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from envpack.runtime.host.checks.remedies import driver_for, driver_runs, has_code_for
 from envpack.runtime.host.facts import HostFacts, facts_to_json
 from envpack.runtime.host.gpus import compat_in_use, name_of, seen, sm
-from envpack.runtime.host.remedies import driver_for, driver_runs, has_code_for
 from envpack.runtime.host.tables import (
     Row,
     Rule,

@@ -13,10 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Mapping
 
-from envpack.runtime.host import nvml
+from envpack.runtime.host.detect import nvml
+from envpack.runtime.host.detect.visible import with_visibility
 from envpack.runtime.host.facts import Gpu, Nvidia
 from envpack.runtime.host.versions import numbers
-from envpack.runtime.host.visible import with_visibility
 from envpack.runtime.parallel.resources import read_text
 
 _QUERY = "index,name,uuid,compute_cap,memory.total,mig.mode.current"

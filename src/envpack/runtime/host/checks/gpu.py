@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Iterator, Sequence
 
 from envpack.runtime.host import require_cuda
-from envpack.runtime.host.checks_code import code_verdicts
+from envpack.runtime.host.checks.gpu_code import code_verdicts
+from envpack.runtime.host.checks.remedies import driver_remedy, update_driver
+from envpack.runtime.host.checks.verdict import FAILED, OK, UNKNOWN, WARNING, Verdict, size_verdict
 from envpack.runtime.host.facts import Gpu, HostFacts, Nvidia
 from envpack.runtime.host.gpus import (
     NO_DRIVER,
@@ -17,10 +19,8 @@ from envpack.runtime.host.gpus import (
     seen,
     unseen,
 )
-from envpack.runtime.host.remedies import driver_remedy, update_driver
 from envpack.runtime.host.requirements import STATED, Wanted
 from envpack.runtime.host.tables import Rule, cite, driver_rule, minimum_driver, state_row
-from envpack.runtime.host.verdict import FAILED, OK, UNKNOWN, WARNING, Verdict, size_verdict
 from envpack.runtime.host.versions import at_least, major
 from envpack.runtime.report import human_size
 

@@ -7,9 +7,9 @@ import platform
 from pathlib import Path
 from typing import Mapping
 
-from envpack.runtime.host import machine
+from envpack.runtime.host.detect import machine
+from envpack.runtime.host.detect.nvidia import read_nvidia
 from envpack.runtime.host.facts import HostFacts, Nvidia
-from envpack.runtime.host.nvidia import read_nvidia
 from envpack.runtime.parallel import resources
 
 

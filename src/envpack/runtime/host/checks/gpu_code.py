@@ -6,6 +6,8 @@ from typing import Iterator, NamedTuple, Sequence
 
 from envpack.runtime.format.needs import Compiler, GpuCode
 from envpack.runtime.host.arch import Coverage, capability, coverage
+from envpack.runtime.host.checks.remedies import code_remedy, driver_runs, update_driver
+from envpack.runtime.host.checks.verdict import FAILED, OK, UNKNOWN, WARNING, Verdict
 from envpack.runtime.host.facts import Gpu, HostFacts
 from envpack.runtime.host.gpus import (
     NO_DRIVER,
@@ -19,7 +21,6 @@ from envpack.runtime.host.gpus import (
     sm,
     unseen,
 )
-from envpack.runtime.host.remedies import code_remedy, driver_runs, update_driver
 from envpack.runtime.host.requirements import Wanted
 from envpack.runtime.host.tables import (
     NO_RULE,
@@ -33,7 +34,6 @@ from envpack.runtime.host.tables import (
     native_driver,
     newest_isa,
 )
-from envpack.runtime.host.verdict import FAILED, OK, UNKNOWN, WARNING, Verdict
 from envpack.runtime.host.versions import at_least, compare, major, major_minor
 
 _RULE = Rule(

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Iterable, Iterator
 
-from envpack.runtime.host.checks_gpu import NEEDS_GPU, gpu_verdicts
+from envpack.runtime.host.checks.gpu import NEEDS_GPU, gpu_verdicts
+from envpack.runtime.host.checks.verdict import FAILED, OK, REQUIREMENTS, UNKNOWN, WARNING, Verdict, size_verdict
 from envpack.runtime.host.facts import HostFacts
 from envpack.runtime.host.requirements import STATED, Wanted
 from envpack.runtime.host.tables import NO_RULE, Rule, cite, distributions, table
-from envpack.runtime.host.verdict import FAILED, OK, REQUIREMENTS, UNKNOWN, WARNING, Verdict, size_verdict
 from envpack.runtime.host.versions import at_least
 from envpack.runtime.report import human_size
 

@@ -1,0 +1,1 @@
+"""Compare what an environment requires with the facts of a host."""

@@ -1,0 +1,1 @@
+"""Look at this host: its kernel, processors, memory, GPUs and their driver."""
