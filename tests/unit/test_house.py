@@ -1,118 +1,99 @@
-"""How the house is laid out: which part may import which, and what runs where."""
+"""How the house is laid out: which room may import which, and what runs where. One test for each rule."""
 
 from __future__ import annotations
 
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from graphlib import TopologicalSorter
+from collections import Counter
+from collections.abc import Iterator
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
+from itertools import pairwise
 from pathlib import Path
 
-import pytest
-
 SOURCE = Path(__file__).parents[2] / "src" / "envpack"
+MODULES = sorted(SOURCE.rglob("*.py"))
 
-# what each part may import of the others; envpack.runtime.{errors,report} and the version are for everyone
-ALLOWED = {
+PARTS = {
     "runtime": set(),
     "spec": {"runtime"},
     "lock": {"spec", "runtime"},
-    "prefix": {"spec", "runtime"},
+    "prefix": {"runtime"},
     "bundle": {"prefix", "runtime"},
     "build": {"spec", "lock", "runtime"},
     "interop": {"bundle", "prefix", "runtime"},
-    "release": {"signing", "interop", "build", "bundle", "prefix", "lock", "spec", "runtime"},
-    "cli": {"config", "signing", "release", "interop", "build", "bundle", "prefix", "lock", "spec", "runtime"},
+    "publish": {"signing", "runtime"},
+    "release": {"publish", "signing", "interop", "build", "bundle", "prefix", "lock", "spec", "runtime"},
+    "cli": {
+        "config",
+        "publish",
+        "signing",
+        "release",
+        "interop",
+        "build",
+        "bundle",
+        "prefix",
+        "lock",
+        "spec",
+        "runtime",
+    },
     "config": {"runtime"},
     "signing": {"config", "runtime"},
     "": {"cli", "runtime"},  # envpack/__init__.py and __main__.py
 }
-BUNDLE_WORDS = {"model", "reader", "extract", "deploy", "settle", "relocate", "tar", "codec"}
-MODULES = sorted(SOURCE.rglob("*.py"))
+"""What each part of envpack may import of the others."""
 
+ROOMS = (
+    ("errors", "report", "version", "process"),
+    ("fs",),
+    ("parallel",),
+    ("relocation",),
+    ("transport",),
+    ("format",),
+    ("reader",),
+    ("tree",),
+    ("host",),
+    ("extract",),
+    ("deployment",),
+    ("store",),
+    ("commands",),
+    ("__main__",),
+)
+"""The rooms of runtime/, from the ground up: each imports from its own floor and from those below only."""
 
-def part_of(path: Path) -> str:
-    first = path.relative_to(SOURCE).parts[0]
-    return "" if first in ("__init__.py", "__main__.py") else first.removesuffix(".py")
+ACTIVATION = {"errors"}
+"""What runtime/activation imports of the runtime; any room may import it."""
 
+SPEC_USES = {"activation", "errors", "fs", "host", "report", "transport"}
+"""What of the runtime specs and locks know: nothing of bundles."""
 
-def imports(path: Path) -> Iterator[str]:
-    """Full names of everything a module imports, also inside functions and for type checking only."""
-    package = ["envpack", *path.relative_to(SOURCE).parts[:-1]]
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            base = package[: len(package) - node.level + 1] if node.level else []
-            module = ".".join([*base, *(node.module or "").split(".")]).rstrip(".")
-            yield from (f"{module}.{alias.name}" for alias in node.names)
+LARGEST_FOLDER = 14
+"""Modules in one folder, ``__init__`` and folders named commands apart."""
 
+LARGEST_FILE = 350
+"""Lines."""
 
-def names(path: Path) -> str:
-    return str(path.relative_to(SOURCE))
+FOLDERS_TO_MEND: set[str] = {"cli/", "prefix/"}
+FILES_TO_MEND: set[str] = {"bundle/cache.py", "runtime/commands/repair.py"}
+CIRCLES_TO_MEND: set[frozenset[str]] = {frozenset({"envpack.cli.console", "envpack.cli.progress"})}
 
-
-def test_every_part_of_the_tree_has_its_rule() -> None:
-    assert {part_of(path) for path in MODULES} <= set(ALLOWED)
-
-
-@pytest.mark.parametrize("path", MODULES, ids=names)
-def test_imports_point_one_way(path: Path) -> None:
-    part = part_of(path)
-    used = {
-        name.split(".")[1]
-        for name in imports(path)
-        if name.startswith("envpack.") and (SOURCE / name.split(".")[1]).with_suffix("").exists()
-    }
-    assert used - {part} <= ALLOWED[part], f"{names(path)} imports what stands above it"
-
-
-@pytest.mark.parametrize("path", [path for path in MODULES if part_of(path) in ("spec", "lock")], ids=names)
-def test_specs_and_locks_know_nothing_of_bundles(path: Path) -> None:
-    runtime = {name.split(".")[2] for name in imports(path) if name.startswith("envpack.runtime.")}
-    assert not runtime & BUNDLE_WORDS
-
-
-@pytest.mark.parametrize("path", [path for path in MODULES if part_of(path) == "interop"], ids=names)
-def test_archives_of_other_tools_are_read_by_rules_of_our_own(path: Path) -> None:
-    """What Python's modules refuse depends on its patch release; write.py names an error of zipfile's."""
-    assert not {"tarfile", "shutil.unpack_archive"} & set(imports(path))
-    assert "zipfile" not in imports(path) or path.name == "write.py"
-
-
-ENDS = (SOURCE / "runtime" / "parallel" / "processes.py", SOURCE / "runtime" / "process.py")
+ENDS = {"runtime/parallel/processes.py": {"os._exit"}, "runtime/process.py": {"os._exit"}}
 """A forked process's only end, and the command lines'."""
 
 
-@pytest.mark.parametrize("path", MODULES, ids=names)
-def test_only_the_command_line_prints_exits_and_imports_typer_and_rich(path: Path) -> None:
-    roots = {name.split(".")[0] for name in imports(path)}
-    if part_of(path) not in ("cli", ""):
-        assert not roots & {"typer", "click", "rich"}
-        if path not in (SOURCE / "runtime" / "__main__.py", SOURCE / "runtime" / "report.py"):
-            ends = {"os._exit"} if path in ENDS else set()
-            assert not calls(path) & {"print", "sys.exit", "exit", "quit", "os._exit"} - ends
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
 
 
-def calls(path: Path) -> set[str]:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    return {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+def name_of(path: Path) -> str:
+    return path.relative_to(SOURCE).as_posix()
 
 
-RUNTIME = [path for path in MODULES if part_of(path) == "runtime"]
-
-
-@pytest.mark.parametrize("path", RUNTIME, ids=names)
-def test_the_runtime_needs_nothing_but_the_standard_library(path: Path) -> None:
-    roots = {name.split(".")[0] for name in imports(path)} - {"envpack"}
-    since_3_14 = {"compression"}  # PEP 784
-    assert roots <= sys.stdlib_module_names | since_3_14 | {"pynvml"}
-
-
-@pytest.mark.parametrize("path", RUNTIME, ids=names)
-def test_the_runtime_is_written_in_python_3_8(path: Path) -> None:
-    ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 8))
+def part_of(path: Path) -> str:
+    first = name_of(path).split("/")[0]
+    return "" if first in ("__init__.py", "__main__.py") else first.removesuffix(".py")
 
 
 def module_of(path: Path) -> str:
@@ -120,33 +101,172 @@ def module_of(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def imported_at_once(body: Sequence[ast.stmt]) -> Iterator[ast.Import | ast.ImportFrom]:
-    """What a module imports when it is imported: not in functions, and not for type checking only."""
-    for node in body:
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            yield node
-        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            yield from imported_at_once(node.orelse)
-        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            for field in ("body", "orelse", "finalbody"):
-                yield from imported_at_once(getattr(node, field, ()))
-            for handler in getattr(node, "handlers", ()):
-                yield from imported_at_once(handler.body)
+KNOWN = {module_of(path): path for path in MODULES}
+
+
+@cache
+def imports(path: Path) -> frozenset[str]:
+    """Full names of everything a module imports, also inside functions and for type checking only."""
+    found = set()
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name_of(path)} imports relatively"
+            found.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return frozenset(found)
+
+
+@cache
+def edges(path: Path) -> frozenset[str]:
+    """The modules of envpack that a module imports."""
+    found = set()
+    for name in imports(path):
+        while name and name not in KNOWN:
+            name = name.rpartition(".")[0]
+        found.add(name)
+    return frozenset(found - {"", "envpack", module_of(path)})
+
+
+def calls(path: Path) -> set[str]:
+    return {ast.unparse(node.func) for node in ast.walk(tree_of(path)) if isinstance(node, ast.Call)}
+
+
+def runtime_modules() -> Iterator[Path]:
+    return (path for path in MODULES if part_of(path) == "runtime")
+
+
+def test_parts_import_only_what_they_may() -> None:
+    assert {part_of(path) for path in MODULES} <= set(PARTS)
+    wrong = [
+        f"{name_of(path)} imports {name}"
+        for path in MODULES
+        for name in edges(path)
+        if part_of(KNOWN[name]) not in PARTS[part_of(path)] | {part_of(path)}
+    ]
+    assert not wrong
+
+
+def room_of(module: str) -> str:
+    return module.split(".")[2]
+
+
+def test_rooms_of_the_runtime_import_from_below_only() -> None:
+    floors = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms}
+    wrong = []
+    for path in runtime_modules():
+        if module_of(path) == "envpack.runtime":
+            continue
+        room = room_of(module_of(path))
+        for name in edges(path) - {"envpack.runtime"}:
+            other = room_of(name)
+            if room == "activation":
+                right = other in ACTIVATION | {room}
+            else:
+                right = other == "activation" or floors[other] <= floors[room]
+            if not right:
+                wrong.append(f"{name_of(path)} imports {name}")
+    assert not wrong
+
+
+def circle_in(needs: dict[str, set[str]]) -> list[str]:
+    """The modules of one, each imported by the next; none when there is no circle."""
+    try:
+        TopologicalSorter(needs).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
-    known = {module_of(path): path for path in MODULES}
-    needs: dict[str, set[str]] = {}
-    for module, path in known.items():
-        found: set[str] = set()
-        for node in imported_at_once(ast.parse(path.read_text(encoding="utf-8")).body):
-            targets = [alias.name for alias in node.names]
-            assert isinstance(node, ast.Import) or node.level == 0, f"{names(path)} imports relatively"
-            if isinstance(node, ast.ImportFrom):
-                targets = [str(node.module), *(f"{node.module}.{name}" for name in targets)]
-            found.update(name for name in targets if name in known)
-        needs[module] = found - {module}
-    TopologicalSorter(needs).prepare()  # raises CycleError, with the modules of the circle
+    """Imports inside functions and for type checking count, too."""
+    needs = {module: set(edges(path)) for module, path in KNOWN.items()}
+    found: set[frozenset[str]] = set()
+    while circle := circle_in(needs):
+        found.add(frozenset(circle))
+        for before, after in pairwise(circle):
+            needs[after].discard(before)
+    assert found == CIRCLES_TO_MEND
+
+
+def test_specs_and_locks_know_nothing_of_bundles() -> None:
+    wrong = [
+        f"{name_of(path)} imports {name}"
+        for path in MODULES
+        if part_of(path) in ("spec", "lock")
+        for name in edges(path)
+        if name.startswith("envpack.runtime.") and room_of(name) not in SPEC_USES
+    ]
+    assert not wrong
+
+
+def test_archives_of_other_tools_are_read_by_rules_of_our_own() -> None:
+    """What Python's modules refuse depends on its patch release; write.py names an error of zipfile's."""
+    allowed = {"interop/write.py": {"zipfile"}}
+    wrong = [
+        f"{name_of(path)} imports {name}"
+        for path in MODULES
+        if part_of(path) == "interop"
+        for name in imports(path)
+        & {"tarfile", "zipfile", "shutil.unpack_archive"} - allowed.get(name_of(path), set())
+    ]
+    assert not wrong
+
+
+def test_only_the_command_line_prints_exits_and_imports_typer_and_rich() -> None:
+    wrong = []
+    for path in MODULES:
+        if part_of(path) in ("cli", ""):
+            continue
+        roots = {name.split(".")[0] for name in imports(path)}
+        wrong += [f"{name_of(path)} imports {root}" for root in roots & {"typer", "click", "rich"}]
+        if name_of(path) not in ("runtime/__main__.py", "runtime/report.py"):
+            ends = calls(path) & {"print", "sys.exit", "exit", "quit", "os._exit"} - ENDS.get(name_of(path), set())
+            wrong += [f"{name_of(path)} calls {end}" for end in ends]
+    assert not wrong
+
+
+def test_the_runtime_needs_nothing_but_the_standard_library() -> None:
+    since_3_14 = {"compression"}  # PEP 784
+    known = sys.stdlib_module_names | since_3_14 | {"pynvml", "envpack"}
+    wrong = [
+        f"{name_of(path)} imports {name}"
+        for path in runtime_modules()
+        for name in imports(path)
+        if name.split(".")[0] not in known
+    ]
+    assert not wrong
+
+
+def test_the_runtime_is_written_in_python_3_8() -> None:
+    for path in runtime_modules():
+        ast.parse(path.read_text(encoding="utf-8"), name_of(path), feature_version=(3, 8))
+
+
+def test_a_room_of_the_runtime_has_a_docstring_and_nothing_else_in_its_init() -> None:
+    """So that zipimport and the activation stay fast."""
+    wrong = [
+        name_of(path)
+        for path in runtime_modules()
+        if path.name == "__init__.py" and path.parent.name != "activation"
+        if len(tree_of(path).body) != 1 or not ast.get_docstring(tree_of(path))
+    ]
+    assert not wrong
+
+
+def test_folders_are_small() -> None:
+    found = Counter(path.parent for path in MODULES if path.name != "__init__.py")
+    large = {
+        f"{name_of(folder)}/"
+        for folder, count in found.items()
+        if count > LARGEST_FOLDER and folder.name != "commands"
+    }
+    assert large == FOLDERS_TO_MEND
+
+
+def test_files_are_short() -> None:
+    long = {name_of(path) for path in MODULES if len(path.read_text().splitlines()) > LARGEST_FILE}
+    assert long == FILES_TO_MEND
 
 
 def test_help_loads_nothing_heavy() -> None:
