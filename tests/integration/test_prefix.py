@@ -19,7 +19,7 @@ import pytest
 import rattler
 
 from envpack.prefix import Entry, PrefixContents, Stored, Storer, read_prefix
-from envpack.prefix.ownership import source_of
+from envpack.prefix.owners.ownership import source_of
 from envpack.runtime.format.layout import PATHS_PATH
 from envpack.runtime.format.manifest import PathRecord, PathsTable
 from envpack.runtime.format.paths_json import table_to_json

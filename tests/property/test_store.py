@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from envpack.prefix import Entry, PrefixContents, Published, Stored, Storer
-from envpack.prefix.bytecode import HEADER
+from envpack.prefix.relocate.bytecode import HEADER
 from envpack.runtime.relocation.relocation import splices
 from envpack.runtime.relocation.splice import splice
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from envpack.prefix.bytecode import (
+from envpack.prefix.relocate.bytecode import (
     HEADER,
     Timestamp,
     UnparsableError,

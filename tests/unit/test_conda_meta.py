@@ -7,8 +7,15 @@ from typing import Any
 
 import pytest
 
-from envpack.prefix.conda_meta import Claim, portable_record, portable_text, portable_url, read_record, scrub
 from envpack.prefix.model import Published
+from envpack.prefix.owners.conda_meta import (
+    Claim,
+    portable_record,
+    portable_text,
+    portable_url,
+    read_record,
+    scrub,
+)
 from envpack.runtime.errors import PackError
 
 SHA = "ab" * 32

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from envpack.prefix import PrefixContents, read_prefix
-from envpack.prefix.editable import without_lines
+from envpack.prefix.owners.editable import without_lines
 from envpack.runtime.errors import PackError
 from small_prefix import SmallPrefix
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from envpack.prefix import Entry, PrefixContents, Stored, Storer
-from envpack.prefix.encoded import find_encoded, needles
+from envpack.prefix.relocate.encoded_mentions import find_encoded, needles
 from envpack.runtime.errors import FormatError
 from envpack.runtime.format.manifest import PathRecord, PathsTable
 from envpack.runtime.format.paths_json import table_from_json, table_to_json

@@ -10,7 +10,7 @@ from importlib import resources
 
 import pytest
 
-from envpack.prefix.shebang import direct_line, first_line, may_need_activation, published_lines
+from envpack.prefix.relocate.shebang import direct_line, first_line, may_need_activation, published_lines
 from envpack.runtime.errors import FormatError
 from envpack.runtime.format.manifest import PathRecord, PathsTable
 from envpack.runtime.format.paths_json import table_from_json, table_to_json

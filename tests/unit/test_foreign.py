@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from envpack.prefix import Entry, PrefixContents, Published, Stored, Storer
-from envpack.prefix.foreign import TEXT
-from envpack.prefix.large import Large, in_memory
-from envpack.prefix.occurrences import canonical_placeholder
+from envpack.prefix.relocate.occurrences import canonical_placeholder
+from envpack.prefix.relocate.placeholder import TEXT
+from envpack.prefix.scan.windowed_file import Large, in_memory
 from envpack.runtime.relocation.relocation import splices
 from envpack.runtime.relocation.shebang import Shebang
 from envpack.runtime.relocation.splice import splice

@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from envpack.prefix.hidden import LIMIT, Search, matters
-from envpack.prefix.prune import translate
+from envpack.prefix.relocate.residual_mentions import LIMIT, Search, matters
+from envpack.prefix.scan.prune import translate
 
 PREFIX = b"/opt/env"
 TEXT = b"path = /opt/env/lib/x\n"
@@ -212,7 +212,7 @@ def test_whether_it_matters_is_told_by_rules(path: str, does: bool) -> None:
 
 
 def test_every_rule_has_its_reason_and_source() -> None:
-    text = resources.files("envpack.prefix").joinpath("harmless.json").read_text(encoding="utf-8")
+    text = resources.files("envpack.prefix.relocate").joinpath("harmless.json").read_text(encoding="utf-8")
     for rule in json.loads(text)["rules"]:
         assert set(rule) == {"glob", "reason", "source"} and all(rule.values())
         assert translate(rule["glob"])

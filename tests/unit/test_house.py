@@ -74,7 +74,7 @@ LARGEST_FOLDER = 14
 LARGEST_FILE = 350
 """Lines."""
 
-FOLDERS_TO_MEND: set[str] = {"cli/", "prefix/"}
+FOLDERS_TO_MEND: set[str] = {"cli/"}
 FILES_TO_MEND: set[str] = {"bundle/cache.py", "runtime/commands/repair.py"}
 CIRCLES_TO_MEND: set[frozenset[str]] = {frozenset({"envpack.cli.console", "envpack.cli.progress"})}
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-import envpack.prefix.large as large
-from envpack.prefix.large import Large, Piece, in_memory
-from envpack.prefix.occurrences import digest, find_all
+from envpack.prefix.relocate.occurrences import digest, find_all
+from envpack.prefix.scan import windowed_file as large
+from envpack.prefix.scan.windowed_file import Large, Piece, in_memory
 from envpack.runtime.errors import PackError
 
 

@@ -55,7 +55,7 @@ def test_a_spec_that_lets_in_hosts_that_can_t_run_it_is_warned_of(
 
 
 def test_what_is_left_out_of_the_bundle_is_not_needed(environment: Environment, tmp_path: Path) -> None:
-    from envpack.prefix.prune import Selection
+    from envpack.prefix.scan.prune import Selection
 
     settings = PackSettings(selection=Selection(exclude=["libtorch_cuda.so"]))
     manifest = pack_prefix(environment.prefix, tmp_path / "bundle.tar.gz", settings=settings, reporter=Heard())

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from envpack.prefix.large import Large, in_memory
-from envpack.prefix.occurrences import apply, canonical_placeholder, digest, find_prefix
+from envpack.prefix.relocate.occurrences import apply, canonical_placeholder, digest, find_prefix
+from envpack.prefix.scan.windowed_file import Large, in_memory
 from envpack.runtime.relocation.splice import Splice
 
 PREFIX = b"/opt/env"

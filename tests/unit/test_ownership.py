@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 import pytest
 
-from envpack.prefix.conda_meta import Claim
 from envpack.prefix.model import Published
-from envpack.prefix.ownership import Ownership, assign, source_of
+from envpack.prefix.owners.conda_meta import Claim
+from envpack.prefix.owners.ownership import Ownership, assign, source_of
 
 CACHE = "lib/p/__pycache__/m.cpython-311.pyc"
 

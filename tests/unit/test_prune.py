@@ -8,7 +8,7 @@ from importlib import resources
 
 import pytest
 
-from envpack.prefix.prune import Selection, translate
+from envpack.prefix.scan.prune import Selection, translate
 from envpack.spec import PRUNE_PROFILES
 
 SITE = "lib/python3.11/site-packages"
@@ -126,7 +126,7 @@ def test_a_selection_without_rules_says_so():
 
 
 def test_every_profile_a_spec_may_name_has_rules_with_reason_and_source():
-    text = resources.files("envpack.prefix").joinpath("prune.json").read_text(encoding="utf-8")
+    text = resources.files("envpack.prefix.scan").joinpath("prune.json").read_text(encoding="utf-8")
     profiles = json.loads(text)["profiles"]
     assert set(profiles) == set(PRUNE_PROFILES)
     for profile in profiles.values():

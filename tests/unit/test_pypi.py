@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from envpack.prefix.conda_meta import Claim
-from envpack.prefix.pypi import Distribution, metadata_folder, metadata_folders, read_distribution
+from envpack.prefix.owners.conda_meta import Claim
+from envpack.prefix.owners.pypi import Distribution, metadata_folder, metadata_folders, read_distribution
 from envpack.runtime.errors import PackError
 
 SITE = "lib/python3.11/site-packages"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from envpack.prefix.shebang import first_line, published_lines
+from envpack.prefix.relocate.shebang import first_line, published_lines
 from envpack.runtime.relocation.shebang import Shebang, shebang_line
 
 PREFIX = b"/opt/my env"

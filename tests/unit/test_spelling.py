@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from envpack.prefix import read_prefix
-from envpack.prefix.spelling import former, spellings
+from envpack.prefix.scan.prefix_aliases import former, spellings
 
 SYSCONFIG = "lib/python3.11/_sysconfigdata__linux_x86_64-linux-gnu.py"
 

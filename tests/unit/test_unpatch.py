@@ -7,8 +7,8 @@ import hashlib
 import pytest
 
 from envpack.prefix.model import Published
-from envpack.prefix.occurrences import apply
-from envpack.prefix.unpatch import Unpatched, unpatch, without_prefix
+from envpack.prefix.relocate.occurrences import apply
+from envpack.prefix.relocate.restore_published import Unpatched, unpatch, without_prefix
 from envpack.runtime.relocation.shebang import Shebang
 
 PLACEHOLDER = b"/h/" + b"placehold_" * 25

@@ -10,7 +10,7 @@ from io import FileIO
 from typing import BinaryIO
 
 from envpack.bundle.codecs import Encoder
-from envpack.prefix.large import Large, Piece
+from envpack.prefix.scan.windowed_file import Large, Piece
 from envpack.runtime.format.manifest import Frame
 from envpack.runtime.fs.io import write_all
 

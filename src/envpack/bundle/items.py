@@ -9,9 +9,9 @@ from pathlib import Path
 from envpack.bundle.cache import Found
 from envpack.bundle.writer import Item
 from envpack.prefix import Entry, Group, Storer
-from envpack.prefix.hidden import matters
-from envpack.prefix.large import Data, Large, Piece
-from envpack.prefix.shebang import may_need_activation
+from envpack.prefix.relocate.residual_mentions import matters
+from envpack.prefix.relocate.shebang import may_need_activation
+from envpack.prefix.scan.windowed_file import Data, Large, Piece
 from envpack.runtime.errors import PackError
 from envpack.runtime.format.changes import Unrelocatable
 from envpack.runtime.format.manifest import PathRecord

@@ -19,11 +19,11 @@ from envpack.bundle.items import items_of
 from envpack.bundle.runtime import runtime_files
 from envpack.bundle.writer import BundleWriter, Item
 from envpack.prefix import ENVIRONMENT, Entry, Group, PrefixContents, Storer, read_prefix
-from envpack.prefix.hidden import LIMIT
 from envpack.prefix.needs import contradictions, derive_needs
-from envpack.prefix.overlay import Policy
-from envpack.prefix.prune import Selection
-from envpack.prefix.walk import Outside
+from envpack.prefix.owners.editable_policy import Policy
+from envpack.prefix.relocate.residual_mentions import LIMIT
+from envpack.prefix.scan.prune import Selection
+from envpack.prefix.scan.walk import Outside
 from envpack.runtime.activation import variable_scripts
 from envpack.runtime.errors import PackError
 from envpack.runtime.format.changes import Changes, Unrelocatable

@@ -19,7 +19,7 @@ from envpack.bundle.bounds import check_manifest, check_table
 from envpack.bundle.codecs import Encoder
 from envpack.bundle.frames import FrameWriter, compress, compress_all
 from envpack.bundle.transfer import copy, move
-from envpack.prefix.large import Piece
+from envpack.prefix.scan.windowed_file import Piece
 from envpack.runtime.errors import DestinationError
 from envpack.runtime.format import tar
 from envpack.runtime.format.layout import DIGEST_PATH, MANIFEST_PATH, PATHS_PATH

@@ -76,7 +76,7 @@ def check(
       envpack check demo.tar.gz --host node7.json
     """
     from envpack.bundle.codecs import FAST
-    from envpack.prefix.needs.examine import examine_environment, is_environment
+    from envpack.prefix.needs.environment_check import examine_environment, is_environment
     from envpack.runtime.commands.check import examine, facts_from_file
     from envpack.runtime.errors import HostError
     from envpack.runtime.transport.open import local_path

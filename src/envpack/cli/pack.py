@@ -92,7 +92,7 @@ def pack(
     from envpack.bundle.cache import cache_folder
     from envpack.bundle.pack import PackSettings, pack_prefix
     from envpack.interop.write import format_for, write_archive
-    from envpack.prefix.prune import Selection
+    from envpack.prefix.scan.prune import Selection
     from envpack.release.editable import editable_policy
     from envpack.release.names import SUFFIXES, format_of
 

@@ -9,7 +9,7 @@ from envpack.cli.console import Console
 from envpack.cli.text import plural
 
 if TYPE_CHECKING:
-    from envpack.prefix.prune import Selection
+    from envpack.prefix.scan.prune import Selection
     from envpack.runtime.format.changes import Changes, Unrelocatable
 
 SHOWN = 3

@@ -17,7 +17,7 @@ from envpack.interop.origin import RECORDED, Origin, lacks, origin_of, telling_f
 from envpack.interop.record import OWN, is_placeholder
 from envpack.interop.unpack import Contents, unpack
 from envpack.prefix import Entry, PrefixContents, Stored, Storer, read_prefix
-from envpack.prefix.large import Data
+from envpack.prefix.scan.windowed_file import Data
 from envpack.runtime.deployment.source import Repair
 from envpack.runtime.errors import IntegrityError, PackError
 from envpack.runtime.report import Reporter

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from envpack.bundle.bounds import check_table
 from envpack.bundle.writer import Item, Listed, complete, listed
-from envpack.prefix.large import Piece, in_memory
+from envpack.prefix.scan.windowed_file import Piece, in_memory
 from envpack.runtime.extract.tree_writer import Tree
 from envpack.runtime.format import tar
 from envpack.runtime.format.layout import DIGEST_PATH, MANIFEST_PATH, PATHS_PATH

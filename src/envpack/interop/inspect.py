@@ -15,10 +15,10 @@ from envpack.interop.archive import Member, read_members
 from envpack.interop.origin import Origin, lacks, name_of, origin_of
 from envpack.interop.record import OWN, PARCEL, UNPACK, find_root
 from envpack.interop.streams import format_of
-from envpack.prefix.conda_meta import Claim, CondaRecord, read_record
-from envpack.prefix.ownership import Ownership, assign
-from envpack.prefix.pypi import Distribution, metadata_folders, read_distribution
-from envpack.prefix.walk import GENERATED
+from envpack.prefix.owners.conda_meta import Claim, CondaRecord, read_record
+from envpack.prefix.owners.ownership import Ownership, assign
+from envpack.prefix.owners.pypi import Distribution, metadata_folders, read_distribution
+from envpack.prefix.scan.walk import GENERATED
 from envpack.runtime.errors import IntegrityError, PackError
 from envpack.runtime.format.changes import Changes
 from envpack.runtime.format.manifest import Manifest, Package

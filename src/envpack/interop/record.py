@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from envpack.interop.archive import safe_path
-from envpack.prefix.large import Data
+from envpack.prefix.scan.windowed_file import Data
 from envpack.runtime.errors import FormatError, IntegrityError
 
 UNPACK = ("bin/conda-unpack", "Scripts/conda-unpack-script.py")

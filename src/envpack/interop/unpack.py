@@ -13,7 +13,7 @@ from pathlib import Path
 from envpack.interop.archive import Member, read_members
 from envpack.interop.record import find_root
 from envpack.interop.streams import format_of
-from envpack.prefix.ownership import source_of
+from envpack.prefix.owners.ownership import source_of
 from envpack.runtime.report import Step
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW

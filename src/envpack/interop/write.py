@@ -25,7 +25,7 @@ from envpack.bundle.pack import RUNTIME, PackSettings, pack_contents, read_for_p
 from envpack.bundle.writer import Item, Listed, complete, listed
 from envpack.interop.archive import read_members
 from envpack.prefix import Storer
-from envpack.prefix.large import in_memory
+from envpack.prefix.scan.windowed_file import in_memory
 from envpack.runtime.errors import DestinationError, IntegrityError, PackError, UsageError
 from envpack.runtime.format.manifest import Manifest
 from envpack.runtime.fs.paths import beside, folders_for, umask, work_folder

@@ -2,7 +2,7 @@
 
 from envpack.prefix.inventory import read_prefix
 from envpack.prefix.model import ENVIRONMENT, SOURCE_MTIME, Entry, Group, PrefixContents, Published, Stored
-from envpack.prefix.store import Storer
+from envpack.prefix.relocate.normalize import Storer
 
 __all__ = [
     "ENVIRONMENT",

@@ -12,16 +12,16 @@ from dataclasses import dataclass, replace
 from operator import itemgetter
 from pathlib import Path
 
-from envpack.prefix.conda_meta import Claim, CondaRecord, portable_text, read_record, scrub
-from envpack.prefix.deployed import placeholders_of_deployment
-from envpack.prefix.kept import keep_scripts, renamed
 from envpack.prefix.model import ENVIRONMENT, SOURCE_MTIME, Entry, Group, PrefixContents, Published
-from envpack.prefix.overlay import Policy, handle_editable
-from envpack.prefix.ownership import Ownership, assign
-from envpack.prefix.pypi import Distribution, metadata_folder, metadata_folders, read_distribution
-from envpack.prefix.spelling import former, spellings
-from envpack.prefix.unpatch import unpatch
-from envpack.prefix.walk import GENERATED, Outside, Tree, walk
+from envpack.prefix.owners.conda_meta import Claim, CondaRecord, portable_text, read_record, scrub
+from envpack.prefix.owners.conda_scripts import keep_scripts, renamed
+from envpack.prefix.owners.editable_policy import Policy, handle_editable
+from envpack.prefix.owners.ownership import Ownership, assign
+from envpack.prefix.owners.pypi import Distribution, metadata_folder, metadata_folders, read_distribution
+from envpack.prefix.owners.redeploy import placeholders_of_deployment
+from envpack.prefix.relocate.restore_published import unpatch
+from envpack.prefix.scan.prefix_aliases import former, spellings
+from envpack.prefix.scan.walk import GENERATED, Outside, Tree, walk
 from envpack.runtime.errors import PackError
 from envpack.runtime.format.manifest import Package
 from envpack.runtime.report import Reporter

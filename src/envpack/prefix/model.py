@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from envpack.prefix.large import Piece
+from envpack.prefix.scan.windowed_file import Piece
 from envpack.runtime.format.manifest import Package
 from envpack.runtime.relocation.relocation import Relocation
 

@@ -11,8 +11,8 @@ from envpack.runtime.fs.paths import beside, folders_for, work_folder
 from envpack.runtime.report import Reporter
 
 if TYPE_CHECKING:
-    from envpack.prefix.editable import Editable
-    from envpack.prefix.overlay import Policy
+    from envpack.prefix.owners.editable import Editable
+    from envpack.prefix.owners.editable_policy import Policy
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from envpack.runtime.errors import DestinationError, UsageError
 from envpack.runtime.report import Reporter
 
 if TYPE_CHECKING:
-    from envpack.prefix.prune import Selection
+    from envpack.prefix.scan.prune import Selection
     from envpack.runtime.format.manifest import Manifest
     from envpack.signing.keys import SecretKey
 
@@ -140,7 +140,7 @@ def _packed(
     from envpack.bundle.codecs import encoder_for
     from envpack.bundle.pack import PackSettings, pack_prefix
     from envpack.lock import Lock, load_input
-    from envpack.prefix.prune import Selection
+    from envpack.prefix.scan.prune import Selection
 
     # what is wrong with the arguments is told before the work, not after
     epoch = source_date_epoch(recipe.environ)

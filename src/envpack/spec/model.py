@@ -21,7 +21,7 @@ PLATFORMS = ("linux-64", "linux-aarch64")
 """The conda subdirs an environment can be built, packed and deployed for."""
 
 PRUNE_PROFILES = ("tests", "docs", "headers", "static", "bytecode")
-"""Names a spec's ``prune:`` may list; the rules of each stand in ``prefix/prune.json``."""
+"""Names a spec's ``prune:`` may list; the rules of each stand in ``prefix/scan/prune.json``."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Any
 
-from envpack.prefix.large import Data, Large
 from envpack.prefix.model import ENVIRONMENT, Entry, PrefixContents
 from envpack.prefix.needs.compilers import compilers
 from envpack.prefix.needs.decide import decide
@@ -38,6 +37,7 @@ from envpack.prefix.needs.libraries import (
     without_variant,
 )
 from envpack.prefix.needs.rules import table
+from envpack.prefix.scan.windowed_file import Data, Large
 from envpack.runtime.errors import PackError
 from envpack.runtime.format.manifest import Package
 from envpack.runtime.format.needs import Evidence, Needs

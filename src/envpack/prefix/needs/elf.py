@@ -13,7 +13,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from envpack.prefix.large import Data
+from envpack.prefix.scan.windowed_file import Data
 
 MAGIC = b"\x7fELF"
 

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from envpack.prefix.large import Data
+from envpack.prefix.scan.windowed_file import Data
 
 MAGIC = b"\x50\xed\x55\xba"
 MOST_HEADERS = 1 << 18

@@ -15,11 +15,11 @@ from importlib import resources
 from itertools import chain
 from typing import NamedTuple
 
-from envpack.prefix.encoded import find_encoded, needles
-from envpack.prefix.large import Data
-from envpack.prefix.occurrences import find_all, find_prefix, stands_alone
-from envpack.prefix.prune import translate
-from envpack.prefix.unpack import CHUNK, is_packed, is_zip, unpack, zip_members
+from envpack.prefix.relocate.archives import CHUNK, is_packed, is_zip, unpack, zip_members
+from envpack.prefix.relocate.encoded_mentions import find_encoded, needles
+from envpack.prefix.relocate.occurrences import find_all, find_prefix, stands_alone
+from envpack.prefix.scan.prune import translate
+from envpack.prefix.scan.windowed_file import Data
 
 LIMIT = 128 << 20
 """Bytes of one file, unpacked, that are searched: a fifth of a second. A limit on time would make what is found
@@ -134,7 +134,7 @@ class Search:
 
 @cache
 def _harmless() -> re.Pattern[str]:
-    text = resources.files("envpack.prefix").joinpath("harmless.json").read_text(encoding="utf-8")
+    text = resources.files("envpack.prefix.relocate").joinpath("harmless.json").read_text(encoding="utf-8")
     return re.compile("|".join(translate(rule["glob"]) for rule in json.loads(text)["rules"]), re.DOTALL)
 
 

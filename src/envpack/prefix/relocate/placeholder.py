@@ -10,11 +10,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from envpack.prefix.binary import Mention, String, binary_relocation
-from envpack.prefix.bytecode import MarshalString, UnparsableError, mentions
-from envpack.prefix.encoded import Encoded, find_encoded
-from envpack.prefix.large import Data, in_memory, part
-from envpack.prefix.occurrences import (
+from envpack.prefix.relocate.binary import Mention, String, binary_relocation
+from envpack.prefix.relocate.bytecode import MarshalString, UnparsableError, mentions
+from envpack.prefix.relocate.encoded_mentions import Encoded, find_encoded
+from envpack.prefix.relocate.occurrences import (
     TEXT_PLACEHOLDER_LENGTH,
     Occurrence,
     canonical_placeholder,
@@ -22,7 +21,8 @@ from envpack.prefix.occurrences import (
     find_prefix,
     is_text,
 )
-from envpack.prefix.shebang import HEAD, FirstLine, first_line
+from envpack.prefix.relocate.shebang import HEAD, FirstLine, first_line
+from envpack.prefix.scan.windowed_file import Data, in_memory, part
 from envpack.runtime.relocation.relocation import ENCODINGS, Relocation, string_head
 from envpack.runtime.relocation.splice import Splice
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
 
-from envpack.prefix.pypi import Read, read_distribution
+from envpack.prefix.owners.pypi import Read, read_distribution
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ import posixpath
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from envpack.prefix.conda_meta import Claim
-from envpack.prefix.walk import Tree, facts_of
+from envpack.prefix.owners.conda_meta import Claim
+from envpack.prefix.scan.walk import Tree, facts_of
 
 SUFFIX = ".conda"
 

@@ -13,7 +13,7 @@ from typing import IO, Any, NamedTuple, cast
 import zstandard
 from isal import isal_zlib
 
-from envpack.prefix.large import Data, Large, part
+from envpack.prefix.scan.windowed_file import Data, Large, part
 
 Part = bytes | memoryview | Large
 

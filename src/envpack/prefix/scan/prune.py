@@ -81,7 +81,7 @@ class Selection:
 @cache
 def _profile(name: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
     """The patterns of what a profile drops and of what it keeps all the same."""
-    text = resources.files("envpack.prefix").joinpath("prune.json").read_text(encoding="utf-8")
+    text = resources.files("envpack.prefix.scan").joinpath("prune.json").read_text(encoding="utf-8")
     profile = json.loads(text)["profiles"][name]
     drop, keep = (tuple(rule["glob"] for rule in profile[key]) for key in ("drop", "keep"))
     return _pattern(drop), _pattern(keep)

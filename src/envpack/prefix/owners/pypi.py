@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from email.message import Message
 from email.parser import HeaderParser
 
-from envpack.prefix.conda_meta import Claim, portable_url
+from envpack.prefix.owners.conda_meta import Claim, portable_url
 from envpack.runtime.errors import PackError
 from envpack.runtime.format.manifest import Package
 

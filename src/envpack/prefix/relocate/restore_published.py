@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import NamedTuple
 
-from envpack.prefix.binary import Mention, String, binary_relocation, slashes
-from envpack.prefix.large import Data, in_memory
 from envpack.prefix.model import Published
-from envpack.prefix.occurrences import apply, digest, find_all, stands_alone
-from envpack.prefix.shebang import HEAD, direct_line, published_lines
+from envpack.prefix.relocate.binary import Mention, String, binary_relocation, slashes
+from envpack.prefix.relocate.occurrences import apply, digest, find_all, stands_alone
+from envpack.prefix.relocate.shebang import HEAD, direct_line, published_lines
+from envpack.prefix.scan.windowed_file import Data, in_memory
 from envpack.runtime.relocation.relocation import Relocation
 from envpack.runtime.relocation.splice import Splice
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from envpack.prefix.conda_meta import Claim
+from envpack.prefix.owners.conda_meta import Claim
 
 Owner = int
 """The index of a package: conda records first, then distributions, each sorted by name."""

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from envpack.prefix.large import Data, Large, Piece, in_memory, part
+from envpack.prefix.scan.windowed_file import Data, Large, Piece, in_memory, part
 from envpack.runtime.relocation.splice import Splice
 
 TEXT_PLACEHOLDER_LENGTH = 255

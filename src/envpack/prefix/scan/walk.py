@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from envpack.prefix.conda_meta import SKIPPED
+from envpack.prefix.owners.conda_meta import SKIPPED
 from envpack.runtime.activation import scripts
 from envpack.runtime.errors import PackError
 

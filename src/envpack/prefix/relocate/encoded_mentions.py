@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
-from envpack.prefix.large import Data
-from envpack.prefix.occurrences import find_all, stands_alone
+from envpack.prefix.relocate.occurrences import find_all, stands_alone
+from envpack.prefix.scan.windowed_file import Data
 from envpack.runtime.relocation.relocation import ENCODINGS
 
 _AROUND = 96

@@ -8,14 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from envpack.prefix.bytecode import Timestamp, is_bytecode, is_cache, timestamp, timestamp_edit
-from envpack.prefix.foreign import TEXT, Canonical, canonicalise, canonicalise_bytecode
-from envpack.prefix.hidden import Search
-from envpack.prefix.large import Data, Large, Piece, in_memory
 from envpack.prefix.model import SOURCE_MTIME, Entry, PrefixContents, Stored
-from envpack.prefix.occurrences import apply, digest, is_text
-from envpack.prefix.ownership import source_of
-from envpack.prefix.unpatch import unpatch, without_prefix
+from envpack.prefix.owners.ownership import source_of
+from envpack.prefix.relocate.bytecode import Timestamp, is_bytecode, is_cache, timestamp, timestamp_edit
+from envpack.prefix.relocate.occurrences import apply, digest, is_text
+from envpack.prefix.relocate.placeholder import TEXT, Canonical, canonicalise, canonicalise_bytecode
+from envpack.prefix.relocate.residual_mentions import Search
+from envpack.prefix.relocate.restore_published import unpatch, without_prefix
+from envpack.prefix.scan.windowed_file import Data, Large, Piece, in_memory
 from envpack.runtime.relocation.relocation import Bytecode, Relocation
 from envpack.runtime.relocation.splice import Splice
 

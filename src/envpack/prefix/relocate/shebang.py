@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import cache
 from typing import NamedTuple
 
-from envpack.prefix.large import Piece
+from envpack.prefix.scan.windowed_file import Piece
 from envpack.runtime.relocation.relocation import Relocation
 from envpack.runtime.relocation.shebang import THROUGH_ENV, Shebang, command, form_of, forms, is_python
 

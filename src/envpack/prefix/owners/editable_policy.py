@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from envpack.prefix.editable import Editable, find_editable, without_lines
-from envpack.prefix.pypi import Read
-from envpack.prefix.walk import Tree, facts_of
+from envpack.prefix.owners.editable import Editable, find_editable, without_lines
+from envpack.prefix.owners.pypi import Read
+from envpack.prefix.scan.walk import Tree, facts_of
 from envpack.runtime.errors import PackError
 
 Install = Callable[[Sequence[Editable], Path], Path]

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from envpack.prefix.occurrences import find_all, stands_alone
+from envpack.prefix.relocate.occurrences import find_all, stands_alone
 from envpack.runtime.relocation.relocation import string_head
 from envpack.runtime.relocation.splice import Splice
 

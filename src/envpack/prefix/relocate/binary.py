@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from envpack.prefix.large import Data
+from envpack.prefix.scan.windowed_file import Data
 from envpack.runtime.relocation.relocation import Relocation
 
 # A byte that goes on with the path component in front of it: slashes between the two would change the path.

@@ -1,0 +1,1 @@
+"""Which package each file of an environment belongs to."""

@@ -1,0 +1,1 @@
+"""Find the files of an environment, and read them."""
