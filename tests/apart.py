@@ -12,14 +12,15 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from envpack.bundle import annexes, cache, items
+from envpack.bundle import parallel_pack, segment_items
+from envpack.bundle.cache import segment_cache
 from envpack.cli.app import main
 from envpack.cli.console import Console
 from envpack.runtime.reader import entries, partition
 
-partition.SIZE = annexes.UNIT = 1
-annexes.WORTH = 0
-cache.RACY = -(10**9)  # the files are as old as the test
+partition.SIZE = parallel_pack.UNIT = 1
+parallel_pack.WORTH = 0
+segment_cache.RACY = -(10**9)  # the files are as old as the test
 begun = 0
 _fork = os.fork
 
@@ -35,7 +36,7 @@ os.fork = _counted
 
 if "SLOW" in os.environ:
     seconds = float(os.environ["SLOW"])
-    _entries, _items = entries.entries, items.items_of
+    _entries, _items = entries.entries, segment_items.items_of
 
     def _slow_entries(*arguments: Any) -> Iterator[Any]:
         for entry in _entries(*arguments):
@@ -48,7 +49,7 @@ if "SLOW" in os.environ:
             yield item
 
     partition.entries = _slow_entries  # type: ignore[assignment]
-    annexes.items_of = _slow_items  # type: ignore[assignment]
+    parallel_pack.items_of = _slow_items  # type: ignore[assignment]
 
 code = main(sys.argv[1:], Console.of_process())
 print(f"processes: {begun}", file=sys.stderr)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from compilers import compile_c
-from envpack.bundle.runtime import runtime_files
+from envpack.bundle.runtime_zip import runtime_files
 from envpack.runtime.format.manifest import Manifest, Package
 from envpack.runtime.format.needs import Compiler, Evidence, GpuCode, Needs
 from synthetic import file, make_bundle

@@ -11,7 +11,7 @@ from typing import Any
 
 from envpack.bundle.codecs import FAST
 from envpack.bundle.pack import PackSettings, pack_prefix
-from envpack.bundle.runtime import runtime_files
+from envpack.bundle.runtime_zip import runtime_files
 from envpack.runtime.commands.deploy import deploy
 from envpack.runtime.format.manifest import Manifest
 from envpack.runtime.reader.bundle import open_bundle

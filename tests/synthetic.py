@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from envpack.bundle.codecs import encoder_for
-from envpack.bundle.writer import BundleWriter, Item
+from envpack.bundle.model import Item
+from envpack.bundle.writer import BundleWriter
 from envpack.runtime.format.manifest import Manifest, PathRecord
 from envpack.runtime.host.detect.machine import host_subdir
 from envpack.runtime.relocation.relocation import Relocation

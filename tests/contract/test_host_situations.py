@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from envpack.bundle.runtime import runtime_zip
+from envpack.bundle.runtime_zip import runtime_zip
 from envpack.runtime.commands.check import examine, facts_from_file
 from hosts import Host, build_stubs, bundle_of
 from situations import SITUATIONS, Situation, told

@@ -14,7 +14,7 @@ from namespaces import namespace
 
 APART = [sys.executable, str(Path(__file__).parent.parent / "apart.py")]
 MOVED = 16
-"""MB that are there twice for a moment, `envpack.bundle.transfer`'s step."""
+"""MB that are there twice for a moment, `envpack.bundle.append`'s step."""
 
 
 @pytest.mark.parametrize("jobs", [1, 2])

@@ -20,7 +20,7 @@ from zipfile import ZipFile
 import pytest
 from jsonschema import Draft202012Validator
 
-from envpack.bundle.runtime import runtime_zip
+from envpack.bundle.runtime_zip import runtime_zip
 from envpack.cli.schema import load
 from servers import Files, make_certificate, serving
 from synthetic import file, make_bundle, text

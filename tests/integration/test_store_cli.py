@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from envpack.bundle.runtime import runtime_zip
+from envpack.bundle.runtime_zip import runtime_zip
 from envpack.cli.schema import load
 from synthetic import file, make_bundle, text
 

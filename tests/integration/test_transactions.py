@@ -19,7 +19,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from envpack.bundle.codecs import encoder_for
-from envpack.bundle.runtime import runtime_files
+from envpack.bundle.runtime_zip import runtime_files
 from envpack.bundle.writer import BundleWriter
 from envpack.cli.schema import load
 from envpack.interop.deploy import deploy_archive

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import envpack
-from envpack.bundle.runtime import runtime_zip
+from envpack.bundle.runtime_zip import runtime_zip
 from envpack.runtime.activation import scripts, variable_scripts
 from envpack.runtime.errors import SpecError
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from envpack.bundle.bounds import check_manifest, check_paths, check_table
 from envpack.bundle.codecs import FAST
+from envpack.bundle.reader_limits import check_manifest, check_paths, check_table
 from envpack.prefix.model import Entry, Group
 from envpack.runtime.errors import IntegrityError, PackError
 from envpack.runtime.format import limits, tree_rules

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-import envpack.bundle.cache as cache
-import envpack.bundle.items as items
-from envpack.bundle.cache import cache_facts, cache_folder, clear_cache
+from envpack.bundle import segment_items as items
+from envpack.bundle.cache import segment_cache as cache
+from envpack.bundle.cache.cache_files import cache_facts, cache_folder, clear_cache
 from envpack.bundle.codecs import FAST
 from envpack.prefix import Entry
 from envpack.runtime.commands.deploy import deploy
@@ -228,7 +228,7 @@ def test_a_bundle_whose_parts_are_all_in_the_next_one_is_let_go(made: SmallPrefi
 _PACK = """
 import sys
 from pathlib import Path
-import envpack.bundle.cache as cache
+import envpack.bundle.cache.segment_cache as cache
 from envpack.bundle.pack import PackSettings, pack_prefix
 from envpack.runtime.report import Reporter
 cache.RACY = -10**9

@@ -75,7 +75,7 @@ LARGEST_FILE = 350
 """Lines."""
 
 FOLDERS_TO_MEND: set[str] = {"cli/"}
-FILES_TO_MEND: set[str] = {"bundle/cache.py", "runtime/commands/repair.py"}
+FILES_TO_MEND: set[str] = {"runtime/commands/repair.py"}
 CIRCLES_TO_MEND: set[frozenset[str]] = {frozenset({"envpack.cli.console", "envpack.cli.progress"})}
 
 ENDS = {"runtime/parallel/processes.py": {"os._exit"}, "runtime/process.py": {"os._exit"}}

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from envpack.bundle.codecs import FAST
-from envpack.bundle.writer import Item
+from envpack.bundle.model import Item
 from envpack.runtime.commands.deploy import Deployment, deploy
 from envpack.runtime.commands.move import move
 from envpack.runtime.commands.rollback import rollback

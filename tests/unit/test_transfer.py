@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-import envpack.bundle.transfer as transfer
+from envpack.bundle import append as transfer
 
 DATA = os.urandom(64 << 10) * 37
 WAYS = {"copy": transfer.copy, "move": transfer.move}

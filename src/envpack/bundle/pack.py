@@ -11,13 +11,14 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Protocol
 
-from envpack.bundle.annexes import Annexes
-from envpack.bundle.bounds import check_paths
-from envpack.bundle.cache import Found, SegmentCache
+from envpack.bundle.cache.segment_cache import SegmentCache
 from envpack.bundle.codecs import encoder_for
-from envpack.bundle.items import items_of
-from envpack.bundle.runtime import runtime_files
-from envpack.bundle.writer import BundleWriter, Item
+from envpack.bundle.model import Found, Item
+from envpack.bundle.parallel_pack import Annexes
+from envpack.bundle.reader_limits import check_paths
+from envpack.bundle.runtime_zip import runtime_files
+from envpack.bundle.segment_items import items_of
+from envpack.bundle.writer import BundleWriter
 from envpack.prefix import ENVIRONMENT, Entry, Group, PrefixContents, Storer, read_prefix
 from envpack.prefix.needs import contradictions, derive_needs
 from envpack.prefix.owners.editable_policy import Policy

@@ -9,76 +9,26 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple
 
-from envpack.bundle.bounds import check_manifest, check_table
+from envpack.bundle.append import copy, move
 from envpack.bundle.codecs import Encoder
 from envpack.bundle.frames import FrameWriter, compress, compress_all
-from envpack.bundle.transfer import copy, move
-from envpack.prefix.scan.windowed_file import Piece
+from envpack.bundle.model import Item, Listed, Stored, listed
+from envpack.bundle.reader_limits import check_manifest, check_table
 from envpack.runtime.errors import DestinationError
 from envpack.runtime.format import tar
 from envpack.runtime.format.layout import DIGEST_PATH, MANIFEST_PATH, PATHS_PATH
 from envpack.runtime.format.manifest import Frame, Manifest, PathRecord, Segment
 from envpack.runtime.format.manifest_json import digest_line, manifest_to_json
-from envpack.runtime.format.paths_json import join_table, segment_to_json
+from envpack.runtime.format.paths_json import join_table
 from envpack.runtime.fs.io import write_all
 from envpack.runtime.fs.paths import beside, make_folders, remove_empty
 from envpack.runtime.parallel.threads import pool as threads
 from envpack.runtime.reader.bundle import END_SEGMENT
-
-
-@dataclass(frozen=True)
-class Item:
-    """A path to be stored: its record, still without an offset, and for a file its bytes.
-
-    ``source``: the file that holds just these bytes, where there is one.
-    """
-
-    record: PathRecord
-    pieces: Sequence[Piece] = ()
-    source: str = ""
-
-
-@dataclass(frozen=True)
-class Listed:
-    """What a bundle says of one of its segments, the frames aside: ``table``: its part of the paths table;
-    ``paths``: how many there are; ``size``: bytes of its files as stored; ``room``: bytes of the longest prefix
-    that fits into all of them (None: any), and ``limited_by`` the path that limits it."""
-
-    id: str
-    table: bytes
-    paths: int
-    size: int
-    room: int | None = None
-    limited_by: str = ""
-
-
-def listed(id: str, records: Sequence[PathRecord]) -> Listed:
-    """What a bundle says of a segment with these records, in the order of the tar stream."""
-    rooms = (
-        (record.relocation.room, record.path)
-        for record in records
-        if record.relocation is not None and record.relocation.room is not None
-    )
-    room, limited_by = min(rooms, default=(None, ""))
-    size = sum(record.size for record in records if record.type == "file")
-    return Listed(id, segment_to_json(id, records), len(records), size, room, limited_by)
-
-
-def placed(records: Iterable[PathRecord]) -> Iterator[PathRecord]:
-    """The records with the offsets that they have in a segment's tar stream."""
-    position = 0
-    for record in records:
-        position += len(tar.header(record))
-        if record.type == "file":
-            record = record._replace(offset=position)
-            position += record.size + tar.padding(record.size)
-        yield record
 
 
 def write_segment(frames: FrameWriter, id: str, items: Iterable[Item]) -> tuple[Listed, list[Frame]]:
@@ -93,16 +43,6 @@ def write_segment(frames: FrameWriter, id: str, items: Iterable[Item]) -> tuple[
         frames.write(bytes(tar.padding(record.size)) if record.type == "file" else b"")
         records.append(record)
     return listed(id, records), frames.end_segment()
-
-
-class Stored(NamedTuple):
-    """Frames that lie in a file already: its descriptor, where in it the first begins, and whether they are to
-    ``stay`` there."""
-
-    frames: tuple[Frame, ...]
-    descriptor: int
-    offset: int
-    stay: bool
 
 
 class BundleWriter:

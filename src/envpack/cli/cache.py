@@ -14,7 +14,7 @@ from envpack.runtime.errors import UsageError
 from envpack.runtime.report import human_size
 
 if TYPE_CHECKING:
-    from envpack.bundle.cache import CacheFacts
+    from envpack.bundle.cache.cache_files import CacheFacts
 
 
 def cache(
@@ -38,7 +38,7 @@ def cache(
       envpack cache
       envpack cache clear
     """
-    from envpack.bundle.cache import cache_facts, cache_folder, clear_cache
+    from envpack.bundle.cache.cache_files import cache_facts, cache_folder, clear_cache
 
     folder = cache_folder(os.environ)
     if folder is None:

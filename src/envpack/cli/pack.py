@@ -89,7 +89,7 @@ def pack(
       envpack pack --prune tests --exclude '*.ipynb' --include 'demo.ipynb'
       envpack pack -n demo -o demo.zip
     """
-    from envpack.bundle.cache import cache_folder
+    from envpack.bundle.cache.cache_files import cache_folder
     from envpack.bundle.pack import PackSettings, pack_prefix
     from envpack.interop.write import format_for, write_archive
     from envpack.prefix.scan.prune import Selection

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from envpack.bundle.bounds import check_table
-from envpack.bundle.writer import Item, Listed, complete, listed
+from envpack.bundle.model import Item, Listed, listed
+from envpack.bundle.reader_limits import check_table
+from envpack.bundle.writer import complete
 from envpack.prefix.scan.windowed_file import Piece, in_memory
 from envpack.runtime.extract.tree_writer import Tree
 from envpack.runtime.format import tar

@@ -21,8 +21,9 @@ from pathlib import Path
 from subprocess import CalledProcessError
 from typing import Any, NamedTuple
 
+from envpack.bundle.model import Item, Listed, listed
 from envpack.bundle.pack import RUNTIME, PackSettings, pack_contents, read_for_packing
-from envpack.bundle.writer import Item, Listed, complete, listed
+from envpack.bundle.writer import complete
 from envpack.interop.archive import read_members
 from envpack.prefix import Storer
 from envpack.prefix.scan.windowed_file import in_memory

@@ -136,7 +136,7 @@ def _packed(
 ) -> Iterator[tuple[Path, Manifest, Selection]]:
     """The finished bundle in a folder of its own inside ``folder``, to be moved from there."""
     from envpack.build import build_prefix, choose_backend, choose_prefix
-    from envpack.bundle.cache import cache_folder
+    from envpack.bundle.cache.cache_files import cache_folder
     from envpack.bundle.codecs import encoder_for
     from envpack.bundle.pack import PackSettings, pack_prefix
     from envpack.lock import Lock, load_input

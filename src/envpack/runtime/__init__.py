@@ -1,5 +1,5 @@
 """What travels inside a bundle: models, relocation, extraction, host checks, deployment.
 
 Standard library only, Python 3.8 and later, and nothing imported from above this package: these very
-files are zipped into ``.envpack/runtime.pyz`` of every bundle (see ``envpack.bundle.runtime``).
+files are zipped into ``.envpack/runtime.pyz`` of every bundle (see ``envpack.bundle.runtime_zip``).
 """

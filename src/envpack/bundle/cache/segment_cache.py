@@ -18,49 +18,36 @@ import marshal
 import os
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import envpack
+from envpack.bundle.cache.cache_files import (
+    BUNDLE,
+    LIST,
+    TABLE,
+    VERSION,
+    forget,
+    read_json,
+    segment_lists,
+    shrink,
+    size_limit,
+    write_whole,
+)
 from envpack.bundle.codecs import Encoder
 from envpack.bundle.frames import FRAME_SIZE
-from envpack.bundle.writer import BundleWriter, Listed, Stored, listed, placed
+from envpack.bundle.model import Found, Listed, Stored, listed, placed
+from envpack.bundle.writer import BundleWriter
 from envpack.prefix import Entry, Group, PrefixContents, Storer
 from envpack.runtime.format.changes import Unrelocatable
 from envpack.runtime.format.manifest import Frame, PathRecord
 
-LIMIT = 20 << 30
-"""Bytes of bundles that are kept, unless ENVPACK_CACHE_LIMIT says otherwise; the newest is kept however large."""
-
 RACY = 2_000_000_000
 """Nanoseconds: a file that changed less than this before it was looked at may change again without a trace. Linux
 stamps with the tick of its clock, 1 to 10 ms; network filesystems with up to 2 s."""
-
-_VERSION = "1"
-_TABLE, _LIST, _BUNDLE = ".table", ".json", ".bundle"
-
-
-@dataclass
-class Found:
-    """What only storing the files of a segment shows; see `envpack.runtime.format.changes.Changes`."""
-
-    modified: list[str] = field(default_factory=list)
-    unrelocatable: list[Unrelocatable] = field(default_factory=list)
-    unsearched: list[str] = field(default_factory=list)
-    needs_activation: list[str] = field(default_factory=list)
-    changing: list[str] = field(default_factory=list)
-
-    def add(self, other: Found) -> None:
-        """Takes over what was found elsewhere."""
-        self.modified += other.modified
-        self.unrelocatable += other.unrelocatable
-        self.unsearched += other.unsearched
-        self.needs_activation += other.needs_activation
-        self.changing += other.changing
 
 
 class Known(NamedTuple):
@@ -71,29 +58,20 @@ class Known(NamedTuple):
     found: Found
 
 
-def cache_folder(environ: Mapping[str, str] = os.environ) -> Path | None:
-    """Where segments are kept: ENVPACK_CACHE, else envpack/segments in XDG_CACHE_HOME (default ~/.cache); None
-    when ENVPACK_CACHE is empty, which switches it off, or there is no home."""
-    if "ENVPACK_CACHE" in environ:
-        return Path(environ["ENVPACK_CACHE"]) if environ["ENVPACK_CACHE"] else None
-    base = environ.get("XDG_CACHE_HOME", "") or os.path.expanduser("~/.cache")
-    return Path(base) / "envpack/segments" if os.path.isabs(base) else None
-
-
 class SegmentCache:
     """The cache in ``folder``, for packing one environment with one encoder; a context manager."""
 
     def __init__(
         self, folder: Path, writer: BundleWriter, encoder: Encoder, contents: PrefixContents, storer: Storer
     ) -> None:
-        self._folder, self._writer, self._storer = folder / _VERSION, writer, storer
+        self._folder, self._writer, self._storer = folder / VERSION, writer, storer
         self._kind = _kind(encoder)
         self._started = time.time_ns()
         context = (self._kind, str(contents.prefix), *map(os.fsdecode, contents.spellings))
         self._context = "\0".join(context).encode("utf-8", "surrogateescape")
         name = hashlib.sha256(self._context).hexdigest()[:32]
-        self._index_path = self._folder / "prefixes" / f"{name}{_LIST}"
-        self._index: dict[str, dict[str, str]] = _read_json(self._index_path)
+        self._index_path = self._folder / "prefixes" / f"{name}{LIST}"
+        self._index: dict[str, dict[str, str]] = read_json(self._index_path)
         self._bundles: dict[str, _Bundle] | None = None
         self._signatures: dict[str, str] = {}
         self._found: dict[str, Found] = {}
@@ -145,7 +123,7 @@ class SegmentCache:
         """Remembers the bundle just finished at ``output``, and lets go of the oldest beyond the limit."""
         with suppress(OSError):
             self._keep(output)
-            _shrink(self._folder, _limit())
+            shrink(self._folder, size_limit())
 
     # --- what is kept ---
 
@@ -153,7 +131,7 @@ class SegmentCache:
         bundles, name = self._folder / "bundles", uuid.uuid4().hex
         bundles.mkdir(parents=True, exist_ok=True)
         self._index_path.parent.mkdir(exist_ok=True)
-        place = bundles / f"{name}{_BUNDLE}"
+        place = bundles / f"{name}{BUNDLE}"
         try:
             os.link(output, place)
         except OSError:  # on another filesystem: of use as long as it stays where it is
@@ -180,25 +158,25 @@ class SegmentCache:
             table += segment.table
             if self._signatures.get(segment.id):
                 index[segment.id] = {"status": self._signatures[segment.id], "bundle": name, "content": content}
-        _write(bundles / f"{name}{_TABLE}", bytes(table))
+        write_whole(bundles / f"{name}{TABLE}", bytes(table))
         document = {
             "kind": self._kind,
             "place": os.fsencode(place).decode("utf-8", "surrogateescape"),
             "status": [facts.st_ino, facts.st_size, facts.st_mtime_ns],
             "segments": segments,
         }
-        _write(bundles / f"{name}{_LIST}", json.dumps(document).encode())
-        _write(self._index_path, json.dumps(index).encode())
+        write_whole(bundles / f"{name}{LIST}", json.dumps(document).encode())
+        write_whole(self._index_path, json.dumps(index).encode())
         here = {(id, segment["content"]) for id, segment in segments.items()}
         for other, bundle in self._all().items():
             if here.issuperset((id, segment["content"]) for id, segment in bundle.segments.items()):
-                _forget(bundles, other)
+                forget(bundles, other)
 
     def _all(self) -> dict[str, _Bundle]:
         if self._bundles is None:
             self._bundles = {}
-            for path in _lists(self._folder):
-                document = _read_json(path)
+            for path in segment_lists(self._folder):
+                document = read_json(path)
                 if document.get("kind") == self._kind:
                     with suppress(OSError, KeyError, TypeError, ValueError):
                         self._bundles[path.stem] = _Bundle(path, document, self._opened)
@@ -240,7 +218,7 @@ class _Bundle:
         facts = os.fstat(self._descriptor)
         if [facts.st_ino, facts.st_size, facts.st_mtime_ns] != document["status"]:
             raise ValueError("it was written to")
-        self._table = os.open(path.with_suffix(_TABLE), os.O_RDONLY | os.O_CLOEXEC)
+        self._table = os.open(path.with_suffix(TABLE), os.O_RDONLY | os.O_CLOEXEC)
         opened.callback(os.close, self._table)
         os.utime(path)  # what is in use is the last to go
 
@@ -303,84 +281,3 @@ def _kind(encoder: Encoder) -> str:
 
 
 # --- files of the cache ---
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        document = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return document if isinstance(document, dict) else {}
-
-
-def _write(path: Path, data: bytes) -> None:
-    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
-    partial.write_bytes(data)
-    os.replace(partial, path)
-
-
-def _lists(folder: Path) -> list[Path]:
-    """The newest first; one that goes meanwhile is not there."""
-    found = []
-    with suppress(OSError):
-        for path in (folder / "bundles").glob(f"*{_LIST}"):
-            with suppress(OSError):
-                found.append((path.stat().st_mtime_ns, path))
-    return [path for _, path in sorted(found, reverse=True)]
-
-
-def _limit() -> int:
-    given = os.environ.get("ENVPACK_CACHE_LIMIT", "")
-    return int(given) if given.isdigit() else LIMIT
-
-
-def _shrink(folder: Path, limit: int) -> None:
-    taken = 0
-    for number, path in enumerate(_lists(folder)):
-        taken += sum(size for _, size in _files(path))
-        if number and taken > limit:
-            _forget(path.parent, path.stem)
-
-
-def _files(path: Path) -> Iterator[tuple[Path, int]]:
-    for suffix in (_LIST, _TABLE, _BUNDLE):
-        file = path.with_suffix(suffix)
-        with suppress(OSError):
-            yield file, file.stat().st_size
-
-
-def _forget(bundles: Path, name: str) -> None:
-    for suffix in (_LIST, _TABLE, _BUNDLE):
-        (bundles / f"{name}{suffix}").unlink(missing_ok=True)
-
-
-class CacheFacts(NamedTuple):
-    """``folder``: where it is; ``bundles``: how many are kept; ``size``: their bytes, and ``own``: those of them
-    that no other file shares, which clearing it frees."""
-
-    folder: Path
-    bundles: int
-    size: int
-    own: int
-
-
-def cache_facts(folder: Path) -> CacheFacts:
-    """What is in the cache in ``folder``."""
-    size = own = bundles = 0
-    for path in _lists(folder / _VERSION):
-        bundles += 1
-        for file, bytes_ in _files(path):
-            size += bytes_
-            with suppress(OSError):
-                own += bytes_ if file.stat().st_nlink == 1 else 0
-    return CacheFacts(folder, bundles, size, own)
-
-
-def clear_cache(folder: Path) -> CacheFacts:
-    """Removes everything from the cache in ``folder``, and tells what there was."""
-    facts = cache_facts(folder)
-    for kind in ("bundles", "prefixes"):
-        with suppress(OSError):
-            for path in (folder / _VERSION / kind).iterdir():
-                path.unlink(missing_ok=True)
-    return facts

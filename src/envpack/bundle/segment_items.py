@@ -6,8 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from envpack.bundle.cache import Found
-from envpack.bundle.writer import Item
+from envpack.bundle.model import Found, Item
 from envpack.prefix import Entry, Group, Storer
 from envpack.prefix.relocate.residual_mentions import matters
 from envpack.prefix.relocate.shebang import may_need_activation

@@ -8,11 +8,11 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import NamedTuple
 
-from envpack.bundle.cache import Found
 from envpack.bundle.codecs import Encoder
 from envpack.bundle.frames import FrameWriter
-from envpack.bundle.items import items_of
-from envpack.bundle.writer import BundleWriter, Listed, Stored, write_segment
+from envpack.bundle.model import Found, Listed, Stored
+from envpack.bundle.segment_items import items_of
+from envpack.bundle.writer import BundleWriter, write_segment
 from envpack.prefix import Group, Storer
 from envpack.runtime.format.manifest import Frame
 from envpack.runtime.parallel.processes import MOST, Advance, Crew, can_fork

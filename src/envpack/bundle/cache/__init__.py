@@ -1,0 +1,1 @@
+"""Segments that were compressed before, kept for the next bundle."""
