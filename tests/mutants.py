@@ -27,7 +27,7 @@ from typing import Any
 from unittest.mock import patch
 
 from envpack.bundle.codecs import FAST
-from envpack.cli.inspect import describe
+from envpack.cli.commands.inspect import describe
 from envpack.runtime.commands.check import Policy, examine_manifest
 from envpack.runtime.commands.deploy import deploy
 from envpack.runtime.commands.verify import verify

@@ -19,7 +19,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from envpack.cli.app import COMMANDS
-from envpack.cli.schema import load, names
+from envpack.cli.commands.schema import load, names
 from envpack.runtime.format.changes import Changes, Unrelocatable
 from envpack.runtime.format.manifest import Package
 from synthetic import file, make_bundle, text

@@ -24,7 +24,7 @@ from test_prefix import imported, long, uv
 
 from conda_install import conda_install
 from envpack.bundle.pack import PackSettings, pack_prefix
-from envpack.cli.schema import load
+from envpack.cli.commands.schema import load
 from envpack.interop.convert import convert_archive
 from envpack.interop.deploy import deploy_archive
 from envpack.interop.environment import REASONS

@@ -14,7 +14,7 @@ import jsonschema
 import pytest
 
 from environments import Environment
-from envpack.cli.schema import load
+from envpack.cli.commands.schema import load
 from envpack.runtime.format.needs import Evidence, Needs
 from hosts import A100, CU126, Host, build_stubs, bundle_of
 

@@ -21,7 +21,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from envpack.bundle.runtime_zip import runtime_zip
-from envpack.cli.schema import load
+from envpack.cli.commands.schema import load
 from servers import Files, make_certificate, serving
 from synthetic import file, make_bundle, text
 

@@ -14,7 +14,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from envpack.bundle.runtime_zip import runtime_zip
-from envpack.cli.schema import load
+from envpack.cli.commands.schema import load
 from synthetic import file, make_bundle, text
 
 ENVPACK = (sys.executable, "-m", "envpack")

@@ -21,7 +21,7 @@ from jsonschema import Draft202012Validator
 from envpack.bundle.codecs import encoder_for
 from envpack.bundle.runtime_zip import runtime_files
 from envpack.bundle.writer import BundleWriter
-from envpack.cli.schema import load
+from envpack.cli.commands.schema import load
 from envpack.interop.deploy import deploy_archive
 from envpack.runtime.commands.rollback import rollback
 from envpack.runtime.deployment.record import read_record

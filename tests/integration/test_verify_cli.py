@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from envpack.cli.schema import load
+from envpack.cli.commands.schema import load
 from synthetic import file, make_bundle, text
 
 

@@ -13,10 +13,11 @@ from typing import NoReturn
 import pytest
 
 from envpack.cli import app
-from envpack.cli.console import Console, Result, Stream, error_lines
+from envpack.cli.commands.inspect import bar
+from envpack.cli.console import Console, Result
 from envpack.cli.environments import active, find_environment, name_of
-from envpack.cli.inspect import bar
 from envpack.cli.options import channel_urls
+from envpack.cli.terminal import Stream, error_lines
 from envpack.runtime.errors import EnvpackError, IntegrityError, UsageError
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from envpack.cli.needs import needs_lines
+from envpack.cli.output import needs_lines
 from envpack.runtime.format.needs import Compiler, Evidence, GpuCode, Needs
 
 

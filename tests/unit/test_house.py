@@ -74,9 +74,9 @@ LARGEST_FOLDER = 14
 LARGEST_FILE = 350
 """Lines."""
 
-FOLDERS_TO_MEND: set[str] = {"cli/"}
+FOLDERS_TO_MEND: set[str] = set()
 FILES_TO_MEND: set[str] = {"runtime/commands/repair.py"}
-CIRCLES_TO_MEND: set[frozenset[str]] = {frozenset({"envpack.cli.console", "envpack.cli.progress"})}
+CIRCLES_TO_MEND: set[frozenset[str]] = set()
 
 ENDS = {"runtime/parallel/processes.py": {"os._exit"}, "runtime/process.py": {"os._exit"}}
 """A forked process's only end, and the command lines'."""

@@ -11,7 +11,8 @@ import pytest
 
 from envpack.bundle.codecs import FAST
 from envpack.cli.app import main
-from envpack.cli.console import Console, Stream
+from envpack.cli.console import Console
+from envpack.cli.terminal import Stream
 from envpack.signing.bundle import sign_bundle
 from envpack.signing.keys import SecretKey, new_key
 from servers import Files, serving

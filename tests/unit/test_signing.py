@@ -15,8 +15,9 @@ import pytest
 
 from envpack.bundle.codecs import FAST
 from envpack.cli.app import main
-from envpack.cli.console import Console, Stream
-from envpack.cli.policy import approval
+from envpack.cli.approval import approval
+from envpack.cli.console import Console
+from envpack.cli.terminal import Stream
 from envpack.config import Config, load_config
 from envpack.runtime.__main__ import main as runtime
 from envpack.runtime.errors import DestinationError, IntegrityError, UsageError

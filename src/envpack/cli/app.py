@@ -10,24 +10,28 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from envpack.cli import (
+from envpack.cli.commands import (
     build,
     cache,
     check,
     convert,
     deploy,
-    deployments,
     doctor,
+    gc,
+    history,
     inspect,
     lock,
+    move,
     pack,
     release,
+    remove,
+    repair,
     rollback,
     schema,
     sign,
-    store,
     verify,
 )
+from envpack.cli.commands import list as list_module
 from envpack.cli.console import Console, Result
 from envpack.cli.options import Json, Quiet, Verbose
 from envpack.cli.signals import interruptible
@@ -47,13 +51,13 @@ COMMANDS: dict[str, Callable[..., Result]] = {
     "check": check.check,
     "deploy": deploy.deploy,
     "rollback": rollback.rollback,
-    "history": rollback.history,
-    "list": deployments.list_,
-    "move": deployments.move,
-    "remove": deployments.remove,
+    "history": history.history,
+    "list": list_module.list_,
+    "move": move.move,
+    "remove": remove.remove,
     "verify": verify.verify,
-    "repair": verify.repair,
-    "gc": store.gc,
+    "repair": repair.repair,
+    "gc": gc.gc,
     "doctor": doctor.doctor,
     "release": release.release,
     "sign": sign.sign,

@@ -8,20 +8,19 @@ from __future__ import annotations
 import json
 import os
 import select
-import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from envpack.cli.text import escape, wrap
+from envpack.cli.terminal import Stream, error_lines, warning_lines
+from envpack.cli.text import escape
 from envpack.runtime.errors import EnvpackError
 from envpack.runtime.report import PlainReporter, Reporter, envelope
 
 if TYPE_CHECKING:
-    from rich.console import Console as RichConsole
+    pass
 
 
 @dataclass(frozen=True)
@@ -31,77 +30,6 @@ class Result:
     command: str
     data: dict[str, Any]
     show: Callable[[Console], None]
-
-
-@dataclass(frozen=True)
-class Stream:
-    """An output stream and what can be shown on it. ``width``: its columns, None when it is no terminal."""
-
-    file: TextIO
-    terminal: bool
-    colour: bool
-    unicode: bool
-    width: int | None
-
-    @classmethod
-    def of(cls, file: TextIO, environ: Mapping[str, str]) -> Stream:
-        terminal = file.isatty() and environ.get("TERM") != "dumb"
-        # https://no-color.org and https://force-color.org: set and not empty; the first one wins
-        colour = not environ.get("NO_COLOR") and (bool(environ.get("FORCE_COLOR")) or terminal)
-        unicode = (file.encoding or "").lower().replace("-", "").replace("_", "") in ("utf8", "utf8sig")
-        return cls(file, terminal, colour, unicode, _columns(file, environ) if terminal else None)
-
-    def style(self, text: str, code: str) -> str:
-        """The text in the given SGR style, e.g. "1;31", where this stream shows colours."""
-        return f"\x1b[{code}m{text}\x1b[0m" if self.colour else text
-
-    def write(self, line: str = "") -> None:
-        """A line. Nothing happens where who read them has gone, as in ``| head -1``: the work itself goes on."""
-        with suppress(BrokenPipeError):
-            print(line, file=self.file, flush=True)
-
-    def pairs(self, pairs: Iterable[tuple[str, str]], *, whole: bool = False) -> None:
-        """Labels on the left and untrusted values on the right, wrapped beside them on a terminal.
-
-        ``whole`` values are not wrapped: commands, so that they can be copied.
-        """
-        listed = [(escape(label), escape(value)) for label, value in pairs]
-        columns = max(10, min(24, max((len(label) for label, _ in listed), default=0)))
-        for label, value in listed:
-            first = f"  {label:<{columns}} "
-            lines = wrap(value, None if whole else self.width, indent=" " * len(first), first=first)
-            self.write(lines[0].replace(label, self.style(label, "36"), 1) if label else lines[0])
-            for line in lines[1:]:
-                self.write(line)
-
-    def rich(self) -> RichConsole:
-        """A rich console on this stream, with the colours and the width decided here."""
-        from rich.console import Console as RichConsole
-
-        return RichConsole(
-            file=self.file,
-            force_terminal=self.terminal,
-            color_system="standard" if self.colour else None,
-            no_color=not self.colour,
-            width=self.width or 100,
-            legacy_windows=False,
-            markup=False,
-            emoji=False,
-            highlight=False,
-            # rich would look at FORCE_COLOR and COLUMNS again
-            _environ={},
-        )
-
-
-def _columns(file: TextIO, environ: Mapping[str, str]) -> int:
-    """The terminal's columns; COLUMNS overrules, as for most programs."""
-    stated = environ.get("COLUMNS", "")
-    if stated.isdecimal() and int(stated) > 0:
-        return int(stated)
-    try:
-        return os.get_terminal_size(file.fileno()).columns or 80
-    except (OSError, ValueError):
-        return shutil.get_terminal_size().columns
 
 
 @dataclass
@@ -201,26 +129,3 @@ class _Quiet(Reporter):
     def warn(self, message: str) -> None:
         for line in warning_lines(message, self._console.err):
             self._console.err.write(line)
-
-
-def error_lines(error: EnvpackError, stream: Stream) -> list[str]:
-    """``error: message``, the details indented, ``hint: ...``; wrapped on a terminal."""
-    lines = _labelled("error:", error.message, "1;31", stream)
-    for detail in error.details:
-        for line in detail.splitlines() or [""]:
-            lines += wrap(escape(line.rstrip()), stream.width, indent="    ", first="  ")
-    if error.hint:
-        lines += _labelled("hint:", error.hint, "1;36", stream)
-    return lines
-
-
-def warning_lines(message: str, stream: Stream) -> list[str]:
-    return _labelled("warning:", message, "1;33", stream)
-
-
-def _labelled(label: str, message: str, code: str, stream: Stream) -> list[str]:
-    paragraphs = [escape(part) for part in message.splitlines()] or [""]
-    lines = wrap(paragraphs[0], stream.width, indent="  ", first=f"{label} ")
-    for paragraph in paragraphs[1:]:
-        lines += wrap(paragraph, stream.width, indent="  ")
-    return [lines[0].replace(label, stream.style(label, code), 1), *lines[1:]]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+
+if TYPE_CHECKING:
+    from envpack.config import Config
 
 
 def _sets(name: str) -> Callable[[typer.Context, bool], bool]:
@@ -148,3 +151,23 @@ Keep = Annotated[
     int | None,
     _option("--keep", metavar="N", help="Previous deployments to keep. [default: 1]", min=0),
 ]
+
+
+VARIABLE = "ENVPACK_STORE"
+
+Store = Annotated[
+    Path | None,
+    typer.Option(
+        "--store",
+        metavar="DIR",
+        help="Share files with other deployments through this folder. [default: ENVPACK_STORE, or config.toml's]",
+        show_default=False,
+    ),
+]
+
+
+def store_of(option: Path | None, environ: Mapping[str, str], config: Config) -> Path | None:
+    """The store's folder: of the option, the variable, the config file; None where none of them says one."""
+    if option is not None:
+        return option
+    return Path(environ[VARIABLE]) if environ.get(VARIABLE) else config.store

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Ta
 from rich.table import Column, Table
 from rich.text import Text
 
-from envpack.cli.console import Stream, warning_lines
+from envpack.cli.terminal import Stream, warning_lines
 from envpack.cli.text import escape, human_time
 from envpack.runtime.report import Reporter, Step, human_size
 

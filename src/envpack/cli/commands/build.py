@@ -22,7 +22,7 @@ from envpack.cli.options import (
     Verbose,
     WorkDir,
 )
-from envpack.cli.summary import tell
+from envpack.cli.output import tell
 from envpack.cli.text import escape
 
 if TYPE_CHECKING:

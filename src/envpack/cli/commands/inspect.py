@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from envpack.cli.console import Console, Result, Stream
-from envpack.cli.needs import needs_lines
+from envpack.cli.console import Console, Result
 from envpack.cli.options import Json, Quiet, Verbose
-from envpack.cli.origin import tell_origin
-from envpack.cli.summary import describe_unrelocatable
+from envpack.cli.output import describe_unrelocatable, needs_lines, tell_origin
+from envpack.cli.terminal import Stream
 from envpack.cli.text import escape, human_date, plural
 from envpack.runtime.report import human_size
 

@@ -9,10 +9,8 @@ import typer
 
 from envpack.cli.console import Console, Result
 from envpack.cli.options import Jobs, Json, Level, Quiet, Verbose
-from envpack.cli.origin import tell_origin
-from envpack.cli.summary import tell
+from envpack.cli.output import facts_of, tell, tell_origin
 from envpack.cli.text import escape
-from envpack.cli.written import facts_of
 from envpack.runtime.errors import DestinationError
 
 

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from envpack.cli.approval import approval, refuse_archive
 from envpack.cli.console import Console, Result
-from envpack.cli.options import Allow, Gpu, Jobs, Json, Keep, Quiet, Verbose, Wait
-from envpack.cli.origin import tell_origin
-from envpack.cli.policy import approval, refuse_archive
-from envpack.cli.store import Store, store_of
+from envpack.cli.options import Allow, Gpu, Jobs, Json, Keep, Quiet, Store, Verbose, Wait, store_of
+from envpack.cli.output import tell_origin
 from envpack.cli.text import escape, human_time, plural
 from envpack.runtime.report import human_size
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from envpack.cli.console import Console, Result, Stream
+from envpack.cli.console import Console, Result
 from envpack.cli.options import Allow, Gpu, Json, Quiet, Verbose
+from envpack.cli.terminal import Stream
 from envpack.cli.text import escape, wrap
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""``envpack verify`` and ``envpack repair``: is it still what was packed, and making it so again."""
+"""``envpack verify``."""
 
 from __future__ import annotations
 
@@ -9,13 +9,11 @@ import typer
 
 from envpack.cli.console import Console, Result
 from envpack.cli.options import Jobs, Json, Quiet, Verbose
-from envpack.cli.policy import approval
 from envpack.cli.text import escape, human_time, plural
 from envpack.runtime.errors import UsageError
 from envpack.runtime.report import human_size
 
 if TYPE_CHECKING:
-    from envpack.runtime.commands.repair import Repaired
     from envpack.runtime.commands.verify import Verified
     from envpack.signing.bundle import Signed
 
@@ -85,46 +83,6 @@ def _signed(path: Path | str, words: list[str]) -> Signed:
     return check_bundle(path, keys, FAST)
 
 
-def repair(
-    context: typer.Context,
-    destination: Annotated[Path, typer.Argument(metavar="DEST", help="A deployment.", show_default=False)],
-    bundle: Annotated[
-        str,
-        typer.Argument(
-            metavar="BUNDLE",
-            help="The bundle it was deployed from: a path, an URL, or '-'.",
-            show_default=False,
-        ),
-    ],
-    jobs: Jobs = None,
-    json: Json = False,
-    verbose: Verbose = False,
-    quiet: Quiet = False,
-) -> Result:
-    """Mend the changed and missing files of a deployment, and nothing else.
-
-    Only those parts of the bundle are read that hold such files. Files that no bundle brought stay as they are.
-
-    \b
-    Example:
-      envpack repair /opt/envs/demo dist/demo-1.0-20251219-linux-64.tar.gz
-    """
-    from envpack.bundle.codecs import FAST
-    from envpack.runtime.commands.repair import repair as run
-    from envpack.runtime.transport.open import local_path
-
-    console: Console = context.obj
-    done = run(
-        destination,
-        local_path(bundle),
-        reporter=console.reporter,
-        jobs=jobs,
-        decoders=FAST,
-        approve=approval(console),
-    )
-    return Result("repair", done.as_dict(), lambda console: _show_repaired(console, done))
-
-
 def _show(console: Console, found: Verified, signed: Signed | None) -> None:
     out = console.out
     name = out.style(escape(f"{found.name} {found.version}"), "1")
@@ -134,29 +92,16 @@ def _show(console: Console, found: Verified, signed: Signed | None) -> None:
         out.write(f"  signed by {signed.key.name}: {escape(signed.comment)}")
     if found.kind == "deployment" and not found.settled:
         out.write("  it was moved; the next activation writes the new place in")
-    _show_extra(console, found.extra, "that no bundle brought")
+    show_extra(console, found.extra, "that no bundle brought")
 
 
-def _show_repaired(console: Console, done: Repaired) -> None:
-    out = console.out
-    if not done.mended:
-        out.write(
-            f"nothing to mend: {escape(done.path)} is as {escape(done.name)} {escape(done.version)} was packed"
-        )
-    else:
-        out.write(f"{plural(len(done.mended), 'path')} mended in {escape(done.path)}")
-        out.write(f"  {human_size(done.read)} read from the bundle, {human_time(done.seconds)}")
-        _list(console, done.mended)
-    _show_extra(console, done.extra, "that no bundle brought, left as they are")
-
-
-def _show_extra(console: Console, extra: tuple[str, ...], what: str) -> None:
+def show_extra(console: Console, extra: tuple[str, ...], what: str) -> None:
     if extra:
         console.out.write(f"{plural(len(extra), 'file')} {what}:")
-        _list(console, extra)
+        show_list(console, extra)
 
 
-def _list(console: Console, paths: tuple[str, ...]) -> None:
+def show_list(console: Console, paths: tuple[str, ...]) -> None:
     shown = paths if console.verbose else paths[:_SHOWN]
     for path in shown:
         console.out.write(f"  {escape(path)}")

@@ -25,9 +25,8 @@ from envpack.cli.options import (
     Strict,
     Verbose,
 )
-from envpack.cli.summary import tell
+from envpack.cli.output import facts_of, tell
 from envpack.cli.text import escape
-from envpack.cli.written import facts_of
 from envpack.runtime.errors import DestinationError, UsageError
 
 

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from envpack.cli.build import describe
+from envpack.cli.commands.build import describe
+from envpack.cli.commands.sign import secret_key
 from envpack.cli.console import Console, Result
 from envpack.cli.options import (
     Backend,
@@ -23,8 +24,7 @@ from envpack.cli.options import (
     Verbose,
     WorkDir,
 )
-from envpack.cli.sign import secret_key
-from envpack.cli.summary import tell
+from envpack.cli.output import tell
 from envpack.cli.text import escape
 
 

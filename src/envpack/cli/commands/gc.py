@@ -1,41 +1,19 @@
-"""The shared store on the command line: which one is meant, and ``envpack gc``."""
+"""``envpack gc``."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from envpack.cli.console import Console, Result
-from envpack.cli.options import Json, Quiet, Verbose
+from envpack.cli.options import VARIABLE, Json, Quiet, Store, Verbose, store_of
 from envpack.cli.text import escape, plural
 from envpack.runtime.errors import UsageError
 from envpack.runtime.report import human_size
 
 if TYPE_CHECKING:
-    from envpack.config import Config
     from envpack.runtime.store.gc import Collected
-
-VARIABLE = "ENVPACK_STORE"
-
-Store = Annotated[
-    Path | None,
-    typer.Option(
-        "--store",
-        metavar="DIR",
-        help="Share files with other deployments through this folder. [default: ENVPACK_STORE, or config.toml's]",
-        show_default=False,
-    ),
-]
-
-
-def store_of(option: Path | None, environ: Mapping[str, str], config: Config) -> Path | None:
-    """The store's folder: of the option, the variable, the config file; None where none of them says one."""
-    if option is not None:
-        return option
-    return Path(environ[VARIABLE]) if environ.get(VARIABLE) else config.store
 
 
 def gc(

@@ -1,16 +1,20 @@
-"""What was packed otherwise than its packages published it, told once at the end."""
+"""What several commands say of what they read and wrote."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from envpack.cli.console import Console
-from envpack.cli.text import plural
+from envpack.cli.text import escape, plural, wrap
 
 if TYPE_CHECKING:
+    from envpack.cli.terminal import Stream
     from envpack.prefix.scan.prune import Selection
+    from envpack.runtime.deployment.source import Repair
     from envpack.runtime.format.changes import Changes, Unrelocatable
+    from envpack.runtime.format.needs import Needs
 
 SHOWN = 3
 """Files named without -v."""
@@ -73,3 +77,60 @@ def _tell_unrelocatable(console: Console, mentions: Sequence[Unrelocatable]) -> 
 def describe_unrelocatable(item: Unrelocatable) -> str:
     """One line: path, reason, whether it matters."""
     return f"{item.path}: {item.reason}" + ("" if item.matters else " (does not matter)")
+
+
+def facts_of(output: Path, console: Console) -> dict[str, Any]:
+    """The ``sha256`` and ``file_size`` of what was written, for programs: only what is told as JSON has them.
+
+    Of a folder there is no digest.
+    """
+    from envpack.release.files import sha256_of
+
+    if not console.json:
+        return {}
+    if output.is_dir():
+        return {"sha256": None, "file_size": sum(path.lstat().st_size for path in output.rglob("*"))}
+    return {"sha256": sha256_of(output), "file_size": output.stat().st_size}
+
+
+def tell_origin(out: Stream, made_by: str, lacks: Sequence[str], repairs: Sequence[Repair], verbose: bool) -> None:
+    """Nothing for bundles, which lack nothing; ``verbose`` lists the files that were repaired."""
+    if not lacks:
+        return
+    out.write()
+    _list(out, f"made by {made_by}, it has", lacks)
+    if repairs:
+        told = [f"{plural(len(repair.paths), 'file')}: {repair.reason}" for repair in repairs]
+        _list(out, "put right" + ("" if verbose else " (-v lists the files)"), told)
+    if verbose:
+        for repair in repairs:
+            _list(out, repair.kind, repair.paths)
+
+
+def _list(out: Stream, title: str, lines: Sequence[str]) -> None:
+    out.write(escape(title) + ":")
+    for line in lines:
+        for part in wrap(escape(line), out.width, indent="    ", first="  "):
+            out.write(part)
+
+
+def needs_lines(needs: Needs) -> Iterator[tuple[str, str]]:
+    """Labels and values: each need with its evidence; the GPU code of main libraries only."""
+    from envpack.runtime.host.checks.gpu_code import shown
+
+    for label, evidence in (("CUDA", needs.cuda), ("ROCm", needs.rocm)):
+        if evidence is not None:
+            yield label, f"{evidence.value}, {evidence.source}" if evidence.value else evidence.source
+    if needs.cuda is None and needs.rocm is None:
+        for evidence in needs.cpu_builds:
+            yield "no GPU", evidence.source
+    for code in needs.gpu_code:
+        if code.main and (code.sass or code.ptx):
+            yield "GPU code", f"{shown(code)} in {code.library}"
+    if needs.jit:
+        yield "compiles", f"for the GPU at run time: {', '.join(evidence.value for evidence in needs.jit)}"
+    for evidence in needs.cuda_compat:
+        yield "driver", f"{evidence.value or 'one'} inside, for forward compatibility: {evidence.source}"
+    for label, evidence in (("glibc", needs.glibc), ("CPU", needs.cpu)):
+        if evidence is not None:
+            yield label, f"{evidence.value}, {evidence.source}"

@@ -1,0 +1,61 @@
+"""``envpack history``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from envpack.cli.console import Console, Result
+from envpack.cli.options import Json, Quiet, Verbose
+from envpack.cli.text import escape, human_date, table
+from envpack.runtime.report import human_size
+
+if TYPE_CHECKING:
+    from envpack.runtime.deployment.history import History, Past
+
+
+def history(
+    context: typer.Context,
+    destination: Annotated[Path, typer.Argument(metavar="DEST", help="A deployment.", show_default=False)],
+    json: Json = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> Result:
+    """List what was deployed to DEST: the newest first, the current one marked.
+
+    Those that are kept can be switched to with 'envpack rollback'.
+
+    \b
+    Example:
+      envpack history /opt/envs/demo
+    """
+    from envpack.runtime.deployment.history import history as run
+
+    found = run(destination)
+    return Result("history", found.as_dict(), lambda console: _show_history(console, found))
+
+
+def _show_history(console: Console, found: History) -> None:
+    out = console.out
+    out.write(out.style(escape(found.destination), "1"))
+    rows = [_row(item, console.verbose) for item in found.generations]
+    for item, line in zip(found.generations, table(rows, out.width), strict=True):
+        out.write(out.style(line, "32") if item.state == "current" else line)
+
+
+def _row(item: Past, verbose: bool) -> list[str]:
+    entry = item.entry
+    tested = {True: "", False: ", not tested", None: ", tests unfinished"}[entry.tested]
+    if entry.generation == 0:
+        tested = ", unpacked by tar"
+    size = f", {human_size(item.size)}" if item.state == "kept" and item.size is not None else ""
+    return [
+        "*" if item.state == "current" else " ",
+        str(entry.generation),
+        human_date(entry.deployed),
+        escape(f"{entry.name} {entry.version}"),
+        f"{item.state}{size}{tested}",
+        *([escape(entry.bundle)] if verbose else []),
+    ]

@@ -1,0 +1,52 @@
+"""``envpack remove``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from envpack.cli.console import Console, Result
+from envpack.cli.options import Json, Quiet, Verbose, Wait
+from envpack.cli.text import escape, plural
+from envpack.runtime.report import human_size
+
+if TYPE_CHECKING:
+    from envpack.runtime.commands.remove import Removed
+
+
+def remove(
+    context: typer.Context,
+    destination: Annotated[Path, typer.Argument(metavar="DEST", help="A deployment.", show_default=False)],
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force", help="Even with files that no bundle brought, or edited ones.", show_default=False
+        ),
+    ] = False,
+    wait: Wait = False,
+    json: Json = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> Result:
+    """Remove a deployment, and the previous ones that are kept.
+
+    It is gone at once, and deleted then. Files that no bundle brought, or that were edited, are never removed
+    unless --force says so: they are listed, and nothing is touched.
+
+    \b
+    Example:
+      envpack remove /opt/envs/demo
+    """
+    from envpack.runtime.commands.remove import remove as run
+
+    console: Console = context.obj
+    done = run(destination, force=force, reporter=console.reporter, wait=wait)
+    return Result("remove", done.as_dict(), lambda console: _show_removed(console, done))
+
+
+def _show_removed(console: Console, done: Removed) -> None:
+    previous = len(done.generations) - 1
+    kept = f", with {plural(previous, 'previous one')}" if previous > 0 else ""
+    console.out.write(f"{escape(done.destination)} is removed{kept}: {human_size(done.size)}")

@@ -1,0 +1,71 @@
+"""``envpack repair``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from envpack.cli.approval import approval
+from envpack.cli.commands.verify import show_extra, show_list
+from envpack.cli.console import Console, Result
+from envpack.cli.options import Jobs, Json, Quiet, Verbose
+from envpack.cli.text import escape, human_time, plural
+from envpack.runtime.report import human_size
+
+if TYPE_CHECKING:
+    from envpack.runtime.commands.repair import Repaired
+
+
+def repair(
+    context: typer.Context,
+    destination: Annotated[Path, typer.Argument(metavar="DEST", help="A deployment.", show_default=False)],
+    bundle: Annotated[
+        str,
+        typer.Argument(
+            metavar="BUNDLE",
+            help="The bundle it was deployed from: a path, an URL, or '-'.",
+            show_default=False,
+        ),
+    ],
+    jobs: Jobs = None,
+    json: Json = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> Result:
+    """Mend the changed and missing files of a deployment, and nothing else.
+
+    Only those parts of the bundle are read that hold such files. Files that no bundle brought stay as they are.
+
+    \b
+    Example:
+      envpack repair /opt/envs/demo dist/demo-1.0-20251219-linux-64.tar.gz
+    """
+    from envpack.bundle.codecs import FAST
+    from envpack.runtime.commands.repair import repair as run
+    from envpack.runtime.transport.open import local_path
+
+    console: Console = context.obj
+    done = run(
+        destination,
+        local_path(bundle),
+        reporter=console.reporter,
+        jobs=jobs,
+        decoders=FAST,
+        approve=approval(console),
+    )
+    return Result("repair", done.as_dict(), lambda console: _show_repaired(console, done))
+
+
+def _show_repaired(console: Console, done: Repaired) -> None:
+    out = console.out
+    if not done.mended:
+        out.write(
+            f"nothing to mend: {escape(done.path)} is as {escape(done.name)} {escape(done.version)} was packed"
+        )
+    else:
+        out.write(f"{plural(len(done.mended), 'path')} mended in {escape(done.path)}")
+        out.write(f"  {human_size(done.read)} read from the bundle, {human_time(done.seconds)}")
+        show_list(console, done.mended)
+    show_extra(console, done.extra, "that no bundle brought, left as they are")
