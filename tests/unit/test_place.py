@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from envpack.release.files import write_whole
+from envpack.publish.local import write_whole
 from envpack.runtime.commands.deploy import deploy
 from envpack.runtime.errors import DestinationError
 from envpack.runtime.fs.paths import NAME_MAX, beside, folders_for

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from envpack.release.files import checksum_path, publish, publish_new, sha256_of
+from envpack.publish.local import checksum_path, publish, publish_new, sha256_of
 from envpack.release.names import build_date, bundle_stem, format_of, source_date_epoch
 from envpack.release.work import work_folder, work_root
 from envpack.runtime.errors import DestinationError, UsageError

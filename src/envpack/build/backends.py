@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from envpack.lock import LockedPlatform
 from envpack.lock.inputs import explicit_text, url_path
+from envpack.lock.rattler_async import wait_for
 from envpack.lock.uvtool import without_secrets
-from envpack.lock.wait import wait_for
 from envpack.runtime.errors import BuildError
 from envpack.runtime.report import Reporter, Step
 

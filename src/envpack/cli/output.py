@@ -84,7 +84,7 @@ def facts_of(output: Path, console: Console) -> dict[str, Any]:
 
     Of a folder there is no digest.
     """
-    from envpack.release.files import sha256_of
+    from envpack.publish.local import sha256_of
 
     if not console.json:
         return {}

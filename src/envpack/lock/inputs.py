@@ -13,9 +13,9 @@ import yaml
 from packaging.utils import canonicalize_name
 
 from envpack.lock.model import ENVIRONMENT, Lock, LockedPlatform, LockedPypi, read_lock
+from envpack.lock.rattler_async import wait_for
 from envpack.lock.solve import channel_failure
 from envpack.lock.target import current_platform
-from envpack.lock.wait import wait_for
 from envpack.runtime.errors import BuildError, SpecError
 from envpack.spec import PLATFORMS, EnvSpec, parse_spec
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from envpack.lock.model import Lock, LockedPlatform, LockedPypi
 from envpack.lock.pip import resolve_pip
+from envpack.lock.rattler_async import wait_for
 from envpack.lock.target import current_platform, spec_channels, virtual_package_texts, virtual_packages
 from envpack.lock.uvtool import without_secrets
-from envpack.lock.wait import wait_for
 from envpack.runtime.errors import BuildError
 from envpack.runtime.report import Reporter
 from envpack.spec import EnvSpec

@@ -11,13 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from envpack.release.files import (
-    checksum_path,
-    manifest_path,
-    publish,
-    publish_new,
-    sha256_of,
-)
+from envpack.publish.local import checksum_path, manifest_path, publish, publish_new, sha256_of
 from envpack.release.names import SUFFIXES, build_date, bundle_stem, source_date_epoch
 from envpack.release.work import work_folder, work_root
 from envpack.runtime.errors import DestinationError, UsageError
