@@ -115,7 +115,7 @@ test-wheels: $(READY) ## what published wheels need of a host (minutes, 3 GB of 
 	@"$(BIN)/python" -m pytest tests/wheels -s
 
 fuzz: $(READY) ## deploy 20,000 bundles that were changed at random (minutes; COUNT=..., FIRST=...)
-	@PYTHONPATH=tests "$(BIN)/python" tests/mutants.py --count $(or $(COUNT),20000) --first $(or $(FIRST),0) --jobs $(JOBS)
+	@PYTHONPATH=tests "$(BIN)/python" tests/support/bundle_fuzzer.py --count $(or $(COUNT),20000) --first $(or $(FIRST),0) --jobs $(JOBS)
 
 lint: $(READY) ## ruff: rules and formatting
 	@"$(BIN)/ruff" check .

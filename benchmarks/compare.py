@@ -24,10 +24,9 @@ from typing import Any
 from aside import Aside, remove
 from cases import PEERS, Case, Plan, isolated
 from change import Change
+from environments import FOLDER, RECIPES, add_options, named, survey
 from measure import Measured, machine, run, say, stoppable
 from targets import rows
-
-from environments import FOLDER, RECIPES, add_options, named, survey
 
 HIGH = 9
 """zstd's level with which envpack's bundle is about as large as conda-pack's .tar.zst, of level 9 as well."""

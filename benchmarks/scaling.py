@@ -20,10 +20,9 @@ from typing import Any
 
 from aside import Aside, remove
 from cases import isolated
+from environments import FOLDER, Synthetic, make, survey
 from measure import Measured, machine, run, say, stoppable
 from tables import show_scaling
-
-from environments import FOLDER, Synthetic, make, survey
 
 FILES = (1000, 5000, 20_000, 50_000)
 SIZES = (0.1, 0.5, 1.0, 2.0)

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from compilers import compiler
 from envpack.lock.uvtool import uv_environment
-from skips import last_line
+from support.compilers import compiler
+from support.skip_summary import last_line
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SCRIPTS = REPOSITORY / "scripts"

@@ -1,5 +1,5 @@
-"""Each situation of tests/situations.py through the unmodified nvidia-ml-py, as the package installed here reads
-it and as the runtime in a bundle does, with the very verdicts and remedies."""
+"""Each situation of tests/support/host_cases.py through the unmodified nvidia-ml-py, as the package installed
+here reads it and as the runtime in a bundle does, with the very verdicts and remedies."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import pytest
 
 from envpack.bundle.runtime_zip import runtime_zip
 from envpack.runtime.commands.check import examine, facts_from_file
-from hosts import Host, build_stubs, bundle_of
-from situations import SITUATIONS, Situation, told
+from support.fake_hosts import Host, build_stubs, bundle_of
+from support.host_cases import SITUATIONS, Situation, told
 
 TOLD = told()
 

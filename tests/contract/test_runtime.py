@@ -15,7 +15,7 @@ import pytest
 from envpack.bundle.runtime_zip import runtime_zip
 from envpack.runtime.__main__ import main
 from envpack.runtime.host.detect.machine import host_subdir
-from synthetic import file, make_bundle, text
+from support.bundle_factory import file, make_bundle, text
 
 TOOL = text("bin/tool", b"#!/bin/sh\necho @\n", 0o755)
 ACTIVATE = file("bin/activate", b"true\n")

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from compilers import compile_c
+from support.compilers import compile_c
 
 SOURCE = Path(__file__).with_name("faults.c")
 LIMIT = 120

@@ -29,9 +29,9 @@ if __name__ == "__main__":
     sys.path[:1] = [str(tests), str(tests.parent / "src"), str(tests.parent / "scripts")]
 
 from faults import children
+from faults.fault_workspace import ABSENT, EMPTY, Stage
 from faults.samples import VERSIONS, make_bundles
 from faults.scenarios import NOTHING_TO_DO, SCENARIOS, Scenario, deploy
-from faults.stage import ABSENT, EMPTY, Stage
 
 TAKES_SPACE, SYNCS, LOCKS, WRITES, READS = 1, 2, 4, 8, 16  # as in faults.c
 KILLED, INTERRUPTED, CANT_WRITE = -signal.SIGKILL, 130, 10

@@ -31,7 +31,7 @@ def source(folder: Path) -> Path:
 
 def make_bundles(folder: Path) -> None:
     """``demo-VERSION.tar.gz``; the tests of ``fails`` fail."""
-    from small_prefix import SmallPrefix
+    from support.small_prefix import SmallPrefix
 
     for version in VERSIONS:
         made = SmallPrefix(source(folder / version))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from faults import samples
-from faults.stage import ABSENT, EMPTY, Stage
+from faults.fault_workspace import ABSENT, EMPTY, Stage
 
 TEST_FAILED, NOTHING_TO_DO = 1, 10
 

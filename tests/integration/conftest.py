@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from shells import POSIX, SHELLS, Session, Shell, installed
+from support.shells import POSIX, SHELLS, Session, Shell, installed
 
 
 @pytest.fixture(params=SHELLS)

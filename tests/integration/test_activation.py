@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from shells import BARE, POSIX, Session, Shell, add_echo, add_script, everything_back, installed, make_tree
+from support.shells import BARE, POSIX, Session, Shell, add_echo, add_script, everything_back, installed, make_tree
 
 # What activation sets
 

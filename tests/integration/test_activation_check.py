@@ -21,8 +21,8 @@ from envpack.runtime.commands.check import policy
 from envpack.runtime.commands.deploy import deploy
 from envpack.runtime.format.needs import Evidence, Needs
 from envpack.runtime.report import Reporter
-from hosts import CU126, RTX3090, Host, build_stubs, bundle_of
-from shells import BARE, SHELLS, Session, Shell, everything_back, installed
+from support.fake_hosts import CU126, RTX3090, Host, build_stubs, bundle_of
+from support.shells import BARE, SHELLS, Session, Shell, everything_back, installed
 
 NEEDS_GLIBC = {"needs": Needs(glibc=Evidence("2.17", "bin/python"))}
 STATUS = {"": "echo $?", ".fish": "echo $status", ".csh": "echo $status"}

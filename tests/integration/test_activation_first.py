@@ -9,7 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from shells import BARE, POSIX, PYTHON, Session, Shell, add_echo, everything_back, installed, make_tree, unpackings
+from support.shells import (
+    BARE,
+    POSIX,
+    PYTHON,
+    Session,
+    Shell,
+    add_echo,
+    everything_back,
+    installed,
+    make_tree,
+    unpackings,
+)
 
 # Where the prefix has to be written in
 

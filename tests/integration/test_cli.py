@@ -22,7 +22,7 @@ from envpack.cli.app import COMMANDS
 from envpack.cli.commands.schema import load, names
 from envpack.runtime.format.changes import Changes, Unrelocatable
 from envpack.runtime.format.manifest import Package
-from synthetic import file, make_bundle, text
+from support.bundle_factory import file, make_bundle, text
 
 ENVPACK = (sys.executable, "-m", "envpack")
 HOSTILE = "[red]evil\x1b]0;owned\x07\u202e"

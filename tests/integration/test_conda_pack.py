@@ -22,7 +22,6 @@ import pytest
 from jsonschema import Draft202012Validator
 from test_prefix import imported, long, uv
 
-from conda_install import conda_install
 from envpack.bundle.pack import PackSettings, pack_prefix
 from envpack.cli.commands.schema import load
 from envpack.interop.convert import convert_archive
@@ -31,6 +30,7 @@ from envpack.interop.environment import REASONS
 from envpack.runtime.commands.deploy import Deployment, deploy
 from envpack.runtime.errors import EnvpackError, IntegrityError
 from envpack.runtime.report import Reporter
+from support.conda_install import conda_install
 
 CLEAN = {
     "PATH": "/usr/bin:/bin",

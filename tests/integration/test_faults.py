@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from faults import samples
-from namespaces import namespace
+from support.namespaces import namespace
 
 FAULTS = Path(samples.__file__).parent
 

@@ -14,7 +14,7 @@ import pytest
 from envpack.bundle.codecs import FAST
 from envpack.runtime.commands.deploy import deploy
 from envpack.runtime.tree.rewrite_prefix import settle
-from small_prefix import SmallPrefix, Told, tree
+from support.small_prefix import SmallPrefix, Told, tree
 
 # neither `env NAME` nor anything else finds a program by its name
 NOWHERE = {"PATH": "/nonexistent", "LANG": "C.UTF-8", "GUILE_AUTO_COMPILE": "0"}

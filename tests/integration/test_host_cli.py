@@ -13,10 +13,10 @@ from typing import Any
 import jsonschema
 import pytest
 
-from environments import Environment
 from envpack.cli.commands.schema import load
 from envpack.runtime.format.needs import Evidence, Needs
-from hosts import A100, CU126, Host, build_stubs, bundle_of
+from support.environments import Environment
+from support.fake_hosts import A100, CU126, Host, build_stubs, bundle_of
 
 GOOD = {"needs": Needs(glibc=Evidence("2.17", "bin/python"))}
 BAD = {"requires": {"glibc": "99.9"}}

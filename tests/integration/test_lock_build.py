@@ -18,13 +18,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from compilers import compiler, variables
 from envpack.build import SOURCE_MTIME, build_prefix, choose_prefix
 from envpack.lock import Lock, LockedPypi, load_input, read_lock, solve_lock, write_lock
 from envpack.lock.inputs import explicit_text
 from envpack.runtime.errors import BuildError, SpecError
 from envpack.runtime.report import Reporter
 from envpack.spec import EnvSpec, parse_spec
+from support.compilers import compiler, variables
 
 PLATFORM = "linux-64"
 SPEC = """\

@@ -24,9 +24,9 @@ from rattler import Channel, Subdir, install, solve
 
 from channel_maker.linked import PLATFORM
 from envpack.prefix.needs.elf import read_elf
-from namespaces import namespace
-from servers import make_certificate, serving
-from tiny_wheels import write_wheel
+from support.namespaces import namespace
+from support.servers import make_certificate, serving
+from support.tiny_wheels import write_wheel
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 MAKER = REPOSITORY / "scripts" / "make_channel.py"

@@ -15,14 +15,14 @@ from typing import Any
 
 import pytest
 
-from conda_install import conda_install
 from envpack.bundle.pack import PackSettings, pack_prefix
 from envpack.runtime.commands.deploy import deploy
 from envpack.runtime.format.manifest import Manifest
 from envpack.runtime.host.detect.machine import host_subdir
 from envpack.runtime.report import Reporter
-from hand_packages import SHORT, Channel
-from small_prefix import Told
+from support.conda_install import conda_install
+from support.conda_packages import SHORT, Channel
+from support.small_prefix import Told
 
 MINOR = f"{sys.version_info.major}.{sys.version_info.minor}"
 SITE = f"lib/python{MINOR}/site-packages"

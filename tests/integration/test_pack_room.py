@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from environments import Environment
-from namespaces import namespace
+from support.environments import Environment
+from support.namespaces import namespace
 
-APART = [sys.executable, str(Path(__file__).parent.parent / "apart.py")]
+APART = [sys.executable, str(Path(__file__).parents[1] / "support/forced_parallel.py")]
 MOVED = 16
 """MB that are there twice for a moment, `envpack.bundle.append`'s step."""
 

@@ -15,7 +15,7 @@ import pytest
 from envpack.runtime.errors import IntegrityError, PackError
 from envpack.runtime.format.manifest import PathRecord, PathsTable
 from envpack.runtime.format.tree_rules import check_tree
-from small_prefix import SmallPrefix, pack_elsewhere, tree
+from support.small_prefix import SmallPrefix, pack_elsewhere, tree
 
 
 @pytest.fixture

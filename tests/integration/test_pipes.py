@@ -22,8 +22,8 @@ from jsonschema import Draft202012Validator
 
 from envpack.bundle.runtime_zip import runtime_zip
 from envpack.cli.commands.schema import load
-from servers import Files, make_certificate, serving
-from synthetic import file, make_bundle, text
+from support.bundle_factory import file, make_bundle, text
+from support.servers import Files, make_certificate, serving
 
 MIB = 1 << 20
 LARGE = 64

@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 
 from envpack.runtime.reader.bundle import open_bundle
-from small_prefix import SmallPrefix
+from support.small_prefix import SmallPrefix
 
-APART = [sys.executable, str(Path(__file__).parent.parent / "apart.py")]
+APART = [sys.executable, str(Path(__file__).parents[1] / "support/forced_parallel.py")]
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="forks on Linux only")
 

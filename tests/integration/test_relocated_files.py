@@ -20,13 +20,13 @@ from urllib.parse import quote, unquote, urlsplit
 
 import pytest
 
-from compilers import compile_c, compiler
 from envpack.bundle.codecs import FAST
 from envpack.runtime.commands.deploy import deploy
 from envpack.runtime.errors import PackError
 from envpack.runtime.report import Reporter
 from envpack.runtime.tree.rewrite_prefix import settle
-from small_prefix import SmallPrefix
+from support.compilers import compile_c, compiler
+from support.small_prefix import SmallPrefix
 
 SITE = "lib/python3.11/site-packages"
 ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}

@@ -15,7 +15,7 @@ from jsonschema import Draft202012Validator
 
 from envpack.bundle.runtime_zip import runtime_zip
 from envpack.cli.commands.schema import load
-from synthetic import file, make_bundle, text
+from support.bundle_factory import file, make_bundle, text
 
 ENVPACK = (sys.executable, "-m", "envpack")
 

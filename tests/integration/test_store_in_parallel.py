@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from envpack.bundle.model import Item
 from envpack.runtime.commands.verify import verify_deployment
 from envpack.runtime.deployment.history import history
 from envpack.runtime.report import Reporter
 from envpack.runtime.store.gc import collect
-from synthetic import Item, file, link, make_bundle, text
+from support.bundle_factory import file, link, make_bundle, text
 
 DEPLOYMENTS, PLACES, AT_ONCE = 50, 10, 8
 

@@ -26,10 +26,10 @@ from envpack.interop.deploy import deploy_archive
 from envpack.runtime.commands.rollback import rollback
 from envpack.runtime.deployment.record import read_record
 from envpack.runtime.report import Reporter
-from foreign_archives import tar
-from lives import beside, bundle, put, whole
-from shells import BARE, SHELLS, Session, installed
-from synthetic import draft, file, text
+from support.bundle_factory import draft, file, text
+from support.conda_pack_archives import tar
+from support.sample_deployments import beside, bundle, put, whole
+from support.shells import BARE, SHELLS, Session, installed
 
 
 def command(*arguments: object) -> list[str]:

@@ -12,7 +12,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from envpack.cli.commands.schema import load
-from synthetic import file, make_bundle, text
+from support.bundle_factory import file, make_bundle, text
 
 
 def envpack(*arguments: object) -> subprocess.CompletedProcess[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from envpack.bundle.codecs import FAST
 from envpack.runtime.commands.deploy import deploy
 from envpack.runtime.report import Reporter
-from small_prefix import SmallPrefix, pack_elsewhere
+from support.small_prefix import SmallPrefix, pack_elsewhere
 
 SIZE = (8 << 30) + 4096
 AT = 5 << 30

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from envpack.prefix.needs import fatbin as reader
 from envpack.prefix.needs.elf import read_elf
 from envpack.prefix.needs.fatbin import kernels, targets
-from gpu_files import ARCH, FAMILY, PTX, SASS, Code, elf, fatbin, section
+from support.gpu_files import ARCH, FAMILY, PTX, SASS, Code, elf, fatbin, section
 
 codes = st.builds(
     Code,

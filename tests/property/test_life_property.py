@@ -16,7 +16,7 @@ from envpack.runtime.deployment.history import history
 from envpack.runtime.errors import DeploymentTestError, DestinationError
 from envpack.runtime.report import Reporter
 from envpack.runtime.tree.rewrite_prefix import settle
-from lives import PASSES, bundle
+from support.sample_deployments import PASSES, bundle
 
 STEPS = st.one_of(
     st.tuples(st.just("deploy"), st.integers(0, 2)),

@@ -35,7 +35,7 @@ from envpack.runtime.relocation.files import stored_bytes
 from envpack.runtime.report import Reporter
 from envpack.runtime.tree.head import read_head
 from envpack.runtime.tree.rewrite_prefix import settle
-from small_prefix import SmallPrefix, tree
+from support.small_prefix import SmallPrefix, tree
 
 EXAMPLES = int(os.environ.get("ENVPACK_EXAMPLES", "40"))
 DATE = 315532800

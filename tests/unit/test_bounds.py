@@ -20,7 +20,7 @@ from envpack.runtime.format.paths_json import table_from_json, table_to_json
 from envpack.runtime.format.tree_rules import check_tree
 from envpack.runtime.reader.bundle import open_bundle
 from envpack.runtime.report import Reporter
-from small_prefix import SmallPrefix
+from support.small_prefix import SmallPrefix
 
 MARKS = ",:[{"
 

@@ -34,7 +34,7 @@ from envpack.runtime.fs.lock import locked
 from envpack.runtime.reader.bundle import open_bundle
 from envpack.runtime.relocation.relocation import Relocation
 from envpack.runtime.report import Reporter
-from synthetic import PLACEHOLDER, file, link, make_bundle, text
+from support.bundle_factory import PLACEHOLDER, file, link, make_bundle, text
 
 NOISE = random.Random(1).randbytes(2 * FRAME_SIZE + 12345)
 SEGMENTS = {

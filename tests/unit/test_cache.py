@@ -19,7 +19,7 @@ from envpack.bundle.codecs import FAST
 from envpack.prefix import Entry
 from envpack.runtime.commands.deploy import deploy
 from envpack.runtime.report import Reporter
-from small_prefix import SmallPrefix
+from support.small_prefix import SmallPrefix
 
 
 @pytest.fixture

@@ -25,8 +25,8 @@ from channel_maker.linked import (
     read_binary,
     run_path,
 )
-from compilers import compile_c
-from gpu_files import elf
+from support.compilers import compile_c
+from support.gpu_files import elf
 
 NOTHING = Loader({}, (), ())
 

@@ -15,7 +15,7 @@ from channel_maker.interpreter import ask
 from channel_maker.package import Inline, PackageFile
 from channel_maker.wheel_files import EntryPoint, Layout, parse_entry_points, rewrite_shebang, wheel_files
 from channel_maker.wheels import Wheel, WheelPlan, plan_wheels
-from tiny_wheels import write_wheel
+from support.tiny_wheels import write_wheel
 
 TAG = f"cp{sys.version_info[0]}{sys.version_info[1]}"
 MINOR = f"{sys.version_info[0]}.{sys.version_info[1]}"

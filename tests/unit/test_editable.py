@@ -11,7 +11,7 @@ import pytest
 from envpack.prefix import PrefixContents, read_prefix
 from envpack.prefix.owners.editable import without_lines
 from envpack.runtime.errors import PackError
-from small_prefix import SmallPrefix
+from support.small_prefix import SmallPrefix
 
 SITE = "lib/python3.11/site-packages"
 

@@ -22,7 +22,18 @@ from envpack.interop.streams import is_archive
 from envpack.runtime.commands.deploy import Deployment
 from envpack.runtime.errors import EnvpackError, FormatError, HostError, IntegrityError, RelocationError
 from envpack.runtime.report import Reporter
-from foreign_archives import BUILD_PREFIX, ENVIRONMENT, Add, file, link, member, record, tar, unpack_script, zipped
+from support.conda_pack_archives import (
+    BUILD_PREFIX,
+    ENVIRONMENT,
+    Add,
+    file,
+    link,
+    member,
+    record,
+    tar,
+    unpack_script,
+    zipped,
+)
 
 
 def deployed(archive: Path, destination: Path) -> Deployment:
@@ -447,8 +458,8 @@ def test_links_to_where_the_environment_was_lead_into_the_deployment(tmp_path: P
 
 
 def test_bundles_are_told_from_archives(tmp_path: Path) -> None:
-    from synthetic import file as bundle_file
-    from synthetic import make_bundle
+    from support.bundle_factory import file as bundle_file
+    from support.bundle_factory import make_bundle
 
     for suffix in ("tar.gz", "tar.zst"):
         make_bundle(tmp_path / f"b.{suffix}", {"environment": [bundle_file("lib/x", b"1")]})

@@ -20,7 +20,7 @@ from envpack.runtime.host.facts import Gpu, HostFacts, Nvidia, Slice, facts_from
 from envpack.runtime.host.minimum import parse_need
 from envpack.runtime.host.requirements import Wanted
 from envpack.runtime.parallel import resources
-from hosts import CPUINFO, MODULE, OPEN_MODULE
+from support.fake_hosts import CPUINFO, MODULE, OPEN_MODULE
 
 GPUS = (
     Gpu(0, "NVIDIA A100", "GPU-aa11", "8.0", 80 << 30, "nvidia", mig=True, slices=(Slice("MIG 3g", "MIG-1", 5),)),

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from confined import RUNTIME, Confined, Done
 from envpack.cli.app import COMMANDS
-from hostile import HOSTILE, SOUND_BUNDLES, Forgery, file, folder
+from support.hostile_bundles import HOSTILE, SOUND_BUNDLES, Forgery, file, folder
+from support.sandbox import RUNTIME, Confined, Done
 
 REFUSED = {6, 7}
 RAW = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")

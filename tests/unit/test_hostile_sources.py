@@ -14,8 +14,8 @@ from envpack.bundle.codecs import FAST
 from envpack.runtime.commands.verify import verify
 from envpack.runtime.errors import EnvpackError
 from envpack.runtime.report import Reporter
-from hostile import HOSTILE
-from servers import Files, serving
+from support.hostile_bundles import HOSTILE
+from support.servers import Files, serving
 
 NAMES = list(HOSTILE)
 

@@ -27,9 +27,9 @@ from envpack.runtime.fs.lock import locked
 from envpack.runtime.relocation.relocation import Relocation
 from envpack.runtime.report import Reporter
 from envpack.runtime.tree.rewrite_prefix import settle
-from lives import beside, bundle, put, whole
-from small_prefix import Told
-from synthetic import file, make_bundle
+from support.bundle_factory import file, make_bundle
+from support.sample_deployments import beside, bundle, put, whole
+from support.small_prefix import Told
 
 
 @pytest.fixture

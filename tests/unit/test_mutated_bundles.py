@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from hostile import SOUND, Forgery
-from mutants import RICH, try_one
+from support.bundle_fuzzer import RICH, try_one
+from support.hostile_bundles import SOUND, Forgery
 
 
 @pytest.fixture(autouse=True)
@@ -26,5 +26,5 @@ def test_mutants_are_refused_or_deployed_as_they_say(tmp_path: Path) -> None:
 
 
 def test_what_is_changed_is_sound_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mutants.mutant", lambda seed: Forgery(RICH[len(SOUND) :]))
+    monkeypatch.setattr("support.bundle_fuzzer.mutant", lambda seed: Forgery(RICH[len(SOUND) :]))
     assert try_one(0, tmp_path) == "deployed"

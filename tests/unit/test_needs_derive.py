@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from environments import SITE, Environment, Heard
 from envpack.runtime.format.needs import Evidence, Needs, needs_from_json, needs_to_json
-from gpu_files import ARCH, PTX, SASS, Code, elf, fatbin
+from support.environments import SITE, Environment, Heard
+from support.gpu_files import ARCH, PTX, SASS, Code, elf, fatbin
 
 MACHINE = {"x86_64": 62, "aarch64": 183}.get(platform.machine(), 62)
 OTHER = 183 if MACHINE == 62 else 62

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from compilers import compile_c, compiler
 from envpack.prefix.needs.elf import machine_of, read_elf
-from gpu_files import SASS, Code, elf, fatbin
+from support.compilers import compile_c, compiler
+from support.gpu_files import SASS, Code, elf, fatbin
 
 GLIBC = ["GLIBC_2.2.5", "GLIBC_2.17"]
 

@@ -19,7 +19,7 @@ from envpack.prefix.needs.evidence import (
 )
 from envpack.prefix.needs.rules import family, is_toolkit, rank, table
 from envpack.runtime.format.manifest import Package
-from gpu_files import elf
+from support.gpu_files import elf
 
 
 def wheel(name: str, version: str = "1.0") -> Package:

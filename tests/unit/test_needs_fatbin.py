@@ -12,7 +12,7 @@ import pytest
 from envpack.prefix.needs import fatbin as reader
 from envpack.prefix.needs.elf import read_elf
 from envpack.prefix.needs.fatbin import Targets, targets
-from gpu_files import ARCH, FAMILY, LZ4, PTX, SASS, ZSTD, Code, elf, fatbin, section
+from support.gpu_files import ARCH, FAMILY, LZ4, PTX, SASS, ZSTD, Code, elf, fatbin, section
 
 
 def read(*containers: bytes, padding: int = 0) -> Targets:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from environments import SITE, Environment, Heard
 from envpack.bundle.codecs import FAST
 from envpack.bundle.pack import PackSettings, pack_prefix
 from envpack.runtime.format.needs import Evidence, GpuCode
 from envpack.runtime.reader.bundle import open_bundle
-from gpu_files import SASS, Code, elf, fatbin
+from support.environments import SITE, Environment, Heard
+from support.gpu_files import SASS, Code, elf, fatbin
 
 MACHINE = {"x86_64": 62, "aarch64": 183}.get(platform.machine(), 62)
 

@@ -14,7 +14,7 @@ from envpack.runtime.reader import partition
 from envpack.runtime.reader.bundle import Bundle, open_bundle
 from envpack.runtime.reader.entries import entries
 from envpack.runtime.reader.frames import Frames
-from synthetic import file, link, make_bundle
+from support.bundle_factory import file, link, make_bundle
 
 
 def noise(size: int, seed: int = 0) -> bytes:

@@ -14,7 +14,7 @@ from envpack.runtime.errors import DestinationError
 from envpack.runtime.fs.paths import NAME_MAX, beside, folders_for
 from envpack.runtime.report import Reporter
 from envpack.runtime.tree.rewrite_prefix import settle
-from synthetic import file, make_bundle, text
+from support.bundle_factory import file, make_bundle, text
 
 LONG = "n" * 255
 WIDE = "ü" * 127

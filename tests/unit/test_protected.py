@@ -13,7 +13,7 @@ from envpack.runtime.commands.deploy import deploy
 from envpack.runtime.deployment.protected_paths import CLOSED, SYSTEM, User, check_destination, current_user
 from envpack.runtime.errors import DestinationError
 from envpack.runtime.report import Reporter
-from small_prefix import SmallPrefix
+from support.small_prefix import SmallPrefix
 
 ALICE = User(1000, ("/home/alice",))
 ROOT = User(0, ("/root",))

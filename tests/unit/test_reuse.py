@@ -28,8 +28,8 @@ from envpack.runtime.format.manifest import PathRecord
 from envpack.runtime.reader.bundle import open_bundle
 from envpack.runtime.relocation.relocation import Relocation
 from envpack.runtime.report import Reporter
-from servers import Files, serving
-from synthetic import PLACEHOLDER, file, link, make_bundle, text
+from support.bundle_factory import PLACEHOLDER, file, link, make_bundle, text
+from support.servers import Files, serving
 
 NOISE = random.Random(6).randbytes(600_000)
 BINARY = b"\x7fELF" + PLACEHOLDER + b"/lib\0" + NOISE[:300_000]

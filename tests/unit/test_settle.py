@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from envpack.bundle.model import Item
 from envpack.runtime.commands.deploy import deploy
 from envpack.runtime.errors import IntegrityError, RelocationError
 from envpack.runtime.format.layout import PREFIX_PATH
@@ -17,7 +18,7 @@ from envpack.runtime.format.manifest import PathRecord
 from envpack.runtime.report import Reporter
 from envpack.runtime.tree import rewrite_prefix as settle_module
 from envpack.runtime.tree.rewrite_prefix import settle
-from synthetic import Item, file, make_bundle, text
+from support.bundle_factory import file, make_bundle, text
 
 ITEMS = [
     *(text(f"bin/{name}", b"#!/bin/sh\necho @ " + name.encode() + b"\n", 0o755) for name in "abcdefgh"),

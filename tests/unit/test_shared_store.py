@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from envpack.bundle.codecs import FAST
+from envpack.bundle.model import Item
 from envpack.runtime.commands.deploy import Deployment, deploy
 from envpack.runtime.commands.move import move
 from envpack.runtime.commands.repair import repair
@@ -33,8 +34,8 @@ from envpack.runtime.report import Reporter
 from envpack.runtime.store.gc import Collected, collect
 from envpack.runtime.store.ingest import Filling
 from envpack.runtime.store.store import open_store
-from small_prefix import Told
-from synthetic import PLACEHOLDER, Item, file, link, make_bundle, text
+from support.bundle_factory import PLACEHOLDER, file, link, make_bundle, text
+from support.small_prefix import Told
 
 NUMPY = [
     text("bin/f2py", b"#!/bin/sh\necho @ f2py\n", 0o755),

@@ -15,8 +15,8 @@ from envpack.cli.console import Console
 from envpack.cli.terminal import Stream
 from envpack.signing.bundle import sign_bundle
 from envpack.signing.keys import SecretKey, new_key
-from servers import Files, serving
-from synthetic import file, make_bundle
+from support.bundle_factory import file, make_bundle
+from support.servers import Files, serving
 
 PLAIN: Any = (False, False, True, None)
 

@@ -36,8 +36,8 @@ from envpack.signing.keys import (
 )
 from envpack.signing.policy import demand
 from envpack.signing.signature import check_signature, read_signature, sign
-from foreign_archives import tar
-from synthetic import make_bundle, text
+from support.bundle_factory import make_bundle, text
+from support.conda_pack_archives import tar
 
 DATA = Path(__file__).parents[1] / "data/minisign"
 SIGNED = (DATA / "data.txt").read_bytes()

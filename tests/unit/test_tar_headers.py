@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from envpack.interop.archive import read_members
 from envpack.interop.tar_headers import Header, is_header, read_headers
 from envpack.runtime.errors import FormatError, IntegrityError
-from hostile import block
+from support.hostile_bundles import block
 
 END = bytes(1024)
 PLAIN, LONG_NAME, PAX = (block(b"x", 0o644, 0, 0, kind) for kind in (b"0", b"L", b"x"))

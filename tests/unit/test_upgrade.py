@@ -20,8 +20,8 @@ from envpack.runtime.deployment.transaction import incoming
 from envpack.runtime.errors import DeploymentTestError, DestinationError, EnvpackError
 from envpack.runtime.fs.exchange import exchange
 from envpack.runtime.report import Reporter
-from lives import beside, bundle, put, whole
-from small_prefix import Told
+from support.sample_deployments import beside, bundle, put, whole
+from support.small_prefix import Told
 
 
 def recover(root: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from envpack.bundle.codecs import FAST
 from envpack.bundle.frames import FRAME_SIZE
+from envpack.bundle.model import Item
 from envpack.runtime.commands.deploy import deploy
 from envpack.runtime.commands.repair import Repaired, repair
 from envpack.runtime.commands.verify import Verified, verify
@@ -24,7 +25,7 @@ from envpack.runtime.reader.bundle import open_bundle
 from envpack.runtime.relocation.relocation import Relocation
 from envpack.runtime.report import Reporter
 from envpack.runtime.tree.rewrite_prefix import settle
-from synthetic import PLACEHOLDER, Item, file, link, make_bundle, text
+from support.bundle_factory import PLACEHOLDER, file, link, make_bundle, text
 
 LARGE = os.urandom(2 * FRAME_SIZE + 4321)
 SEGMENTS = {

@@ -27,8 +27,8 @@ from envpack.runtime.transport.http.connection import proxy_for
 from envpack.runtime.transport.http.source import GAP, RANGE, ranges
 from envpack.runtime.transport.http.url import basic, parse_url
 from envpack.runtime.transport.open import beside, local_path, open_access, shown
-from servers import Files, serving
-from synthetic import file, make_bundle, text
+from support.bundle_factory import file, make_bundle, text
+from support.servers import Files, serving
 
 MIB = 1 << 20
 START = 64 << 10

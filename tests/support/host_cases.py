@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from envpack.runtime.format.needs import Compiler, Evidence, GpuCode, Needs
-from hosts import (
+from support.fake_hosts import (
     A10G,
     A100,
     A_GPU,
@@ -54,7 +54,7 @@ class Told:
 
 def told() -> dict[str, Told]:
     """What people are told, by the situation's name."""
-    text = Path(__file__).with_name("data").joinpath("host_situations.txt").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[1] / "data/host_situations.txt").read_text(encoding="utf-8")
     found = {}
     for block in re.split(r"^(?=[^ #\n])", text, flags=re.MULTILINE)[1:]:
         first, *lines = block.strip().splitlines()

@@ -1,6 +1,6 @@
 """Hosts to check bundles on: NVML as the stub says it, files of /proc, /sys and /dev below a folder.
 
-The stub is a C library under the name of NVIDIA's, so nvidia-ml-py reads it unmodified (tests/nvml_stub.c).
+The stub is a C library under the name of NVIDIA's, so nvidia-ml-py reads it unmodified (nvml_stub.c).
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from compilers import compile_c
 from envpack.bundle.runtime_zip import runtime_files
 from envpack.runtime.format.manifest import Manifest, Package
 from envpack.runtime.format.needs import Compiler, Evidence, GpuCode, Needs
-from synthetic import file, make_bundle
+from support.bundle_factory import file, make_bundle
+from support.compilers import compile_c
 
 STUB = Path(__file__).with_name("nvml_stub.c")
 CPUINFO = """\

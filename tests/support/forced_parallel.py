@@ -1,7 +1,7 @@
 """envpack's command line with other processes at work however small the environment is.
 
-``python tests/apart.py COMMAND ...``; SLOW: seconds that each file takes longer; the last line on stderr says how
-many processes began.
+``python tests/support/forced_parallel.py COMMAND ...``; SLOW: seconds that each file takes longer; the last line
+on stderr says how many processes began.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from pathlib import Path
 from envpack.runtime.commands.deploy import Deployment, deploy
 from envpack.runtime.deployment.record import read_record
 from envpack.runtime.report import Reporter
-from synthetic import file, make_bundle, text
+from support.bundle_factory import file, make_bundle, text
 
 PASSES = ("test -x bin/tool",)
 

@@ -1,8 +1,8 @@
 """Bundles changed at random, by seed: the JSON before its digests are made, the tar stream before it is packed,
 the file as it lies.
 
-``python tests/mutants.py --count 20000`` deploys that many, each by both decoders, and says what became of them;
-``make fuzz`` calls it.
+``python tests/support/bundle_fuzzer.py --count 20000`` deploys that many, each by both decoders, and says what
+became of them; ``make fuzz`` calls it.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from envpack.runtime.parallel.processes import Advance
 from envpack.runtime.reader import partition
 from envpack.runtime.reader.bundle import open_bundle
 from envpack.runtime.report import Reporter
-from hostile import SOUND, Forgery, Json, P, file, folder, gz, hard, link, zst
+from support.hostile_bundles import SOUND, Forgery, Json, P, file, folder, gz, hard, link, zst
 
 REFUSED = (FormatError, IntegrityError, RelocationError)
 """The last one because a manifest may state any room for the destination's path."""

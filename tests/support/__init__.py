@@ -1,0 +1,1 @@
+"""What several tests use: environments, bundles, servers, shells and hosts."""
