@@ -31,8 +31,8 @@ SHELLS := bash busybox dash fish ksh mksh tcsh zsh \
 SHELL_TESTS := tests/integration/test_activation.py tests/integration/test_activation_check.py \
 	tests/integration/test_activation_first.py tests/integration/test_first_lines.py \
 	tests/integration/test_relocated_files.py tests/integration/test_conda_pack.py \
-	tests/integration/test_transactions.py tests/unit/test_needs_elf.py tests/unit/test_reuse.py \
-	tests/unit/test_shared_store.py
+	tests/integration/test_transactions.py tests/component/prefix/test_needs_elf.py tests/component/extract/test_previous.py \
+	tests/component/store/test_shared_store.py
 
 # The demo needs no public channel: it has one of its own.
 LOCAL := build/channel

@@ -72,7 +72,7 @@ ALWAYS = {
     "awk": script("awk -f", AWK),
     "sed": Script("#!@/bin/sed -nf\n1 s/.*/the first &/p\n", "sed", "the first line\n", arguments=()),
 }
-# where they are installed; tests/unit/test_first_line.py has the bytes of all of them
+# where they are installed; tests/component/relocation/test_shebang_lines.py has the bytes of all of them
 ELSEWHERE = {
     "zsh": script("zsh -e", ECHO),
     "ksh": script("ksh", ECHO),

@@ -67,7 +67,7 @@ def torch_builds() -> list[Row]:
 def driver_for(build: Row) -> str:
     """The least driver for a build of PyTorch."""
     row = minimum_driver(build["cuda"])
-    assert row is not None  # tests/unit/test_host_tables.py
+    assert row is not None  # tests/unit/runtime/host/test_host_tables.py
     return str(row["driver"])
 
 

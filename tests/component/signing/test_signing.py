@@ -39,7 +39,7 @@ from envpack.signing.signature import check_signature, read_signature, sign
 from support.bundle_factory import make_bundle, text
 from support.conda_pack_archives import tar
 
-DATA = Path(__file__).parents[1] / "data/minisign"
+DATA = Path(__file__).parents[2] / "data/minisign"
 SIGNED = (DATA / "data.txt").read_bytes()
 
 

@@ -10,7 +10,7 @@ from envpack.runtime.errors import SpecError
 from envpack.spec import DEFAULT_VERSION, EnvSpec, load_spec, parse_spec
 from envpack.spec.pip_lines import parse_line
 
-SPECS = sorted((Path(__file__).resolve().parents[2] / "envspecs").glob("*.yml"))
+SPECS = sorted((Path(__file__).resolve().parents[3] / "envspecs").glob("*.yml"))
 
 FULL = """\
 name: demo
