@@ -1,1 +1,1 @@
-"""Operating system primitives: files, folders, locks and renames. Nothing here knows a bundle."""
+"""Operating system primitives: files, folders, locks and renames. Nothing here depends on bundles."""

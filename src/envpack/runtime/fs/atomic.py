@@ -1,4 +1,4 @@
-"""Replace files so that others see all of the old or all of the new: one, or several together."""
+"""Atomic replacement of files, one or a batch: a reader sees the complete old or the complete new content."""
 
 from __future__ import annotations
 
@@ -19,17 +19,27 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Together:
-    """New files and links on their way. To be `put`, or else `drop`ped.
+    """A batch of new files and links, written to temporary siblings first; `put` renames all, `drop` removes them.
 
-    Whatever stands where one is made, such as a link that a hostile archive left, is removed, never written
-    through.
+    Anything that exists under a temporary name, such as a link that a hostile archive left, is removed, never
+    written through.
     """
 
     def __init__(self) -> None:
         self._new: list[tuple[bytes, bytes]] = []
 
     def file(self, path: bytes, data: bytes, mode: int, mtime: int | None = None) -> bytes:
-        """Where the new ``path`` is, until it is put there. Raises OSError."""
+        """Write a new version of ``path`` to its temporary sibling and return the path of that sibling.
+
+        Args:
+            path: the file to replace when `put` is called.
+            data: its new content.
+            mode: its permission bits, independent of the umask.
+            mtime: its access and modification time, in seconds since the epoch; None: the current time.
+
+        Raises:
+            OSError: the sibling can't be created or written.
+        """
         temporary = self._beside(path)
         fd = _anew(temporary, lambda: os.open(temporary, _NEW, 0o600))
         try:
@@ -43,7 +53,11 @@ class Together:
         return temporary
 
     def link(self, source: bytes, path: bytes) -> None:
-        """Another name of ``source``. Raises OSError."""
+        """Create a hard link to ``source`` as the temporary sibling of ``path``.
+
+        Raises:
+            OSError: the link can't be created.
+        """
         temporary = self._beside(path)
         _anew(temporary, lambda: os.link(source, temporary))
 
@@ -53,13 +67,17 @@ class Together:
         return temporary
 
     def put(self) -> None:
-        """Each takes its place, in the order they were made. Raises OSError."""
+        """Rename each temporary sibling to its final path, in the order of creation.
+
+        Raises:
+            OSError: a rename failed; the earlier ones are done.
+        """
         for temporary, path in self._new:
             os.replace(temporary, path)
         self._new = []
 
     def drop(self) -> bool:
-        """Takes away what has no place yet; whether nothing of it is left."""
+        """Remove the temporary siblings not renamed yet; return whether none of them is left."""
         for temporary, _ in self._new:
             with suppress(OSError):
                 os.unlink(temporary)
@@ -80,25 +98,38 @@ def _way_to(path: bytes) -> bytes:
 
 
 def clear(path: bytes) -> None:
-    """Removes what was on its way to ``path`` when a program was stopped. Raises OSError."""
+    """Remove the temporary sibling of ``path`` that an interrupted `Together` left, if there is one.
+
+    Raises:
+        OSError: it exists and can't be removed.
+    """
     with suppress(FileNotFoundError):
         os.unlink(_way_to(path))
 
 
 def is_on_its_way(name: str) -> bool:
-    """Whether a file of this name is one that was to replace another when a program was stopped."""
+    """Return whether a file name is that of a temporary sibling that an interrupted `Together` left."""
     return name.startswith(".") and name.endswith(f".{_WHAT}")
 
 
 def temporary_of(path: Path) -> Path:
-    """Where `replace_file` writes first, and what it leaves when the process is killed meanwhile."""
+    """Return the path that `replace_file` writes first; the file stays if the process is killed meanwhile."""
     return path.with_name(f".{path.name}.new")
 
 
 def replace_file(path: Path, data: bytes, mode: int = 0o666) -> None:
-    """Makes ``data`` what stands in ``path``: before and after a power cut, all of the old or all of the new.
+    """Replace the content of ``path`` atomically and durably: after a power cut it is all old or all new.
 
-    Raises OSError; then the old is still there. ``mode`` is subject to the umask. For one process at a time.
+    Only one process at a time may call this for one path.
+
+    Args:
+        path: the file to create or replace.
+        data: its new content.
+        mode: its permission bits, subject to the umask.
+
+    Raises:
+        OSError: the file can't be written or renamed, and then the old one is still there; or its folder can't
+            be synced after the rename.
     """
     temporary = temporary_of(path)
     try:

@@ -1,4 +1,4 @@
-"""Clone files where the filesystem shares their blocks."""
+"""Constants for cloning a file on a filesystem that shares blocks between files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two names that trade places in one step: renameat2(2) with RENAME_EXCHANGE."""
+"""Atomic exchange of two names: renameat2(2) with RENAME_EXCHANGE."""
 
 from __future__ import annotations
 
@@ -19,16 +19,21 @@ _NUMBERS = {
     "armv7l": 382,
     "i686": 353,
 }
-"""The system call's number, for C libraries without a function for it (glibc before 2.28): <asm/unistd.h>."""
+"""System call number of renameat2 by machine, for C libraries without that function (glibc before 2.28); source:
+<asm/unistd.h>."""
 
 WITHOUT = (errno.ENOSYS, errno.EINVAL, errno.EPERM, errno.ENOTSUP)
-"""What says that a kernel or a filesystem (NFS, for one) can't do it, or that a sandbox forbids the call; where
-EPERM means more than that, renaming in two steps fails the same way, before anything was done."""
+"""Error numbers which mean that the kernel or the filesystem (such as NFS) does not support the exchange, or that
+a sandbox forbids the call. Where EPERM has another cause, renaming in two steps fails with it too, before anything
+is changed."""
 
 
 def exchange(first: Path, second: Path) -> None:
-    """Makes each of two paths on one filesystem the other. Raises OSError, one of `WITHOUT` where it can't be
-    done."""
+    """Exchange two paths on one filesystem atomically.
+
+    Raises:
+        OSError: the exchange failed; its errno is one of `WITHOUT` where it is not supported.
+    """
     library = ctypes.CDLL(None, use_errno=True)
     one, two = os.fsencode(first), os.fsencode(second)
     ctypes.set_errno(0)

@@ -1,4 +1,4 @@
-"""What is to be finished, or taken back, even though somebody has had enough of waiting."""
+"""Protection of steps that must be completed, or rolled back, although the user interrupts the program."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ from typing import Callable
 
 
 def to_its_end(action: Callable[[], None]) -> None:
-    """Does it. A KeyboardInterrupt meanwhile makes it start again, and is raised then; a second one stops it.
+    """Run ``action`` to its end; after a KeyboardInterrupt run it once more, then raise the interrupt.
 
-    ``action`` looks at what is there, so that it can be done again wherever it was stopped.
+    A second KeyboardInterrupt stops it. ``action`` must inspect the current state, so that it can run again
+    wherever it was stopped.
+
+    Raises:
+        KeyboardInterrupt: the action was interrupted; it is complete unless it was interrupted twice.
     """
     try:
         action()

@@ -1,4 +1,4 @@
-"""Read and write whole files through descriptors."""
+"""Reading and writing of whole files through descriptors."""
 
 from __future__ import annotations
 
@@ -7,11 +7,16 @@ from contextlib import contextmanager
 from typing import Iterator
 
 AT_ONCE = 128 << 10
-"""Bytes of one write(2): what cp(1) takes, whose ioblksize.h has figures. 4 MiB at once took a third longer."""
+"""Bytes of one write(2): the size that cp(1) uses, with measurements in its ioblksize.h. Writes of 4 MiB took a
+third longer."""
 
 
 def write_all(fd: int, data: bytes | memoryview) -> None:
-    """Writes all of ``data``, which write(2) need not do at once."""
+    """Write all of ``data`` to a descriptor; one write(2) may write only a part.
+
+    Raises:
+        OSError: a write failed.
+    """
     if len(data) > AT_ONCE:
         data = memoryview(data)
     done = 0
@@ -34,7 +39,13 @@ def opened(path: bytes) -> Iterator[int]:
 
 
 def read_pieces(path: bytes) -> Iterator[bytes]:
-    """The file's bytes. Its size is asked for: a read of more would make room for that each time."""
+    """Yield the content of a file in pieces of at most 1 MiB.
+
+    No read asks for more than the rest of the file: os.read allocates as many bytes as it is asked for.
+
+    Raises:
+        OSError: the file can't be opened or read.
+    """
     with opened(path) as fd:
         size = os.fstat(fd).st_size
         while size > 0:

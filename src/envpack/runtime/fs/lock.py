@@ -1,4 +1,4 @@
-"""Locks that a crash can't leave behind: the kernel drops them with the process."""
+"""File locks that a crash can't leave behind: the kernel releases them when the process ends."""
 
 from __future__ import annotations
 
@@ -12,16 +12,25 @@ from typing import Iterator
 from envpack.runtime.errors import DestinationError
 
 _ATTEMPTS = 1000
-"""How often a folder may vanish between its making and the lock's: others come and go, but not for ever."""
+"""Number of times that the folder may vanish before the lock is held: other processes remove it when they finish,
+but not without end."""
 
 
 @contextmanager
 def locked(path: Path, *, wait: bool, folder_mode: int | None = None) -> Iterator[None]:
-    """Holds the lock file ``path``, making it when missing; the file stays, or goes with its folder.
+    """Hold an exclusive lock on the file ``path`` while the block runs.
 
-    With ``wait`` a lock held by somebody else is waited for; without, and where the file can't be made, raises
-    DestinationError. ``folder_mode``: its folder is made with that mode when it is missing, also when who held the
-    lock before has removed it.
+    The file is created when it is missing. It is not removed afterwards, except together with its folder.
+
+    Args:
+        path: the lock file.
+        wait: wait while another process holds the lock, instead of raising an error.
+        folder_mode: permission bits with which a missing folder of the file is created, also after the previous
+            holder of the lock has removed it; None: the folder must exist.
+
+    Raises:
+        DestinationError: another process holds the lock and ``wait`` is false, or the file can't be created or
+            locked.
     """
     for _ in range(_ATTEMPTS):
         try:
@@ -47,7 +56,7 @@ def locked(path: Path, *, wait: bool, folder_mode: int | None = None) -> Iterato
                     f"another envpack is at work in {path.parent}", hint="Wait for it, then try again."
                 ) from None
             if not _is_still(path, fd):
-                continue  # its folder was moved into place or removed while we waited
+                continue  # its folder was renamed or removed while we waited
             yield
             return
         finally:

@@ -1,6 +1,7 @@
-"""Where things are made: beside their place, under a lock that dies with the process, and there by one rename.
+"""Staging folders and sibling paths: new content is made beside its final path, under a lock that ends with the
+process, and gets there by one rename.
 
-A folder that a crash left is taken over and emptied by the next one to work there.
+A staging folder that a crash left is taken over and emptied by the next process that uses the same path.
 """
 
 from __future__ import annotations
@@ -17,23 +18,23 @@ from envpack.runtime.errors import DestinationError
 from envpack.runtime.fs.lock import locked
 
 _LOCK = ".envpack-lock"
-"""In a folder at work. No environment has a file of this name."""
+"""Name of the lock file in a staging folder. No environment has a file of this name."""
 
 NAME_MAX = 143
-"""Bytes of the longest file name every filesystem takes: 255 on most (<linux/limits.h>), 143 on eCryptfs, which
-encrypts names (<https://bugs.launchpad.net/ecryptfs/+bug/344878>)."""
+"""Bytes of the longest file name that every filesystem accepts: 255 on most (<linux/limits.h>), 143 on eCryptfs,
+which encrypts names (<https://bugs.launchpad.net/ecryptfs/+bug/344878>)."""
 
 
 def beside(path: Path, what: str) -> Path:
-    """Where to make what is to become ``path``: ``.<name>.<what>`` in its folder, always the same for one path.
+    """Return the sibling ``.<name>.<what>`` of ``path``, always the same one for one path.
 
-    Where that is longer than NAME_MAX bytes, the name is cut off, and a digest of the whole of it tells it apart.
+    A name longer than NAME_MAX bytes is cut off and gets a digest of the full name, which keeps it unique.
     """
     return path.with_name(os.fsdecode(name_beside(os.fsencode(path.name), what)))
 
 
 def name_beside(name: bytes, what: str) -> bytes:
-    """The last part of it."""
+    """Return the file name of the sibling that `beside` describes, for the file name ``name``."""
     end = f".{what}".encode()
     if len(name) + len(end) + 1 > NAME_MAX:
         digest = hashlib.sha256(name).hexdigest()[:16].encode()
@@ -43,8 +44,14 @@ def name_beside(name: bytes, what: str) -> bytes:
 
 
 def make_folders(folder: Path) -> list[Path]:
-    """Makes ``folder`` with its parents; those that were missing, outermost first. Raises OSError, and then those
-    it has made are gone again."""
+    """Create ``folder`` and its missing parents.
+
+    Returns:
+        The folders that were missing, outermost first.
+
+    Raises:
+        OSError: one of them can't be created; those created before it are removed again.
+    """
     missing: list[Path] = []
     while not folder.exists():
         missing.insert(0, folder)
@@ -60,9 +67,12 @@ def make_folders(folder: Path) -> list[Path]:
 
 @contextmanager
 def folders_for(output: Path) -> Iterator[None]:
-    """Makes the folders that ``output`` is to lie in; gone again when the block fails, where they were missing.
+    """Create the parent folders of ``output`` for the block; remove those that were missing when the block fails.
 
-    Raises DestinationError when they can't be made.
+    A folder that is not empty by then is not removed.
+
+    Raises:
+        DestinationError: a folder can't be created.
     """
     try:
         made = make_folders(output.parent)
@@ -76,7 +86,7 @@ def folders_for(output: Path) -> Iterator[None]:
 
 
 def remove_empty(folders: list[Path]) -> None:
-    """Removes those of ``folders``, outermost first, that nobody has put anything into."""
+    """Remove those of ``folders``, given outermost first, that are empty; ignore errors."""
     for folder in reversed(folders):
         with suppress(OSError):
             folder.rmdir()
@@ -84,9 +94,13 @@ def remove_empty(folders: list[Path]) -> None:
 
 @contextmanager
 def work_folder(folder: Path) -> Iterator[Path]:
-    """``folder`` made, locked and empty; gone afterwards, with all that is in it, unless it was renamed.
+    """Create, lock and empty the staging folder ``folder`` for the block.
 
-    Raises DestinationError when it can't be made, another process works in it, or the block can't write to it.
+    Afterwards the folder is removed with its content, unless the block renamed it.
+
+    Raises:
+        DestinationError: the folder can't be created, another process uses it, or the block raised OSError, taken
+            as a failure to write to it.
     """
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
@@ -107,7 +121,10 @@ def work_folder(folder: Path) -> Iterator[Path]:
 
 
 def umask() -> int:
-    """The process's mask for the modes of new files; asked for by setting it, so from one thread only."""
+    """Return the process's umask.
+
+    It can only be read by setting it, so no other thread may create files meanwhile.
+    """
     mask = os.umask(0o022)
     os.umask(mask)
     return mask
@@ -124,7 +141,11 @@ def _empty(folder: Path) -> None:
 
 
 def remove_tree(folder: Path) -> None:
-    """Removes a tree, folders without write permission too. Raises OSError."""
+    """Remove a tree, including folders without write permission.
+
+    Raises:
+        OSError: a part of it can't be removed.
+    """
     _open_up(folder)
     for parent, folders, _ in os.walk(folder):
         for name in folders:
@@ -133,13 +154,13 @@ def remove_tree(folder: Path) -> None:
 
 
 def _open_up(folder: Path) -> None:
-    """Lets a folder be emptied; never what a link leads to, also when it becomes one just now."""
+    """Give the owner all permissions on a folder; never on a link's target, also if it becomes a link just now."""
     status = os.lstat(folder)
     if not stat.S_ISDIR(status.st_mode) or status.st_mode & stat.S_IRWXU == stat.S_IRWXU:
         return
     try:
         fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except PermissionError:  # not root, whom nobody could trick into anything here
+    except PermissionError:  # the caller is not root, so a link swapped in gains nothing
         os.chmod(folder, 0o700)
         return
     try:
@@ -149,18 +170,26 @@ def _open_up(folder: Path) -> None:
 
 
 def is_there(path: Path) -> bool:
-    """Whether anything has that name, a link that leads nowhere too. Raises OSError where that can't be told."""
+    """Return whether anything has that name, a dangling link included.
+
+    Raises:
+        OSError: the name can't be looked up.
+    """
     return _status(path) is not None
 
 
 def is_folder(path: Path) -> bool:
-    """Whether it is a folder itself, not a link to one. Raises OSError where that can't be told."""
+    """Return whether ``path`` is a folder itself, not a link to one.
+
+    Raises:
+        OSError: the name can't be looked up.
+    """
     status = _status(path)
     return status is not None and stat.S_ISDIR(status.st_mode)
 
 
 def _status(path: Path) -> os.stat_result | None:
-    # not Path.exists() and its like: they answer "no" to some errors, and what isn't there is removed or replaced
+    # not Path.exists() and its like: they return False for some errors, and callers replace what does not exist
     try:
         return os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
