@@ -1,1 +1,1 @@
-"""Worker processes and threads, as many as this process may use."""
+"""Pools of worker processes and threads, as many as this process may use."""

@@ -1,8 +1,9 @@
-"""Work shared out to forked processes: what does something in Python for each of many files keeps one processor
-busy, however many threads it has.
+"""Fork-based worker pool with a shared work queue over a pipe.
 
-Each process begins with all that was read already, takes the next piece of work that nobody has, and ends with the
-process that forked it: telling of progress, it finds nobody who listens. An inherited lock is held until then.
+Processes are used because Python code that runs for each of many files uses one processor only, however many
+threads it has. Each worker starts with all that the parent has read already and takes the next unit from the
+queue. It ends with the parent: reporting progress then fails, because the parent's end of the pipe is closed.
+Until the worker ends, it holds the locks that it inherited.
 """
 
 from __future__ import annotations
@@ -30,38 +31,51 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 Advance = Callable[[int], None]
-"""Tells how much more is done."""
+"""Callback for progress: takes the number of bytes done since the last call."""
 
 _MEMORY = 512 << 20
-"""Bytes that a process may use, or a cgroup, for each process that begins: of a quarter of that they make use."""
+"""Bytes of memory that must be available to this process, or its cgroup, for each worker; a worker uses about a
+quarter of that."""
 
 _PATIENCE = 20
-"""Milliseconds."""
+"""Milliseconds to wait for a joined thread to end."""
 
 _UNIT = struct.Struct("=I")
 MOST = 1000
-"""Units of work for one crew: their numbers have room in a pipe of any size (PIPE_BUF of <linux/limits.h>)."""
+"""Largest number of units for one pool: their numbers fit in a pipe of any size (PIPE_BUF of <linux/limits.h>)."""
 
 
 def can_fork() -> bool:
-    """Whether this process may fork and go on in Python: on Linux, with one thread only, as a lock that another
-    one holds would be held for ever in the child (https://docs.python.org/3/library/os.html#os.fork)."""
+    """Return whether this process may fork and run Python in the child.
+
+    It may on Linux, with one thread only: a lock that another thread holds would never be released in the child
+    (https://docs.python.org/3/library/os.html#os.fork).
+    """
     if not sys.platform.startswith("linux") or threading.active_count() > 1:
         return False
     with suppress(OSError):
         for _ in range(_PATIENCE):
             if len(os.listdir("/proc/self/task")) == 1:
                 return True
-            time.sleep(0.001)  # one that was joined may still be about to end
+            time.sleep(0.001)  # a thread that was joined may not have ended yet
     return False
 
 
 class Crew(Generic[R]):
-    """``count`` processes, as far as there is memory for them, numbered from 0 on, that do ``work(process, unit,
-    advance)`` for each unit from 0 to ``units`` - 1, at most `MOST`.
+    """A pool of forked worker processes that calls ``work(process, unit, advance)`` for each unit of work.
 
-    A context manager: the processes begin on entry, and none is left on exit. Only where `can_fork`; entering
-    raises OSError where the system lets no process begin.
+    It is a context manager: the processes start on entry, and on exit those that still run are killed. Use it only
+    where `can_fork` returns true.
+
+    Args:
+        count: the largest number of processes; fewer are started where there are fewer units, or where memory is
+            short. They are numbered from 0.
+        units: the number of units, from 1 to `MOST`; a unit is given as its number, from 0.
+        work: called in a worker with the number of the process, the number of the unit, and a callback for
+            progress; its result is pickled and sent to the parent.
+
+    Raises:
+        OSError: on entry, when not one process can be started.
     """
 
     def __init__(self, count: int, units: int, work: Callable[[int, int, Advance], R]) -> None:
@@ -75,11 +89,11 @@ class Crew(Generic[R]):
         todo, full = os.pipe()
         os.write(full, b"".join(map(_UNIT.pack, range(self._units))))
         os.close(full)
-        gc.freeze()  # a collection would write to every page that is shared with the children
+        gc.freeze()  # a garbage collection would write to every page that is shared with the children
         try:
             for _ in range(self._count):
                 self._begin(todo)
-        except OSError:  # no room for more of them
+        except OSError:  # the system allows no more processes; those that have started do the work
             if not self._members:
                 self._end()
                 raise
@@ -91,8 +105,16 @@ class Crew(Generic[R]):
         return self
 
     def results(self, advance: Advance) -> Iterator[R]:
-        """What was returned for each unit, as they get done; raises what one of them raised, and
-        EnvpackError when a process was killed."""
+        """Yield the result of each unit, in the order in which they are finished.
+
+        Args:
+            advance: called here with the progress that the workers report, in bytes.
+
+        Raises:
+            EnvpackError: a process was killed.
+            Exception: the error that a unit raised; RuntimeError with its traceback where it is neither an
+                EnvpackError nor an OSError, or can't be pickled.
+        """
         from multiprocessing.connection import wait
 
         while self._members:
@@ -114,7 +136,7 @@ class Crew(Generic[R]):
 
         reading, writing = os.pipe()
         member = Connection(reading, writable=False)
-        # a signal that comes before the child has its own handlers, or is known here, waits until then
+        # a signal is blocked until the child has its own handlers and the parent has recorded the child
         masked = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         try:
             child = os.fork()
@@ -130,13 +152,13 @@ class Crew(Generic[R]):
             signal.pthread_sigmask(signal.SIG_SETMASK, masked)
 
     def _run(self, todo: int, writing: int, masked: Any) -> NoReturn:
-        """The child's whole life; nothing of the parent's is undone in it."""
+        """Run the worker and exit; no cleanup code of the parent runs in it."""
         try:
             from multiprocessing.connection import Connection
 
             for sibling in self._members:
                 sibling.close()
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal, to all: the parent ends the others
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all: the parent ends the workers
             for number in (signal.SIGTERM, signal.SIGHUP):
                 signal.signal(number, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_SETMASK, masked)
@@ -183,14 +205,14 @@ class Crew(Generic[R]):
 
 
 def _ended(child: int) -> int:
-    """Its status, as wait(2) gives it; 0 where whoever started this process has children's ends ignored."""
+    """Return the child's status as wait(2) gives it; 0 where this process inherited SIGCHLD as ignored."""
     with suppress(ChildProcessError):
         return os.waitpid(child, 0)[1]
     return 0
 
 
 class _Advance:
-    """Tells the parent now and then, not each time."""
+    """A progress callback that collects amounts and reports to the parent after each `_TELLS` bytes."""
 
     def __init__(self, listener: Connection) -> None:
         self._listener, self._amount = listener, 0
@@ -207,13 +229,13 @@ class _Advance:
 
 
 _TELLS = 2 << 20
-"""Bytes done that the parent is told of at once."""
+"""Bytes of progress that are reported to the parent in one message."""
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def _portable(error: BaseException) -> BaseException:
-    """The error as it can be sent, where it was made for people; of any other, what its traceback says."""
+    """Return the error if it is meant for users and can be pickled, else a RuntimeError with its traceback."""
     if isinstance(error, (EnvpackError, OSError)):
         with suppress(Exception):
             pickle.loads(pickle.dumps(error))

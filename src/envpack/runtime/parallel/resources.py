@@ -1,4 +1,4 @@
-"""Processors and memory that this process may use: affinity, and its cgroup's limits."""
+"""Processors and memory that this process may use, by its CPU affinity and the limits of its cgroup."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 
 
 def processors() -> int:
-    """How many processors this process may run on."""
+    """Return the number of processors that this process may run on, by its CPU affinity."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def read_text(path: Path) -> str:
-    """A file's text; "" when it can't be read."""
+    """Return a file's text, decoded as UTF-8; "" when it can't be read."""
     try:
         return path.read_bytes().decode("utf-8", "replace")
     except OSError:
@@ -21,7 +21,14 @@ def read_text(path: Path) -> str:
 
 
 def memory(root: Path) -> tuple[int, bool]:
-    """Bytes of memory this process may use, and whether a cgroup limits it; 0 when unknown."""
+    """Return how much memory this process may use.
+
+    Args:
+        root: the folder that holds ``proc`` and ``sys``: ``/``.
+
+    Returns:
+        The memory in bytes, 0 when it is unknown, and whether a cgroup limits it to less than the machine has.
+    """
     match = re.search(r"^MemTotal:\s+(\d+) kB", read_text(root / "proc/meminfo"), re.MULTILINE)
     total = int(match[1]) * 1024 if match else 0
     limits = [_whole(text) for text in _cgroup(root, "memory.max", "memory", "memory.limit_in_bytes")]
@@ -30,7 +37,14 @@ def memory(root: Path) -> tuple[int, bool]:
 
 
 def cpus(root: Path) -> tuple[int, bool]:
-    """Cores this process may use by affinity and its cgroup's quota, at least 1; whether a cgroup limits it."""
+    """Return how many cores this process may use, by its CPU affinity and the quota of its cgroup.
+
+    Args:
+        root: the folder that holds ``proc`` and ``sys``: ``/``.
+
+    Returns:
+        The number of cores, at least 1, and whether a cgroup limits it to less than the affinity allows.
+    """
     allowed = processors()
     shares = []
     for text in _cgroup(root, "cpu.max", "cpu", ""):
@@ -47,14 +61,21 @@ def _share(quota: str, period: str) -> float:
 
 
 def _whole(text: str) -> int:
-    """The number in a cgroup file; 0 for "max", "-1" and the like, which are no limit."""
+    """Return the number in a cgroup file; 0 for "max", "-1" and the like, which mean no limit."""
     return int(text) if text.strip().isdigit() else 0
 
 
 def _cgroup(root: Path, second: str, controller: str, first: str) -> list[str]:
-    """The texts of a limit's file in this cgroup and all above it: ``second`` of cgroup v2, ``first`` of v1.
+    """Return the texts of a limit's file in this process's cgroup and in all above it.
 
-    Within a container the path in /proc/self/cgroup may be the host's, while the own cgroup is the mount's root.
+    In a container the path in /proc/self/cgroup may be the host's, while the container's own cgroup is the root of
+    the mount.
+
+    Args:
+        root: the folder that holds ``proc`` and ``sys``.
+        second: the name of the file in cgroup v2; "": do not look there.
+        controller: the cgroup v1 controller that has the limit.
+        first: the name of the file in cgroup v1; "": do not look there.
     """
     texts = []
     for line in read_text(root / "proc/self/cgroup").splitlines():

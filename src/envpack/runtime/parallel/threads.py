@@ -1,4 +1,4 @@
-"""As many threads as this process may use, behind whatever else the machine has to do."""
+"""Thread pools that run with low priority, and the number of threads that this process should use."""
 
 from __future__ import annotations
 
@@ -11,22 +11,25 @@ from pathlib import Path
 from envpack.runtime.parallel.resources import cpus
 
 _NICE = 10
-"""What nice(1) adds by default."""
+"""Niceness of the threads: the default increment of nice(1)."""
 
 
 def processors() -> int:
-    """How many processors this process may use: those it may run on, and no more than its cgroup's share."""
+    """Return the number of processors that this process may use, by its CPU affinity and its cgroup's quota."""
     return cpus(Path("/"))[0]
 
 
 def pool(jobs: int, name: str) -> ThreadPoolExecutor:
-    """Threads that give way to other programs, where threads have a priority of their own (Linux)."""
+    """Return a pool of ``jobs`` threads with low priority, where threads have their own priority (Linux).
+
+    ``name`` is the prefix of the threads' names.
+    """
     return ThreadPoolExecutor(jobs, thread_name_prefix=name, initializer=give_way)
 
 
 def give_way() -> None:
-    """Lets other programs go before this thread, and those that it starts."""
+    """Lower the priority of this thread, and of those that it starts later; ignore errors."""
     if hasattr(threading, "get_native_id") and hasattr(os, "setpriority"):
         thread = threading.get_native_id()
-        with suppress(OSError):  # a courtesy
+        with suppress(OSError):  # low priority is a courtesy to other programs, not a need
             os.setpriority(os.PRIO_PROCESS, thread, max(_NICE, os.getpriority(os.PRIO_PROCESS, thread)))
