@@ -1,1 +1,1 @@
-"""Write a prefix into the bytes of files, and take it out again."""
+"""Relocation: writing a prefix into the bytes of files, and the exact inverse."""

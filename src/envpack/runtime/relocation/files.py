@@ -1,4 +1,4 @@
-"""Stored bytes and the bytes of a deployment, one from the other, proved by their digest."""
+"""Conversion between the bytes stored in a bundle and those of a deployment, verified by digest."""
 
 from __future__ import annotations
 
@@ -15,13 +15,23 @@ from envpack.runtime.relocation.relocation import Relocation, splices
 from envpack.runtime.relocation.splice import Splicer, inverse, splice
 
 _JOINED = 1 << 20
-"""Bytes of a file whose pieces around its prefixes are written together."""
+"""Bytes of the largest file whose pieces, between the prefixes, are joined into one for a single write."""
 
 
 def with_prefix(
     pieces: Iterable[bytes | memoryview], relocation: Relocation | None, size: int, prefix: bytes
 ) -> Iterable[bytes | memoryview]:
-    """A file's stored bytes, ``size`` of them, as they are at ``prefix``."""
+    """Return a file's bytes as they are in a deployment at ``prefix``.
+
+    Args:
+        pieces: the stored bytes of the file, in order.
+        relocation: where they hold the placeholder; None: nowhere, so the pieces are returned unchanged.
+        size: the number of stored bytes.
+        prefix: the path of the deployment.
+
+    Raises:
+        IntegrityError: while iterating, the bytes are not those that the relocation records.
+    """
     if relocation is None:
         return pieces
     spliced = _spliced(pieces, Splicer(splices(relocation, prefix)))
@@ -35,9 +45,16 @@ def _spliced(pieces: Iterable[bytes | memoryview], splicer: Splicer) -> Iterator
 
 
 def stored_bytes(data: bytes, relocation: Relocation, sha256: str, prefixes: list[bytes]) -> bytes | None:
-    """``data`` taken back to the bytes the bundle stores, whichever of ``prefixes`` is in it, or none yet.
+    """Return the stored bytes of a file from its bytes in a deployment, verified by digest.
 
-    None when the digest shows that it is something else.
+    Args:
+        data: the file's bytes, with one of ``prefixes`` written in, or still as stored.
+        relocation: where the stored bytes hold the placeholder.
+        sha256: the digest of the stored bytes, in hexadecimal.
+        prefixes: the prefixes to try, in order.
+
+    Returns:
+        The stored bytes; None when the digest matches for no prefix, so the file is another one.
     """
     if hashlib.sha256(data).hexdigest() == sha256:
         return data
@@ -55,7 +72,14 @@ _PIECE = 256 << 10
 
 
 def digest_of(fd: int, splicer: Splicer | None = None) -> str:
-    """The sha256 of a file from its start, after ``splicer``, whose IntegrityError passes through."""
+    """Return the SHA-256 digest, in hexadecimal, of a whole file.
+
+    ``fd`` may be at any offset. With ``splicer`` the digest is that of its output for the file.
+
+    Raises:
+        IntegrityError: the splicer does not fit the file.
+        OSError: the file can't be read.
+    """
     hashed = hashlib.sha256()
     buffer = _buffer()
     position = 0
@@ -79,7 +103,7 @@ _local = threading.local()
 
 
 def _buffer() -> memoryview:
-    """The thread's own: memory that is new for each file costs more time than reading it."""
+    """Return this thread's read buffer: allocating memory for each file takes more time than reading the file."""
     if not hasattr(_local, "buffer"):
         _local.buffer = memoryview(bytearray(_PIECE))
     view: memoryview = _local.buffer
@@ -87,12 +111,20 @@ def _buffer() -> memoryview:
 
 
 class Content:
-    """The stored bytes of the file at ``path`` on their way: they must have the digest, the placeholder where
-    ``relocation`` says."""
+    """A check of one file's stored bytes as they stream through: their digest and their placeholders.
+
+    Args:
+        path: the file's path, for messages.
+        relocation: where the bytes must hold the placeholder; None: not checked.
+        sha256: the digest that the bytes must have, in hexadecimal.
+
+    Raises:
+        IntegrityError: from `feed` or `finish`, the bytes are not those that the relocation records.
+    """
 
     def __init__(self, path: str, relocation: Relocation | None, sha256: str) -> None:
         self._path, self._sha256, self._hash = path, sha256, hashlib.sha256()
-        # the placeholder itself written in: that fits into every file, and changes nothing
+        # the placeholder is replaced by itself, which fits every file and changes nothing
         self._splicer = Splicer(splices(relocation, relocation.placeholder)) if relocation is not None else None
 
     def feed(self, piece: bytes | memoryview) -> None:
@@ -101,7 +133,11 @@ class Content:
             self._spliced(self._splicer.feed, bytes(piece))
 
     def finish(self) -> None:
-        """Raises IntegrityError when it is not that."""
+        """Complete the check.
+
+        Raises:
+            IntegrityError: the digest is another one, or the placeholder is missing where it must be.
+        """
         if self._splicer is not None:
             self._spliced(self._splicer.finish)
         if self._hash.hexdigest() != self._sha256:
@@ -123,8 +159,18 @@ def _hashing() -> ThreadPoolExecutor:
 
 
 def proved(pieces: Iterable[bytes | memoryview], path: str, sha256: str) -> Iterator[bytes | memoryview]:
-    """The stored bytes of the file at ``path``, passed on; after the last of them IntegrityError unless they have
-    the digest, which later verifications go by. Large pieces are hashed while the caller has them."""
+    """Yield the pieces of a file's stored bytes unchanged, then verify their digest.
+
+    Later verifications rely on that digest. Large pieces are hashed in another thread while the caller uses them.
+
+    Args:
+        pieces: the stored bytes, in order.
+        path: the file's path, for messages.
+        sha256: the digest that the bytes must have, in hexadecimal.
+
+    Raises:
+        IntegrityError: after the last piece, the digest is another one.
+    """
     hashed = hashlib.sha256()
     for piece in pieces:
         if len(piece) < _WORTH_A_THREAD:

@@ -1,9 +1,9 @@
-"""Writing a prefix into a file, and taking it out again, from a table of offsets.
+"""Replacement of the placeholder in a file by a prefix, from a table of offsets.
 
-Everything here is bytes to bytes. A :class:`Relocation` says where a file's *stored* bytes (those in the
-bundle, holding a placeholder) mention the prefix. :func:`splices` turns it and a destination into an ordered
-list of replacements that needs no look at the data, so a file of any size is patched while it streams
-through (:class:`Splicer`), and :func:`inverse` gives the way back, byte for byte.
+All functions here work on bytes and do no I/O. A :class:`Relocation` records where a file's *stored* bytes (those
+in the bundle, which hold a placeholder) mention the prefix. :func:`splices` turns it and a destination into an
+ordered list of replacements without reading the data, so a file of any size is patched while it streams through
+(:class:`Splicer`), and :func:`inverse` returns the replacements that undo it, byte for byte.
 """
 
 from __future__ import annotations
@@ -19,16 +19,20 @@ from envpack.runtime.errors import FormatError, IntegrityError
 from envpack.runtime.relocation.shebang import Shebang, shebang_line
 from envpack.runtime.relocation.splice import Splice
 
-# Bytes that no shell script, JSON file or PATH variable survives inside a prefix, unquoted or quoted.
+# Bytes which, inside a prefix, break shell scripts, JSON files or the PATH variable, unquoted or quoted.
 _UNSAFE = b"\"'\\$`:;&|<>*?[]{}()!#~%\x7f"
 
 
 @dataclass(frozen=True)
 class Bytecode:
-    """What a timestamp pyc records of its source, when that source is relocated as well.
+    """The data about its source that a timestamp pyc records, when that source is relocated as well.
 
-    ``size``: bytes of the stored source; ``count``: occurrences of the placeholder in it;
-    ``placeholder_length``: its bytes. PEP 552: offset 12 of a pyc holds the source size, offset 8 its mtime.
+    PEP 552: offset 12 of a pyc holds the source size, offset 8 its mtime.
+
+    Args:
+        size: bytes of the stored source.
+        count: occurrences of the placeholder in the source.
+        placeholder_length: bytes of the placeholder.
     """
 
     size: int
@@ -38,18 +42,23 @@ class Bytecode:
 
 @dataclass(frozen=True)
 class Relocation:
-    """Where one file's stored bytes hold ``placeholder``, by how the data around it must change with it.
+    """The offsets of ``placeholder`` in one file's stored bytes, by how the data around it must change.
 
-    ``text``: offsets of occurrences in text; the file grows or shrinks.
-    ``padded``: offsets of occurrences in binaries that keep their length: a shorter prefix is followed by
-    slashes, which change no path, so whatever is behind it stays where it is. Linkers let strings share their
-    ends (ld's SHF_MERGE tail merging), and code may hold a pointer into the middle of one.
-    ``strings``: NUL-terminated strings in binaries, each as its occurrences' offsets and then the offset of
-    its NUL; what a shorter prefix leaves over is filled with NULs behind the string. For occurrences with
-    nothing behind them in their string, where nothing moves, and where slashes would change the meaning.
-    ``marshal``: string constants in a pyc, each as (offset of the type byte, that byte, length in bytes,
-    occurrences' offsets...); type and length are rewritten with the string (CPython Python/marshal.c).
-    ``encoded``: occurrences in text that are written in a form of `ENCODINGS`: (form, offsets).
+    Args:
+        placeholder: the bytes that a deployment's prefix replaces.
+        text: offsets of occurrences in text; the file grows or shrinks.
+        padded: offsets of occurrences in binaries that keep their length. A shorter prefix is followed by slashes,
+            which change no path, so the bytes behind it do not move. Linkers let strings share their ends (ld's
+            SHF_MERGE tail merging), and code may hold a pointer into the middle of one.
+        strings: NUL-terminated strings in binaries, each as the offsets of its occurrences and then the offset of
+            its NUL. The bytes that a shorter prefix leaves over are filled with NULs behind the string. Used for
+            occurrences with nothing behind them in their string, where nothing moves, and where slashes would
+            change the meaning.
+        marshal: string constants in a pyc, each as (offset of the type byte, that byte, length in bytes, offsets
+            of the occurrences...). Type and length are rewritten with the string (CPython Python/marshal.c).
+        encoded: occurrences in text that are written in a form of `ENCODINGS`: (form, offsets).
+        shebang: the first line, if it holds the placeholder.
+        bytecode: the source of a timestamp pyc, if that source is relocated as well.
     """
 
     placeholder: bytes
@@ -63,11 +72,11 @@ class Relocation:
 
     @property
     def room(self) -> int | None:
-        """The longest prefix, in bytes, that can be written in; None when any length can."""
+        """Return the length of the longest prefix that fits, in bytes; None when every length does."""
         return len(self.placeholder) if self.strings or self.padded else None
 
     def growth(self, prefix: bytes) -> int:
-        """How many bytes longer the file gets with this prefix (negative: shorter)."""
+        """Return by how many bytes the file grows with this prefix (negative: it shrinks)."""
         return sum(len(s.new) - len(s.old) for s in splices(self, prefix))
 
 
@@ -93,20 +102,24 @@ ENCODINGS: Mapping[str, Callable[[bytes], bytes]] = {
     "percent": _percent,
     "url": _url,
 }
-"""How a path is written where it does not stand byte for byte: in JSON's ASCII strings (RFC 8259, section 7),
-there with escaped slashes as PHP has them, and in URLs, as one component or as a path (RFC 3986, section 2.1)."""
+"""Functions that encode a path, by form, for text that does not hold it byte for byte: ASCII strings of JSON (RFC
+8259, section 7), the same with slashes escaped as PHP does, and URLs, as one component or as a path (RFC 3986,
+section 2.1)."""
 
 
 def unsafe_bytes(prefix: bytes) -> bytes:
-    """The bytes of a destination that can't be written into scripts safely (b'' when there are none).
+    """Return the bytes of a prefix that can't be written into scripts safely, sorted; b'' when there are none.
 
-    Spaces are fine; quotes, ``$``, ``:`` and the like would change the meaning of scripts and of PATH.
+    Spaces are safe; quotes, ``$``, ``:`` and the like would change the meaning of scripts and of PATH.
     """
     return bytes(sorted({c for c in prefix if c < 0x20 or c in _UNSAFE}))
 
 
 def splices(relocation: Relocation, prefix: bytes) -> list[Splice]:
-    """The replacements that write ``prefix`` into a file's stored bytes, by ascending offset."""
+    """Return the replacements that write ``prefix`` into a file's stored bytes, by ascending offset.
+
+    The prefix must not be longer than `Relocation.room`; this is not checked here.
+    """
     placeholder = relocation.placeholder
     found: list[Splice] = []
     if relocation.shebang is not None:
@@ -138,8 +151,17 @@ def _encoded(form: str, path: bytes) -> bytes:
 
 
 def check_fits(relocation: Relocation, size: int, where: Callable[[], str]) -> None:
-    """Every replacement lies inside the file of ``size`` bytes, none overlaps another, and strings with a stated
-    length hold what is replaced in them. Raises FormatError or IntegrityError; ``where`` says the place."""
+    """Check that the replacements fit a file: inside it, without overlap, and inside strings of stated length.
+
+    Args:
+        relocation: the replacements, as a paths table gives them.
+        size: bytes of the stored file.
+        where: returns the position in the paths table, for messages.
+
+    Raises:
+        FormatError: a marshalled string has an unknown type, or a length that its type can't have.
+        IntegrityError: a replacement lies outside the file or its string, or overlaps another.
+    """
     room = len(relocation.placeholder)
     for start, kind, length, *offsets in relocation.marshal:
         if not 0 < kind < 256 or kind & ~_FLAG_REF not in _KINDS:
@@ -177,7 +199,10 @@ _KINDS = frozenset(b"zZaAuts")
 
 
 def string_head(kind: int, length: int) -> bytes:
-    """The type byte and length field of a marshalled string; ``kind`` is the type byte, FLAG_REF included."""
+    """Return the type byte and length field of a marshalled string.
+
+    ``kind`` is the type byte, FLAG_REF included; ``length`` is in bytes.
+    """
     if kind & ~_FLAG_REF in _SHORT:
         return bytes((kind, length))
     return bytes((kind,)) + _u32(length)

@@ -1,8 +1,8 @@
-"""First lines of scripts: how they run the interpreter in any prefix, without activation.
+"""First lines of scripts which run the interpreter in any prefix, without activation.
 
-Linux takes so many bytes after ``#!`` and no more, and no blanks in the interpreter's path. A script for which
-that is not enough gets a few lines instead that are both /bin/sh and its own language; they stand, with their
-sources, in ``shebang_forms.json``.
+Linux limits the length of a ``#!`` line and allows no blanks in the interpreter's path. A script for which that is
+not enough gets a few lines instead that are valid both in /bin/sh and in its own language; those lines and their
+sources are in ``shebang_forms.json``.
 """
 
 from __future__ import annotations
@@ -15,20 +15,24 @@ from functools import lru_cache
 from typing import NamedTuple
 
 SHEBANG_MAX = 127
-"""Longest `#!` line, in bytes, that every kernel takes: BINPRM_BUF_SIZE was 128 with its NUL before Linux 5.1
-(include/uapi/linux/binfmts.h), 256 since. Environments are also reached over NFS by old kernels."""
+"""Bytes of the longest `#!` line that every kernel accepts: BINPRM_BUF_SIZE was 128 with its NUL before Linux 5.1
+(include/uapi/linux/binfmts.h), 256 since. Environments on NFS are also used by old kernels."""
 
 THROUGH_ENV = "env"
-"""The form of what no other form is known for: through ``/usr/bin/env``, which finds it when activated."""
+"""The form for interpreters without a form of their own: through ``/usr/bin/env``, which finds the interpreter
+when the environment is activated."""
 
 
 @dataclass(frozen=True)
 class Shebang:
     """A first line ``lead + placeholder + rest``, such as ``#!`` ``PLACEHOLDER`` ``/bin/python -s``.
 
-    ``lead`` may end in ``/usr/bin/env -S``. ``form``: a key of `forms`, or THROUGH_ENV; "": by the interpreter's
-    name, "python" for a Python and THROUGH_ENV for all others. ``coding``: for the form "python-comment", the
-    source's encoding, "" for UTF-8.
+    Args:
+        lead: the bytes before the placeholder; may end in ``/usr/bin/env -S``.
+        rest: the bytes after the placeholder, without the newline.
+        form: a key of `forms`, or THROUGH_ENV; "": chosen by the interpreter's name, "python" for a Python and
+            THROUGH_ENV for all others.
+        coding: for the form "python-comment", the encoding of the source; "" for UTF-8.
     """
 
     lead: bytes
@@ -38,7 +42,7 @@ class Shebang:
 
 
 class Command(NamedTuple):
-    """What a first line runs: ``program``, its path in the prefix, with ``words`` for arguments."""
+    """The command of a first line: ``program``, a path inside the prefix, with the arguments ``words``."""
 
     program: bytes
     words: tuple[bytes, ...]
@@ -54,7 +58,7 @@ class Form(NamedTuple):
 
 @lru_cache(maxsize=None)
 def forms() -> dict[str, Form]:
-    """The rows of ``shebang_forms.json`` by name, in their order."""
+    """Return the rows of ``shebang_forms.json`` by name, in the order of the file."""
     data = pkgutil.get_data(__name__, "shebang_forms.json")
     assert data is not None
     rows = [Form(row["form"], row["programs"], row["lines"].encode()) for row in json.loads(data)["forms"]]
@@ -66,14 +70,16 @@ _PLAIN = re.compile(rb"[\w@%+=:,./-]+")
 
 
 def is_python(program: bytes) -> bool:
-    """Whether an interpreter of that path is a Python, going by its name."""
+    """Return whether the interpreter at the path ``program`` is a Python, judged by its file name."""
     name = program.rpartition(b"/")[2]
     return b"python" in name or b"pypy" in name
 
 
 def command(shebang: Shebang) -> Command:
-    """What the line runs. The kernel hands on all that stands behind the program as one argument; ``env -S`` takes
-    words apart, and so do the lines that pip, conda and uv write for Python, which has no argument with blanks.
+    """Return the command that the line runs.
+
+    The kernel passes everything behind the program as one argument. ``env -S`` splits it into words, and so do the
+    lines that pip, conda and uv write for Python, which has no argument with blanks.
     """
     program, arguments = _parts(shebang)
     if b"-S" in shebang.lead or is_python(program):
@@ -88,12 +94,12 @@ def _parts(shebang: Shebang) -> tuple[bytes, bytes]:
 
 
 def form_of(shebang: Shebang) -> str:
-    """The name of the form that the line gets where it can't be direct."""
+    """Return the name of the form that the line gets where `is_direct` is false."""
     return shebang.form or ("python" if is_python(_parts(shebang)[0]) else THROUGH_ENV)
 
 
 def is_direct(prefix: bytes, shebang: Shebang) -> bool:
-    """Whether the kernel can run the line as it is with this prefix."""
+    """Return whether the kernel can run the line as it is, with ``prefix`` for the placeholder."""
     if any(blank in prefix for blank in b" \t"):
         return False
     words = command(shebang).words
@@ -103,14 +109,15 @@ def is_direct(prefix: bytes, shebang: Shebang) -> bool:
 
 
 def needs_activation(prefix: bytes, shebang: Shebang) -> bool:
-    """Whether the script runs the deployed interpreter in the activated environment only."""
+    """Return whether the script finds the deployed interpreter only when the environment is activated."""
     return not is_direct(prefix, shebang) and form_of(shebang) == THROUGH_ENV and not _quoted_env(prefix, shebang)
 
 
 def shebang_line(prefix: bytes, shebang: Shebang) -> bytes:
-    """The first line, or the lines in its place, without newline, that run ``prefix + rest`` on every kernel.
+    """Return the first line, or the lines that replace it, which run ``prefix + rest`` on every kernel.
 
-    Direct where it is short enough and free of blanks, else in the shebang's form.
+    The line is direct where it is short enough and its path has no blanks, else it has the shebang's form. There
+    is no newline at the end.
     """
     if is_direct(prefix, shebang):
         return shebang.lead + prefix + shebang.rest
@@ -136,7 +143,10 @@ def _quoted(word: bytes) -> bytes:
 
 
 def _quoted_env(prefix: bytes, shebang: Shebang) -> bytes:
-    """Through ``env -S``, which takes blanks in quotes (GNU coreutils 8.30); b"" where that is too long."""
+    """Return a line through ``env -S``, which accepts quoted blanks (GNU coreutils 8.30).
+
+    b"" where that line is too long, or an argument has a quote, a backslash or ``$``.
+    """
     program, words = command(shebang)
     line = b"#!/usr/bin/env -S " + b" ".join(map(_quoted, (prefix + program, *words)))
     return line if len(line) <= SHEBANG_MAX and not set(b"".join(words)) & set(b'"\\$') else b""

@@ -1,4 +1,4 @@
-"""Replacements at offsets, applied to bytes or to a stream of them, and their inverse."""
+"""Replacements at byte offsets, applied to bytes or to a stream of chunks, and their inverse."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from envpack.runtime.errors import IntegrityError
 
 
 class Splice(NamedTuple):
-    """At ``offset``, the bytes ``old`` give way to ``new``."""
+    """One replacement: the bytes ``old`` at ``offset`` (in bytes, of the input) become ``new``."""
 
     offset: int
     old: bytes
@@ -16,7 +16,7 @@ class Splice(NamedTuple):
 
 
 def inverse(forward: list[Splice]) -> list[Splice]:
-    """The replacements that take the result of ``forward`` back to what it was applied to."""
+    """Return the replacements that undo ``forward``, which must be in ascending order of offset."""
     shift = 0
     back = []
     for offset, old, new in forward:
@@ -26,7 +26,7 @@ def inverse(forward: list[Splice]) -> list[Splice]:
 
 
 class Splicer:
-    """Applies splices to a stream of chunks of any size.
+    """A filter that applies splices, in ascending order of offset, to a stream of chunks of any size.
 
     >>> splicer = Splicer([Splice(2, b"cd", b"CDE")])
     >>> b"".join(splicer.feed(b"abc") + splicer.feed(b"def") + splicer.finish())
@@ -40,7 +40,11 @@ class Splicer:
         self._held = b""
 
     def feed(self, chunk: bytes) -> list[bytes]:
-        """Takes the next bytes of the input; returns what is settled of the output."""
+        """Take the next bytes of the input and return the part of the output that is final.
+
+        Raises:
+            IntegrityError: the input does not hold the old bytes of a splice at its offset.
+        """
         data = self._held + chunk if self._held else chunk
         out: list[bytes] = []
         done = 0
@@ -64,9 +68,10 @@ class Splicer:
         return out
 
     def finish(self) -> list[bytes]:
-        """Ends the input; returns the rest of the output.
+        """End the input and return the rest of the output.
 
-        Raises IntegrityError when a splice lies beyond the end of the input.
+        Raises:
+            IntegrityError: a splice lies beyond the end of the input, or does not match it.
         """
         data, self._held = self._held, b""
         out: list[bytes] = []
@@ -83,6 +88,10 @@ class Splicer:
 
 
 def splice(data: bytes, todo: list[Splice]) -> bytes:
-    """The whole of ``data`` with ``todo`` applied; raises IntegrityError where it does not fit."""
+    """Return ``data`` with the splices ``todo``, in ascending order of offset, applied.
+
+    Raises:
+        IntegrityError: a splice does not match the data.
+    """
     splicer = Splicer(todo)
     return b"".join(splicer.feed(data) + splicer.finish())
