@@ -1,1 +1,1 @@
-"""Read bytes by offset, wherever they come from: a file, a pipe, a server."""
+"""Sources of bytes, read by offset: a file, a pipe, or a file on a server."""

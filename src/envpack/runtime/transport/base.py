@@ -1,6 +1,6 @@
-"""Where a bundle's bytes come from, as one small interface: a file, or a stream that only goes forward.
+"""The interface of a source of a bundle's bytes, with two implementations: a file, and a forward-only stream.
 
-``envpack.runtime.transport.http`` has the third kind, a file on an HTTP server, of which ranges can be asked for.
+``envpack.runtime.transport.http`` has the third: a file on an HTTP server that supports range requests.
 """
 
 from __future__ import annotations
@@ -15,20 +15,25 @@ from typing import Protocol, Sequence, Tuple
 from envpack.runtime.errors import IntegrityError
 
 Extent = Tuple[int, int]
-"""Offset and size, in bytes."""
+"""An offset and a size, both in bytes."""
 
 _PIECE = 1 << 20
 _F_SETPIPE_SZ = 1031
-"""fcntl(2); the fcntl module has it from Python 3.10 on."""
+"""The command F_SETPIPE_SZ of fcntl(2); the fcntl module has it from Python 3.10 on."""
 
 
 class Access:
-    """The bytes of a bundle. ``name``: what to call it in messages; ``origin``: what a deployment records of where
-    it came from; ``size``: its bytes, None where only its end will tell; ``advice``: what to do where it turns out
-    to be no bundle; ``is_far``: whether what is not read of it stays on a server; ``is_file``: any part may
-    be read at any time, also by a process forked from this one.
+    """A source of a bundle's bytes.
 
-    `read` may be called from several threads; a stream has to be read in ascending order.
+    `read` may be called from several threads; a stream must be read in ascending order.
+
+    Attributes:
+        name: the name of the bundle in messages.
+        origin: the origin that a deployment records.
+        size: the bundle's size in bytes; None where it is unknown until the end is reached.
+        advice: a hint to the user where the bytes are not a bundle; "" for none.
+        is_far: the source is remote: bytes that are not read are not transferred either.
+        is_file: the source is seekable: any part may be read at any time, also by a process forked from this one.
     """
 
     is_far = False
@@ -39,21 +44,27 @@ class Access:
         self.advice = ""
 
     def read(self, offset: int, size: int) -> bytes:
-        """``size`` bytes from ``offset`` on; fewer only where the bundle ends."""
+        """Return ``size`` bytes from ``offset`` on, both in bytes; fewer only at the end of the bundle.
+
+        Raises:
+            IntegrityError: a stream ends before ``offset``.
+            FetchError: a server does not give the bytes.
+            OSError: reading failed or was stopped.
+        """
         raise NotImplementedError
 
     def expect(self, extents: Sequence[Extent]) -> None:
-        """Tells what will be read next, in this order, so that it can be fetched ahead; nothing has to be."""
+        """Announce the next reads, in this order, so that they can be prefetched; prefetching is optional."""
 
     def stop(self) -> None:
-        """Makes every `read` that waits, in whatever thread, and every later one raise an error."""
+        """Cancel reading: every `read` that waits, in any thread, and every later one raises an error."""
 
     def close(self) -> None:
-        """Gives back what is held; nothing can be read afterwards."""
+        """Release all resources; nothing can be read afterwards."""
 
 
 class FileAccess(Access):
-    """An open file, whose descriptor it takes over."""
+    """An open regular file; `close` closes the descriptor it was given."""
 
     is_file = True
 
@@ -75,10 +86,14 @@ class FileAccess(Access):
 
 
 class Flow(Protocol):
-    """Bytes that come one after the other."""
+    """A byte stream that can be read only once, in order."""
 
     def readinto(self, view: memoryview) -> int:
-        """Fills the beginning of ``view``, waiting for at least one byte; 0 at the end. `stop` ends the wait."""
+        """Read into the beginning of ``view``, waiting for at least one byte; `stop` ends the wait with an error.
+
+        Returns:
+            The number of bytes read; 0 at the end of the stream.
+        """
         ...
 
     def stop(self) -> None: ...
@@ -87,7 +102,7 @@ class Flow(Protocol):
 
 
 class StreamAccess(Access):
-    """Bytes that can be read once, in ascending order; what is not asked for is read over."""
+    """A source over a byte stream: it is read once, in ascending order; bytes between two reads are skipped."""
 
     def __init__(self, flow: Flow, name: str, origin: str, size: int | None = None) -> None:
         super().__init__(name, origin, size)
@@ -124,7 +139,7 @@ class StreamAccess(Access):
 
 
 class Pipe:
-    """A pipe, or anything else with a descriptor that can't be read at any offset; takes the descriptor over."""
+    """A byte stream from a pipe, or from any other descriptor that is not seekable; `close` closes it."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
@@ -132,7 +147,7 @@ class Pipe:
         self._poll = select.poll()
         for each in (fd, self._wakes):
             self._poll.register(each, select.POLLIN)
-        with suppress(OSError):  # fewer turns for who writes and who reads; a socket has no such thing
+        with suppress(OSError):  # fewer switches between writer and reader; a socket does not have it
             fcntl.fcntl(fd, _F_SETPIPE_SZ, _PIECE)
 
     def readinto(self, view: memoryview) -> int:

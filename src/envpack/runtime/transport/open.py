@@ -1,4 +1,4 @@
-"""The place of a bundle, as somebody gives it, becomes an `Access`."""
+"""Opening of a bundle from a path, an URL or standard input, as an `Access`."""
 
 from __future__ import annotations
 
@@ -15,17 +15,21 @@ STDIN = "-"
 
 _HINT = "Give the path of a bundle."
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
-"""RFC 3986, 3.1; one letter is no scheme."""
+"""The scheme of an URL (RFC 3986, section 3.1), of two letters or more."""
 _STORAGE = {"s3": "aws s3 presign", "gs": "gcloud storage sign-url", "az": "az storage blob generate-sas"}
 
 
 def is_remote(where: Path | str) -> bool:
-    """Whether it is no path, but standard input or an URL."""
+    """Return whether ``where`` is standard input ("-") or an URL, not a path."""
     return isinstance(where, str) and (where == STDIN or _URL.match(where) is not None)
 
 
 def local_path(where: Path | str) -> Path | str:
-    """The path, where it is one, also as ``file://``; else what was given."""
+    """Return a path where ``where`` is one, or a ``file://`` URL; else return it unchanged.
+
+    Raises:
+        UsageError: the ``file://`` URL has the name of another host.
+    """
     if isinstance(where, str) and where.lower().startswith("file://"):
         parts = urlsplit(where)
         if parts.netloc.lower() not in ("", "localhost"):
@@ -35,10 +39,12 @@ def local_path(where: Path | str) -> Path | str:
 
 
 def open_access(where: Path | str) -> Access:
-    """Opens a path, an URL (``http``, ``https``, ``file``) or, for "-", what comes on standard input.
+    """Open a path, an URL (``http``, ``https``, ``file``) or, for "-", standard input.
 
-    Raises FormatError when there is no file, FetchError when a server gives none, UsageError for what is no place
-    of a bundle at all.
+    Raises:
+        FormatError: the path or standard input can't be opened as a bundle: it is missing, or not a regular file.
+        FetchError: the server does not give the file, or standard input is closed.
+        UsageError: the URL is not valid or has an unsupported scheme, or standard input is a terminal.
     """
     where = local_path(where)
     if isinstance(where, Path):
@@ -57,13 +63,13 @@ def _open_url(where: str) -> Access:
         )
     if scheme not in ("http", "https"):
         raise UsageError(f"{scheme}:// is nothing that can be read from", hint="Use https, http, file or a path.")
-    from envpack.runtime.transport.http.source import open_url  # only here, for http.client takes its time to load
+    from envpack.runtime.transport.http.source import open_url  # imported only here: http.client is slow to load
 
     return open_url(where)
 
 
 def shown(where: Path | str) -> str:
-    """What may be printed of a place: an URL without its password and query."""
+    """Return ``where`` as it may be printed: an URL without its user, password and query."""
     if isinstance(where, Path) or not is_remote(where) or where == STDIN:
         return str(where)
     parts = urlsplit(where)
@@ -71,7 +77,12 @@ def shown(where: Path | str) -> str:
 
 
 def beside(where: Path | str, suffix: str) -> Path | str:
-    """The file of the same name with ``suffix`` behind it. Raises IntegrityError for standard input."""
+    """Return the sibling path or URL of ``where``, whose file name has ``suffix`` appended.
+
+    Raises:
+        IntegrityError: ``where`` is standard input.
+        UsageError: it is a ``file://`` URL of another host.
+    """
     where = local_path(where)
     if isinstance(where, Path):
         return where.with_name(where.name + suffix)
@@ -85,7 +96,7 @@ def beside(where: Path | str, suffix: str) -> Path | str:
 
 def _open_file(path: Path) -> Access:
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe would wait for its writer
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # opening a pipe would wait for its writer
     except OSError as problem:
         raise FormatError(f"{path}: {problem.strerror}", hint=_HINT) from None
     kind = os.fstat(fd).st_mode

@@ -1,1 +1,1 @@
-"""Bundles on HTTP servers: only what is needed of them is asked for, and it is proved like a file's bytes."""
+"""Bundles on HTTP servers: only the ranges needed are requested, and verified like the bytes of a file."""

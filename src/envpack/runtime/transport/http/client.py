@@ -1,6 +1,6 @@
-"""Ranges of one file on a server: redirects, connections that are kept, what was dropped asked for again.
+"""Client for ranges of one file on a server: it follows redirects, reuses connections and retries lost requests.
 
-A file that is another one than at the first answer is noticed by its ETag, its date or its size.
+A change of the file after the first response is detected by its ETag, date or size.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ from envpack.runtime.transport.http.url import Url
 
 RETRIES = 5
 BACKOFF_SECONDS = 0.25
-"""Before the first retry; each further one waits twice as long. Five without one byte between them are 8 s."""
+"""Seconds before the first retry; each further one waits twice as long. Five retries without one byte between them
+take 8 s."""
 _LONGEST_WAIT = 30.0
 _PROGRESS = 64 << 10
-"""Bytes that make up for a retry."""
+"""Bytes received in one response after which the count of retries starts again."""
 _MOST_REDIRECTS = 10
 _REDIRECTS = {301, 302, 303, 307, 308}
 _BUSY = {408, 425, 429, 500, 502, 503, 504}
 _EXPIRED = {400, 401, 403, 404, 410}
-"""What a storage says when the URL that a redirect led to was good for some minutes only."""
+"""Status codes of object storage for an URL that a redirect led to and that was valid for some minutes only."""
 
 _RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})$")
 
@@ -42,7 +43,7 @@ _LATER = "Try again later."
 
 
 class _Identity(NamedTuple):
-    """How a server tells files apart."""
+    """The size in bytes, ETag and modification date that identify a file; "" for a missing header."""
 
     total: int
     etag: str
@@ -57,7 +58,7 @@ class _Identity(NamedTuple):
 
 
 class Reply:
-    """An answer whose body is to be read. ``size``: its bytes, None where not told."""
+    """A response whose body is still to be read; ``size`` is its length in bytes, None where it is not stated."""
 
     def __init__(self, client: Client, link: Link, response: HTTPResponse) -> None:
         self._client, self.link, self.response = client, link, response
@@ -69,7 +70,11 @@ class Reply:
         return self.response.getheader(name) or ""
 
     def readinto(self, view: memoryview) -> int:
-        """As `Flow.readinto`; what is lost on the way is a FetchError, for there is no second chance."""
+        """Read as `Flow.readinto` does.
+
+        Raises:
+            FetchError: the connection was lost; a stream can't be resumed.
+        """
         try:
             got = self.response.readinto(view)
         except (OSError, HTTPException) as problem:
@@ -91,7 +96,7 @@ class Reply:
 
 
 class Client:
-    """Asks for ranges of what is at ``url``; safe to use from several threads."""
+    """A client that requests ranges of the file at ``url``; it may be used from several threads."""
 
     def __init__(self, url: Url) -> None:
         self.url = url
@@ -104,13 +109,20 @@ class Client:
 
     @property
     def total(self) -> int:
-        """Bytes of the file; for after the first answer."""
+        """The size of the file in bytes; 0 before the first response with a range."""
         return self._known.total if self._known is not None else 0
 
     def start(self, size: int) -> tuple[Reply | None, bytes]:
-        """The first ``size`` bytes; or, from a server that has no ranges, all of it as a `Reply`.
+        """Request the first ``size`` bytes of the file.
 
-        Never HEAD: presigned URLs are for GET alone.
+        A HEAD request is never sent: presigned URLs are valid for GET only.
+
+        Returns:
+            None and the bytes; or, from a server that does not support ranges, a `Reply` with the whole file and
+            b"".
+
+        Raises:
+            FetchError: the server does not give the file.
         """
         reply = self._ask(0, size, _Tries(self))
         if reply is None:
@@ -123,7 +135,13 @@ class Client:
         return None, bytes(data)
 
     def fill(self, start: int, view: memoryview) -> None:
-        """A range, which has to lie within the file, into memory; resumed where the connection is lost."""
+        """Fill ``view`` with the bytes of the file from offset ``start`` on; resume where the connection is lost.
+
+        The range must lie inside the file.
+
+        Raises:
+            FetchError: the server does not give the bytes, or the file has changed.
+        """
         self._fill(start, view, None)
 
     def _fill(self, start: int, view: memoryview, reply: Reply | None) -> None:
@@ -149,7 +167,7 @@ class Client:
                 tries.again(explained(self.url, problem or ConnectionError("the connection was lost")))
 
     def _ask(self, start: int, size: int, tries: _Tries) -> Reply | None:
-        """An answer of 200 (only to the first question) or 206; None for a file of no bytes."""
+        """Return a response of status 200 (only to the first request) or 206; None for an empty file."""
         while True:
             headers = {"Range": f"bytes={start}-{start + size - 1}"}
             if self._known is not None and self._known.etag.startswith('"'):
@@ -185,7 +203,7 @@ class Client:
                 raise self._refused(reply)
 
     def _hopeless(self, problem: Exception) -> bool:
-        """Whether the very first question shows that there is nobody to answer."""
+        """Return whether the first request failed in a way that no retry can repair."""
         nobody = (ConnectionRefusedError, socket.gaierror, ssl.SSLError)
         return self._known is None and (isinstance(problem, nobody) or "Tunnel" in str(problem))
 
@@ -200,7 +218,7 @@ class Client:
                 self._drop(link)
                 if fresh or self._stopped.is_set():
                     raise
-                continue  # a server may close what was kept, whenever it likes
+                continue  # a server may close an idle connection at any time
             except BaseException:
                 self._drop(link)
                 raise
@@ -213,7 +231,7 @@ class Client:
         raise FetchError(f"{self.url}: the server leads on and on", hint="Look at the URL in a browser.")
 
     def _check(self, reply: Reply, start: int, size: int) -> None:
-        """Whether an answer is to the question, and about the same file; the first one says which file that is."""
+        """Check that a response has the requested range of the same file, which the first response identifies."""
         etag, modified = reply.header("ETag"), reply.header("Last-Modified")
         if reply.status == 200:
             return
@@ -259,7 +277,7 @@ class Client:
         return link
 
     def _release(self, reply: Reply, *, whole: bool) -> None:
-        """Keeps a connection whose answer was read to its end."""
+        """Keep a connection for reuse if its response was read to the end, else close it."""
         if whole and not reply.response.will_close and not self._stopped.is_set():
             with self._lock:
                 self._idle.append(reply.link)
@@ -273,12 +291,12 @@ class Client:
         link.close()
 
     def wait(self, seconds: float) -> None:
-        """Raises an error at once when reading is stopped."""
+        """Wait, and raise ConnectionAbortedError at once when reading is stopped."""
         if self._stopped.wait(seconds):
             raise ConnectionAbortedError("reading was stopped")
 
     def stop(self) -> None:
-        """Whoever waits for an answer, or for the next try, gets an error."""
+        """Cancel reading: every thread that waits for a response, or for the next retry, gets an error."""
         self._stopped.set()
         with self._lock:
             for link in self._links:
@@ -294,7 +312,7 @@ class Client:
 
 
 class _Tries:
-    """How often something was tried in vain."""
+    """A count of failed attempts in a row, which limits the retries."""
 
     def __init__(self, client: Client) -> None:
         self._client, self._failed = client, 0
@@ -303,7 +321,10 @@ class _Tries:
         self._failed = 0
 
     def again(self, error: EnvpackError, wait: str = "") -> None:
-        """Waits, before the next try; raises the error when there were enough. ``wait``: the server's wish."""
+        """Wait before the next attempt; raise ``error`` when all retries are used.
+
+        ``wait`` is the server's ``Retry-After`` header in seconds; a date in it is ignored.
+        """
         self._failed += 1
         if self._failed > RETRIES:
             error.message += f" ({self._failed} times)"

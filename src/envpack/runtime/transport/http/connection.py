@@ -1,4 +1,4 @@
-"""Connections: straight or through the proxy that the environment names, TLS verified."""
+"""Connections to servers, direct or through the proxy that the environment sets, with verified TLS."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from envpack.runtime.version import __version__
 
 CONNECT_SECONDS = 20.0
 SILENCE_SECONDS = 60.0
-"""How long a server may send nothing: pip gives it 15 s, which is little for storage that has to look first."""
+"""Seconds that a server may send nothing. pip waits 15 s, which is short for storage that has to look up the file
+first."""
 
 SYSTEM_STORES = (
     "/etc/ssl/certs/ca-certificates.crt",
@@ -27,13 +28,20 @@ SYSTEM_STORES = (
     "/etc/ssl/ca-bundle.pem",
     "/etc/ssl/cert.pem",
 )
-"""Where Debian, Fedora, older Red Hats, SUSE and Alpine keep the authorities: Go's crypto/x509, root_linux.go."""
+"""Files of certificate authorities on Debian, Fedora, older Red Hat systems, SUSE and Alpine; source: Go's
+crypto/x509, root_linux.go."""
 
 Headers = Dict[str, str]
 
 
 class Link:
-    """A connection to the server of an URL, or to its proxy. Raises OSError and HTTPException."""
+    """An open connection to the server of an URL, or to its proxy.
+
+    Raises:
+        OSError: on creation and from `get`, the connection failed.
+        HTTPException: the server or proxy did not answer as HTTP demands.
+        UsageError: on creation, the proxy is of an unsupported kind, or SSL_CERT_FILE can't be used.
+    """
 
     def __init__(self, url: Url) -> None:
         self.place = url.place
@@ -61,7 +69,7 @@ class Link:
         return HTTPConnection(proxy.host, proxy.port, timeout=CONNECT_SECONDS)
 
     def get(self, url: Url, headers: Headers) -> HTTPResponse:
-        """The answer to a GET, whose body is to be read before the next one."""
+        """Send a GET request and return the response, whose body must be read before the next request."""
         more = {"Host": url.netloc, **self._headers, **headers}
         if url.authorization:
             more["Authorization"] = url.authorization
@@ -71,18 +79,19 @@ class Link:
         return response
 
     def stop(self) -> None:
-        """Ends whatever waits for it, in another thread."""
+        """Shut the connection down, which ends a read that waits in another thread."""
         with suppress(OSError):
-            socket.socket.shutdown(self._socket, socket.SHUT_RDWR)  # ssl's own would take TLS off under its reader
+            socket.socket.shutdown(self._socket, socket.SHUT_RDWR)  # ssl's own would remove TLS under its reader
 
     def close(self) -> None:
         self._connection.close()
 
 
 def proxy_for(url: Url) -> Url | None:
-    """The proxy that ``http_proxy``, ``https_proxy``, ``all_proxy`` and ``no_proxy`` want for an URL.
+    """Return the proxy that ``http_proxy``, ``https_proxy``, ``all_proxy`` and ``no_proxy`` set for an URL.
 
-    Raises UsageError for a proxy of a kind that there is no support for.
+    Raises:
+        UsageError: the proxy is of an unsupported kind.
     """
     proxies = getproxies()
     stated = proxies.get(url.scheme) or proxies.get("all")
@@ -104,10 +113,13 @@ def proxy_for(url: Url) -> Url | None:
 
 @lru_cache(maxsize=None)
 def trust() -> ssl.SSLContext:
-    """Verification against the authorities that OpenSSL is set up with, SSL_CERT_FILE and SSL_CERT_DIR before all;
-    the system's where it is set up with none, as a Python in an environment without ca-certificates is.
+    """Return the TLS context that verifies servers, made once.
 
-    Raises UsageError when SSL_CERT_FILE can't be used.
+    The authorities are those that OpenSSL is configured with; SSL_CERT_FILE and SSL_CERT_DIR take precedence.
+    Where it has none, as in an environment without ca-certificates, those of `SYSTEM_STORES` are used.
+
+    Raises:
+        UsageError: SSL_CERT_FILE can't be used.
     """
     stated = os.environ.get("SSL_CERT_FILE")
     try:
@@ -126,7 +138,7 @@ def trust() -> ssl.SSLContext:
 
 
 def explained(url: Url, problem: Exception) -> FetchError:
-    """What went wrong on the way to a server."""
+    """Return the FetchError, with a hint, for a failed connection or request."""
     said = getattr(problem, "strerror", None) or str(problem) or type(problem).__name__
     hint = "Look whether this host has a network, and whether the URL is right."
     if isinstance(problem, ssl.SSLCertVerificationError):

@@ -1,4 +1,4 @@
-"""A bundle on a server as an `Access`: what will be read is fetched ahead, in large ranges, several at once."""
+"""A bundle on a server as an `Access`: announced reads are prefetched in large ranges, several at once."""
 
 from __future__ import annotations
 
@@ -14,17 +14,22 @@ from envpack.runtime.transport.http.url import parse_url
 
 CONNECTIONS = 4
 RANGE = 8 << 20
-"""Bytes asked for at once: Amazon S3's guide advises 8 or 16 MB, on several connections ("Performance guidelines:
-byte-range fetches"). As many as there are connections are held in memory."""
+"""Bytes of the largest range of one request: Amazon S3's guide advises 8 or 16 MB, on several connections
+("Performance guidelines: byte-range fetches"). One range for each connection is held in memory."""
 GAP = 64 << 10
-"""Bytes that are fetched for nothing rather than asking once more: what passes in a few milliseconds anyway."""
+"""Bytes of the largest gap between two extents that is fetched too, which saves a request: they arrive in a few
+milliseconds."""
 _START = 64 << 10
 
 
 def open_url(text: str) -> Access:
-    """Opens what an ``http`` or ``https`` URL leads to.
+    """Open the file at an ``http`` or ``https`` URL.
 
-    Raises FetchError when the server gives nothing. From one that has no ranges, all of it comes as a stream.
+    From a server that does not support ranges, the file is read as one stream.
+
+    Raises:
+        FetchError: the server does not give the file.
+        UsageError: the URL is not valid.
     """
     client = Client(parse_url(text))
     name = str(client.url)
@@ -39,7 +44,13 @@ def open_url(text: str) -> Access:
 
 
 class WebAccess(Access):
-    """A file of which a server gives ranges; ``start``: what is known of it already."""
+    """A file on a server that supports ranges.
+
+    Args:
+        client: the connection to the server; `close` closes it.
+        start: the first bytes of the file, fetched already.
+        name: the URL as it may be printed, for messages and as the origin.
+    """
 
     is_far = True
 
@@ -84,7 +95,14 @@ class Range(NamedTuple):
 
 
 def ranges(extents: Iterable[tuple[int, int]]) -> Iterator[Range]:
-    """Starts and ends, joined where they adjoin, or nearly, and cut to what is asked for at once. Pure."""
+    """Yield the ranges to request for extents, in the order of the extents.
+
+    An extent that starts at most `GAP` bytes behind the end of the one before is joined to it. The result is cut
+    into ranges of at most `RANGE` bytes.
+
+    Args:
+        extents: (start, end) pairs, offsets in bytes, the end exclusive; empty ones are skipped.
+    """
     joined: list[list[int]] = []
     for start, end in extents:
         if start >= end:
@@ -99,7 +117,7 @@ def ranges(extents: Iterable[tuple[int, int]]) -> Iterator[Range]:
 
 
 class _Flying(NamedTuple):
-    """A range that is being fetched into the beginning of ``buffer``."""
+    """A range that is being fetched to the beginning of ``buffer``; ``done`` completes when it is there."""
 
     range: Range
     buffer: bytearray
@@ -107,8 +125,10 @@ class _Flying(NamedTuple):
 
 
 class _Ahead:
-    """Ranges on their way, a few at a time, in the order in which they will be read. Their memory is used again:
-    given back to the system piece by piece, it would be twice as much."""
+    """A prefetcher of ranges, at most `CONNECTIONS` at a time, in the order in which they will be read.
+
+    Buffers are reused: freed and allocated one by one, they would take twice as much memory.
+    """
 
     def __init__(self, client: Client, pool: ThreadPoolExecutor, todo: Iterable[Range]) -> None:
         self._client, self._pool = client, pool
@@ -117,7 +137,7 @@ class _Ahead:
         self._free: list[bytearray] = []
 
     def take(self, offset: int, size: int) -> Iterator[bytes]:
-        """The bytes of an extent, in pieces; what was not expected is asked for by itself."""
+        """Yield the bytes of an extent, in pieces; bytes that were not announced get a request of their own."""
         while size:
             self._advance(offset)
             first = self._flying[0] if self._flying else None
@@ -133,7 +153,7 @@ class _Ahead:
             offset, size = offset + len(piece), size - len(piece)
 
     def _advance(self, offset: int) -> None:
-        """Gives up what lies before, and asks for what comes next."""
+        """Drop the ranges that end at or before ``offset``, and request the next ones."""
         while self._flying and self._flying[0].range.end <= offset:
             passed = self._flying.popleft()
             if passed.done.cancel() or passed.done.done():

@@ -1,4 +1,4 @@
-"""URLs, and whose password goes where; what is shown of one never holds a secret."""
+"""URLs and the credentials that belong to them; the printed form of an URL never holds a secret."""
 
 from __future__ import annotations
 
@@ -14,15 +14,21 @@ from envpack.runtime.errors import FetchError, UsageError
 PORTS = {"http": 80, "https": 443}
 
 _AS_IT_IS = "/%:@!$&'()*+,;=~-._?"
-"""What RFC 3986 allows in a path and a query, and %, which escapes the rest already."""
+"""Characters that are not quoted: those that RFC 3986 allows in a path and a query, and %, as the text may already
+be quoted."""
 
 
 @dataclass(frozen=True)
 class Url:
-    """An ``http`` or ``https`` URL, ready to be asked for.
+    """An ``http`` or ``https`` URL in the form that a request needs.
 
-    ``target``: path and query; ``authorization``: the header, "" for none; ``remark``: why ``~/.netrc`` gave none,
-    where that is its fault.
+    Args:
+        scheme: "http" or "https".
+        host: the name or address, an international name in IDNA form, an IPv6 address without brackets.
+        port: the number of the port.
+        target: path and query, quoted.
+        authorization: the value of the header; "" for none.
+        remark: why ``~/.netrc`` could not be read; "" where it could or does not exist.
     """
 
     scheme: str
@@ -34,7 +40,7 @@ class Url:
 
     @property
     def place(self) -> tuple[str, str, int]:
-        """What a connection, and a password, are for."""
+        """The scheme, host and port: a connection or a password is valid for these three together."""
         return self.scheme, self.host, self.port
 
     @property
@@ -43,12 +49,20 @@ class Url:
         return host if self.port == PORTS[self.scheme] else f"{host}:{self.port}"
 
     def __str__(self) -> str:
-        """Without user, password and query: a presigned URL's query is a password, too."""
+        """Return the URL without user, password and query: the query of a presigned URL is a secret too."""
         return f"{self.scheme}://{self.netloc}{self.target.partition('?')[0]}"
 
     def redirected(self, location: str) -> Url:
-        """Where a redirect leads; the password goes along only to the same host, scheme and port. Raises
-        FetchError where it leads to nothing that can be asked."""
+        """Return the URL that a redirect leads to.
+
+        The credentials are sent only to the same scheme, host and port.
+
+        Args:
+            location: the value of the ``Location`` header, relative or absolute.
+
+        Raises:
+            FetchError: it is not an URL, its scheme is neither http nor https, or it leads from https to http.
+        """
         try:
             parts = urlsplit(urljoin(f"{self.scheme}://{self.netloc}{self.target}", location))
         except ValueError as problem:
@@ -67,9 +81,12 @@ class Url:
 
 
 def parse_url(text: str) -> Url:
-    """An URL as somebody gives it, with its password, or the one that ``~/.netrc`` (or NETRC) has for the host.
+    """Return the URL in ``text`` with its credentials, or those of ``~/.netrc`` for its host.
 
-    Raises UsageError for what is none.
+    The environment variable NETRC names another file than ``~/.netrc``.
+
+    Raises:
+        UsageError: the text is not a valid URL.
     """
     try:
         parts = urlsplit(text)
@@ -83,7 +100,7 @@ def parse_url(text: str) -> Url:
 
 
 def basic(user: str, password: str) -> str:
-    """The header for a user and a password (RFC 7617)."""
+    """Return the value of an ``Authorization`` header for a user and a password (RFC 7617)."""
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
