@@ -10,3 +10,4 @@ FICLONE = 0x40049409
 CANT_CLONE = frozenset(
     (errno.EOPNOTSUPP, errno.ENOTTY, errno.ENOSYS, errno.EXDEV, errno.EINVAL, errno.EPERM, errno.ETXTBSY)
 )
+"""Error numbers of FICLONE which mean that the file can't be cloned and another method is to be used."""
