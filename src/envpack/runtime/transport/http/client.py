@@ -109,7 +109,7 @@ class Client:
 
     @property
     def total(self) -> int:
-        """The size of the file in bytes; 0 before the first response with a range."""
+        """Return the size of the file in bytes; 0 before the first response with a range."""
         return self._known.total if self._known is not None else 0
 
     def start(self, size: int) -> tuple[Reply | None, bytes]:

@@ -40,7 +40,7 @@ class Url:
 
     @property
     def place(self) -> tuple[str, str, int]:
-        """The scheme, host and port: a connection or a password is valid for these three together."""
+        """Return the scheme, host and port: a connection or a password is valid for these three together."""
         return self.scheme, self.host, self.port
 
     @property
