@@ -1,1 +1,1 @@
-"""The bundle format as values and as JSON: what FORMAT.md says."""
+"""The bundle format of ``bundle/FORMAT.md``: its values, their JSON, its tar entries and limits."""

@@ -1,4 +1,4 @@
-"""How an environment differs from its packages, and what of it can't be as it was: a bundle's ``changes``."""
+"""The ``changes`` of a manifest: differences between an environment and its packages, and unrelocatable files."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Unrelocatable:
-    """A file that mentions the packed environment's place where no other can be written in.
+    """A file that mentions the prefix of the packed environment where no other prefix can be written.
 
-    ``reason``: where in it and why not. ``matters``: whether a program may miss it, as far as is known.
+    Attributes:
+        path: path of the file in the environment.
+        reason: where in the file the prefix is mentioned, and why it can't be replaced.
+        matters: whether this may affect a program, as far as is known.
     """
 
     path: str
@@ -20,12 +23,18 @@ class Unrelocatable:
 
 @dataclass(frozen=True)
 class Changes:
-    """Paths, sorted.
+    """Sorted paths of the environment, by the way in which they differ from their packages.
 
-    ``modified``: not as their package published them; ``missing``: gone; ``foreign``: of no package; ``replaced``:
-    left out for envpack's own, or overwritten by pip; ``left_out``: of editable installs that were to be left out;
-    ``outside``: links that lead out of the environment, to be kept; ``needs_activation``: scripts that run outside
-    of the activated environment only where their first line can stay short and free of blanks.
+    Attributes:
+        modified: files that are not as their package published them.
+        missing: files of a package that are not in the environment.
+        foreign: files of no package.
+        replaced: files left out because envpack has its own, or overwritten by pip.
+        left_out: files of editable installs that were to be left out.
+        outside: links that lead out of the environment and are allowed to.
+        needs_activation: scripts that run without activation only where their first line can stay short and free
+            of blanks.
+        unrelocatable: files that mention the prefix of the packed environment where it can't be replaced.
     """
 
     modified: tuple[str, ...] = ()
@@ -39,19 +48,23 @@ class Changes:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many there are of each, those of none too."""
+        """The number of items of each kind, including the kinds with none."""
         return {name: len(found) for name, found in vars(self).items()}
 
 
 def changes_to_json(changes: Changes) -> dict[str, list[Any]]:
-    """The manifest's ``changes``: lists of paths, and of objects for ``unrelocatable``."""
+    """Return the manifest's ``changes``: lists of paths, and a list of objects for ``unrelocatable``."""
     lists: dict[str, list[Any]] = {name: list(found) for name, found in vars(changes).items()}
     lists["unrelocatable"] = [dict(vars(item)) for item in changes.unrelocatable]
     return lists
 
 
 def changes_from_json(document: Any) -> Changes:
-    """The inverse; what is missing is empty. Raises ValueError for anything else than `changes_to_json` gives."""
+    """Return the changes that ``document`` describes, the inverse of `changes_to_json`; a missing list is empty.
+
+    Raises:
+        ValueError: the document has not the form that `changes_to_json` gives.
+    """
     if not isinstance(document, dict):
         raise ValueError("an object expected")
     names = [field.name for field in fields(Changes) if field.name != "unrelocatable"]

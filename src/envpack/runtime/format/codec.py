@@ -1,6 +1,6 @@
-"""Decompressing frames, within bounds, with what a bare Python has.
+"""Decoders that decompress frames within size limits, with the standard library only.
 
-``envpack.bundle.codecs`` has faster decoders with the same interface for where envpack is installed.
+``envpack.bundle.codecs`` has faster decoders with the same interface, for installations of envpack.
 """
 
 from __future__ import annotations
@@ -16,19 +16,33 @@ MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 
 
 class Decoder:
-    """Decompresses frames of one codec."""
+    """A decoder for the frames of one codec."""
 
     def frame(self, data: bytes, size: int) -> bytes:
-        """All of one frame, which must unpack to ``size`` bytes exactly; IntegrityError when it does not."""
+        """Return the uncompressed bytes of one whole frame.
+
+        Args:
+            data: the compressed frame, with nothing behind it.
+            size: bytes that it must unpack to.
+
+        Raises:
+            IntegrityError: the frame is damaged, or does not unpack to exactly ``size`` bytes.
+        """
         raise NotImplementedError
 
     def first(self, data: bytes) -> tuple[bytes, int] | None:
-        """The first frame of ``data`` unpacked, and its compressed length; None when ``data`` ends within it."""
+        """Return the uncompressed bytes of the first frame of ``data``, and its compressed size in bytes.
+
+        Returns None when ``data`` ends within the frame.
+
+        Raises:
+            IntegrityError: the frame is damaged, or unpacks to more than `MAX_MANIFEST` bytes.
+        """
         raise NotImplementedError
 
 
 class StreamDecoder(Decoder):
-    """A decoder over objects like zlib's: ``decompress(data, limit)``, ``eof`` and ``unused_data``."""
+    """A decoder over objects with zlib's interface: ``decompress(data, limit)``, ``eof`` and ``unused_data``."""
 
     def _new(self) -> Any:
         raise NotImplementedError
@@ -55,12 +69,14 @@ class StreamDecoder(Decoder):
 
 
 class GzipDecoder(StreamDecoder):
+    """A gzip decoder over the standard library's zlib."""
+
     def _new(self) -> Any:
         return zlib.decompressobj(31)
 
 
 class ZstdDecoder(StreamDecoder):
-    """Through the standard library's compression.zstd, which Python has from 3.14 on."""
+    """A zstd decoder over the standard library's compression.zstd (Python 3.14 and newer)."""
 
     def _new(self) -> Any:
         try:
@@ -77,7 +93,16 @@ STANDARD: Mapping[str, Decoder] = {"gzip": GzipDecoder(), "zstd": ZstdDecoder()}
 
 
 def codec_of(start: bytes, name: str, hint: str = "") -> str:
-    """The codec of ``name``, which begins with ``start``; raises FormatError for anything but gzip and zstd."""
+    """Return the codec of a file, "gzip" or "zstd", by its first bytes.
+
+    Args:
+        start: the first bytes of the file, at least 4.
+        name: name of the file in the error message.
+        hint: hint of the error.
+
+    Raises:
+        FormatError: the file is neither gzip nor zstd data.
+    """
     for magic, codec in MAGIC.items():
         if start.startswith(magic):
             return codec

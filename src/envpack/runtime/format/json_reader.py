@@ -1,4 +1,4 @@
-"""JSON that nobody is to be trusted with: parsed within bounds, then taken apart with checks."""
+"""A reader for untrusted JSON: parses it within limits, then checks each value that is read."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from envpack.runtime.errors import FormatError, IntegrityError
 T = TypeVar("T")
 
 _DIGITS = 19
-"""Of the longest number: 2**63 - 1."""
+"""Digits of the largest number, 2**63 - 1."""
 
 _END = 1 << 63
-"""What every number is below."""
+"""Exclusive upper limit of every number."""
 
 MARKS = (b",", b":", b"[", b"{")
-"""Of which there is one for each value, key and bracket, or more where they stand in texts."""
+"""Characters of which there is about one for each value, key and bracket, and more where strings contain them."""
 
 _SHAPE = bytes(
     ord("0" if char in b"0123456789" else "," if char in b",:[ \t\r\n" else "-" if char == ord("-") else "x")
@@ -26,10 +26,17 @@ _LONG = b"0" * (_DIGITS + 1)
 
 
 def bounded(data: bytes, name: str, *, most: int, values: int) -> str:
-    """The text of a JSON document, called ``name`` in errors.
+    """Return the text of a JSON document after a check of its size.
 
-    Raises IntegrityError for one of more than ``most`` bytes or about ``values`` values, FormatError when it is
-    not ASCII.
+    Args:
+        data: the bytes of the document.
+        name: name of the document in errors.
+        most: allowed size in bytes.
+        values: allowed number of values, keys and brackets, counted by `MARKS`.
+
+    Raises:
+        IntegrityError: the document is larger than ``most``, or has more than about ``values`` values.
+        FormatError: the document is not ASCII.
     """
     if len(data) > most:
         raise IntegrityError(f"{name} has {len(data):,} bytes, more than the {most:,} of any environment")
@@ -42,22 +49,32 @@ def bounded(data: bytes, name: str, *, most: int, values: int) -> str:
 
 
 def has_long_number(data: bytes) -> bool:
-    """Whether there is a number beyond 64 bits in a JSON document, or a text that looks like one: such take long
-    to read. A regular expression takes five times as long as this."""
+    """Return whether a JSON document has a number beyond 64 bits, or a string that looks like one.
+
+    Such numbers take long to read. A regular expression takes five times as long as this check.
+    """
     shape = data.translate(_SHAPE)
     return b"," + _LONG in shape or b",-" + _LONG in shape or shape[:64].lstrip(b",-").startswith(_LONG)
 
 
 def parse(data: bytes, name: str, *, most: int, values: int) -> Value:
-    """A JSON document, called ``name`` in errors.
+    """Parse a JSON document within limits.
 
-    Raises what `bounded` raises; FormatError when it is no JSON, when an object has a key twice, or a number is
-    beyond 64 bits.
+    Args:
+        data: the bytes of the document.
+        name: name of the document in errors.
+        most: allowed size in bytes.
+        values: allowed number of values, see `bounded`.
+
+    Raises:
+        IntegrityError: the document is beyond the limits.
+        FormatError: the document is not ASCII or not JSON, an object has a key twice, or a number is beyond 64
+            bits.
     """
     text = bounded(data, name, most=most, values=values)
     try:
-        # where the text is what it would be written as, no key stands there twice, and no number has a second
-        # spelling: reading and writing it takes a fraction of looking at each object
+        # a text equal to what json.dumps writes has no duplicate key and no number in a second spelling: parsing
+        # and writing it takes a fraction of the time of a check of each object
         plain = None if has_long_number(data) else PLAIN.decode(text)
         if plain is not None and json.dumps(plain, separators=(",", ":")) == text.rstrip("\n"):
             return Value(plain, None, name)
@@ -85,11 +102,15 @@ def _constant(name: str) -> Any:
 
 
 PLAIN = json.JSONDecoder(parse_constant=_constant)
-"""Of two equal keys it takes one, and it reads numbers of any length: see `parse`."""
+"""A decoder without checks for duplicate keys and for the length of numbers: see `parse`."""
 
 
 class Value:
-    """A value in a JSON document and where it stands. What is not as asked for raises FormatError."""
+    """A value in a JSON document, with its path in the document for error messages.
+
+    The methods check the value and return it; they raise FormatError, naming the path, when it is not of the
+    expected type or range.
+    """
 
     __slots__ = ("_key", "_parent", "value")
 
@@ -98,6 +119,7 @@ class Value:
 
     @property
     def where(self) -> str:
+        """The path of the value in the document, such as ``NAME.segments[3].id``."""
         if self._parent is None:
             return str(self._key)
         if isinstance(self._key, int):
@@ -109,7 +131,7 @@ class Value:
             raise FormatError(f"{self.where}: {expected} expected, found {_short(self.value)}")
 
     def text(self, most: int) -> str:
-        """A string of at most ``most`` characters that can be bytes (PEP 383), and none of them NUL."""
+        """Return a string of at most ``most`` characters, without NUL, that can be encoded to bytes (PEP 383)."""
         self._is(isinstance(self.value, str), "a string")
         value: str = self.value
         if len(value) > most:
@@ -120,19 +142,22 @@ class Value:
         return value
 
     def count(self) -> int:
+        """Return a whole number from 0 to 2**63 - 1."""
         self._is(type(self.value) is int and 0 <= self.value < _END, "a whole number, not negative")
         value: int = self.value
         return value
 
     def counts(self, least: int) -> tuple[int, ...]:
+        """Return a list of at least ``least`` numbers, each as `count` returns it."""
         numbers = tuple(self.values())
         if not all(type(number) is int and 0 <= number < _END for number in numbers):
-            numbers = tuple(item.count() for item in self.items())  # says which
+            numbers = tuple(item.count() for item in self.items())  # the error names the item
         if len(numbers) < least:
             raise FormatError(f"{self.where}: at least {least} numbers expected, found {len(numbers)}")
         return numbers
 
     def digest(self) -> str:
+        """Return a sha256: 64 lower-case hexadecimal digits."""
         value = self.value
         right = isinstance(value, str) and len(value) == 64 and not set(value) - set("0123456789abcdef")
         self._is(right, "a sha256")
@@ -140,23 +165,27 @@ class Value:
         return digest
 
     def values(self) -> list[Any]:
+        """Return the list as it was parsed, its items unchecked."""
         self._is(isinstance(self.value, list), "a list")
         values: list[Any] = self.value
         return values
 
     def items(self) -> Iterator[Value]:
-        """The items of a list, made as they are asked for."""
+        """Iterate over the items of a list; each `Value` is created when it is requested."""
         return (Value(item, self, index) for index, item in enumerate(self.values()))
 
     def exactly(self, number: int, expected: str) -> list[Value]:
+        """Return the items of a list of ``number`` items; ``expected`` describes such a list in the error."""
         self._is(isinstance(self.value, list) and len(self.value) == number, expected)
         return list(self.items())
 
     def pairs(self) -> Iterator[tuple[str, Value]]:
+        """Iterate over the keys and values of an object."""
         self._is(isinstance(self.value, dict), "an object")
         return ((key, Value(item, self, key)) for key, item in self.value.items())
 
     def has(self, key: str) -> bool:
+        """Return whether the object has the field ``key``."""
         self._is(isinstance(self.value, dict), "an object")
         return key in self.value
 
@@ -166,10 +195,14 @@ class Value:
         return Value(self.value[key], self, key)
 
     def get(self, key: str, read: Callable[[Value], T], default: T) -> T:
+        """Return what ``read`` makes of the field ``key``, or ``default`` when the object has no such field."""
         return read(self[key]) if self.has(key) else default
 
     def flat(self, most: int) -> Any:
-        """The value as it is, its texts checked like `text`; at most 5 levels of lists and objects."""
+        """Return the value as it was parsed, with at most 5 levels of lists and objects.
+
+        Its strings are checked as `text` checks them, with ``most`` as their maximum number of characters.
+        """
         self._flat(self.value, most, 5)
         return self.value
 
@@ -184,8 +217,16 @@ class Value:
 
 
 def encode(text: str, place: Value) -> bytes:
-    """The bytes that ``text`` stands for. Raises FormatError when it stands for none, or not in the one right way
-    (two surrogates for two bytes that are a character would be a second name of one file)."""
+    """Return the bytes that ``text`` stands for (UTF-8, PEP 383 for other bytes).
+
+    Args:
+        text: the string to encode.
+        place: the value that holds it, named in errors.
+
+    Raises:
+        FormatError: the text can't be encoded, or is not the one right spelling of its bytes: two surrogates for
+            two bytes that are one UTF-8 character would be a second name of one file.
+    """
     if text.isascii():
         return text.encode()
     try:
@@ -198,7 +239,7 @@ def encode(text: str, place: Value) -> bytes:
 
 
 def _short(value: Any) -> str:
-    """A value as it is told in an error, harmless and of bounded length."""
+    """Return a value as errors show it: escaped, and of limited length."""
     if isinstance(value, list):
         return f"a list of {len(value):,}"
     if isinstance(value, dict):
@@ -208,7 +249,11 @@ def _short(value: Any) -> str:
 
 
 def safe_path(path: str) -> str:
-    """The path itself when it is relative, normal and inside the prefix; raises IntegrityError otherwise."""
+    """Return ``path`` unchanged when it is relative, normalised and inside the prefix.
+
+    Raises:
+        IntegrityError: it is not.
+    """
     if not path or "\0" in path or any(part in ("", ".", "..") for part in path.split("/")):
         raise IntegrityError(f"unsafe path {path!r} in the bundle")
     return path

@@ -1,7 +1,7 @@
-"""What a bundle says of itself, in values: the manifest and the paths table.
+"""The manifest and the paths table of a bundle, as values.
 
-``bundle/FORMAT.md`` is the written truth; ``envpack.runtime.format.manifest_json`` reads and writes the JSON of
-it.
+``bundle/FORMAT.md`` is the specification; ``envpack.runtime.format.manifest_json`` and
+``envpack.runtime.format.paths_json`` read and write the JSON.
 """
 
 from __future__ import annotations
@@ -14,17 +14,23 @@ from envpack.runtime.format.needs import Needs
 from envpack.runtime.relocation.relocation import Relocation
 
 FORMAT = 1
-"""The newest bundle format this version reads, and the one it writes."""
+"""Number of the newest bundle format that this version reads, and of the one that it writes."""
 
 
 EPOCH = 315532800
-"""Modification time of every stored file, 1980-01-01T00:00:00Z, the oldest that zip can hold too; only a
-source whose published pyc records another time keeps that one."""
+"""Modification time of stored files in seconds since 1970: 1980-01-01T00:00:00Z, the oldest that zip can hold too.
+Only a source with a published pyc that records another time has that time instead."""
 
 
 @dataclass(frozen=True)
 class Frame:
-    """One independently compressed piece: ``stored`` bytes in the file, ``sha256``; ``size`` unpacked."""
+    """A piece of the bundle that is compressed independently of the others.
+
+    Attributes:
+        stored: its compressed bytes in the file.
+        size: its uncompressed bytes.
+        sha256: digest of the compressed bytes.
+    """
 
     stored: int
     size: int
@@ -33,23 +39,25 @@ class Frame:
 
 @dataclass(frozen=True)
 class Segment:
-    """The frames of one package's tar entries; ``id`` is unique, e.g. ``conda:numpy-2.1.0-py311_0``."""
+    """The frames of the tar entries of one package; ``id`` is unique, such as ``conda:numpy-2.1.0-py311_0``."""
 
     id: str
     frames: tuple[Frame, ...]
 
     @property
     def size(self) -> int:
+        """Uncompressed bytes of all frames."""
         return sum(frame.size for frame in self.frames)
 
     @property
     def stored(self) -> int:
+        """Compressed bytes of all frames."""
         return sum(frame.stored for frame in self.frames)
 
 
 @dataclass(frozen=True)
 class Package:
-    """A package in the environment: ``kind`` "conda" or "pypi", ``size`` in bytes as installed."""
+    """A package in the environment: ``kind`` is "conda" or "pypi", ``size`` its bytes as installed."""
 
     kind: str
     name: str
@@ -67,12 +75,23 @@ class Package:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a bundle is and holds; small enough to read without the rest of the file.
+    """The description of a bundle and its contents, small enough to read without the rest of the file.
 
-    ``created``: seconds since 1970, from SOURCE_DATE_EPOCH or the newest package, never from the clock;
-    ``size``: bytes of all files as stored; ``longest_prefix``: bytes of the longest destination that can be
-    written in (None: any), and ``limited_by`` the path that limits it; ``paths_size`` and
-    ``paths_sha256``: of the paths table's JSON; ``head``: the frames that hold it.
+    Attributes:
+        created: seconds since 1970, from SOURCE_DATE_EPOCH or the newest package, never from the clock.
+        writer: program and version that wrote the bundle.
+        codec: "gzip" or "zstd".
+        size: bytes of all files as stored.
+        files: number of paths.
+        paths_size: bytes of the paths table's JSON.
+        paths_sha256: digest of the paths table's JSON.
+        head: the frames that hold the paths table.
+        python: path of the environment's interpreter, or empty.
+        longest_prefix: bytes of the longest prefix that can be written into the files; None for any length.
+        limited_by: the path that limits ``longest_prefix``.
+        requires: what a host must have, from the spec: name to expression.
+        needs: what the files were found to need of a host.
+        test: shell commands to run after a deployment.
     """
 
     name: str
@@ -101,11 +120,17 @@ class Manifest:
 
 
 class PathRecord(NamedTuple):
-    """One path of the environment, as stored. A tuple, as there are many of them.
+    """The record of one path of the environment, as stored; a tuple because there are many.
 
-    ``type``: "file", "hardlink", "symlink" or "directory"; ``target``: of a link (of a hard link, a path in
-    the same segment that comes before). For files: ``size`` and ``sha256`` of the stored bytes, ``offset`` of
-    those bytes in the segment's uncompressed tar stream, ``mtime`` in seconds. ``mode``: permission bits.
+    Attributes:
+        type: "file", "hardlink", "symlink" or "directory".
+        mode: permission bits.
+        size: stored bytes of a file.
+        sha256: digest of the stored bytes of a file.
+        offset: position of the stored bytes of a file in the segment's uncompressed tar stream, in bytes.
+        mtime: modification time of a file, in seconds since 1970.
+        target: target of a link; of a hard link, an earlier path in the same segment.
+        relocation: where a file contains the placeholder; None for a file without.
     """
 
     path: str
@@ -121,9 +146,12 @@ class PathRecord(NamedTuple):
 
 @dataclass(frozen=True)
 class PathsTable:
-    """Every path of a bundle, by segment id, in the order of the tar stream.
+    """The records of all paths of a bundle.
 
-    ``digests``: the sha256 of what a table that was read says of each segment, its id apart.
+    Attributes:
+        segments: the records by segment id, in the order of the tar stream.
+        digests: by segment id, the sha256 of the segment's JSON without its id; empty for a table that was not
+            read from JSON.
     """
 
     segments: Mapping[str, tuple[PathRecord, ...]]

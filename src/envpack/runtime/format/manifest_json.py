@@ -1,7 +1,7 @@
-"""The JSON of the manifest.
+"""Reader and writer of the manifest's JSON.
 
-``bundle/FORMAT.md`` is the written truth; this is its reader and writer. Reading checks every field it uses and
-raises FormatError naming the place, so that nothing later has to doubt a value's type or range.
+``bundle/FORMAT.md`` is the specification. The reader checks every field that it uses, and raises FormatError with
+the path of a wrong one, so that no later code has to check the type or range of a value.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from envpack.runtime.format.needs import Needs, needs_from_json, needs_to_json
 
 
 def manifest_to_json(manifest: Manifest) -> bytes:
-    """The manifest's bytes: UTF-8 JSON, keys sorted, so that equal manifests are equal bytes."""
+    """Return the manifest's bytes: ASCII JSON with sorted keys, so that equal manifests give equal bytes."""
     document = {
         "format": manifest.format,
         "name": manifest.name,
@@ -60,6 +60,11 @@ def _frames(frames: tuple[Frame, ...]) -> list[list[Any]]:
 
 
 def known_format(top: Value) -> Value:
+    """Return ``top``, a whole document, unchanged when its ``format`` is one that this version reads.
+
+    Raises:
+        FormatError: it is newer or unknown.
+    """
     version = top["format"].count()
     if version > FORMAT:
         raise FormatError(
@@ -76,11 +81,17 @@ def _text(place: Value) -> str:
 
 
 def fact(place: Value) -> str:
+    """Return a string of at most `limits.MAX_FACT` characters."""
     return place.text(limits.MAX_FACT)
 
 
 def manifest_from_json(data: bytes) -> Manifest:
-    """Reads a manifest; raises FormatError naming the field that is wrong, IntegrityError beyond the limits."""
+    """Return the manifest that the JSON ``data`` describes.
+
+    Raises:
+        FormatError: a field is missing or wrong; the message names it.
+        IntegrityError: the manifest is beyond the limits, or the path of its interpreter is unsafe.
+    """
     top = known_format(
         parse(data, MANIFEST_PATH, most=limits.MAX_MANIFEST, values=limits.MAX_MANIFEST_VALUES),
     )
@@ -167,5 +178,5 @@ def _read_package(place: Value) -> Package:
 
 
 def digest_line(manifest: bytes) -> bytes:
-    """The content of ``.envpack/manifest.sha256``, as sha256sum writes it."""
+    """Return the content of ``.envpack/manifest.sha256`` for these bytes, in the form that sha256sum writes."""
     return f"{hashlib.sha256(manifest).hexdigest()}  manifest.json\n".encode()

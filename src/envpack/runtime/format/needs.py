@@ -1,7 +1,7 @@
-"""What an environment needs of a host, found in its files when it was packed, with the evidence for each.
+"""The needs of an environment that were detected in its files when it was packed, each with its evidence.
 
-``envpack.prefix.needs`` derives it, the manifest carries it, ``envpack.runtime.host`` compares it with the host's
-facts. The spec's ``requires:`` stands beside it and wins over it.
+``envpack.prefix.needs`` derives them, the manifest carries them, and ``envpack.runtime.host`` compares them with
+the facts of the host. The spec's ``requires:`` has precedence over them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,12 @@ from typing import Any, Mapping
 
 @dataclass(frozen=True)
 class Evidence:
-    """``value``, such as a version, because ``source`` says so: a path or a package, and what stands in it."""
+    """A detected value and its source.
+
+    Attributes:
+        value: what was detected, such as a version.
+        source: the path or package it was detected in, and what it contains.
+    """
 
     value: str
     source: str
@@ -20,10 +25,13 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Compiler:
-    """A package that compiles for the GPU at run time: ``value`` its name, ``source`` as of `Evidence`.
+    """A package that compiles for the GPU at run time.
 
-    ``cuda``: the CUDA version its compiler is of, "" for that of the environment; ``ptx``: what it makes is PTX,
-    which the driver has to compile, and not machine code.
+    Attributes:
+        value: name of the package.
+        source: as in `Evidence`.
+        cuda: the CUDA version of its compiler; "" for the version of the environment.
+        ptx: whether it makes PTX, which the driver has to compile, instead of machine code.
     """
 
     value: str
@@ -36,10 +44,14 @@ class Compiler:
 class GpuCode:
     """The GPU code in one library.
 
-    ``sass``: targets of machine code, such as "sm_90a"; ``ptx``: targets of PTX, such as "compute_90";
-    ``ptx_isa``: the newest PTX ISA version in it, such as "8.5", or ""; ``main``: whether a GPU that it does not
-    cover is of no use to the environment; ``stray``: targets that only few of its kernels were built for, which
-    are not among the others and cover nothing.
+    Attributes:
+        library: path of the library.
+        package: the package that the library belongs to.
+        sass: targets of machine code, such as "sm_90a".
+        ptx: targets of PTX, such as "compute_90".
+        ptx_isa: the newest PTX ISA version in the library, such as "8.5", or "".
+        main: whether the environment can't use a GPU that this library does not cover.
+        stray: targets that only few kernels were built for; they are not in ``sass`` or ``ptx`` and cover nothing.
     """
 
     library: str
@@ -53,11 +65,18 @@ class GpuCode:
 
 @dataclass(frozen=True)
 class Needs:
-    """Everything derived. ``cuda``: the runtime the environment was built for, None for CPU-only and ROCm builds;
-    ``cuda_all``: every piece of evidence seen; ``jit``: packages that compile for the GPU at run time;
-    ``cuda_compat``: libraries of the forward-compatibility package inside, the driver's version as the value;
-    ``cpu_builds``: frameworks that could use a GPU, in builds for none; ``cpu``: x86-64 microarchitecture
-    level such as "x86-64-v3"; ``disk``: bytes of the deployment."""
+    """All detected needs of an environment.
+
+    Attributes:
+        cuda: the CUDA runtime the environment was built for; None for CPU-only and ROCm builds.
+        cuda_all: all evidence found for the CUDA runtime.
+        jit: packages that compile for the GPU at run time.
+        cuda_compat: libraries of the forward-compatibility package in the environment, with the version of the
+            driver as the value.
+        cpu: x86-64 microarchitecture level, such as "x86-64-v3".
+        disk: bytes of the deployment.
+        cpu_builds: frameworks that could use a GPU, but are built without GPU support.
+    """
 
     cuda: Evidence | None = None
     cuda_all: tuple[Evidence, ...] = ()
@@ -72,14 +91,17 @@ class Needs:
 
 
 def needs_to_json(needs: Needs) -> dict[str, Any]:
-    """The manifest's ``needs`` member."""
+    """Return the manifest's ``needs`` member."""
     return asdict(needs)
 
 
 def needs_from_json(document: Mapping[str, Any]) -> Needs:
-    """The reverse; fields that are not there have their defaults, so that older bundles are read too.
+    """Return the needs that ``document`` describes, the inverse of `needs_to_json`.
 
-    Raises KeyError, TypeError or ValueError for a malformed document; the caller says where it stood.
+    Missing fields have their defaults, so that older bundles can be read too.
+
+    Raises:
+        KeyError, TypeError, ValueError: the document is malformed; the caller adds its path.
     """
 
     def one(name: str) -> Evidence | None:

@@ -1,4 +1,4 @@
-"""The JSON of one record of the paths table, every field checked."""
+"""Reader and writer of the JSON of one record of the paths table; the reader checks every field."""
 
 from __future__ import annotations
 
@@ -13,10 +13,17 @@ from envpack.runtime.relocation.shebang import THROUGH_ENV, Shebang, forms
 
 
 def spelled(data: bytes) -> str:
+    """Return ``data`` as text; bytes that are not UTF-8 become lone surrogates (PEP 383)."""
     return data.decode("utf-8", "surrogateescape")
 
 
 def record_json(record: PathRecord, placeholders: dict[bytes, int]) -> dict[str, Any]:
+    """Return the JSON object of ``record``.
+
+    Args:
+        record: the record to write.
+        placeholders: the segment's placeholders and their indexes; a new placeholder is added.
+    """
     document: dict[str, Any] = {"path": record.path, "type": record.type}
     if record.type == "file":
         document.update(
@@ -54,6 +61,7 @@ def _relocation_json(relocation: Relocation, placeholders: dict[bytes, int]) -> 
 
 
 def read_placeholder(place: Value) -> bytes:
+    """Return a placeholder of 1 to `limits.MAX_PLACEHOLDER` characters; raise FormatError for any other value."""
     placeholder = encode(place.text(limits.MAX_PLACEHOLDER), place)
     if not placeholder:
         raise FormatError(f"{place.where}: an empty placeholder")
@@ -61,6 +69,16 @@ def read_placeholder(place: Value) -> bytes:
 
 
 def read_record(place: Value, placeholders: tuple[bytes, ...]) -> PathRecord:
+    """Return the record that a JSON object describes.
+
+    Args:
+        place: the JSON object.
+        placeholders: the segment's placeholders, by index.
+
+    Raises:
+        FormatError: a field is missing or wrong; the message names it.
+        IntegrityError: the path is unsafe, or a value is beyond the limits.
+    """
     path, type_ = safe_path(place["path"].text(limits.MAX_PATH)), place["type"].value
     if type_ == "file":
         size = place["size"].count()
@@ -105,6 +123,17 @@ def _read_target(place: Value) -> str:
 
 
 def read_relocation(place: Value, placeholders: tuple[bytes, ...], size: int) -> Relocation:
+    """Return the relocation that a JSON object describes.
+
+    Args:
+        place: the JSON object.
+        placeholders: the segment's placeholders, by index.
+        size: stored bytes of the file; all replacements must lie within them.
+
+    Raises:
+        FormatError: a field is missing or wrong; the message names it.
+        IntegrityError: a replacement does not fit into the file.
+    """
     index = place["placeholder"].count()
     if index >= len(placeholders):
         raise FormatError(f"{place.where}.placeholder: there are only {len(placeholders)}")

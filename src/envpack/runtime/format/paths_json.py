@@ -1,7 +1,6 @@
-"""The JSON of the paths table.
+"""Reader and writer of the paths table's JSON.
 
-``bundle/FORMAT.md`` is the written truth; this is its reader and writer, as
-`envpack.runtime.format.manifest_json` is the manifest's. It is read in bulk: tables have 100,000 entries and more.
+``bundle/FORMAT.md`` is the specification. The reader works in bulk: tables have 100,000 entries and more.
 """
 
 from __future__ import annotations
@@ -21,12 +20,12 @@ from envpack.runtime.format.paths_json_fast import TableReader, as_written
 
 
 def table_to_json(table: PathsTable) -> bytes:
-    """The paths table's bytes. Names that are not UTF-8 stand as lone surrogates U+DC80-U+DCFF (PEP 383)."""
+    """Return the paths table's bytes; names that are not UTF-8 have lone surrogates U+DC80-U+DCFF (PEP 383)."""
     return join_table(segment_to_json(id, records) for id, records in table.segments.items())
 
 
 def segment_to_json(id: str, records: Iterable[PathRecord]) -> bytes:
-    """What the paths table says of one segment; it depends on nothing else."""
+    """Return the JSON of one segment in the paths table; it depends on this segment only."""
     placeholders: dict[bytes, int] = {}
     paths = [record_json(record, placeholders) for record in records]
     document = {"id": id, "placeholders": [spelled(placeholder) for placeholder in placeholders], "paths": paths}
@@ -34,7 +33,7 @@ def segment_to_json(id: str, records: Iterable[PathRecord]) -> bytes:
 
 
 def join_table(segments: Iterable[bytes]) -> bytes:
-    """The paths table of these segments, each as `segment_to_json` gives it."""
+    """Return the paths table's bytes for these segments, each as `segment_to_json` returns it."""
     return b'{"format":%d,"segments":[%s]}\n' % (FORMAT, b",".join(segments))
 
 
@@ -42,8 +41,12 @@ def join_table(segments: Iterable[bytes]) -> bytes:
 
 
 def table_from_json(data: bytes) -> PathsTable:
-    """Reads a paths table; raises FormatError naming the wrong entry, IntegrityError for an unsafe one, or beyond
-    the limits."""
+    """Return the paths table that the JSON ``data`` describes.
+
+    Raises:
+        FormatError: an entry is wrong; the message names it.
+        IntegrityError: an entry is unsafe, or the table is beyond the limits.
+    """
     bounds = {"most": limits.MAX_TABLE, "values": limits.MAX_TABLE_VALUES}
     text = bounded(data, PATHS_PATH, **bounds)
     table = None if has_long_number(data) else as_written(text)

@@ -1,6 +1,7 @@
-"""Read the paths table in bulk: it has 100,000 records and more.
+"""Bulk reader of the paths table, which has 100,000 records and more.
 
-What is not plainly in order is left to `envpack.runtime.format.path_record_json`, which says what is wrong.
+Records that do not pass the bulk check are read by `envpack.runtime.format.path_record_json`, whose errors name
+what is wrong.
 """
 
 from __future__ import annotations
@@ -22,14 +23,23 @@ _TABLE_START, _TABLE_END = f'{{"format":{FORMAT},"segments":[', "]}"
 
 
 class TableReader:
-    """A table that is being read."""
+    """The paths table while it is read: records and digests by segment id."""
 
     def __init__(self) -> None:
         self.segments: dict[str, tuple[PathRecord, ...]] = {}
         self.digests: dict[str, str] = {}
 
     def add(self, segment: Value, content: str = "") -> None:
-        """``content``: what is said of it, where that is at hand."""
+        """Read one segment of the table.
+
+        Args:
+            segment: the JSON object of the segment.
+            content: its JSON text without the id, as `_content` returns it; "" computes it.
+
+        Raises:
+            FormatError: the id is a duplicate, or an entry is wrong.
+            IntegrityError: an entry is unsafe.
+        """
         id = fact(segment["id"])
         if id in self.segments:
             raise FormatError(f"{segment.where}: a second segment {id!r}")
@@ -39,8 +49,15 @@ class TableReader:
 
 
 def as_written(text: str) -> TableReader | None:
-    """The table, one segment after the other, so that memory is that of the records and one segment's JSON; None
-    where any is not written as `segment_to_json` writes it, which is to be read with more care."""
+    """Read a table whose JSON is exactly as `segment_to_json` writes it; return None for any other.
+
+    It reads one segment after the other, so that memory holds the records and the JSON of one segment only. The
+    caller reads any other table with `parse`.
+
+    Raises:
+        FormatError: a segment id is a duplicate, or an entry is wrong.
+        IntegrityError: an entry is unsafe.
+    """
     if not text.startswith(_TABLE_START):
         return None
     place, table = len(_TABLE_START), TableReader()
@@ -68,7 +85,7 @@ def _add_written(text: str, place: int, table: TableReader, segments: Value) -> 
 
 
 def _content(segment: dict[str, Any]) -> str:
-    """What is said of a segment behind its id, as `segment_to_json` writes it."""
+    """Return the JSON text of a segment after its id, as `segment_to_json` writes it."""
     content = {"placeholders": segment["placeholders"], "paths": segment["paths"]}
     try:
         return json.dumps(content, separators=(",", ":"))[1:]
@@ -86,12 +103,22 @@ _RELOCATED_KEYS = frozenset((*_PLAIN, "relocation"))
 _plain_fields = itemgetter(*_PLAIN)
 
 _AT_ONCE = 1024
-"""Records that are looked at together."""
+"""Records that are checked together."""
 
 
 def read_records(paths: Value, placeholders: tuple[bytes, ...]) -> Iterator[PathRecord]:
-    """The records of a segment. Files with ASCII names, as nearly all are, are looked at many at once, which takes
-    a fraction of the time."""
+    """Iterate over the records of a segment.
+
+    Files with ASCII names, which nearly all are, are checked many at a time, in a fraction of the time.
+
+    Args:
+        paths: the JSON list of records.
+        placeholders: the segment's placeholders, by index.
+
+    Raises:
+        FormatError: a record is wrong; the message names the field.
+        IntegrityError: a record has an unsafe path or a value beyond the limits.
+    """
     for start in range(0, len(paths.values()), _AT_ONCE):
         values = paths.values()[start : start + _AT_ONCE]
         rows = [_plain_fields(value) if _may_be_plain(value) else None for value in values]
@@ -116,8 +143,10 @@ def _may_be_plain(value: Any) -> bool:
 
 
 def _are_plain(rows: Sequence[tuple[Any, ...]]) -> bool:
-    """Whether each of these can be a file's path, type, mode, size, digest, offset and mtime; also False where
-    only looking at one alone can tell."""
+    """Return whether each row is a valid path, type, mode, size, digest, offset and mtime of a file.
+
+    False also where only the check of a single record can decide.
+    """
     if not rows:
         return True
     paths, types, modes, sizes, digests, offsets, mtimes = zip(*rows)

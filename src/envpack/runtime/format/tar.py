@@ -1,9 +1,9 @@
-"""The tar entries of a bundle: one byte sequence for each path record, and nothing left to choose.
+"""The tar entries of a bundle: exactly one byte sequence for each path record.
 
 GNU format (https://www.gnu.org/software/tar/manual/html_node/Standard.html): long names as `L`/`K` members and
-sizes over 8 GiB in base 256, which GNU tar, bsdtar, busybox and Python all read, and which keeps names that
-are not UTF-8 as they are. Because an entry's bytes follow from its record, reading a bundle needs no tar
-parser: the reader makes the same bytes and compares.
+sizes over 8 GiB in base 256, which GNU tar, bsdtar, busybox and Python all read, and which preserves names that
+are not UTF-8. Because the bytes of an entry follow from its record, reading a bundle needs no tar parser: the
+reader generates the same bytes and compares them.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ END = bytes(2 * BLOCK)
 """The end-of-archive marker: two blocks of NULs."""
 
 _TYPES = {"file": b"0", "hardlink": b"1", "symlink": b"2", "directory": b"5"}
-_LINK_MODES = {"hardlink": 0o644, "symlink": 0o777}  # of links no reader asks; a record states none
+_LINK_MODES = {"hardlink": 0o644, "symlink": 0o777}  # readers ignore the mode of a link, and its record has none
 _OCTAL_SIZE_LIMIT = 1 << 33
 _OCTAL = re.compile(rb"[0-7]{11}\0")
 
 
 def padding(size: int) -> int:
-    """How many NULs follow ``size`` bytes of data to fill the last block."""
+    """Return the number of NULs that follow ``size`` bytes of data to fill the last block."""
     return -size % BLOCK
 
 
 def header(record: PathRecord) -> bytes:
-    """Everything of ``record``'s entry that stands before its data: a multiple of 512 bytes."""
+    """Return the part of the record's tar entry before its data: a multiple of 512 bytes."""
     name = _encode(record.path) + (b"/" if record.type == "directory" else b"")
     link = _encode(record.target)
     before = b""
@@ -65,15 +65,18 @@ def _block(name: bytes, mode: int, size: int, mtime: int, kind: bytes, link: byt
 
 @lru_cache(maxsize=64)
 def _tail(kind: bytes, link: bytes) -> tuple[bytes, int]:
-    """What stands behind the checksum, and its share of that."""
+    """Return the part of a header block after the checksum, and the sum of its bytes."""
     tail = (kind + link.ljust(100, b"\0") + b"ustar  \0").ljust(BLOCK - 156, b"\0")
     return tail, sum(tail)
 
 
 def first_entries(stream: bytes) -> list[tuple[str, bytes]]:
-    """The names and data of the regular files at the start of an uncompressed tar stream.
+    """Return the names and data of the regular files at the start of an uncompressed tar stream.
 
-    Only for the head of a bundle, whose entries are plain: raises FormatError on anything else.
+    This is for the first frame of a bundle only, in which all entries are plain files with short names.
+
+    Raises:
+        FormatError: the stream has any other entry, or ends within one.
     """
     entries: list[tuple[str, bytes]] = []
     position = 0

@@ -1,6 +1,6 @@
-"""Whether a paths table describes one tree inside one folder, and agrees with its manifest.
+"""The rules for a paths table: it describes one tree inside one folder, and agrees with its manifest.
 
-What is checked here needs no look at any disk: it holds before the first file is written.
+No check here reads the disk: all are done before the first file is written.
 """
 
 from __future__ import annotations
@@ -14,13 +14,17 @@ from envpack.runtime.format.limits import MAX_DEPTH, MAX_FOLDERS, MAX_LINKS, MAX
 from envpack.runtime.format.manifest import Manifest, PathRecord, PathsTable
 
 _AT_WORK = re.compile(r"\.(.*\.)?envpack-.*\Z|\..*\.envpack\Z", re.DOTALL)
-"""Names that envpack gives to what it is at work on: see ``beside`` in ``envpack.runtime.fs.paths``."""
+"""Names of envpack's temporary files and folders: see ``beside`` in ``envpack.runtime.fs.paths``."""
 
 
 def check_bundle_tree(manifest: Manifest, table: PathsTable) -> None:
-    """`check_tree`, and that table and manifest say the same. Raises IntegrityError."""
+    """Check the table as `check_tree` does, and that its sizes and counts are those of the manifest.
+
+    Raises:
+        IntegrityError: a rule is broken, or table and manifest disagree.
+    """
     check_tree(table, [segment.id for segment in manifest.segments], manifest.changes.outside)
-    # what was deployed from another tool's archive has no frames
+    # a segment deployed from another tool's archive has no frames
     sizes = {segment.id: segment.size for segment in manifest.segments if segment.frames}
     for id, records in table.segments.items():
         stated = sum(record.size for record in records)
@@ -39,11 +43,17 @@ def check_bundle_tree(manifest: Manifest, table: PathsTable) -> None:
 
 
 def check_tree(table: PathsTable, segments: Iterable[str], outside: Iterable[str] = ()) -> None:
-    """Refuses a table that does not describe one tree inside one folder.
+    """Check that a table describes one tree inside one folder.
 
-    Raises IntegrityError for a path listed twice or below something that is no folder, for one that envpack has
-    to itself, for links that lead out, in one step or several, and are not among those that the manifest says
-    are to (``outside``), and for segments it does not have.
+    Args:
+        table: the paths table.
+        segments: ids of the manifest's segments.
+        outside: paths of the links that are allowed to lead out of the environment.
+
+    Raises:
+        IntegrityError: a path is listed twice, lies below something that is no folder, or is reserved for envpack;
+            a link that is not in ``outside`` leads out of the environment, in one step or several; or the manifest
+            has no such segment.
     """
     unknown = set(table.segments) - set(segments)
     if unknown:
@@ -90,7 +100,7 @@ def _check_name(record: PathRecord) -> None:
 
 
 def unfit(path: str) -> str:
-    """Why no bundle may have a path of this name, in a sentence; "" for all that may be."""
+    """Return the reason why no bundle may have a path of this name; "" for an allowed path."""
     parts = path.split("/")
     if len(parts) > MAX_DEPTH or (len(path) > MAX_PATH // 4 and len(_bytes(path)) > MAX_PATH):
         return f"a path of {len(parts)} parts and {len(_bytes(path)):,} bytes: {path[:40]!r}..."
@@ -103,7 +113,7 @@ def unfit(path: str) -> str:
 
 
 def _check_folders(table: PathsTable, leaves: set[str]) -> None:
-    """Nothing lies below something that is no folder."""
+    """Check that no path lies below a file or link, and that there are not too many folders."""
     folders = {record.path for record in table if record.type == "directory"}
     for path in leaves:
         parent = path.rpartition("/")[0]
@@ -117,7 +127,10 @@ def _check_folders(table: PathsTable, leaves: set[str]) -> None:
 
 
 def leads_out(path: str, target: str) -> bool:
-    """Whether a link at ``path`` with this target points outside the environment, read as plain text."""
+    """Return whether the text of a link's target leads out of the environment, for a link at ``path``.
+
+    Links that the target may pass through are not followed.
+    """
     if target.startswith("/") or not target:
         return True
     depth = path.count("/")
@@ -132,11 +145,14 @@ def leads_out(path: str, target: str) -> bool:
 
 
 def leading_out(links: Mapping[str, str], allowed: Iterable[str]) -> Iterator[str]:
-    """The links (path to target) that lead out of the environment, those ``allowed`` to and what passes through
-    them apart. No path may lie below a link.
+    """Iterate over the paths of the links that lead out of the environment and are not allowed to.
 
-    A target that goes up again behind a name is followed step by step, because the name may be a link, and where
-    that leads, ``..`` is another folder; all other targets lead where they read.
+    A target with ``..`` after a name is followed step by step, because the name may be a link, and ``..`` is then
+    the parent of another folder. All other targets are checked as text.
+
+    Args:
+        links: target of each link, by path; no path may lie below a link.
+        allowed: links that may lead out; links that pass through one of them may, too.
     """
     free = set(allowed)
     known: dict[str, str | None] = {}
@@ -148,15 +164,18 @@ def leading_out(links: Mapping[str, str], allowed: Iterable[str]) -> Iterator[st
 
 
 def _climbs(target: str) -> bool:
-    """Whether ``..`` stands behind a name."""
+    """Return whether ``..`` follows a name in the target."""
     while target.startswith("../"):
         target = target[3:].lstrip("/")
     return "/.." in target
 
 
 def _climbs_out(start: str, links: Mapping[str, str], free: set[str], known: dict[str, str | None]) -> bool:
-    """Follows the link ``start`` as the kernel would. ``known``: where links lead, None for nowhere in here;
-    every link is followed once, however many lead through it."""
+    """Follow the link ``start`` as the kernel would; return whether it leads out of the environment.
+
+    ``known`` maps each link followed so far to the path it leads to, None for one without a path in the
+    environment: each link is followed once, however many links pass through it.
+    """
     work = [_Walk(start, links[start])]
     at_work = {start}
     while work:
@@ -170,7 +189,7 @@ def _climbs_out(start: str, links: Mapping[str, str], free: set[str], known: dic
             at_work.discard(walk.link)
             work.pop()
         elif passed in free or passed in at_work or (passed in known and known[passed] is None):
-            known.update((each.link, None) for each in work)  # a loop, or a way that is allowed
+            known.update((each.link, None) for each in work)  # a loop, or through a link that may lead out
             return False
         elif passed in known:
             walk.at = str(known[passed])
@@ -185,7 +204,7 @@ _OUT = "/"
 
 
 class _Walk:
-    """The way along one link's target: ``at`` a folder, with the parts ``todo`` before it."""
+    """The resolution of one link's target: ``at`` is the folder reached, `_todo` the components still ahead."""
 
     def __init__(self, link: str, target: str) -> None:
         self.link = link
@@ -195,7 +214,7 @@ class _Walk:
             self._todo = [".."] * MAX_PATH
 
     def go(self, links: Mapping[str, str]) -> str | None:
-        """Walks on to the next link and gives its path; None at the end, _OUT outside."""
+        """Walk on to the next link and return its path; None at the end, `_OUT` outside of the environment."""
         while self._todo:
             part = self._todo.pop()
             if part == "..":
@@ -210,7 +229,7 @@ class _Walk:
         return None
 
     def again(self, link: str) -> None:
-        """Makes the next `go` come to ``link`` once more."""
+        """Let the next `go` begin with ``link`` again."""
         self._todo.append(link.rpartition("/")[2])
 
 
