@@ -1,1 +1,1 @@
-"""Read and verify a bundle: its head, its frames, the entries in them."""
+"""The reader of bundles: reads and verifies the head, the frames, and the tar entries in them."""

@@ -1,7 +1,7 @@
-"""Reading a bundle: the manifest, the paths table, and verified frames.
+"""An open bundle: its manifest, its paths table, and verified frames.
 
-Nothing is believed before it is verified: a frame's digest is checked before the frame is decompressed, the
-manifest against the digest beside it, the paths table against the one in the manifest.
+All data is verified before it is used: the digest of a frame is checked before the frame is decompressed, the
+manifest is checked against the digest beside it, and the paths table against the digest in the manifest.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from envpack.runtime.transport.base import Access
 from envpack.runtime.transport.open import open_access
 
 END_SEGMENT = "end"
-"""Id of the last segment, which holds tar's end-of-archive marker and no paths."""
+"""Id of the last segment, which holds tar's end-of-archive marker and no paths (FORMAT.md, section 1)."""
 
 _HEAD_STEP = 64 << 10
 
 
 class Located(NamedTuple):
-    """A frame, where in the file it begins, and the segment it belongs to."""
+    """A frame, its offset in the file in bytes, and the id of its segment ("" for the head)."""
 
     segment: str
     offset: int
@@ -37,8 +37,10 @@ class Located(NamedTuple):
 
 
 class Bundle:
-    """An open bundle, over an `Access` that it takes over. Use :func:`open_bundle`; safe to read from several
-    threads, but for a stream, of which each frame can be read once, in the order of the file."""
+    """An open bundle, which owns the `Access` that it reads from; created by :func:`open_bundle`.
+
+    It can be read from several threads. The frames of a stream can be read only once, in the order of the file.
+    """
 
     def __init__(self, access: Access, decoders: Mapping[str, Decoder] = STANDARD) -> None:
         self._access = access
@@ -56,7 +58,10 @@ class Bundle:
         self._check_sizes()
 
     def _read(self, offset: int, size: int) -> bytes:
-        """These bytes, of which the first may have come with the manifest; IntegrityError when there are fewer."""
+        """Return ``size`` bytes at ``offset``, of which the first may have been read with the manifest.
+
+        Raises IntegrityError when the file ends before.
+        """
         known = self._start[offset - self._start_offset :][:size] if offset >= self._start_offset else b""
         rest = size - len(known)
         data = known + self._access.read(offset + len(known), rest) if rest else known
@@ -115,7 +120,7 @@ class Bundle:
 
     @property
     def head_size(self) -> int:
-        """Bytes of the file before the first segment: manifest and paths table, compressed."""
+        """Bytes of the file before the first segment: the compressed manifest and paths table."""
         return self._manifest_stored + sum(frame.stored for frame in self.manifest.head)
 
     def _located(self) -> Iterator[Located]:
@@ -129,39 +134,63 @@ class Bundle:
                 offset += frame.stored
 
     def frames(self) -> Iterator[Located]:
-        """The frames of all segments, in the order they stand in the file."""
+        """Iterate over the frames of all segments, in the order of the file."""
         return (located for located in self._located() if located.segment)
 
     def expect(self, frames: Iterable[Located]) -> None:
-        """Tells which frames will be read next, in this order, so that they can be fetched ahead."""
+        """Announce the frames that will be read next, in this order, so that they can be fetched ahead."""
         known = self._start_offset + len(self._start)
         parts = ((max(known, each.offset), each.offset + each.frame.stored) for each in frames)
         self._access.expect([(start, end - start) for start, end in parts if start < end])
 
     def stored(self, located: Located) -> bytes:
-        """A frame's bytes as they are in the file, to be proved by `unpack`."""
+        """Return the compressed bytes of a frame, not verified yet: `unpack` verifies them.
+
+        Raises:
+            IntegrityError: the file ends within the frame.
+        """
         return self._read(located.offset, located.frame.stored)
 
     def unpack(self, located: Located, data: bytes) -> bytes:
-        """A frame's uncompressed bytes; raises IntegrityError when it is not what the manifest states."""
+        """Verify the compressed bytes of a frame and return its uncompressed bytes.
+
+        Args:
+            located: the frame.
+            data: its compressed bytes, as `stored` returns them.
+
+        Raises:
+            IntegrityError: the frame has not the digest or the size that the manifest states.
+        """
         frame = located.frame
         if hashlib.sha256(data).hexdigest() != frame.sha256:
             raise IntegrityError(f"{self.name}: damaged at byte {located.offset} ({frame.stored} bytes)")
         return self._decoder.frame(data, frame.size)
 
     def load(self, located: Located) -> bytes:
-        """Both: the frame's uncompressed bytes, proved."""
+        """Read and verify a frame, and return its uncompressed bytes.
+
+        Raises:
+            IntegrityError: the file ends within the frame, or the frame is not what the manifest states.
+        """
         return self.unpack(located, self.stored(located))
 
     def finish(self) -> None:
-        """Raises IntegrityError when there is more behind the last frame; only a stream has to be asked."""
+        """Check that a stream ends with the last frame; for a file, its size was checked when it was opened.
+
+        Raises:
+            IntegrityError: there is more data after the last frame.
+        """
         if self._access.size is None and (
             self._start[self.size - self._start_offset :] or self._access.read(self.size, 1)
         ):
             raise IntegrityError(f"{self.name} has more in it than its manifest states")
 
     def table_bytes(self) -> bytes:
-        """The paths table as it stands in the bundle, verified."""
+        """Return the verified bytes of the paths table's JSON.
+
+        Raises:
+            IntegrityError: the table is not the one that the manifest states.
+        """
         head = [located for located in self._located() if not located.segment]
         self.expect(head)
         data = b"".join(map(self.load, head))
@@ -174,14 +203,21 @@ class Bundle:
         return table
 
     def table(self) -> PathsTable:
-        """The paths table; raises FormatError or IntegrityError when it is damaged or does not fit."""
+        """Return the paths table.
+
+        Raises:
+            FormatError: an entry of the table is wrong.
+            IntegrityError: the table is damaged, unsafe or beyond the limits, or not the one that the manifest
+                states.
+        """
         return table_from_json(self.table_bytes())
 
     def stop(self) -> None:
-        """Makes whoever waits for bytes of it, in another thread, give up."""
+        """Let every read that waits in another thread, and every later one, fail: see `Access.stop`."""
         self._access.stop()
 
     def close(self) -> None:
+        """Close the file or connection that the bundle is read from."""
         self._access.close()
 
     def __enter__(self) -> Bundle:
@@ -201,9 +237,16 @@ def _member_size(size: int) -> int:
 
 
 def open_bundle(where: Path | str, decoders: Mapping[str, Decoder] = STANDARD) -> Bundle:
-    """Opens a bundle and reads its manifest, and nothing else of it. ``where``: see `open_access`.
+    """Open a bundle and read its manifest only.
 
-    Raises FormatError when it is no bundle, IntegrityError when it is damaged or cut short.
+    Args:
+        where: path or URL of the bundle, see `open_access`.
+        decoders: the decoders to use, by codec.
+
+    Raises:
+        FormatError: it is no bundle, or this Python can't read its codec.
+        IntegrityError: the bundle is damaged or cut short.
+        FetchError, UsageError: as `open_access` raises them.
     """
     access = open_access(where)
     try:

@@ -1,4 +1,4 @@
-"""The entries of a segment's tar stream, as the paths table gives them."""
+"""Iteration over the entries of a segment's tar stream, which must be those of the paths table."""
 
 from __future__ import annotations
 
@@ -13,7 +13,14 @@ _NULS = bytes(tar.BLOCK)
 
 
 class SegmentStream:
-    """A segment's uncompressed bytes from ``start`` on, taken off the front piece by piece without copying."""
+    """The uncompressed bytes of a segment, taken from the front piece by piece without a copy.
+
+    Args:
+        chunks: the uncompressed bytes.
+        id: id of the segment, for errors.
+        advance: called with the size in bytes of each chunk.
+        start: offset in the segment, in bytes, at which ``chunks`` begin.
+    """
 
     def __init__(
         self, chunks: Iterator[bytes | memoryview], id: str, advance: Callable[[int], None], start: int = 0
@@ -23,7 +30,7 @@ class SegmentStream:
         self.position = start
 
     def take(self, size: int) -> Iterator[memoryview]:
-        """The next ``size`` bytes; IntegrityError when the segment ends before."""
+        """Iterate over the next ``size`` bytes, in pieces; raise IntegrityError when the segment ends before."""
         while size:
             if not self._view:
                 chunk = next(self._chunks, None)
@@ -38,8 +45,10 @@ class SegmentStream:
             yield piece
 
     def take_whole(self, header: bytes, record: PathRecord) -> memoryview | None:
-        """A file's entry at once, where all of it is in memory already: its data, from between the header and the
-        padding. None, and nothing taken, where it is not, or not as the record has it."""
+        """Take the whole entry of a file, when all of it is in memory already, and return the file's data.
+
+        Returns None, and takes nothing, when it is not in memory or does not match the record.
+        """
         start, end = len(header), len(header) + record.size
         behind = end + tar.padding(record.size)
         view = self._view
@@ -52,12 +61,12 @@ class SegmentStream:
         return view[start:end]
 
     def expect(self, expected: bytes, what: str) -> None:
-        """Takes these bytes; IntegrityError when others come."""
+        """Take the next bytes; raise IntegrityError, which names them ``what``, when they are not ``expected``."""
         if b"".join(self.take(len(expected))) != expected:
             raise IntegrityError(f"segment {self._id}: {what} is not as the paths table has it")
 
     def finish(self) -> None:
-        """IntegrityError when there is more."""
+        """Check that the segment ends here; raise IntegrityError when there is more data."""
         if self._view or next(self._chunks, None) is not None:
             raise IntegrityError(f"segment {self._id} has more in it than the paths table")
 
@@ -69,11 +78,19 @@ def entries(
     advance: Callable[[int], None],
     start: int = 0,
 ) -> Iterator[tuple[PathRecord, Iterator[memoryview]]]:
-    """The paths of a segment, each with its data (none for links and folders), which must be taken whole before
-    the next one. ``start``: where in the segment the first of ``records`` and ``chunks`` begin.
+    """Iterate over the records of a segment, each with the data of its file (none for links and folders).
 
-    ``advance`` is told the bytes of each chunk. Raises IntegrityError when the stream is not what the records
-    give, byte for byte.
+    The caller must take all data of one record before the next record.
+
+    Args:
+        chunks: the uncompressed tar stream.
+        id: id of the segment.
+        records: the records whose entries are in ``chunks``, in their order.
+        advance: called with the size in bytes of each chunk.
+        start: offset in the segment, in bytes, at which ``chunks`` and the entry of the first record begin.
+
+    Raises:
+        IntegrityError: the stream is not, byte for byte, the entries of the records.
     """
     stream = SegmentStream(chunks, id, advance, start)
     for record in records:

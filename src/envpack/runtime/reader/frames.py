@@ -1,6 +1,6 @@
-"""A bundle's frames, read ahead and decompressed on threads.
+"""Prefetching of a bundle's frames, which are read, verified and decompressed on threads.
 
-Memory stays at a few frames however large the bundle is.
+Memory is limited to a few frames, however large the bundle is.
 """
 
 from __future__ import annotations
@@ -14,11 +14,16 @@ from envpack.runtime.reader.bundle import Bundle, Located
 
 
 class Frames:
-    """The frames of some segments: read in order on a thread of their own, verified and decompressed on ``jobs``
-    more, a little ahead of who takes them.
+    """A prefetcher for the frames of some segments; a context manager.
 
-    Segments are taken in the order given; one that turns out not to be needed is skipped, and what is not loaded
-    yet of it is not read. Frames of other segments are never read.
+    One thread reads the frames in order, and ``jobs`` more threads verify and decompress them, a little ahead of
+    the caller. The caller takes the segments in the given order. It skips a segment that it does not need, whose
+    frames are then not read, except those that were loaded already. Frames of other segments are never read.
+
+    Args:
+        bundle: the bundle to read.
+        segments: ids of the segments, in the order in which they will be taken or skipped.
+        jobs: number of threads that decompress.
     """
 
     def __init__(self, bundle: Bundle, segments: Sequence[str], jobs: int) -> None:
@@ -36,13 +41,17 @@ class Frames:
         self._pool = threads(jobs, "frame")
 
     def take(self, id: str) -> Iterator[bytes]:
-        """The uncompressed frames of a segment."""
+        """Iterate over the uncompressed frames of a segment.
+
+        Raises:
+            IntegrityError: a frame is not what the manifest states.
+        """
         for _ in self._located[id]:
             self._fill()
             yield self._pending.popleft().unpacked.result()
 
     def skip(self, id: str) -> None:
-        """Gives up a segment of which nothing was taken."""
+        """Skip a segment of which no frame was taken."""
         self._done.add(id)
         while self._pending and self._pending[0].segment == id:
             self._pending.popleft().cancel()
@@ -70,13 +79,13 @@ class Frames:
                 self._bundle.stop()
             self._reader.shutdown()
             self._pool.shutdown()
-        except BaseException:  # interrupted while a pipe says nothing
+        except BaseException:  # interrupted while a read waits for a pipe
             self._bundle.stop()
             raise
 
 
 class _Pending(NamedTuple):
-    """A frame on its way."""
+    """A frame that is being read or decompressed."""
 
     segment: str
     stored: Future[bytes]

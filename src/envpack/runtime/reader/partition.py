@@ -1,4 +1,4 @@
-"""A bundle cut into parts of about the same size, each to be read on its own."""
+"""The partition of a bundle into parts of similar size that can be read independently."""
 
 from __future__ import annotations
 
@@ -12,13 +12,21 @@ from envpack.runtime.reader.bundle import Bundle, Located
 from envpack.runtime.reader.entries import entries
 
 SIZE = 48 << 20
-"""Bytes of a part, at least, but for the last of a segment: a frame that two parts share is decompressed twice."""
+"""Minimum uncompressed bytes of every part except one: a frame that two parts share is decompressed twice."""
 
 
 @dataclass(frozen=True)
 class Stretch:
-    """``records`` of the segment ``id`` that stand one after the other in it, at ``start`` to ``end``; ``frames``
-    hold these bytes, and begin at ``first``."""
+    """A slice of a segment: consecutive records and the frames that hold their entries.
+
+    Attributes:
+        id: id of the segment.
+        records: the records, in the order of the segment.
+        start: offset of the first byte in the uncompressed segment.
+        end: offset after the last byte in the uncompressed segment.
+        frames: the frames that hold these bytes.
+        first: offset of the first frame in the uncompressed segment.
+    """
 
     id: str
     records: Sequence[PathRecord]
@@ -28,7 +36,7 @@ class Stretch:
     first: int
 
     def chunks(self, bundle: Bundle) -> Iterator[memoryview]:
-        """Its bytes, frame by frame, verified."""
+        """Iterate over the bytes of the slice, frame by frame; raise IntegrityError for a damaged frame."""
         position = self.first
         for frame in self.frames:
             view = memoryview(bundle.load(frame))
@@ -38,25 +46,28 @@ class Stretch:
 
 @dataclass(frozen=True)
 class Part:
-    """What one process writes before it asks for more."""
+    """The slices that one worker process writes as one unit of work."""
 
     stretches: Sequence[Stretch]
 
     @property
     def size(self) -> int:
-        """Uncompressed bytes."""
+        """Uncompressed bytes of all slices."""
         return sum(stretch.end - stretch.start for stretch in self.stretches)
 
     def entries(
         self, bundle: Bundle, advance: Callable[[int], None]
     ) -> Iterator[tuple[PathRecord, Iterator[memoryview]]]:
-        """As `envpack.runtime.reader.entries.entries`, for all that is in it."""
+        """Iterate over the entries of all slices, as `envpack.runtime.reader.entries.entries` does."""
         for each in self.stretches:
             yield from entries(each.chunks(bundle), each.id, each.records, advance, each.start)
 
 
 def parts_of(bundle: Bundle, table: PathsTable) -> list[Part]:
-    """The whole bundle in parts, the largest first, so that none is begun when the others are about done."""
+    """Divide the whole bundle into parts, at most `MOST`.
+
+    The largest come first, so that no large part starts when the others are almost done.
+    """
     located: dict[str, list[Located]] = {}
     for frame in bundle.frames():
         located.setdefault(frame.segment, []).append(frame)
@@ -80,7 +91,7 @@ def parts_of(bundle: Bundle, table: PathsTable) -> list[Part]:
 def _stretches(
     id: str, records: Sequence[PathRecord], size: int, frames: Sequence[Located], least: int
 ) -> Iterator[Stretch]:
-    """A segment, cut before files only: of those the table says where their bytes begin."""
+    """Cut a segment into slices, before files only: the table has offsets for files alone."""
     first = start = 0
     for index, record in enumerate(records):
         if record.type == "file" and record.offset - start >= least and index > first:
