@@ -1,1 +1,1 @@
-"""An unpacked environment on disk: its manifest, its prefix, what has changed in it."""
+"""An unpacked environment on disk: its manifest, its installed prefix, and its local changes."""

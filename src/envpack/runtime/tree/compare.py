@@ -1,7 +1,7 @@
-"""A tree on disk against its paths table: which paths are not as the bundle has them.
+"""Comparison of a tree on disk with its paths table: finds the paths that differ from the bundle.
 
-Nothing is written and no link is followed. A file with the prefix written in is taken back to its stored bytes
-while it is read, so memory stays flat, and has then the digest of its record, or is another file.
+It writes nothing and follows no link. A relocated file is converted back to its stored bytes while it is read, so
+that memory stays constant; it is unchanged when the result has the digest of its record.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _KINDS = {"f": "a file", "d": "a folder", "l": "a link", "o": "neither file nor 
 
 @dataclass(frozen=True)
 class Difference:
-    """A path that is not as the bundle has it, and how: ``reason`` is a phrase such as "other content"."""
+    """A path that differs from the bundle; ``reason`` is a phrase such as "other content"."""
 
     path: str
     reason: str
@@ -37,8 +37,14 @@ class Difference:
 
 @dataclass
 class Differences:
-    """What differs, each sorted by path: ``changed``; ``missing``; ``extra``, files and links that no record
-    names. A folder that something else stands for is among the changed ones, what is to be in it is missing."""
+    """The differences between a tree and its paths table, each list sorted by path.
+
+    Attributes:
+        changed: paths that differ from the bundle, or can't be read. A folder that is replaced by something else
+            is changed, and the paths below it are missing.
+        missing: paths that do not exist.
+        extra: files and links that have no record.
+    """
 
     changed: list[Difference] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
@@ -46,9 +52,14 @@ class Differences:
 
 
 def compare(root: str, table: PathsTable, prefixes: Sequence[bytes | None], step: Step, jobs: int) -> Differences:
-    """Compares the tree at ``root`` with ``table``; any of ``prefixes`` may be written in (None: none yet).
+    """Compare the tree at ``root`` with its paths table; paths that can't be read count as changed.
 
-    ``step`` advances by the stored bytes of the files read, on ``jobs`` threads. What can't be read is changed.
+    Args:
+        root: folder of the tree.
+        table: the paths table.
+        prefixes: prefixes that the files may contain; None stands for the placeholder.
+        step: progress, advanced by the stored bytes of the files read.
+        jobs: number of threads that read files.
     """
     found: dict[str, str] = {}
     unreadable: dict[str, str] = {}
@@ -97,7 +108,7 @@ def compare(root: str, table: PathsTable, prefixes: Sequence[bytes | None], step
 
 
 def folders_of(table: PathsTable) -> set[str]:
-    """Every folder that the table's tree has, those that are only the parents of something, too."""
+    """Return all folders of the table's tree, including those that have no record of their own."""
     folders: set[str] = set()
     for record in table:
         path = record.path if record.type == "directory" else record.path.rpartition("/")[0]
@@ -108,7 +119,12 @@ def folders_of(table: PathsTable) -> set[str]:
 
 
 def is_bytecode_cache(path: str, present: Mapping[str, str] | set[str]) -> bool:
-    """Whether Python wrote this for itself: below ``__pycache__`` (PEP 3147), or beside a source that is there."""
+    """Return whether Python wrote this file: it is in a ``__pycache__`` (PEP 3147), or its source is beside it.
+
+    Args:
+        path: path of the file in the tree.
+        present: all paths in the tree.
+    """
     if "__pycache__" in path.split("/")[:-1]:
         return True
     return path.endswith((".pyc", ".pyo")) and path[:-1] in present
@@ -161,7 +177,10 @@ class _Checker:
         return size, differences
 
     def _file(self, record: PathRecord, content: PathRecord) -> str:
-        """What is wrong with the file at ``record``, which is to hold what ``content`` says; '' when nothing."""
+        """Return how the file at ``record.path`` differs from ``content``; "" when it does not.
+
+        ``content`` is ``record`` itself, or for a hard link the record of its target.
+        """
         fd = os.open(f"{self._root}/{record.path}", _READ)
         try:
             facts = os.fstat(fd)

@@ -1,4 +1,4 @@
-"""Read the manifest and the paths table that lie in a tree."""
+"""Readers of the manifest and the paths table in an unpacked tree."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from envpack.runtime.format.paths_json import table_from_json
 
 
 def limit_of(root: Path) -> tuple[int | None, str]:
-    """Bytes of the longest prefix that fits into the unpacked tree at ``root``, and the path that limits it.
+    """Return the maximum prefix length of the tree at ``root``, in bytes, and the path that limits it.
 
-    None where any fits, or where it can't be told: `settle` says what is wrong there. Nothing is verified.
+    The length is None when any prefix fits, or when the manifest can't be read: `settle` then reports the error.
+    The manifest is not verified.
     """
     with suppress(OSError, EnvpackError):
         manifest = manifest_from_json((root / MANIFEST_PATH).read_bytes())
@@ -26,7 +27,12 @@ def limit_of(root: Path) -> tuple[int | None, str]:
 
 
 def read_head(root: Path) -> tuple[Manifest, PathsTable]:
-    """The manifest and the table that lie in an unpacked tree, verified against their digests."""
+    """Return the manifest and the paths table of an unpacked tree, verified against their digests.
+
+    Raises:
+        FormatError: ``root`` is no tree that envpack unpacked, or a field is wrong.
+        IntegrityError: the manifest or the paths table was changed.
+    """
     try:
         manifest_bytes = (root / MANIFEST_PATH).read_bytes()
         digest = (root / DIGEST_PATH).read_bytes()
@@ -43,7 +49,12 @@ def read_head(root: Path) -> tuple[Manifest, PathsTable]:
 
 
 def read_manifest(root: Path) -> Manifest:
-    """The manifest of an unpacked tree, verified; FormatError for another folder, IntegrityError when changed."""
+    """Return the manifest of an unpacked tree, verified against its digest.
+
+    Raises:
+        FormatError: ``root`` is no tree that envpack unpacked, or a field is wrong.
+        IntegrityError: the manifest was changed.
+    """
     try:
         manifest = (root / MANIFEST_PATH).read_bytes()
         digest = (root / DIGEST_PATH).read_bytes()
@@ -58,7 +69,17 @@ def read_manifest(root: Path) -> Manifest:
 
 
 def check_record(root: Path, digest: str) -> None:
-    """What `deploy` noted of the manifest must fit, too: manifest and digest could be changed together."""
+    """Check the manifest's digest against the deployment record, if the tree has one.
+
+    The manifest and the digest beside it could have been changed together.
+
+    Args:
+        root: folder of the tree.
+        digest: sha256 of the manifest's bytes.
+
+    Raises:
+        IntegrityError: the record can't be read, or has another digest.
+    """
     try:
         record = json.loads((root / DEPLOYMENT_PATH).read_text(encoding="utf-8"))
     except FileNotFoundError:

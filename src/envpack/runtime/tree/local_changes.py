@@ -1,7 +1,7 @@
-"""What somebody has put into a deployment since: files that no bundle brought, and files that were edited.
+"""Local changes of a deployment: files that are not from the bundle, and files that were edited.
 
-Such files are never removed unasked. Only names and times are compared, as long as these leave no doubt, so that a
-large tree takes a moment.
+Such files are never removed without the user's consent. The content of a file is read only where its name, time
+and size leave a doubt, so that even a large tree takes little time.
 """
 
 from __future__ import annotations
@@ -22,11 +22,16 @@ from envpack.runtime.tree.prefix import prefixes_in
 
 
 def additions(root: Path) -> Iterator[str]:
-    """Paths of files and links, below the tree at ``root``, that its bundle did not bring or that were edited
-    since.
+    """Iterate over the paths of files and links in a tree that are not from its bundle, or were edited.
 
-    Byte-code that Python writes by itself is none of them. Where the tree's own table can't be believed, every
-    file is one. Raises OSError.
+    Byte-code that Python writes by itself is left out. When the tree's own paths table can't be read and verified,
+    all other files are local changes.
+
+    Args:
+        root: folder of the tree.
+
+    Raises:
+        OSError: the tree can't be read.
     """
     known: dict[str, PathRecord] = {}
     with suppress(EnvpackError):
@@ -42,14 +47,27 @@ def additions(root: Path) -> Iterator[str]:
 
 
 def extra_files(root: Path, table: PathsTable) -> Iterator[str]:
-    """Paths of files and links below ``root`` that ``table`` does not have, byte-code apart. Raises OSError."""
+    """Iterate over the paths of files and links below ``root`` that are not in ``table``, except byte-code.
+
+    Raises:
+        OSError: the tree can't be read.
+    """
     known = {record.path for record in table}
     return (path for path in files_below(root) if path not in known and not is_bytecode(path, root))
 
 
 def files_below(root: Path, path: str = "") -> Iterator[str]:
-    """Everything but folders, in order, as paths below ``root``; envpack's own folder and files apart. Raises
-    OSError."""
+    """Iterate over all paths that are no folders, in order and relative to ``root``.
+
+    The folder ``.envpack`` and envpack's temporary files are left out.
+
+    Args:
+        root: folder of the tree.
+        path: folder to list, relative to ``root``; "" for the whole tree.
+
+    Raises:
+        OSError: a folder can't be read.
+    """
     with os.scandir(root / path) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
             below = f"{path}/{entry.name}" if path else entry.name
@@ -62,7 +80,7 @@ def files_below(root: Path, path: str = "") -> Iterator[str]:
 
 
 def is_bytecode(path: str, root: Path) -> bool:
-    """Whether Python made this file by itself, and would make it again."""
+    """Return whether Python wrote the file at ``path`` below ``root`` by itself, and would write it again."""
     folder, _, name = path.rpartition("/")
     if not name.endswith(".pyc"):
         return False

@@ -1,4 +1,4 @@
-"""The prefix that is written into a tree: which one it is, and which ones can be."""
+"""The installed prefix of a tree: checks whether a prefix can be written, and reads and records it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ from envpack.runtime.report import Reporter
 
 
 def check_characters(prefix: str) -> None:
-    """Raises RelocationError when ``prefix`` has bytes that no environment's files take."""
+    """Check that ``prefix`` has no bytes that can't be written into the files of any environment.
+
+    Raises:
+        RelocationError: it is not UTF-8, or has characters that break scripts or PATH.
+    """
     coded = os.fsencode(prefix)
     try:
         coded.decode("utf-8")
@@ -34,7 +38,11 @@ def check_characters(prefix: str) -> None:
 
 
 def check_prefix(manifest: Manifest, prefix: str) -> None:
-    """Raises RelocationError when ``prefix`` can't be written into the environment: too long, or unsafe bytes."""
+    """Check that ``prefix`` can be written into the environment of ``manifest``.
+
+    Raises:
+        RelocationError: it is too long, or has unsafe bytes.
+    """
     check_characters(prefix)
     coded = os.fsencode(prefix)
     if manifest.longest_prefix is not None and len(coded) > manifest.longest_prefix:
@@ -46,7 +54,11 @@ def check_prefix(manifest: Manifest, prefix: str) -> None:
 
 
 def written_prefix(root: Path) -> str | None:
-    """The prefix that is written into the tree at ``root``; None when none is yet."""
+    """Return the installed prefix of the tree at ``root``; None when there is none yet.
+
+    Raises:
+        OSError: the file that records it can't be read.
+    """
     try:
         return os.fsdecode((root / PREFIX_PATH).read_bytes()).rstrip("\n")
     except FileNotFoundError:
@@ -54,13 +66,17 @@ def written_prefix(root: Path) -> str | None:
 
 
 def prefixes_in(root: Path) -> list[str]:
-    """Every prefix that may stand in a file of the tree at ``root``, the likeliest first."""
+    """Return all prefixes that a file of the tree at ``root`` may contain, the most likely first."""
     written = written_prefix(root)
     return list(dict.fromkeys(([written] if written is not None else []) + pending_rewrite(root)[1]))
 
 
 def pending_rewrite(root: Path) -> tuple[bool, list[str]]:
-    """What an earlier call that was stopped midway has noted."""
+    """Return what the journal of an interrupted prefix rewrite states; ``(False, [])`` without a valid journal.
+
+    The first value states whether a rewrite was ever completed in the tree at ``root``, the second has all
+    prefixes that a file may contain.
+    """
     try:
         document = json.loads((root / SETTLING_PATH).read_bytes())
         return bool(document["settled"]), [str(prefix) for prefix in document["prefixes"]]
@@ -69,8 +85,13 @@ def pending_rewrite(root: Path) -> tuple[bool, list[str]]:
 
 
 def tell_activation(table: PathsTable, prefix: bytes, reporter: Reporter) -> None:
-    """Names the scripts that this prefix is too long for, or has blanks, and that run in the activated environment
-    only."""
+    """Report the scripts that run only in the activated environment, as the prefix is too long or has blanks.
+
+    Args:
+        table: the paths table.
+        prefix: the prefix that was written.
+        reporter: where the note goes.
+    """
     found = [
         record.path
         for record in table
@@ -85,5 +106,9 @@ def tell_activation(table: PathsTable, prefix: bytes, reporter: Reporter) -> Non
 
 
 def write_prefix(root: Path, prefix: str) -> None:
-    """Notes the prefix that is written in. Raises OSError."""
+    """Record ``prefix`` as the installed prefix of the tree at ``root``, by an atomic replace.
+
+    Raises:
+        OSError: the file can't be written.
+    """
     replace_file(root / PREFIX_PATH, os.fsencode(prefix) + b"\n")

@@ -1,9 +1,9 @@
-"""Writing the prefix into a tree that is already unpacked: after a plain ``tar -x``, or after a move.
+"""The prefix rewrite of a tree that is already unpacked: after a plain ``tar -x``, or after a move.
 
-Only the files the paths table lists as relocated are read, and each is proved before it is replaced: taken
-back to its stored bytes it must have the digest the table gives. Every file is written anew, and when all are,
-they are renamed over the old ones: a full disk changes nothing, a running interpreter is no obstacle, and
-whatever point this is stopped at, the next call goes on from there.
+Only the files that the paths table lists as relocated are read. Each is verified before it is replaced: converted
+back to its stored bytes, it must have the digest of its record. All files are written to temporary siblings first,
+and then renamed over the old ones: a full disk changes nothing, and a running interpreter is no obstacle. The next
+call completes a rewrite that was interrupted at any point, with the help of a journal.
 """
 
 from __future__ import annotations
@@ -37,7 +37,14 @@ from envpack.runtime.tree.prefix import check_prefix, pending_rewrite, tell_acti
 
 @dataclass(frozen=True)
 class Settled:
-    """What :func:`settle` did: files written, files left because they were changed by hand, the prefix before."""
+    """The result of :func:`settle`.
+
+    Attributes:
+        prefix: the prefix that the files contain now.
+        former: the installed prefix before, or None.
+        written: number of relocated files that contain the prefix now; 0 when the prefix was installed already.
+        changed: paths of the relocated files that were left unchanged, as they were changed or removed by hand.
+    """
 
     prefix: str
     former: str | None
@@ -46,12 +53,22 @@ class Settled:
 
 
 def settle(root: Path, reporter: Reporter, *, place: str = "", durable: bool = False) -> Settled:
-    """Makes the unpacked tree at ``root`` an environment for the place it lies in, or is to lie in (``place``).
+    """Rewrite the installed prefix of the unpacked tree at ``root``, atomically and restartably.
 
-    Does nothing when that is done already; safe when several processes call it at once. ``durable``: what was
-    written is on the disk before it counts as done. Raises RelocationError when the place is too long or has
-    unsafe characters, IntegrityError when files are damaged that nobody could have changed yet, DestinationError
-    when the tree can't be written to.
+    Does nothing when the prefix is installed already. Several processes may call it at the same time.
+
+    Args:
+        root: folder of the tree.
+        reporter: where progress, notes and warnings go.
+        place: the prefix to write; "" for the real path of ``root``.
+        durable: sync the new files to the disk before the prefix is recorded as installed.
+
+    Raises:
+        RelocationError: the prefix is too long or has unsafe characters.
+        FormatError: ``root`` is no tree that envpack unpacked.
+        IntegrityError: the manifest or the paths table was changed, or files are damaged in a tree in which no
+            prefix was ever installed, so that no user can have changed them.
+        DestinationError: the tree can't be written to.
     """
     root = Path(os.path.realpath(root))
     prefix = place or str(root)
@@ -60,7 +77,7 @@ def settle(root: Path, reporter: Reporter, *, place: str = "", durable: bool = F
             forget_begun(root)
         return Settled(prefix, prefix, 0, ())
     manifest, table = read_head(root)
-    check_bundle_tree(manifest, table)  # a plain tar -x asks nobody
+    check_bundle_tree(manifest, table)  # a plain tar -x checks nothing
     check_prefix(manifest, prefix)
     with locked(root / LOCK_PATH, wait=True):
         former = written_prefix(root)
@@ -96,8 +113,8 @@ def settle(root: Path, reporter: Reporter, *, place: str = "", durable: bool = F
                     sync_folder(Path(os.fsdecode(noted_beside)))
                     if durable:
                         sync_filesystem(root)
-                    # from here to the end no prefix counts as written in, not even when the tree is moved back
-                    # meanwhile, and nothing needs space any more
+                    # from here to the end no prefix counts as installed, not even when the tree is moved back
+                    # meanwhile, and no step needs more disk space
                     untouched = False
                     if former is not None:
                         os.unlink(root / PREFIX_PATH)
@@ -125,13 +142,16 @@ def settle(root: Path, reporter: Reporter, *, place: str = "", durable: bool = F
 
 
 def _unlink_begun(root: Path) -> None:
-    """Once the prefix stands, it says nothing any more, and may as well stay."""
+    """Remove the journal; errors are ignored, as it has no meaning once the prefix is installed."""
     with suppress(OSError):
         os.unlink(root / SETTLING_PATH)
 
 
 def forget_begun(root: Path) -> None:
-    """Removes what a `settle` has left that was stopped before it changed anything, or right before its end."""
+    """Remove the journal and temporary files of a `settle` that was stopped before its first change or at its end.
+
+    Does nothing when no prefix is installed; errors are ignored.
+    """
     with suppress(OSError, EnvpackError), locked(root / LOCK_PATH, wait=True):
         if written_prefix(root) is not None:
             paths = [
@@ -145,8 +165,11 @@ def forget_begun(root: Path) -> None:
 
 
 def _renew(new: Together, record: PathRecord, prefixes: list[bytes], path: bytes, *links: bytes) -> bool:
-    """Prepares the file at ``path`` with the first of the ``prefixes`` in it; False when none of them is in the
-    file, nor its placeholder."""
+    """Write the file at ``path`` with the first of the ``prefixes`` to a temporary sibling, and its hard links.
+
+    Returns False, and writes nothing, when the file does not exist or its stored bytes can't be restored with any
+    of the prefixes or the placeholder.
+    """
     assert record.relocation is not None
     try:
         data, mode = _read(path)
@@ -164,7 +187,7 @@ def _renew(new: Together, record: PathRecord, prefixes: list[bytes], path: bytes
 
 
 def _read(path: bytes) -> tuple[bytes, int]:
-    """A file's bytes and permission bits. Raises OSError."""
+    """Return the bytes and permission bits of a file; raise OSError when it can't be read."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         facts, pieces = os.fstat(fd), []
