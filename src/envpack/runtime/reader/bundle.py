@@ -240,7 +240,7 @@ def open_bundle(where: Path | str, decoders: Mapping[str, Decoder] = STANDARD) -
     """Open a bundle and read its manifest only.
 
     Args:
-        where: path or URL of the bundle, see `open_access`.
+        where: path or URL of the bundle, or "-" for standard input, see `open_access`.
         decoders: the decoders to use, by codec.
 
     Raises:
