@@ -1,1 +1,1 @@
-"""Write a bundle into a folder, the prefix of its destination put in."""
+"""Extraction of a bundle into a folder, with the prefix of its destination written into the files."""

@@ -1,6 +1,6 @@
-"""Writing a bundle's tree into a folder, the destination's prefix going in while the bytes pass.
+"""Extraction of a bundle's tree into a folder; the destination's prefix is written in as the bytes pass.
 
-Memory stays at a few frames however large the bundle is.
+Memory use stays at a few frames, however large the bundle is.
 """
 
 from __future__ import annotations
@@ -23,19 +23,38 @@ from envpack.runtime.report import Step
 
 
 class SegmentSupplier(Protocol):
-    """Gives segments that need not be read from the bundle."""
+    """A source of segments that need not be read from the bundle."""
 
     def give(self, manifest: Manifest, table: PathsTable, tree: Tree, step: Step, jobs: int) -> frozenset[str]:
-        """Puts whole segments of ``table`` into ``tree``, on ``jobs`` threads; their ids."""
+        """Write whole segments of ``table`` into ``tree``.
+
+        Args:
+            manifest: The manifest of the bundle that is extracted.
+            table: The paths table of that bundle.
+            tree: The tree that is being written.
+            step: The step that advances by uncompressed bytes.
+            jobs: The number of threads.
+
+        Returns:
+            The ids of the segments that were written.
+        """
 
 
 class Extraction:
-    """A bundle being written below ``root``, an empty folder, as it is to be at ``prefix``: by processes that each
-    take a part of it, where it is a file and worth that, else as it comes. Segments that ``former`` has come from
-    there, and are not read.
+    """The extraction of a bundle into a folder, as a context manager.
 
-    A context manager. Raises IntegrityError when the bundle is damaged or unsafe; what was written until then is
-    the caller's to remove.
+    A pool of worker processes, each with a part of the bundle, writes the tree where the bundle is seekable and
+    large enough for several parts. Otherwise this process reads the bundle in order.
+
+    Args:
+        bundle: The bundle to extract.
+        root: An empty folder to write into. When an error is raised, the caller removes what was written.
+        prefix: The prefix to write into the files.
+        jobs: The number of processes or threads; with 1 there is no worker pool.
+        former: Supplies segments, which are then not read from the bundle; with it there is no worker pool.
+
+    Raises:
+        IntegrityError: The bundle is damaged or unsafe.
     """
 
     def __init__(
@@ -63,7 +82,10 @@ class Extraction:
             self._crew.__exit__(*error)
 
     def finish(self, step: Step) -> frozenset[str]:
-        """Writes it; the ids of the segments that are of ``former``. ``step`` advances by uncompressed bytes."""
+        """Write the tree and return the ids of the segments that ``former`` supplied.
+
+        ``step`` advances by uncompressed bytes.
+        """
         given: frozenset[str] = frozenset()
         if self._crew is not None:
             links = [record for record in self.table if record.type != "file"]
@@ -94,7 +116,7 @@ class Extraction:
         return given
 
     def _write(self, part: Part, advance: Callable[[int], None]) -> None:
-        """The files of a part; links are made when all files are there."""
+        """Write the files of a part; links are made when all files exist."""
         for record, pieces in part.entries(self._bundle, advance):
             if record.type == "file":
                 self._tree.put(record, pieces)

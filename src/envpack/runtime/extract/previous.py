@@ -1,9 +1,9 @@
-"""Files of the deployment that stands at a destination, for the one that comes in its place.
+"""Reuse of unchanged segments of the current deployment by the deployment that replaces it.
 
-Segments that are the same in both are not read from the bundle again. The old tree is anybody's to change, and so
-nothing in it is believed: its paths table says what is worth a look, no link is followed, and every file has the
-digest that the new table gives, proved by the bytes that were placed. A segment of which one file is not as it was
-comes from the bundle, all of it.
+Segments that are the same in both are not read from the bundle again. Any program may have changed the old tree,
+so nothing in it is trusted: its paths table only says which segments to try, no link is followed, and every file
+is verified against the digest in the new table, by the bytes that were written. If one file of a segment was
+changed, the whole segment is read from the bundle.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ from envpack.runtime.tree.head import read_head
 from envpack.runtime.tree.prefix import check_prefix, written_prefix
 
 _BATCH = 64
-"""Files for one thread at a time."""
+"""The number of files in one unit of work of a thread."""
 
 _PIECE = 128 << 10
-"""Less than `envpack.runtime.relocation.files.proved` hands to its one thread: here files are hashed on
-several."""
+"""Bytes per read: fewer than `envpack.runtime.relocation.files.proved` hands to its one thread, because here
+several threads hash files."""
 
 _FOLDER = os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY | os.O_NOFOLLOW
 _FILE = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 def former_for(bundle: Bundle, root: Path) -> Former | None:
-    """What is deployed at ``root``, where what ``bundle`` has in common with it is better taken from there.
+    """Return the deployment at ``root``, if taking segments from it is worth more than reading ``bundle``.
 
-    None where nothing is, or nothing that says what it has; for a stream, of which all is read anyway; and for a
-    file on this host: on 2 processors, copying and hashing the old tree took 0.8 (zstd), 0.9 (gzip, libdeflate)
-    and 0.5 (gzip, zlib) of the time of unpacking, both in memory, and where they are not it is three to five times
-    as much to read.
+    Returns None where nothing is deployed, or its manifest, paths table or prefix can't be read; for a stream, all
+    of which is read anyway; and for a file on this host: on 2 processors, copying and hashing the old tree took
+    0.8 (zstd), 0.9 (gzip, libdeflate) and 0.5 (gzip, zlib) of the time of unpacking, with both in memory. Where
+    they are not in memory, the old tree is three to five times as much to read.
     """
     if not bundle.is_far:
         return None
@@ -61,17 +61,33 @@ def former_for(bundle: Bundle, root: Path) -> Former | None:
 
 
 class Former:
-    """The deployment at ``root``, of which ``table`` and ``prefix`` (None: none yet) are what it says itself."""
+    """The current deployment, as a supplier of segments for the next one.
+
+    Args:
+        root: The folder of the deployment.
+        table: Its own paths table, which is not trusted.
+        prefix: The prefix written into its files, as the tree itself states it; None when there is none yet.
+    """
 
     def __init__(self, root: Path, table: PathsTable, prefix: bytes | None) -> None:
         self._root, self._table, self._prefix = os.fsencode(root), table, prefix
         self._clones = True
 
     def give(self, manifest: Manifest, table: PathsTable, tree: Tree, step: Step, jobs: int) -> frozenset[str]:
-        """Puts what it has of ``table`` into ``tree``, on ``jobs`` threads; the ids of the segments that are there
-        then, each whole. Of the others nothing is there. Raises OSError when the tree can't be written to.
+        """Copy the unchanged segments of ``table`` into ``tree``.
 
-        ``step`` advances by the segments' uncompressed bytes.
+        Args:
+            manifest: The manifest of the new bundle.
+            table: The paths table of the new bundle.
+            tree: The tree that is being written.
+            step: The step that advances by the segments' uncompressed bytes.
+            jobs: The number of threads.
+
+        Returns:
+            The ids of the segments that were copied, each whole. No file of any other segment is in the tree.
+
+        Raises:
+            OSError: The tree can't be written to.
         """
         given = set()
         copying: list[tuple[str, list[Future[bool]]]] = []
@@ -86,7 +102,7 @@ class Former:
                     copying.append((id, [pool.submit(self._copy, tree, batch) for batch in batches]))
             for id, parts in copying:
                 records = table.segments.get(id, ())
-                copied = [part.result() for part in parts]  # all of them have ended then
+                copied = [part.result() for part in parts]  # waits for all of them
                 if not all(copied):
                     _remove(tree, records)
                     continue
@@ -103,7 +119,7 @@ class Former:
         return frozenset(given)
 
     def _copy(self, tree: Tree, records: Sequence[PathRecord]) -> bool:
-        """Whether these files are in the tree now."""
+        """Copy files into the tree; return False when one of them was changed or can't be read."""
         try:
             with _Folders(self._root) as folders:
                 for record in records:
@@ -118,7 +134,10 @@ class Former:
         return True
 
     def _cloned(self, tree: Tree, record: PathRecord, fd: int) -> bool:
-        """False where the filesystem can't do that, for this file or any other."""
+        """Clone a file and verify its digest; return False where the filesystem can't clone files.
+
+        After the first False no other file is tried. Raises IntegrityError when the file was changed.
+        """
         if not self._clones:
             return False
         path = tree.place_for(record)
@@ -135,7 +154,7 @@ class Former:
         return True
 
     def _stored(self, fd: int, record: PathRecord) -> Iterator[bytes]:
-        """A file's bytes as a bundle stores them. IntegrityError where it can't be that."""
+        """Yield a file's bytes as a bundle stores them; raise IntegrityError when that is not possible."""
         left, splicer = record.size, None
         if record.relocation is not None and self._prefix is not None:
             forward = splices(record.relocation, self._prefix)
@@ -157,15 +176,18 @@ class Former:
 
 
 class _Folders:
-    """Opens files below ``root`` folder by folder, so that no link is followed, also none that is put there
-    meanwhile. The folders on the way to the last one stay open, for the next is likely to lie in them."""
+    """Open folders below ``root``, through which files are opened without following links.
+
+    Each folder is opened relative to its parent, so that a link created in the meantime is not followed either.
+    The folders of the last file stay open, because the next file probably lies in them.
+    """
 
     def __init__(self, root: bytes) -> None:
         self._root = root
         self._way: list[tuple[bytes, int]] = []
 
     def open(self, path: str) -> int:
-        """A descriptor of the plain file at ``path``. Raises IntegrityError where there is none."""
+        """Return a descriptor of the regular file at ``path``; raise IntegrityError where there is none."""
         *folders, name = os.fsencode(path).split(b"/")
         folders.insert(0, self._root)
         same = 0
@@ -201,7 +223,7 @@ class _Folders:
 
 
 def _is(path: bytes, record: PathRecord) -> bool:
-    """Whether a file has the stored bytes of its record; False also where that can't be read."""
+    """Return whether a file has the size and digest of its record; False also when it can't be read."""
     try:
         fd = os.open(path, _FILE)
         try:
@@ -213,7 +235,7 @@ def _is(path: bytes, record: PathRecord) -> bool:
 
 
 def _remove(tree: Tree, records: Sequence[PathRecord]) -> None:
-    """Takes the files of a segment away; links were not made yet, and folders may stay."""
+    """Remove the files of a segment; its links do not exist yet, and its folders may stay."""
     for record in records:
         if record.type == "file":
             with suppress(FileNotFoundError):

@@ -1,4 +1,4 @@
-"""A tree being written: every file and folder is made anew, with its mode and time."""
+"""Writer of a tree: every file and folder is created anew, with the mode and time of its record."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | getattr(os, "O_NOFO
 
 
 def write_head(tree: Tree, bundle: Bundle, table_bytes: bytes) -> None:
-    """Manifest, digest and table, as they are in the bundle."""
+    """Write the manifest, its digest and the paths table into the tree, as they are in the bundle."""
     for path, data in (
         (MANIFEST_PATH, bundle.manifest_bytes),
         (DIGEST_PATH, digest_line(bundle.manifest_bytes)),
@@ -31,10 +31,15 @@ def write_head(tree: Tree, bundle: Bundle, table_bytes: bytes) -> None:
 
 
 class Tree:
-    """The folder ``root`` being filled, as it is to be at ``prefix``.
+    """A folder that is being filled with the files, links and folders of a bundle.
 
-    Nothing else writes there, and every file is created anew, never opened. Several threads may each put paths
-    there; hard links after their file.
+    Nothing else may write to the folder. Every file is created anew: a file that exists is never opened. Several
+    threads may write at once; a hard link must come after its file. Methods raise OSError when the folder can't be
+    written to.
+
+    Args:
+        root: The folder to fill.
+        prefix: The prefix to write into the files.
     """
 
     def __init__(self, root: bytes, prefix: bytes) -> None:
@@ -46,20 +51,24 @@ class Tree:
         self._modes: list[tuple[bytes, int]] = []
 
     def put(self, record: PathRecord, pieces: Iterable[bytes | memoryview]) -> None:
-        """A path of any type; ``pieces``: a file's stored bytes, which are proved."""
+        """Write a path of any type.
+
+        ``pieces`` are a file's bytes as a bundle stores them. They are verified against the record's digest:
+        raises IntegrityError when they differ from it.
+        """
         if record.type == "file":
             self.write(record, proved(pieces, record.path, record.sha256))
         else:
             self.add(record)
 
     def place_for(self, record: PathRecord) -> bytes:
-        """Where to make a path; its folder is there."""
+        """Create the folder of a record's path, and return the path to write to."""
         name = os.fsencode(record.path)
         self._folder(name.rpartition(b"/")[0])
         return self._root + b"/" + name
 
     def add(self, record: PathRecord) -> None:
-        """A link or a folder."""
+        """Create a symbolic link, a hard link or a folder."""
         name = os.fsencode(record.path)
         if record.type == "directory":
             self._folder(name)
@@ -73,7 +82,7 @@ class Tree:
             os.link(os.path.join(self._root, os.fsencode(record.target)), path)
 
     def write(self, record: PathRecord, pieces: Iterable[bytes | memoryview]) -> None:
-        """A file whose stored bytes are ``pieces``, the prefix put in."""
+        """Write a file, with the prefix put into its stored bytes ``pieces``, which are not verified."""
         name = os.fsencode(record.path)
         self._folder(name.rpartition(b"/")[0])
         fd = os.open(os.path.join(self._root, name), _NEW, record.mode)
@@ -87,7 +96,10 @@ class Tree:
             os.close(fd)
 
     def move(self, record: PathRecord, source: Path) -> None:
-        """A file that lies at ``source`` already, as it is to be."""
+        """Rename ``source``, a file that already has its final bytes, into the tree, and set its mode and time.
+
+        Raises FileExistsError when the path exists already.
+        """
         name = os.fsencode(record.path)
         self._folder(name.rpartition(b"/")[0])
         path = os.path.join(self._root, name)
@@ -101,19 +113,22 @@ class Tree:
         if name in self._made:
             return
         self._folder(name.rpartition(b"/")[0])
-        with suppress(FileExistsError):  # of another thread that is at it
+        with suppress(FileExistsError):  # another thread has created it
             os.mkdir(os.path.join(self._root, name), 0o755)
         self._made.add(name)
 
     def finish(self) -> None:
-        """Folder modes last, so that a folder without write permission can still be filled."""
-        for name, mode in sorted(self._modes, reverse=True):  # what is in a folder before the folder
+        """Set the modes of the folders: last, so that a folder without write permission can still be filled."""
+        for name, mode in sorted(self._modes, reverse=True):  # children before their folder
             os.chmod(os.path.join(self._root, name), mode & ~self._mask)
 
 
 @contextmanager
 def made(target: bytes, record: PathRecord) -> Iterator[int]:
-    """A new file of the record's mode and time; gone again when the block fails."""
+    """Create the file ``target`` with the record's mode and time, and yield its descriptor.
+
+    The file is removed again when the block fails. Raises FileExistsError when it exists already.
+    """
     fd = os.open(target, _NEW, record.mode)
     try:
         yield fd
