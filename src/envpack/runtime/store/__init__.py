@@ -1,1 +1,1 @@
-"""The store of segments that deployments on this host share."""
+"""The content-addressed store of segments that deployments on this host share."""

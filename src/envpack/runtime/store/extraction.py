@@ -1,4 +1,4 @@
-"""Write a bundle into a folder with a store: its segments come from there, or go there first."""
+"""Extraction of a bundle through a store: segments come from the store, or are unpacked into it first."""
 
 from __future__ import annotations
 
@@ -27,10 +27,16 @@ from envpack.runtime.store.store import Store, settled_key
 
 @dataclass(frozen=True)
 class Plan:
-    """What of a bundle a store has for a deployment at one place.
+    """The segments of a bundle that a store already has for a deployment with one prefix.
 
-    ``keys``, ``settled``: by segment id, the key of its stored bytes, and of its files with that place written in,
-    where it has such that are shared; ``ready``: every key that is there; ``size``: bytes of files to be written.
+    Args:
+        table_bytes: The bundle's paths table, as it is in the bundle.
+        table: The same, parsed.
+        keys: By segment id, the key of the segment's stored bytes.
+        settled: By segment id, the key of the segment's files with the prefix written in; only of segments that
+            have such files to share.
+        ready: Every key that is in the store.
+        size: Bytes of the files that remain to be written.
     """
 
     table_bytes: bytes
@@ -41,17 +47,27 @@ class Plan:
     size: int
 
     def has(self, id: str) -> bool:
-        """Whether a segment needs nothing but its files placed."""
+        """Return whether all files of a segment that can be shared are in the store."""
         return self.keys[id] in self.ready and self.settled.get(id, self.keys[id]) in self.ready
 
     @property
     def found(self) -> int:
-        """How many segments need not be read."""
+        """The number of segments that need not be read from the bundle."""
         return sum(key in self.ready for key in self.keys.values())
 
 
 def plan(bundle: Bundle, store: Store, destination: Path) -> Plan:
-    """Reads the bundle's table and looks into the store. Raises what reading a table does."""
+    """Read the bundle's paths table and return which of its segments the store has.
+
+    Args:
+        bundle: The bundle to extract.
+        store: The store to look into.
+        destination: The prefix of the deployment.
+
+    Raises:
+        EnvpackError: The paths table can't be read, as in `table_from_json` and `check_bundle_tree`.
+        OSError: The store or the destination's parent can't be read.
+    """
     table_bytes = bundle.table_bytes()
     table = table_from_json(table_bytes)
     check_bundle_tree(bundle.manifest, table)
@@ -81,11 +97,27 @@ def plan(bundle: Bundle, store: Store, destination: Path) -> Plan:
 def extract_shared(
     bundle: Bundle, planned: Plan, root: Path, prefix: Path, step: Step, jobs: int, store: Store
 ) -> int:
-    """As `envpack.runtime.extract.extraction.extract`, with every file that can be shared out of ``store``;
-    returns the bytes of the bundle's segments that were read.
+    """Extract a bundle as `envpack.runtime.extract.extraction.Extraction` does, sharing files with ``store``.
 
-    Segments that the store lacks are unpacked into it; those it has are not read from the bundle. For within
-    ``store.in_use()``.
+    Segments that are not in the store are unpacked into it; those that are there are not read from the bundle. One
+    that is marked as damaged is read and written to ``root`` only. Call it within ``store.in_use()``.
+
+    Args:
+        bundle: The bundle to extract.
+        planned: What `plan` returned for this bundle, store and prefix.
+        root: An empty folder to write into. When an error is raised, the caller removes what was written.
+        prefix: The prefix to write into the files.
+        step: The step that advances by uncompressed bytes.
+        jobs: The number of threads.
+        store: The store.
+
+    Returns:
+        Bytes of the bundle's segments that were read, as stored in the bundle.
+
+    Raises:
+        IntegrityError: The bundle is damaged or unsafe.
+        DestinationError: The store can't be written to.
+        OSError: ``root`` can't be written to.
     """
     with _into(store):
         digest = hashlib.sha256(bundle.manifest_bytes).hexdigest()
@@ -139,14 +171,14 @@ def extract_shared(
 def _unpacked(
     frames: Frames, id: str, records: Sequence[PathRecord], advance: Callable[[int], None]
 ) -> Iterator[StoredFile]:
-    """A segment's files as the bundle has them."""
+    """Yield a segment's files as the bundle stores them, verified."""
     for index, (record, pieces) in enumerate(entries(frames.take(id), id, records, advance)):
         if record.type == "file":
             yield index, record, proved(pieces, record.path, record.sha256)
 
 
 def _settled(filling: Filling, key: str, records: Sequence[PathRecord], prefix: bytes) -> Iterator[StoredFile]:
-    """The files that are kept with ``prefix`` in them, from the stored bytes of the segment ``key``."""
+    """Yield the files that the store holds with ``prefix`` written in, made from the stored bytes of ``key``."""
     start = os.fsencode(filling.folder(key)) + b"/"
     for index, record in enumerate(records):
         if is_kept(record):
@@ -159,7 +191,7 @@ def _settled(filling: Filling, key: str, records: Sequence[PathRecord], prefix: 
 
 @contextmanager
 def _into(store: Store) -> Iterator[None]:
-    """Says that it is the store that can't be written to, not the destination."""
+    """Raise DestinationError for an OSError of the block: the store can't be written to, not the destination."""
     try:
         yield
     except OSError as problem:

@@ -1,4 +1,4 @@
-"""``gc``: removing from a store what no deployment uses any more."""
+"""``gc``: removal of the segments of a store that no deployment uses any more."""
 
 from __future__ import annotations
 
@@ -16,11 +16,17 @@ from envpack.runtime.store.store import Store, open_store
 
 @dataclass(frozen=True)
 class Collected:
-    """What gc found in ``store``, and did unless it was a ``dry_run``.
+    """The result of gc.
 
-    ``removed``, ``kept``: segments; ``freed``: bytes of disk that are free now: files of removed segments that no
-    deployment has a link to; ``size``: bytes of disk of the segments that are kept; ``deployments``: destinations
-    that use it; ``forgotten``: destinations that are gone, or use nothing of it any more.
+    Args:
+        store: The path of the store.
+        removed: The number of segments that were removed, or would be in a dry run.
+        kept: The number of segments that stay.
+        freed: Bytes of disk that are free now: files of removed segments to which no deployment has a link.
+        size: Bytes of disk of the segments that stay.
+        deployments: Destinations that use the store.
+        forgotten: Destinations that do not exist any more, or use nothing of the store any more.
+        dry_run: Nothing was removed or changed.
     """
 
     store: str
@@ -33,17 +39,25 @@ class Collected:
     dry_run: bool
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON's view: the ``result`` of ``envpack.gc/1``."""
+        """Return the ``result`` of ``envpack.gc/1``, for JSON."""
         return {**vars(self), "deployments": list(self.deployments), "forgotten": list(self.forgotten)}
 
 
 def collect(path: Path, *, reporter: Reporter, dry_run: bool = False) -> Collected:
-    """Removes every segment of the store at ``path`` that no current or kept deployment uses, those that somebody
-    has written to, and what killed processes have left.
+    """Remove the segments of a store that are not used, and what killed processes have left.
 
-    Waits for deployments at work on the store. A deployment that was moved by hand keeps its files; it is only not
-    known to use the store any more. Raises FormatError when there is no store, DestinationError when it can't be
-    written to.
+    A segment stays when a current deployment or a previous generation uses it, and none of its files was written
+    to. Waits for deployments that use the store at the moment. A deployment that was moved by hand keeps its
+    files; but the store no longer knows that it uses them.
+
+    Args:
+        path: The folder of the store.
+        reporter: Receives a note when there is something to wait for, and the progress in segments.
+        dry_run: Only find out what would be removed; change nothing.
+
+    Raises:
+        FormatError: There is no store at ``path``.
+        DestinationError: The store can't be written to.
     """
     if not (Path(os.path.expanduser(path)) / "1").is_dir():
         raise FormatError(f"{path} is no store", hint="Give the folder that 'envpack deploy --store' was given.")
@@ -102,8 +116,10 @@ def _collect(store: Store, dry_run: bool) -> Collected:
 
 
 def manifests_at(destination: Path) -> set[str] | None:
-    """The digests of the manifests of all trees at a destination and beside it; None when that can't be told, as
-    in somebody else's folder."""
+    """Return the digests of the manifests of all trees at a destination and in its state directory.
+
+    Returns None when these can't be read, as in another user's folder.
+    """
     try:
         folders = [destination]
         side = beside(destination, "envpack")
@@ -129,7 +145,7 @@ def _segments(store: Store) -> Iterator[Path]:
 
 
 def _sizes(folder: Path) -> tuple[int, int]:
-    """Bytes of disk that removing a segment frees, and that its files take."""
+    """Return the bytes of disk that removing a segment frees, and the bytes that its files use."""
     free = total = 0
     with os.scandir(folder) as entries:
         for entry in entries:
@@ -141,7 +157,7 @@ def _sizes(folder: Path) -> tuple[int, int]:
 
 
 def _discard(store: Store, folder: Path) -> None:
-    """Not there any more at once, and then removed."""
+    """Move a segment to the trash by one rename, and then remove it."""
     trash = store.work / f"trash-{folder.name}"
     if trash.exists():
         remove_tree(trash)

@@ -1,4 +1,4 @@
-"""Unpack segments into a store: all of a segment is there, or nothing of it."""
+"""Ingest of segments into a store: a segment is in the store as a whole, or not at all."""
 
 from __future__ import annotations
 
@@ -18,21 +18,25 @@ from envpack.runtime.store.store import Store
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 BATCH = 512 << 20
-"""Bytes of new segments that are written before they are synced and appear: one sync costs what is not on the disk
-yet, and many cost more than one."""
+"""Bytes of new segments that are written before they are synced and published: a sync writes all that is not yet
+on the disk, and many syncs cost more than one."""
 
 BATCH_SEGMENTS = 100
-"""Each holds a lock, and processes have 1,024 open files (RLIMIT_NOFILE's usual soft limit)."""
+"""The number of segments that are written before they are published: each holds a lock, and a process may have
+1,024 open files (the usual soft limit of RLIMIT_NOFILE)."""
 
 StoredFile = Tuple[int, PathRecord, Iterable[Union[bytes, memoryview]]]
-"""A file of a segment: the number of its record, that, and the bytes to store."""
+"""A file of a segment: the number of its record, the record, and the bytes to store."""
 
 
 class Filling:
-    """Segments on their way into a store: unpacked into its work folder, and there by one rename, synced before.
+    """An ingest of segments into a store, as a context manager to use within ``store.in_use()``.
 
-    Each is locked, so that no two processes unpack the same one; who has to wait for another lets others have what
-    it has first, so nobody waits in a circle. For within ``store.in_use()``.
+    Segments are unpacked into the store's work folder, synced, and published by one rename each. Each is locked,
+    so that no two processes unpack the same one. A process that has to wait for a lock publishes its own segments
+    and releases their locks first, so that no deadlock is possible.
+
+    Methods raise OSError when the store can't be written to.
     """
 
     def __init__(self, store: Store) -> None:
@@ -43,8 +47,13 @@ class Filling:
         self._locks = ExitStack()
 
     def fill(self, key: str, size: int, files: Iterable[StoredFile]) -> bool:
-        """Makes a segment of about ``size`` bytes of ``files``; False, and nothing of them is taken, when another
-        process has put it there meanwhile."""
+        """Unpack a segment; return False when another process has published it in the meantime.
+
+        Args:
+            key: The key of the segment.
+            size: Its size in bytes, approximately.
+            files: Its files; with False as the result, none of them is taken.
+        """
         folder = self.claim(key)
         if folder is None:
             return False
@@ -55,11 +64,15 @@ class Filling:
         return True
 
     def folder(self, key: str) -> Path:
-        """Where a segment is at present that was filled, or is in the store."""
+        """Return the present folder of a segment: in the work folder until it is published, then in the store."""
         return self._store.work / key if key in self._claimed else self._store.folder(key)
 
     def claim(self, key: str) -> Path | None:
-        """An empty folder to unpack a segment into; None when another process has put it there meanwhile."""
+        """Lock a segment and return an empty folder to unpack it into.
+
+        Returns None when the segment is in the store already. Waits while another process unpacks it, after
+        publishing what is unpacked here.
+        """
         lock = self._store.work / f"{key}.lock"
         held = ExitStack()
         try:
@@ -73,7 +86,7 @@ class Filling:
             held.close()
             return None
         self._locks.push(held)
-        held.callback(_unlink, lock)  # while it is held: who waits for it sees that it is another file then
+        held.callback(_unlink, lock)  # before it is released: a process that waits for it then sees a new file
         folder = self._store.work / key
         if folder.exists():
             remove_tree(folder)  # of a process that was killed
@@ -88,7 +101,7 @@ class Filling:
             self.publish()
 
     def publish(self) -> None:
-        """Everything that is unpacked is on the disk, and then in the store."""
+        """Sync all segments that are unpacked, then rename them into the store and release their locks."""
         if self._ready:
             sync_filesystem(self._store.work)
             parents = set()
@@ -124,7 +137,7 @@ def _unlink(path: Path) -> None:
 
 
 def stored_mode(mode: int) -> int:
-    """Of a file in the store: readable by all who can reach it, executable as it was, writable by none."""
+    """Return the mode of a file in the store: readable by all users, executable as it was, writable by none."""
     return 0o555 if mode & 0o100 else 0o444
 
 

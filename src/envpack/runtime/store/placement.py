@@ -1,7 +1,7 @@
-"""Files of a store in a deployment: cloned where the filesystem can do that, else hard links, else copies.
+"""Placement of a store's files in a deployment: as clones where possible, else hard links, else copies.
 
-Byte-code and binaries with a prefix written in are in the store, too, for the next deployment at that place; texts
-and scripts with one are a deployment's own, as somebody may want to edit them.
+Byte-code and binaries with a prefix written in are also in the store, for the next deployment with the same
+prefix. Texts and scripts with a prefix belong to one deployment only, because users may want to edit them.
 """
 
 from __future__ import annotations
@@ -21,18 +21,21 @@ from envpack.runtime.fs.io import opened, read_pieces, write_all
 _CANT_LINK = frozenset((errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EACCES))
 
 MAX_PLACING = 4
-"""Threads that make links: with more of them the filesystem's journal is what they wait for."""
+"""The most threads that make links: more of them only wait for the filesystem's journal."""
 
 
 def is_kept(record: PathRecord) -> bool:
-    """Whether a file is kept in the store with a prefix in it: what is no text."""
+    """Return whether the store holds a file with the prefix written in: byte-code and binaries, not text."""
     relocation = record.relocation
     return relocation is not None and bool(relocation.marshal or relocation.padded or relocation.strings)
 
 
 class Placing:
-    """Segments of the store being placed on threads: the kernel's part of making a link is most of it, and runs at
-    the same time. With one job they are placed one after the other, at once."""
+    """A thread pool that places segments of the store, as a context manager.
+
+    Most of the time for a link is spent in the kernel, where several threads run at the same time. With one job
+    there are no threads, and each segment is placed as it is added.
+    """
 
     def __init__(self, sharing: Sharing, jobs: int) -> None:
         self._sharing = sharing
@@ -46,7 +49,7 @@ class Placing:
             self._futures.append(self._pool.submit(self._sharing.place, records, folder, settled))
 
     def finish(self) -> None:
-        """Waits for all of them; raises what one of them raised."""
+        """Wait until all segments are placed; raise the error of a thread that failed."""
         for future in self._futures:
             future.result()
 
@@ -61,8 +64,11 @@ class Placing:
 
 
 class Sharing:
-    """Puts a store's files into a tree, also from several threads. The first way that works is the one for all
-    that follow: clones, links, copies. ``how`` says which, "" before the first file."""
+    """The placement of a store's files in a tree, from one thread or several.
+
+    Clones are tried first, then hard links, then copies; the first method that works is used for all files that
+    follow. ``how`` names the method in use ("clones", "links" or "copies"; "" before the first file).
+    """
 
     def __init__(self, tree: Tree) -> None:
         self._tree = tree
@@ -74,8 +80,16 @@ class Sharing:
         )
 
     def place(self, records: Sequence[PathRecord], folder: Path, settled: Path | None) -> None:
-        """The paths of a segment whose files lie in ``folder``; ``settled``: where those that are kept with the
-        prefix in them are."""
+        """Write the paths of a segment into the tree.
+
+        Args:
+            records: The records of the segment.
+            folder: The folder of its stored bytes.
+            settled: The folder of its files with the prefix written in; None when the store has none.
+
+        Raises:
+            OSError: A file can't be written, or not be read from the store.
+        """
         tree, start = self._tree, os.fsencode(folder) + b"/"
         start_settled = os.fsencode(settled) + b"/" if settled else None
         for index, record in enumerate(records):
@@ -94,7 +108,7 @@ class Sharing:
             way.make(source, target, record)
             self.how = way.name
         except OSError as problem:
-            if problem.errno == errno.EMLINK:  # of this file only: ext4 takes 65,000 names
+            if problem.errno == errno.EMLINK:  # for this file only: ext4 allows 65,000 links to a file
                 _copy(source, target, record)
             elif problem.errno in way.impossible:
                 if self._ways[0] is way:  # another thread may have found that out meanwhile
@@ -105,7 +119,7 @@ class Sharing:
 
 
 class _Way(NamedTuple):
-    """A way to share a file, and what the system answers where it is impossible for any file."""
+    """A method of sharing a file, and the error numbers that say it is not possible for any file."""
 
     name: str
     make: Callable[[bytes, bytes, PathRecord], None]

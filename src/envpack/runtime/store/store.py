@@ -1,16 +1,16 @@
-"""The shared store: segments unpacked once, of which any number of deployments on this host use the files.
+"""The shared content-addressed store: segments unpacked once, for any number of deployments on this host.
 
 ::
 
-    STORE/1/lock                 held shared by who deploys, alone by who removes (`envpack.runtime.store.gc`)
-    STORE/1/segments/KK/KEY/N    the stored bytes of the segment's Nth record, read-only; whole, or not there
-    STORE/1/segments/KK/KEY-P/N  the same with a prefix written in, of those that are kept so; P: its digest
-    STORE/1/work/KEY             a segment being unpacked, under work/KEY.lock; rubbish when nobody holds that
-    STORE/1/damaged/KEY          an empty file: somebody has written to a file of that segment
+    STORE/1/lock                 locked shared by deployments, exclusively by gc (`envpack.runtime.store.gc`)
+    STORE/1/segments/KK/KEY/N    the stored bytes of the segment's Nth record, read-only; all files or none
+    STORE/1/segments/KK/KEY-P/N  byte-code and binaries with a prefix written in; P: the prefix's digest
+    STORE/1/work/KEY             a segment being unpacked, under work/KEY.lock; to remove when that is not locked
+    STORE/1/damaged/KEY          an empty file: a file of that segment was written to
     STORE/1/roots/HASH.json      a destination, and the segments of what was deployed there
 
-KEY is the sha256 of what the paths table says of the segment, every file's digest among it, so a segment that is
-there never has to be read from a bundle again, whatever bundle, codec or level it came in.
+KEY is the sha256 of the segment's part of the paths table, which has the digest of every file. A segment that is
+in the store therefore never has to be read from a bundle again, whatever bundle, codec or level it came in.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ from envpack.runtime.fs.atomic import replace_file
 from envpack.runtime.fs.paths import make_folders
 
 VERSION = "1"
-"""The layout's. Another one would stand beside it, and both could be used."""
+"""The version of the layout. Another version would get its own folder beside it, and both could be used."""
 
 
 _SETTLED = "-"
-"""In the keys of files with a prefix written in, and in no other."""
+"""The separator in keys of files with a prefix written in; no other key has it."""
 
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 
 class Store:
-    """A store's folder. Use `open_store`."""
+    """A store in the folder ``path``. `open_store` creates and checks the folder."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -50,11 +50,14 @@ class Store:
         self.roots, self.damaged = self.base / "roots", self.base / "damaged"
 
     def folder(self, key: str) -> Path:
-        """Where a segment is, or would be."""
+        """Return the folder of a segment, whether it exists or not."""
         return self.segments / key[:2] / key
 
     def is_beside(self, destination: Path) -> bool:
-        """Whether what is deployed there can be links to files of the store. Raises OSError."""
+        """Return whether ``destination`` is on the store's filesystem, so that hard links are possible.
+
+        Raises OSError.
+        """
         folder = destination.parent
         while not folder.exists():
             folder = folder.parent
@@ -63,11 +66,19 @@ class Store:
     def has(
         self, key: str, records: Sequence[PathRecord], kept: Callable[[PathRecord], bool] | None = None
     ) -> bool:
-        """Whether a segment can be used; ``kept``: one of those files only, with a prefix in them. A segment with
-        a file that somebody wrote to can't be: that is noted, for gc.
+        """Return whether a segment is in the store and none of its files was written to.
 
-        Time and size tell of every write that was not made to be hidden; the latter are found by ``verify``. With
-        a prefix written in a file has another size than its record states, so there it is the time alone.
+        A segment with a file that was written to is marked as damaged, for gc. Time and size show every write that
+        was not made to be hidden; ``verify`` finds the others. A file with a prefix written in has another size
+        than its record states, so for such files only the time is compared.
+
+        Args:
+            key: The key of the segment.
+            records: The records of the segment.
+            kept: For a segment of files with a prefix written in: returns whether a record's file is one of them.
+
+        Raises:
+            OSError: The store can't be read, or the segment not marked.
         """
         folder = os.fsencode(self.folder(key))
         if not os.path.isdir(folder) or (self.damaged / key).exists():
@@ -93,24 +104,30 @@ class Store:
         return (self.damaged / key).exists()
 
     def note_damage(self, key: str) -> None:
-        """A segment that is not to be used any more, until gc has removed it."""
+        """Mark a segment as damaged: it is not used any more until gc has removed it. Raises OSError."""
         with suppress(FileExistsError):
             os.close(os.open(self.damaged / key, _NEW, 0o644))
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
-        """While this is held, nothing is removed from the store; a gc at work is waited for."""
+        """Hold the store's lock shared: nothing is removed meanwhile. Waits for a gc that is running.
+
+        Raises DestinationError when the store can't be locked.
+        """
         with self._flock(fcntl.LOCK_SH):
             yield
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """While this is held, nobody deploys from the store; those who do are waited for."""
+        """Hold the store's lock exclusively: no deployment uses the store meanwhile. Waits for those that do.
+
+        Raises DestinationError when the store can't be locked.
+        """
         with self._flock(fcntl.LOCK_EX):
             yield
 
     def is_in_use(self) -> bool:
-        """Whether `alone` would have to wait, now."""
+        """Return whether `alone` would have to wait now; raise DestinationError when the store can't be locked."""
         fd = self._lock_file()
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -144,9 +161,19 @@ class Store:
             raise self._cant_lock(problem) from None
 
     def register(self, destination: Path, manifest_sha256: str, keys: Iterable[str]) -> None:
-        """Notes, before any file is used, that the deployment of this manifest at ``destination`` uses these
-        segments; what it notes of others there stays. For one process at a time for each destination. Raises
-        OSError."""
+        """Record, before any file is used, that a deployment uses segments of the store.
+
+        Records of other manifests at the same destination stay. Only one process at a time may call this for a
+        destination.
+
+        Args:
+            destination: The destination of the deployment.
+            manifest_sha256: The digest of its manifest.
+            keys: The keys of the segments.
+
+        Raises:
+            OSError: The record can't be read or written.
+        """
         known = self.root(self.root_file(destination))
         manifests = known[1] if known is not None else {}
         wanted = sorted(keys)
@@ -157,7 +184,10 @@ class Store:
         return self.roots / f"{hashlib.sha256(os.fsencode(destination)).hexdigest()}.json"
 
     def root(self, file: Path) -> tuple[str, dict[str, list[str]]] | None:
-        """A destination, and by manifest the keys of its segments; None for what is no such file."""
+        """Return a destination and, by manifest digest, the keys of its segments, from a file in ``roots/``.
+
+        Returns None when the file is missing or has other content. Raises OSError when it can't be read.
+        """
         try:
             document = json.loads(file.read_bytes())
             manifests = {str(digest): [str(key) for key in keys] for digest, keys in document["manifests"].items()}
@@ -171,10 +201,11 @@ class Store:
 
 
 def open_store(path: Path, destination: Path | None = None) -> Store:
-    """The store at ``path``, made when nothing is there or an empty folder.
+    """Return the store at ``path``; create it when nothing or an empty folder is there.
 
-    Raises DestinationError when something else is there, when it can't be written to, when it and ``destination``
-    lie in one another, and for a folder that others could put files into that would then run as this user.
+    Raises DestinationError when something else is there, when the store can't be written to, when the store and
+    ``destination`` lie in one another, and when other users could put files into the store, which would then run
+    as this user.
     """
     path = Path(os.path.realpath(os.path.expanduser(path)))
     store = Store(path)
@@ -204,18 +235,26 @@ def open_store(path: Path, destination: Path | None = None) -> Store:
 
 
 def follow(store: str, former: Path, destination: Path) -> None:
-    """Notes that what was deployed at ``former``, with this store, is at ``destination`` now. Where that can't be
-    noted, the deployment only shares its files no longer once gc has run."""
+    """Record that a deployment which uses ``store`` was moved from ``former`` to ``destination``.
+
+    Never fails: where this can't be recorded, the deployment works all the same, but shares no files with the
+    store any more after the next gc.
+
+    Args:
+        store: The path of the store.
+        former: The destination that the deployment was moved from.
+        destination: The destination that it is at now.
+    """
     found = Store(Path(store))
     with suppress(OSError, DestinationError), found.in_use():
         known = found.root(found.root_file(former))
         if known is not None:
             there = found.root(found.root_file(destination))
-            # the files with the former place in them were written anew
+            # the files with the former prefix were written anew
             followed = {digest: [key for key in keys if _SETTLED not in key] for digest, keys in known[1].items()}
             found.write_root(destination, {**(there[1] if there is not None else {}), **followed})
 
 
 def settled_key(key: str, prefix: bytes) -> str:
-    """The key of a segment's files with ``prefix`` written in."""
+    """Return the key of a segment's files with ``prefix`` written in."""
     return f"{key}{_SETTLED}{hashlib.sha256(prefix).hexdigest()[:32]}"
