@@ -1,1 +1,1 @@
-"""A destination: what is deployed there, what is kept, and how it is replaced."""
+"""A destination: its current deployment, its previous generations, and their atomic replacement."""

@@ -1,4 +1,4 @@
-"""What was deployed in a place, and what of it is there still."""
+"""The history of a destination: all generations that were deployed there, and which of them still exist."""
 
 from __future__ import annotations
 
@@ -16,7 +16,14 @@ CURRENT, KEPT, GONE = "current", "kept", "gone"
 
 @dataclass(frozen=True)
 class Past:
-    """A generation: what it is, whether it is current, kept (at ``path``) or gone; ``size``: bytes as unpacked."""
+    """A generation in the history of a destination.
+
+    Args:
+        entry: What was deployed.
+        state: `CURRENT`, `KEPT` (a previous generation that still exists) or `GONE`.
+        path: The folder of its tree; "" when it is gone.
+        size: Bytes of its files, unpacked; None when it is gone.
+    """
 
     entry: Entry
     state: str
@@ -29,27 +36,28 @@ class Past:
 
 @dataclass(frozen=True)
 class History:
-    """Everything known of a destination, the newest generation first."""
+    """All known generations of a destination, the newest first."""
 
     destination: str
     generations: tuple[Past, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON's view: the ``result`` of ``envpack.history/1``."""
+        """Return the ``result`` of ``envpack.history/1``, for JSON."""
         return {"destination": self.destination, "generations": [item.as_dict() for item in self.generations]}
 
 
 def history(destination: Path) -> History:
-    """What was deployed at ``destination``. Nothing is changed, and nobody is waited for.
+    """Return the generations that were deployed at ``destination``.
 
-    Raises DestinationError where nothing is known of it.
+    Changes nothing, takes no lock and waits for no other process. Raises DestinationError when nothing is known of
+    the destination, and OSError when it can't be read.
     """
     place = Destination(destination)
     place.require_known()
     current = place.current()
     found: dict[int, Past] = {}
     records: list[Record] = [] if current is None else [current]
-    with suppress(PermissionError):  # while another user's deployment is at work, what is beside is not for us
+    with suppress(PermissionError):  # while another user deploys, the state directory may be closed
         for kept in place.kept():
             records.append(kept.record)
             found[kept.record.generation] = Past(kept.record.entry, KEPT, str(kept.path), kept.record.size)

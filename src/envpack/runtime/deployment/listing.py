@@ -1,4 +1,4 @@
-"""The deployments of this host, looked at as they are."""
+"""The list of deployments on this host, read from the deployments themselves."""
 
 from __future__ import annotations
 
@@ -18,10 +18,18 @@ OK, UNTESTED, UNSETTLED, UNREADABLE = "ok", "untested", "not settled", "unreadab
 
 @dataclass(frozen=True)
 class Listed:
-    """A deployment. ``size``: bytes of its files, those of hard links once; ``shared``: how many of them lie in
-    files that others have, too, such as a store; ``kept``: previous generations that are kept; ``host``: whether
-    the host passed its check ("passed", "not checked", or what was allowed to fail); ``state``: see the constants
-    above."""
+    """A deployment in the list.
+
+    Args:
+        path: Its folder.
+        entry: What is deployed.
+        host: The result of the host check: "passed", "not checked", or which requirements were allowed to fail; ""
+            when the record has none.
+        size: Bytes of its files; files with several hard links count once.
+        shared: How many of these bytes are in files with hard links elsewhere, such as in a store.
+        kept: The previous generations that still exist, the newest first.
+        state: `OK`, `UNTESTED`, `UNSETTLED` (its prefix is not written yet, or another path's) or `UNREADABLE`.
+    """
 
     path: str
     entry: Entry
@@ -44,8 +52,10 @@ class Listed:
 
 
 def survey(*, sizes: bool = True) -> Iterator[Listed]:
-    """Every deployment that is registered, by path. ``sizes``: measured, which takes a walk through each of
-    them."""
+    """Yield every registered deployment, sorted by path.
+
+    With ``sizes``, each is walked through to measure its files; without, the size is the one in its record.
+    """
     for path in registered():
         listed = look_at(path, sizes=sizes)
         if listed is not None:
@@ -53,7 +63,10 @@ def survey(*, sizes: bool = True) -> Iterator[Listed]:
 
 
 def look_at(path: Path, *, sizes: bool = True) -> Listed | None:
-    """One deployment; None where there is none. What can't be read of it makes it `UNREADABLE`."""
+    """Return one deployment, or None where there is none.
+
+    When a part of it can't be read, its state is `UNREADABLE`. ``sizes``: see `survey`.
+    """
     place = Destination(path)
     try:
         record = place.current()
@@ -84,9 +97,9 @@ def _host(record: Record) -> str:
 
 
 def measure(root: Path) -> tuple[int, int]:
-    """Bytes of all files below ``root``, each file once, and of those among them that have names elsewhere, too.
+    """Return the bytes of all files below ``root``, and of those among them that have hard links elsewhere.
 
-    Raises OSError.
+    A file with several names counts once. Raises OSError.
     """
     total = shared = 0
     names: dict[tuple[int, int], list[int]] = {}

@@ -1,7 +1,6 @@
-"""Places that are never a destination: what the system, or a person, has there is not an environment's to replace.
+"""Protected paths, which are never a destination: an environment must not replace folders of the system or homes.
 
-Rules as data. The rest of what a destination has to be (a folder, empty, writable) is
-``envpack.runtime.fs.paths``'s.
+The rules are data. The state of a destination (a folder, empty, writable) is not checked here.
 """
 
 from __future__ import annotations
@@ -21,23 +20,23 @@ _NAMES = {
     "/var": "account cache crash games lib local lock log mail opt run spool tmp yp",
 }
 SYSTEM = frozenset(["/", *(f"{parent}/{name}" for parent, names in _NAMES.items() for name in names.split())])
-"""Folders every system has for many things, never for one environment (FHS 3.0, chapters 3 to 6,
-<https://refspecs.linuxfoundation.org/FHS_3.0/fhs-3.0.html>); environments go below some of them, such as
+"""Folders that every system has and that never belong to one environment (FHS 3.0, chapters 3 to 6,
+<https://refspecs.linuxfoundation.org/FHS_3.0/fhs-3.0.html>). Environments may be below some of them, such as
 /opt/envs/NAME."""
 
 _BARE = "bin boot dev lib lib32 lib64 libx32 proc sbin sys usr/bin usr/sbin"
 CLOSED = tuple(f"/{name}" for name in _BARE.split())
-"""Folders with nothing below them but what the system puts there (FHS 3.0, 3.4 to 3.16, 4.4, 4.10, 6.1)."""
+"""Folders below which only the system puts files (FHS 3.0, 3.4 to 3.16, 4.4, 4.10, 6.1)."""
 
 OPEN = ("/dev/shm",)
-"""Of those, where people may (memory as a disk: shm_overview(7))."""
+"""Folders below those of `CLOSED` in which users may put files (a disk in memory: shm_overview(7))."""
 
 _ELSEWHERE = "Choose a folder of its own, such as /opt/envs/NAME or ~/envs/NAME."
 
 
 @dataclass(frozen=True)
 class User:
-    """Who deploys: the effective user id, the homes that are this user's, and root's (real paths)."""
+    """The user that deploys: the effective user id, this user's homes, and root's homes (real paths)."""
 
     uid: int
     homes: tuple[str, ...] = ()
@@ -45,7 +44,7 @@ class User:
 
 
 def current_user() -> User:
-    """The user of this process, homes as the user database and HOME have them."""
+    """Return the user of this process, with the homes from the user database and from HOME."""
     uid = os.geteuid()
     return User(
         uid,
@@ -57,26 +56,33 @@ def current_user() -> User:
 def _home(uid: int) -> str:
     try:
         return pwd.getpwuid(uid).pw_dir
-    except KeyError:  # a container's user that no database knows
+    except KeyError:  # a user of a container that is not in the database
         return ""
 
 
 def _real(*homes: str) -> tuple[str, ...]:
-    """Without those that are none: '', relative ones, and / or /nonexistent as accounts without a home have it."""
+    """Return the real paths of homes; skip "", relative paths, and / or /nonexistent (accounts without a home)."""
     real = [os.path.realpath(home) for home in homes if home.startswith("/")]
     return tuple(dict.fromkeys(home for home in real if home not in ("/", "/nonexistent")))
 
 
 ROOT_HOME = "root_home"
-"""What allows root to deploy below its own home: an option, never a guess."""
+"""The name, in the ``allow`` of a policy, that lets root deploy below its own home; it is never the default."""
 
 
 def check_destination(path: str, user: User, root_home: bool = False) -> None:
-    """Raises DestinationError when nothing may be deployed to ``path`` (absolute, its parents' links resolved),
-    whoever asks: the system's own folders, a home itself or what holds one, and for root all of root's home,
-    unless ``root_home``.
+    """Raise DestinationError when ``path`` is protected.
 
-    Pure: looks at nothing but its arguments.
+    Protected are the folders of the system, homes and the folders that contain one, and for root everything in
+    root's home. Pure: uses only its arguments.
+
+    Args:
+        path: An absolute path; links in its parents are resolved.
+        user: The user that deploys.
+        root_home: Allow root to deploy below root's home.
+
+    Raises:
+        DestinationError: Nothing may be deployed to ``path``.
     """
     if path in SYSTEM:
         raise DestinationError(f"{path} is a folder of the system's, never one environment's", hint=_ELSEWHERE)

@@ -1,4 +1,4 @@
-"""What a deployment knows of itself: ``.envpack/deployment.json``, written last, so that what has it is whole."""
+"""The record of a deployment, ``.envpack/deployment.json``: written last, so that a tree that has it is whole."""
 
 from __future__ import annotations
 
@@ -14,15 +14,22 @@ from envpack.runtime.fs.atomic import replace_file
 SCHEMA = "envpack.deployment/1"
 
 UNRECORDED = 0
-"""The generation of a tree that plain tar unpacked: it has a manifest, and no record."""
+"""The generation of a tree that plain tar unpacked: it has a manifest, but no record."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One generation of a deployment: what was deployed, from which bundle, and when (seconds since 1970).
+    """One generation of a deployment: what was deployed, from which bundle, and when.
 
-    ``tested``: True when its tests passed (or it has none), False when they were not to be run, None when they did
-    not come to their end.
+    Args:
+        generation: Its number, from 1; `UNRECORDED` for a tree that plain tar unpacked.
+        name: The name of the environment.
+        version: The version of the environment.
+        bundle: The bundle that it came from; "" when that is not known.
+        manifest_sha256: The digest of its manifest.
+        deployed: When it was deployed, in seconds since 1970.
+        tested: True when its tests passed or it has none, False when they were not to be run, None when they did
+            not finish.
     """
 
     generation: int
@@ -39,12 +46,18 @@ class Entry:
 
 @dataclass(frozen=True)
 class Record(Entry):
-    """The generation that a tree is.
+    """The record of a tree: its own generation, and those before it.
 
-    ``size``: bytes of its files; ``destination``: where the last command that changed it left it;
-    ``came_from``: where it was before it was moved there, or ""; ``replaced``: the generation in whose place it
-    came; ``history``: those before it, oldest first; ``check``: how the host was checked; ``store``: the store its
-    files are shared with, or "".
+    Args:
+        by: The program that deployed it, with its version; "" when that is not known.
+        size: Bytes of its files.
+        files: The number of its files.
+        destination: Its destination after the last command that changed it.
+        came_from: The destination that it was moved from, or "".
+        replaced: The generation that it replaced; None when it replaced none.
+        store: The store that its files are shared with, or "".
+        check: How the host was checked.
+        history: The generations before it, the oldest first.
     """
 
     by: str = ""
@@ -63,7 +76,7 @@ class Record(Entry):
 
 
 def record_bytes(record: Record) -> bytes:
-    """The JSON of a record."""
+    """Return the JSON of a record."""
     document: dict[str, Any] = {
         "schema": SCHEMA,
         **record.as_dict(),
@@ -85,19 +98,19 @@ def record_bytes(record: Record) -> bytes:
 
 
 def write_record(root: Path, record: Record) -> None:
-    """Writes it into the tree at ``root``, whole whatever happens meanwhile. Raises OSError."""
+    """Write a record into the tree at ``root``, with an atomic replace. Raises OSError."""
     replace_file(root / DEPLOYMENT_PATH, record_bytes(record))
 
 
 def note(root: Path, record: Record, **changes: Any) -> Record:
-    """The record changed, and written."""
+    """Write a record with ``changes`` into the tree at ``root``, and return it. Raises OSError."""
     changed = replace(record, **changes)
     write_record(root, changed)
     return changed
 
 
 def has_record(root: Path) -> bool:
-    """Whether there is one, readable or not. Raises OSError where that can't be told."""
+    """Return whether the tree at ``root`` has a record, readable or not; raise OSError when that is not known."""
     try:
         (root / DEPLOYMENT_PATH).lstat()
     except (FileNotFoundError, NotADirectoryError):
@@ -106,10 +119,10 @@ def has_record(root: Path) -> bool:
 
 
 def read_record(root: Path) -> Record | None:
-    """The record of the tree at ``root``; None where there is none and no manifest either: no deployment.
+    """Return the record of the tree at ``root``, or None when it is no deployment (no record and no manifest).
 
-    A tree that plain tar unpacked, or whose record is damaged, has one made up of its manifest, with the
-    generation `UNRECORDED`. Raises OSError when it is there and can't be read.
+    For a tree that plain tar unpacked, or with a damaged record, a record is made from its manifest, with the
+    generation `UNRECORDED`. Raises OSError when a record or manifest exists and can't be read.
     """
     manifest, data = _content(root / MANIFEST_PATH), _content(root / DEPLOYMENT_PATH)
     if manifest is None and data is None:
@@ -173,7 +186,7 @@ def _parsed(document: Mapping[str, Any], made_up: Record) -> Record:
 def _entry(document: Mapping[str, Any], made_up: Record) -> Entry:
     tested = document.get("tested")
     return Entry(
-        generation=_count(document.get("generation", 1)),  # records of before there were generations
+        generation=_count(document.get("generation", 1)),  # old records have no generation
         name=_text(document.get("name"), made_up.name),
         version=_text(document.get("version"), made_up.version),
         bundle=_text(document.get("bundle")),

@@ -1,7 +1,7 @@
-"""Which deployments there are on this host: one small file each, holding nothing but the path.
+"""The registry of the deployments on this host: one small file for each, which contains only the path.
 
-Everything else is read from the deployment itself, so that nothing here can be wrong but a path that is gone. The
-files lie in the user's state folder, root's in one for the whole host.
+Everything else is read from the deployment itself, so a path that no longer exists is the only possible error
+here. The files are in the user's state folder; those of root are in a folder for the whole host.
 """
 
 from __future__ import annotations
@@ -19,16 +19,19 @@ from envpack.runtime.fs.paths import is_folder
 from envpack.runtime.report import Reporter
 
 FOR_THE_HOST = Path("/var/lib/envpack/deployments")
-"""Where root's deployments are registered: state of a program, as the FHS 3.0 has it in 5.8."""
+"""The folder in which root's deployments are registered: state of a program (FHS 3.0, 5.8)."""
 
 
 _STALE = 3600
-"""Seconds after which a temporary file is one that a killed command has left."""
+"""Seconds after which a temporary file is taken for one that a killed command has left."""
 
 
 def registry(environ: Mapping[str, str] = os.environ) -> Path | None:
-    """The folder of this user's registry: ``ENVPACK_STATE``, else `FOR_THE_HOST` for root, else in
-    ``XDG_STATE_HOME`` as the XDG Base Directory Specification 0.8 has it; None without a home."""
+    """Return the folder of this user's registry, or None for a user without a home.
+
+    The folder is ``ENVPACK_STATE``, else `FOR_THE_HOST` for root, else one in ``XDG_STATE_HOME`` (XDG Base
+    Directory Specification 0.8).
+    """
     if environ.get("ENVPACK_STATE"):
         return Path(environ["ENVPACK_STATE"]).absolute()
     if os.geteuid() == 0:
@@ -40,7 +43,7 @@ def registry(environ: Mapping[str, str] = os.environ) -> Path | None:
 
 
 def register(destination: Path, reporter: Reporter) -> None:
-    """Remembers that there is a deployment; where that can't be written, a warning says so."""
+    """Add a deployment to the registry; warn when that can't be written."""
     folder = registry()
     if folder is None:
         return
@@ -55,7 +58,10 @@ def register(destination: Path, reporter: Reporter) -> None:
 
 
 def unregister(destination: Path) -> None:
-    """Forgets a deployment. What can't be removed is of no consequence: it is gone from the list all the same."""
+    """Remove a deployment from the registry.
+
+    A file that can't be removed does no harm: `registered` leaves out paths without a deployment.
+    """
     folder = registry()
     if folder is not None:
         with suppress(OSError):
@@ -63,7 +69,11 @@ def unregister(destination: Path) -> None:
 
 
 def registered() -> list[Path]:
-    """Every destination that is registered and has a deployment still, root's too; the others are forgotten."""
+    """Return the registered destinations that still have a deployment, sorted; those of root are included.
+
+    Destinations that certainly have none any more are removed from the registry. With ``ENVPACK_STATE`` only that
+    folder is read.
+    """
     found = set()
     folders = {registry()} if os.environ.get("ENVPACK_STATE") else {registry(), FOR_THE_HOST}
     for folder in folders:
@@ -78,7 +88,7 @@ def registered() -> list[Path]:
 
 
 def scan(root: Path) -> Iterator[Path]:
-    """Every deployment below ``root``, or ``root`` itself; folders that can't be read are passed over."""
+    """Yield every deployment below ``root``, or ``root`` itself; folders that can't be read are skipped."""
     root = Path(os.path.realpath(root))
     for folder, folders, _ in os.walk(root):
         path = Path(folder)
@@ -92,7 +102,10 @@ def scan(root: Path) -> Iterator[Path]:
 
 
 def is_deployment(path: Path) -> bool:
-    """Whether there is a deployment, or an environment that plain tar unpacked; False where that can't be told."""
+    """Return whether ``path`` is a deployment or an environment that plain tar unpacked.
+
+    Returns False when that can't be read.
+    """
     try:
         return is_folder(path) and read_record(path) is not None
     except OSError:

@@ -1,4 +1,4 @@
-"""Which previous generations of a deployment stay."""
+"""The retention of previous generations: which of them stay after a deployment."""
 
 from __future__ import annotations
 
@@ -11,10 +11,19 @@ from envpack.runtime.tree.local_changes import additions
 
 
 def prune(place: Destination, keep: int, reporter: Reporter, before: Record | None) -> tuple[int, ...]:
-    """Removes the previous deployments beyond ``keep``, the one ``before`` last; never one that has files in it
-    that no bundle brought. What can't be removed is told. The generations that stay, the newest first.
+    """Remove previous generations beyond the number to keep; call it within `Destination.at_work`.
 
-    For within `Destination.at_work`.
+    A generation with files that no bundle brought, or that were edited, is never removed. A warning names each
+    such generation, and what can't be removed. ``before`` counts as the newest.
+
+    Args:
+        place: The destination.
+        keep: The number of previous generations to keep.
+        reporter: Receives the warnings.
+        before: The generation that was just replaced, or None.
+
+    Returns:
+        The generations that stay, the newest first.
     """
     staying: list[int] = []
     try:

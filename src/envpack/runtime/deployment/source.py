@@ -1,4 +1,4 @@
-"""What a deployment can be made from, as an interface: a bundle, or what ``envpack.interop`` reads."""
+"""The interface of a deployment's source: a bundle, or a format that ``envpack.interop`` reads."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from envpack.runtime.report import Reporter
 
 @dataclass(frozen=True)
 class Repair:
-    """Something another tool left wrong and a deployment puts right: of what kind, why, and in which files."""
+    """A correction of something that another tool left wrong: its kind, its reason, and the corrected files."""
 
     kind: str
     reason: str
@@ -24,12 +24,18 @@ class Repair:
 
 @dataclass(frozen=True)
 class Written:
-    """An environment that was written into a folder; ``manifest_bytes`` lie in it.
+    """An environment that a source has written into a folder.
 
-    ``made_by``: program and version that made what it came from. ``lacks``: what could not be checked or
-    known because nothing there says it, one sentence each. ``host_check``: how the host was checked, to be
-    recorded with the deployment. ``read``: bytes that were read of it, head and manifest apart; ``stored``: bytes
-    that there were to read. ``store``: the folder of the store that its files are shared with, or "".
+    Args:
+        manifest: Its manifest.
+        manifest_bytes: The same, as written into the folder.
+        made_by: The program, with its version, that made the source.
+        lacks: What could not be checked or known because the source does not state it, one sentence each.
+        repairs: What was corrected.
+        host_check: How the host was checked, for the record of the deployment.
+        read: Bytes of the source that were read, without head and manifest.
+        stored: Bytes of the source that there were to read.
+        store: The folder of the store that the files are shared with, or "".
     """
 
     manifest: Manifest
@@ -44,16 +50,28 @@ class Written:
 
 
 class Source(Protocol):
-    """``name``: the file it is, as given; ``origin``: the same, as a deployment records it; ``size``: bytes that
-    the destination's disk must have room for."""
+    """A file from which an environment can be deployed.
+
+    Attributes:
+        name: The file, as given by the user.
+        origin: The same, as the record of the deployment names it.
+        size: Bytes that must be free on the destination's disk.
+    """
 
     name: str
     origin: str
     size: int
 
     def check(self, prefix: str) -> None:
-        """Raises HostError or RelocationError for what can be known without unpacking."""
+        """Raise HostError or RelocationError for a problem that is known without unpacking."""
 
     def write(self, root: Path, prefix: Path, reporter: Reporter, jobs: int) -> Written:
-        """Writes everything below ``root``, an empty folder (but for its lock), as it is to be at ``prefix``,
-        with manifest and paths table. What was written when it raises is the caller's to remove."""
+        """Write the environment into a folder, with manifest and paths table.
+
+        Args:
+            root: A folder that is empty except for its lock. When an error is raised, the caller removes what was
+                written.
+            prefix: The prefix to write into the files.
+            reporter: Receives progress and warnings.
+            jobs: The number of processes or threads.
+        """

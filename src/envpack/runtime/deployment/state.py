@@ -1,19 +1,19 @@
-"""Where a deployment stands, and the folder beside it: what is being made, what is kept, what is on its way out.
+"""A destination and its state directory: staging, previous generations and trash.
 
-Beside ``NAME`` there is ``.NAME.envpack``, on the same filesystem, only while somebody is at work or previous
-deployments are kept::
+The state directory of ``NAME`` is ``.NAME.envpack``, beside it on the same filesystem. It exists only while a
+command changes the deployment or previous generations exist::
 
-    lock       held by every command that changes the deployment; the kernel drops it with the process
-    new-G      generation G being written: never more than rubbish to anybody else
-    next-G     generation G, whole, about to trade places with NAME; afterwards, for an instant, what stood there
-    G          a previous deployment that is kept, NAME's path written into its files
-    trash-N    on its way out
-    switching  where a filesystem can't let two names trade places: what is on its way (deployment.swap)
-    aside      and what stood at NAME, meanwhile
-    moving     only while a deployment is copied here from another filesystem: from where
+    lock       held by every command that changes the deployment; the kernel releases it with the process
+    new-G      staging: generation G being written, which no other process uses
+    next-G     generation G, whole, about to be exchanged with NAME; after that, for an instant, the former NAME
+    G          a previous generation, with NAME's path written into its files
+    trash-N    trash: a tree that is being removed
+    switching  journal of an exchange, where the filesystem can't exchange two names (deployment.swap)
+    aside      the former NAME during such an exchange
+    moving     only while a deployment is copied here from another filesystem: where it came from
 
-Which generation a tree is stands in its own record, so whatever a command was stopped at, the next one sees from
-names and records what is what (`recover`): nothing else has to be written down.
+The generation of a tree is in its own record. Therefore, wherever a command was stopped, the names and records are
+enough for the next command to recover (`Destination.recover`); nothing else has to be written.
 """
 
 from __future__ import annotations
@@ -43,21 +43,29 @@ from envpack.runtime.tree.rewrite_prefix import forget_begun
 LOCK = "lock"
 MOVING = "moving"
 NEW, NEXT = "new-", "next-"
-"""Of a generation that is being written, and of one that is whole and about to be there."""
+"""The start of the name of a generation that is being written (staging), and of one that is whole and ready."""
 
 _TRASH = "trash-"
 
 
 @dataclass(frozen=True)
 class Kept:
-    """A previous deployment that is there still: its folder and its record."""
+    """A previous generation that still exists: its folder and its record."""
 
     path: Path
     record: Record
 
 
 class Destination:
-    """A destination, existing or not. What changes anything is for within `at_work` only."""
+    """A destination, whether it exists or not, and its state directory ``.NAME.envpack``.
+
+    Methods that change something may be called only within `at_work`.
+
+    Attributes:
+        final: The path of the destination; links in its parents are resolved.
+        side: The path of the state directory.
+        reporter: Receives warnings; the one given to `at_work`.
+    """
 
     def __init__(self, destination: Path) -> None:
         given = Path(os.path.abspath(os.path.expanduser(destination)))
@@ -65,15 +73,17 @@ class Destination:
         self.side = beside(self.final, "envpack") if self.final.name else self.final
         self.reporter = Reporter()
 
-    # --- looking ---
+    # --- reading ---
 
     def current(self) -> Record | None:
-        """What is deployed there; None where nothing is, or something else. Raises OSError when that can't be
-        told."""
+        """Return the record of the current deployment; None where there is none, or something else.
+
+        Raises OSError when it can't be read.
+        """
         return read_record(self.final) if is_folder(self.final) else None
 
     def kept(self) -> list[Kept]:
-        """Previous deployments, the newest first. Raises OSError when that can't be told."""
+        """Return the previous generations, the newest first; raise OSError when they can't be read."""
         found = []
         for path in self._entries():
             if path.name.isdecimal() or path.name.startswith(NEXT):
@@ -83,13 +93,16 @@ class Destination:
         return sorted(found, key=lambda kept: -kept.record.generation)
 
     def trees(self) -> list[Path]:
-        """The folders of the current deployment and of those kept: whatever may still be used."""
+        """Return the folders of the current deployment and the previous generations: all that may be in use.
+
+        Raises OSError when they can't be read.
+        """
         return [*([self.final] if is_folder(self.final) else []), *(kept.path for kept in self.kept())]
 
     def occupied(self) -> str:
-        """Why nothing could be deployed there: something else stands there. Empty when nothing does.
+        """Return why nothing can be deployed here, such as a file at the path; "" when a deployment is possible.
 
-        Raises DestinationError when that can't be told.
+        Raises DestinationError when the path can't be read.
         """
         final = self.final
         if not final.name:
@@ -110,14 +123,14 @@ class Destination:
         return ""
 
     def require_free_or_deployed(self, root_home: bool = False) -> None:
-        """Raises DestinationError where something else stands, or nothing may ever be deployed."""
+        """Raise DestinationError when the path is protected, or occupied by something else than a deployment."""
         check_destination(str(self.final), current_user(), root_home)
         reason = self.occupied()
         if reason:
             raise DestinationError(reason, hint="Choose another destination, or remove it first.")
 
     def require_known(self) -> None:
-        """Raises DestinationError where nothing is deployed, nothing kept, and nothing left of either."""
+        """Raise DestinationError when there is neither a deployment nor a state directory."""
         reason = self.occupied()
         if not reason and self.current() is None and not is_folder(self.side):
             reason = f"nothing is deployed at {self.final}"
@@ -125,7 +138,7 @@ class Destination:
             raise DestinationError(reason, hint="'envpack list' shows what is deployed on this host.")
 
     def next_generation(self) -> int:
-        """One more than any that was ever heard of there."""
+        """Return the next generation: one more than any in records, their histories, and the state directory."""
         records = [kept.record for kept in self.kept()]
         current = self.current()
         if current is not None:
@@ -141,14 +154,19 @@ class Destination:
         except FileNotFoundError:
             return []
 
-    # --- at work ---
+    # --- exclusive access ---
 
     @contextmanager
     def at_work(self, reporter: Reporter, *, wait: bool = False) -> Iterator[None]:
-        """Alone here, after putting right whatever a command before was stopped at; tidied up afterwards.
+        """Hold the destination's lock: recover what a stopped command has left, run the block, then clean up.
 
-        Raises DestinationError when another process is at work here (with ``wait``, that is waited for), and in
-        place of any OSError of the block.
+        Args:
+            reporter: Receives warnings.
+            wait: Wait while another process holds the lock.
+
+        Raises:
+            DestinationError: Another process holds the lock (without ``wait``), the state directory belongs to
+                another user, or the block raised an OSError.
         """
         self.reporter = reporter
         made: list[Path] = []
@@ -175,8 +193,11 @@ class Destination:
             raise
 
     def _require_own(self) -> None:
-        """Nobody else may exchange what is made here for something of theirs: the folder beside is this user's, or
-        belongs to who owns the folder that both lie in, and can do that anyway."""
+        """Raise DestinationError when another user could replace what is written to the state directory.
+
+        The state directory must belong to this user, or to the owner of its parent folder, which could replace it
+        anyway.
+        """
         if is_there(self.side):
             owner = os.lstat(self.side).st_uid
             if not is_folder(self.side) or owner not in (os.geteuid(), os.stat(self.final.parent).st_uid):
@@ -195,9 +216,10 @@ class Destination:
         return DestinationError(f"can't write to {self.final.parent}: {problem.strerror}")
 
     def recover(self) -> None:
-        """Finishes what was stopped midway, or takes it back, and removes what nobody can use.
+        """Finish or roll back what a stopped command has left, and remove what is of no use.
 
-        A tree is taken for rubbish only where its name says so. Raises OSError.
+        A tree is removed only when its name says that it is staging, trash, or ready but not switched to. Raises
+        OSError.
         """
         finish_swap(self.final, self.side, self.keep)
         current = self.current()
@@ -225,12 +247,12 @@ class Destination:
         if current is None and is_there(self.side / MOVING):
             os.unlink(self.side / MOVING)
         if current is not None and is_there(self.side / str(current.generation)):
-            current = note(self.final, current, generation=self.next_generation())  # put here by hand
+            current = note(self.final, current, generation=self.next_generation())  # moved here by hand
         if current is not None and current.destination not in ("", str(self.final)):
             self._welcome(current)
 
     def _welcome(self, current: Record) -> None:
-        """A deployment that was moved here by hand, or by a command that was stopped, gets what is kept of it."""
+        """Adopt the previous generations of a deployment that was moved here by hand or by a stopped command."""
         former = Destination(Path(current.destination))
         if is_folder(former.side) and former.current() is None:
             try:
@@ -238,11 +260,14 @@ class Destination:
                     self.take_along(former)
                     former._tidy()
             except DestinationError:
-                return  # somebody is at work there, such as the very command that moves it
+                return  # another process holds its lock, such as the command that moves it
         note(self.final, current, destination=str(self.final))
 
     def keep(self, path: Path) -> None:
-        """Gives a previous deployment the name of its generation."""
+        """Rename a tree to its generation in the state directory, or to the next one if that name is taken.
+
+        Raises OSError.
+        """
         record = read_record(path)
         generation = record.generation if record is not None else 0
         if is_there(self.side / str(generation)):
@@ -252,8 +277,11 @@ class Destination:
         self.receive(path, generation)
 
     def discard(self, path: Path) -> None:
-        """Takes away a tree, at once, and then removes it; what can't be removed is told, and tried again
-        later."""
+        """Move a tree to the trash by one rename, then remove it.
+
+        Warns of what can't be removed; the next command tries it again. Raises OSError when the tree can't be
+        renamed.
+        """
         number = 1
         while is_there(self.side / f"{_TRASH}{number}"):
             number += 1
@@ -274,12 +302,12 @@ class Destination:
                 remove_tree(path)
 
         try:
-            to_its_end(remove)  # nobody may come back to this place to finish it
+            to_its_end(remove)  # there may be no later command here that finishes it
         except OSError as problem:
             self.reporter.warn(f"{path} can't be removed: {problem.filename or path}: {problem.strerror}")
 
     def _tidy(self) -> None:
-        """Takes the folder beside away where nothing is left in it; never fails."""
+        """Remove the state directory when nothing is left in it; never fails."""
         with suppress(OSError):
             to_its_end(self._remove_side)
 
@@ -295,20 +323,29 @@ class Destination:
     # --- switching ---
 
     def swap(self, inside: Path, *, onward: bool = False) -> None:
-        """What stands at the destination and what stands at ``inside``, a path beside, trade places, for good;
-        ``onward``: see `envpack.runtime.deployment.swap.swap`.
+        """Exchange the destination with a tree in the state directory, and sync.
 
-        Nobody's activation writes the prefix into either meanwhile. Raises OSError.
+        Activation is locked meanwhile, so that it can't rewrite the prefix in the deployment.
+
+        Args:
+            inside: The path of the tree in the state directory.
+            onward: See `envpack.runtime.deployment.swap.swap`.
+
+        Raises:
+            OSError: The two can't be exchanged, or not synced.
         """
         with self.undisturbed():
             swap(self.final, inside, onward=onward)
         if is_there(self.side / MOVING):
-            os.unlink(self.side / MOVING)  # says nothing of what is here now
+            os.unlink(self.side / MOVING)  # it does not describe the new deployment
         self.sync()
 
     @contextmanager
     def undisturbed(self) -> Iterator[None]:
-        """While nobody's activation writes the prefix into what is deployed here; one that does is waited for."""
+        """Hold the lock under which activation writes the prefix into the current deployment.
+
+        Waits while an activation holds it. A deployment that has its prefix already needs no lock.
+        """
         if written_prefix(self.final) == str(self.final):
             yield
         else:
@@ -316,29 +353,32 @@ class Destination:
                 yield
 
     def take_along(self, former: Destination) -> None:
-        """What is kept of the deployment that has come here from ``former`` comes here too. Raises OSError.
+        """Move the previous generations of ``former`` here, after its deployment was moved here.
 
-        For within `at_work` of both; on another filesystem it stays.
+        Call it within `at_work` of both, on one filesystem. A generation that exists here already is not moved.
+        Raises OSError.
         """
         for kept in former.kept():
             if not is_there(self.side / str(kept.record.generation)):
                 self.receive(kept.path, kept.record.generation)
 
     def receive(self, path: Path, generation: int) -> None:
-        """The tree at ``path`` is from now on kept here, as that generation. Raises OSError."""
+        """Rename the tree at ``path`` to a previous generation in the state directory. Raises OSError."""
         with suppress(OSError):
-            os.chmod(self.side, 0o777 & ~umask())  # others may look at what is kept, as at what is deployed
+            os.chmod(self.side, 0o777 & ~umask())  # previous generations are as readable as a deployment
         with movable(path):
             os.rename(path, self.side / str(generation))
 
     def appear(self, inside: Path) -> None:
-        """What stands at ``inside`` moves to the destination, where nothing is, or an empty folder. Raises
-        OSError."""
+        """Rename the tree at ``inside`` to the destination, which is missing or an empty folder, and sync.
+
+        Raises OSError.
+        """
         with movable(inside):
             os.rename(inside, self.final)
         self.sync()
 
     def sync(self) -> None:
-        """Renames between the two folders last from here on."""
+        """Sync the parent folder and the state directory, so that renames between them survive a power cut."""
         sync_folder(self.final.parent)
         sync_folder(self.side)

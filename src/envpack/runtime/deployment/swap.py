@@ -1,4 +1,4 @@
-"""Two trees trade places: in one step, or, where a filesystem can't do that, in steps that survive a crash."""
+"""The exchange of two trees: in one step, or, where a filesystem can't do that, in journalled steps."""
 
 from __future__ import annotations
 
@@ -19,11 +19,20 @@ ASIDE = "aside"
 
 
 def swap(final: Path, inside: Path, *, onward: bool = False) -> None:
-    """What stands at ``final`` and what stands at ``inside``, a path in the folder beside, trade places.
+    """Exchange the tree at ``final`` with the tree at ``inside``.
 
-    In one step where the filesystem can do that. Elsewhere in three, between the first two of which nothing stands
-    at ``final``; they are written down before, so that `finish_swap` takes them back, or (``onward``, for what is
-    a way back itself) finishes them. Raises OSError.
+    Takes one step where the filesystem can exchange two names. Elsewhere it takes three renames, and between the
+    first two there is nothing at ``final``. They are written to a journal before, with which `finish_swap`
+    recovers from a crash.
+
+    Args:
+        final: The destination.
+        inside: A path in its state directory.
+        onward: Recovery finishes the exchange instead of rolling it back: for an exchange that is itself a
+            rollback.
+
+    Raises:
+        OSError: The two can't be exchanged.
     """
     with movable(final, inside):
         try:
@@ -49,10 +58,16 @@ def _swap_in_steps(final: Path, inside: Path, onward: bool) -> None:
 
 
 def finish_swap(final: Path, side: Path, keep: Callable[[Path], None]) -> None:
-    """Finishes the steps that a command was stopped at, or takes them back.
+    """Finish or roll back an exchange that a command was stopped in.
 
-    ``keep`` is called for a tree that has no place any more because somebody has put something else there. Raises
-    OSError.
+    Args:
+        final: The destination.
+        side: Its state directory.
+        keep: Called with the former tree of ``final`` when both paths of the exchange are occupied, to keep it
+            under another name.
+
+    Raises:
+        OSError: A tree can't be renamed.
     """
     aside, journal = side / ASIDE, side / SWITCHING
     if is_there(aside):
@@ -73,7 +88,7 @@ def finish_swap(final: Path, side: Path, keep: Callable[[Path], None]) -> None:
 
 
 def _journalled(journal: Path) -> tuple[str, bool]:
-    """The name in the folder beside, and whether it is to go on."""
+    """Return the name in the state directory, and whether recovery finishes the exchange."""
     try:
         document = json.loads(journal.read_bytes())
         name, onward = document["inside"], document.get("onward") is True
@@ -84,8 +99,10 @@ def _journalled(journal: Path) -> tuple[str, bool]:
 
 @contextmanager
 def movable(*trees: Path) -> Iterator[None]:
-    """While these folders change places, their own modes let them: rename(2) demands write permission on a folder
-    that gets another parent. Afterwards each has its mode again, wherever it is."""
+    """Make folders writable while the block renames them, then restore their modes, wherever they are.
+
+    rename(2) requires write permission on a folder that gets another parent. Raises OSError.
+    """
     closed = []
     try:
         for tree in trees:

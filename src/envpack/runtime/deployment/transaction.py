@@ -1,4 +1,4 @@
-"""A generation on its way to a destination: written beside it, there in one step, or never been."""
+"""The transaction that deploys a generation: written to staging, then switched to in one step, or rolled back."""
 
 from __future__ import annotations
 
@@ -19,7 +19,13 @@ from envpack.runtime.report import human_size
 
 
 class Incoming:
-    """A generation on its way to a destination: written to ``folder``, made `whole`, and `switch`ed to."""
+    """A transaction: a generation is written to ``folder``, then `switch` makes it the current deployment.
+
+    Args:
+        place: The destination.
+        before: The current deployment, which is to be replaced, or None.
+        generation: The number of the new generation.
+    """
 
     def __init__(self, place: Destination, before: Record | None, generation: int) -> None:
         self._place, self._before, self.generation = place, before, generation
@@ -30,6 +36,7 @@ class Incoming:
         self._was_empty_folder = before is None and is_folder(place.final)
 
     def begin(self, size: int) -> None:
+        """Create the staging folder; raise DestinationError when its disk has less than ``size`` bytes free."""
         os.mkdir(self.folder, 0o700)
         self._made = os.stat(self.folder)
         if self._before is not None:
@@ -42,13 +49,17 @@ class Incoming:
             )
 
     def switch(self, mode: int | None = None) -> None:
-        """The one moment at which the new deployment is there, its folder with that ``mode`` (default: the one it
-        had, or the umask's). Raises DestinationError or OSError."""
+        """Make the new generation the current deployment, in one step.
+
+        ``mode`` is the mode of its folder; by default that of the replaced deployment, or 0777 without the umask.
+        Raises OSError when it can't be switched to, and DestinationError when something else has appeared at a
+        destination that was free.
+        """
         if not has_record(self.folder):
             raise OSError(errno.ENOENT, "the deployment has no record", str(self.folder))
         os.rename(self.folder, self._ready)
         os.chmod(self._ready, self._mode if mode is None else mode)
-        sync_folder(self._place.side)  # so that no power cut makes rubbish of what is kept
+        sync_folder(self._place.side)  # else a power cut could leave the replaced tree as new-G
         if self._before is not None:
             self._place.swap(self._ready)
             self._place.keep(self._ready)
@@ -59,7 +70,10 @@ class Incoming:
             raise DestinationError(f"{self._place.final} appeared meanwhile: {problem.strerror}") from None
 
     def take_back(self) -> None:
-        """Undoes all of it, whatever it has come to: asks the filesystem, as a crash's successor would."""
+        """Roll back the transaction at any stage, from the state on disk, as recovery after a crash does.
+
+        Raises OSError or DestinationError when the former state can't be restored.
+        """
         place = self._place
         finish_swap(place.final, place.side, place.keep)
         if self._is_there():
@@ -86,10 +100,19 @@ class Incoming:
 def incoming(
     place: Destination, size: int, before: Record | None, generation: int | None = None
 ) -> Iterator[Incoming]:
-    """A folder for the generation that is to come after ``before``, on a disk with room for ``size`` bytes.
+    """Open a transaction for a new generation, and roll it back when the block fails, even after the switch.
 
-    When the block fails, also after the switch, everything is as it was before; what can't be put back is
-    told.
+    Warns when the former state can't be restored.
+
+    Args:
+        place: The destination.
+        size: Bytes that must be free on its disk.
+        before: The current deployment, which is to be replaced, or None.
+        generation: The number of the new generation; None for the next one.
+
+    Raises:
+        DestinationError: Less than ``size`` bytes are free.
+        OSError: The staging folder can't be created.
     """
     new = Incoming(place, before, place.next_generation() if generation is None else generation)
     try:
