@@ -1,4 +1,4 @@
-"""How a process of envpack begins and ends: what it makes lives until then."""
+"""Start and end of an envpack process: tuned for a process that frees its memory by exiting."""
 
 from __future__ import annotations
 
@@ -9,18 +9,23 @@ from contextlib import suppress
 from typing import NoReturn
 
 _OBJECTS = 100_000
-"""New objects before Python looks for cycles among them; at its own 700 that takes a tenth of a command's time."""
+"""New objects before Python's collector searches for cycles.
+
+With Python's default of 700, that search takes a tenth of a command's time.
+"""
 
 
 def begin() -> None:
-    """For the start of a command."""
+    """Set up the garbage collector; call it at the start of a command."""
     gc.set_threshold(_OBJECTS)
 
 
 def leave(code: int) -> NoReturn:
-    """Ends the process without taking Python down, which frees every object by itself. Threads of a library may
-    hold something of Python's then, and abort, as rattler's do (with the same bindings:
-    https://github.com/cocoindex-io/cocoindex/issues/1685)."""
+    """Flush the output streams and end the process with exit status ``code``, without Python's shutdown.
+
+    Python's shutdown frees every object one by one. Threads of a library may still hold Python objects then and
+    abort, as rattler's do (the same bindings: https://github.com/cocoindex-io/cocoindex/issues/1685).
+    """
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError):
             stream.flush()

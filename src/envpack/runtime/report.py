@@ -1,4 +1,4 @@
-"""How work in progress is told: the Reporter interface, and the plain one for logs and pipes.
+"""Progress reports of library code: the Reporter interface, and a plain one for logs and pipes.
 
 Library code gets a Reporter and never prints. ``envpack.cli`` adds one with progress bars for terminals.
 """
@@ -14,37 +14,47 @@ from envpack.runtime.errors import EnvpackError
 
 
 class Reporter:
-    """Receives steps, amounts and remarks; this base class ignores them all."""
+    """A receiver of steps, progress and messages; this base class ignores all of them."""
 
     @contextmanager
     def step(self, title: str, total: int | None = None, unit: str = "bytes") -> Iterator[Step]:
-        """One step of the work, e.g. ``step("Unpacking", total=size)``; ``unit`` is "bytes" or a plural noun.
+        """Open one step of the work, e.g. ``step("Unpacking", total=size)``, for the length of a ``with`` block.
 
-        Steps do not nest. When the block ends normally the step is done; on an exception it is failed.
+        Steps do not nest. When the block ends normally, the step is done; on an exception, it has failed.
+
+        Args:
+            title: Name of the step, as shown.
+            total: Amount of work in ``unit``, or None while it is unknown.
+            unit: "bytes" or a plural noun.
         """
         yield Step()
 
     def note(self, message: str) -> None:
-        """A remark worth a line, such as where something was written."""
+        """Report a message that is worth a line, such as the path of a file that was written."""
 
     def warn(self, message: str) -> None:
-        """Something the person should know, though the work goes on."""
+        """Report a problem that the user should know about and that does not stop the work."""
 
 
 class Step:
-    """A step in progress. ``detail`` set by the work is shown when the step is done."""
+    """A step in progress; the text that the work sets as ``detail`` is shown when the step is done."""
 
     detail: str = ""
 
     def advance(self, amount: int = 1) -> None:
-        """So much more is done, in the step's unit. Called from one thread at a time."""
+        """Add ``amount``, in the step's unit, to what is done; call it from one thread at a time."""
 
     def extend(self, total: int) -> None:
-        """The total became known, or changed."""
+        """Set the total, once it is known or when it changes."""
 
 
 class PlainReporter(Reporter):
-    """One line a step on ``stream`` (default stderr): for logs, pipes and the runtime inside a bundle."""
+    """A reporter that writes one line for each step: for logs, pipes and the runtime inside a bundle.
+
+    Args:
+        stream: Where to write (default: stderr).
+        prefix: Text at the start of each line.
+    """
 
     def __init__(self, stream: TextIO | None = None, prefix: str = "") -> None:
         self._stream = stream if stream is not None else sys.stderr
@@ -69,14 +79,20 @@ class PlainReporter(Reporter):
 
 
 def printable(text: str) -> str:
-    """The text with everything that could steer a terminal written out."""
+    """Return the text with every unprintable character, which could control a terminal, as an escape sequence."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in text)
 
 
 def envelope(
     command: str, result: dict[str, Any] | None = None, error: EnvpackError | None = None
 ) -> dict[str, Any]:
-    """The one JSON object a command prints with ``--json``; its schema is ``envpack.<command>/1``."""
+    """Return the one JSON object that a command prints with ``--json``; its schema is ``envpack.<command>/1``.
+
+    Args:
+        command: Name of the command.
+        result: Result of the command; dropped when there is an error.
+        error: Error that ended the command, or None.
+    """
     return {
         "schema": f"envpack.{command}/1",
         "ok": error is None,
@@ -86,7 +102,7 @@ def envelope(
 
 
 def human_size(size: float) -> str:
-    """Bytes in a person's words, decimal units as disks and downloads state them: 5.8 GB."""
+    """Return a size in bytes as short text, in decimal units as disks and downloads state them: 5.8 GB."""
     for unit in ("bytes", "kB", "MB", "GB"):
         if size < 999.5:
             return f"{size:.0f} {unit}" if unit == "bytes" or size >= 99.95 else f"{size:.1f} {unit}"

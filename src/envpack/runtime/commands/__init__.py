@@ -1,1 +1,1 @@
-"""One module for each thing that is done with bundles and deployments."""
+"""The operations on bundles and deployments, one module for each."""

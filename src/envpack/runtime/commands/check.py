@@ -1,4 +1,4 @@
-"""`envpack check`, the check before a deployment and the one of an activation: one call for all of them."""
+"""The host check, shared by `envpack check`, a deployment and an activation."""
 
 from __future__ import annotations
 
@@ -25,8 +25,13 @@ from envpack.runtime.tree.head import read_manifest
 
 @dataclass(frozen=True)
 class Policy:
-    """What is asked of a host. ``gpu``: one of `GPU_MODES`; ``allow``: requirements that may fail, and
-    ROOT_HOME; ``check``: whether a deployment checks at all. Make one with `policy`."""
+    """The policy of a host check; make one with `policy`.
+
+    Attributes:
+        gpu: One of `GPU_MODES`.
+        allow: Names of requirements that may fail, and ROOT_HOME.
+        check: Whether a deployment checks the host at all.
+    """
 
     gpu: str = "required"
     allow: tuple[str, ...] = ()
@@ -34,7 +39,16 @@ class Policy:
 
 
 def policy(gpu: str = "required", allow: Iterable[str] = (), check: bool = True) -> Policy:
-    """A policy from words of a command line (``allow`` may hold commas); UsageError for words nobody knows."""
+    """Return the policy that command-line words describe.
+
+    Args:
+        gpu: One of `GPU_MODES`.
+        allow: Names of requirements that may fail; an item may hold several, separated by commas.
+        check: Whether a deployment checks the host at all.
+
+    Raises:
+        UsageError: A word is unknown.
+    """
     names = tuple(name.strip().replace("-", "_") for item in allow for name in item.split(",") if name.strip())
     if gpu not in GPU_MODES:
         raise UsageError(f"{gpu!r} is no way to treat GPUs", hint=f"There are: {', '.join(GPU_MODES)}.")
@@ -49,8 +63,18 @@ def policy(gpu: str = "required", allow: Iterable[str] = (), check: bool = True)
 
 @dataclass(frozen=True)
 class Examined:
-    """An environment compared with a host. ``kind``: "bundle", "deployment", "unpacked" (by tar: there is a
-    manifest, and nobody deployed it) or "environment" (which envpack did not make; it has no version)."""
+    """The result of a comparison of an environment with a host.
+
+    Attributes:
+        path: The bundle or the directory, as text.
+        name: Name of the environment.
+        version: Version of the environment, or "".
+        host: Name of the host, where the facts of another host were given; otherwise "".
+        gpu: The GPU mode of the check, one of `GPU_MODES`.
+        verdicts: One verdict for each requirement.
+        kind: "bundle", "deployment", "unpacked" (by tar: it has a manifest and was not deployed) or "environment"
+            (not made by envpack; it has no version).
+    """
 
     path: str
     name: str
@@ -62,19 +86,23 @@ class Examined:
 
     @property
     def title(self) -> str:
-        """What to call it: "demo 1.0"."""
+        """The title of the environment, such as "demo 1.0"."""
         return f"{self.name} {self.version}".rstrip()
 
     def of(self, verdict: str) -> list[Verdict]:
-        """The verdicts of one kind, such as "failed"."""
+        """Return the verdicts of one kind, such as "failed"."""
         return [item for item in self.verdicts if item.verdict == verdict]
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON's view: the ``result`` of ``envpack.check/1``."""
+        """Return the JSON ``result`` of ``envpack.check/1``."""
         return {**vars(self), "verdicts": [item.as_dict() for item in self.verdicts]}
 
     def require(self, hint: str) -> None:
-        """Raises HostError with every failed requirement and its remedy; ``hint`` gets their names for {names}."""
+        """Raise HostError when a requirement failed, with the message of each that did.
+
+        Args:
+            hint: The error's hint; {names} in it is replaced by the names of the failed requirements.
+        """
         failed = self.of(FAILED)
         if failed:
             count = "a requirement is" if len(failed) == 1 else f"{len(failed)} requirements are"
@@ -88,8 +116,16 @@ class Examined:
 def examine_manifest(
     manifest: Manifest, path: str, facts: HostFacts, asked: Policy, *, named: bool = False, deployed: bool = False
 ) -> Examined:
-    """The verdicts on a manifest. ``named``: the facts are another host's, whose name is told then; ``deployed``:
-    disk is not asked for. Pure."""
+    """Return the verdicts for a manifest; pure, without I/O.
+
+    Args:
+        manifest: The manifest to check.
+        path: The bundle or directory that it comes from, as text.
+        facts: Facts of the host.
+        asked: Policy of the check.
+        named: Whether the facts are those of another host, so that the result names it.
+        deployed: Whether the environment is on its disk already; disk space is not checked then.
+    """
     found = evaluate(wanted_of(manifest), facts, gpu=asked.gpu, deployed=deployed)
     verdicts = tuple(allowing(found, asked.allow))
     host = facts.hostname if named else ""
@@ -105,11 +141,20 @@ def examine(
     destination: Path = Path(),
     decoders: Mapping[str, Decoder] = STANDARD,
 ) -> Examined:
-    """Compares a bundle, at a path or URL, or the deployment in a folder, with ``facts`` (default: this host's).
+    """Compare a bundle, or a deployment, with a host.
 
-    ``gpu``: one of `GPU_MODES`, by default what a deployment was made with, else "required"; ``allow``: names,
-    beside those a deployment was made with; ``destination``: where a bundle would go. Raises FormatError or
-    IntegrityError for what is neither, UsageError for unknown words.
+    Args:
+        path: Path or URL of a bundle, or the directory of a deployment.
+        facts: Facts of the host (default: those of this host).
+        gpu: One of `GPU_MODES` (default: the mode that a deployment was made with, else "required").
+        allow: Names of requirements that may fail, in addition to those that a deployment was made with.
+        destination: Directory where a bundle would be deployed; its disk is checked.
+        decoders: Decoders by codec name.
+
+    Raises:
+        FormatError: ``path`` is neither a bundle nor a deployment.
+        IntegrityError: ``path`` is damaged.
+        UsageError: A word in ``gpu`` or ``allow`` is unknown.
     """
     path = local_path(path)
     root = path if isinstance(path, Path) and path.is_dir() else None
@@ -128,16 +173,30 @@ def examine(
 
 
 def facts_for(manifest: Manifest, asked: Policy, destination: Path = Path()) -> HostFacts:
-    """This host's facts, as far as the manifest asks for them: looking at GPUs takes longest."""
+    """Return this host's facts, as far as the manifest requires them: detection of GPUs takes longest."""
     return gather(destination, gpu=needs_gpu_facts(wanted_of(manifest), asked.gpu))
 
 
 def check_before(
     manifest: Manifest, bundle: str, destination: Path, asked: Policy, reporter: Reporter
 ) -> dict[str, Any]:
-    """The check before a deployment: raises HostError, or warns and returns what the deployment records of it.
+    """Check the host before a deployment, and return what the deployment records of the check.
 
-    Whether the disk has room is asked here only when the spec states how much it takes.
+    Warnings go to ``reporter``. Free disk space is checked here only when the spec states how much the environment
+    takes.
+
+    Args:
+        manifest: Manifest of the bundle.
+        bundle: Name of the bundle, for messages.
+        destination: Directory of the deployment.
+        asked: Policy of the check; nothing is checked where its ``check`` is False.
+        reporter: Receives warnings and notes.
+
+    Returns:
+        The ``check`` part of the deployment's record.
+
+    Raises:
+        HostError: A requirement failed that the policy does not allow to fail.
     """
     record: dict[str, Any] = {"check": asked.check, "gpu": asked.gpu, "allow": list(asked.allow), "overridden": []}
     if not asked.check:
@@ -155,7 +214,7 @@ def check_before(
 
 
 def recorded_policy(root: Path) -> Policy:
-    """What a deployment was made with; the default where nothing, or nothing readable, is recorded."""
+    """Return the policy that a deployment was made with; the default policy where no readable one is recorded."""
     try:
         record = json.loads((root / DEPLOYMENT_PATH).read_text(encoding="utf-8"))["check"]
         return policy(record["gpu"], record["allow"])
@@ -164,7 +223,11 @@ def recorded_policy(root: Path) -> Policy:
 
 
 def facts_from_file(path: Path) -> HostFacts:
-    """Facts out of a file, as ``envpack doctor --json`` prints them; FormatError for anything else."""
+    """Read host facts from a file that holds the output of ``envpack doctor --json``.
+
+    Raises:
+        FormatError: The file can't be read, or holds anything else.
+    """
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except OSError as problem:

@@ -1,7 +1,8 @@
-"""A bundle becomes a deployment, in a new place or in another one's, or nothing has changed at all.
+"""Deployment of a bundle to a new destination, or as the next generation of an existing deployment.
 
-The tree is written beside the destination, under a lock that dies with the process, and appears there in one step;
-see ``envpack.runtime.deployment.state``.
+The tree is written to a staging directory beside the destination, under a lock that the kernel releases with the
+process, and appears at the destination by one atomic step; after an error, nothing has changed. See
+``envpack.runtime.deployment.state``.
 """
 
 from __future__ import annotations
@@ -40,12 +41,28 @@ from envpack.runtime.version import __version__
 
 @dataclass(frozen=True)
 class Deployment:
-    """What was deployed, at its destination. ``size``: bytes of its files; ``seconds``: the whole deployment.
+    """The result of a deployment.
 
-    ``generation``: which deployment in that place it is; ``replaced``: the one before it, or None; ``kept``: those
-    that can be switched back to, the newest first.
-    ``made_by``: the program that made the bundle, or the archive; ``read``, ``stored``, ``store``, ``lacks`` and
-    ``repairs``: see ``Written``.
+    Attributes:
+        destination: Absolute path of the deployment.
+        name: Name of the environment.
+        version: Version of the environment.
+        bundle: The bundle, as given.
+        manifest_sha256: Digest of the manifest, in hexadecimal.
+        generation: Number of this deployment at its destination.
+        replaced: Generation that it replaced, or None.
+        kept: Previous generations that can be switched back to, newest first.
+        files: Number of files, as the manifest states it.
+        size: Bytes of the files.
+        seconds: Duration of the whole deployment.
+        tests: Test commands that were run.
+        commands: Commands of the environment, as its manifest lists them.
+        made_by: Program that made the bundle, or the archive.
+        read: Bytes that were read of the source, without head and manifest.
+        stored: Bytes that there were to read.
+        store: Directory of the store that the files are shared with, or "".
+        lacks: Facts that could not be checked or known because the source does not state them, one sentence each.
+        repairs: Defects that another tool left in the source and that the deployment corrected.
     """
 
     destination: str
@@ -69,7 +86,7 @@ class Deployment:
     repairs: tuple[Repair, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON's view: the ``result`` of ``envpack.deploy/1``."""
+        """Return the JSON ``result`` of ``envpack.deploy/1``."""
         return {
             **vars(self),
             "kept": list(self.kept),
@@ -81,7 +98,7 @@ class Deployment:
 
 
 KEEP = 1
-"""Previous deployments that are kept, unless somebody says otherwise."""
+"""Default number of previous generations to keep."""
 
 
 def deploy(
@@ -98,18 +115,33 @@ def deploy(
     store: Path | None = None,
     approve: Callable[[bytes, Path | str], None] | None = None,
 ) -> Deployment:
-    """Verifies ``bundle``, unpacks it to ``destination``, runs its tests there.
+    """Verify ``bundle``, unpack it to ``destination`` and run its tests there.
 
-    ``bundle``: a path, an URL, or "-" for standard input, see `envpack.runtime.transport.open.open_access`.
-    A deployment that is there already is replaced in one step and kept: ``keep`` says how many previous ones are.
-    ``jobs``: processors to use (default: those this process may); ``policy``: what
-    is asked of this host before anything is unpacked; ``wait``: for another envpack at work there;
-    ``store``: a folder whose files are shared with other deployments, made when it is missing; ``approve``: called
-    with the manifest's bytes and ``bundle`` first, to raise where it may not be deployed. Raises
-    FormatError or IntegrityError for a bad bundle, HostError for a host that can't run it, RelocationError for a
-    destination that can't be written in, DestinationError when something else stands there, another envpack is at
-    work, or the disk has no space, and DeploymentTestError when a test fails. After any error, ``destination`` is
-    as it was before.
+    A deployment that exists there is replaced in one step and becomes a previous generation. After any error,
+    ``destination`` is as it was before.
+
+    Args:
+        bundle: A path, a URL, or "-" for standard input; see `envpack.runtime.transport.open.open_access`.
+        destination: Directory of the deployment.
+        reporter: Receives progress and warnings.
+        jobs: Processors to use (default: those this process may use).
+        run_tests: Whether to run the bundle's tests after the switch.
+        decoders: Decoders by codec name.
+        policy: Policy of the host check, which runs before anything is unpacked (default: `Policy()`).
+        keep: Number of previous generations to keep.
+        wait: Whether to wait for another envpack that has locked the destination, instead of raising an error.
+        store: Directory of a content-addressed store to share files with other deployments; made when it is
+            missing.
+        approve: Called first, with the manifest's bytes and ``bundle``; raises when the bundle may not be
+            deployed.
+
+    Raises:
+        FormatError: The bundle is not one that can be read.
+        IntegrityError: The bundle is damaged.
+        HostError: This host can't run the environment.
+        RelocationError: The prefix of the destination can't be written into the files.
+        DestinationError: Something else is at the destination, another envpack has locked it, or the disk is full.
+        DeploymentTestError: A test failed.
     """
     with ExitStack() as stack:
         opened = stack.enter_context(open_bundle(bundle, decoders))
@@ -144,9 +176,17 @@ def deploy_source(
     wait: bool = False,
     root_home: bool = False,
 ) -> Deployment:
-    """The same for anything that can write an environment into a folder; raises what it raises, too.
+    """Deploy from any source that can write an environment into a directory; see `deploy`.
 
-    ``root_home``: whether root may deploy below its own home.
+    Args:
+        source: The source; the errors that it raises pass through.
+        destination: Directory of the deployment.
+        reporter: Receives progress and warnings.
+        jobs: Processors to use (default: those this process may use).
+        run_tests: Whether to run the environment's tests after the switch.
+        keep: Number of previous generations to keep.
+        wait: Whether to wait for another envpack that has locked the destination, instead of raising an error.
+        root_home: Whether root may deploy below its own home directory.
     """
     started = time.monotonic()
     place = Destination(destination)
@@ -213,7 +253,7 @@ def deploy_source(
 
 
 def _history(place: Destination, before: Record | None) -> tuple[Entry, ...]:
-    """Everything that is known to have been deployed there, oldest first."""
+    """Return all generations that are known at the destination, oldest first."""
     known: dict[int, Entry] = {}
     for record in [*(kept.record for kept in place.kept()), *([before] if before is not None else [])]:
         known.update((entry.generation, entry) for entry in (*record.history, record.entry))
@@ -221,7 +261,7 @@ def _history(place: Destination, before: Record | None) -> tuple[Entry, ...]:
 
 
 class _BundleSource:
-    """An open bundle as what a deployment is made from."""
+    """An open bundle as the source of a deployment."""
 
     def __init__(
         self, bundle: Bundle, policy: Policy, reporter: Reporter, store: Store | None, planned: Plan | None
@@ -253,7 +293,7 @@ class _BundleSource:
             former = former_for(self._bundle, prefix)
             with Extraction(self._bundle, root, coded, jobs, former) as extraction:
                 table = extraction.table
-                with reporter.step(title, total) as step:  # not before: its bar may have a thread
+                with reporter.step(title, total) as step:  # after the fork: a bar may have a thread
                     given = extraction.finish(step)
                     read -= sum(segment.stored for segment in manifest.segments if segment.id in given)
                     part = f"{human_size(read)} of {human_size(stored)} read, " if given else ""
@@ -272,7 +312,7 @@ class _BundleSource:
 
 
 def check_platform(subdir: str) -> None:
-    """Raises HostError when an environment of this conda subdir can't run on this host."""
+    """Raise HostError when an environment of this conda subdir can't run on this host."""
     if subdir not in (host_subdir(), "noarch"):
         raise HostError(
             f"the bundle is for {subdir}, and this host is {host_subdir()}",

@@ -1,7 +1,7 @@
-"""A deployment moves: renamed at once, its new place written in then, and back again when that can't be.
+"""Move of a deployment to another path: rename it, then rewrite its prefix; undo the rename when that fails.
 
-What a crash leaves is a whole deployment, in one place or the other; where it lies in the new one without being
-written for it, its activation finishes that, as after any ``mv``, and so does the same command given again.
+A crash leaves a whole deployment at one path or the other. Where it is at the new path and its prefix is not
+rewritten yet, its activation finishes that, as after any ``mv``; so does the same command, run again.
 """
 
 from __future__ import annotations
@@ -35,9 +35,20 @@ from envpack.runtime.tree.rewrite_prefix import settle
 
 @dataclass(frozen=True)
 class Moved:
-    """Where the deployment is now, and was. ``rewritten``: files that the new place was written into; ``changed``:
-    those that somebody has edited, left as they are; ``unfit``: kept generations for which the new place is too
-    long; ``copied``: to another filesystem; ``seconds``: all of it."""
+    """The result of a move.
+
+    Attributes:
+        source: Path of the deployment before.
+        destination: Path of the deployment now.
+        name: Name of the environment.
+        version: Version of the environment.
+        generation: Generation that was moved.
+        rewritten: Number of files that the new prefix was written into.
+        changed: Files that were edited by hand, left as they are.
+        unfit: Previous generations, newest first, for which the new path is too long.
+        copied: Whether the tree was copied to another filesystem.
+        seconds: Duration of the whole move.
+    """
 
     source: str
     destination: str
@@ -51,17 +62,30 @@ class Moved:
     seconds: float
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON's view: the ``result`` of ``envpack.move/1``."""
+        """Return the JSON ``result`` of ``envpack.move/1``."""
         return {**vars(self), "changed": list(self.changed), "unfit": list(self.unfit)}
 
 
 def move(source: Path, destination: Path, *, reporter: Reporter, wait: bool = False) -> Moved:
-    """Moves a deployment, and what is kept of it, to ``destination``, where nothing is, or an empty folder.
+    """Move a deployment and its previous generations to another path.
 
-    Raises DestinationError when there is no deployment or no room for it, or another envpack is at work in one of
-    the places (``wait`` waits for it), RelocationError when the new place can't be written in, IntegrityError when
-    the deployment's own table was changed. After an error the deployment is where it was. What is kept and does
-    not fit into the new place is told of before anything is moved, and moves along: it fits again where it was.
+    After an error, the deployment is where it was. A warning names, before anything is moved, each previous
+    generation that does not fit the new path; it moves, too, and fits again at the old path.
+
+    Args:
+        source: Directory of the deployment.
+        destination: New path, where nothing or an empty directory is.
+        reporter: Receives progress and warnings.
+        wait: Whether to wait for another envpack that has locked one of the paths, instead of raising an error.
+
+    Returns:
+        Both paths, and what was done to the files.
+
+    Raises:
+        DestinationError: There is no deployment, no free path or no disk space for it, or another envpack has
+            locked one of the paths.
+        RelocationError: The new prefix can't be written into the files.
+        IntegrityError: The paths table of the deployment was changed.
     """
     started = time.monotonic()
     here, there = Destination(source), Destination(destination)
@@ -72,7 +96,7 @@ def move(source: Path, destination: Path, *, reporter: Reporter, wait: bool = Fa
         raise DestinationError(f"{there.final} lies in {here.final} itself")
     how, copied = _how(here, there), False
     with ExitStack() as stack:
-        # always in the same order: two moves of two places into each other wait for one another, not for ever
+        # always in the same order: two moves between the same two paths must not wait for each other for ever
         for place in sorted((here, there), key=lambda place: str(place.final)):
             if place is there or how != BEGUN or is_folder(here.side):
                 stack.enter_context(place.at_work(reporter, wait=wait))
@@ -93,7 +117,7 @@ def move(source: Path, destination: Path, *, reporter: Reporter, wait: bool = Fa
                 _finish_copy(here, there, reporter)
             else:
                 there.take_along(here)
-            with suppress(OSError):  # the next command there notes it
+            with suppress(OSError):  # otherwise the next command there records it
                 record = note(there.final, record, destination=str(there.final), came_from=str(here.final))
             if how != COPIED:
                 there.sync()
@@ -124,8 +148,15 @@ RENAMED, COPIED, BEGUN = "renamed", "copied", "begun"
 
 
 def _how(here: Destination, there: Destination) -> str:
-    """What is to be done: `RENAMED`, to rename; `COPIED`, to finish a copy; `BEGUN`, to finish what an earlier
-    command, or mv, has begun, or done. Raises DestinationError where nothing can be."""
+    """Return the kind of move that is to be done or finished.
+
+    Returns:
+        `RENAMED`: rename the deployment. `COPIED`: finish a copy. `BEGUN`: finish a move that an earlier command,
+        or mv, started or completed.
+
+    Raises:
+        DestinationError: No move is possible.
+    """
     current, arrived = here.current(), there.current()
     if arrived is not None:
         if _copied_from(there, current, arrived) == str(here.final):
@@ -153,7 +184,7 @@ def _how(here: Destination, there: Destination) -> str:
 
 
 def _tell_unfit(here: Destination, there: Destination, reporter: Reporter) -> tuple[int, ...]:
-    """The kept generations, newest first, that could not be switched back to at the new place."""
+    """Warn of previous generations that the new path is too long to switch back to; return them, newest first."""
     length, unfit = len(os.fsencode(there.final)), []
     found = {each.record.generation: each for each in (*there.kept(), *here.kept())}
     for generation, kept in sorted(found.items(), reverse=True):
@@ -169,7 +200,7 @@ def _tell_unfit(here: Destination, there: Destination, reporter: Reporter) -> tu
 
 
 def _renamed(here: Destination, there: Destination) -> bool:
-    """Renames it; False where the new place is on another filesystem."""
+    """Rename the deployment; return False where the new path is on another filesystem."""
     try:
         with here.undisturbed():
             there.appear(here.final)
@@ -200,11 +231,11 @@ def _bring_back(here: Destination, there: Destination, reporter: Reporter, was_e
         reporter.warn(f"the deployment is not back at {here.final}, whole as it was: {told}")
 
 
-# --- to another filesystem ---
+# --- move to another filesystem ---
 
 
 def _copied_from(there: Destination, current: Record | None, arrived: Record) -> str:
-    """Where the deployment was copied from by a command that was stopped; "" unless both are what they were."""
+    """Return the path that a stopped command copied the deployment from; "" unless both trees are unchanged."""
     try:
         document = json.loads((there.side / MOVING).read_bytes())
         same = [document["generation"], document["deployed"]]
@@ -242,13 +273,13 @@ def _finish_copy(here: Destination, there: Destination, reporter: Reporter) -> N
     def leave() -> None:
         if is_folder(here.final):
             here.discard(here.final)
-        try:  # the copy is the deployment now, whatever becomes of these
+        try:  # the copy is the deployment now, even if these can't be removed
             for kept in here.kept():
                 here.discard(kept.path)
         except OSError as problem:
             reporter.warn(f"what was kept in {here.side} can't be removed: {problem.strerror}; move it once more")
             return
-        # it is done: a power cut now may leave a whole original, or a note of it, at worst
+        # done: at worst, a power cut now leaves the whole original, or the file MOVING
         with suppress(OSError):
             here.sync()
         with suppress(OSError):
@@ -269,8 +300,11 @@ def _undo_copy(here: Destination, there: Destination, reporter: Reporter) -> Non
 
 
 def copy_tree(source: Path, target: Path) -> None:
-    """A copy of a whole tree: links as links, hard links among its files kept, times and modes too. Raises
-    OSError."""
+    """Copy a whole tree: symbolic links as links, hard links among its files as hard links, with times and modes.
+
+    Raises:
+        OSError: A file can't be read or written.
+    """
     seen: dict[int, str] = {}
 
     def copy(folder: str, to: str) -> None:

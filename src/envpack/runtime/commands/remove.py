@@ -1,4 +1,4 @@
-"""A deployment goes, with those of it that are kept, and with nothing that is somebody's own."""
+"""Removal of a deployment and of its previous generations; files that no bundle brought stop it."""
 
 from __future__ import annotations
 
@@ -14,26 +14,45 @@ from envpack.runtime.report import Reporter
 from envpack.runtime.tree.local_changes import additions
 
 _SHOWN = 10
+"""Maximum number of files listed in an error."""
 
 
 @dataclass(frozen=True)
 class Removed:
-    """What was removed: the generations, newest first, and the bytes they had unpacked."""
+    """The result of a removal.
+
+    Attributes:
+        destination: Absolute path of the deployment that was removed.
+        generations: Generations that were removed, newest first.
+        size: Bytes of their unpacked files.
+    """
 
     destination: str
     generations: tuple[int, ...]
     size: int
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON's view: the ``result`` of ``envpack.remove/1``."""
+        """Return the JSON ``result`` of ``envpack.remove/1``."""
         return {**vars(self), "generations": list(self.generations)}
 
 
 def remove(destination: Path, *, force: bool = False, reporter: Reporter, wait: bool = False) -> Removed:
-    """Removes what is deployed at ``destination`` and what is kept of it. It is gone at once, and deleted then.
+    """Remove the deployment at ``destination`` and its previous generations.
 
-    Raises DestinationError when files in it are no bundle's, or were edited (``force`` removes them, too), another
-    envpack is at work there, or it can't be written.
+    The trees move to the trash first, so that they are gone at once, and are deleted then.
+
+    Args:
+        destination: Directory of the deployment.
+        force: Whether to remove files that no bundle brought, or that were edited, too.
+        reporter: Receives warnings.
+        wait: Whether to wait for another envpack that has locked the destination, instead of raising an error.
+
+    Returns:
+        The generations that were removed, and their size.
+
+    Raises:
+        DestinationError: There are such files and ``force`` is not set, another envpack has locked the
+            destination, or it can't be written to.
     """
     place = Destination(destination)
     place.require_known()

@@ -1,7 +1,8 @@
-"""Mending a deployment from the bundle it came from: just the files that are changed or missing.
+"""Repair of a deployment from the bundle it came from: only files that are changed or missing are written.
 
-Only the frames that hold them are read. Each file is written beside its place, proved by its digest and renamed
-over what is there, so whatever stops a repair, the next one goes on from there. What no bundle brought is left.
+Only the frames that hold these files are read. Each file is written to a temporary sibling, verified by its digest
+and renamed over the old one, so after an interruption the next repair continues. Files that no bundle brought are
+left alone.
 """
 
 from __future__ import annotations
@@ -41,12 +42,23 @@ from envpack.runtime.tree.prefix import check_prefix
 from envpack.runtime.tree.rewrite_prefix import settle
 
 _TEMPORARY = "envpack-new"
+"""Marker in the names of temporary siblings."""
 
 
 @dataclass(frozen=True)
 class Repaired:
-    """What was mended at ``path``: paths, in the table's order; ``read``: bytes of the bundle's segments that were
-    read; ``extra``: files that no bundle brought, left as they are."""
+    """The result of a repair.
+
+    Attributes:
+        path: Directory of the deployment.
+        name: Name of the environment.
+        version: Version of the environment.
+        bundle: The bundle, as given.
+        mended: Paths that were repaired, in the order of the paths table.
+        read: Bytes that were read of the bundle's segments, as stored.
+        extra: Files that no bundle brought, left as they are.
+        seconds: Duration of the whole repair.
+    """
 
     path: str
     name: str
@@ -58,7 +70,7 @@ class Repaired:
     seconds: float
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON's view: the ``result`` of ``envpack.repair/1``."""
+        """Return the JSON ``result`` of ``envpack.repair/1``."""
         return {**vars(self), "mended": list(self.mended), "extra": list(self.extra)}
 
 
@@ -71,11 +83,21 @@ def repair(
     decoders: Mapping[str, Decoder] = STANDARD,
     approve: Callable[[bytes, Path | str], None] | None = None,
 ) -> Repaired:
-    """Makes every path of the deployment at ``root`` what ``bundle``, which it was deployed from, has.
+    """Restore every path of the deployment at ``root`` to what ``bundle`` has.
 
-    Raises DestinationError when it was deployed from another bundle, is at work, can't be written to, or has a
-    folder with files of somebody's own where a file belongs; FormatError and IntegrityError for the bundle.
-    ``approve``: as for `envpack.runtime.commands.deploy.deploy`.
+    Args:
+        root: Directory of the deployment.
+        bundle: Path or URL of the bundle that it was deployed from.
+        reporter: Receives progress and warnings.
+        jobs: Processors to use for the comparison (default: those this process may use).
+        decoders: Decoders by codec name.
+        approve: See `envpack.runtime.commands.deploy.deploy`.
+
+    Raises:
+        DestinationError: The deployment came from another bundle, another envpack has locked it, it can't be
+            written to, or a directory with other files is where a file belongs.
+        FormatError: ``root`` is no deployment, or the bundle can't be read.
+        IntegrityError: The bundle is damaged.
     """
     started = time.monotonic()
     root = Path(os.path.realpath(root))
@@ -120,7 +142,10 @@ def repair(
 
 
 def _check_same(root: Path, bundle: Bundle) -> None:
-    """One of the three places that name the manifest is enough: any of them may be what is damaged."""
+    """Raise DestinationError where the bundle's manifest is not the deployment's.
+
+    The manifest, its digest and the record name it; one match is enough, as any of them may be the damaged file.
+    """
     wanted = hashlib.sha256(bundle.manifest_bytes).hexdigest()
     known: list[str] = []
     with suppress(OSError):
@@ -153,7 +178,7 @@ def _as_destination(root: Path) -> Iterator[None]:
 
 
 def _mend(mender: _Mender, bundle: Bundle, found: Differences, reporter: Reporter) -> tuple[list[str], int]:
-    """The paths that were mended, and the bytes that were read of the bundle."""
+    """Restore the paths that differ; return them, and the bytes that were read of the bundle."""
     broken = {item.path for item in found.changed} | set(found.missing)
     if not broken:
         return [], 0
@@ -181,7 +206,11 @@ def _mend(mender: _Mender, bundle: Bundle, found: Differences, reporter: Reporte
 
 
 def _tell_store(root: Path, table: PathsTable, found: Differences, reporter: Reporter) -> None:
-    """A file that was changed may be the store's own, which others have, and get, too: it is used no more."""
+    """Mark the store's files that were changed as damaged, and warn.
+
+    A changed file of the deployment may be a hard link to the store's file, which other deployments share and
+    which later ones would get: the store does not use it any more.
+    """
     deployed = read_record(root)
     if deployed is None or not deployed.store or not found.changed:
         return
@@ -214,7 +243,7 @@ def _is_changed(path: Path, record: PathRecord, prefix: bytes) -> bool:
 
 
 def _with_their_links(records: Iterable[PathRecord], broken: set[str]) -> Iterator[PathRecord]:
-    """The broken ones, and every hard link to them: they are to be one file again."""
+    """Yield the broken records, and every hard link to them: they have to be one file again."""
     for record in records:
         if record.path in broken or (record.type == "hardlink" and record.target in broken):
             yield record
@@ -234,7 +263,7 @@ def _needed(located: Mapping[str, list[Located]], table: PathsTable, broken: set
 
 
 class _Reader:
-    """Pieces out of a segment's uncompressed stream, by offset, ascending; a frame is loaded once."""
+    """A reader of pieces of a segment's uncompressed stream, by ascending offset; each frame is loaded once."""
 
     def __init__(self, bundle: Bundle, frames: list[Located]) -> None:
         self._bundle, self._frames = bundle, frames
@@ -258,7 +287,7 @@ class _Reader:
 
 
 class _Mender:
-    """Writes single paths of a tree anew, each by one rename."""
+    """A writer of single paths of a tree, each replaced by one rename."""
 
     def __init__(self, root: Path, table: PathsTable) -> None:
         self.root, self.table = root, table
@@ -269,7 +298,7 @@ class _Mender:
         self._opened: dict[Path, int] = {}
 
     def head(self, manifest: bytes, table: bytes) -> list[str]:
-        """Manifest, digest and table, where they are not the bundle's."""
+        """Write manifest, digest and paths table where they differ from the bundle's; return their paths."""
         mended = []
         self._folder_at(self.root / ".envpack")
         for path, data in ((MANIFEST_PATH, manifest), (DIGEST_PATH, digest_line(manifest)), (PATHS_PATH, table)):
@@ -281,7 +310,7 @@ class _Mender:
         return mended
 
     def folder(self, path: str) -> bool:
-        """Makes a folder where something else is, or nothing; whether it did."""
+        """Make a directory where there is none, in place of any file; return whether it was made."""
         place = self.root / path
         made = self._folder_at(place)
         if made and path in self._modes:
@@ -300,6 +329,7 @@ class _Mender:
         return True
 
     def file(self, record: PathRecord, pieces: Iterator[memoryview]) -> None:
+        """Write the file of ``record``, verified by its digest, and replace the old one."""
         place = self.root / record.path
         self._folder_at(place.parent)
         self._unlock(place.parent)
@@ -327,7 +357,7 @@ class _Mender:
             raise IntegrityError(f"the bundle's {record.path!r} has not the digest that its paths table gives")
 
     def link(self, record: PathRecord) -> None:
-        """A link of either kind."""
+        """Make the symbolic or hard link of ``record``, and replace the old one."""
         place = self.root / record.path
         self._folder_at(place.parent)
         self._unlock(place.parent)
@@ -339,7 +369,7 @@ class _Mender:
             _put(temporary, place)
 
     def _unlock(self, folder: Path) -> None:
-        """Makes a folder of ours that is read-only writable until all is done."""
+        """Make our own read-only directory writable until the repair is done."""
         mode = os.stat(folder).st_mode & 0o7777
         if mode & 0o300 != 0o300 and folder not in self._opened and os.stat(folder).st_uid == os.geteuid():
             os.chmod(folder, mode | 0o300)
@@ -347,7 +377,7 @@ class _Mender:
 
     @contextmanager
     def writable_folders(self) -> Iterator[None]:
-        """Within, read-only folders may be written to; afterwards they are read-only again."""
+        """Let read-only directories be written to within the block, and restore their modes afterwards."""
         try:
             yield
         finally:
@@ -358,7 +388,7 @@ class _Mender:
 
 @contextmanager
 def _temporary(place: Path) -> Iterator[Path]:
-    """The path to make it at; what is left there, before or after, is removed."""
+    """Yield the path of a temporary sibling; a leftover there is removed before and after."""
     temporary = beside(place, _TEMPORARY)
     with suppress(FileNotFoundError):
         os.unlink(temporary)

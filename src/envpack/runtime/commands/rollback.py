@@ -1,4 +1,4 @@
-"""Back to a deployment that is kept, and forth again: at once, nothing is rewritten."""
+"""Rollback to a previous generation, or forward again: a swap of directories, in which no file is rewritten."""
 
 from __future__ import annotations
 
@@ -19,7 +19,17 @@ from envpack.runtime.tree.rewrite_prefix import settle
 
 @dataclass(frozen=True)
 class RolledBack:
-    """What is deployed now, and the generation that was until then (None: nothing was), which is kept."""
+    """The result of a rollback.
+
+    Attributes:
+        destination: Absolute path of the deployment.
+        generation: Generation that is deployed now.
+        name: Name of its environment.
+        version: Version of its environment.
+        tested: True when its tests passed (or it has none), False when they were not to be run, None when they did
+            not come to their end.
+        replaced: Generation that was deployed before and is a previous one now; None where there was none.
+    """
 
     destination: str
     generation: int
@@ -29,17 +39,26 @@ class RolledBack:
     replaced: int | None
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON's view: the ``result`` of ``envpack.rollback/1``."""
+        """Return the JSON ``result`` of ``envpack.rollback/1``."""
         return dict(vars(self))
 
 
 def rollback(destination: Path, *, to: int | None = None, reporter: Reporter, wait: bool = False) -> RolledBack:
-    """Switches to generation ``to``, or to the one that the current deployment came after.
+    """Switch to generation ``to``, or to the one that the current deployment replaced.
 
-    Where the deployment itself is gone, the newest one that is kept takes its place. Raises DestinationError when
-    there is nothing to switch to, another envpack is at work there (``wait`` waits for it), or it can't be
-    written; RelocationError when the deployment was moved to a place that is too long for that generation. Then
-    everything is as it was.
+    Where that generation is gone, the newest older one is taken; where the deployment itself is gone, the newest
+    previous generation. After an error, everything is as it was before.
+
+    Args:
+        destination: Directory of the deployment.
+        to: Generation to switch to (default: see above).
+        reporter: Receives warnings.
+        wait: Whether to wait for another envpack that has locked the destination, instead of raising an error.
+
+    Raises:
+        DestinationError: There is no generation to switch to, another envpack has locked the destination, or it
+            can't be written to.
+        RelocationError: The deployment was moved to a path that is too long for that generation.
     """
     place = Destination(destination)
     place.require_known()
@@ -51,16 +70,16 @@ def rollback(destination: Path, *, to: int | None = None, reporter: Reporter, wa
             assert current is not None
             return _result(place, current, current.generation)
         _require_fit(kept, str(place.final))
-        settle(kept.path, reporter, place=str(place.final), durable=True)  # where it was moved, by hand or before
+        settle(kept.path, reporter, place=str(place.final), durable=True)  # in case the deployment was moved
         record = kept.record
         if record.destination != str(place.final):
-            record = note(kept.path, record, destination=str(place.final))  # from here on nothing needs space
+            record = note(kept.path, record, destination=str(place.final))  # no later step needs disk space
         try:
             if current is None:
                 place.appear(kept.path)
             else:
                 place.swap(kept.path)
-                place.recover()  # gives what was deployed its own name
+                place.recover()  # renames the replaced tree to its generation
         except BaseException:
             if current is not None:
                 former = current
@@ -99,7 +118,7 @@ def _result(place: Destination, record: Record, replaced: int | None) -> RolledB
 
 
 def _wanted(place: Destination, current: Record | None, to: int | None) -> Kept | None:
-    """The kept deployment that is meant; None when it is the current one."""
+    """Return the previous generation to switch to, or None when it is the current one."""
     kept = {each.record.generation: each for each in place.kept()}
     if to is not None:
         if current is not None and to == current.generation:

@@ -1,4 +1,4 @@
-"""Run a bundle's tests in the activated environment."""
+"""Tests of a bundle, run in the activated environment."""
 
 from __future__ import annotations
 
@@ -16,6 +16,17 @@ from envpack.runtime.report import Reporter
 def run_bundle_tests(
     root: Path, commands: tuple[str, ...], reporter: Reporter, before: Record | None
 ) -> tuple[str, ...]:
+    """Run the test commands of a new deployment one after the other, and return them.
+
+    Args:
+        root: Directory of the deployment.
+        commands: Shell commands, as the manifest lists them.
+        reporter: Receives one step for each command.
+        before: Record of the deployment that this one replaced, or None; the error names what is deployed again.
+
+    Raises:
+        DeploymentTestError: A command failed.
+    """
     for command in commands:
         with reporter.step(f"Testing: {command}", unit="commands"):
             try:
@@ -33,10 +44,13 @@ def run_bundle_tests(
 
 
 def run_inside(root: Path, command: str) -> None:
-    """Runs a shell command in the activated environment; raises DeploymentTestError with the end of its output.
+    """Run a shell command in the activated environment at ``root``.
 
-    Nothing is byte-compiled meanwhile, so that a test leaves no trace in the deployment; the host has been checked
-    already, or was not to be.
+    Python does not write byte-code meanwhile, so that a test leaves no trace in the deployment. The activation
+    does not check the host: that was done before, or was switched off.
+
+    Raises:
+        DeploymentTestError: The command failed; its details are the last 20 lines of the output.
     """
     script = '. "$1/bin/activate" && eval "$2"'
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "ENVPACK_SKIP_CHECK": "1"}
@@ -47,7 +61,7 @@ def run_inside(root: Path, command: str) -> None:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        start_new_session=True,  # so that an interrupt ends what the command has started, too
+        start_new_session=True,  # so that an interrupt ends the command's child processes, too
     )
     try:
         said, _ = process.communicate()

@@ -1,6 +1,7 @@
-"""Whether this host demands signatures: whoever can't check them has to refuse.
+"""The requirement of signatures on this host: code that can't check them has to refuse the bundle.
 
-``envpack.signing.policy`` reads the file and checks; the runtime in a bundle has no library to do so.
+``envpack.signing.policy`` reads the policy file and checks signatures; the runtime in a bundle has no library for
+that.
 """
 
 from __future__ import annotations
@@ -11,13 +12,17 @@ from pathlib import Path
 from envpack.runtime.errors import IntegrityError
 
 POLICY_PATH = "etc/envpack/policy.toml"
-"""Below the root folder; root's file, and no option or variable leads elsewhere."""
+"""Path of the policy file below the root directory.
+
+Only root writes there, and no option or variable changes the path.
+"""
 
 UNSIGNED_HINT = "Use a bundle that is signed by one of its keys, or ask who administers this host."
+"""Hint of the errors that refuse a bundle without a valid signature."""
 
 
 def demands_signatures(root: Path = Path("/")) -> bool:
-    """Whether there is a policy. One that can't be looked at counts as one that is there."""
+    """Return whether a policy file exists; one whose status can't be read counts as existing."""
     try:
         os.lstat(root / POLICY_PATH)
     except (FileNotFoundError, NotADirectoryError):
@@ -28,6 +33,11 @@ def demands_signatures(root: Path = Path("/")) -> bool:
 
 
 def refuse_unchecked(what: str, root: Path = Path("/")) -> None:
-    """Raises IntegrityError where signatures are demanded; ``what`` can't be checked, and says so."""
+    """Raise IntegrityError where signatures are required.
+
+    Args:
+        what: Clause of the message that says why the signature can't be checked.
+        root: Directory that the policy's path is relative to.
+    """
     if demands_signatures(root):
         raise IntegrityError(f"{root / POLICY_PATH} demands signatures, and {what}", hint=UNSIGNED_HINT)

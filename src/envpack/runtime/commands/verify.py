@@ -1,4 +1,4 @@
-"""Whether a deployment, or a bundle, is what its manifest says, to the last byte."""
+"""Verification of a deployment or a bundle against its manifest, byte by byte."""
 
 from __future__ import annotations
 
@@ -26,16 +26,29 @@ from envpack.runtime.tree.head import check_record, read_head
 from envpack.runtime.tree.prefix import prefixes_in, written_prefix
 
 SHOWN = 50
-"""Lines of an error's details, unless all are asked for."""
+"""Maximum number of lines in an error's details, unless all are wanted."""
 
 
 @dataclass(frozen=True)
 class Verified:
-    """What was found of the deployment or bundle at ``path``.
+    """The result of a verification.
 
-    ``kind``: "deployment" or "bundle"; ``files``, ``size``: paths, and bytes as stored, that were compared;
-    ``settled``: whether the place it lies in is written in (of a bundle: False). Of a deployment, ``changed`` and
-    ``missing`` paths are damage, ``extra`` ones, that no bundle brought, are not; a bundle has none of them.
+    For a deployment, ``changed`` and ``missing`` paths are damage; ``extra`` ones, which no bundle brought, are
+    not. A bundle has none of them.
+
+    Attributes:
+        path: The deployment's directory, or the bundle, as text.
+        kind: "deployment" or "bundle".
+        name: Name of the environment.
+        version: Version of the environment.
+        manifest_sha256: Digest of the manifest, in hexadecimal.
+        files: Number of paths that were compared.
+        size: Bytes that were compared, as stored.
+        settled: Whether the tree's path is written into its files as the prefix; False for a bundle.
+        seconds: Duration of the whole verification.
+        changed: Paths that differ, each with the reason.
+        missing: Paths that do not exist.
+        extra: Files that no bundle brought.
     """
 
     path: str
@@ -53,10 +66,11 @@ class Verified:
 
     @property
     def whole(self) -> bool:
+        """Whether there is no damage."""
         return not self.changed and not self.missing
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON's view: the ``result`` of ``envpack.verify/1``."""
+        """Return the JSON ``result`` of ``envpack.verify/1``."""
         return {
             **vars(self),
             "changed": [dict(vars(item)) for item in self.changed],
@@ -65,9 +79,10 @@ class Verified:
         }
 
     def require(self, *, every: bool = False) -> None:
-        """Raises IntegrityError when files are changed or missing: its details name them, and what is extra.
+        """Raise IntegrityError when files are changed or missing; its details list these and the extra ones.
 
-        The first SHOWN of them, or ``every`` one.
+        Args:
+            every: Whether to list all of them instead of the first SHOWN.
         """
         if self.whole:
             return
@@ -90,7 +105,17 @@ class Verified:
 def verify(
     path: Path | str, *, reporter: Reporter, jobs: int | None = None, decoders: Mapping[str, Decoder] = STANDARD
 ) -> Verified:
-    """A folder is verified as a deployment, anything else, at a path or URL, as a bundle."""
+    """Verify a directory as a deployment, anything else, at a path or URL, as a bundle.
+
+    Args:
+        path: Directory of a deployment, or path or URL of a bundle.
+        reporter: Receives progress.
+        jobs: Processors to use (default: those this process may use).
+        decoders: Decoders by codec name.
+
+    Returns:
+        The result; see `verify_deployment` and `verify_bundle`, also for the errors.
+    """
     path = local_path(path)
     if isinstance(path, Path) and path.is_dir():
         return verify_deployment(path, reporter=reporter, jobs=jobs)
@@ -98,11 +123,22 @@ def verify(
 
 
 def verify_deployment(root: Path, *, reporter: Reporter, jobs: int | None = None) -> Verified:
-    """Compares every path of the deployment at ``root`` with its own manifest and table; changes nothing.
+    """Compare every path of the deployment at ``root`` with its own manifest and paths table; change nothing.
 
-    Files with a prefix written in are taken back to their stored bytes; that the tree was moved and not used
-    since is no damage. Raises FormatError when it is no deployment, IntegrityError when manifest or table
-    themselves are not what they were; every other damage is in what is returned.
+    Files with a prefix written into them are compared after conversion back to their stored bytes. A tree that was
+    moved and not activated since is not damaged.
+
+    Args:
+        root: Directory of the deployment.
+        reporter: Receives progress.
+        jobs: Processors to use (default: those this process may use).
+
+    Returns:
+        The result, with every damage other than that of manifest and table.
+
+    Raises:
+        FormatError: ``root`` is no deployment.
+        IntegrityError: The manifest or the paths table is changed.
     """
     started = time.monotonic()
     root = Path(os.path.realpath(root))
@@ -135,7 +171,16 @@ def compare_tree(
     reporter: Reporter,
     jobs: int | None,
 ) -> Differences:
-    """`compare`, told as a step."""
+    """Compare the tree with its paths table, as a step of the reporter; see `compare`.
+
+    Args:
+        root: Directory of the tree.
+        manifest: Its manifest.
+        table: Its paths table.
+        prefixes: Prefixes that may be written into its files; None in it: no prefix is written yet.
+        reporter: Receives progress.
+        jobs: Processors to use (default: those this process may use).
+    """
     check_tree(table, [segment.id for segment in manifest.segments], manifest.changes.outside)
     total = sum(record.size for record in table)
     with reporter.step(f"Verifying {manifest.name} {manifest.version}", total) as step:
@@ -146,10 +191,10 @@ def compare_tree(
 
 
 def prefixes_of(root: Path) -> tuple[bool, list[bytes | None]]:
-    """Whether the tree is settled where it lies, and which prefixes may stand in its files (None: none yet).
+    """Return whether the prefix of the tree is rewritten to its path, and the prefixes that its files may contain.
 
-    In a tree that is not settled, a former one and the place it lies in may both: `settle` was stopped, and goes
-    on at the next activation.
+    None in the list means that no prefix is written yet. In a tree whose prefix is not rewritten, files may
+    contain an earlier prefix or the present path: `settle` was stopped, and continues at the next activation.
     """
     here, known = os.fsencode(root), [os.fsencode(prefix) for prefix in prefixes_in(root)]
     written = written_prefix(root)
@@ -161,10 +206,20 @@ def prefixes_of(root: Path) -> tuple[bool, list[bytes | None]]:
 def verify_bundle(
     where: Path | str, *, reporter: Reporter, jobs: int | None = None, decoders: Mapping[str, Decoder] = STANDARD
 ) -> Verified:
-    """Reads the whole bundle at a path or URL, and checks every digest in it; writes nothing.
+    """Read the whole bundle and check every digest in it; write nothing.
 
-    Frames, the tar entries in them, each file's content, the table, and that a prefix can be written in where the
-    table says. Raises FormatError when it is no bundle, IntegrityError at the first thing that is wrong.
+    Checked are the frames, the tar entries in them, the content of each file, the paths table, and that a prefix
+    can be written where the table says.
+
+    Args:
+        where: Path or URL of the bundle.
+        reporter: Receives progress.
+        jobs: Processors to use (default: those this process may use).
+        decoders: Decoders by codec name.
+
+    Raises:
+        FormatError: It is no bundle.
+        IntegrityError: Something is wrong; the first such thing ends the verification.
     """
     started = time.monotonic()
     with open_bundle(where, decoders) as bundle:
