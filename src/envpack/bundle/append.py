@@ -1,4 +1,4 @@
-"""Bytes of one file appended to another, inside the kernel where it can."""
+"""Copy of bytes from one file to the end of another, inside the kernel where possible."""
 
 from __future__ import annotations
 
@@ -11,18 +11,25 @@ from functools import cache
 from envpack.runtime.fs.io import write_all
 
 _STEP = 16 << 20
-"""Bytes that are moved before the file they came from lets go of them."""
+"""Bytes to copy before a hole is punched in the source file."""
 
 
 def copy(source: int, offset: int, target: int, size: int) -> None:
-    """Appends ``size`` bytes of the file ``source``, from ``offset`` on, to the file ``target``.
+    """Append a range of one file to another.
 
-    Raises OSError, also when ``source`` has fewer.
+    Args:
+        source: Descriptor of the file to read.
+        offset: Start of the range, in bytes.
+        target: Descriptor of the file to append to.
+        size: Length of the range, in bytes.
+
+    Raises:
+        OSError: A read or write failed, or ``source`` has fewer bytes.
     """
     while size:
         try:
             done = os.copy_file_range(source, target, size, offset_src=offset)
-        except (OSError, AttributeError) as problem:  # not this kernel, or not between these filesystems
+        except (OSError, AttributeError) as problem:  # not supported by this kernel or filesystem
             if getattr(problem, "errno", errno.ENOSYS) not in _NOT_IN_THE_KERNEL:
                 raise
             data = os.pread(source, min(size, 1 << 20), offset)
@@ -35,11 +42,24 @@ def copy(source: int, offset: int, target: int, size: int) -> None:
 
 
 _NOT_IN_THE_KERNEL = (errno.ENOSYS, errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM, errno.ETXTBSY)
+"""Errors of copy_file_range after which the bytes are copied through a buffer instead."""
 
 
 def move(source: int, offset: int, target: int, size: int) -> None:
-    """The same, and ``source`` has a hole there afterwards, where its filesystem has holes: the bytes take room
-    once, on the disk and in memory, which the kernel need not look for anew. Raises OSError as `copy` does."""
+    """Append a range of one file to another, and punch a hole in its place where the filesystem supports holes.
+
+    The bytes then occupy the disk and the page cache only once, and the kernel does not have to find new memory
+    for them.
+
+    Args:
+        source: Descriptor of the file to read.
+        offset: Start of the range, in bytes.
+        target: Descriptor of the file to append to.
+        size: Length of the range, in bytes.
+
+    Raises:
+        OSError: As for `copy`.
+    """
     end = offset + size
     while offset < end:
         step = min(_STEP, end - offset)
@@ -51,7 +71,7 @@ def move(source: int, offset: int, target: int, size: int) -> None:
 def _let_go(descriptor: int, offset: int, size: int) -> None:
     call = _fallocate()
     if call is not None:
-        call(descriptor, _PUNCH_HOLE, offset, size)  # what can't be let go of stays until the file goes
+        call(descriptor, _PUNCH_HOLE, offset, size)  # on an error the bytes stay until the file goes
 
 
 _PUNCH_HOLE = 3
@@ -60,7 +80,7 @@ _PUNCH_HOLE = 3
 
 @cache
 def _fallocate() -> Callable[[int, int, int, int], int] | None:
-    call = getattr(ctypes.CDLL(None), "fallocate64", None)  # glibc's; elsewhere nothing is let go of
+    call = getattr(ctypes.CDLL(None), "fallocate64", None)  # glibc only; elsewhere no hole is punched
     if call is not None:
         call.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
     return call

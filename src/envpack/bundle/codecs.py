@@ -16,20 +16,20 @@ from envpack.runtime.format.limits import MAX_MANIFEST
 
 
 class Encoder(Protocol):
-    """Compresses one frame to bytes that depend on nothing but the data and the level."""
+    """A compressor of frames, whose output depends on nothing but the data and the level."""
 
     name: str
 
     @property
     def identity(self) -> str:
-        """What the compressed bytes depend on besides the data: codec, level, the library's version."""
+        """All that the compressed bytes depend on besides the data: codec, level, version of the library."""
         ...
 
     def frame(self, data: bytes | memoryview) -> bytes: ...
 
 
 class GzipEncoder:
-    """One gzip member (RFC 1952) without name or time. Levels 1 to 12 are libdeflate's."""
+    """A compressor to one gzip member (RFC 1952) without name or time; levels 1 to 12 are libdeflate's."""
 
     name = "gzip"
     default_level = 4
@@ -47,7 +47,7 @@ class GzipEncoder:
 
 
 class ZstdEncoder:
-    """One zstd frame (RFC 8878) with content size and checksum. Levels 1 to 19."""
+    """A compressor to one zstd frame (RFC 8878) with content size and checksum; levels 1 to 19."""
 
     name = "zstd"
     default_level = 3
@@ -55,7 +55,7 @@ class ZstdEncoder:
 
     def __init__(self, level: int) -> None:
         self._level = level
-        self._local = threading.local()  # a compressor object serves one thread at a time
+        self._local = threading.local()  # a compressor object may be used by one thread at a time
 
     @property
     def identity(self) -> str:
@@ -77,11 +77,19 @@ ENCODERS: Mapping[str, type[GzipEncoder] | type[ZstdEncoder]] = {
     ".tar.zst": ZstdEncoder,
     ".tzst": ZstdEncoder,
 }
-"""Encoders by the output's suffix."""
+"""Encoders by the suffix of the output."""
 
 
 def encoder_for(filename: str, level: int | None = None) -> Encoder:
-    """The encoder for an output of this name; raises UsageError for a suffix or level that there is none for."""
+    """Return the encoder for an output file.
+
+    Args:
+        filename: Name of the output; its suffix decides the codec.
+        level: Compression level (default: the codec's own).
+
+    Raises:
+        UsageError: The suffix is unknown, or the codec has no such level.
+    """
     for suffix, encoder in ENCODERS.items():
         if filename.endswith(suffix):
             level = encoder.default_level if level is None else level
@@ -103,7 +111,7 @@ class _IsalDecoder(StreamDecoder):
 
 
 class _ZstdDecoder(Decoder):
-    """One frame at a time, into memory of the size that it states, once that is known to be small enough."""
+    """A decoder of single zstd frames, which checks the size that a frame states before it allocates memory."""
 
     def frame(self, data: bytes, size: int) -> bytes:
         if _frame_length(data) != len(data) or _content_size(data) != size:
@@ -127,7 +135,7 @@ class _ZstdDecoder(Decoder):
 
 
 def _content_size(data: bytes) -> int:
-    """What a frame states to unpack to; 2**64 - 1 when it does not say."""
+    """Return the unpacked size that a frame states, in bytes; 2**64 - 1 when it states none."""
     try:
         return int(zstandard.get_frame_parameters(data).content_size)
     except zstandard.ZstdError as problem:
@@ -135,13 +143,23 @@ def _content_size(data: bytes) -> int:
 
 
 _MAGIC = b"\x28\xb5\x2f\xfd"
+"""First bytes of every zstd frame (RFC 8878, 3.1.1)."""
+
 _LONGEST_HEADER = 18
+"""Bytes of the longest zstd frame header (RFC 8878, 3.1.1.1), with the magic number."""
+
 _RLE, _RESERVED = 1, 3
+"""Block types (RFC 8878, 3.1.1.2.2): RLE, with one byte of content, and reserved."""
 
 
 def _frame_length(data: bytes) -> int | None:
-    """Bytes of the frame at the start of ``data``, from its blocks' headers alone (RFC 8878, 3.1.1); None when
-    ``data`` ends before it does. Raises IntegrityError when it is none."""
+    """Return the length in bytes of the zstd frame at the start of ``data``, or None when ``data`` ends within it.
+
+    Only the headers of its blocks are read (RFC 8878, 3.1.1).
+
+    Raises:
+        IntegrityError: It is no zstd frame.
+    """
     if not data.startswith(_MAGIC):
         raise IntegrityError("a frame is damaged: no zstd data")
     try:
@@ -164,4 +182,4 @@ def _frame_length(data: bytes) -> int | None:
 
 
 FAST: Mapping[str, Decoder] = {"gzip": _IsalDecoder(), "zstd": _ZstdDecoder()}
-"""Decoders for ``open_bundle`` and ``deploy`` where envpack is installed."""
+"""Decoders for ``open_bundle`` and ``deploy`` where envpack is installed, by codec name."""

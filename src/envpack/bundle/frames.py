@@ -1,4 +1,4 @@
-"""Cutting byte streams into frames and compressing them on all cores, in order and in bounded memory."""
+"""Frames: byte streams cut into pieces and compressed on all cores, in order and in bounded memory."""
 
 from __future__ import annotations
 
@@ -15,14 +15,23 @@ from envpack.runtime.format.manifest import Frame
 from envpack.runtime.fs.io import write_all
 
 FRAME_SIZE = 4 << 20
-"""Bytes of a frame before compression: small enough to keep every core busy and memory flat, and within 2% of
-the size of one stream (measured on torch environments)."""
+"""Bytes of a frame before compression.
+
+Small enough to keep every core busy and memory low; the result is within 2% of the size of one stream (measured on
+torch environments).
+"""
 
 
 class FrameWriter:
-    """Compresses what :meth:`write` is given, appends it to ``output``, and tells the frames of each segment.
+    """A writer that cuts a byte stream into frames, compresses them and appends them to a file.
 
-    Every byte is copied once, into the frame it goes to; ``ahead`` frames are being compressed or wait for it.
+    Every byte is copied once, into the buffer of its frame.
+
+    Args:
+        output: File to append to.
+        encoder: Compressor of the frames.
+        pool: Threads that compress.
+        ahead: Number of frames that may be in compression or wait for it.
     """
 
     def __init__(self, output: BinaryIO | FileIO, encoder: Encoder, pool: ThreadPoolExecutor, ahead: int) -> None:
@@ -35,7 +44,11 @@ class FrameWriter:
         self.position = 0
 
     def write(self, piece: Piece) -> None:
-        """Appends to the current segment. Raises PackError when a large file became shorter meanwhile."""
+        """Append a piece to the current segment.
+
+        Raises:
+            PackError: A large file became shorter since the prefix was read.
+        """
         size, done = len(piece), 0
         filled = self._filled + size
         if filled < FRAME_SIZE and not isinstance(piece, Large):
@@ -58,7 +71,10 @@ class FrameWriter:
                 self._cut()
 
     def end_segment(self) -> list[Frame]:
-        """Ends the segment. The list fills up as its frames get compressed, and is whole after :meth:`drain`."""
+        """End the segment, and return the list of its frames.
+
+        The list grows while the frames are compressed, and is complete after :meth:`drain`.
+        """
         if self._filled:
             self._cut()
         frames, self._frames = self._frames, []
@@ -66,7 +82,7 @@ class FrameWriter:
         return frames
 
     def drain(self) -> None:
-        """Waits until everything is compressed and written."""
+        """Wait until everything is compressed and written."""
         while self._pending:
             self._take_one()
 
@@ -86,13 +102,13 @@ class FrameWriter:
 
 
 def compress(encoder: Encoder, data: bytes | memoryview) -> tuple[bytes, Frame]:
-    """One frame: its bytes in the file, and what the manifest says of it."""
+    """Compress one frame; return its bytes in the file and its entry in the manifest."""
     compressed = encoder.frame(data)
     return compressed, Frame(len(compressed), len(data), hashlib.sha256(compressed).hexdigest())
 
 
 def compress_all(encoder: Encoder, data: bytes) -> tuple[bytes, tuple[Frame, ...]]:
-    """All of ``data`` as frames, at once: for the head."""
+    """Compress all of ``data`` as frames, in this thread: for the head of a bundle."""
     pieces: Iterable[bytes] = (data[start : start + FRAME_SIZE] for start in range(0, len(data), FRAME_SIZE))
     done = [compress(encoder, piece) for piece in pieces]
     return b"".join(compressed for compressed, _ in done), tuple(frame for _, frame in done)

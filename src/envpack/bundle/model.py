@@ -1,4 +1,4 @@
-"""What passes between reading an environment and writing a bundle."""
+"""Data that passes between the reading of an environment and the writing of a bundle."""
 
 from __future__ import annotations
 
@@ -15,9 +15,12 @@ from envpack.runtime.format.paths_json import segment_to_json
 
 @dataclass(frozen=True)
 class Item:
-    """A path to be stored: its record, still without an offset, and for a file its bytes.
+    """A path to be stored.
 
-    ``source``: the file that holds just these bytes, where there is one.
+    Attributes:
+        record: Its record in the paths table, without an offset.
+        pieces: Bytes of a file.
+        source: Path of the file that holds exactly these bytes; "" where there is none.
     """
 
     record: PathRecord
@@ -27,9 +30,16 @@ class Item:
 
 @dataclass(frozen=True)
 class Listed:
-    """What a bundle says of one of its segments, the frames aside: ``table``: its part of the paths table;
-    ``paths``: how many there are; ``size``: bytes of its files as stored; ``room``: bytes of the longest prefix
-    that fits into all of them (None: any), and ``limited_by`` the path that limits it."""
+    """The entry of a segment in the manifest and the paths table, without its frames.
+
+    Attributes:
+        id: Id of the segment.
+        table: Its part of the paths table, as JSON.
+        paths: Number of its paths.
+        size: Bytes of its files, as stored.
+        room: Bytes of the longest prefix that fits into all of its files; None: any prefix.
+        limited_by: Path of the file that limits ``room``, or "".
+    """
 
     id: str
     table: bytes
@@ -40,7 +50,7 @@ class Listed:
 
 
 def listed(id: str, records: Sequence[PathRecord]) -> Listed:
-    """What a bundle says of a segment with these records, in the order of the tar stream."""
+    """Return the entry of a segment with these records, which are in the order of the tar stream."""
     rooms = (
         (record.relocation.room, record.path)
         for record in records
@@ -52,7 +62,7 @@ def listed(id: str, records: Sequence[PathRecord]) -> Listed:
 
 
 def placed(records: Iterable[PathRecord]) -> Iterator[PathRecord]:
-    """The records with the offsets that they have in a segment's tar stream."""
+    """Yield the records with their offsets in the tar stream of the segment."""
     position = 0
     for record in records:
         position += len(tar.header(record))
@@ -63,8 +73,14 @@ def placed(records: Iterable[PathRecord]) -> Iterator[PathRecord]:
 
 
 class Stored(NamedTuple):
-    """Frames that lie in a file already: its descriptor, where in it the first begins, and whether they are to
-    ``stay`` there."""
+    """Frames of a segment that are in a file already.
+
+    Attributes:
+        frames: The frames, in order.
+        descriptor: Descriptor of the file.
+        offset: Offset of the first frame in the file, in bytes.
+        stay: Whether the file keeps these bytes; otherwise they may be moved out of it.
+    """
 
     frames: tuple[Frame, ...]
     descriptor: int
@@ -74,7 +90,17 @@ class Stored(NamedTuple):
 
 @dataclass
 class Found:
-    """What only storing the files of a segment shows; see `envpack.runtime.format.changes.Changes`."""
+    """Findings about files that show only when they are stored.
+
+    See `envpack.runtime.format.changes.Changes`.
+
+    Attributes:
+        modified: Files that are not as their package published them.
+        unrelocatable: Mentions of the prefix that can't be relocated.
+        unsearched: Files that were searched for the prefix only in part.
+        needs_activation: Scripts that may run in the activated environment only.
+        changing: Files that changed while the environment was packed.
+    """
 
     modified: list[str] = field(default_factory=list)
     unrelocatable: list[Unrelocatable] = field(default_factory=list)
@@ -83,7 +109,7 @@ class Found:
     changing: list[str] = field(default_factory=list)
 
     def add(self, other: Found) -> None:
-        """Takes over what was found elsewhere."""
+        """Append the findings of another segment."""
         self.modified += other.modified
         self.unrelocatable += other.unrelocatable
         self.unsearched += other.unsearched

@@ -1,4 +1,4 @@
-"""A prefix becomes a bundle."""
+"""Packing of a prefix into a bundle."""
 
 from __future__ import annotations
 
@@ -36,20 +36,31 @@ from envpack.runtime.report import Reporter, Step, human_size
 from envpack.runtime.version import __version__
 
 RUNTIME = "runtime"
-"""Id of the segment with what envpack adds: the same in every bundle of one envpack version."""
+"""Id of the segment with the files that envpack adds: the same in every bundle of one envpack version."""
 
 _STATE = "conda-meta/state"
 
 
 @dataclass(frozen=True)
 class PackSettings:
-    """What a bundle says of itself beyond what the prefix shows.
+    """Settings of a bundle, and what it says of itself beyond what the prefix shows.
 
-    ``name``: default the prefix's folder name; ``subdir``: default that of the packages, else the host's;
-    ``selection``: which paths to pack (default all); ``outside``: what becomes of links that lead out,
-    ``editable``: of editable installs that do; ``strict``: whether a mention of the prefix that can't be relocated
-    is an error; ``level``: the codec's; ``jobs``: processors to use; ``created``: seconds since 1970;
-    ``cache``: the folder where segments are kept (None: nowhere).
+    Attributes:
+        name: Name of the environment (default: the prefix's directory name).
+        version: Version of the environment.
+        subdir: Conda subdir (default: that of the packages, else the host's).
+        requires: Requirements on hosts, as the spec states them.
+        test: Shell commands that test a deployment.
+        commands: Commands of the environment.
+        selection: Paths to pack (default: all).
+        outside: Treatment of links that lead out of the prefix.
+        editable: Treatment of editable installs that lead out of the prefix.
+        strict: Whether a mention of the prefix that can't be relocated is an error.
+        level: Compression level (default: the codec's own).
+        jobs: Processors to use (default: those this process may use).
+        created: Time of creation, in seconds since 1970 (default: SOURCE_DATE_EPOCH, else that of the newest
+            conda package).
+        cache: Directory of the segment cache; None: no cache.
     """
 
     name: str = ""
@@ -69,10 +80,23 @@ class PackSettings:
 
 
 def pack_prefix(prefix: Path, output: Path, *, settings: PackSettings, reporter: Reporter) -> Manifest:
-    """Packs the environment at ``prefix`` into ``output``, whose suffix names the format.
+    """Pack the environment at ``prefix`` into ``output``.
 
-    Raises PackError when it can't be packed faithfully, DestinationError when the output can't be written; in
-    both cases no output appears, and one that was there stays.
+    After an error, no output appears, and an earlier one is unchanged.
+
+    Args:
+        prefix: Directory of the environment.
+        output: Path of the bundle; its suffix decides the format.
+        settings: Settings of the bundle.
+        reporter: Receives progress and warnings.
+
+    Returns:
+        The manifest of the bundle.
+
+    Raises:
+        PackError: The environment can't be packed faithfully.
+        DestinationError: The output can't be written.
+        UsageError: The suffix or the level is unknown.
     """
     encoder = encoder_for(output.name, settings.level)
     contents = read_for_packing(prefix, settings, reporter)
@@ -97,13 +121,21 @@ def pack_prefix(prefix: Path, output: Path, *, settings: PackSettings, reporter:
 
 
 def read_for_packing(prefix: Path, settings: PackSettings, reporter: Reporter) -> PrefixContents:
-    """The environment as ``settings`` want it packed; raises PackError as `pack_prefix` does."""
+    """Read the environment as ``settings`` select it.
+
+    Raises:
+        PackError: As for `pack_prefix`.
+    """
     keep = settings.selection if settings.selection else None
     return read_prefix(prefix, keep=keep, outside=settings.outside, editable=settings.editable, reporter=reporter)
 
 
 class Sink(Protocol):
-    """What an environment is written to: a bundle, or a folder. ``stored``: its bytes once it is finished."""
+    """A target that an environment is written to: a bundle, or a directory.
+
+    Attributes:
+        stored: Bytes of the target once it is finished.
+    """
 
     stored: int
 
@@ -123,9 +155,23 @@ def pack_contents(
     cache: SegmentCache | None = None,
     annexes: Callable[[Iterable[Group]], Annexes] | None = None,
 ) -> Manifest:
-    """Writes an environment that was read, with what envpack adds; raises PackError as `pack_prefix` does.
+    """Write an environment that was read, with the files that envpack adds.
 
-    ``cache``: where segments may be that need not be compressed again; ``annexes``: of these packages.
+    Args:
+        contents: The environment.
+        storer: Storer of its files.
+        sink: Target to write to.
+        settings: Settings of the bundle.
+        reporter: Receives progress and warnings.
+        title: Name of the step, as shown.
+        cache: Cache of segments that need not be compressed again; None: no cache.
+        annexes: Returns the worker processes that pack these groups; None: no processes.
+
+    Returns:
+        The manifest of the bundle.
+
+    Raises:
+        PackError: As for `pack_prefix`.
     """
     variables = state_variables(contents.prefix)
     _check_names(contents)
@@ -133,7 +179,7 @@ def pack_contents(
     total = sum(entry.size for group in contents.groups for entry in group.entries)
     groups = tuple(_with_variables(contents.groups, variables))
     with ExitStack() as stack:
-        # before any step of the reporter's: a bar may have a thread
+        # before any step of the reporter, as the processes fork: a progress bar may have a thread
         apart = stack.enter_context(annexes(groups)) if annexes is not None else None
         needs = derive_needs(contents, reporter)
         for sentence in contradictions(settings.requires, needs):
@@ -162,7 +208,7 @@ def pack_contents(
 
 
 def _check_names(contents: PrefixContents) -> None:
-    """Raises PackError for paths that every reader of bundles refuses, before anything is compressed."""
+    """Raise PackError for paths that every reader of bundles refuses, before anything is compressed."""
     wrong = [unfit(entry.path) for group in contents.groups for entry in group.entries if unfit(entry.path)]
     if wrong:
         raise PackError(
@@ -243,10 +289,12 @@ def _own_items() -> Iterator[Item]:
 
 
 def state_variables(prefix: Path) -> dict[str, str]:
-    """The variables that conda, and ``envpack build``, keep in an environment for its activation.
+    """Return the variables that conda, and ``envpack build``, record in an environment for its activation.
 
-    They stand in ``conda-meta/state`` under ``env_vars`` (conda/core/prefix_data.py). Raises PackError when that
-    file is damaged.
+    They are in ``conda-meta/state`` under ``env_vars`` (conda/core/prefix_data.py).
+
+    Raises:
+        PackError: That file is damaged.
     """
     try:
         state = json.loads((prefix / _STATE).read_bytes())
@@ -255,12 +303,12 @@ def state_variables(prefix: Path) -> dict[str, str]:
         return {}
     except (OSError, ValueError, AttributeError) as problem:
         raise PackError(f"{prefix / _STATE} can't be read: {problem}") from None
-    # conda sets neither: the mark of `conda env config vars unset`, and PATH (conda/base/constants.py)
+    # conda sets neither the mark of `conda env config vars unset` nor PATH (conda/base/constants.py)
     return {name: value for name, value in variables.items() if value != "***unset***" and name != "PATH"}
 
 
 def _with_variables(groups: tuple[Group, ...], variables: Mapping[str, str]) -> Iterator[Group]:
-    """The groups, the environment's with the scripts that set its variables."""
+    """Yield the groups, and add to the environment's own group the scripts that set its variables."""
     for group in groups:
         if group.id == ENVIRONMENT and variables:
             scripts = variable_scripts(variables).items()
@@ -271,7 +319,7 @@ def _with_variables(groups: tuple[Group, ...], variables: Mapping[str, str]) -> 
 
 
 def _add(group: Group, prefix: Path, storer: Storer, sink: Sink, cache: SegmentCache | None, step: Step) -> Found:
-    """Adds a segment, compressed anew only when it has to be; gives what was found out about its files."""
+    """Add a segment, from the cache where it has it; return the findings about its files."""
     if cache is not None:
         known = cache.take_by_status(group)
         if known is None and cache.has(group.id):

@@ -1,4 +1,4 @@
-"""Packages packed by processes of their own, each into a file of its own, for one bundle."""
+"""Packing of packages by worker processes, each of which writes to its own temporary file."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from envpack.runtime.parallel.processes import MOST, Advance, Crew, can_fork
 from envpack.runtime.parallel.threads import pool as threads
 
 UNIT = 16 << 20
-"""Bytes of files that a process packs, at least, before it waits for its last frames and asks for more."""
+"""Minimum bytes of files that a process packs before it waits for its last frames and takes the next unit."""
 
 WORTH = 64 << 20
-"""Bytes of files from which on it is worth while to have processes begin."""
+"""Minimum bytes of files for which starting processes saves time."""
 
 _MOST_THREADS = 4
-"""That compress for one process: each has two frames in memory."""
+"""Maximum number of threads that compress in one process: each has two frames in memory."""
 
 
 class _Packed(NamedTuple):
-    """A segment that a process has packed. ``annex``: which of the files has it, from ``offset`` on."""
+    """A segment that a process has packed: in the file of number ``annex``, from ``offset`` (bytes) on."""
 
     listed: Listed
     frames: tuple[Frame, ...]
@@ -39,11 +39,19 @@ class _Packed(NamedTuple):
 
 
 class Annexes:
-    """``groups`` of the environment at ``prefix`` packed for ``writer`` by ``jobs`` processes, where that is
-    possible and worth it; by nobody otherwise. ``folder``: where there is room for what they write, in files
-    without a name.
+    """A pool of processes that pack groups of packages for a bundle; a context manager.
 
-    A context manager: the processes begin on entry, and their files go on exit.
+    The processes start on entry, and their files, which have no name, disappear on exit. Where processes are not
+    possible, or the files too small for them to save time, no group is packed here.
+
+    Args:
+        groups: Groups of the environment to pack.
+        prefix: Directory of the environment.
+        storer: Storer of its files.
+        writer: Writer of the bundle that the segments are added to.
+        encoder: Compressor of the frames.
+        folder: Directory on a disk with space for the temporary files.
+        jobs: Number of processes.
     """
 
     def __init__(
@@ -81,8 +89,17 @@ class Annexes:
         self._held.close()
 
     def take(self, id: str, advance: Advance) -> Found | None:
-        """Adds a segment once it is packed, and gives what was found out about its files; None for one that nobody
-        packs. ``advance`` is told the bytes of all files packed meanwhile. Raises what packing them raised."""
+        """Add a segment to the bundle once it is packed; return the findings about its files.
+
+        Errors raised in the process pass through.
+
+        Args:
+            id: Id of the segment.
+            advance: Receives the bytes of all files packed meanwhile.
+
+        Returns:
+            The findings, or None for a segment that is not packed by this pool.
+        """
         if id not in self._ids:
             return None
         if self._results is None:
@@ -95,7 +112,7 @@ class Annexes:
         return packed.found
 
     def _pack(self, annex: int, unit: int, advance: Advance) -> list[_Packed]:
-        """In one of the processes."""
+        """Pack one unit, in one of the processes."""
         file = self._files[annex]
         if self._writer is None:
             count = max(1, min(_MOST_THREADS, self._jobs // 2))
@@ -120,7 +137,10 @@ def _size(group: Group) -> int:
 
 
 def _units(groups: Sequence[Group]) -> list[list[Group]]:
-    """Several small packages together, the largest first, so that none is begun when the others are about done."""
+    """Return the groups in units of several small packages, the largest unit first.
+
+    In this order, no large unit is started when the others are almost done.
+    """
     least = max(UNIT, sum(map(_size, groups)) // (MOST - 1))
     units: list[list[Group]] = []
     sizes: list[int] = []

@@ -1,4 +1,4 @@
-"""What every reader refuses for its size is refused when it is packed: a bundle that is made can be deployed."""
+"""Limits of readers, checked when a bundle is packed, so that every bundle that is made can be deployed."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _HINT = "Exclude what it can do without, or make several environments of it."
 
 
 def check_paths(groups: Iterable[Group]) -> None:
-    """Raises PackError when the paths alone are more than a bundle may have, whatever is in the files."""
+    """Raise PackError when the paths alone exceed the limits of a bundle, whatever the files contain."""
     entries = [entry for group in groups for entry in group.entries]
     paths = [entry.path for entry in entries]
     others = [entry for entry in entries if entry.type != "file"]
     files = len(entries) - len(others)
     (file_size, file_values), (other_size, other_values) = _least("file"), _least("directory")
     values = files * file_values + len(others) * other_values
-    joined = "".join(paths)  # what is asked of all at once takes a tenth of the time
+    joined = "".join(paths)  # counting in one string takes a tenth of the time
     size = len(joined) + files * file_size + len(others) * other_size
     if values > limits.MAX_TABLE_VALUES or size > limits.MAX_TABLE:
         most = int(len(entries) * min(limits.MAX_TABLE_VALUES / values, limits.MAX_TABLE / size))
@@ -37,7 +37,7 @@ def check_paths(groups: Iterable[Group]) -> None:
             details=_most_of(paths),
         )
     _check_links(others)
-    folders = joined.count("/") + len(others)  # or fewer
+    folders = joined.count("/") + len(others)  # an upper bound
     if folders > limits.MAX_FOLDERS and (folders := _folders(entries)) > limits.MAX_FOLDERS:
         raise PackError(
             f"the environment has {folders:,} folders, and a bundle may have {limits.MAX_FOLDERS:,}",
@@ -47,13 +47,18 @@ def check_paths(groups: Iterable[Group]) -> None:
 
 
 def check_table(table: bytes) -> None:
-    """Raises PackError for a paths table that no reader parses."""
+    """Raise PackError for a paths table that is too large for readers."""
     why = "there are too many files, or too many mentions of the environment's path in them"
     _check(table, len(table), "the paths table", why, limits.MAX_TABLE, limits.MAX_TABLE_VALUES)
 
 
 def check_manifest(manifest: bytes, frame: int) -> None:
-    """Raises PackError for a manifest that no reader parses; ``frame``: bytes of the frame that it is in."""
+    """Raise PackError for a manifest that is too large for readers.
+
+    Args:
+        manifest: The manifest, as JSON.
+        frame: Bytes of the frame that contains it, uncompressed.
+    """
     why = "too many files are changed, missing, of no package, or too large"
     _check(manifest, frame, "the manifest", why, limits.MAX_MANIFEST, limits.MAX_MANIFEST_VALUES)
 
@@ -67,7 +72,7 @@ def _check(data: bytes, size: int, what: str, why: str, most: int, most_values: 
 
 @cache
 def _least(type: str) -> tuple[int, int]:
-    """Bytes and values that any path of this type takes in the table at least, its name aside."""
+    """Return the minimum bytes and values of a path of this type in the paths table, without its name."""
     record = PathRecord("", type, sha256="0" * 64)
     one, two = (segment_to_json("", [record] * number) for number in (1, 2))
     return len(two) - len(one), _values(two) - _values(one)
@@ -95,7 +100,7 @@ def _check_links(entries: Sequence[Entry]) -> None:
 
 
 def _folders(entries: Iterable[Entry]) -> int:
-    """How many folders these entries are, and lie in."""
+    """Return the number of directories among these entries and their parents."""
     known: set[str] = set()
     for folder in {
         entry.path if entry.type == "directory" else entry.path.rpartition("/")[0] for entry in entries
@@ -107,7 +112,7 @@ def _folders(entries: Iterable[Entry]) -> int:
 
 
 def _most_of(paths: Sequence[str]) -> list[str]:
-    """Where most of these paths lie: the deepest folder that has half of them."""
+    """Return a line on the deepest directory with at least half of the paths; nothing where there is none."""
     found, within = "", list(paths)
     while True:
         below = Counter(path[len(found) :].partition("/")[0] for path in within)

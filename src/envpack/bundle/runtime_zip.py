@@ -1,8 +1,8 @@
-"""The runtime as it travels: ``.envpack/runtime.pyz`` and the scripts beside it.
+"""The runtime as it travels in a bundle: ``.envpack/runtime.pyz`` and the scripts beside it.
 
-The zip holds the very files of ``envpack.runtime``, and nvidia-ml-py's one module as NVIDIA publishes it (BSD
-licence, which stands at its head), in order, stamped 1980-01-01 and uncompressed (the bundle compresses them), so
-the same versions of both write the same bytes everywhere.
+The zip has the files of ``envpack.runtime``, unchanged, and the one module of nvidia-ml-py as NVIDIA publishes it
+(BSD licence, stated at its head). Its members are sorted, dated 1980-01-01 and uncompressed (the bundle compresses
+them), so the same versions of both give the same bytes everywhere.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ at its head: https://pypi.org/project/nvidia-ml-py/
 
 @cache
 def runtime_files() -> dict[str, tuple[bytes, int]]:
-    """Path in the prefix -> (bytes, mode) of everything that envpack adds to an environment."""
+    """Return all files that envpack adds to an environment: path in the prefix -> (bytes, mode)."""
     return {RUNTIME_PATH: (runtime_zip(), 0o644), **scripts()}
 
 
 @cache
 def runtime_zip() -> bytes:
-    """The runtime package as a zip that Python runs."""
+    """Return the runtime package as a zip file that Python can run."""
     package = Path(envpack.__file__).parent
     sources = [package / "__init__.py", *(package / "runtime").rglob("*")]
     members = {
@@ -54,7 +54,10 @@ def runtime_zip() -> bytes:
 
 
 def _nvml() -> dict[str, bytes]:
-    """nvidia-ml-py's module and the notice for it; nothing where it is not installed: nvidia-smi is asked then."""
+    """Return the module of nvidia-ml-py and its notice.
+
+    Nothing where it is not installed: the runtime uses nvidia-smi then.
+    """
     try:
         distribution = metadata.distribution("nvidia-ml-py")
     except metadata.PackageNotFoundError:

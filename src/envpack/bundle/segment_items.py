@@ -1,4 +1,4 @@
-"""The files of a package as they are stored, one after the other."""
+"""Items of a segment: the files of a package as they are stored, in order."""
 
 from __future__ import annotations
 
@@ -16,14 +16,24 @@ from envpack.runtime.format.changes import Unrelocatable
 from envpack.runtime.format.manifest import PathRecord
 
 _LARGE = 16 << 20
-"""Bytes of a file from which on it is not read at once."""
+"""Minimum bytes of a file that is read in parts instead of at once."""
 
 
 def items_of(
     group: Group, prefix: Path, storer: Storer, found: Found, advance: Callable[[int], None]
 ) -> Iterator[Item]:
-    """What is stored of a package's paths, in their order; ``found`` takes what only storing them shows, and
-    ``advance`` is told the bytes of each file. Raises PackError for a file that can't be read."""
+    """Yield the items that are stored of a package's paths, in their order.
+
+    Args:
+        group: Paths of the package.
+        prefix: Directory of the environment.
+        storer: Storer of the environment's files.
+        found: Receives the findings that show only when files are stored.
+        advance: Receives the bytes of each file.
+
+    Raises:
+        PackError: A file can't be read.
+    """
     root = f"{prefix}/"
     for entry in group.entries:
         if entry.type != "file":
@@ -54,19 +64,19 @@ def items_of(
         whole = entry.content is None and _is_whole(stored.pieces, data)
         yield Item(record, stored.pieces, place if whole else "")
         if isinstance(data, Large):
-            moved = whole and not os.path.exists(place)  # to where it was to be written
+            moved = whole and not os.path.exists(place)  # the sink has renamed it to its target
             if not moved and _has_changed(place, entry):
-                found.changing.append(entry.path)  # between being searched and being written
+                found.changing.append(entry.path)  # changed between search and write
         advance(entry.size)
 
 
 def _is_whole(pieces: Sequence[Piece], data: Data) -> bool:
-    """Whether the pieces are the data itself, unchanged."""
+    """Return whether the pieces are the data itself, unchanged."""
     return len(pieces) == 1 and pieces[0] is data
 
 
 def _has_changed(place: str, entry: Entry) -> bool:
-    """Whether the file there is not the one that the tree showed."""
+    """Return whether the file at ``place`` is not the one that was found when the tree was read."""
     try:
         return _is_other(os.stat(place), entry)
     except OSError:
@@ -78,8 +88,11 @@ def _is_other(facts: os.stat_result, entry: Entry) -> bool:
 
 
 def _read(place: str, entry: Entry) -> tuple[Data, bool]:
-    """A file's bytes, and whether they are not those of the file that the tree showed: then they may be half of
-    each. A large one is read when they are asked for."""
+    """Return a file's bytes, and whether it was changed since the tree was read.
+
+    The bytes of a changed file may be partly old and partly new. A large file is read only when its bytes are
+    used.
+    """
     if entry.content is not None:
         return entry.content, False
     try:
@@ -92,6 +105,6 @@ def _read(place: str, entry: Entry) -> tuple[Data, bool]:
         finally:
             os.close(descriptor)
     except FileNotFoundError:
-        return b"", True  # gone since the tree was read
+        return b"", True  # deleted since the tree was read
     except OSError as problem:
         raise PackError(f"can't read {place}: {problem.strerror}") from None

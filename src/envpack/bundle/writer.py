@@ -1,8 +1,8 @@
-"""Putting a bundle together: segments into a payload beside the output, then head and payload into the file.
+"""Writer of a bundle: segments first go to a temporary payload file, then head and payload to the output.
 
-The head comes first in the file but is known last, so the payload waits in a temporary file of its own; moving
-it behind the head is one copy in the kernel, which leaves no second one on the disk. The output appears by a
-rename, or not at all.
+The head is first in the file but known last, so the payload waits in a temporary file beside the output. One copy
+inside the kernel appends it to the head and punches holes in the temporary file, so that the disk holds it only
+once. The output appears by a rename (atomic replace), or not at all.
 """
 
 from __future__ import annotations
@@ -32,7 +32,15 @@ from envpack.runtime.reader.bundle import END_SEGMENT
 
 
 def write_segment(frames: FrameWriter, id: str, items: Iterable[Item]) -> tuple[Listed, list[Frame]]:
-    """Writes a segment with these paths, in this order; its frames are known when they are compressed."""
+    """Write a segment with these paths, in this order; return its entry and its frames.
+
+    The list of frames is complete when they are compressed; see `FrameWriter.drain`.
+
+    Args:
+        frames: Writer of the segment's frames.
+        id: Id of the segment.
+        items: Paths of the segment.
+    """
     records = []
     for item in items:
         record = item.record
@@ -46,10 +54,20 @@ def write_segment(frames: FrameWriter, id: str, items: Iterable[Item]) -> tuple[
 
 
 class BundleWriter:
-    """Writes one bundle; to be used as a context manager, so that a failure leaves nothing behind.
+    """A writer of one bundle; a context manager, so that a failure leaves no files behind.
 
-    ``jobs`` threads compress. Raises DestinationError when the output can't be written, PackError when it would be
-    more than readers take.
+    Args:
+        output: Path of the bundle.
+        encoder: Compressor of the frames.
+        jobs: Number of threads that compress.
+
+    Attributes:
+        stored: Bytes of the finished bundle.
+        offsets: Offset of each segment in the finished bundle, in bytes, by id.
+
+    Raises:
+        DestinationError: The output can't be written.
+        PackError: The bundle would exceed the limits of readers.
     """
 
     def __init__(self, output: Path, encoder: Encoder, jobs: int) -> None:
@@ -63,7 +81,6 @@ class BundleWriter:
         self._folders: list[Path] = []
         self.stored = 0
         self.offsets: dict[str, int] = {}
-        """Where in the finished file each segment begins."""
 
     def __enter__(self) -> BundleWriter:
         try:
@@ -91,16 +108,20 @@ class BundleWriter:
             raise _unwritable(self._output, error) from None
 
     def add_segment(self, id: str, items: Iterable[Item]) -> None:
-        """Appends a segment with these paths, in this order."""
+        """Append a segment with these paths, in this order."""
         self._segments.append(write_segment(self._frames, id, items))
 
     def add_stored(self, segment: Listed, stored: Stored) -> None:
-        """Appends a segment that was compressed before; its bytes are taken over when the bundle is finished."""
+        """Append a segment that is compressed already; its bytes are copied when the bundle is finished."""
         self._segments.append((segment, list(stored.frames)))
         self._stored[segment.id] = stored
 
     def finish(self, draft: Manifest) -> Manifest:
-        """Completes ``draft`` with what was written (segments, sizes, the longest prefix) and the file with it."""
+        """Complete ``draft`` with the segments, sizes and the longest prefix, and write the output file.
+
+        Returns:
+            The manifest in the file.
+        """
         self._frames.write(tar.END)
         end = self._frames.end_segment()
         self._frames.drain()
@@ -117,7 +138,7 @@ class BundleWriter:
         return manifest
 
     def _assemble(self, head: bytes, segments: Sequence[Segment]) -> None:
-        """Head and segments one after the other, new ones from the payload, the others from where they lie."""
+        """Write head and segments to the output; segments that are not new come from the files that have them."""
         with open(self._partial_path, "wb", buffering=0) as output:
             write_all(output.fileno(), head)
             taken = 0
@@ -136,12 +157,12 @@ class BundleWriter:
         os.replace(self._partial_path, self._output)
 
     def segments(self) -> Iterator[tuple[Listed, tuple[Frame, ...]]]:
-        """What was written; of use once it is finished."""
+        """Return the entry and the frames of each segment; call it after `finish`."""
         return ((segment, tuple(frames)) for segment, frames in self._segments)
 
 
 def complete(draft: Manifest, segments: Sequence[Listed]) -> tuple[Manifest, bytes]:
-    """``draft`` with what follows from the segments, and the paths table of them."""
+    """Return ``draft`` with what follows from the segments, and their paths table."""
     table = join_table(segment.table for segment in segments)
     rooms = ((segment.room, segment.limited_by) for segment in segments if segment.room is not None)
     longest, limited_by = min(rooms, default=(None, ""))

@@ -1,1 +1,1 @@
-"""Segments that were compressed before, kept for the next bundle."""
+"""The segment cache: compressed segments of earlier bundles, reused in the next one."""

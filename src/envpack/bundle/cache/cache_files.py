@@ -1,4 +1,4 @@
-"""The files of the segment cache: where they are, how large, and which go first."""
+"""Files of the segment cache: their paths, their sizes and the order of their removal."""
 
 from __future__ import annotations
 
@@ -11,15 +11,24 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 LIMIT = 20 << 30
-"""Bytes of bundles that are kept, unless ENVPACK_CACHE_LIMIT says otherwise; the newest is kept however large."""
+"""Bytes of bundles in the cache, unless ENVPACK_CACHE_LIMIT gives another number.
+
+The newest bundle stays, whatever its size.
+"""
 
 VERSION = "1"
+"""Version of the cache's layout: the name of the directory that holds it."""
+
 TABLE, LIST, BUNDLE = ".table", ".json", ".bundle"
+"""Suffixes of a bundle's files in the cache: parts of its paths table, list of its segments (JSON), the bundle."""
 
 
 def cache_folder(environ: Mapping[str, str] = os.environ) -> Path | None:
-    """Where segments are kept: ENVPACK_CACHE, else envpack/segments in XDG_CACHE_HOME (default ~/.cache); None
-    when ENVPACK_CACHE is empty, which switches it off, or there is no home."""
+    """Return the directory of the segment cache, or None where there is no cache.
+
+    It is ENVPACK_CACHE, else envpack/segments in XDG_CACHE_HOME (default ~/.cache). An empty ENVPACK_CACHE
+    switches the cache off; without a home directory there is none either.
+    """
     if "ENVPACK_CACHE" in environ:
         return Path(environ["ENVPACK_CACHE"]) if environ["ENVPACK_CACHE"] else None
     base = environ.get("XDG_CACHE_HOME", "") or os.path.expanduser("~/.cache")
@@ -27,6 +36,7 @@ def cache_folder(environ: Mapping[str, str] = os.environ) -> Path | None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
+    """Return the JSON object in a file; an empty one where the file can't be read or holds anything else."""
     try:
         document = json.loads(path.read_bytes())
     except (OSError, ValueError):
@@ -35,13 +45,14 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_whole(path: Path, data: bytes) -> None:
+    """Write a file by atomic replace: write a temporary sibling, then rename it."""
     partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
     partial.write_bytes(data)
     os.replace(partial, path)
 
 
 def segment_lists(folder: Path) -> list[Path]:
-    """The newest first; one that goes meanwhile is not there."""
+    """Return the segment lists in ``folder``, newest first; one that disappears meanwhile is left out."""
     found = []
     with suppress(OSError):
         for path in (folder / "bundles").glob(f"*{LIST}"):
@@ -51,11 +62,13 @@ def segment_lists(folder: Path) -> list[Path]:
 
 
 def size_limit() -> int:
+    """Return the size limit of the cache in bytes, from ENVPACK_CACHE_LIMIT or `LIMIT`."""
     given = os.environ.get("ENVPACK_CACHE_LIMIT", "")
     return int(given) if given.isdigit() else LIMIT
 
 
 def shrink(folder: Path, limit: int) -> None:
+    """Remove the bundles beyond ``limit`` bytes, counted from the newest one, which always stays."""
     taken = 0
     for number, path in enumerate(segment_lists(folder)):
         taken += sum(size for _, size in _files(path))
@@ -71,13 +84,20 @@ def _files(path: Path) -> Iterator[tuple[Path, int]]:
 
 
 def forget(bundles: Path, name: str) -> None:
+    """Remove the files of the bundle ``name`` from the cache."""
     for suffix in (LIST, TABLE, BUNDLE):
         (bundles / f"{name}{suffix}").unlink(missing_ok=True)
 
 
 class CacheFacts(NamedTuple):
-    """``folder``: where it is; ``bundles``: how many are kept; ``size``: their bytes, and ``own``: those of them
-    that no other file shares, which clearing it frees."""
+    """The contents of a segment cache, in numbers.
+
+    Attributes:
+        folder: Directory of the cache.
+        bundles: Number of bundles.
+        size: Bytes of their files.
+        own: Those of the bytes that no other hard link shares: clearing the cache frees them.
+    """
 
     folder: Path
     bundles: int
@@ -86,7 +106,7 @@ class CacheFacts(NamedTuple):
 
 
 def cache_facts(folder: Path) -> CacheFacts:
-    """What is in the cache in ``folder``."""
+    """Return the number and size of the bundles in the cache in ``folder``."""
     size = own = bundles = 0
     for path in segment_lists(folder / VERSION):
         bundles += 1
@@ -98,7 +118,7 @@ def cache_facts(folder: Path) -> CacheFacts:
 
 
 def clear_cache(folder: Path) -> CacheFacts:
-    """Removes everything from the cache in ``folder``, and tells what there was."""
+    """Remove everything from the cache in ``folder``; return what was there."""
     facts = cache_facts(folder)
     for kind in ("bundles", "prefixes"):
         with suppress(OSError):

@@ -1,13 +1,16 @@
-"""Segments that were compressed before, kept by keeping the bundles they stand in.
+"""The cache of compressed segments, which keeps whole bundles and reads segments out of them.
 
-A finished bundle is linked into the cache, which costs nothing while it exists elsewhere, beside a list of its
-segments. A segment is found again in two ways. By its files' status, without reading any: path, inode, size and
-times to the nanosecond are what they were, and none was written so shortly before it was read that a later
-change could have left its times alone (git's rule for racy entries: Documentation/technical/racy-git.txt). Or,
-in an environment that was made anew, by its part of the paths table, which has the digest of every file: then
-files are read, not compressed.
+A finished bundle is hard-linked into the cache, which costs nothing while the bundle exists elsewhere, together
+with a list of its segments. A segment is found again in one of two ways:
 
-Nothing here ever fails a pack: what can't be read or written is as if it were not there.
+By the status of its files, without reading any: path, inode, size and times to the nanosecond are unchanged, and
+no file was written so shortly before it was read that a later change could have left its times unchanged (git's
+rule for racy entries: Documentation/technical/racy-git.txt).
+
+By its part of the paths table, which has the digest of every file, in an environment that was created anew: then
+files are read, and not compressed.
+
+The cache never makes a pack fail: what can't be read or written counts as missing.
 """
 
 from __future__ import annotations
@@ -46,12 +49,15 @@ from envpack.runtime.format.changes import Unrelocatable
 from envpack.runtime.format.manifest import Frame, PathRecord
 
 RACY = 2_000_000_000
-"""Nanoseconds: a file that changed less than this before it was looked at may change again without a trace. Linux
-stamps with the tick of its clock, 1 to 10 ms; network filesystems with up to 2 s."""
+"""Minimum age of a file's last change, in nanoseconds, before its status says anything of its bytes.
+
+A file that changed more recently may change again without a trace. Linux takes times from its clock tick, 1 to 10
+ms; network filesystems round to up to 2 s.
+"""
 
 
 class Known(NamedTuple):
-    """A segment as it was stored before."""
+    """A segment as an earlier bundle stored it."""
 
     listed: Listed
     stored: Stored
@@ -59,7 +65,15 @@ class Known(NamedTuple):
 
 
 class SegmentCache:
-    """The cache in ``folder``, for packing one environment with one encoder; a context manager."""
+    """The cache in ``folder``, for packing one environment with one encoder; a context manager.
+
+    Args:
+        folder: Directory of the cache.
+        writer: Writer of the bundle that segments are added to.
+        encoder: Encoder of the bundle; only segments of the same encoder, level and envpack code are reused.
+        contents: The environment that is packed.
+        storer: Storer of the environment's files.
+    """
 
     def __init__(
         self, folder: Path, writer: BundleWriter, encoder: Encoder, contents: PrefixContents, storer: Storer
@@ -85,9 +99,10 @@ class SegmentCache:
         self._opened.close()
 
     def take_by_status(self, group: Group) -> Found | None:
-        """Adds the segment that this group gave when all its files were as they are, by their status alone.
+        """Add the segment of this group from the cache if the status of all its files is unchanged.
 
-        Gives what was found out then; None when there is no such segment.
+        Returns:
+            The findings of the time when it was stored, or None where there is no such segment.
         """
         signature = self._signature(group)
         entry = self._index.get(group.id)
@@ -97,17 +112,17 @@ class SegmentCache:
         return self._take(bundle.known(group.id, entry.get("content", "")) if bundle is not None else None)
 
     def has(self, id: str) -> bool:
-        """Whether a segment of this id is there at all: only then is it worth while to look by content."""
+        """Return whether the cache has any segment of this id: only then is a search by content worth the time."""
         return any(id in bundle.segments for bundle in self._all().values())
 
     def take_by_content(self, id: str, records: Iterable[PathRecord]) -> Found | None:
-        """Adds the same segment, found by its records; None when it is not there."""
+        """Add the segment with these records from the cache, and return its findings; None where there is none."""
         content = _content(listed(id, list(placed(records))))
         known = (bundle.known(id, content) for bundle in self._all().values())
         return self._take(next((one for one in known if one is not None), None))
 
     def note(self, group: Group, found: Found) -> None:
-        """Keeps in mind what was found out about the files of a segment that was written anew."""
+        """Remember the findings of a segment that was written anew, for `keep`."""
         self._found[group.id] = found
         self._signature(group)
 
@@ -120,12 +135,12 @@ class SegmentCache:
         return known.found
 
     def keep(self, output: Path) -> None:
-        """Remembers the bundle just finished at ``output``, and lets go of the oldest beyond the limit."""
+        """Add the finished bundle at ``output`` to the cache, and remove the oldest bundles beyond the limit."""
         with suppress(OSError):
             self._keep(output)
             shrink(self._folder, size_limit())
 
-    # --- what is kept ---
+    # --- adding and opening bundles ---
 
     def _keep(self, output: Path) -> None:
         bundles, name = self._folder / "bundles", uuid.uuid4().hex
@@ -134,7 +149,7 @@ class SegmentCache:
         place = bundles / f"{name}{BUNDLE}"
         try:
             os.link(output, place)
-        except OSError:  # on another filesystem: of use as long as it stays where it is
+        except OSError:  # another filesystem: use the output itself, while it exists
             place = output.absolute()
         facts = os.stat(place)
         table, segments, index = bytearray(), {}, {}
@@ -182,10 +197,10 @@ class SegmentCache:
                         self._bundles[path.stem] = _Bundle(path, document, self._opened)
         return self._bundles
 
-    # --- what tells that a segment is the same ---
+    # --- identity of a segment ---
 
     def _signature(self, group: Group) -> str:
-        """Empty when a file's status says nothing of its bytes."""
+        """Return the digest of the status of the group's files; "" when it says nothing of their bytes."""
         if group.id not in self._signatures:
             self._signatures[group.id] = self._signed(group)
         return self._signatures[group.id]
@@ -203,12 +218,17 @@ class SegmentCache:
         if not all(stamps) or max((stamp[1] for stamp in stamps), default=0) >= self._started - RACY:
             return ""
         facts = (list(map(_status, looked_at)), compiled, [path for path, _ in others])
-        # marshal, as these are plain values: as text they take four times as long; 2: the last without references
+        # marshal, as text takes four times as long; version 2: the last one without references
         return hashlib.sha256(self._context + marshal.dumps(facts, 2)).hexdigest()
 
 
 class _Bundle:
-    """A bundle in the cache, opened. Raises OSError or ValueError when it is not the one that was kept."""
+    """An open bundle in the cache.
+
+    Raises:
+        OSError: The bundle, or its list or table, can't be opened.
+        ValueError: The bundle was changed since it was added.
+    """
 
     def __init__(self, path: Path, document: dict[str, Any], opened: ExitStack) -> None:
         self.segments: dict[str, dict[str, Any]] = document["segments"]
@@ -220,10 +240,10 @@ class _Bundle:
             raise ValueError("it was written to")
         self._table = os.open(path.with_suffix(TABLE), os.O_RDONLY | os.O_CLOEXEC)
         opened.callback(os.close, self._table)
-        os.utime(path)  # what is in use is the last to go
+        os.utime(path)  # bundles in use are removed last
 
     def known(self, id: str, content: str) -> Known | None:
-        """The segment, if it is here with this content."""
+        """Return the segment of this id if its content has the digest ``content``, else None."""
         segment = self.segments.get(id)
         if segment is None or segment["content"] != content:
             return None
@@ -249,7 +269,7 @@ class _Bundle:
 
 
 def _status(entry: Entry) -> tuple[object, ...]:
-    """What decides on what is stored of it, in values that marshal knows."""
+    """Return everything that decides what is stored of an entry, in types that marshal supports."""
     path, type, mode, size, mtime, target, known, recorded, content, place, stamp = entry
     published = (known.sha256, known.size, known.placeholder, known.file_mode) if known is not None else None
     given = hashlib.sha256(content).digest() if content is not None else None
@@ -262,7 +282,10 @@ def _content(listed: Listed) -> str:
 
 @cache
 def _own_code() -> str:
-    """The digest of what decides on bytes: another version of it may store the same files differently."""
+    """Return a digest of the code that decides stored bytes.
+
+    Another version of it may store the same files differently.
+    """
     state = hashlib.sha256()
     package = Path(envpack.__file__).parent
     for folder in ("bundle", "prefix", "runtime"):
@@ -272,12 +295,9 @@ def _own_code() -> str:
 
 
 def _sources(folder: Path) -> list[Path]:
-    """The code and the tables anywhere below a folder, in order."""
+    """Return the code and data files anywhere below a directory, sorted."""
     return sorted(path for path in folder.rglob("*") if path.suffix in (".py", ".json"))
 
 
 def _kind(encoder: Encoder) -> str:
     return f"{encoder.identity} {FRAME_SIZE} {_own_code()}"
-
-
-# --- files of the cache ---

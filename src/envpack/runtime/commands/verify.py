@@ -66,7 +66,7 @@ class Verified:
 
     @property
     def whole(self) -> bool:
-        """Whether there is no damage."""
+        """Return whether nothing is changed or missing."""
         return not self.changed and not self.missing
 
     def as_dict(self) -> dict[str, Any]:
