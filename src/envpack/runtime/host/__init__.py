@@ -1,5 +1,5 @@
-"""What a host is and whether an environment can run on it: facts, tables of rules, verdicts with their remedies.
+"""The facts of a host, tables of rules, and verdicts with remedies on whether an environment can run there.
 
-`gather` reads the host, `evaluate` compares it with a bundle's manifest and touches nothing; the tables in
-``data/`` carry every rule with its source. All of it travels in each bundle.
+`gather` reads the host. `evaluate` compares its facts with a bundle's manifest and reads nothing else. The tables
+in ``data/`` hold every rule with its source. All of it travels in each bundle.
 """

@@ -1,6 +1,6 @@
-"""Which GPU runs which code: SASS and PTX targets against compute capabilities. Pure.
+"""The rules for which GPU runs which code: SASS and PTX targets against compute capabilities. No I/O.
 
-The exceptions from the rules here stand in data/arch.json.
+The exceptions to these rules are in ``data/arch.json``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _TARGET = re.compile(r"(?:sm_|compute_)(\d+)(\d)([af]?)")
 
 @dataclass(frozen=True)
 class Target:
-    """``sm_90a`` as major 9, minor 0, suffix "a"."""
+    """A compilation target: ``sm_90a`` is major 9, minor 0, suffix "a"."""
 
     major: int
     minor: int
@@ -34,16 +34,23 @@ class Target:
 
 @dataclass(frozen=True)
 class Coverage:
-    """How a library's code reaches a GPU: ``how`` is "sass", "ptx" (compiled by the driver when first used),
-    "ptx-too-new" (the driver's compiler does not know it), "ptx-unknown" or "none"; ``by``: the target, or the PTX
-    ISA version where that decides."""
+    """The way in which a library's code runs on a GPU.
+
+    Attributes:
+        how: "sass"; "ptx" (the driver compiles it at first use); "ptx-too-new" (the driver's compiler does not
+            know this PTX ISA version); "ptx-unknown"; or "none".
+        by: The target, or the PTX ISA version where that decides.
+    """
 
     how: str
     by: str = ""
 
 
 def target_of(text: str) -> Target | None:
-    """A target from its name; None for what is none. A renamed one gets its present number."""
+    """Return the target with this name, None when ``text`` is not a target.
+
+    A renamed target gets its present number.
+    """
     match = _TARGET.fullmatch(text)
     if match is None:
         return None
@@ -55,13 +62,17 @@ def target_of(text: str) -> Target | None:
 
 
 def capability(text: str) -> tuple[int, int] | None:
-    """A compute capability such as "8.6"; None for what is none."""
+    """Return a compute capability such as "8.6" as two numbers, None when ``text`` is not one."""
     parts = text.split(".")
     return (int(parts[0]), int(parts[1])) if len(parts) == 2 and all(part.isdigit() for part in parts) else None
 
 
 def runs_sass(target: Target, device: tuple[int, int]) -> bool:
-    """Machine code: the same major and an equal or higher minor; some targets and GPUs only each other."""
+    """Return whether machine code for ``target`` runs on a GPU of this compute capability.
+
+    It needs the same major and an equal or higher minor version. Exceptions: some targets run only on their own
+    GPU or family, and some GPUs run only their own code.
+    """
     if target.version == device:
         return True
     if target.suffix:
@@ -73,7 +84,10 @@ def runs_sass(target: Target, device: tuple[int, int]) -> bool:
 
 
 def runs_ptx(target: Target, device: tuple[int, int]) -> bool:
-    """PTX: any equal or higher GPU; with a suffix as machine code."""
+    """Return whether PTX for ``target`` runs on a GPU of this compute capability.
+
+    It needs an equal or higher capability. A target with a suffix follows the rule for machine code.
+    """
     if target.suffix:
         return runs_sass(target, device)
     return target.version <= device
@@ -85,8 +99,13 @@ def _in_family(target: Target, device: tuple[int, int]) -> bool:
 
 
 def coverage(code: GpuCode, device: tuple[int, int], driver_cuda: str) -> Coverage:
-    """How ``code`` reaches a GPU of this compute capability under a driver whose libcuda speaks ``driver_cuda``
-    ("" when unknown)."""
+    """Return how ``code`` runs on a GPU.
+
+    Args:
+        code: The GPU code of one library.
+        device: The compute capability of the GPU, major and minor.
+        driver_cuda: The CUDA version that the driver's libcuda supports, "" when unknown.
+    """
     for name in code.sass:
         target = target_of(name)
         if target is not None and runs_sass(target, device):

@@ -1,4 +1,4 @@
-"""What this host can run, for a person who has no bundle yet. Pure."""
+"""A report on what a host can run, before there is any bundle. No I/O."""
 
 from __future__ import annotations
 
@@ -23,8 +23,17 @@ from envpack.runtime.host.versions import at_least, major, major_minor
 
 @dataclass(frozen=True)
 class Build:
-    """A build of PyTorch. ``runs``: "yes", "no" or "unknown"; ``why``: the reason for the latter two, or what to
-    mind; ``pip``: the line that installs it."""
+    """A build of PyTorch and whether it runs on the host.
+
+    Attributes:
+        build: The name of the build, as in ``data/torch.json``.
+        cuda: The CUDA version it is made with, "" for the CPU.
+        torch: The versions of PyTorch, in words.
+        runs: "yes", "no" or "unknown".
+        why: The reason for "no" and "unknown", or a remark on "yes".
+        pip: The command that installs it.
+        rule: The row of the table.
+    """
 
     build: str
     cuda: str
@@ -37,9 +46,18 @@ class Build:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """``gpu``: what the NVIDIA state means, and ``remedy`` for it; ``native``: the newest CUDA of which everything
-    works, ``compatible``: the newest whose machine code runs (minor-version compatibility), each "" for none;
-    ``remark``: what to mind about them; ``rules``: the rows used for both."""
+    """The conclusions from a host's facts.
+
+    Attributes:
+        facts: The facts of the host.
+        gpu: The meaning of the NVIDIA state.
+        remedy: The remedy for that state, "" for none.
+        native: The newest CUDA version that is fully supported, "" for none.
+        compatible: The newest CUDA version whose machine code runs (minor-version compatibility), "" for none.
+        remark: A remark on these two versions.
+        rules: The rows that decided both.
+        torch: The builds of PyTorch.
+    """
 
     facts: HostFacts
     gpu: str
@@ -51,7 +69,10 @@ class Diagnosis:
     torch: tuple[Build, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON's view: the ``result`` of ``envpack.doctor/1``; ``facts`` is what ``--host`` reads."""
+        """Return the ``result`` of ``envpack.doctor/1`` as a JSON object.
+
+        Its ``facts`` are what ``--host`` reads.
+        """
         return {
             "facts": facts_to_json(self.facts),
             "gpu": {"state": self.facts.nvidia.state, "says": self.gpu, "remedy": self.remedy},
@@ -66,7 +87,7 @@ class Diagnosis:
 
 
 def diagnose(facts: HostFacts) -> Diagnosis:
-    """Everything that follows from a host's facts and the tables."""
+    """Return everything that follows from a host's facts and the tables."""
     nvidia = facts.nvidia
     row = state_row(nvidia.state)
     native, compatible, rules = _cuda(nvidia.driver, nvidia.cuda if nvidia.overridden or facts.wsl else "")
@@ -83,8 +104,10 @@ def diagnose(facts: HostFacts) -> Diagnosis:
 
 
 def _cuda(driver: str, libcuda: str) -> tuple[str, str, tuple[Rule, ...]]:
-    """The newest CUDA natively and by minor-version compatibility, with the rows that say so. ``libcuda``: what it
-    speaks, where the driver's version says nothing."""
+    """Return the newest CUDA version natively and by minor-version compatibility, with the rows that decided.
+
+    ``libcuda`` is the CUDA version that it supports, given where the driver's version does not decide, else "".
+    """
     if libcuda:
         compatible = f"{major(libcuda)}.x" if major(libcuda) >= 11 else libcuda
         return libcuda, compatible, (Rule(f"libcuda speaks CUDA {libcuda}"),)
@@ -119,7 +142,7 @@ def _build(row: Row, facts: HostFacts) -> Build:
 
 
 def _runs(row: Row, facts: HostFacts) -> tuple[str, str]:
-    """Whether a build runs here, and the reason."""
+    """Return whether a build runs on the host, and the reason."""
     if facts.subdir not in ("linux-64", "linux-aarch64") or (row["cuda"] and facts.subdir != "linux-64"):
         return "unknown", f"the table is of Linux x86_64, and this is {facts.subdir}"
     if not facts.glibc or not at_least(facts.glibc, row["glibc"]):

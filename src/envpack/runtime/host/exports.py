@@ -1,4 +1,4 @@
-"""A bundle's GPU requirements in the words of NVIDIA_REQUIRE_CUDA, for container images. Pure."""
+"""Conversion of a bundle's GPU requirements to NVIDIA_REQUIRE_CUDA, for container images. No I/O."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from envpack.runtime.host.tables import minimum_driver, table
 
 Arch = Tuple[int, int]
 Range = Tuple[Arch, Optional[Arch]]
-"""From a compute capability on, and up to another (not included), or without end."""
+"""A range of compute capabilities: the first, and the end, which is excluded (None: no end)."""
 
 
 def require_cuda_of(wanted: Wanted) -> str:
-    """The expression for a bundle: least driver, and the GPUs its main libraries have code for; "" for none.
+    """Return the NVIDIA_REQUIRE_CUDA expression of a bundle; "" when it needs no GPU.
 
-    It can't say everything: not what the memory of a GPU must be, nor what is compiled at run time.
+    The expression states the minimum driver and the GPUs that the bundle's main libraries have code for. It can't
+    state the memory of a GPU or what is compiled at run time.
     """
     stated = wanted.stated.get("cuda")
     if stated is not None and stated.is_expression:
@@ -44,7 +45,7 @@ def _arch(first: Arch, end: Arch | None) -> list[str]:
 
 
 def _ranges(wanted: Wanted) -> list[Range]:
-    """The compute capabilities that do: those that all main libraries have code for, from the stated one on."""
+    """Return the compute capabilities that all main libraries have code for, from the stated one on."""
     found: list[Range] = [((0, 0), None)]
     for code in wanted.needs.gpu_code:
         if code.main and (code.sass or code.ptx):
@@ -66,7 +67,10 @@ def _covered(code: GpuCode) -> list[Range]:
 
 
 def _of(target: Target, portable: bool) -> list[Range]:
-    """The GPUs of one target. Jetsons, which run no code of others, are of no concern to an image for servers."""
+    """Return the GPUs that one target runs on.
+
+    Jetson GPUs, which run no code of other targets, are ignored: the image is for servers.
+    """
     if target.suffix == "f":
         rows = [row for row in table("arch", "families") if row["target"] == target.number]
         devices = [tuple(map(int, device.split("."))) for row in rows for device in row["devices"]]

@@ -1,4 +1,4 @@
-"""A host in values: what `gather` found, as JSON and back, so that one machine can check for many."""
+"""The facts of a host, and their conversion to and from JSON, so that one machine can check for many hosts."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from envpack.runtime.errors import FormatError
 T = TypeVar("T")
 
 FACTS_FORMAT = 1
-"""Of the JSON. A newer one is refused, unknown members of this one are ignored."""
+"""The version of the JSON format. Any other version is refused; unknown members of this version are ignored."""
 
 
 @dataclass(frozen=True)
 class Slice:
-    """A MIG device: part of a GPU that CUDA takes for a GPU. ``memory``: bytes, 0 when unknown."""
+    """A MIG device: a part of a GPU that CUDA uses like a GPU. ``memory`` is in bytes, 0 when unknown."""
 
     name: str = ""
     uuid: str = ""
@@ -26,11 +26,20 @@ class Slice:
 class Gpu:
     """One NVIDIA GPU, in the order of its PCI address, as NVML lists it.
 
-    ``compute_capability``: such as "8.6"; ``memory``: bytes, 0 when unknown; ``brand``: in the words of
-    NVIDIA_REQUIRE_CUDA, such as "tesla" or "geforce"; ``mig``: MIG is on, and ``slices`` what it is cut into;
-    ``visible``: whether CUDA_VISIBLE_DEVICES lets CUDA see it, None when that can't be told; ``fabric``: "" where
-    there is no NVSwitch fabric, else "ready", "not started" or "in progress"; ``licensed``: of a vGPU, None when
-    unknown; ``error``: why it can't be used, as NVML says it.
+    Attributes:
+        index: Its number in NVML's list.
+        name: Its product name.
+        uuid: Its UUID.
+        compute_capability: Such as "8.6", "" when unknown.
+        memory: In bytes, 0 when unknown.
+        brand: In the words of NVIDIA_REQUIRE_CUDA, such as "tesla" or "geforce".
+        mig: Whether MIG is on.
+        slices: The MIG devices it is divided into.
+        visible: Whether CUDA_VISIBLE_DEVICES lets CUDA see it, None when that is unknown.
+        vgpu: Whether it is a vGPU in a guest system.
+        licensed: Whether a vGPU has its licence, None when unknown.
+        fabric: "" without an NVSwitch fabric, else "ready", "not started" or "in progress".
+        error: The reason why it can't be used, as NVML reports it.
     """
 
     index: int
@@ -50,12 +59,18 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Nvidia:
-    """What there is of NVIDIA. ``state``: a row of data/states.json, which says what it means and what to do.
+    """The NVIDIA driver and GPUs of a host.
 
-    ``driver``: version of the kernel module; ``cuda``: the newest CUDA that libcuda speaks, "12.4" (with
-    cuda-compat on the library path more than the driver's own); ``overridden``: CONDA_OVERRIDE_CUDA says so;
-    ``source``: who told: "nvml", "nvidia-smi", "proc" or ""; ``error``: what NVML said, with its number;
-    ``visible_devices``: CUDA_VISIBLE_DEVICES, None when unset.
+    Attributes:
+        state: A row of ``data/states.json``, which has its meaning and its remedy.
+        driver: The version of the kernel module.
+        cuda: The newest CUDA that libcuda supports, such as "12.4". With cuda-compat on the library path this is
+            newer than the driver's own.
+        overridden: Whether CONDA_OVERRIDE_CUDA states the CUDA version.
+        source: The source of the facts: "nvml", "nvidia-smi", "proc" or "".
+        error: NVML's error, with its number.
+        devices: The GPUs.
+        visible_devices: The value of CUDA_VISIBLE_DEVICES, None when unset.
     """
 
     state: str = "not-looked"
@@ -70,11 +85,27 @@ class Nvidia:
 
 @dataclass(frozen=True)
 class HostFacts:
-    """A host. ``subdir``: conda's, such as "linux-64"; ``glibc``: "" for none (musl); ``cpu_level``: such as
-    "x86-64-v3", "" where there are none or it is unknown; ``cpus``: cores this process may use; ``memory``: bytes
-    it may use, and ``limited``: which of "cpus" and "memory" a cgroup limits; ``disk_free``: bytes that the user
-    may still write at ``disk_path``; ``container``: such as "docker", "" for none; ``amd``: whether ROCm's kernel
-    driver is there.
+    """The facts of a host.
+
+    Attributes:
+        hostname: The host's own name.
+        system: The kernel's name of uname(2), such as "Linux".
+        machine: The processor architecture of uname(2), such as "x86_64".
+        subdir: conda's subdir, such as "linux-64".
+        kernel: The release of the kernel.
+        distribution: The distribution's name, "" when unknown.
+        glibc: The version, "" for none (musl).
+        cpu: The processor's name.
+        cpu_level: Such as "x86-64-v3", "" when unknown or when the processor has no levels.
+        cpus: The number of cores that this process may use.
+        memory: The bytes of memory that this process may use.
+        limited: Which of "cpus" and "memory" a cgroup limits.
+        disk_path: The folder whose free space was measured.
+        disk_free: The bytes that the user may still write there.
+        container: The kind of container, such as "docker", "" for none.
+        wsl: Whether this is the Windows Subsystem for Linux.
+        amd: Whether ROCm's kernel driver is loaded.
+        nvidia: The NVIDIA driver and GPUs.
     """
 
     hostname: str = ""
@@ -98,14 +129,21 @@ class HostFacts:
 
 
 def facts_to_json(facts: HostFacts) -> dict[str, Any]:
-    """The facts as a JSON object."""
+    """Return the facts as a JSON object."""
     return {"format": FACTS_FORMAT, **asdict(facts)}
 
 
 def facts_from_json(document: Any, where: str) -> HostFacts:
-    """Reads facts; what is not stated is unknown. Takes what ``envpack doctor --json`` prints as well.
+    """Return the facts in a JSON document; what it does not state is unknown.
 
-    Raises FormatError, which names ``where`` they come from, for anything else.
+    The output of ``envpack doctor --json`` is accepted too.
+
+    Args:
+        document: The parsed JSON.
+        where: The source of the document, for messages.
+
+    Raises:
+        FormatError: The document holds no facts of a host, or has another format version.
     """
     facts = document
     for member in ("result", "facts"):
@@ -138,9 +176,9 @@ def facts_from_json(document: Any, where: str) -> HostFacts:
 
 
 def _made(kind: type[T], values: Mapping[str, Any], **read: Any) -> T:
-    """A ``kind`` from a JSON object, each plain value checked against the type of the field's default."""
+    """Make a ``kind`` from a JSON object, with each plain value checked against the type of its field."""
     found = dict(read)
-    for field in fields(kind):  # type: ignore[arg-type]  # they are all dataclasses
+    for field in fields(kind):  # type: ignore[arg-type]  # every kind is a dataclass
         name = field.name
         if name in read or name not in values:
             continue

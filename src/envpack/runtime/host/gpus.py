@@ -1,4 +1,4 @@
-"""Questions about the GPUs in a host's facts that several verdicts ask. Pure."""
+"""Questions about the GPUs in a host's facts that several checks share. No I/O."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ from envpack.runtime.host.tables import branch_cuda
 from envpack.runtime.host.versions import compare
 
 NO_DRIVER, NO_GPU = "no driver found to compare", "there is no GPU to look at"
-"""Why nothing can be said; the verdict on the GPU says what is wrong."""
+"""Reasons for an unknown verdict; the verdict on the GPU itself says what is wrong."""
 
 
 def seen(nvidia: Nvidia) -> list[Gpu]:
-    """The GPUs that CUDA may see, and that work."""
+    """Return the GPUs that work and that CUDA may see."""
     return [gpu for gpu in nvidia.devices if gpu.visible is not False and not gpu.error]
 
 
 def unseen(nvidia: Nvidia) -> str:
-    """Why what GPUs are like is not known."""
+    """Return the reason why the properties of the GPUs are not known."""
     gpus = seen(nvidia)
     return f"what {name_of(gpus[0])} is like is not known" if gpus else NO_GPU
 
 
 def name_of(gpu: Gpu) -> str:
-    """What a person calls it."""
+    """Return the name of a GPU for messages."""
     return gpu.name or f"GPU {gpu.index}"
 
 
 def sm(gpu: Gpu) -> str:
-    """Its compute capability as a target: sm_86."""
+    """Return the compute capability of a GPU as a target: sm_86."""
     return f"sm_{gpu.compute_capability.replace('.', '')}"
 
 
 def describe(gpus: Sequence[Gpu]) -> str:
-    """GPUs in a few words: "2 x Tesla T4", "Tesla T4 and NVIDIA A100 in 2 MIG slices"."""
+    """Return a short description of GPUs: "2 x Tesla T4", "Tesla T4 and NVIDIA A100 in 2 MIG slices"."""
     counted: dict[str, int] = {}
     for gpu in gpus:
         text = name_of(gpu)
@@ -45,22 +45,22 @@ def describe(gpus: Sequence[Gpu]) -> str:
 
 
 def only_these(gpus: Sequence[Gpu]) -> str:
-    """The remedy where some GPUs will do and others not."""
+    """Return the remedy for a host where only these GPUs meet the requirements."""
     numbers = ",".join(str(gpu.index) for gpu in gpus)
     return f"use only what will do: CUDA_DEVICE_ORDER=PCI_BUS_ID CUDA_VISIBLE_DEVICES={numbers}"
 
 
 def driver_cuda(nvidia: Nvidia) -> str:
-    """The CUDA version whose compiler the driver brings; "" when unknown."""
+    """Return the CUDA version of the compiler in the driver; "" when unknown."""
     return nvidia.cuda or (branch_cuda(nvidia.driver) if nvidia.driver else "")
 
 
 def is_geforce(gpu: Gpu) -> bool:
-    """Whether it is of a kind that forward compatibility (cuda-compat) is not made for."""
+    """Return whether the GPU is of a kind that forward compatibility (cuda-compat) does not support."""
     return gpu.brand.startswith(("geforce", "titan")) or "GeForce" in gpu.name
 
 
 def compat_in_use(nvidia: Nvidia) -> bool:
-    """Whether libcuda speaks a newer CUDA than the driver's branch: the one that is loaded is cuda-compat's."""
+    """Return whether the libcuda of cuda-compat is loaded: it supports a newer CUDA than the driver's branch."""
     own = branch_cuda(nvidia.driver) if nvidia.driver else ""
     return bool(own and nvidia.cuda and not nvidia.overridden and compare(nvidia.cuda, own) > 0)

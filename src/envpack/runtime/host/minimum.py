@@ -1,4 +1,4 @@
-"""Requirements as a spec states them and a manifest carries them: minimums, kept as written and as a value."""
+"""Minimum requirements as a spec states them and a manifest carries them: the original text and its value."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ NAMES = (
     "memory",
     "disk",
 )
-"""Every requirement a spec can state."""
+"""Every requirement that a spec can state."""
 
 SIZES = frozenset({"gpu_memory", "memory", "disk"})
 
@@ -49,9 +49,12 @@ _EXAMPLES = {
 
 @dataclass(frozen=True)
 class AtLeast:
-    """One requirement: ``text`` as the spec has it, ``minimum`` as a version ("11.8"), bytes or a count.
+    """One minimum requirement.
 
-    Of an expression of NVIDIA_REQUIRE_CUDA ``minimum`` is the least CUDA version in it.
+    Attributes:
+        text: The requirement as the spec states it.
+        minimum: A version ("11.8"), a size in bytes, or a count. For an expression of NVIDIA_REQUIRE_CUDA: the
+            lowest CUDA version in it.
     """
 
     text: str
@@ -59,17 +62,17 @@ class AtLeast:
 
     @property
     def version(self) -> tuple[int, ...]:
-        """``minimum`` in numbers that compare: "11.8" is (11, 8)."""
+        """Return ``minimum`` as numbers that compare: "11.8" is (11, 8)."""
         return tuple(int(part) for part in str(self.minimum).split("."))
 
     @property
     def is_expression(self) -> bool:
-        """Whether the text is an expression, which says more than its minimum."""
+        """Return whether the text is an expression, which states more than its minimum."""
         return _VERSION.fullmatch(self.text.strip()) is None and isinstance(self.minimum, str)
 
 
 def expected(name: str) -> str:
-    """What a value of this requirement looks like, for error messages."""
+    """Return a description of valid values of this requirement, for error messages."""
     if name in SIZES:
         return 'a size with its unit such as "40 GB" or "64 GiB"'
     if name == "cpus":
@@ -78,9 +81,12 @@ def expected(name: str) -> str:
 
 
 def parse_need(name: str, text: str) -> AtLeast:
-    """One requirement from its text, with or without a leading ``>=``; ValueError says what was expected.
+    """Parse one requirement, with or without a leading ``>=``.
 
     ``cuda`` may be an expression as NVIDIA_REQUIRE_CUDA holds it: ``cuda>=12.4 brand=tesla,driver>=470``.
+
+    Raises:
+        ValueError: The text is not valid; the message says what was expected.
     """
     pattern = _SIZE if name in SIZES else _COUNT if name == "cpus" else _VERSION
     match = pattern.fullmatch(text.strip())

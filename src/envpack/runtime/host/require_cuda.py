@@ -1,8 +1,8 @@
-"""NVIDIA_REQUIRE_CUDA: what the NVIDIA container toolkit reads off an image before it starts a container.
+"""NVIDIA_REQUIRE_CUDA: the expression that the NVIDIA container toolkit checks before it starts a container.
 
-``cuda>=12.4 brand=tesla,driver>=470,driver<471``: a blank is OR, a comma AND. The properties are ``cuda`` (what
-libcuda speaks), ``driver``, ``arch`` (compute capability) and ``brand``; the toolkit passes over conditions on
-others (NVIDIA/nvidia-container-toolkit, internal/requirements/constraints).
+``cuda>=12.4 brand=tesla,driver>=470,driver<471``: a blank is OR, a comma AND. The properties are ``cuda`` (the
+version that libcuda supports), ``driver``, ``arch`` (compute capability) and ``brand``. The toolkit ignores
+conditions on others (NVIDIA/nvidia-container-toolkit, internal/requirements/constraints).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _VERSION = re.compile(r"v?(\d+(?:\.\d+)*)")
 
 @dataclass(frozen=True)
 class Condition:
-    """``driver>=470``: a property, an operator of ``= != < <= > >=``, a value."""
+    """One condition, such as ``driver>=470``: a property, an operator of ``= != < <= > >=``, and a value."""
 
     name: str
     operator: str
@@ -32,11 +32,15 @@ class Condition:
 
 
 Expression = Tuple[Tuple[Condition, ...], ...]
-"""Alternatives, of which one must hold, and in each the conditions, which must all hold."""
+"""Alternatives, of which one must hold; in each alternative all conditions must hold."""
 
 
 def parse(text: str) -> Expression:
-    """Reads an expression; ValueError says which condition is malformed. Properties nobody knows are left out."""
+    """Parse an expression. Conditions on unknown properties are left out.
+
+    Raises:
+        ValueError: A condition is malformed, or no condition has a known property; the message names it.
+    """
     alternatives = []
     for term in text.split():
         conditions = [_condition(factor) for factor in term.split(",") if factor]
@@ -62,12 +66,12 @@ def _condition(text: str) -> Condition:
 
 
 def format_expression(expression: Expression) -> str:
-    """The expression as text, which `parse` reads back."""
+    """Return the expression as text that `parse` accepts."""
     return " ".join(",".join(map(str, term)) for term in expression)
 
 
 def evaluate(expression: Expression, properties: Mapping[str, str]) -> bool | None:
-    """Whether it holds for a GPU with these properties; None when one that decides is unknown."""
+    """Return whether the expression holds for a GPU with these properties; None when a decisive one is unknown."""
     answers = [_all([_holds(condition, properties) for condition in term]) for term in expression]
     return True if True in answers else None if None in answers else False
 
@@ -95,7 +99,7 @@ def _holds(condition: Condition, properties: Mapping[str, str]) -> bool | None:
 
 
 def least_cuda(expression: Expression) -> str:
-    """The least CUDA version that some alternative asks for with ``cuda>=`` (or ``=``); "" when none does."""
+    """Return the lowest CUDA version that an alternative requires with ``cuda>=`` or ``cuda=``; "" for none."""
     stated = [
         condition.value
         for term in expression

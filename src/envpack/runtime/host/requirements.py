@@ -1,4 +1,4 @@
-"""What a bundle asks of a host: what its spec states wins over what was found in its files."""
+"""The requirements of a bundle: a statement in its spec overrides what was found in its files."""
 
 from __future__ import annotations
 
@@ -10,15 +10,24 @@ from envpack.runtime.format.needs import Evidence, Needs
 from envpack.runtime.host.minimum import NAMES, AtLeast, parse_need
 
 STATED = "its spec requires it"
-"""The evidence for what a spec states."""
+"""The evidence for a requirement that a spec states."""
 
 _OF_GPUS = ("cuda", "driver", "compute_capability", "gpu_memory")
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """``stated``: of the spec's ``requires``, by name; ``unreadable``: those this version can't read, as they
-    stand; ``torch``: whether PyTorch is in the environment; ``size``: bytes of its files."""
+    """The requirements of one bundle.
+
+    Attributes:
+        title: The bundle's name and version.
+        subdir: conda's subdir that the bundle is for.
+        stated: The requirements in the spec's ``requires``, by name.
+        unreadable: Those that this version of envpack can't read, as the manifest has them, by name.
+        needs: The requirements found in the bundle's files.
+        torch: Whether PyTorch is in the environment.
+        size: The disk space that its files need, in bytes.
+    """
 
     title: str
     subdir: str
@@ -30,18 +39,18 @@ class Wanted:
 
     @property
     def cuda(self) -> Evidence | None:
-        """The CUDA version that decides, and why."""
+        """Return the CUDA version that decides, with its evidence; None when there is none."""
         stated = self.stated.get("cuda")
         return Evidence(str(stated.minimum), STATED) if stated is not None else self.needs.cuda
 
     @property
     def gpu(self) -> bool:
-        """Whether it is of no use without an NVIDIA GPU, as far as is known."""
+        """Return whether the bundle needs an NVIDIA GPU, as far as is known."""
         return self.needs.cuda is not None or any(name in self.stated for name in _OF_GPUS)
 
 
 def wanted_of(manifest: Manifest) -> Wanted:
-    """What the bundle of this manifest asks for."""
+    """Return the requirements of the bundle with this manifest."""
     read = {name: _read(name, text) for name, text in manifest.requires.items()}
     return Wanted(
         title=f"{manifest.name} {manifest.version}",

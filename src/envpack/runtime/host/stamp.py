@@ -1,8 +1,8 @@
-"""The stamps of checks that passed: an activation where nothing has changed since asks nothing again.
+"""The stamps of passed checks: with them an activation skips the check while nothing has changed.
 
-``.envpack/check`` in the deployment, or a file of the user's cache where that can't be written, holds a line for
-each host and state of it. ``activation/check.sh`` makes the lines, from what it can read without running a
-program, and compares; here they are only kept.
+``.envpack/check`` in the deployment, or a file of the user's cache where that can't be written, holds one line for
+each host and each state of it. ``activation/check.sh`` makes the lines from what it can read without running a
+program, and compares them. This module only stores them.
 """
 
 from __future__ import annotations
@@ -16,15 +16,28 @@ from typing import Iterator, Mapping
 from envpack.runtime.format.layout import STAMP_PATH
 
 KEPT = 32
-"""Lines, the newest first: of so many hosts that share a deployment, the comparison still takes no time."""
+"""The maximum number of lines, the newest first. With so many hosts that share a deployment, comparing the stamps
+still takes no noticeable time.
+"""
 
 
 _STALE = 3600
-"""Seconds after which nobody is writing a stamp any more."""
+"""The age in seconds after which a temporary file counts as abandoned by its writer."""
 
 
 def keep_stamp(root: Path, digest: str, line: str, environ: Mapping[str, str]) -> Path | None:
-    """Notes that a check with this ``line`` has passed; the file it was written to, None where none can be."""
+    """Record that a check with this ``line`` has passed.
+
+    Args:
+        root: The deployment directory.
+        digest: The digest of the deployed bundle, which the line must contain; it names the file in the user's
+            cache.
+        line: The line that ``activation/check.sh`` made.
+        environ: The environment variables, for the user's cache folder.
+
+    Returns:
+        The file with the stamp, None when no file can be written or the line is not valid.
+    """
     if not line.isprintable() or digest not in line:
         return None
     for place in _places(root, digest, environ):
@@ -37,7 +50,7 @@ def keep_stamp(root: Path, digest: str, line: str, environ: Mapping[str, str]) -
 def _places(root: Path, digest: str, environ: Mapping[str, str]) -> Iterator[Path]:
     yield root / STAMP_PATH
     cache = environ.get("XDG_CACHE_HOME") or os.path.join(environ.get("HOME", ""), ".cache")
-    if os.path.isabs(cache) and os.path.isdir(os.path.dirname(cache)):  # no home is made for who has none
+    if os.path.isabs(cache) and os.path.isdir(os.path.dirname(cache)):  # never create a missing home directory
         folder = Path(cache, "envpack", "checks")
         with suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)
@@ -45,13 +58,13 @@ def _places(root: Path, digest: str, environ: Mapping[str, str]) -> Iterator[Pat
 
 
 def _add(place: Path, line: str) -> None:
-    """Rewrites the file with the line in front, whole: others may be reading it, or writing it too."""
+    """Put the line first in the file, by atomic replace: other processes may read or write it at the same time."""
     try:
         known = place.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
     except FileNotFoundError:
         known = []
     lines = [line, *(other for other in known if other != line)][:KEPT]
-    for left in place.parent.glob(f"{place.name}.*"):  # by a process that was killed
+    for left in place.parent.glob(f"{place.name}.*"):  # left by a process that was killed
         with suppress(OSError):
             if left.suffix[1:].isdecimal() and left.lstat().st_mtime < time.time() - _STALE:
                 left.unlink()

@@ -1,4 +1,4 @@
-"""The tables in ``data/``: rules as data, each row with its source and the date it was looked up."""
+"""The tables in ``data/``: rules as data, each row with its source and the date on which it was looked up."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ Row = Dict[str, Any]
 
 @lru_cache(maxsize=None)
 def table(file: str, name: str) -> list[Row]:
-    """The rows of one table: ``table("cuda", "toolkits")``; from a folder and from a zip alike."""
+    """Return the rows of one table: ``table("cuda", "toolkits")``.
+
+    It is read from a folder or from a zip archive, wherever the package was imported from.
+    """
     data = pkgutil.get_data(__name__, f"data/{file}.json")
     assert data is not None
     rows: list[Row] = json.loads(data)[name]
@@ -22,7 +25,7 @@ def table(file: str, name: str) -> list[Row]:
 
 
 class Rule(NamedTuple):
-    """What decided a verdict: a row of a table, or a rule of ours, and where that is from."""
+    """The rule that decided a verdict: a row of a table, or a rule of envpack, with its source."""
 
     text: str
     source: str = ""
@@ -32,14 +35,21 @@ NO_RULE = Rule("")
 
 
 def cite(file: str, what: str, row: Row) -> Rule:
-    """How a verdict names the row it used: file and what the row says, source and date."""
+    """Return a rule that names the row a verdict used.
+
+    Args:
+        file: The table's file in ``data/``, without ".json".
+        what: The content of the row in words.
+        row: The row, for its source and date.
+    """
     return Rule(f"{file}.json: {what}", f"{row['source']} ({row['date']})")
 
 
 def minimum_driver(cuda: str) -> Row | None:
-    """The row that says from which driver on code made with this CUDA runs; None where no row reaches.
+    """Return the row with the oldest driver that runs code made with this CUDA version; None when no row applies.
 
-    From CUDA 11 on that is the major version's (minor-version compatibility), before the toolkit's own.
+    From CUDA 11 on this is the row of the major version (minor-version compatibility), before that the row of the
+    toolkit itself.
     """
     for row in table("cuda", "minor_compatibility"):
         if row["major"] == major(cuda):
@@ -50,7 +60,7 @@ def minimum_driver(cuda: str) -> Row | None:
 
 
 def driver_rule(row: Row | None) -> Rule:
-    """How a verdict names a row of `minimum_driver`, or that none reaches."""
+    """Return a rule that names a row of `minimum_driver`, or says that no row covers the version."""
     if row is None:
         return Rule("newer than the tables: a driver runs the CUDA that its libcuda speaks, and all before it")
     if "major" in row:
@@ -61,20 +71,23 @@ def driver_rule(row: Row | None) -> Rule:
 
 
 def native_driver(cuda: str) -> Row | None:
-    """The row of the oldest driver that speaks all of this CUDA version (its first update, for "12.6")."""
+    """Return the row of the oldest driver that fully supports this CUDA version; None when no row covers it.
+
+    For a version without an update number, such as "12.6", this is the row of its first release.
+    """
     same = [row for row in table("cuda", "toolkits") if major_minor(row["cuda"]) == major_minor(cuda)]
     exact = [row for row in same if len(numbers(cuda)) > 2 and at_least(cuda, row["cuda"])]
     return exact[-1] if exact else same[0] if same else None
 
 
 def native_toolkit(driver: str) -> Row | None:
-    """The row of the newest toolkit that this driver speaks all of."""
+    """Return the row of the newest toolkit that this driver fully supports; None when it is older than all."""
     known = [row for row in table("cuda", "toolkits") if at_least(driver, row["driver"])]
     return known[-1] if known else None
 
 
 def branch_cuda(driver: str) -> str:
-    """The CUDA version that libcuda of this driver's branch speaks, such as "12.4"; "" for branches not known."""
+    """Return the CUDA version that libcuda of this driver's branch supports, such as "12.4"; "" when unknown."""
     branch = major(driver)
     for row in table("cuda", "branches"):
         if row["branch"] == branch:
@@ -84,12 +97,12 @@ def branch_cuda(driver: str) -> str:
 
 
 def newest_known_driver() -> str:
-    """The newest driver in the table; what is newer is judged by rule."""
+    """Return the newest driver in the table; newer drivers are judged by rule."""
     return str(table("cuda", "toolkits")[-1]["driver"])
 
 
 def isa_row(isa: str) -> Row | None:
-    """The row that says which CUDA's compilers take PTX of this ISA version first; None where no row reaches."""
+    """Return the row with the first CUDA version that compiles PTX of this ISA version; None when unknown."""
     rows = table("ptx", "isas")
     if not numbers(isa) or compare(isa, rows[-1]["isa"]) > 0:
         return None
@@ -99,25 +112,28 @@ def isa_row(isa: str) -> Row | None:
 
 
 def newest_isa(cuda: str) -> str:
-    """The newest PTX ISA that a driver of this CUDA version compiles; "" when it is older than the table."""
+    """Return the newest PTX ISA that a driver of this CUDA version compiles; "" when no row applies."""
     known = [row["isa"] for row in table("ptx", "isas") if at_least(cuda, row["cuda"])]
     return known[-1] if known else ""
 
 
 def made_isa(cuda: str) -> str:
-    """The PTX ISA that this CUDA version's own compilers make; "" where no row reaches."""
+    """Return the PTX ISA that the compilers of this CUDA version write; "" when no row covers it."""
     rows = table("ptx", "isas")
     return newest_isa(cuda) if at_least(rows[-1]["cuda"], cuda) else ""
 
 
 def state_row(state: str) -> Row:
-    """What a state of `Nvidia` means; a state of a newer envpack is an error of which nothing more is known."""
+    """Return the row that describes a state of `Nvidia`.
+
+    A state that only a newer envpack knows is treated as "error".
+    """
     rows = {row["state"]: row for row in table("states", "states")}
     return rows.get(state) or rows["error"]
 
 
 def retired(compute_capability: str) -> Row | None:
-    """The row that names the last driver branch for an old GPU; None for one that new drivers are made for."""
+    """Return the row with the last driver branch for an old GPU; None when new drivers still support it."""
     for row in table("arch", "retired"):
         if at_least(compute_capability, row["first"]) and at_least(row["last"], compute_capability):
             return row
@@ -125,5 +141,5 @@ def retired(compute_capability: str) -> Row | None:
 
 
 def distributions(glibc: str) -> str:
-    """The first distributions with this glibc or a newer one: "RHEL 8 and Debian 10"; "" beyond the table."""
+    """Return the first distributions with this glibc or newer: "RHEL 8 and Debian 10"; "" when no row applies."""
     return next((row["names"] for row in table("system", "glibc") if at_least(row["glibc"], glibc)), "")

@@ -1,1 +1,1 @@
-"""Compare what an environment requires with the facts of a host."""
+"""Comparison of a bundle's requirements with the facts of a host."""

@@ -1,4 +1,4 @@
-"""A bundle's requirements against a host's facts: verdicts with remedies. Pure."""
+"""Comparison of a bundle's requirements with a host's facts, with verdicts and remedies. No I/O."""
 
 from __future__ import annotations
 
@@ -14,17 +14,21 @@ from envpack.runtime.host.versions import at_least
 from envpack.runtime.report import human_size
 
 GPU_MODES = ("required", "optional", "none")
-"""``required``: what fails about GPUs fails; ``optional``: it is a warning; ``none``: GPUs are not looked at."""
+"""The effect of a failed GPU check. ``required``: failure; ``optional``: warning; ``none``: not checked."""
 
 
 _OLDEST_GLIBC = "2.17"
-"""conda-forge and manylinux2014 make packages for none older."""
+"""The oldest glibc that conda-forge and manylinux2014 build packages for."""
 
 
 def evaluate(wanted: Wanted, facts: HostFacts, *, gpu: str = "required", deployed: bool = False) -> list[Verdict]:
-    """Every requirement of a bundle with its verdict, in the order of `REQUIREMENTS`.
+    """Return a verdict on every requirement of a bundle, in the order of `REQUIREMENTS`.
 
-    ``gpu``: one of `GPU_MODES`; ``deployed``: it lies on its disk already, which is not asked for then.
+    Args:
+        wanted: The requirements of the bundle.
+        facts: The facts of the host.
+        gpu: One of `GPU_MODES`.
+        deployed: Whether the bundle is deployed already; then free disk space is not checked.
     """
     verdicts = [*_system(wanted, facts)]
     if not deployed:
@@ -58,7 +62,7 @@ def _softened(verdict: Verdict, facts: HostFacts) -> Verdict:
 
 
 def allowing(verdicts: Iterable[Verdict], allow: Iterable[str]) -> list[Verdict]:
-    """The verdicts, with what failed and is among the names allowed as warnings."""
+    """Return the verdicts, with each failed one whose name is in ``allow`` changed to a warning."""
     names = set(allow)
     return [
         replace(verdict, verdict=WARNING, allowed=True)
@@ -69,7 +73,7 @@ def allowing(verdicts: Iterable[Verdict], allow: Iterable[str]) -> list[Verdict]
 
 
 def needs_gpu_facts(wanted: Wanted, gpu: str = "required") -> bool:
-    """Whether `evaluate` would look at the GPUs: finding out about them takes longest."""
+    """Return whether `evaluate` reads the facts about GPUs, which take the longest to collect."""
     return gpu != "none" and (wanted.gpu or wanted.needs.rocm is not None)
 
 

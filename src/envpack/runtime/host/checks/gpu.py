@@ -1,4 +1,4 @@
-"""The verdicts on NVIDIA's driver and GPUs, and on ROCm's driver. Pure."""
+"""Verdicts on NVIDIA's driver and GPUs, and on ROCm's driver. No I/O."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NEEDS_GPU = "this bundle needs a GPU"
 
 
 def gpu_verdicts(wanted: Wanted, facts: HostFacts) -> Iterator[Verdict]:
-    """All verdicts on GPUs; none for an environment that needs none."""
+    """Return all verdicts on GPUs; none for an environment that needs no GPU."""
     if wanted.gpu:
         yield _gpu(wanted, facts.nvidia)
         drivers = [*_driver(wanted, facts), *_cuda(wanted, facts)]
@@ -68,7 +68,7 @@ def _gpu_that_works(nvidia: Nvidia, needed: str, evidence: str, rule: Rule) -> V
 
 
 def _remarks(nvidia: Nvidia, usable: Sequence[Gpu]) -> Iterator[tuple[str, str]]:
-    """What a person should know of GPUs that work: sentence and remedy, the gravest first."""
+    """Return remarks on GPUs that work, as sentence and remedy, the most serious first."""
     for gpu in nvidia.devices:
         if gpu.error and gpu.visible is not False:
             state = {"15": "lost", "16": "reset-required"}.get(gpu.error.split()[0], "error")
@@ -110,7 +110,7 @@ def _cuda(wanted: Wanted, facts: HostFacts) -> Iterator[Verdict]:
     if stated is not None and stated.is_expression:
         yield _expression(stated.text, facts)
     elif wanted.cuda is not None and (stated is not None or "driver" not in wanted.stated):
-        # a driver that the spec states stands for the one that follows from the CUDA version found
+        # a driver stated in the spec replaces the minimum that follows from the CUDA version found
         yield _runs_cuda(wanted, facts, wanted.cuda.value, wanted.cuda.source)
 
 
@@ -120,7 +120,7 @@ def _runs_cuda(wanted: Wanted, facts: HostFacts, version: str, evidence: str) ->
     least = str(row["driver"]) if row is not None else ""
     needed = f"{version}: driver >= {least}" if least else version
     rule = driver_rule(row)
-    # what CONDA_OVERRIDE_CUDA says stands for the driver, whichever there is; Windows' drivers have other versions
+    # CONDA_OVERRIDE_CUDA replaces the driver's version; drivers of Windows have other version numbers
     driver = "" if nvidia.overridden or (facts.wsl and nvidia.cuda) else nvidia.driver
     found = f"driver {driver}" if driver else f"CUDA {nvidia.cuda}" if nvidia.cuda else "no driver"
     found += " (CONDA_OVERRIDE_CUDA)" if nvidia.overridden and nvidia.cuda else ""
@@ -143,7 +143,7 @@ def _runs_cuda(wanted: Wanted, facts: HostFacts, version: str, evidence: str) ->
 
 
 def _forward_compatible(nvidia: Nvidia) -> bool:
-    """Whether libcuda is newer than the driver's own (cuda-compat is in use), on GPUs that this is made for."""
+    """Return whether cuda-compat is in use (libcuda is newer than the driver's own) and all GPUs support it."""
     return compat_in_use(nvidia) and not any(is_geforce(gpu) for gpu in seen(nvidia))
 
 
@@ -201,7 +201,7 @@ def _memory(wanted: Wanted, nvidia: Nvidia) -> Iterator[Verdict]:
 
 
 def _usable_memory(gpu: Gpu) -> int:
-    """Bytes that one CUDA device has: of a GPU in MIG mode, its largest slice."""
+    """Return the memory of one CUDA device in bytes: for a GPU in MIG mode, that of its largest slice."""
     return max((part.memory for part in gpu.slices), default=0) if gpu.mig else gpu.memory
 
 

@@ -1,4 +1,4 @@
-"""The verdicts on GPU code: what the libraries hold, what is compiled at run time, cuda-compat. Pure."""
+"""Verdicts on GPU code: the libraries' code, code that is compiled at run time, and cuda-compat. No I/O."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ _COMPAT = Rule(
 
 
 class _Reached(NamedTuple):
-    """The main library whose code reaches a GPU least: the environment is as good as that one."""
+    """The main library whose code covers a GPU worst: it decides for the environment."""
 
     gpu: Gpu
     code: GpuCode
@@ -56,8 +56,14 @@ class _Reached(NamedTuple):
 
 
 def code_verdicts(wanted: Wanted, facts: HostFacts, *, driver_works: bool) -> Iterator[Verdict]:
-    """The verdicts on what the environment's code asks of GPU and driver. ``driver_works``: on the whole it does,
-    so that finer points are worth telling."""
+    """Return the verdicts on what the environment's code needs from GPU and driver.
+
+    Args:
+        wanted: The requirements of the bundle.
+        facts: The facts of the host.
+        driver_works: Whether the driver works and no verdict on its version failed; only then is compilation at
+            run time checked.
+    """
     yield from _gpu_code(wanted, facts)
     if driver_works:
         yield from _jit(wanted, facts)
@@ -65,7 +71,7 @@ def code_verdicts(wanted: Wanted, facts: HostFacts, *, driver_works: bool) -> It
 
 
 def shown(code: GpuCode) -> str:
-    """What a library has code for: "sm_50, 60, 70, PTX compute_90"."""
+    """Return the targets that a library has code for: "sm_50, 60, 70, PTX compute_90"."""
     parts = ["sm_" + ", ".join(name.replace("sm_", "") for name in code.sass)] if code.sass else []
     return ", ".join(parts + [f"PTX {name}" for name in code.ptx])
 
@@ -114,10 +120,10 @@ def _judged(way: _Reached, wanted: Wanted, facts: HostFacts, found: str, fine: S
 
 
 def _too_new(way: _Reached, facts: HostFacts) -> tuple[str, str, Rule]:
-    """Sentence, remedy and rule for PTX that the driver's compiler does not know."""
+    """Return sentence, remedy and rule for PTX that the driver's compiler does not know."""
     cuda, isa = driver_cuda(facts.nvidia), way.how.by
     row = isa_row(isa)
-    assert row is not None  # or it would not be known to be too new
+    assert row is not None  # PTX is judged too new only with a row
     first = native_driver(row["cuda"])
     says = (
         f"{way.code.library} has only PTX {isa} for {name_of(way.gpu)} ({sm(way.gpu)}), and the driver "
@@ -128,7 +134,7 @@ def _too_new(way: _Reached, facts: HostFacts) -> tuple[str, str, Rule]:
 
 
 def _jit(wanted: Wanted, facts: HostFacts) -> Iterator[Verdict]:
-    """A verdict on what makes machine code at run time, and one on what leaves that to the driver."""
+    """Return a verdict on run-time compilers of machine code, and one on those that emit PTX for the driver."""
     cuda = wanted.needs.cuda
     if cuda is None:
         return
@@ -145,7 +151,7 @@ def _jit(wanted: Wanted, facts: HostFacts) -> Iterator[Verdict]:
 
 
 def _machine_code(facts: HostFacts, compiler: Compiler, cuda: str, who: str, evidence: str) -> Verdict:
-    """Machine code of a compiler of this CUDA runs where code made with that CUDA runs."""
+    """Return the verdict on a compiler of machine code: it runs where code made with the compiler's CUDA runs."""
     row = minimum_driver(cuda)
     rule = driver_rule(row)
     needed = f"CUDA {cuda}: driver >= {row['driver']}" if row is not None else f"CUDA {cuda}"
@@ -170,7 +176,7 @@ def _machine_code(facts: HostFacts, compiler: Compiler, cuda: str, who: str, evi
 
 
 def _ptx(facts: HostFacts, compiler: Compiler, cuda: str, who: str, evidence: str) -> Verdict:
-    """PTX of this CUDA's compilers is for drivers that know its ISA version."""
+    """Return the verdict on a compiler of PTX: the driver must know the ISA version of the compiler's CUDA."""
     version, speaks = major_minor(cuda), driver_cuda(facts.nvidia)
     isa, row = made_isa(version), native_driver(version)
     needed = f"PTX {isa}" if isa else f"PTX of CUDA {version}"

@@ -1,4 +1,4 @@
-"""What a person can do about a driver that is too old and a GPU there is no code for. Pure."""
+"""Remedies for a driver that is too old and for a GPU that a library has no code for. No I/O."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from envpack.runtime.host.versions import at_least, major
 
 
 def update_driver(facts: HostFacts, least: str = "") -> str:
-    """Who updates a driver depends on where one is. ``least``: to which version, of Linux."""
+    """Return the remedy to update the driver, which depends on where it is installed.
+
+    ``least`` is the minimum version of the Linux driver, "" to name none.
+    """
     if facts.wsl:
         return "update the NVIDIA driver in Windows"
     where = " on the host" if facts.container else ""
@@ -22,7 +25,7 @@ def update_driver(facts: HostFacts, least: str = "") -> str:
 
 
 def driver_remedy(wanted: Wanted, facts: HostFacts, least: str) -> str:
-    """For a driver that is older than ``least``: a newer one where it is made, or a build that is content."""
+    """Return the remedy for a driver older than ``least``: a newer driver or GPU, or a build for this driver."""
     if facts.nvidia.overridden:
         return "unset CONDA_OVERRIDE_CUDA, or set it to the CUDA version that the driver speaks"
     remedy = update_driver(facts)
@@ -35,7 +38,7 @@ def driver_remedy(wanted: Wanted, facts: HostFacts, least: str) -> str:
 
 
 def _contented(wanted: Wanted, facts: HostFacts, least: str) -> Iterator[str]:
-    """What to rebuild with for this very driver, the newest first."""
+    """Return the builds that run with this driver as remedies, the newest first."""
     if wanted.torch:
         for build in torch_builds():
             needed = driver_for(build)
@@ -50,8 +53,11 @@ def _contented(wanted: Wanted, facts: HostFacts, least: str) -> Iterator[str]:
 
 
 def driver_runs(facts: HostFacts, cuda: str) -> bool:
-    """Whether the driver runs code made with this CUDA, as far as is known: by its version, or, where that is one
-    of Windows or not known, by what libcuda speaks."""
+    """Return whether the driver runs code made with this CUDA version, as far as is known.
+
+    The driver's version decides. Where that is one of Windows, overridden or unknown, the CUDA version that
+    libcuda supports decides.
+    """
     nvidia = facts.nvidia
     row = minimum_driver(cuda)
     if nvidia.cuda and (facts.wsl or nvidia.overridden or not nvidia.driver):
@@ -60,26 +66,33 @@ def driver_runs(facts: HostFacts, cuda: str) -> bool:
 
 
 def torch_builds() -> list[Row]:
-    """The builds of PyTorch with CUDA, the newest first."""
+    """Return the builds of PyTorch with CUDA, the newest first."""
     return [row for row in reversed(table("torch", "builds")) if row["cuda"]]
 
 
 def driver_for(build: Row) -> str:
-    """The least driver for a build of PyTorch."""
+    """Return the minimum driver for a build of PyTorch."""
     row = minimum_driver(build["cuda"])
-    assert row is not None  # tests/unit/runtime/host/test_host_tables.py
+    assert row is not None  # verified by tests/unit/runtime/host/test_host_tables.py
     return str(row["driver"])
 
 
 def has_code_for(build: Row, gpu: Gpu) -> bool:
-    """Whether a build of PyTorch runs on this GPU; so it is taken to for one of unknown kind."""
+    """Return whether a build of PyTorch has code for this GPU; True when its compute capability is unknown."""
     device = capability(gpu.compute_capability)
     targets = [target_of(name) for name in build["sass"]]
     return device is None or any(target is not None and runs_sass(target, device) for target in targets)
 
 
 def code_remedy(wanted: Wanted, facts: HostFacts, code: GpuCode, gpu: Gpu) -> str:
-    """For a GPU that a library has no code for."""
+    """Return the remedy for a GPU that a library has no code for.
+
+    Args:
+        wanted: The requirements of the bundle.
+        facts: The facts of the host.
+        code: The GPU code of the library.
+        gpu: The GPU without code.
+    """
     if not (wanted.torch and "torch" in (code.package or code.library)):
         return f"rebuild with a {code.package or code.library} that has code for {sm(gpu)}, or use another GPU"
     builds = [build for build in torch_builds() if has_code_for(build, gpu)]

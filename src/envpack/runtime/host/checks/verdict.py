@@ -1,4 +1,4 @@
-"""One requirement compared with one host."""
+"""The result of comparing one requirement with one host."""
 
 from __future__ import annotations
 
@@ -28,20 +28,28 @@ REQUIREMENTS = (
     "cuda_compat",
     "rocm",
 )
-"""Every requirement a verdict can be about, in the order they are shown; the names that can be allowed."""
+"""Every requirement that a verdict can be about, in display order; also the names that can be allowed."""
 
 NEARLY = 0.93
-"""A memory of this part of what is needed is a warning only: firmware, ECC and the kernel keep up to 7 % of what a
-card or a machine is sold as (an A10G of 24 GB shows 23.8 GB, a machine of 64 GiB about 62.7 GiB)."""
+"""The part of a required memory size from which too little memory is only a warning. Firmware, ECC and the kernel
+use up to 7 % of the nominal size (an A10G of 24 GB shows 23.8 GB, a machine of 64 GiB about 62.7 GiB).
+"""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What came of one requirement.
+    """The verdict on one requirement.
 
-    ``needed`` and ``found``: a few words each; ``verdict``: "ok", "warning", "failed" or "unknown"; ``says``: both
-    in a sentence; ``remedy``: what to do, "" when nothing needs to be done; ``evidence``: why the environment
-    needs it; ``rule``: what decided; ``allowed``: it failed, and may.
+    Attributes:
+        requirement: The name of the requirement, such as "glibc".
+        needed: The required value, in a few words.
+        found: The value of the host, in a few words.
+        verdict: "ok", "warning", "failed" or "unknown".
+        says: Both values in a sentence.
+        remedy: The action that solves the problem, "" when nothing needs to be done.
+        evidence: The reason why the environment needs it.
+        rule: The rule that decided.
+        allowed: Whether the requirement failed and the user allows that.
     """
 
     requirement: str
@@ -56,16 +64,25 @@ class Verdict:
 
     @property
     def message(self) -> str:
-        """The sentence and the remedy: "driver 470.57.02 found; ... needs >= 525.60.13: update the driver"."""
+        """Return sentence and remedy: "driver 470.57.02 found; ... needs >= 525.60.13: update the driver"."""
         return ": ".join(part for part in (self.says, self.remedy) if part)
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON's view."""
+        """Return the verdict as a JSON object."""
         return {**asdict(self), "rule": self.rule.text, "source": self.rule.source, "message": self.message}
 
 
 def size_verdict(name: str, noun: str, needed: int, found: int, remedy: str, evidence: str) -> Verdict:
-    """A verdict on so many bytes, of which a little may be missing (`NEARLY`); ``found`` 0 is unknown."""
+    """Return a verdict on a size, of which a small part may be missing (`NEARLY`).
+
+    Args:
+        name: The name of the requirement.
+        noun: The kind of memory, for messages: "of memory".
+        needed: The required size in bytes.
+        found: The size of the host in bytes, 0 when unknown.
+        remedy: The remedy for a host that fails.
+        evidence: The reason why the environment needs it.
+    """
     wanted = human_size(needed)
     if not found:
         return Verdict(

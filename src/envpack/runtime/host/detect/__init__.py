@@ -1,1 +1,1 @@
-"""Look at this host: its kernel, processors, memory, GPUs and their driver."""
+"""Detection of this host's properties: its kernel, processors, memory, GPUs and their driver."""

@@ -1,4 +1,4 @@
-"""Reading a host into `HostFacts`: the one place that looks."""
+"""Collection of `HostFacts`: the only module that reads a whole host."""
 
 from __future__ import annotations
 
@@ -20,8 +20,14 @@ def gather(
     root: Path = Path("/"),
     gpu: bool = True,
 ) -> HostFacts:
-    """This host's facts. ``destination``: where free disk is looked at; ``gpu``: whether to look for GPUs at all;
-    ``root``: where its /proc, /sys, /dev and /etc are. Never raises: what can't be read is unknown."""
+    """Return the facts of this host. Never raises: what can't be read is unknown.
+
+    Args:
+        destination: The path whose free disk space is measured.
+        environ: The environment variables, by default those of this process.
+        root: The folder that holds the host's /proc, /sys, /dev and /etc.
+        gpu: Whether to look for GPUs at all.
+    """
     environ = os.environ if environ is None else environ
     cpuinfo = resources.read_text(root / "proc/cpuinfo")
     kernel = machine.kernel(root)

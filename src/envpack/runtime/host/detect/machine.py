@@ -1,6 +1,6 @@
-"""Reading the host itself: kernel, glibc, processor, memory, disk, container. What can't be read is unknown.
+"""Detection of kernel, glibc, processor, disk and container. What can't be read is unknown.
 
-Files are read below ``root``, so that a container can look at the host it runs on (``/host``).
+Files are read below ``root``, so that a container can examine the host it runs on (``/host``).
 """
 
 from __future__ import annotations
@@ -22,16 +22,19 @@ SUBDIRS = {
     ("Darwin", "x86_64"): "osx-64",
     ("Darwin", "arm64"): "osx-arm64",
 }
-"""conda's subdir for each (kernel, machine) of uname(2); conda/base/context.py."""
+"""conda's subdir for each (kernel, machine) of uname(2). Source: conda/base/context.py."""
 
 
 def host_subdir() -> str:
-    """This host's conda subdir, such as linux-64."""
+    """Return the conda subdir of this host, such as linux-64."""
     return SUBDIRS.get((platform.system(), platform.machine()), f"{platform.system()}-{platform.machine()}")
 
 
 def glibc(environ: Mapping[str, str]) -> str:
-    """The version of the C library; "" where it is another one. CONDA_OVERRIDE_GLIBC wins, as in conda."""
+    """Return the version of glibc; "" when the C library is another one.
+
+    CONDA_OVERRIDE_GLIBC overrides it, as in conda.
+    """
     if "CONDA_OVERRIDE_GLIBC" in environ:
         return environ["CONDA_OVERRIDE_GLIBC"].strip()
     try:
@@ -42,12 +45,12 @@ def glibc(environ: Mapping[str, str]) -> str:
 
 
 def cpu_model(cpuinfo: str) -> str:
-    """The processor's name out of /proc/cpuinfo."""
+    """Return the processor's name from the text of /proc/cpuinfo."""
     return _field(cpuinfo, "model name") or _field(cpuinfo, "Model") or _field(cpuinfo, "Hardware")
 
 
 def cpu_level(cpuinfo: str) -> str:
-    """The x86-64 microarchitecture level by the flags in /proc/cpuinfo; "" for other processors."""
+    """Return the x86-64 microarchitecture level by the flags in /proc/cpuinfo; "" for other processors."""
     flags = set(_field(cpuinfo, "flags").split())
     if "lm" not in flags:  # long mode: a processor of 64 bits
         return ""
@@ -65,7 +68,7 @@ def _field(text: str, name: str) -> str:
 
 
 def disk(path: Path) -> tuple[str, int]:
-    """The nearest folder to ``path`` that exists, and the bytes free in it; 0 when that can't be told."""
+    """Return the nearest existing folder at or above ``path`` and its free bytes, 0 when they can't be read."""
     place = Path(os.path.abspath(os.path.expanduser(path)))
     while not place.exists() and place != place.parent:
         place = place.parent
@@ -76,23 +79,23 @@ def disk(path: Path) -> tuple[str, int]:
 
 
 def distribution(root: Path) -> str:
-    """Such as "Ubuntu 22.04.4 LTS", out of os-release; "" when it does not say."""
+    """Return the distribution's name from os-release, such as "Ubuntu 22.04.4 LTS"; "" when it is not stated."""
     match = re.search(r'^PRETTY_NAME="?([^"\n]*)', read_text(root / "etc/os-release"), re.MULTILINE)
     return match[1].strip() if match else ""
 
 
 def kernel(root: Path) -> str:
-    """The kernel's release, such as "5.15.0-113-generic"."""
+    """Return the release of the kernel, such as "5.15.0-113-generic"."""
     return read_text(root / "proc/sys/kernel/osrelease").strip() or platform.release()
 
 
 def hostname(root: Path) -> str:
-    """The name the host has for itself."""
+    """Return the host's own name."""
     return read_text(root / "proc/sys/kernel/hostname").strip() or platform.node()
 
 
 def container(root: Path, environ: Mapping[str, str]) -> str:
-    """The kind of container this is, "" for none: by the marks that engines leave."""
+    """Return the kind of container this process runs in, by the marks that engines leave; "" for none."""
     if (root / "run/.containerenv").exists():
         return "podman"
     if environ.get("KUBERNETES_SERVICE_HOST"):
@@ -109,5 +112,5 @@ def container(root: Path, environ: Mapping[str, str]) -> str:
 
 
 def is_wsl(kernel_release: str) -> bool:
-    """Whether this is Windows' Linux: its kernels are called ...-microsoft-standard-WSL2."""
+    """Return whether this is the Windows Subsystem for Linux: the kernel is named ...-microsoft-standard-WSL2."""
     return "microsoft" in kernel_release.lower()

@@ -1,6 +1,6 @@
-"""The NVIDIA side of a host: NVML first, then /proc, then nvidia-smi, and which of many states that is.
+"""Detection of NVIDIA's driver and GPUs through NVML, then /proc, then nvidia-smi, and of the host's state.
 
-Each state has another remedy (data/states.json), which is why they are told apart here.
+Each state has its own remedy (``data/states.json``), so the states are distinguished here.
 """
 
 from __future__ import annotations
@@ -21,14 +21,23 @@ from envpack.runtime.parallel.resources import read_text
 
 _QUERY = "index,name,uuid,compute_cap,memory.total,mig.mode.current"
 _PATIENCE = 20
-"""Seconds for nvidia-smi, which hangs on some broken drivers."""
+"""Seconds to wait for nvidia-smi, which hangs with some broken drivers."""
 
 _NO_CUDA = frozenset({"vapps", "vpc"})
-"""Brands of vGPUs of the A and B series."""
+"""Brands of vGPUs without CUDA: those of the A and B series."""
 
 
 def read_nvidia(root: Path, environ: Mapping[str, str], *, container: str, wsl: bool) -> Nvidia:
-    """What there is of NVIDIA, below ``root`` and by the libraries and programs of this process's own world."""
+    """Return the NVIDIA driver and GPUs of this host.
+
+    Args:
+        root: The folder that holds the host's /proc, /sys and /dev. Libraries and programs are always those of
+            this process.
+        environ: The environment variables; CUDA_VISIBLE_DEVICES, CUDA_DEVICE_ORDER, NVIDIA_VISIBLE_DEVICES,
+            CONDA_OVERRIDE_CUDA and PATH are read.
+        container: The kind of container, "" for none.
+        wsl: Whether this is the Windows Subsystem for Linux.
+    """
     found = _look(root, environ, container=container, wsl=wsl)
     setting = environ.get("CUDA_VISIBLE_DEVICES")
     devices = with_visibility(found.devices, setting, environ.get("CUDA_DEVICE_ORDER", ""))
@@ -41,7 +50,7 @@ def read_nvidia(root: Path, environ: Mapping[str, str], *, container: str, wsl: 
 
 
 def _kept_away(environ: Mapping[str, str]) -> bool:
-    """Whether the container toolkit was told to give this container no GPU."""
+    """Return whether the container toolkit was configured to give this container no GPU."""
     return environ.get("NVIDIA_VISIBLE_DEVICES", "").strip() in ("void", "none")
 
 
@@ -59,7 +68,7 @@ def _look(root: Path, environ: Mapping[str, str], *, container: str, wsl: bool) 
         state = told.state
         if state == "unknown-error" and container:
             state = "container-lost-gpu"
-        elif state == "not-loaded" and driver:  # what NVML misses are the files in /dev: the module is there
+        elif state == "not-loaded" and driver:  # the module is loaded, and NVML misses the files in /dev
             state = "container-without-gpu" if container else "no-device-files"
         return replace(told, state=state, driver=driver)
     return Nvidia(
@@ -80,7 +89,10 @@ def _without_library(root: Path, module: bool, *, container: str, wsl: bool) -> 
 
 
 def has_device(root: Path) -> bool:
-    """Whether there is an NVIDIA GPU, by the PCI bus (vendor 0x10de, class 03: display) or a device file."""
+    """Return whether there is an NVIDIA GPU: a device file, or a PCI display device of NVIDIA.
+
+    The PCI vendor is 0x10de, the class of displays 03.
+    """
     if (root / "dev/nvidia0").exists():
         return True
     try:
@@ -94,8 +106,9 @@ def has_device(root: Path) -> bool:
 
 
 def kernel_module_version(text: str) -> str:
-    """The driver's version in /proc/driver/nvidia/version, which has two shapes; "" when there is none.
+    """Return the driver's version from the text of /proc/driver/nvidia/version, "" when there is none.
 
+    The text has two forms:
     ``NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.129.03  Thu ...`` and, for the open modules,
     ``NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  595.91.07  Release Build ...``.
     """
@@ -104,14 +117,17 @@ def kernel_module_version(text: str) -> str:
 
 
 def smi_versions(header: str) -> tuple[str, str]:
-    """Driver and CUDA version in what nvidia-smi prints; from R610 on it says "CUDA UMD Version"."""
+    """Return the driver and CUDA versions from the output of nvidia-smi, "" for what is not there.
+
+    From R610 on the output says "CUDA UMD Version".
+    """
     driver = re.search(r"Driver Version:\s*(\d+(?:\.\d+)+)", header)
     cuda = re.search(r"CUDA (?:UMD )?Version:\s*(\d+\.\d+)", header)
     return (driver[1] if driver else ""), (cuda[1] if cuda else "")
 
 
 def smi_devices(lines: str) -> tuple[Gpu, ...]:
-    """The GPUs in the answer to ``--query-gpu``, CSV without header and units; memory there is in MiB."""
+    """Return the GPUs in the output of ``nvidia-smi --query-gpu``: CSV without header and units, memory in MiB."""
     devices = []
     for line in lines.splitlines():
         cells = [cell.strip() for cell in line.split(",")]
@@ -155,7 +171,7 @@ def _run(*command: str) -> str:
 
 
 def _usable(root: Path, found: Nvidia, container: str) -> str:
-    """The state of a host whose driver works: whether CUDA sees a GPU it can start."""
+    """Return the state of a host whose driver works: whether CUDA sees a GPU that it can start."""
     seen = [gpu for gpu in found.devices if gpu.visible is not False and not gpu.error]
     if not seen:
         return "hidden"
@@ -170,9 +186,10 @@ def _usable(root: Path, found: Nvidia, container: str) -> str:
 
 
 def _fabric_manager_missing(root: Path, seen: list[Gpu], container: str) -> bool:
-    """Before Hopper NVML does not tell of the fabric: there are NVSwitches, and nobody who manages them.
+    """Return whether there are NVSwitches and no fabric manager runs.
 
-    Only on the host itself, for a container does not see the manager. GPUs in MIG mode do not need it.
+    Before Hopper, NVML does not report the state of the fabric. This is checked only on the host itself, because a
+    container does not see the manager. GPUs in MIG mode do not need it.
     """
     if container or any(gpu.fabric or gpu.mig for gpu in seen):
         return False
@@ -186,7 +203,7 @@ def _fabric_manager_missing(root: Path, seen: list[Gpu], container: str) -> bool
 
 
 def _overridden(found: Nvidia, override: str | None) -> Nvidia:
-    """CONDA_OVERRIDE_CUDA as conda takes it: the CUDA version there is, and when empty none."""
+    """Apply CONDA_OVERRIDE_CUDA as conda does: it is the CUDA version, and when empty there is no CUDA."""
     if override is None:
         return found
     version = override.strip()

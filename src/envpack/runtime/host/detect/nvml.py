@@ -1,4 +1,4 @@
-"""What NVML says of the GPUs, through nvidia-ml-py as NVIDIA publishes it.
+"""Detection of GPUs through NVML, with NVIDIA's nvidia-ml-py.
 
 A function that the installed driver does not have yet means that the answer is unknown, never that something is
 absent.
@@ -14,7 +14,7 @@ from envpack.runtime.host.facts import Gpu, Nvidia, Slice
 
 T = TypeVar("T")
 
-# NVML_BRAND_* of nvml.h in the words of NVIDIA_REQUIRE_CUDA; the numbers in between are of no GPU sold
+# NVML_BRAND_* of nvml.h in the words of NVIDIA_REQUIRE_CUDA
 _BRANDS = {
     1: "quadro",
     2: "tesla",
@@ -35,17 +35,20 @@ _BRANDS = {
 }
 _STATES = {4: "no-permission", 9: "not-loaded", 12: "no-driver", 15: "lost", 16: "reset-required"}
 _STATES.update({18: "version-mismatch", 999: "unknown-error"})
-"""Our state for each nvmlReturn_t (nvml.h) that a person has to act on in a way of its own; "error" for others."""
+"""The state for each nvmlReturn_t (nvml.h) that has its own remedy; "error" for all others."""
 
 _VGPU = 2
-"""NVML_GPU_VIRTUALIZATION_MODE_VGPU: this is a vGPU in a guest."""
+"""NVML_GPU_VIRTUALIZATION_MODE_VGPU: the GPU is a vGPU in a guest system."""
 
 _FABRIC = {1: "not started", 2: "in progress", 3: "ready"}
-"""NVML_GPU_FABRIC_STATE_*; 0 is a GPU without a fabric."""
+"""NVML_GPU_FABRIC_STATE_*; a GPU without a fabric has state 0."""
 
 
 def library_is_here() -> bool:
-    """Whether the driver's library can be loaded: it comes with the driver, and nvidia-ml-py is slow to import."""
+    """Return whether the driver's library can be loaded.
+
+    It comes with the driver. This is checked first because nvidia-ml-py is slow to import.
+    """
     try:
         ctypes.CDLL("libnvidia-ml.so.1")
     except OSError:
@@ -54,7 +57,7 @@ def library_is_here() -> bool:
 
 
 def read_nvml() -> Nvidia | None:
-    """Driver, CUDA version and GPUs, or the state that NVML's error stands for; None without nvidia-ml-py."""
+    """Return the driver, CUDA version and GPUs, or the state for NVML's error; None without nvidia-ml-py."""
     try:
         import pynvml  # type: ignore[import-untyped]  # it has no types
     except ImportError:
@@ -93,7 +96,7 @@ def _read(nvml: Any) -> Nvidia:
 
 
 class _Asking:
-    """Calls NVML's functions; an answer that can't be had is the default."""
+    """Caller of NVML's functions that returns the default where NVML gives an error."""
 
     def __init__(self, nvml: Any) -> None:
         self._error = nvml.NVMLError
@@ -106,7 +109,7 @@ class _Asking:
 
 
 def _text(function: Callable[..., Any]) -> Callable[..., str]:
-    """Old versions of nvidia-ml-py answer in bytes."""
+    """Wrap a function of NVML so that it returns text: old versions of nvidia-ml-py return bytes."""
 
     def call(*arguments: Any) -> str:
         answer = function(*arguments)
@@ -144,7 +147,7 @@ def _slices(nvml: Any, ask: _Asking, handle: Any) -> tuple[Slice, ...]:
     found = []
     for index in range(ask(nvml.nvmlDeviceGetMaxMigDeviceCount, 0, handle)):
         part = ask(nvml.nvmlDeviceGetMigDeviceHandleByIndex, None, handle, index)
-        if part is None:  # no such instance: the numbers have gaps
+        if part is None:  # there is no such instance: the numbers have gaps
             continue
         sizes = ask(nvml.nvmlDeviceGetMemoryInfo, None, part)
         found.append(
@@ -158,7 +161,10 @@ def _slices(nvml: Any, ask: _Asking, handle: Any) -> tuple[Slice, ...]:
 
 
 def _licensed(nvml: Any, ask: _Asking, handle: Any) -> bool | None:
-    """Whether a vGPU has its licence; without, CUDA is taken from it. None when the driver does not say."""
+    """Return whether a vGPU has its licence; None when the driver does not report it.
+
+    CUDA stops on a vGPU without a licence.
+    """
     features = ask(nvml.nvmlDeviceGetGridLicensableFeatures_v4, None, handle)
     if features is None or not features.isGridLicenseSupported:
         return None
@@ -167,7 +173,7 @@ def _licensed(nvml: Any, ask: _Asking, handle: Any) -> bool | None:
 
 
 def _fabric(nvml: Any, ask: _Asking, handle: Any) -> str:
-    """The NVSwitch fabric's state, from Hopper on; "" where there is none or nobody says."""
+    """Return the state of the NVSwitch fabric, from Hopper on; "" when there is none or it is not reported."""
     kind = getattr(nvml, "c_nvmlGpuFabricInfo_v2_t", None)
     if kind is None:
         return ""
@@ -178,5 +184,5 @@ def _fabric(nvml: Any, ask: _Asking, handle: Any) -> str:
 
 
 def _said(problem: Any) -> str:
-    """An NVMLError as "18 Driver/library version mismatch"."""
+    """Return the text of an NVMLError: "18 Driver/library version mismatch"."""
     return f"{problem.value} {problem}".rstrip(".")

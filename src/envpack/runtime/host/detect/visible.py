@@ -1,4 +1,4 @@
-"""What CUDA_VISIBLE_DEVICES lets CUDA see of the GPUs that NVML lists. Pure."""
+"""The effect of CUDA_VISIBLE_DEVICES: which of the GPUs that NVML lists CUDA can see. No I/O."""
 
 from __future__ import annotations
 
@@ -9,12 +9,16 @@ from envpack.runtime.host.facts import Gpu
 
 
 def with_visibility(devices: Sequence[Gpu], setting: str | None, order: str = "") -> tuple[Gpu, ...]:
-    """The GPUs with ``visible`` set, after CUDA_VISIBLE_DEVICES (None: not set) and CUDA_DEVICE_ORDER.
+    """Return the GPUs with ``visible`` set. Of a GPU whose MIG slices are named, only the named slices stay.
 
-    CUDA takes numbers, beginnings of UUIDs and MIG UUIDs, and stops at the first that names nothing (CUDA
-    Programming Guide, CUDA Environment Variables). Numbers follow the PCI address only with PCI_BUS_ID, otherwise
-    the fastest GPU is the first: with unlike GPUs nobody can tell then, and ``visible`` is None. Of a GPU whose
-    MIG slices are named, only those are left.
+    CUDA accepts numbers, beginnings of UUIDs and MIG UUIDs, and stops at the first that names no GPU (CUDA
+    Programming Guide, CUDA Environment Variables). Numbers follow the PCI address only with PCI_BUS_ID; otherwise
+    the fastest GPU is the first. With GPUs of different kinds the order is then unknown, and ``visible`` is None.
+
+    Args:
+        devices: The GPUs in the order of their PCI address.
+        setting: The value of CUDA_VISIBLE_DEVICES, None when it is not set.
+        order: The value of CUDA_DEVICE_ORDER.
     """
     if setting is None:
         return tuple(replace(gpu, visible=True) for gpu in devices)
@@ -41,7 +45,7 @@ def with_visibility(devices: Sequence[Gpu], setting: str | None, order: str = ""
 
 
 def _named(word: str, devices: Sequence[Gpu]) -> int | None:
-    """The position of the GPU that one word names; None when it names none, or several."""
+    """Return the position of the GPU that one word names; None when it names none, or several."""
     if word.isdigit():
         return int(word) if int(word) < len(devices) else None
     if word.startswith("MIG-"):
