@@ -1,4 +1,4 @@
-"""Building: a spec or a lock becomes a prefix."""
+"""The build of a prefix from a spec or a lock."""
 
 from envpack.build.backends import BACKENDS, Backend, choose_backend
 from envpack.build.build import BuildResult, build_prefix

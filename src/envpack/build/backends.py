@@ -1,4 +1,4 @@
-"""Who installs the conda packages of a lock: rattler in this process, or a conda, mamba or micromamba at hand."""
+"""The backends that install a lock's conda packages: rattler in this process, or conda, mamba or micromamba."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BACKENDS = ("rattler", *PROGRAMS)
 
 
 class Backend(Protocol):
-    """Installs exactly the conda packages of a locked platform into a prefix that does not exist yet."""
+    """An installer of exactly the conda packages of a locked platform, into a prefix that does not exist yet."""
 
     name: str
 
@@ -39,12 +39,27 @@ class Backend(Protocol):
         cache_dir: Path | None,
         reporter: Reporter,
     ) -> None:
-        """``requested`` are the MatchSpecs a person wrote, for ``conda-meta``; ``cache_dir`` keeps the packages,
-        None is the program's own. BuildError when a package can't be fetched, checked or linked."""
+        """Install the conda packages.
+
+        Args:
+            locked: The locked packages of one platform.
+            platform: The platform's conda subdir.
+            prefix: The prefix to make.
+            requested: The MatchSpecs of the spec, for ``conda-meta``.
+            cache_dir: The folder for downloaded packages, None for the program's own.
+            reporter: Shows the progress.
+
+        Raises:
+            BuildError: A package can't be downloaded, verified or linked.
+        """
 
 
 def choose_backend(name: str) -> Backend:
-    """The backend of that name; BuildError when its program is not there."""
+    """Return the backend with this name.
+
+    Raises:
+        BuildError: There is no such backend, or its program is not on the PATH.
+    """
     if name == "rattler":
         return RattlerBackend()
     if name not in PROGRAMS:
@@ -59,7 +74,10 @@ def choose_backend(name: str) -> Backend:
 
 
 class RattlerBackend:
-    """rattler, through py-rattler: hard-links from its package cache, writes ``conda-meta``, runs no scripts."""
+    """The backend rattler, through py-rattler.
+
+    It hard-links from its package cache, writes ``conda-meta`` and runs no scripts.
+    """
 
     name = "rattler"
 
@@ -100,9 +118,10 @@ class RattlerBackend:
 
 
 class InstallProgress:
-    """Tells a Step how many bytes of the packages are linked. rattler calls from any of its threads.
+    """The progress of an installation: shows in a Step how many bytes of the packages are linked.
 
-    A package counts as its download proceeds, or in one piece when it was in the cache.
+    A package counts as its download proceeds, or as a whole when it was in the cache. rattler calls the methods
+    from any of its threads.
     """
 
     def __init__(self, step: Step, records: Sequence[RepoDataRecord]) -> None:
@@ -185,8 +204,11 @@ class InstallProgress:
 
 
 def check_local_packages(records: Sequence[RepoDataRecord]) -> None:
-    """Compare packages of local channels with their locked sha256: rattler checks those it downloads, and takes
-    files as they are. BuildError names every one that differs."""
+    """Verify the packages of local channels by their locked sha256: rattler verifies only those it downloads.
+
+    Raises:
+        BuildError: Packages differ; the details name each one.
+    """
     wrong = []
     for record in records:
         path = url_path(record.url)
@@ -211,7 +233,7 @@ def _changed(name: str, details: Sequence[str]) -> BuildError:
 
 
 def install_failure(error: BaseException) -> BuildError:
-    """rattler's failure in a person's words, the chain of causes as details."""
+    """Return a failure of rattler as an error for users, with the chain of causes as details."""
     text = without_secrets(str(error))
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     first = lines[0] if lines else type(error).__name__
@@ -227,14 +249,17 @@ def install_failure(error: BaseException) -> BuildError:
 
 
 class CommandBackend:
-    """conda, mamba or micromamba, given the exact list: it downloads, checks md5 and links, and solves nothing."""
+    """The backend that runs conda, mamba or micromamba with an exact list of packages.
+
+    The program downloads, verifies md5 and links, and solves nothing.
+    """
 
     def __init__(self, name: str, program: str) -> None:
         self.name = name
         self._program = program
 
     def arguments(self, prefix: Path, explicit: Path) -> list[str]:
-        """The command line that installs the packages listed in ``explicit`` into ``prefix``."""
+        """Return the command line that installs the packages listed in ``explicit`` into ``prefix``."""
         return [self._program, "create", "--yes", "--quiet", "--prefix", str(prefix), "--file", str(explicit)]
 
     def install(

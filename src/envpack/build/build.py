@@ -1,4 +1,4 @@
-"""From a spec or a lock to a prefix: conda packages, then the pip part, then byte code."""
+"""The build of a prefix from a spec or a lock: conda packages, then the pip section, then byte code."""
 
 from __future__ import annotations
 
@@ -25,9 +25,14 @@ _POST_LINK = re.compile(r"bin/\.(.+)-post-link\.sh")
 
 @dataclass(frozen=True)
 class BuildResult:
-    """A finished prefix, and the lock it was built from, for ``platform``.
+    """A finished prefix and the lock it was built from.
 
-    ``python`` is its interpreter, None in an environment without one (then ``compiled`` is None too).
+    Attributes:
+        prefix: The prefix.
+        lock: The lock.
+        platform: The platform of the lock that was built.
+        python: The interpreter of the prefix, None in an environment without one.
+        compiled: The result of byte-compilation, None without an interpreter.
     """
 
     prefix: Path
@@ -47,12 +52,22 @@ def build_prefix(
     reporter: Reporter | None = None,
     cache_dir: Path | None = None,
 ) -> BuildResult:
-    """Build ``source`` into ``prefix``, which must not exist or be empty; see `choose_prefix` for where.
+    """Build ``source`` into ``prefix``.
 
-    A spec is locked first: ``channels`` and ``index_url`` replace the spec's. A lock is taken as it is, with
-    ``index_url`` for what a source distribution needs to be built. ``backend`` (default: rattler) installs the
-    conda packages. ``cache_dir`` holds downloads in ``pkgs`` and ``uv``; None shares rattler's and uv's own.
-    BuildError says in a person's words why it can't be built; then, and on an interrupt, ``prefix`` is gone.
+    A spec is locked first; a lock is used as it is. On failure and on an interrupt ``prefix`` is removed.
+
+    Args:
+        source: A spec or a lock.
+        prefix: The prefix, which must not exist or be empty; see `choose_prefix` for its path.
+        backend: Installs the conda packages, by default rattler.
+        channels: Channels that replace those of a spec.
+        index_url: The package index that replaces that of a spec. With a lock it only serves what a source
+            distribution needs to be built.
+        reporter: Shows the progress and warnings.
+        cache_dir: The folder for downloads (in ``pkgs`` and ``uv``), None for rattler's and uv's own caches.
+
+    Raises:
+        BuildError: The environment can't be built; the message gives the reason.
     """
     reporter = reporter or Reporter()
     backend = backend or RattlerBackend()
@@ -89,7 +104,7 @@ def build_prefix(
 
 
 def _remove(prefix: Path) -> None:
-    """Take a prefix away for good: threads of rattler may still write a moment after it failed."""
+    """Delete a prefix until it stays deleted: rattler's threads may still write shortly after a failure."""
     quiet = 0
     for _ in range(100):
         shutil.rmtree(prefix, ignore_errors=True)
@@ -150,7 +165,7 @@ def _build(
 
 
 def _platform(name: str | None) -> str:
-    """The platform to build for; only the machine's own can run what a build runs."""
+    """Return the platform to build for; only the machine's own can run the programs that a build runs."""
     here = current_platform()
     if name is not None and name != here:
         raise BuildError(
@@ -169,7 +184,10 @@ def _requested(lock: Lock) -> list[str]:
 
 
 def _clean(prefix: Path) -> None:
-    """rattler marks a prefix as a cache, for backup programs to skip; what is deployed is not one."""
+    """Delete the mark of a cache folder, which rattler writes so that backup programs skip it.
+
+    A deployed environment is not a cache.
+    """
     tag = prefix / "CACHEDIR.TAG"
     if tag.is_file() and tag.read_bytes().startswith(_CACHE_TAG):
         tag.unlink()

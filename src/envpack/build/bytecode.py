@@ -1,4 +1,4 @@
-"""Byte-compiling a prefix so that the same sources give the same bytes, wherever and however often it is built."""
+"""Byte-compilation of a prefix so that the same sources give the same bytes in every build."""
 
 from __future__ import annotations
 
@@ -18,19 +18,24 @@ from envpack.runtime.errors import BuildError
 from envpack.runtime.report import Reporter, Step
 
 SOURCE_MTIME = 315532800
-"""The time (1980-01-01T00:00:00Z) every pyc made here records as its source's: the one a bundle stores for every
-file, so that a deployment's byte code is valid. In the build prefix itself it is stale, which does no harm: that
-prefix is read and thrown away, and its files, hard links into the package caches, are not to be touched."""
+"""The source time that every pyc made here records, in seconds since 1970 (1980-01-01T00:00:00Z). A bundle stores
+this time for every file, so that a deployment's byte code is valid. In the build prefix itself it is stale,
+which does no harm: that prefix is read and deleted. Its files are hard links into the package caches, so their
+times must not be changed.
+"""
 
 _RELEVANT = re.compile(r"^(.*)/__pycache__/([^/]+)\.([^/.]+)(?:\.opt-\d)?\.pyc$")
 
 
 @dataclass(frozen=True)
 class Compiled:
-    """What was done, in paths relative to the prefix.
+    """The result of `compile_prefix`, in paths relative to the prefix.
 
-    ``made``: sources whose byte code was made. ``kept``: sources whose published byte code is still good.
-    ``bad``: not valid for this Python (templates, tests of parsers, Python 2), as with ``compileall -q``.
+    Attributes:
+        made: Sources whose byte code was made.
+        kept: Sources whose published byte code is still valid.
+        bad: Sources that are not valid for this Python (templates, tests of parsers, Python 2), which are skipped
+            as with ``compileall -q``.
     """
 
     made: tuple[str, ...]
@@ -41,11 +46,19 @@ class Compiled:
 def compile_prefix(
     prefix: Path, python: Path, *, reporter: Reporter | None = None, workers: int | None = None
 ) -> Compiled:
-    """Byte-compile the standard library and site-packages of ``python`` (PREFIX/bin/python) in ``prefix``.
+    """Byte-compile the standard library and site-packages of ``python`` in ``prefix``.
 
-    What packages published stays while it fits its source; everything else under ``__pycache__`` that lies in the
-    way is replaced by a new file. ``workers`` (default: usable cores) changes only the speed. BuildError when the
-    environment's Python does not run.
+    Byte code that packages published stays while it matches its source. Every other file under ``__pycache__``
+    that has the name of a compiled file is replaced by a new file.
+
+    Args:
+        prefix: The prefix.
+        python: Its interpreter, PREFIX/bin/python.
+        reporter: Shows the progress.
+        workers: The number of worker processes, by default the usable cores; changes only the speed.
+
+    Raises:
+        BuildError: The environment's Python does not run, a worker stopped, or byte code can't be written.
     """
     reporter = reporter or Reporter()
     library = _library(prefix, python)
@@ -84,7 +97,7 @@ def compile_prefix(
 
 
 def _library(prefix: Path, python: Path) -> str:
-    """The folder of the standard library, relative to the prefix: lib/python3.11."""
+    """Return the folder of the standard library, relative to the prefix: lib/python3.11."""
     script = "import sys; sys.stdout.write('lib/python%d.%d' % sys.version_info[:2])"
     try:
         done = subprocess.run([python, "-I", "-S", "-B", "-c", script], capture_output=True, text=True, check=True)
@@ -108,7 +121,7 @@ def _sources(prefix: Path, library: str) -> Iterator[str]:
 
 
 def published_bytecode(prefix: Path) -> dict[str, list[str]]:
-    """Byte-code files that conda packages or wheels list as theirs, by the source they belong to."""
+    """Return the byte-code files that conda packages or wheels list as theirs, by the source they belong to."""
     found: dict[str, list[str]] = {}
     for name in _owned(prefix):
         match = _RELEVANT.match(name)
@@ -128,7 +141,7 @@ def _owned(prefix: Path) -> Iterable[str]:
 
 
 def _is_good(prefix: Path, source: str, published: dict[str, list[str]]) -> bool:
-    """Has ``source`` published byte code that Python would take, given the right time of its source?
+    """Return whether ``source`` has published byte code that Python accepts once the source has its right time.
 
     PEP 552: bytes 4-8 are flags (bit 0: checked by hash, not by time), 12-16 the size of the source.
     """
@@ -173,9 +186,9 @@ def _run_lane(
     step: Step,
     lock: threading.Lock,
 ) -> None:
-    """Feed one worker process its files, and note what it says of each."""
+    """Send one worker process its files, and collect its result for each."""
     assert worker.stdin is not None and worker.stdout is not None and worker.stderr is not None
-    with suppress(BrokenPipeError):  # what it says on stderr is the reason
+    with suppress(BrokenPipeError):  # its stderr has the reason
         worker.stdin.write("\n".join(names).encode("utf-8", "surrogateescape"))
         worker.stdin.close()
     count = 0

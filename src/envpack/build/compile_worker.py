@@ -1,11 +1,11 @@
-"""Runs in the environment's own Python (3.4 or later), never imported: byte-compiles the files named on stdin.
+"""Byte-compiler of the files named on stdin, run in the environment's own Python (3.4 or later), never imported.
 
-Every file is compiled in a process forked from this one before it has compiled anything: what marshal writes
-depends on which strings the process has seen before (reference counts decide about its FLAG_REF), so this is
-what makes the bytes depend on the file alone. Only built-in modules are used, for the same reason.
+Every file is compiled in a process forked from this one before it has compiled anything. What marshal writes
+depends on which strings the process has seen before (reference counts decide about its FLAG_REF), so this makes
+the bytes depend on the file alone. Only built-in modules are used, for the same reason.
 
-argv: the prefix, the time to record as the source's. stdin: paths under the prefix, one a line. stdout: for
-each file 'ok', 'bad' (not Python) or 'failed' and the path.
+argv: the prefix, and the time to record as that of the source, in seconds since 1970. stdin: paths relative to the
+prefix, one a line. stdout: for each file 'ok', 'bad' (not valid for this Python) or 'failed', and the path.
 """
 
 import _imp
@@ -56,7 +56,7 @@ def make_folder(path: bytes) -> None:
 
 
 def compile_one(name: bytes) -> int:
-    """Exit status of the child: 0 done, 1 not Python, 3 could not be written."""
+    """Compile one file and return the exit status of the child: 0 done, 1 not valid Python, 3 not written."""
     source = read(PREFIX + b"/" + name)
     try:
         code = compile(source, name, "exec", dont_inherit=True)

@@ -1,4 +1,4 @@
-"""Where to build: a prefix long enough that what is compiled there can be moved anywhere."""
+"""The choice of a build prefix, long enough that files compiled for it can be relocated anywhere."""
 
 from __future__ import annotations
 
@@ -8,18 +8,20 @@ from pathlib import Path
 from envpack.runtime.errors import BuildError
 
 PREFIX_LENGTH = 220
-"""Bytes of a build prefix. What pip compiles holds it in C strings, which can only get shorter when an environment
-moves: with 220, any destination of up to 200 bytes leaves room for the '/lib' and the like that follow it. It is
-below the 255 bytes conda pads its placeholders to (``conda_build.config.Config.prefix_length``), so that
-every conda package can be linked here."""
+"""Bytes of a build prefix. Files that pip compiles hold the prefix in C strings, which can only get shorter when
+an environment is relocated: with 220, any destination of up to 200 bytes leaves room for a suffix such as
+'/lib'. The length is below the 255 bytes to which conda pads its placeholders
+(``conda_build.config.Config.prefix_length``), so that every conda package can be linked here.
+"""
 
 _PADDING = "placehold_"
 
 
 def choose_prefix(work: Path) -> Path:
-    """A path under ``work`` of exactly PREFIX_LENGTH bytes, which does not exist yet: ``work/p/placehold_...``.
+    """Return a path of exactly PREFIX_LENGTH bytes that does not exist yet: ``work/p/placehold_...``.
 
-    BuildError when ``work`` is itself so long that nothing is left to pad.
+    Raises:
+        BuildError: ``work`` is so long that no room for padding is left.
     """
     parent = os.fsencode(work.absolute() / "p") + b"/"
     room = PREFIX_LENGTH - len(parent)

@@ -1,4 +1,4 @@
-"""The locked pip part of an environment, installed by uv: exact files, checked by hash, no resolving."""
+"""Installation of a lock's pip packages by uv: exact files, verified by hash, without a resolution."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from envpack.spec import EnvSpec
 from envpack.spec.pip_lines import parse_lines
 
 _LINK_MODE = "hardlink"
-"""Files are hard links into uv's cache, as rattler's are into its own: nothing is written into a file of the
-prefix afterwards (byte code, RECORD and relocation always make new files), and copying gigabytes is what a
-build would otherwise spend its time on. uv copies by itself where the cache is on another file system."""
+"""Files are hard links into uv's cache, as rattler's are into its own. Nothing writes into a file of the prefix
+afterwards (byte code, RECORD and relocation always make new files), and copying gigabytes would take most of the
+time of a build. uv copies where the cache is on another file system.
+"""
 
 
 def install_pip(
@@ -32,11 +33,23 @@ def install_pip(
     cache_dir: Path | None,
     reporter: Reporter,
 ) -> None:
-    """Install ``packages`` for the interpreter ``python``; ``scratch`` is a folder that is made and removed.
+    """Install ``packages`` for the interpreter ``python``.
 
-    Wheels come through uv's cache. What is built from source comes after them (a build without isolation may
-    need them) and through a cache of its own: a compiled file may hold the path of this very prefix, and must
-    never be reused for another one. BuildError with uv's explanation or the end of the build's log.
+    Wheels come through uv's cache. Packages that are built from source are installed after them (a build without
+    isolation may need them) and use a separate cache: a compiled file may hold the path of this prefix, and must
+    never be reused for another one.
+
+    Args:
+        spec: The spec, for the options of its pip section.
+        packages: The locked packages.
+        python: The interpreter to install for.
+        scratch: A work folder that is made and removed here.
+        index_url: The package index that replaces that of the spec.
+        cache_dir: uv's cache for wheels, None for its own.
+        reporter: Shows the progress.
+
+    Raises:
+        BuildError: The packages can't be installed; it has uv's explanation or the end of the build's log.
     """
     wheels = [package for package in packages if package.is_wheel]
     sources = [package for package in packages if not package.is_wheel]
@@ -69,8 +82,11 @@ NOT_COPIED = shutil.ignore_patterns(
 
 
 def _away_from_home(package: LockedPypi, sources: Path) -> LockedPypi:
-    """A folder is copied before it is built: setuptools leaves object files in ``build/`` beside the source and
-    takes them again next time, with the path of the prefix they were compiled for."""
+    """Copy a source folder and return the package with the copy as its location.
+
+    setuptools leaves object files in ``build/`` in the source folder and reuses them in the next build, with the
+    path of the prefix they were compiled for.
+    """
     if not package.location.startswith("/"):
         return package
     copy = sources / package.name
@@ -84,7 +100,7 @@ def _count(step: Step, line: str) -> None:
 
 
 def pylock(packages: Iterable[LockedPypi]) -> str:
-    """A pylock.toml (PEP 751) of exactly these packages."""
+    """Return the text of a pylock.toml (PEP 751) of exactly these packages."""
     lines = ['lock-version = "1.0"', 'created-by = "envpack"', ""]
     for package in packages:
         lines += ["[[packages]]", f"name = {_toml(package.name)}"]
@@ -113,10 +129,11 @@ def _toml(text: str) -> str:
 
 
 def forget_build_machine(site_packages: Path, prefix: Path) -> None:
-    """Take away what uv recorded of this machine, where it differs from build to build and is wrong elsewhere.
+    """Delete uv's records about the build machine, which differ between builds and are wrong on other machines.
 
-    That is: time stamps of its cache, folders things were built from, and the hashes in RECORD of files that hold
-    the prefix, which every deployment changes (a hash may be left out, PEP 376). RECORD is written anew.
+    These are the time stamps of its cache, the folders that packages were built from, and the hashes in RECORD of
+    files that hold the prefix, which every deployment changes (a hash may be left out, PEP 376). RECORD is
+    replaced by a new file.
     """
     for record in sorted(site_packages.glob("*.dist-info/RECORD")):
         if _installer(record.parent) != "uv":
@@ -151,7 +168,10 @@ def _leftovers(info: Path) -> Iterator[Path]:
 def _settled(
     lines: Iterable[str], site_packages: Path, prefix: Path, built: bool, gone: set[str]
 ) -> Iterator[str]:
-    """The lines of RECORD that stay. Only scripts, and what was compiled here, can hold the prefix."""
+    """Return the lines of RECORD that stay, without the hashes of files that hold the prefix.
+
+    Only scripts and packages that were built here can hold it.
+    """
     text = bytes(prefix)
     for line in lines:
         name = next(csv.reader([line]))[0]

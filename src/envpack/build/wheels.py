@@ -1,4 +1,4 @@
-"""Projects as wheels: built for an environment's Python, and installed where they are not in its way."""
+"""Projects built as wheels for an environment's Python and installed outside that environment."""
 
 from __future__ import annotations
 
@@ -14,16 +14,26 @@ from envpack.runtime.report import Reporter
 
 
 def install_as_wheels(projects: Mapping[Path, str], python: Path, folder: Path, *, reporter: Reporter) -> Path:
-    """Build the folders ``projects`` (with their names, for messages) and install them below ``folder``.
+    """Build project folders as wheels and install them below ``folder``.
 
-    Gives the folder that has them as a prefix would, with scripts that run ``python``, an environment's
-    interpreter, and byte code. Neither that environment nor the projects are written to. BuildError with what the
-    build said.
+    Neither the environment nor the projects are written to.
+
+    Args:
+        projects: The project folders, with their names for messages.
+        python: The interpreter of an environment (PREFIX/bin/python); installed scripts run it.
+        folder: A work folder, for copies of the sources, the wheels and the installed files.
+        reporter: Shows the progress.
+
+    Returns:
+        The folder with the installed files in the layout of a prefix: packages, scripts and byte code.
+
+    Raises:
+        BuildError: A project can't be built or installed; the details are the output of the build.
     """
     wheels, overlay = folder / "wheels", folder / "prefix"
     with reporter.step("Building wheels", total=len(projects), unit="projects") as step:
         for number, (project, name) in enumerate(projects.items()):
-            # builds leave things in the source folder; the name of the copy shows in no wheel
+            # builds leave files in the source folder; no wheel contains the name of the copy
             copy = folder / "sources" / str(number)
             shutil.copytree(project, copy, symlinks=True, ignore=NOT_COPIED)
             _build(name, copy, wheels, python)
@@ -33,7 +43,7 @@ def install_as_wheels(projects: Mapping[Path, str], python: Path, folder: Path, 
         install += ["--break-system-packages", "--link-mode", "copy", *map(str, built)]
         run_uv(install, "the wheels that were built can't be installed", cwd=folder)
         step.detail = ", ".join(wheel.name for wheel in built)
-    (overlay / ".lock").unlink(missing_ok=True)  # uv's
+    (overlay / ".lock").unlink(missing_ok=True)  # left by uv
     for site_packages in overlay.glob("lib/*/site-packages"):
         forget_build_machine(site_packages, python.parent.parent)
     compile_prefix(overlay, python, reporter=reporter)
@@ -46,7 +56,7 @@ def _build(name: str, project: Path, wheels: Path, python: Path) -> None:
     try:
         run_uv([*command, str(project)], f"{name} can't be built", cwd=project.parent, on_line=said.append)
     except BuildError as error:
-        # what the build itself said comes before uv's account of it
+        # the output of the build itself comes before uv's messages
         own = [line for line in said if not line.startswith(("error:", "  ", "hint:"))]
         raise BuildError(
             error.message, hint=error.hint, details=without_secrets("\n".join(own)).splitlines()[-20:]
