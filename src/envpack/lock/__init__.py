@@ -1,4 +1,4 @@
-"""The lock: a spec resolved to exact packages, in the file format of rattler and pixi."""
+"""The lock of an environment: a spec resolved to exact packages, in the file format of rattler and pixi."""
 
 from envpack.lock.inputs import load_input
 from envpack.lock.model import Lock, LockedPlatform, LockedPypi, read_lock, write_lock

@@ -1,4 +1,4 @@
-"""What other tools wrote: ``@EXPLICIT`` lists, conda-lock files, pixi.lock; each becomes a Lock."""
+"""Readers of files of other tools, each giving a Lock: ``@EXPLICIT`` lists, conda-lock files, pixi.lock."""
 
 from __future__ import annotations
 
@@ -28,7 +28,14 @@ _ARCHIVES = (".conda", ".tar.bz2")
 
 @dataclass(frozen=True)
 class PackageUrl:
-    """A conda package by its URL, with the hash its file must have ("" when not given)."""
+    """A conda package by its URL, with the hash its file must have.
+
+    Attributes:
+        url: The URL of the package.
+        md5: In hexadecimal, "" when not given.
+        sha256: In hexadecimal, "" when not given.
+        where: The file and line it comes from, for messages.
+    """
 
     url: str
     md5: str = ""
@@ -49,10 +56,15 @@ class PackageUrl:
 
 
 def load_input(path: Path, environment: str = ENVIRONMENT) -> EnvSpec | Lock:
-    """A spec, or a lock in any of the formats known, told apart by what is in the file.
+    """Read a spec, or a lock in any known format, which is recognised by the content of the file.
 
-    ``environment`` chooses one of a pixi.lock. SpecError when the file is none of these or is wrong;
-    BuildError when packages of an ``@EXPLICIT`` or conda-lock file can't be looked up in their channel.
+    Args:
+        path: The file.
+        environment: The environment of a pixi.lock.
+
+    Raises:
+        SpecError: The file has none of these formats or is not valid.
+        BuildError: Packages of an ``@EXPLICIT`` or conda-lock file can't be found in their channel.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -84,7 +96,7 @@ def _kind(text: str) -> str:
 
 
 def explicit_lock(text: str, path: Path) -> Lock:
-    """The lock an ``@EXPLICIT`` list is (``conda list --explicit [--md5|--sha256]``)."""
+    """Return the lock for an ``@EXPLICIT`` list (``conda list --explicit [--md5|--sha256]``)."""
     packages, wrong = [], []
     for number, line in enumerate(text.splitlines(), 1):
         line = line.strip()
@@ -103,7 +115,13 @@ def explicit_lock(text: str, path: Path) -> Lock:
 
 
 def parse_package_url(text: str, where: str, folder: Path) -> PackageUrl | None:
-    """``URL[#md5|#sha256|#sha256:HEX]`` or a path of a package; None when it is neither."""
+    """Parse ``URL[#md5|#sha256|#sha256:HEX]`` or the path of a package; return None when it is neither.
+
+    Args:
+        text: The text of one line.
+        where: The file and line, for messages.
+        folder: The folder that relative paths start at.
+    """
     location, _, fragment = text.partition("#")
     match = _HEX.fullmatch(fragment)
     if not location.endswith(_ARCHIVES) or (fragment and match is None):
@@ -133,9 +151,13 @@ def _spec(path: Path) -> EnvSpec:
 
 
 def look_up(packages: Sequence[PackageUrl], platform: str) -> tuple[RepoDataRecord, ...]:
-    """The full records of packages known by URL, from the index of their channel; each must have the hash given.
+    """Return the full records of packages known by URL, from the index of their channel.
 
-    A list of URLs lacks what installing needs (is it noarch Python? what does it depend on?).
+    A list of URLs does not hold what an installation needs: whether a package is noarch Python, and its
+    dependencies.
+
+    Raises:
+        BuildError: A package is not in the index or has another hash, or the channel can't be read.
     """
     from rattler.exceptions import GatewayError
 
@@ -193,7 +215,7 @@ def _package_name(package: PackageUrl) -> str:
 
 
 def conda_lock(text: str, path: Path) -> Lock:
-    """The lock a conda-lock.yml of the unified format is: category main, every platform envpack knows.
+    """Return the lock for a conda-lock.yml of the unified format: category main, every platform envpack knows.
 
     Format: https://github.com/conda/conda-lock, ``conda_lock/lockfile/v1/models.py``.
     """
@@ -247,7 +269,7 @@ def _conda_lock_platform(packages: Sequence[Mapping[str, Any]], platform: str, p
 
 
 def explicit_text(platform: LockedPlatform, name: str) -> str:
-    """The ``@EXPLICIT`` list of a platform's conda packages, for conda, mamba and micromamba."""
+    """Return the ``@EXPLICIT`` list of a platform's conda packages, for conda, mamba and micromamba."""
     lines = [f"# platform: {name}", "@EXPLICIT"]
     for record in platform.conda:
         digest = record.md5.hex() if record.md5 else ""
@@ -256,6 +278,6 @@ def explicit_text(platform: LockedPlatform, name: str) -> str:
 
 
 def url_path(url: str) -> Path | None:
-    """The path a ``file:`` URL names, None for any other."""
+    """Return the path of a ``file:`` URL, None for any other URL."""
     parts = urlsplit(url)
     return Path(unquote(parts.path)) if parts.scheme == "file" else None

@@ -1,4 +1,4 @@
-"""Lock: the exact packages of an environment, and its file, which is the lock format of rattler and pixi."""
+"""The exact packages of an environment, and their file in the lock format of rattler and pixi."""
 
 from __future__ import annotations
 
@@ -19,22 +19,26 @@ if TYPE_CHECKING:
     from rattler import RepoDataRecord
 
 _HEADER = "# envpack: "
-"""A comment of the lock file holds the spec as one line of JSON, so that a lock alone is enough to build; to
-pixi and rattler it is a comment."""
+"""The start of the comment in a lock file that holds the spec as one line of JSON, so that the lock alone is
+enough to build. pixi and rattler ignore it as a comment.
+"""
 
 ENVIRONMENT = "default"
-"""The environment of a lock file envpack writes: the one pixi takes when none is named."""
+"""The environment of the lock files that envpack writes: the one pixi uses when none is named."""
 
 _NO_VERSION = "0"
-"""Written for a folder, whose version only its build tells: the format wants one."""
+"""The version written for a folder: the format requires one, and only a build of the folder gives it."""
 
 
 @dataclass(frozen=True)
 class LockedPypi:
     """One distribution from PyPI, another index, a URL, a repository or a folder.
 
-    ``location`` is a URL (``https:``, ``file:``, ``git+...@commit``) or the absolute path of a folder.
-    ``sha256`` is "" only where nothing can be hashed: folders and repositories.
+    Attributes:
+        name: The normalised name.
+        version: The version, "" when unknown.
+        location: A URL (``https:``, ``file:``, ``git+...@commit``) or the absolute path of a folder.
+        sha256: In hexadecimal; "" for folders and repositories, and where the source of the lock gives none.
     """
 
     name: str
@@ -48,7 +52,7 @@ class LockedPypi:
 
     @property
     def is_archive(self) -> bool:
-        """A wheel or a source distribution, as against a folder or a repository."""
+        """Return whether it is a wheel or a source distribution, not a folder or a repository."""
         return bool(self.sha256) or self.is_wheel
 
     @property
@@ -58,13 +62,13 @@ class LockedPypi:
 
 @dataclass(frozen=True)
 class LockedPlatform:
-    """What is installed on one platform: conda packages in the order of their names, then pip's."""
+    """The packages of one platform: conda packages in the order of their names, then those of pip."""
 
     conda: tuple[RepoDataRecord, ...]
     pypi: tuple[LockedPypi, ...] = ()
 
     def record(self, name: str) -> RepoDataRecord | None:
-        """The conda package of that name."""
+        """Return the conda package with this name, None when there is none."""
         return next((record for record in self.conda if record.name.normalized == name), None)
 
 
@@ -72,8 +76,11 @@ class LockedPlatform:
 class Lock:
     """An environment resolved for one or more platforms.
 
-    ``spec`` is what was asked for (only a name, where the lock came from another tool); ``channels`` are URLs in
-    order of priority; ``spec_digest`` is `EnvSpec.digest` of the spec it was made from, "" when unknown.
+    Attributes:
+        spec: The spec; only a name, where the lock was written by another tool.
+        channels: The URLs of the channels in order of priority.
+        platforms: The packages by platform.
+        spec_digest: The `EnvSpec.digest` of the spec the lock was made from, "" when unknown.
     """
 
     spec: EnvSpec
@@ -82,7 +89,11 @@ class Lock:
     spec_digest: str = ""
 
     def platform(self, name: str) -> LockedPlatform:
-        """The packages for one platform; SpecError when it was not locked."""
+        """Return the packages for one platform.
+
+        Raises:
+            SpecError: The lock does not hold this platform.
+        """
         if name not in self.platforms:
             raise SpecError(
                 f"the lock of {self.spec.name} holds {', '.join(self.platforms) or 'no platform'}, not {name}",
@@ -92,7 +103,10 @@ class Lock:
 
 
 def write_lock(lock: Lock, path: Path) -> None:
-    """Write ``lock`` in the format of rattler and pixi; folders are stored relative to the file."""
+    """Write ``lock`` in the format of rattler and pixi, by atomic replace.
+
+    Paths of folders are stored relative to the file.
+    """
     from rattler.lock import LockChannel, LockFile, LockPlatform
 
     platforms = {
@@ -128,7 +142,12 @@ def _stored_location(package: LockedPypi, folder: Path) -> str:
 
 
 def read_lock(path: Path, environment: str = ENVIRONMENT) -> Lock:
-    """Read a lock that envpack, pixi or rattler wrote; SpecError when it is none, or lacks ``environment``."""
+    """Read a lock that envpack, pixi or rattler wrote.
+
+    Raises:
+        SpecError: The file is not a valid lock, has no ``environment``, or holds conda packages to build from
+            source.
+    """
     from rattler.exceptions import ParseCondaLockError
     from rattler.lock import CondaLockedBinaryPackage, LockFile, PypiLockedPackage
 
@@ -182,7 +201,7 @@ def _header(text: str, path: Path) -> tuple[EnvSpec | None, str]:
 
 
 def _named_after(path: Path, environment: str) -> EnvSpec:
-    """A pixi.lock says nothing of names: the project is its folder."""
+    """Return a spec with a name from the file or, for a pixi.lock, its folder: the lock itself holds no name."""
     stem = path.stem if path.stem not in ("pixi", "conda-lock") else path.absolute().parent.name
     name = stem if environment == ENVIRONMENT else f"{stem}-{environment}"
     return EnvSpec(name=name or "environment", source=str(path), directory=path.parent)

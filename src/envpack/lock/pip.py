@@ -1,4 +1,4 @@
-"""The pip section of a spec: from requirements to exact files, through ``uv pip compile``."""
+"""The resolution of a spec's pip section to exact files, by ``uv pip compile``."""
 
 from __future__ import annotations
 
@@ -46,10 +46,21 @@ def resolve_pip(
     cache_dir: Path | None = None,
     reporter: Reporter | None = None,
 ) -> tuple[LockedPypi, ...]:
-    """The exact files of the pip section for ``platform``, sorted by name.
+    """Return the exact files of the pip section for ``platform``, sorted by name.
 
-    What conda gives stays: its Python packages constrain the resolution to their versions and are left out of
-    the answer, unless the section itself asks for another version. BuildError when there is no answer.
+    The Python packages of conda stay: they constrain the resolution to their versions and are left out of the
+    result, unless the section itself requires another version.
+
+    Args:
+        spec: The spec.
+        platform: The conda subdir to resolve for.
+        conda: The conda packages of that platform.
+        index_url: The package index that replaces the spec's.
+        cache_dir: uv's cache, None for its own.
+        reporter: Shows notes and warnings.
+
+    Raises:
+        BuildError: There is no solution, no Python, or no file for the target.
     """
     reporter = reporter or Reporter()
     lines = parse_lines(spec.pip)
@@ -97,9 +108,9 @@ _PASSED = ("", "--requirement", "--constraint", "--editable", "--no-binary", "--
 
 
 def conda_distributions(conda: Iterable[RepoDataRecord]) -> dict[str, str]:
-    """The Python distributions that conda packages are, by normalised PyPI name, with their versions.
+    """Return the Python distributions in conda packages: the version by normalised PyPI name.
 
-    A conda package counts when it runs on Python; names differ for those in ``conda-pypi.json``.
+    A conda package counts when it depends on Python. ``conda-pypi.json`` lists the names that differ.
     """
     table: Mapping[str, Mapping[str, str]] = json.loads(
         resources.files("envpack.lock").joinpath("conda-pypi.json").read_text(encoding="utf-8")
@@ -113,7 +124,7 @@ def conda_distributions(conda: Iterable[RepoDataRecord]) -> dict[str, str]:
 
 
 def asked_anew(lines: Iterable[PipLine], given: Mapping[str, str]) -> set[str]:
-    """Names the pip section itself asks for in a version (or from a place) other than what conda gives."""
+    """Return the names that the pip section requires in another version or from another source than conda's."""
     asked = set()
     for line in lines:
         if line.name not in given:
@@ -138,7 +149,13 @@ def _is_version(text: str) -> bool:
 
 
 def wheel_tags(python: str, machine: str, glibc_minor: int) -> dict[Tag, int]:
-    """Tags of wheels that run on the target, best first (0), by PEP 425 and PEP 600."""
+    """Return the tags of wheels that run on the target with their rank, 0 for the best, by PEP 425 and PEP 600.
+
+    Args:
+        python: The version of Python.
+        machine: The processor architecture, such as "x86_64".
+        glibc_minor: The minor version of glibc 2.
+    """
     version = tuple(int(part) for part in python.split(".")[:2])
     interpreter = f"cp{version[0]}{version[1]}"
     oldest = 5 if machine == "x86_64" else 17
@@ -153,7 +170,7 @@ def wheel_tags(python: str, machine: str, glibc_minor: int) -> dict[Tag, int]:
 
 
 def _locked(package: Mapping[str, Any], tags: Mapping[Tag, int], root: Path) -> LockedPypi:
-    """One ``[[packages]]`` of a pylock.toml (PEP 751); relative paths start at ``root``."""
+    """Return a package from one ``[[packages]]`` of a pylock.toml (PEP 751); relative paths start at ``root``."""
     name, version = canonicalize_name(package["name"]), package.get("version", "")
     if "directory" in package:
         return LockedPypi(name, version, str(_resolved(root, package["directory"])))

@@ -1,4 +1,4 @@
-"""Waiting for rattler, which works on threads of its own."""
+"""Synchronous calls of rattler, which runs on threads of its own."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 _SETTLE = 0.05
-"""Seconds to leave rattler's threads after an answer: they still let go of Python objects, and the interpreter
-crashes when it ends meanwhile (seen with py-rattler 0.28 in 1 of 5 runs that did nothing after a solve)."""
+"""Seconds to wait for rattler's threads after a result: they still release Python objects, and the interpreter
+crashes when it exits meanwhile (seen with py-rattler 0.28 in 1 of 5 runs that did nothing after a solve).
+"""
 
 
 def wait_for(work: Coroutine[Any, Any, T]) -> T:
-    """The result of a rattler call; an interrupt cancels it."""
+    """Run a rattler call and return its result; an interrupt cancels it."""
 
     async def settled() -> T:
         try:

@@ -1,4 +1,4 @@
-"""From a spec to a lock: the conda part through rattler's solver, the pip part through uv."""
+"""The resolution of a spec to a lock: the conda part by rattler's solver, the pip section by uv."""
 
 from __future__ import annotations
 
@@ -29,11 +29,19 @@ def solve_lock(
     cache_dir: Path | None = None,
     reporter: Reporter | None = None,
 ) -> Lock:
-    """Resolve ``spec`` for ``platforms`` (default: the spec's, or the one envpack runs on).
+    """Resolve ``spec`` to exact packages.
 
-    ``channels`` replace the spec's channels (paths start at the working directory), also those named in a
-    dependency; ``index_url`` replaces its index; ``cache_dir`` is where uv keeps what it downloads.
-    BuildError, in a person's words, when there is no answer or a channel or index can't be read.
+    Args:
+        spec: The spec.
+        platforms: The platforms, by default the spec's own or the one envpack runs on.
+        channels: Channels that replace the spec's, also those named in a dependency. Paths are relative to the
+            working directory.
+        index_url: The package index that replaces the spec's.
+        cache_dir: uv's cache, None for its own.
+        reporter: Shows the progress and warnings.
+
+    Raises:
+        BuildError: There is no solution, or a channel or index can't be read.
     """
     reporter = reporter or Reporter()
     sources = spec_channels(spec, channels)
@@ -55,12 +63,12 @@ def solve_lock(
 
 
 def has_pip_requirements(spec: EnvSpec) -> bool:
-    """Does the pip section ask for anything, or does it only hold options?"""
+    """Return whether the pip section has requirements, not only options."""
     return any(line.option in ("", "--requirement", "--editable") for line in parse_lines(spec.pip))
 
 
 def match_specs(spec: EnvSpec, *, any_channel: bool) -> list[MatchSpec]:
-    """The spec's dependencies as rattler takes them, from ``any_channel`` when the channels were replaced."""
+    """Return the dependencies of the spec as MatchSpecs, without their channels when ``any_channel`` is set."""
     from rattler import MatchSpec
 
     return [
@@ -71,7 +79,17 @@ def match_specs(spec: EnvSpec, *, any_channel: bool) -> list[MatchSpec]:
 def solve_conda(
     spec: EnvSpec, platform: str, channels: Sequence[Channel], specs: Sequence[MatchSpec]
 ) -> list[RepoDataRecord]:
-    """The conda packages for ``platform``, by name. BuildError with the solver's explanation otherwise."""
+    """Return the conda packages for ``platform``, sorted by name.
+
+    Args:
+        spec: The spec, for its name and its ``requires``.
+        platform: The conda subdir to solve for.
+        channels: The channels in order of priority.
+        specs: The dependencies.
+
+    Raises:
+        BuildError: There is no solution (with the solver's explanation), or a channel can't be read.
+    """
     from rattler import Subdir, solve
     from rattler.exceptions import GatewayError, SolverError
 
@@ -100,7 +118,12 @@ def solve_conda(
 
 
 def channel_failure(text: str, channels: Sequence[str]) -> BuildError:
-    """A channel that isn't there or can't be reached, in a person's words."""
+    """Return an error for a channel that does not exist or can't be read.
+
+    Args:
+        text: rattler's message.
+        channels: The URLs of all channels; one in the message is named.
+    """
     named = [url for url in channels if url.rstrip("/") in text]
     which = without_secrets(named[0] if named else ", ".join(channels))
     lines = [line.strip() for line in without_secrets(text).splitlines() if line.strip()]

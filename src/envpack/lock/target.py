@@ -1,4 +1,4 @@
-"""What the solver is told of the machine an environment is for: never what the build machine happens to be."""
+"""The description of the target machine for the solver, independent of the build machine."""
 
 from __future__ import annotations
 
@@ -12,32 +12,34 @@ if TYPE_CHECKING:
     from rattler import Channel, GenericVirtualPackage
 
 DEFAULT_GLIBC = "2.28"
-"""glibc a target has when the spec says nothing: that of RHEL 8, Debian 10 and manylinux_2_28 (PEP 600), and
-the default of pixi (https://pixi.sh/latest/workspace/system_requirements/)."""
+"""glibc of a target when the spec states none: that of RHEL 8, Debian 10 and manylinux_2_28 (PEP 600), and the
+default of pixi (https://pixi.sh/latest/workspace/system_requirements/).
+"""
 
 _KERNELS = ((2, 28, "4.18"), (0, 0, "3.10"))  # kernel of the oldest distribution with that glibc: RHEL 8, RHEL 7
 _ARCHSPEC = {"linux-64": "x86_64", "linux-aarch64": "aarch64"}
 
 _DEFAULTS = ("https://repo.anaconda.com/pkgs/main", "https://repo.anaconda.com/pkgs/r")
-"""What conda means by the channel ``defaults``
-(https://docs.conda.io/projects/conda/en/stable/user-guide/configuration/settings.html#default-channels)."""
+"""The channels that conda means by ``defaults``
+(https://docs.conda.io/projects/conda/en/stable/user-guide/configuration/settings.html#default-channels).
+"""
 
 
 def current_platform() -> str:
-    """The conda subdir of the machine envpack runs on."""
+    """Return the conda subdir of the machine envpack runs on."""
     from rattler.platform import Subdir
 
     return str(Subdir.current())
 
 
 def glibc_version(requires: Requires) -> tuple[int, int]:
-    """The glibc of the target."""
+    """Return the glibc version of the target, major and minor."""
     version = requires.glibc.version if requires.glibc else tuple(map(int, DEFAULT_GLIBC.split(".")))
     return version[0], version[1] if len(version) > 1 else 0
 
 
 def virtual_package_texts(platform: str, requires: Requires) -> list[str]:
-    """The target's virtual packages as ``name=version=build``."""
+    """Return the target's virtual packages as ``name=version=build``."""
     glibc = glibc_version(requires)
     kernel = next(kernel for major, minor, kernel in _KERNELS if glibc >= (major, minor))
     texts = ["__unix=0=0", f"__linux={kernel}=0", f"__glibc={glibc[0]}.{glibc[1]}=0"]
@@ -48,7 +50,7 @@ def virtual_package_texts(platform: str, requires: Requires) -> list[str]:
 
 
 def virtual_packages(platform: str, requires: Requires) -> list[GenericVirtualPackage]:
-    """`virtual_package_texts` as rattler wants them."""
+    """Return `virtual_package_texts` as objects of rattler."""
     from rattler import GenericVirtualPackage, PackageName, Version
     from rattler.package import BuildString
 
@@ -59,7 +61,7 @@ def virtual_packages(platform: str, requires: Requires) -> list[GenericVirtualPa
 
 
 def channel_names(names: Sequence[str]) -> list[str]:
-    """Channel names as given, with ``defaults`` spelled out and ``nodefaults`` (a word, no channel) left out."""
+    """Return the channel names with ``defaults`` expanded and ``nodefaults`` (not a channel) left out."""
     found: list[str] = []
     for name in names:
         found.extend(_DEFAULTS if name == "defaults" else [] if name == "nodefaults" else [name])
@@ -67,7 +69,7 @@ def channel_names(names: Sequence[str]) -> list[str]:
 
 
 def channels(names: Sequence[str], root: Path) -> list[Channel]:
-    """Channels in order of priority; relative paths start at ``root``."""
+    """Return the channels in order of priority; relative paths start at ``root``."""
     from rattler import Channel, ChannelConfig
 
     config = ChannelConfig(root_dir=str(root.absolute()))
@@ -75,8 +77,11 @@ def channels(names: Sequence[str], root: Path) -> list[Channel]:
 
 
 def spec_channels(spec: EnvSpec, override: Sequence[str] = ()) -> list[Channel]:
-    """The channels to solve with: ``override`` (paths from the working directory) instead of the spec's own,
-    and after the spec's own those named in a dependency (``channel::package``), as conda does."""
+    """Return the channels to solve with.
+
+    These are the spec's own, followed by those named in a dependency (``channel::package``), as conda does it.
+    ``override``, when given, replaces them all; its paths are relative to the working directory.
+    """
     from rattler import MatchSpec
 
     from envpack.spec import DEFAULT_CHANNELS

@@ -1,4 +1,4 @@
-"""Calling uv: its command, the settings it gets from the spec and from pip's variables, and its failures."""
+"""Calls of uv: its command, its settings from the spec and from pip's variables, and its failures."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from envpack.runtime.errors import BuildError
 from envpack.runtime.transport.http.connection import SYSTEM_STORES
 from envpack.spec.pip_lines import PipLine
 
-_PIP_SETTINGS = (  # pip's own variables that uv does not read; pip's configuration files are not read
+_PIP_SETTINGS = (  # pip's variables that uv does not read; pip's configuration files are not read
     ("PIP_INDEX_URL", "--index-url"),
     ("PIP_EXTRA_INDEX_URL", "--extra-index-url"),
     ("PIP_FIND_LINKS", "--find-links"),
 )
-_UV_SETTINGS = {  # where the person told uv itself, pip's variable is left alone
+_UV_SETTINGS = {  # where one of uv's own variables is set, pip's variable is ignored
     "PIP_INDEX_URL": ("UV_DEFAULT_INDEX", "UV_INDEX_URL"),
     "PIP_EXTRA_INDEX_URL": ("UV_INDEX", "UV_EXTRA_INDEX_URL"),
     "PIP_FIND_LINKS": ("UV_FIND_LINKS",),
@@ -30,20 +30,22 @@ _TOKEN = re.compile(r"(?P<host>://[^/\s]\S*?/t/)[^/\s]+")  # conda's; a file's U
 _CERTIFICATES_OF_UV = ("SSL_CERT_FILE", "SSL_CERT_DIR", "UV_NATIVE_TLS", "UV_SYSTEM_CERTS")
 _CERTIFICATES_OF_PIP = ("PIP_CERT", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 """Variables that name certificate authorities, in the order in which each program reads them
-(https://pip.pypa.io/en/stable/topics/https-certificates/, https://docs.astral.sh/uv/reference/environment/)."""
+(https://pip.pypa.io/en/stable/topics/https-certificates/, https://docs.astral.sh/uv/reference/environment/).
+"""
 SOURCE_EPOCH = "315532800"
-"""1980-01-01T00:00:00Z, the earliest time a wheel (a zip file) can hold: SOURCE_DATE_EPOCH of what is built from
-source when the person set none (https://reproducible-builds.org/specs/source-date-epoch/)."""
+"""1980-01-01T00:00:00Z in seconds since 1970, the earliest time a wheel (a zip file) can hold: SOURCE_DATE_EPOCH
+of builds from source when the user set none (https://reproducible-builds.org/specs/source-date-epoch/).
+"""
 
 
 def without_secrets(text: str) -> str:
-    """``text`` with passwords and tokens in URLs made unreadable."""
+    """Return ``text`` with passwords and tokens in URLs replaced by ``***``."""
     text = _PASSWORD.sub("***", text)
     return _TOKEN.sub(r"\g<host>***", text)
 
 
 def uv_environment() -> dict[str, str]:
-    """The environment uv runs in: the person's, less what points at another Python."""
+    """Return the environment variables for uv: the user's, without those that point to another Python."""
     env = {key: value for key, value in os.environ.items() if key not in _REMOVED}
     env.setdefault("SOURCE_DATE_EPOCH", SOURCE_EPOCH)
     if not any(env.get(name) for name in _CERTIFICATES_OF_UV) and (authorities := _authorities(env)):
@@ -64,10 +66,11 @@ def _authorities(env: Mapping[str, str]) -> str:
 
 
 def index_arguments(lines: Iterable[PipLine], index_url: str | None) -> list[str]:
-    """Where uv looks for distributions: ``index_url`` before the spec's index before PIP_INDEX_URL, then every
-    extra index and links page of the spec and of PIP_EXTRA_INDEX_URL and PIP_FIND_LINKS.
+    """Return uv's arguments for where it looks for distributions.
 
-    All indexes are asked and the best version wins, as pip does it: the specs people have were written so.
+    The index is ``index_url``, else the spec's, else PIP_INDEX_URL. Every extra index and links page of the spec
+    and of PIP_EXTRA_INDEX_URL and PIP_FIND_LINKS is added. All indexes are searched and the best version is used,
+    as pip does: existing specs were written for that.
     """
     args: list[str] = []
     options = list(lines)
@@ -105,9 +108,18 @@ def run_uv(
     stdin: str = "",
     on_line: Callable[[str], None] | None = None,
 ) -> str:
-    """Run ``uv ARGS`` and return what it printed; ``on_line`` gets its messages as they come.
+    """Run ``uv ARGS`` and return its standard output.
 
-    BuildError, beginning with ``what``, holds the reason in uv's words when it fails; an interrupt ends uv first.
+    Args:
+        args: The arguments.
+        what: The start of the error message.
+        cwd: The working directory.
+        cache_dir: uv's cache, None for its own.
+        stdin: The text for its standard input, without ``on_line`` only.
+        on_line: Called with each line of output and messages as it is printed; the result is then "".
+
+    Raises:
+        BuildError: uv failed; the message is ``what`` and uv's own reason. An interrupt ends uv first.
     """
     import uv
 
@@ -149,7 +161,7 @@ def run_uv(
 
 
 def uv_failure(what: str, log: Sequence[str]) -> BuildError:
-    """uv's messages as an error: its own explanation, without the lines that only tell progress."""
+    """Return uv's messages as an error: its own explanation, without the lines that only show progress."""
     start = next((i for i, line in enumerate(log) if line.startswith("error:")), None)
     told = log[start:] if start is not None else log[-30:]
     told = [without_secrets(line) for line in told if line.strip()]
