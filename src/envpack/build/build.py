@@ -58,7 +58,7 @@ def build_prefix(
 
     Args:
         source: A spec or a lock.
-        prefix: The prefix, which must not exist or be empty; see `choose_prefix` for its path.
+        prefix: The prefix, which must be absent or an empty folder; see `choose_prefix` for its path.
         backend: Installs the conda packages, by default rattler.
         channels: Channels that replace those of a spec.
         index_url: The package index that replaces that of a spec. With a lock it only serves what a source

@@ -82,7 +82,7 @@ NOT_COPIED = shutil.ignore_patterns(
 
 
 def _away_from_home(package: LockedPypi, sources: Path) -> LockedPypi:
-    """Copy a source folder and return the package with the copy as its location.
+    """Copy the source folder of a package, if it has one, and return the package with the copy as its location.
 
     setuptools leaves object files in ``build/`` in the source folder and reuses them in the next build, with the
     path of the prefix they were compiled for.
