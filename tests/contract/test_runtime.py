@@ -107,7 +107,7 @@ def test_a_failing_test_takes_the_deployment_away(run: Run, tmp_path: Path) -> N
     bundle = tmp_path / "b.tar.gz"
     make_bundle(bundle, {"environment": [ACTIVATE]}, test=("true", "echo the reason >&2; exit 3"))
     code, answer = run("deploy", bundle, tmp_path / "envs/x")
-    assert code == 1
+    assert code == 11
     assert answer["error"]["type"] == "DeploymentTestError"
     assert "status 3" in answer["error"]["message"]
     assert answer["error"]["details"] == ["the reason"]
@@ -226,6 +226,6 @@ def test_an_upgrade_comes_back(run: Run, bundle: Path, tmp_path: Path) -> None:
 def test_an_upgrade_whose_test_fails_changes_nothing(run: Run, bundle: Path, tmp_path: Path) -> None:
     run("deploy", bundle, tmp_path / "x")
     code, answer = run("deploy", second(tmp_path, test="false"), tmp_path / "x")
-    assert (code, answer["error"]["type"]) == (1, "DeploymentTestError")
+    assert (code, answer["error"]["type"]) == (11, "DeploymentTestError")
     assert "generation 1, is in its place again" in answer["error"]["message"]
     assert not (tmp_path / "x/new").exists() and not (tmp_path / ".x.envpack").exists()

@@ -88,7 +88,10 @@ class DestinationError(EnvpackError):
 
 
 class DeploymentTestError(EnvpackError):
-    """One of the bundle's own test commands failed in the new deployment; what was there before is there again."""
+    """One of the bundle's own test commands failed in the new deployment; the previous state is restored."""
+
+    code = 11
+    when = "one of the bundle's own tests failed; the previous deployment, if any, is active again"
 
 
 INTERRUPTED = 130
