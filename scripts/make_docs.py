@@ -1,21 +1,25 @@
 #!/usr/bin/env python3
-"""Write the parts of docs/ that are made from the source: the table of exit codes, and every command's help.
+"""Write the parts of docs/ that are made from the source: exit codes, each command's help, the source tree.
 
-python scripts/make_docs.py            writes docs/exit-codes.md and docs/commands.md
-python scripts/make_docs.py --check    exit status 1 when the table is not what the source says
+python scripts/make_docs.py            writes docs/exit-codes.md, docs/commands.md and the tree in docs/design.md
+python scripts/make_docs.py --check    exit status 1 when the exit codes or the tree are not what the source says
 """
 
 from __future__ import annotations
 
+import ast
 import os
+import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 from envpack.cli.app import COMMANDS
 from envpack.runtime import errors
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
+SOURCE = DOCS.parent / "src" / "envpack"
 
 EXIT_CODES = """\
 # Exit codes
@@ -86,14 +90,50 @@ def commands() -> str:
     return COMMANDS_PAGE.format(sections="\n\n".join(sections))
 
 
+def design() -> str:
+    """Return the page docs/design.md with the tree of the source as it is."""
+    page = (DOCS / "design.md").read_text(encoding="utf-8")
+    return re.sub(r"(?<=```text\n)src/envpack/\n.*?(?=```)", lambda match: tree(), page, count=1, flags=re.DOTALL)
+
+
+def tree() -> str:
+    """Return each folder of the source with the first sentence of its docstring and the names of its modules."""
+    lines = ["src/envpack/"]
+    for init in sorted(SOURCE.rglob("__init__.py"), key=lambda path: path.parts):
+        folder = init.parent
+        if folder == SOURCE:
+            continue
+        indent = "  " * len(folder.relative_to(SOURCE).parts)
+        docstring = ast.get_docstring(ast.parse(init.read_text(encoding="utf-8"))) or ""
+        sentence = " ".join(docstring.replace("``", "").split("\n\n")[0].split())
+        modules = sorted(path.stem for path in folder.glob("*.py") if path.stem not in ("__init__", "__main__"))
+        lines += textwrap.wrap(
+            f"{folder.name}/  {sentence}", 110, initial_indent=indent, subsequent_indent=indent + "    "
+        )
+        inner = indent + "    "
+        if modules:
+            lines += textwrap.wrap(
+                f"[{' '.join(modules)}]",
+                110,
+                initial_indent=inner,
+                subsequent_indent=inner + " ",
+                break_on_hyphens=False,
+            )
+    return "\n".join(lines) + "\n"
+
+
+MADE = {"exit-codes.md": exit_codes, "design.md": design}
+
+
 def main() -> int:
+    """Write the pages, or check them; return the exit status."""
     if sys.argv[1:] == ["--check"]:
-        same = (DOCS / "exit-codes.md").read_text(encoding="utf-8") == exit_codes()
-        if not same:
-            print("docs/exit-codes.md is not what the source says: run scripts/make_docs.py", file=sys.stderr)
-        return 0 if same else 1
-    (DOCS / "exit-codes.md").write_text(exit_codes(), encoding="utf-8")
-    (DOCS / "commands.md").write_text(commands(), encoding="utf-8")
+        stale = [name for name, page in MADE.items() if (DOCS / name).read_text(encoding="utf-8") != page()]
+        for name in stale:
+            print(f"docs/{name} is not what the source says: run scripts/make_docs.py", file=sys.stderr)
+        return 1 if stale else 0
+    for name, page in {**MADE, "commands.md": commands}.items():
+        (DOCS / name).write_text(page(), encoding="utf-8")
     return 0
 
 

@@ -19,7 +19,7 @@ DOCS = REPOSITORY / "docs"
 PAGES = [REPOSITORY / "README.md", REPOSITORY / "CHANGELOG.md", *sorted(DOCS.glob("*.md"))]
 
 
-def test_the_table_of_exit_codes_is_that_of_the_source() -> None:
+def test_what_is_made_from_the_source_is_up_to_date() -> None:
     subprocess.run([sys.executable, REPOSITORY / "scripts" / "make_docs.py", "--check"], check=True)
 
 
