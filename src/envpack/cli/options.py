@@ -146,7 +146,7 @@ WorkDir = Annotated[
     Path | None,
     _option("--work-dir", metavar="DIR", help="Where to build. [default: ENVPACK_WORK, or in the user's cache]"),
 ]
-Wait = Annotated[bool, _option("--wait", help="Wait for another envpack at work there, instead of giving up.")]
+Wait = Annotated[bool, _option("--wait", help="Wait until another envpack process there has finished.")]
 Keep = Annotated[
     int | None,
     _option("--keep", metavar="N", help="Previous deployments to keep. [default: 1]", min=0),

@@ -287,7 +287,9 @@ def add_life(add: Add) -> list[argparse.ArgumentParser]:
 
 def add_wait(command: argparse.ArgumentParser) -> None:
     """The option of every command that changes a deployment."""
-    command.add_argument("--wait", action="store_true", help="wait for another envpack at work there")
+    command.add_argument(
+        "--wait", action="store_true", help="wait until another envpack process there has finished"
+    )
 
 
 def _rollback(arguments: argparse.Namespace, reporter: Reporter) -> dict[str, Any]:

@@ -38,7 +38,7 @@ def test_nothing_goes_below_what_is_the_system_s_own(path: str) -> None:
     ("path", "user", "said"),
     [
         ("/home/alice", ALICE, "is a home"),
-        ("/data", User(1000, ("/data/users/alice",)), "holds the home /data/users/alice"),
+        ("/data", User(1000, ("/data/users/alice",)), "contains the home folder /data/users/alice"),
         ("/data/root", User(1000, (), ("/data/root",)), "is a home"),
         ("/root/envs/x", ROOT, "the home of root"),
         ("/root/envs/x", SUDO, "the home of root"),

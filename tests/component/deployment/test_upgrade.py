@@ -375,7 +375,7 @@ def test_a_deployment_made_read_only_is_upgraded_and_stays_read_only(x: Path, tm
     for arguments, code, version, kept in (
         (("deploy", bundle(tmp_path, "2"), x, "--no-test"), 0, "2", ["1"]),
         (("rollback", x), 0, "1", ["2"]),
-        (("deploy", bundle(tmp_path, "3", test=("false",)), x), 1, "1", ["2"]),
+        (("deploy", bundle(tmp_path, "3", test=("false",)), x), 11, "1", ["2"]),
     ):
         done = subprocess.run([*runtime, *map(str, arguments)], capture_output=True, text=True)
         assert done.returncode == code, done.stderr

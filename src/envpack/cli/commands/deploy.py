@@ -66,8 +66,8 @@ def deploy(
     From a server (http, https) only the parts that are needed are read, for an upgrade the packages that are not
     the same at DEST, and a lost connection is resumed. A pipe is unpacked as it comes.
 
-    An archive that conda-pack made is taken as it is: what it lacks, and what it has wrong and could be put right,
-    is told.
+    An archive made by conda-pack is accepted. Information that it does not contain, and mistakes in it that were
+    corrected, are reported.
 
     \b
     Examples:

@@ -28,8 +28,8 @@ def gc(
 ) -> Result:
     """Remove from the store what no deployment uses any more.
 
-    What current and kept deployments use stays. Deployments at work on the store are waited for. A deployment that
-    was moved by hand keeps its files, and only shares them no longer.
+    Files that current and previous deployments use stay. The command waits for deployments that are using the
+    store. A deployment that was moved with mv keeps its files, but no longer shares them with later deployments.
 
     \b
     Examples:

@@ -91,8 +91,8 @@ def check_destination(path: str, user: User, root_home: bool = False) -> None:
             raise DestinationError(f"{path} lies in {folder}, which is the system's own", hint=_ELSEWHERE)
     for home in user.homes + user.root_homes:
         if _within(home, path):
-            what = "is a home" if home == path else f"holds the home {home}"
-            raise DestinationError(f"{path} {what}, which is nothing to deploy over", hint=_ELSEWHERE)
+            what = "is a home folder" if home == path else f"contains the home folder {home}"
+            raise DestinationError(f"{path} {what}: no environment may replace it", hint=_ELSEWHERE)
     for home in user.root_homes if user.uid == 0 and not root_home else ():
         if _within(path, home):
             raise DestinationError(

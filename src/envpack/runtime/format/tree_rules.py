@@ -108,7 +108,7 @@ def unfit(path: str) -> str:
         if len(part) > MAX_NAME // 4 and len(_bytes(part)) > MAX_NAME:
             return f"a name of {len(_bytes(part)):,} bytes: {part[:40]!r}..."
     if "envpack" in path and any(map(_AT_WORK.match, parts)):
-        return f"{path!r} has a name that envpack gives to what it is at work on"
+        return f"{path!r} has a name that envpack reserves for its temporary files"
     return ""
 
 

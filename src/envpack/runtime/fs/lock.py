@@ -53,7 +53,8 @@ def locked(path: Path, *, wait: bool, folder_mode: int | None = None) -> Iterato
                 if problem.errno not in (errno.EACCES, errno.EAGAIN):
                     raise DestinationError(f"can't lock {path}: {problem.strerror}") from None
                 raise DestinationError(
-                    f"another envpack is at work in {path.parent}", hint="Wait for it, then try again."
+                    f"another envpack process is using {path.parent}",
+                    hint="Try again when it has finished; deploy, rollback, move and remove wait with --wait.",
                 ) from None
             if not _is_still(path, fd):
                 continue  # its folder was renamed or removed while we waited

@@ -94,9 +94,9 @@ def test_a_million_steps_take_no_time() -> None:
         ("n" * 256, "a name of 256 bytes"),
         ("/".join("n" * 129), "129 parts"),
         ("/".join(["n" * 200] * 11), "2,210 bytes"),
-        (".envpack-lock", "at work"),
-        ("lib/.x.so.envpack-new", "at work"),
-        ("lib/.x.envpack/1", "at work"),
+        (".envpack-lock", "temporary files"),
+        ("lib/.x.so.envpack-new", "temporary files"),
+        ("lib/.x.envpack/1", "temporary files"),
     ],
 )
 def test_names_that_no_bundle_may_have(path: str, said: str) -> None:
