@@ -1,4 +1,4 @@
-"""The members of a tar or zip archive, one after the other, each checked before anything is done with it."""
+"""The members of a tar or zip archive, one after the other, each checked before it is used."""
 
 from __future__ import annotations
 
@@ -24,8 +24,17 @@ _LONGEST_TARGET = 1 << 16
 
 @dataclass(frozen=True)
 class Member:
-    """One member. ``type``: "file", "hardlink", "symlink" or "directory"; ``mtime`` in whole seconds since 1970;
-    ``target`` of a link: for a hard link a member's path. ``linked``: a hard link that carries data of its own."""
+    """One member of an archive.
+
+    Args:
+        path: The path in the archive.
+        type: "file", "hardlink", "symlink" or "directory".
+        mode: The permission bits.
+        size: Bytes of data.
+        mtime: Whole seconds since 1970.
+        target: The target of a link; for a hard link, the path of another member.
+        linked: The member was a hard link that carries data of its own, and is now a file.
+    """
 
     path: str
     type: str
@@ -37,15 +46,21 @@ class Member:
 
 
 Members = Iterator[tuple[Member, Iterator[bytes | memoryview]]]
-"""Each member with its data, which must be taken before the next one is asked for, or never."""
+"""Each member with its data. Read the data before the next member is requested, or not at all."""
 
 
 def read_members(path: Path, advance: Callable[[int], None]) -> Members:
-    """The members of the archive at ``path``; ``advance`` is told the bytes of the file that were read.
+    """Yield the members of the archive at ``path`` with their data.
 
-    Raises FormatError when it is neither tar nor zip, IntegrityError when it is damaged, cut short, a bomb, or
-    unsafe: a path that is absolute, leads out or lies below a link, a link that leads out, a device or pipe, a
-    second member of another kind by the same name.
+    Args:
+        path: A tar archive, plain or compressed, or a zip archive.
+        advance: Called with the number of bytes of the file that were read since the last call.
+
+    Raises:
+        FormatError: The file is neither tar nor zip.
+        IntegrityError: The archive is damaged, cut short, a decompression bomb, or unsafe: a path that is
+            absolute, leads out or lies below a link, a link that leads out, a device or pipe, a second member of
+            another kind with the same name.
     """
     kind = format_of(path)
     if not kind:
@@ -60,7 +75,7 @@ def read_members(path: Path, advance: Callable[[int], None]) -> Members:
 
 @contextmanager
 def _named(path: Path) -> Iterator[None]:
-    """Errors say which archive it is."""
+    """Add the path of the archive to the message of each IntegrityError."""
     try:
         yield
     except IntegrityError as problem:
@@ -69,7 +84,7 @@ def _named(path: Path) -> Iterator[None]:
 
 
 def _named_data(path: Path, data: Iterator[bytes | memoryview]) -> Iterator[bytes | memoryview]:
-    """The data is read by who asked for the member, outside of what reads the members."""
+    """Yield the data with errors that name the archive: the caller reads it outside of `read_members`."""
     with _named(path):
         yield from data
 
@@ -143,16 +158,17 @@ def _zip_member(file: BinaryIO, entry: Entry) -> Member:
 
 
 class _Guard:
-    """Knows what is there already, and refuses what does not fit into one tree inside one folder."""
+    """The members seen so far, and the check that each new one fits into one tree inside one folder."""
 
     def __init__(self) -> None:
         self._kinds: dict[str, str] = {"": "directory"}
         self._links: dict[str, str] = {}
 
     def check(self, member: Member) -> Member | None:
-        """The member with its path made plain; None for what adds nothing to the tree.
+        """Return the member with a normalised path; None for a member that adds nothing to the tree.
 
-        Absolute links pass: whether they lead out shows when the environment's former place is known.
+        Absolute links pass: whether they lead out can be checked only when the environment's former prefix is
+        known.
         """
         member = replace(member, path=safe_path(member.path))
         path, kind = member.path, "file" if member.type == "hardlink" else member.type
@@ -181,7 +197,11 @@ class _Guard:
 
 
 def safe_path(path: str) -> str:
-    """The path without ``.`` parts and a trailing slash, "" for the root; raises IntegrityError when unsafe."""
+    """Return the path without ``.`` parts and a trailing slash, "" for the root.
+
+    Raises:
+        IntegrityError: The path is absolute, has a ``..`` part or an empty part, or holds a NUL character.
+    """
     parts = [part for part in path.rstrip("/").split("/") if part != "."]
     if path.startswith("/") or "\0" in path or any(part in ("", "..") for part in parts if parts != [""]):
         raise IntegrityError(f"unsafe path {path!r}")

@@ -1,4 +1,4 @@
-"""An archive that conda-pack made becomes a bundle, and a bundle one of conda-pack's formats."""
+"""Conversion of a conda-pack archive to a bundle, and of a bundle to one of conda-pack's formats."""
 
 from __future__ import annotations
 
@@ -26,12 +26,15 @@ from envpack.runtime.reader.bundle import open_bundle
 from envpack.runtime.report import Reporter
 
 _ROOM = 200
-"""Bytes of the longest destination that envpack promises to have room for."""
+"""Bytes of the longest destination path for which envpack promises that a bundle has room."""
 
 
 @dataclass(frozen=True)
 class Converted:
-    """A bundle made of an archive: its manifest; the rest is as in `envpack.runtime.deployment.source.Written`."""
+    """The result of a conversion: the manifest of the output, and how the archive was read.
+
+    The other fields are those of `envpack.runtime.deployment.source.Written`.
+    """
 
     manifest: Manifest
     made_by: str
@@ -40,10 +43,17 @@ class Converted:
 
 
 def convert_file(old: Path, new: Path, *, settings: PackSettings, reporter: Reporter) -> Converted:
-    """Converts a bundle or an archive into what the name of ``new`` asks for.
+    """Convert a bundle or an archive to the format that the name of ``new`` asks for.
 
-    Raises UsageError for a name that asks for no format, or for a bundle of a bundle; else as `convert_archive`,
-    `deploy` and `write_archive` do.
+    Args:
+        old: A bundle, or an archive of another tool.
+        new: The output.
+        settings: Name, version, compression level and number of jobs.
+        reporter: Receives the progress.
+
+    Raises:
+        UsageError: The name of ``new`` asks for no known format, or the conversion is from bundle to bundle.
+        Other errors: As `convert_archive`, `deploy` and `write_archive` raise them.
     """
     archive = is_archive(old)
     if format_for(new) is None:
@@ -73,8 +83,11 @@ def convert_file(old: Path, new: Path, *, settings: PackSettings, reporter: Repo
 
 
 def _roomy(folder: Path, room: int | None) -> Path:
-    """A path below ``folder`` as long as there is room for: what no digest proves is packed with room for no
-    longer one than it has been at."""
+    """Return a path below ``folder`` that is as long as ``room`` allows, at most `_ROOM` bytes.
+
+    Files that no digest verifies are packed with room for a prefix no longer than the one they were last installed
+    at.
+    """
     most = min(room or _ROOM, _ROOM)
     return folder / "env".ljust(max(3, most - len(os.fsencode(os.path.realpath(folder))) - 1), "_")
 
@@ -86,11 +99,20 @@ def _work_beside(output: Path, what: str) -> Iterator[Path]:
 
 
 def convert_archive(archive: Path, output: Path, *, settings: PackSettings, reporter: Reporter) -> Converted:
-    """Makes a bundle of the environment in ``archive``: what packages published is stored as published, where that
-    is proved. Name and version, where ``settings`` have none, are a parcel's own or the file's name and 0.0.0.
+    """Write a bundle of the environment in ``archive``, unpacked to a working folder beside ``output``.
 
-    It is unpacked beside ``output``. Raises FormatError and IntegrityError for the archive, DestinationError when
-    the output can't be written; then no output appears.
+    Files that packages published are stored as published where a digest verifies that.
+
+    Args:
+        archive: An archive of another tool.
+        output: The bundle to write.
+        settings: Name and version; where they are empty, those of a parcel, or the file's name and 0.0.0.
+        reporter: Receives the progress.
+
+    Raises:
+        FormatError: The archive holds no environment.
+        IntegrityError: The archive is damaged or unsafe.
+        DestinationError: The output can't be written; then no output appears.
     """
     encoder = encoder_for(output.name, settings.level)
     with _work_beside(output, "work") as work:

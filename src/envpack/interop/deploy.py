@@ -1,4 +1,4 @@
-"""An archive that conda-pack made becomes a deployment like a bundle's: whole or not at all, movable, checked."""
+"""Deployment of a conda-pack archive, as of a bundle: atomic, movable and checked."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _UNPACKED = ".envpack-unpacked"
 
 
 class ArchiveSource:
-    """Another tool's archive as what a deployment is made from."""
+    """Another tool's archive as the source of a deployment (`envpack.runtime.deployment.source.Source`)."""
 
     def __init__(self, archive: Path, policy: Policy) -> None:
         self._archive, self._policy = archive, policy
@@ -67,7 +67,7 @@ class ArchiveSource:
 
 
 def _warn(manifest: Manifest, reporter: Reporter) -> None:
-    """Damage that no checksum shows can show here; so does what somebody edited."""
+    """Warn of files that differ from what was installed: damage that no checksum shows, or edits."""
     changed = manifest.changes.modified
     if changed:
         shown = ", ".join(changed[:3]) + (", ..." if len(changed) > 3 else "")
@@ -85,8 +85,10 @@ def deploy_archive(
     keep: int = KEEP,
     wait: bool = False,
 ) -> Deployment:
-    """As `envpack.runtime.commands.deploy.deploy`, for an archive of an environment: tar, plain or compressed, or
-    zip."""
+    """Deploy an archive of an environment: tar, plain or compressed, or zip.
+
+    Arguments, result and errors are those of `envpack.runtime.commands.deploy.deploy`.
+    """
     source = ArchiveSource(archive, policy or Policy())
     return deploy_source(
         source,

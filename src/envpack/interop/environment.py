@@ -1,5 +1,4 @@
-"""The environment in an unpacked archive: read as if it stood where it was, its defects put right where that is
-proved."""
+"""The environment in an unpacked archive, read at its former prefix and with verified repairs of its defects."""
 
 from __future__ import annotations
 
@@ -36,14 +35,14 @@ REASONS = {
     "copies": "conda-pack writes copies for links into a zip, and does not record these for conda-unpack",
     "linked": "conda-pack writes scripts that share an inode so that tar loses track behind them",
 }
-"""Kinds of repair, and why each is one."""
+"""Kinds of repair, each with the reason for it."""
 
 _THROUGH_ENV = re.compile(rb"#!/usr/bin/env (?P<name>[^\s/]+)(?P<rest>[^\n]*)")
 
 
 @dataclass(frozen=True)
 class Environment:
-    """An archive's environment: read, and to be stored through ``storer``, which then knows the repairs."""
+    """An environment read from an archive, to be stored through ``storer``, which records the repairs."""
 
     origin: Origin
     contents: PrefixContents
@@ -52,21 +51,24 @@ class Environment:
 
     @property
     def lacks(self) -> tuple[str, ...]:
-        """What the archive doesn't say, and how many files are proved all the same, once all are stored."""
+        """Return what the archive doesn't state, and how many files were verified, one sentence each.
+
+        The numbers are complete once all files are stored.
+        """
         files = sum(entry.type == "file" for group in self.contents.groups for entry in group.entries)
         proofs = (self.storer.proved, files, self.storer.differing)
         return lacks(self.origin, self.format, proofs)
 
     @property
     def subdir(self) -> str:
-        """conda's platform by the packages, "" when they don't tell."""
+        """Return conda's platform as the packages state it, "" when none does."""
         packages = (group.package for group in self.contents.groups if group.package is not None)
         return min({package.subdir for package in packages} - {"noarch", ""}, default="")
 
 
 @contextmanager
 def as_integrity(root: Path) -> Iterator[None]:
-    """What is wrong with the environment unpacked to ``root`` is wrong with the archive."""
+    """Convert a PackError about the environment unpacked to ``root`` to an IntegrityError about the archive."""
     try:
         yield
     except PackError as problem:
@@ -75,9 +77,16 @@ def as_integrity(root: Path) -> Iterator[None]:
 
 
 def read_archive(archive: Path, folder: Path, reporter: Reporter) -> Environment:
-    """Unpacks ``archive`` into the empty ``folder`` and reads the environment there.
+    """Unpack ``archive`` into the empty ``folder`` and read the environment there.
 
-    Raises FormatError when it has none, IntegrityError when it is damaged or unsafe.
+    Args:
+        archive: An archive of another tool.
+        folder: An empty folder.
+        reporter: Receives the progress.
+
+    Raises:
+        FormatError: The archive holds no environment.
+        IntegrityError: The archive is damaged or unsafe.
     """
     with reporter.step(f"Unpacking {archive.name}", archive.stat().st_size) as step:
         unpacked = unpack(archive, folder, step)
@@ -105,7 +114,10 @@ def read_archive(archive: Path, folder: Path, reporter: Reporter) -> Environment
 
 
 def _of_any_size(entry: Entry) -> Entry:
-    """rattler records the size of files as installed, and conda-pack packs most as they were published."""
+    """Drop the published size of a file with a prefix in it.
+
+    rattler records the size of files as installed, and conda-pack packs most files as they were published.
+    """
     if entry.published is None or entry.published.placeholder is None:
         return entry
     return entry._replace(published=replace(entry.published, size=None))
@@ -120,7 +132,10 @@ def _check_record(origin: Origin, root: Path) -> None:
 
 
 def _drop_own(root: Path) -> list[str]:
-    """Removes what conda-pack added for itself; the scripts are replaced by envpack's, being named as those."""
+    """Remove the files that conda-pack added for itself, and return their paths.
+
+    Its scripts are replaced by those of envpack, which have the same names.
+    """
     found = [path for path in OWN if os.path.lexists(root / path)]
     for path in found:
         os.unlink(root / path)
@@ -128,14 +143,17 @@ def _drop_own(root: Path) -> list[str]:
 
 
 def _check_twice(unpacked: Contents, contents: PrefixContents) -> None:
-    """conda-pack itself writes a file twice that two packages brought; nothing else may be there twice."""
+    """Raise IntegrityError when a file is in the archive twice with different content.
+
+    The exception is a file that two packages own: conda-pack itself writes it twice.
+    """
     others = sorted(set(unpacked.twice) - set(contents.replaced))
     if others:
         raise IntegrityError(f"{others[0]!r} is there twice, and differs, though no two packages have it")
 
 
 class ArchiveStorer(Storer):
-    """Stores files of an archive; ``repaired``: the paths put right so far, by kind."""
+    """A storer for the files of an archive; ``repaired`` holds the paths repaired so far, by kind."""
 
     def __init__(self, contents: PrefixContents, origin: Origin) -> None:
         super().__init__(contents.prefix, contents)
@@ -151,7 +169,7 @@ class ArchiveStorer(Storer):
 
     @property
     def repairs(self) -> tuple[Repair, ...]:
-        """What was put right, in the order of REASONS."""
+        """Return the repairs made so far, in the order of REASONS."""
         return tuple(
             Repair(kind, reason, tuple(sorted(self.repaired[kind], key=os.fsencode)))
             for kind, reason in REASONS.items()
@@ -173,12 +191,12 @@ class ArchiveStorer(Storer):
         return stored
 
     def _restored(self, entry: Entry, data: Data) -> bytes | None:
-        """A script with the first line it had before conda-pack made it one through ``env``; None where nothing
-        proves that it had another.
+        """Return a script with the first line it had before conda-pack rewrote it to use ``env``.
 
-        What a conda package published is proved later, by its digest. Else the digest in pip's RECORD or conda's
-        record proves it, or conda-pack's record: every other text in bin that no package published is listed
-        there (``Packer.add``). A line with an option never worked: ``env`` takes both for one name.
+        The result is None where nothing shows that the script had another first line. A file that a conda package
+        published is verified later, by its digest. For others the evidence is the digest in pip's RECORD or in
+        conda's record, or conda-pack's record, which lists every other text in bin that no package published
+        (``Packer.add``). A line with an option never worked: ``env`` takes program and option for one name.
         """
         line = _THROUGH_ENV.match(data) if isinstance(data, bytes) and entry.path.startswith("bin/") else None
         if line is None or not isinstance(data, bytes) or self._origin.layout != RECORDED:
@@ -199,8 +217,10 @@ class ArchiveStorer(Storer):
         return b"#!" + program + line["rest"] + data[line.end() :]
 
     def _store_placeholders(self, entry: Entry, data: Data, stored: Stored) -> Stored:
-        """Files that no digest proves may hold placeholders of packages still: copies of linked folders in a zip,
-        files of packages that state no digests."""
+        """Store a file that no digest verifies and that may still hold placeholders of packages.
+
+        Such files are copies of linked folders in a zip, and files of packages that state no digests.
+        """
         if (entry.published is not None and not stored.modified) or entry.path.endswith(".pyc"):
             return stored
         record = self._origin.records.get(entry.path)
@@ -215,7 +235,7 @@ class ArchiveStorer(Storer):
         return self._wider[present].store(entry, data)
 
     def _kind(self, entry: Entry, data: Data, stored: Stored) -> str:
-        """The kind of repair that a file got, "" for none."""
+        """Return the kind of repair that a file got, "" for none."""
         where = stored.relocation
         renamed = entry.path.endswith(".pyc") and stored.size != len(data)
         if where is None and not renamed:

@@ -1,4 +1,4 @@
-"""An environment that was read becomes a deployment: with manifest and table, as if it came out of a bundle."""
+"""A deployment written from an environment that was read, with manifest and paths table as from a bundle."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _WORTH_MOVING = 1 << 16
 
 
 class FolderWriter:
-    """Fills the folder ``root`` as it is to be at ``prefix``.
+    """A writer that fills the folder ``root`` with the files as they are to be at ``prefix``.
 
-    Files that need no change are moved out of where they were unpacked, on the same disk. Files without room for
-    the prefix are left out: the manifest's ``longest_prefix`` then says that it can't be.
+    Files that need no change are moved from where they were unpacked, on the same disk. Files without room for the
+    prefix are left out: the manifest's ``longest_prefix`` then shows that this prefix is too long.
     """
 
     def __init__(self, root: Path, prefix: bytes) -> None:
@@ -36,7 +36,7 @@ class FolderWriter:
         self._segments: list[Listed] = []
 
     def add_segment(self, id: str, items: Iterable[Item]) -> None:
-        """Writes these paths; their offsets are those they would have in a bundle."""
+        """Write the paths of a segment; their offsets are those they would have in a bundle."""
         records: list[PathRecord] = []
         position = 0
         for item in items:
@@ -61,7 +61,7 @@ class FolderWriter:
             self._tree.write(record, _cut(item.pieces))
 
     def finish(self, draft: Manifest) -> Manifest:
-        """Completes ``draft`` and writes manifest, digest and table."""
+        """Complete ``draft``, write manifest, digest and paths table, and return the completed manifest."""
         manifest, table = complete(draft, self._segments)
         check_table(table)
         manifest = replace(manifest, segments=tuple(Segment(segment.id, ()) for segment in self._segments))
@@ -77,13 +77,17 @@ class FolderWriter:
 
 
 def _is_to_move(source: Path) -> bool:
-    """Not what has another name, nor sources, which byte-code stored later looks at, nor what is small."""
+    """Return whether a file is moved and not copied.
+
+    A file is copied when it has other hard links, when it is small, or when it is Python source or byte-code:
+    byte-code stored later is compared with its source.
+    """
     facts = source.stat()
     return facts.st_nlink == 1 and facts.st_size >= _WORTH_MOVING and source.suffix not in (".py", ".pyc")
 
 
 def _cut(pieces: Iterable[Piece]) -> Iterator[memoryview]:
-    """The same in pieces small enough to be copied one at a time."""
+    """Yield the same bytes in pieces of at most `_PIECE` bytes, to be copied one at a time."""
     for piece in in_memory(pieces):
         view = memoryview(piece)
         for start in range(0, len(view), _PIECE):

@@ -1,4 +1,4 @@
-"""What another tool's archive holds, from its metadata alone: nothing is unpacked, though all of a tar is read."""
+"""The content of another tool's archive from its metadata: nothing is unpacked, but a tar is read to its end."""
 
 from __future__ import annotations
 
@@ -39,8 +39,11 @@ _HEAD = 4096
 
 @dataclass(frozen=True)
 class Inspected:
-    """An archive looked into. The manifest has what a bundle's would have, as far as it can be known: no segments,
-    no requirements, and of ``changes`` not what was modified."""
+    """The result of inspecting an archive.
+
+    The manifest has what a bundle's would have, as far as it can be known: no segments, no requirements, and in
+    ``changes`` no list of modified files.
+    """
 
     origin: Origin
     manifest: Manifest
@@ -48,8 +51,12 @@ class Inspected:
 
 
 def inspect_archive(archive: Path, reporter: Reporter) -> Inspected:
-    """Reads the metadata in ``archive``. Raises FormatError when there is no environment in it, IntegrityError
-    when it is damaged, as far as it was read, or unsafe."""
+    """Read the metadata of the environment in ``archive``.
+
+    Raises:
+        FormatError: There is no environment in the archive.
+        IntegrityError: The archive is damaged, as far as it was read, or unsafe.
+    """
     members: dict[str, Member] = {}
     read: dict[str, bytes] = {}
     with reporter.step(f"Reading {archive.name}", archive.stat().st_size) as step:
@@ -125,7 +132,7 @@ def _is_foreign(path: str, ownership: Ownership) -> bool:
 def _distributions(
     paths: Mapping[str, Member], records: Iterable[CondaRecord], read: Mapping[str, bytes]
 ) -> Iterator[Distribution]:
-    """Those of pip, not those that came with conda packages."""
+    """Yield the distributions that pip installed, without those that came with conda packages."""
     by_conda: dict[str, Claim] = {}
     for record in records:
         by_conda.update(record.claims)

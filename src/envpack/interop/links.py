@@ -1,4 +1,4 @@
-"""Symbolic links of an unpacked archive: where they lead, and those that a zip has copies for."""
+"""Symbolic links of an unpacked archive: where they lead, and links that a zip holds as copies."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from envpack.runtime.errors import IntegrityError
 
 
 def check_links(folder: Path, links: Iterable[str], prefix: bytes) -> None:
-    """Raises IntegrityError when a link, with all that it passes through, leads out of ``folder``.
+    """Raise IntegrityError when a link, resolved through all links on its way, leads out of ``folder``.
 
-    One that leads to ``prefix``, where the environment was, leads inside.
+    A link to ``prefix``, where the environment was, leads inside.
     """
     root, former = os.path.realpath(folder), os.fsdecode(prefix)
     for path in links:
@@ -29,11 +29,13 @@ def check_links(folder: Path, links: Iterable[str], prefix: bytes) -> None:
 
 
 def restore_links(folder: Path) -> Iterator[str]:
-    """Makes copies links again: files that conda-meta says are links, and that are what another path of their
-    package in the same folder is, or was published as. Gives their paths.
+    """Replace copies by the links they were, and yield the paths of these.
 
-    conda-pack writes copies into a zip, unless it is told otherwise (``ZipArchive._add``), and does not record
-    those for ``conda-unpack``.
+    A file is replaced when conda-meta records it as a link, and its content is that of another path of the same
+    package in the same folder, or the content that this other path was published with.
+
+    conda-pack writes copies of links into a zip unless an option says otherwise (``ZipArchive._add``), and does
+    not record them for ``conda-unpack``.
     """
     for record in sorted((folder / "conda-meta").glob("*.json")):
         links, files = _paths(record)
@@ -62,8 +64,10 @@ def _is_file(path: Path) -> bool:
 
 
 def _paths(record: Path) -> tuple[list[str], dict[str, object]]:
-    """The links that a package's record lists, and its files with their sha256 as published; nothing for one that
-    is broken: who reads the environment says so."""
+    """Return the links that a package's record lists, and its files with their published sha256.
+
+    Both are empty for a broken record: the reader of the environment reports that.
+    """
     links: list[str] = []
     files: dict[str, object] = {}
     try:

@@ -1,4 +1,4 @@
-"""Where an archive comes from: which program made it, how, and where the environment was before."""
+"""The origin of an archive: the program that made it, its layout, and the environment's former prefix."""
 
 from __future__ import annotations
 
@@ -30,9 +30,17 @@ _SUFFIXES = (".gz", ".zst", ".bz2", ".xz", ".tar", ".tgz", ".tzst", ".tbz2", ".t
 
 @dataclass(frozen=True)
 class Origin:
-    """``made_by``: program and version; ``layout``: one of the three above, for what conda-pack made for one place
-    without a record of prefixes the second; ``prefix``: what is written in the files, None when nothing tells;
-    ``records``: by path, what conda-unpack would rewrite; ``name`` and ``version``: those of a parcel, or ""."""
+    """The origin of an archive.
+
+    Args:
+        made_by: Program and version.
+        layout: RECORDED, DEST_PREFIX or PARCEL_LAYOUT; DEST_PREFIX for what conda-pack made for one prefix without
+            a record of prefixes.
+        prefix: The prefix written in the files, None when it can't be determined.
+        records: What conda-unpack would rewrite, by path.
+        name: The name of a parcel, or "".
+        version: The version of a parcel, or "".
+    """
 
     made_by: str
     layout: str
@@ -43,8 +51,15 @@ class Origin:
 
 
 def origin_of(read: Mapping[str, bytes], root: str) -> Origin:
-    """``read``: the files that tell, by path: conda-unpack, parcel.json, and the heads of what lies in bin;
-    ``root``: the environment's folder in the archive. Raises what `read_script` does."""
+    """Return the origin of an archive as its files show it.
+
+    Args:
+        read: The files to look at, by path: conda-unpack, parcel.json, and the first bytes of each file in bin.
+        root: The environment's folder in the archive, "" for the archive itself.
+
+    Raises:
+        FormatError, IntegrityError: As `read_script` raises them.
+    """
     for path in UNPACK:
         if path in read:
             script = read_script(read[path])
@@ -62,7 +77,11 @@ def origin_of(read: Mapping[str, bytes], root: str) -> Origin:
 
 
 def telling_files(root: Path) -> dict[str, bytes]:
-    """The files of an unpacked environment that `origin_of` asks for. Raises FormatError for one far too large."""
+    """Return the files of an unpacked environment that `origin_of` reads, by path.
+
+    Raises:
+        FormatError: A file is far too large for what it should be.
+    """
     return dict(_telling_files(root))
 
 
@@ -82,7 +101,7 @@ def _telling_files(root: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def name_of(archive: Path) -> str:
-    """A name for what is in an archive: the file's, without suffixes."""
+    """Return a name for the content of an archive: the file's name without suffixes."""
     name = archive.name
     while name.lower().endswith(_SUFFIXES):
         name = name.rpartition(".")[0]
@@ -90,8 +109,14 @@ def name_of(archive: Path) -> str:
 
 
 def lacks(origin: Origin, format: str, proofs: tuple[int, int, int] | None = None) -> tuple[str, ...]:
-    """What an archive doesn't say, one sentence each; ``proofs``: how many files proved to be what their packages
-    installed, of how many, and how many are not."""
+    """Return what an archive doesn't state, one sentence each.
+
+    Args:
+        origin: The origin of the archive.
+        format: The format, as `envpack.interop.streams.format_of` returns it.
+        proofs: The number of files verified to be what their packages installed, the number of all files, and the
+            number of files that differ; None when no files were compared.
+    """
     found = ["no checksums: 'envpack deploy' compares files with what their packages and pip recorded of them"]
     if proofs is not None:
         proved, files, differing = proofs

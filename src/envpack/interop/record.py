@@ -1,6 +1,6 @@
-"""What conda-pack left in an archive for the unpacking: its record of prefixes, and the layout it chose.
+"""The files that conda-pack adds to an archive for unpacking: its record of prefixes, and signs of its layouts.
 
-``bin/conda-unpack`` is a Python program with the record in it as a list of tuples, one a line, the same since
+``bin/conda-unpack`` is a Python program with the record in it as a list of tuples, one per line, the same since
 conda-pack 0.1 (conda_pack/core.py, ``_conda_unpack_template``). It is read as text and never run.
 """
 
@@ -20,14 +20,14 @@ from envpack.prefix.scan.windowed_file import Data
 from envpack.runtime.errors import FormatError, IntegrityError
 
 UNPACK = ("bin/conda-unpack", "Scripts/conda-unpack-script.py")
-"""Where conda-pack writes its program, on Linux and macOS, and on Windows."""
+"""Paths at which conda-pack writes its program: on Linux and macOS, and on Windows."""
 
 PARCEL = "meta/parcel.json"
 OWN = ("bin/conda_unpack_progress.py", PARCEL, "meta/conda_env.sh")
-"""What conda-pack adds to an environment, besides scripts by the names of envpack's own (``Packer.finish``)."""
+"""Paths that conda-pack adds, besides scripts with the names of envpack's own (``Packer.finish``)."""
 
 PARCEL_ROOT = "/opt/cloudera/parcels"
-"""Where conda-pack takes parcels to be unpacked by default (conda_pack/core.py, ``_parcel_output``)."""
+"""conda-pack's default folder to unpack parcels in (conda_pack/core.py, ``_parcel_output``)."""
 
 _LIST = re.compile(rb"^_prefix_records = \[\r?\n(?P<lines>.*?)^\]\r?$", re.MULTILINE | re.DOTALL)
 _VERSION = re.compile(rb"^ +print\('conda-unpack ([\w.+!-]+)'\)\r?$", re.MULTILINE)
@@ -40,7 +40,7 @@ _PLACEHOLDERS = (b"placehold_placehold", b"/opt/anaconda1anaconda2anaconda3")
 
 
 class PrefixRecord(NamedTuple):
-    """One file that ``conda-unpack`` rewrites: its path, what it replaces there, and "text" or "binary"."""
+    """One file that ``conda-unpack`` rewrites: its path, the bytes it replaces there, and "text" or "binary"."""
 
     path: str
     placeholder: bytes
@@ -49,14 +49,19 @@ class PrefixRecord(NamedTuple):
 
 @dataclass(frozen=True)
 class UnpackScript:
-    """``version`` of the conda-pack that wrote it, "" when it doesn't say; ``records`` by path, in its order."""
+    """The content of a ``conda-unpack``: conda-pack's version, "" when unknown, and the records by path."""
 
     version: str
     records: Mapping[str, PrefixRecord]
 
 
 def read_script(data: bytes) -> UnpackScript:
-    """The record in a ``conda-unpack``; raises FormatError without one, IntegrityError for an impossible one."""
+    """Return the version and the records in a ``conda-unpack``.
+
+    Raises:
+        FormatError: It has no record of prefixes.
+        IntegrityError: A record in it is impossible.
+    """
     found = _LIST.search(data)
     if found is None:
         raise FormatError("its conda-unpack is not one that conda-pack wrote: it has no record of prefixes")
@@ -87,10 +92,12 @@ def _read_record(line: bytes) -> PrefixRecord:
 
 
 def find_root(paths: Collection[str]) -> str:
-    """The folder in the archive that is the environment, "" for the archive itself.
+    """Return the folder in the archive that is the environment, "" for the archive itself.
 
-    conda-pack's ``--arcroot`` and parcels put a folder around it. Raises FormatError when there is no
-    environment, or more than one.
+    conda-pack's ``--arcroot`` and parcels put a folder around the environment.
+
+    Raises:
+        FormatError: There is no environment, more than one, or more in the archive than the environment.
     """
     roots = set()
     for path in paths:
@@ -118,29 +125,29 @@ def find_root(paths: Collection[str]) -> str:
 
 
 def build_prefix(records: Iterable[PrefixRecord]) -> bytes | None:
-    """Where the environment was when it was packed, by the record; None when it doesn't tell.
+    """Return the environment's prefix when it was packed, as the records state it; None when there are no records.
 
-    conda-pack records a package's own placeholder for files it took from the package cache, and the
-    environment's path for every other text (``Packer.add``).
+    conda-pack records a package's own placeholder for files it took from the package cache, and the environment's
+    path for every other text (``Packer.add``).
     """
     found = Counter(record.placeholder for record in records)
     return max(found, key=lambda name: (not is_placeholder(name), found[name]), default=None)
 
 
 def is_placeholder(name: Data) -> bool:
-    """Whether a path, or data with one in it, has a placeholder as conda-build puts it into packages."""
+    """Return whether a path, or data with a path in it, has a placeholder as conda-build puts it into packages."""
     return any(name.find(placeholder) >= 0 for placeholder in _PLACEHOLDERS)
 
 
 def prefix_of_scripts(scripts: Iterable[bytes]) -> bytes | None:
-    """The prefix that most of these scripts name in their first line; None when none does."""
+    """Return the prefix that most of these scripts name in their first line; None when none does."""
     found = Counter(line["prefix"] for line in map(_SHEBANG.match, scripts) if line is not None)
     found.pop(b"/usr", None)
     return max(found, key=lambda prefix: found[prefix], default=None)
 
 
 def parcel_of(data: bytes) -> tuple[str, str]:
-    """Name and version that a parcel.json states, "" for what it doesn't."""
+    """Return the name and the version that a parcel.json states, "" for each that it doesn't state."""
     try:
         document = json.loads(data)
         return str(document.get("name", "")), str(document.get("version", ""))

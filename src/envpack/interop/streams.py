@@ -1,4 +1,4 @@
-"""Compressed files as streams: unpacked piece by piece, in bounded memory, and believed only when whole."""
+"""Compressed files as streams: unpacked piece by piece, in bounded memory, and valid only when read to the end."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MAGIC = {
     b"PK\x03\x04": "zip",
     b"PK\x05\x06": "zip",
 }
-"""First bytes of a file, by format: RFC 1952, RFC 8878, bzip2's and xz's file formats, PKWARE APPNOTE 4.3."""
+"""First bytes of each format: RFC 1952, RFC 8878, bzip2's and xz's file formats, PKWARE APPNOTE 4.3."""
 
 CODECS_OF_BUNDLES = ("gz", "zst")
 
@@ -35,14 +35,14 @@ CHECKSUMS = {
     "xz": "a check of every block",
     "zip": "CRC-32 of every file",
 }
-"""What a format verifies itself with; conda-pack writes zst without its checksum."""
+"""The checksums of each format; conda-pack writes zst without its checksum."""
 
 _PIECE = 1 << 20
 _READ = 256 << 10
 _READ_ZSTD = 4 << 10
-"""zstandard unpacks all it is given at once: a block of 4 bytes may become 128 KiB (RFC 8878, 3.1.1.2)."""
+"""Bytes read at once: zstandard unpacks all of them, and 4 bytes may become 128 KiB (RFC 8878, 3.1.1.2)."""
 _XZ_MEMORY = 256 << 20
-"""xz -9 needs 65 MiB (xz(1), "Preset")."""
+"""Most bytes of memory for xz; xz -9 needs 65 MiB (xz(1), "Preset")."""
 
 _ISAL_ERROR: Any = isal_zlib.error
 _DAMAGE: tuple[type[Exception], ...] = (
@@ -56,14 +56,16 @@ _DAMAGE: tuple[type[Exception], ...] = (
 
 GENEROUS = 1 << 30
 RATIO = 100
-"""An archive that unpacks to more than RATIO times its size and GENEROUS bytes is taken for a bomb: conda
-environments compress 2 to 6 times."""
+"""An archive that unpacks to more than RATIO times its size and GENEROUS bytes is taken for a decompression bomb:
+conda environments compress 2 to 6 times.
+"""
 
 
 def format_of(path: Path) -> str:
-    """ "gz", "zst", "bz2", "xz", "zip" or "tar", by the file's first bytes; "" for anything else.
+    """Return "gz", "zst", "bz2", "xz", "zip" or "tar" by the file's first bytes, "" for anything else.
 
-    Raises FormatError when it can't be read.
+    Raises:
+        FormatError: The file can't be read, or is no regular file.
     """
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # a pipe would wait for its writer
@@ -79,20 +81,26 @@ def format_of(path: Path) -> str:
 
 
 def _begins_tar(block: bytes) -> bool:
-    """By its mark, or, as v7 has none, by its checksum."""
+    """Return whether a block starts a tar archive: by its mark or, as v7 has none, by its checksum."""
     return block[257:262] == b"ustar" or is_header(block)
 
 
 def most_unpacked(stored: int) -> int:
-    """The most bytes that an archive of ``stored`` bytes may unpack to."""
+    """Return the most bytes that an archive of ``stored`` bytes may unpack to."""
     return max(GENEROUS, RATIO * stored)
 
 
 class Unpacked:
-    """A file's bytes unpacked, to be read once: ``seek`` goes forward only.
+    """The unpacked bytes of a compressed file, to be read once: ``seek`` goes forward only.
 
-    ``advance`` is told how many bytes of the file were used. Raises IntegrityError where the data is damaged, ends
-    too early, or unpacks to more than is plausible.
+    Args:
+        file: The compressed file.
+        codec: Its format, as `format_of` returns it.
+        limit: Most bytes that it may unpack to.
+        advance: Called with the number of bytes of the file that were read since the last call.
+
+    Raises:
+        IntegrityError: On reading: the data is damaged, ends too early, or unpacks to more than ``limit``.
     """
 
     def __init__(self, file: BinaryIO, codec: str, limit: int, advance: Callable[[int], None]) -> None:
@@ -114,7 +122,7 @@ class Unpacked:
         return self._position
 
     def read(self, size: int) -> bytes:
-        """``size`` bytes, or fewer at the end."""
+        """Return the next ``size`` bytes, or fewer at the end."""
         piece = self.piece(size)
         if len(piece) == size:  # as nearly always
             return bytes(piece)
@@ -124,7 +132,7 @@ class Unpacked:
         return b"".join(pieces)
 
     def piece(self, most: int) -> memoryview:
-        """The next bytes, between 1 and ``most``; none only at the end."""
+        """Return the next bytes, between 1 and ``most``; none only at the end."""
         if not self._view:
             self._view = memoryview(self._next())
         piece = self._view[:most]
@@ -133,7 +141,11 @@ class Unpacked:
         return piece
 
     def finish(self) -> None:
-        """Reads to the end, so that the checksum there is verified; nothing but NULs may be left."""
+        """Read to the end, so that the checksum there is verified.
+
+        Raises:
+            IntegrityError: Something other than NULs is left.
+        """
         while piece := self.piece(_PIECE):
             if piece.tobytes().count(0) != len(piece):
                 raise IntegrityError("there is more behind the end of the archive")
@@ -175,7 +187,7 @@ class Unpacked:
                 return
 
     def _step(self, decoder: Any, data: bytes) -> tuple[bytes, bytes]:
-        """Some bytes unpacked, and what is to be given once more."""
+        """Return some unpacked bytes, and the input that must be passed again."""
         if self._codec == "zst":
             return decoder.decompress(data), b""
         unpacked = decoder.decompress(data, _PIECE)
@@ -198,8 +210,13 @@ def _new_decoder(codec: str) -> Any:
 
 
 def is_archive(path: Path) -> bool:
-    """Whether a file is an archive of another tool, and no bundle; what can't be read passes for a bundle, whose
-    reader says what is wrong. Raises FormatError when it is neither tar nor zip."""
+    """Return whether a file is an archive of another tool, and not a bundle.
+
+    A folder and a file with damaged data count as bundles: the reader of bundles reports the error.
+
+    Raises:
+        FormatError: The file is neither tar nor zip, or can't be read.
+    """
     if path.is_dir():
         return False
     kind = format_of(path)

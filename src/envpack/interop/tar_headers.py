@@ -1,7 +1,8 @@
 """The headers of a tar archive, by envpack's own rules: Python's ``tarfile`` refuses more in each patch release.
 
-Read are v7, ustar and pax (POSIX.1-2017, pax, "Extended description") and GNU's format (GNU tar manual, "Basic Tar
-Format"), as conda-pack, GNU tar, bsdtar and Python write them. What two programs would read differently is damage.
+The formats are v7, ustar and pax (POSIX.1-2017, pax, "Extended description") and GNU's (GNU tar manual, "Basic Tar
+Format"), as conda-pack, GNU tar, bsdtar and Python write them. A header that two programs would read differently
+is treated as damage.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from envpack.runtime.format.tar import BLOCK, padding
 _LONGEST = 1 << 20
 """Most bytes of a name, or of pax's further fields: Linux takes no path over 4,096 bytes (PATH_MAX)."""
 _LIMIT = 1 << 63
-"""Sizes and times beyond it fit into no system call (off_t and time_t of 64 bits)."""
+"""Sizes and times from this value on fit into no system call (off_t and time_t of 64 bits)."""
 
 _NULS = bytes(BLOCK)
 _USTAR = b"ustar\0"
@@ -24,7 +25,7 @@ _OCTAL = re.compile(rb" *([0-7]*)[ \0]*")
 _RECORD = re.compile(rb"([1-9][0-9]{0,6}) ([^=]+)=")
 _SIZE = re.compile(rb"[0-9]{1,20}")
 _TIME = re.compile(rb"(?P<whole>-?[0-9]{1,20})(?:\.[0-9]*)?(?P<exponent>[eE][-+]?[0-9]{1,3})?")
-"""Python's ``tarfile`` writes a float as Python does, also with an exponent."""
+"""A time in pax. Python's ``tarfile`` writes a float as Python does, also with an exponent."""
 
 _TYPES = {b"0": "file", b"\0": "file", b"7": "file", b"1": "hardlink", b"2": "symlink", b"5": "directory"}
 _REFUSED = {b"3": "a device", b"4": "a device", b"6": "a pipe", b"S": "a sparse file"}
@@ -37,7 +38,7 @@ _Fields = dict[bytes, bytes]
 
 
 class Stream(Protocol):
-    """Where an archive is read from; ``seek`` is only ever asked to go forward."""
+    """The source that an archive is read from; ``seek`` is called only to go forward."""
 
     def read(self, size: int, /) -> bytes: ...
     def seek(self, position: int, /) -> int: ...
@@ -45,8 +46,16 @@ class Stream(Protocol):
 
 
 class Header(NamedTuple):
-    """What stands before a member's data. ``type``: "file", "hardlink", "symlink" or "directory"; ``size``: the
-    bytes of data that follow, also behind a hard link; ``mtime`` in whole seconds since 1970."""
+    """The header of a member.
+
+    Args:
+        path: The path in the archive.
+        type: "file", "hardlink", "symlink" or "directory".
+        mode: The mode as stated.
+        size: Bytes of data that follow, also after a hard link.
+        mtime: Whole seconds since 1970.
+        target: The target of a link, "" otherwise.
+    """
 
     path: str
     type: str
@@ -57,7 +66,7 @@ class Header(NamedTuple):
 
 
 def is_header(block: bytes) -> bool:
-    """Whether a block has the checksum of a header: the sum of its bytes, which old programs took as signed."""
+    """Return whether a block has the checksum of a header: the sum of its bytes, signed in old programs."""
     field = block[148:156]
     match = _OCTAL.fullmatch(field)
     if match is None or not match[1] or len(block) != BLOCK:
@@ -67,10 +76,11 @@ def is_header(block: bytes) -> bool:
 
 
 def read_headers(stream: Stream) -> Iterator[Header]:
-    """The header of every member, in order; its data stands next in ``stream``, to be read or left.
+    """Yield the header of every member, in order; its data is next in ``stream``, to be read or left.
 
-    Raises IntegrityError when a header is damaged, ambiguous or of a kind that no environment has, and when the
-    archive's end is missing.
+    Raises:
+        IntegrityError: A header is damaged, ambiguous or of a kind that no environment has, or the archive's end
+            is missing.
     """
     defaults: _Fields = {}
     stated: _Fields = {}
@@ -103,7 +113,7 @@ def read_headers(stream: Stream) -> Iterator[Header]:
 
 
 def _extended(stream: Stream, block: bytes) -> bytes:
-    """The data of an extended header."""
+    """Return the data of an extended header."""
     size = _number(block[124:136], "size")
     if not 0 <= size <= _LONGEST:
         raise IntegrityError(f"a header states the impossible size {size}")
@@ -118,7 +128,7 @@ def _long_name(stream: Stream, block: bytes, kind: bytes) -> _Fields:
 
 
 def _pax_fields(data: bytes) -> _Fields:
-    """The fields of pax that are read here; of one that is there twice the last one counts, as POSIX has it."""
+    """Return the fields of pax that are read here; of a field that is there twice the last one counts (POSIX)."""
     found: _Fields = {}
     at = 0
     while at < len(data):
@@ -136,7 +146,7 @@ def _pax_fields(data: bytes) -> _Fields:
 
 
 def _global_fields(data: bytes) -> _Fields:
-    """Only a time can be true of all members that follow."""
+    """Return the fields of a global header; only a time can be true of all members that follow."""
     fields = _pax_fields(data)
     if not fields.keys() <= {b"mtime"}:
         raise IntegrityError("damaged: a global header states the name or size of every member")
@@ -186,7 +196,11 @@ def _text(name: bytes) -> str:
 
 
 def _number(field: bytes, what: str) -> int:
-    """Octal digits between spaces and NULs; or, where the first bit is set, the others, as a signed number."""
+    """Return the number in a field.
+
+    The field holds octal digits between spaces and NULs or, where its first bit is set, a signed binary number in
+    the other bits.
+    """
     if field[0] & 0x80:
         mark = 1 << (8 * len(field) - 1)
         value = int.from_bytes(field, "big") - mark

@@ -1,4 +1,4 @@
-"""Unpacking another tool's archive as it is: into a private folder, for the environment in it to be read there."""
+"""Unpacking of another tool's archive, unchanged, into a private folder, where the environment is then read."""
 
 from __future__ import annotations
 
@@ -18,15 +18,21 @@ from envpack.runtime.report import Step
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 _QUARTER, _FARTHEST = 900, 15 * 3600
-"""Zones are whole quarters of an hour away from UTC, and none as far as 15 hours (tz database)."""
+"""Seconds: time zones are whole quarters of an hour away from UTC, and less than 15 hours (tz database)."""
 
 
 @dataclass(frozen=True)
 class Contents:
-    """What an archive held. ``format``: such as "gz" or "zip"; ``root``: the environment's folder in it, ""
-    for the archive itself. Paths relative to that: ``linked``: hard links that came with data of their own;
-    ``twice``: files that were there twice, and differed; ``timed``: sources whose time was found in their
-    byte-code; ``links``: symbolic links."""
+    """The content of an unpacked archive; paths are relative to the environment.
+
+    Args:
+        format: The format, such as "gz" or "zip".
+        root: The environment's folder in the archive, "" for the archive itself.
+        linked: Hard links that came with data of their own.
+        twice: Files that were there twice, and differed.
+        timed: Sources with a time restored from their byte-code.
+        links: Symbolic links.
+    """
 
     format: str
     root: str
@@ -37,10 +43,18 @@ class Contents:
 
 
 def unpack(archive: Path, folder: Path, step: Step) -> Contents:
-    """Unpacks ``archive`` into the empty ``folder``; modes say no more than what is executable.
+    """Unpack ``archive`` into the empty ``folder``; of the files' modes only the executable bit is used.
 
-    ``step`` advances by the bytes of the archive that were read. Raises FormatError when there is no environment
-    in it, and IntegrityError when it is damaged or unsafe. What was unpacked is the caller's to remove.
+    The caller removes what was unpacked, also after an error.
+
+    Args:
+        archive: An archive of another tool.
+        folder: An empty folder.
+        step: Advanced by the bytes of the archive that were read.
+
+    Raises:
+        FormatError: There is no environment in the archive.
+        IntegrityError: The archive is damaged or unsafe.
     """
     writer = _Writer(os.fsencode(folder))
     for member, data in read_members(archive, step.advance):
@@ -62,7 +76,7 @@ def unpack(archive: Path, folder: Path, step: Step) -> Contents:
 
 
 class _Writer:
-    """The folder being filled. Members were checked: none lies below a link, and none leads out."""
+    """A writer that fills a folder. Members were checked: none lies below a link, and none leads out."""
 
     def __init__(self, folder: bytes) -> None:
         self.kinds: dict[str, str] = {}
@@ -128,9 +142,10 @@ def _digest_of(path: bytes) -> str:
 
 
 def _restore_times(folder: Path, paths: Iterable[str]) -> Iterator[str]:
-    """Gives sources the time that their byte-code records, where a zip's is the same as far as it goes.
+    """Set the time of sources to the time that their byte-code records, and yield their paths.
 
-    A zip keeps local time, in steps of two seconds (APPNOTE 4.4.6), and not the zone it is local in.
+    The time is restored where it agrees with the zip's, as far as a zip can state it: local time, in steps of two
+    seconds (APPNOTE 4.4.6), without the time zone.
     """
     present = set(paths)
     for path in sorted(present):

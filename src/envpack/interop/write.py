@@ -1,8 +1,7 @@
 """Formats that envpack does not write itself, written through conda-pack's own library.
 
-conda-pack is given the files of the environment as envpack stores them, each with what is to be replaced in it, so
-that it neither asks the package cache nor searches for prefixes. What is left to it are the container and
-``conda-unpack``.
+conda-pack gets the files of the environment as envpack stores them, each with the prefix to be replaced in it, so
+that it neither reads the package cache nor searches for prefixes. It writes the container and ``conda-unpack``.
 """
 
 from __future__ import annotations
@@ -49,21 +48,30 @@ FORMATS = {
 
 _PARCEL = re.compile(r"(?P<name>[^-]+)-(?P<version>[^-]+)-(?P<distro>[^-]+)\.parcel")
 _FIRST_OF_ZIP = 315619200
-"""1980-01-02 UTC, in every zone a day that a zip can say (APPNOTE 4.4.6)."""
+"""Seconds since 1970 of 1980-01-02 UTC: in every time zone a day that a zip can state (APPNOTE 4.4.6)."""
 
 
 def format_for(output: Path) -> str | None:
-    """conda-pack's name of the format that the output's name asks for; None for bundles and unknown ones."""
+    """Return conda-pack's name of the format that the output's name asks for; None for bundles and others."""
     return next((name for suffix, name in FORMATS.items() if output.name.endswith(suffix)), None)
 
 
 def write_archive(prefix: Path, output: Path, *, settings: PackSettings, reporter: Reporter) -> Manifest:
-    """Packs the environment at ``prefix`` as conda-pack does, in the format that the output's suffix names.
+    """Pack the environment at ``prefix`` as conda-pack does, in the format that the output's suffix names.
 
-    The result is unpacked by its format's own program, and finished by ``conda-unpack`` in it; of ``settings``,
-    name and version are used for the manifest returned only. Raises UsageError for an impossible level or name,
-    PackError when it can't be packed, DestinationError when the output can't be written. The output appears whole
-    or not at all; one that was there is replaced, unless it is a folder.
+    The user unpacks the result with the program of its format, and then runs ``conda-unpack`` in it. The output
+    appears whole or not at all; an existing one is replaced, unless it is a folder.
+
+    Args:
+        prefix: The environment.
+        output: The file to write, or the folder for ``.no-archive``.
+        settings: How to pack; name and version are used only for the manifest returned.
+        reporter: Receives the progress.
+
+    Raises:
+        UsageError: The level or the name is impossible.
+        PackError: The environment can't be packed.
+        DestinationError: The output can't be written.
     """
     kind = check_output(output, settings.level)
     contents = read_for_packing(prefix, settings, reporter)
@@ -82,7 +90,7 @@ def write_archive(prefix: Path, output: Path, *, settings: PackSettings, reporte
 
 
 def check_output(output: Path, level: int | None) -> str:
-    """conda-pack's name of the output's format; raises what `write_archive` does for what can't be written."""
+    """Return conda-pack's name of the output's format; raise as `write_archive` does when it can't be written."""
     kind = format_for(output)
     if kind is None:
         raise UsageError(f"{output}: no format is known by that name", hint=f"Name it *{', *'.join(FORMATS)}.")
@@ -101,8 +109,11 @@ def check_output(output: Path, level: int | None) -> str:
 
 
 class _Given(NamedTuple):
-    """A file for conda-pack: where its bytes are, its path in the archive, and what is to be replaced in it by
-    conda-unpack, as "text" or "binary"."""
+    """A file for conda-pack: the path of its bytes, and its path in the archive.
+
+    ``placeholder`` is what conda-unpack is to replace in it, and ``mode`` is "text" or "binary"; both are None for
+    a file without a prefix.
+    """
 
     source: str
     path: str
@@ -111,11 +122,11 @@ class _Given(NamedTuple):
 
 
 class _CondaPackWriter:
-    """Collects the files for conda-pack, and has them packed when finished.
+    """A writer that collects the files for conda-pack, and runs it in `finish`.
 
-    conda-pack rewrites the first lines of texts whose path begins with "bin", and leaves out of its record those
-    that begin with "bin/python" (``Packer.add`` and ``finish``). "./bin/x" is the same path, and escapes both:
-    scripts then run the environment's own interpreter, with its options.
+    conda-pack rewrites the first lines of texts whose path starts with "bin", and omits from its record those that
+    start with "bin/python" (``Packer.add`` and ``finish``). "./bin/x" is the same path, and avoids both: scripts
+    then run the environment's own interpreter, with its options.
     """
 
     def __init__(self, prefix: Path, work: Path, output: Path, kind: str, settings: PackSettings) -> None:
@@ -164,7 +175,7 @@ class _CondaPackWriter:
         return f"./{path}" if path.startswith("bin") and self._kind != "parcel" else path
 
     def _fits(self, source: Path) -> bool:
-        """Whether conda-pack can take a file as it lies there: all may read it, and a zip can say its time."""
+        """Return whether conda-pack can take a file as it is: all may read it, and a zip can state its time."""
         facts = source.stat()
         readable = stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH
         timely = self._kind != "zip" or facts.st_mtime >= _FIRST_OF_ZIP
@@ -193,7 +204,12 @@ class _CondaPackWriter:
         return str(place)
 
     def finish(self, draft: Manifest) -> Manifest:
-        """Packs; raises PackError or DestinationError when that fails."""
+        """Run conda-pack, check its output, and return the completed manifest.
+
+        Raises:
+            PackError: conda-pack failed, or its output can't be read.
+            OSError: The output can't be written; `work_folder` converts it to a DestinationError.
+        """
         from conda_pack import (  # type: ignore[import-untyped]
             CondaEnv,
             CondaPackException,
@@ -225,7 +241,10 @@ class _CondaPackWriter:
         return complete(draft, self._segments)[0]
 
     def _tidy_folder(self) -> None:
-        """conda-pack moves its unused temporary file into the folder it has made, which only its user can open."""
+        """Remove conda-pack's unused temporary file from the folder it made, and let all users read the folder.
+
+        conda-pack moves that file into the folder, which only its user can open.
+        """
         expected = {given.path.removeprefix("./").split("/")[0] for given in self._given} | {"bin"}
         for entry in list(self.packed.iterdir()):
             if entry.name not in expected:
@@ -238,7 +257,7 @@ class _CondaPackWriter:
         self.packed.chmod(0o777 & ~umask())
 
     def _check(self, least: int) -> None:
-        """Reads back what was written, where envpack can: conda-pack has written archives that nobody reads."""
+        """Read back the output, where envpack can: conda-pack has written archives that no program reads."""
         if self._kind in ("no-archive", "squashfs"):
             return
         self.stored = self.packed.stat().st_size
@@ -256,7 +275,7 @@ class _CondaPackWriter:
 
 @contextmanager
 def _temporary_files_in(folder: Path) -> Iterator[None]:
-    """conda-pack makes its archive in the system's folder for temporary files, which may be small."""
+    """Let conda-pack make its archive in ``folder``: the system's folder for temporary files may be small."""
     former, tempfile.tempdir = tempfile.tempdir, str(folder)
     try:
         yield
@@ -266,7 +285,7 @@ def _temporary_files_in(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _stdout_to_stderr() -> Iterator[None]:
-    """What conda-pack and mksquashfs print is no result."""
+    """Redirect stdout to stderr: what conda-pack and mksquashfs print is no result."""
     sys.stdout.flush()
     kept = os.dup(1)
     os.dup2(2, 1)

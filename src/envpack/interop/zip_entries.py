@@ -1,7 +1,8 @@
 """The entries of a zip archive, by envpack's own rules: Python's ``zipfile`` refuses more in each patch release.
 
-The format is that of PKWARE's APPNOTE 6.3.10 (its sections are cited), with zip64; files stored or deflated. The
-central directory counts, and what contradicts it is damage: local headers, end records, entries that share bytes.
+The format is that of PKWARE's APPNOTE 6.3.10 (its sections are cited), with zip64, and files stored or deflated.
+The central directory is authoritative. What contradicts it is damage: local headers, end records, entries that
+share bytes.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from envpack.runtime.errors import IntegrityError
 _PIECE = 1 << 20
 _READ = 64 << 10
 _LARGEST_DIRECTORY = 256 << 20
-"""Bytes of the central directory: a million files of 200 bytes of path."""
+"""Most bytes of the central directory: a million files of 200 bytes of path."""
 
 _LOCAL = struct.Struct("<4s5H3L2H")  # 4.3.7
 _CENTRAL = struct.Struct("<4s6H3L5H2L")  # 4.3.12
@@ -27,7 +28,7 @@ _END64 = struct.Struct("<4sQ2H2L4Q")  # 4.3.14
 _LOCATOR = struct.Struct("<4sLQL")  # 4.3.15
 _END = struct.Struct("<4s4H2LH")  # 4.3.16
 _LONGEST_COMMENT = (1 << 16) - 1
-_IN_ZIP64 = (1 << 16) - 1, (1 << 32) - 1  # what a field holds whose value stands in zip64's (4.4.1.4)
+_IN_ZIP64 = (1 << 16) - 1, (1 << 32) - 1  # value of a field that is in zip64's field (4.4.1.4)
 
 _ENCRYPTED, _SIZES_BEHIND, _UTF8 = 0x2041, 0x8, 0x800  # 4.4.4
 _UNIX = 3  # 4.4.2.2
@@ -38,9 +39,21 @@ _ISAL_ERROR: Any = isal_zlib.error
 
 
 class Entry(NamedTuple):
-    """A file, folder or link. ``mode``: as stat has it, 0 where none is stated; ``size``: bytes unpacked, and
-    ``stored``: in the archive; ``date``: year to second, in an unknown zone; ``offset``: of its local header, and
-    ``end``: where what follows begins."""
+    """A file, folder or link.
+
+    Args:
+        path: The name as text.
+        name: The name as stored.
+        mode: Type and permissions as stat has them, 0 where none is stated.
+        size: Bytes unpacked.
+        stored: Bytes in the archive.
+        crc: CRC-32 of the unpacked bytes.
+        method: The compression method (4.4.5).
+        flags: The general purpose flags (4.4.4).
+        date: Year to second, in an unknown time zone.
+        offset: Offset of the local header in the file.
+        end: Offset at which the next entry, or the central directory, starts.
+    """
 
     path: str
     name: bytes
@@ -56,7 +69,11 @@ class Entry(NamedTuple):
 
 
 def read_entries(file: BinaryIO) -> list[Entry]:
-    """The entries of the archive, in the directory's order. Raises IntegrityError when it is damaged."""
+    """Return the entries of the archive, in the directory's order.
+
+    Raises:
+        IntegrityError: The archive is damaged.
+    """
     count, start, end = _find_directory(file)
     file.seek(start)
     data = file.read(end - start)
@@ -71,7 +88,7 @@ def read_entries(file: BinaryIO) -> list[Entry]:
 
 
 def _find_directory(file: BinaryIO) -> tuple[int, int, int]:
-    """How many entries the central directory has, and where it starts and ends."""
+    """Return the number of entries in the central directory, and the offsets of its start and end."""
     length = file.seek(0, os.SEEK_END)
     reach = min(length, _LONGEST_COMMENT + _END.size + _LOCATOR.size)
     file.seek(length - reach)
@@ -110,7 +127,7 @@ def _read_end64(file: BinaryIO, at: int, end: int) -> list[int]:
 
 
 def _entry(data: bytes, at: int) -> tuple[Entry, int]:
-    """The entry at an offset in the directory, and the offset of the next one."""
+    """Return the entry at an offset in the directory, and the offset of the next one."""
     if at + _CENTRAL.size > len(data) or not data.startswith(b"PK\1\2", at):
         raise IntegrityError("damaged: an entry of the central directory is none")
     fields = _CENTRAL.unpack_from(data, at)
@@ -130,7 +147,7 @@ def _entry(data: bytes, at: int) -> tuple[Entry, int]:
 
 
 def _extras(data: bytes) -> dict[int, bytes]:
-    """The extra fields by their number (4.5.1)."""
+    """Return the extra fields by their number (4.5.1)."""
     found = {}
     while data:
         key, size = struct.unpack_from("<HH", data) if len(data) >= 4 else (0, len(data))
@@ -142,7 +159,7 @@ def _extras(data: bytes) -> dict[int, bytes]:
 
 
 def _widened(fields: tuple[int, ...], extra: bytes) -> list[int]:
-    """The fields whose values stand in zip64's extra field: just those, in this order (4.5.3)."""
+    """Return the fields with values from zip64's extra field, which has only those, in this order (4.5.3)."""
     wide = []
     for field in fields:
         if field == (1 << 32) - 1:
@@ -154,8 +171,11 @@ def _widened(fields: tuple[int, ...], extra: bytes) -> list[int]:
 
 
 def _path(name: bytes, flags: int, system: int, unicode_path: bytes) -> str:
-    """The name as text: UTF-8 where it is marked so or stands beside it; what Unix made as it is, as Info-ZIP's
-    unzip has it; else of code page 437 (appendix D)."""
+    """Return the name as text.
+
+    It is UTF-8 where a flag or the Unicode path field says so; on Unix the name as stored, as Info-ZIP's unzip
+    reads it; else code page 437 (appendix D).
+    """
     try:
         if flags & _UTF8:
             return name.decode("utf-8")
@@ -167,9 +187,9 @@ def _path(name: bytes, flags: int, system: int, unicode_path: bytes) -> str:
 
 
 def _bounded(entries: list[Entry], directory: int) -> list[Entry]:
-    """The entries with their ends; raises IntegrityError where two have bytes in common, as a bomb has."""
+    """Return the entries with their ends; raise IntegrityError where two share bytes, as in a zip bomb."""
     places = [*sorted(entry.offset for entry in entries), directory]
-    ends = dict(reversed(list(pairwise(places))))  # of two at one place, the first ends there
+    ends = dict(reversed(list(pairwise(places))))  # of two at one offset, the first ends there
     bounded = [entry._replace(end=ends[entry.offset]) for entry in entries]
     for entry in bounded:
         if entry.offset + _LOCAL.size + len(entry.name) + entry.stored > entry.end:
@@ -178,10 +198,11 @@ def _bounded(entries: list[Entry], directory: int) -> list[Entry]:
 
 
 def read_data(file: BinaryIO, entry: Entry) -> Iterator[bytes]:
-    """The bytes of an entry, unpacked, in pieces of bounded size.
+    """Yield the bytes of an entry, unpacked, in pieces of bounded size.
 
-    Raises IntegrityError when they are damaged, not as long as stated or encrypted, and where the local header
-    contradicts the directory.
+    Raises:
+        IntegrityError: The bytes are damaged, encrypted, compressed by an unknown method or not as long as stated,
+            or the local header contradicts the directory.
     """
     if entry.flags & _ENCRYPTED:
         raise IntegrityError(f"{entry.path!r} is encrypted")
@@ -220,7 +241,7 @@ def _data_offset(file: BinaryIO, entry: Entry) -> int:
 
 
 def _stored(file: BinaryIO, at: int, size: int) -> Iterator[bytes]:
-    """The bytes as they stand in the archive; what reads it in between does no harm."""
+    """Yield the bytes as stored in the archive; others may seek in the file between two pieces."""
     end = at + size
     while at < end:
         file.seek(at)
