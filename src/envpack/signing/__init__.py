@@ -1,4 +1,4 @@
-"""Who made a bundle: minisign's keys and signatures, and what a host demands.
+"""Signatures of bundles: minisign's keys and signatures, and the host's signature policy.
 
-What is signed is the manifest, whose digests hold everything else.
+The signed data is the manifest; its digests cover everything else in the bundle.
 """

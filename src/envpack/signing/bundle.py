@@ -1,4 +1,4 @@
-"""Signing bundles, and asking who signed one."""
+"""Signing of bundles, and verification of their signatures."""
 
 from __future__ import annotations
 
@@ -18,7 +18,14 @@ from envpack.signing.signature import Signature, check_signature, read_signature
 
 @dataclass(frozen=True)
 class Signed:
-    """A bundle and who signed it: the key, and the comment that was signed with it."""
+    """A bundle with its verified signature.
+
+    Args:
+        bundle: Path or URL of the bundle.
+        signature: Path or URL of the signature.
+        key: The key that signed it.
+        comment: The comment that was signed with it.
+    """
 
     bundle: str
     signature: str
@@ -26,7 +33,7 @@ class Signed:
     comment: str
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON's view."""
+        """Return the JSON form."""
         return {
             "bundle": self.bundle,
             "signature": self.signature,
@@ -37,19 +44,38 @@ class Signed:
 
 
 def signature_path(bundle: Path) -> Path:
-    """Beside the bundle: its name and ``.minisig``."""
+    """Return the path of a bundle's signature: the bundle's path with ``.minisig`` appended."""
     return bundle.with_name(bundle.name + ".minisig")
 
 
 def sign_manifest(manifest: bytes, bundle: Path, key: SecretKey, comment: str) -> Signature:
-    """The signature of a bundle that has this manifest; without a ``comment``, its name is signed."""
+    """Return the signature of a bundle that has this manifest.
+
+    Args:
+        manifest: The bytes of the manifest.
+        bundle: The path of the bundle.
+        key: The key to sign with.
+        comment: A comment to sign; when empty, the bundle's name is signed instead.
+
+    Raises:
+        UsageError: The comment is not one line of printable characters, or is too long.
+    """
     return sign(manifest, key, comment or f"file:{bundle.name}\thashed")
 
 
 def sign_bundle(bundle: Path, key: SecretKey, comment: str, decoders: Mapping[str, Decoder]) -> Signed:
-    """Writes the signature beside the bundle, replacing one that is there. Only the bundle's head is read.
+    """Write the signature beside the bundle, replacing an existing one. Only the bundle's head is read.
 
-    Raises FormatError or IntegrityError for a bad bundle, DestinationError when the signature can't be written.
+    Args:
+        bundle: The path of the bundle.
+        key: The key to sign with.
+        comment: A comment to sign; when empty, the bundle's name is signed instead.
+        decoders: Decoders by codec.
+
+    Raises:
+        FormatError, IntegrityError: The bundle is bad.
+        UsageError: The comment is not one line of printable characters, or is too long.
+        DestinationError: The signature can't be written.
     """
     with open_bundle(bundle, decoders) as opened:
         signature = sign_manifest(opened.manifest_bytes, bundle, key, comment)
@@ -62,8 +88,16 @@ def sign_bundle(bundle: Path, key: SecretKey, comment: str, decoders: Mapping[st
 
 
 def check_manifest(manifest: bytes, bundle: Path | str, keys: Sequence[PublicKey]) -> Signed:
-    """Who of ``keys`` signed the bundle of this manifest, going by the signature beside it, be it a file or on a
-    server. Raises IntegrityError when none of them did."""
+    """Verify the signature beside a bundle against its manifest.
+
+    Args:
+        manifest: The bytes of the manifest.
+        bundle: Path or URL of the bundle.
+        keys: The accepted keys.
+
+    Raises:
+        IntegrityError: There is no signature, or none of the keys made it for this manifest.
+    """
     where = beside(bundle, ".minisig")
     signature = read_signature(where)
     name = shown(bundle)
@@ -72,6 +106,6 @@ def check_manifest(manifest: bytes, bundle: Path | str, keys: Sequence[PublicKey
 
 
 def check_bundle(bundle: Path | str, keys: Sequence[PublicKey], decoders: Mapping[str, Decoder]) -> Signed:
-    """The same, the manifest read from the bundle."""
+    """Verify the signature beside a bundle as `check_manifest` does, with the manifest read from the bundle."""
     with open_bundle(bundle, decoders) as opened:
         return check_manifest(opened.manifest_bytes, bundle, keys)

@@ -18,35 +18,35 @@ from envpack.runtime.errors import DestinationError, UsageError
 
 UNTRUSTED = "untrusted comment: "
 MAX_FILE = 4096
-"""Bytes of a key or signature file; minisign's have less than 1,300."""
+"""Most bytes of a key or signature file; minisign's have less than 1,300."""
 
 _ALGORITHM, _CHECKSUM, _SCRYPT, _PLAIN = b"Ed", b"B2", b"Sc", b"\0\0"
 _OPS, _MEMORY = 1 << 25, 1 << 30
-"""What minisign asks of scrypt: libsodium's OPSLIMIT_SENSITIVE and MEMLIMIT_SENSITIVE, 1 GiB and seconds."""
+"""minisign's limits for scrypt: libsodium's OPSLIMIT_SENSITIVE and MEMLIMIT_SENSITIVE, 1 GiB and seconds."""
 _MOST_MEMORY = 1 << 30
 _NO_CHECKSUM = bytes(32)
-"""What minisign writes where nothing is encrypted (-W)."""
+"""The checksum that minisign writes where nothing is encrypted (-W)."""
 
 
 @dataclass(frozen=True)
 class PublicKey:
-    """``id``: 8 bytes that tell keys apart; ``key``: 32 bytes of Ed25519."""
+    """A public key; ``id``: 8 bytes that identify it; ``key``: 32 bytes of Ed25519."""
 
     id: bytes
     key: bytes
 
     @property
     def name(self) -> str:
-        """The id as minisign tells it."""
+        """Return the id as minisign shows it."""
         return f"{int.from_bytes(self.id, 'little'):016X}"
 
     @property
     def text(self) -> str:
-        """One line, as ``minisign -P`` takes it; begins with RW."""
+        """Return the key as one line, as ``minisign -P`` takes it; it starts with RW."""
         return base64.b64encode(_ALGORITHM + self.id + self.key).decode()
 
     def holds(self, signature: bytes, data: bytes) -> bool:
-        """Whether ``signature``, 64 bytes, is this key's of ``data``."""
+        """Return whether ``signature``, 64 bytes, is this key's signature of ``data``."""
         try:
             Ed25519PublicKey.from_public_bytes(self.key).verify(signature, data)
         except (InvalidSignature, ValueError):
@@ -56,7 +56,7 @@ class PublicKey:
 
 @dataclass(frozen=True)
 class SecretKey:
-    """``seed``: the 32 bytes that everything follows from."""
+    """A secret key; ``id``: 8 bytes that identify it; ``seed``: 32 bytes that Ed25519 derives both keys from."""
 
     id: bytes
     seed: bytes
@@ -76,11 +76,16 @@ class SecretKey:
 
 
 def new_key() -> SecretKey:
+    """Return a new random key."""
     return SecretKey(os.urandom(8), os.urandom(32))
 
 
 def public_key(text: str, where: str) -> PublicKey:
-    """A public key from its line, or from a whole file. Raises UsageError, naming ``where``, for anything else."""
+    """Return a public key from its line, or from the content of a key file.
+
+    Raises:
+        UsageError: The text is no public key; the message names ``where``.
+    """
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if lines and lines[0].startswith(UNTRUSTED):
         lines = lines[1:]
@@ -91,18 +96,32 @@ def public_key(text: str, where: str) -> PublicKey:
 
 
 def public_key_of(word: str) -> PublicKey:
-    """A public key as a person names it: the line itself, or the path of a file. Raises UsageError."""
+    """Return the public key that a user names: by the line itself, or by the path of a file.
+
+    Raises:
+        UsageError: The word is neither, or the file can't be read.
+    """
     if word.startswith("RW") and len(word) == 56 and "/" not in word.rstrip("/")[:2] and not Path(word).exists():
         return public_key(word, repr(word))
     return public_key(_read(Path(word)), word)
 
 
 def public_key_file(key: PublicKey) -> str:
+    """Return the content of a public key file."""
     return f"{UNTRUSTED}minisign public key {key.name}\n{key.text}\n"
 
 
 def secret_key_of(path: Path, password: Callable[[], str]) -> SecretKey:
-    """Reads a secret key; ``password`` is asked when it is encrypted. Raises UsageError for anything else."""
+    """Read a secret key from a file.
+
+    Args:
+        path: The key file.
+        password: Called for the password when the key is encrypted.
+
+    Raises:
+        UsageError: The file can't be read, is no secret key, is damaged, asks for more memory or operations than
+            minisign's limits, or the password is wrong.
+    """
     lines = _read(path).splitlines()
     data = decoded(lines[1]) if len(lines) >= 2 and lines[0].startswith(UNTRUSTED) else b""
     if len(data) != 158 or data[:2] != _ALGORITHM or data[2:4] not in (_SCRYPT, _PLAIN) or data[4:6] != _CHECKSUM:
@@ -123,7 +142,14 @@ def secret_key_of(path: Path, password: Callable[[], str]) -> SecretKey:
 
 
 def secret_key_file(key: SecretKey, password: str, *, ops: int = _OPS, memory: int = _MEMORY) -> str:
-    """The file's content; not encrypted when ``password`` is empty. ``ops``, ``memory``: libsodium's limits."""
+    """Return the content of a secret key file.
+
+    Args:
+        key: The key.
+        password: Encrypts the key; when empty, the key is not encrypted.
+        ops: libsodium's limit of operations for scrypt.
+        memory: libsodium's limit of memory for scrypt, bytes.
+    """
     public = key.public.key
     secret = key.id + key.seed + public + _checksum(key.id, key.seed, public)
     if not password:
@@ -139,7 +165,16 @@ def secret_key_file(key: SecretKey, password: str, *, ops: int = _OPS, memory: i
 
 
 def write_new(path: Path, text: str, mode: int) -> None:
-    """Writes a file that must not be there yet. Raises DestinationError."""
+    """Write a file that must not exist yet.
+
+    Args:
+        path: The file.
+        text: Its content, ASCII.
+        mode: Its permission bits, before the umask.
+
+    Raises:
+        DestinationError: The file exists, or can't be written.
+    """
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
         with os.fdopen(fd, "w", encoding="ascii") as file:
@@ -149,7 +184,7 @@ def write_new(path: Path, text: str, mode: int) -> None:
 
 
 def decoded(line: str) -> bytes:
-    """Base64, or b"" for anything else."""
+    """Return the bytes of a base64 line, b"" for anything else."""
     try:
         return base64.b64decode(line.strip(), validate=True)
     except (binascii.Error, ValueError):
@@ -177,8 +212,10 @@ def _stream(password: str, salt: bytes, ops: int, memory: int) -> bytes:
 
 
 def scrypt_parameters(ops: int, memory: int) -> tuple[int, int]:
-    """The logarithm of N, and p, with r = 8, as libsodium chooses them (crypto_pwhash_scryptsalsa208sha256.c,
-    ``pickparams``)."""
+    """Return log2 of N, and p, for r = 8, as libsodium chooses them.
+
+    Source: crypto_pwhash_scryptsalsa208sha256.c, ``pickparams``.
+    """
     ops = max(ops, 32768)
     most = ops // 32 if ops < memory // 32 else memory // 1024
     logarithm = 1

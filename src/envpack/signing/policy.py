@@ -1,7 +1,7 @@
-"""What this host demands of a bundle before anything of it is unpacked: ``/etc/envpack/policy.toml``.
+"""The host's signature policy, ``/etc/envpack/policy.toml``, which applies before a bundle is unpacked.
 
-It is the administrator's: no option, variable or setting of a user leads past it, and what is wrong with it
-refuses every bundle.
+It belongs to the administrator: no option, variable or setting of a user overrides it, and an error in it makes
+envpack refuse every bundle.
 """
 
 from __future__ import annotations
@@ -20,13 +20,17 @@ _KNOWN = ["require"]
 
 @dataclass(frozen=True)
 class Demand:
-    """``keys``: one of which has to have signed a bundle; ``path``: where that stands."""
+    """The host's signature requirement; ``path``: the policy file; ``keys``: one of them must have signed."""
 
     path: Path
     keys: tuple[PublicKey, ...]
 
     def approve(self, manifest: bytes, bundle: Path | str) -> Signed:
-        """Raises IntegrityError unless the bundle of this manifest is signed by one of the keys."""
+        """Return the verified signature of the bundle with this manifest.
+
+        Raises:
+            IntegrityError: The bundle is not signed by one of the keys.
+        """
         try:
             return check_manifest(manifest, bundle, self.keys)
         except IntegrityError as error:
@@ -36,10 +40,11 @@ class Demand:
 
 
 def demand(root: Path = Path("/")) -> Demand | None:
-    """What the host with this root folder demands; None where it demands nothing.
+    """Return the signature requirement of the host with this root folder; None where there is none.
 
-    Raises IntegrityError for a policy that can't be read, has a key that nobody knows, or names no key: what was
-    meant to be demanded can't be told.
+    Raises:
+        IntegrityError: The policy can't be read, has an unknown setting, or names no key, so that the requirement
+            can't be determined.
     """
     if not demands_signatures(root):
         return None

@@ -15,12 +15,20 @@ from envpack.signing.keys import MAX_FILE, UNTRUSTED, PublicKey, SecretKey, deco
 _TRUSTED = "trusted comment: "
 _PREHASHED, _LEGACY = b"ED", b"Ed"
 MAX_COMMENT = 1024
-"""Characters of a comment."""
+"""Most characters of a comment."""
 
 
 @dataclass(frozen=True)
 class Signature:
-    """``id``: of the key; ``signature``: of the data's BLAKE2b-512; ``comment``: signed as well, by ``whole``."""
+    """A signature.
+
+    Args:
+        id: The id of the key, 8 bytes.
+        signature: The signature of the data's BLAKE2b-512, 64 bytes.
+        comment: The trusted comment.
+        whole: The signature of ``signature`` and ``comment``, 64 bytes.
+        untrusted: The untrusted comment, which is not signed.
+    """
 
     id: bytes
     signature: bytes
@@ -30,14 +38,23 @@ class Signature:
 
     @property
     def text(self) -> str:
-        """The file."""
+        """Return the content of the signature file."""
         first = base64.b64encode(_PREHASHED + self.id + self.signature).decode()
         whole = base64.b64encode(self.whole).decode()
         return f"{UNTRUSTED}{self.untrusted}\n{first}\n{_TRUSTED}{self.comment}\n{whole}\n"
 
 
 def sign(data: bytes, key: SecretKey, comment: str) -> Signature:
-    """Signs ``data`` and the ``comment``, one line. Raises UsageError for a comment that can't be one."""
+    """Return the signature of ``data`` and of the ``comment``.
+
+    Args:
+        data: The bytes to sign.
+        key: The key to sign with.
+        comment: One line of at most `MAX_COMMENT` printable characters.
+
+    Raises:
+        UsageError: The comment has other characters, or is too long.
+    """
     if len(comment) > MAX_COMMENT or any(not char.isprintable() and char != "\t" for char in comment):
         raise UsageError(f"a comment has one line of at most {MAX_COMMENT:,} printable characters")
     signature = key.sign(_hashed(data))
@@ -45,7 +62,11 @@ def sign(data: bytes, key: SecretKey, comment: str) -> Signature:
 
 
 def read_signature(where: Path | str) -> Signature:
-    """Reads a signature, at a path or URL. Raises IntegrityError when there is none, or what is there is none."""
+    """Read a signature at a path or URL.
+
+    Raises:
+        IntegrityError: There is no file, it can't be read, or it is no signature that envpack supports.
+    """
     path = shown(where)
     try:
         text = _bytes_of(where).decode("utf-8")
@@ -81,8 +102,17 @@ def _bytes_of(where: Path | str) -> bytes:
 
 
 def check_signature(data: bytes, signature: Signature, keys: Iterable[PublicKey], what: str) -> PublicKey:
-    """The key of ``keys`` that signed ``data`` and the signature's comment. Raises IntegrityError when none did;
-    ``what`` is told then."""
+    """Return the key of ``keys`` that signed ``data`` and the signature's comment.
+
+    Args:
+        data: The signed bytes.
+        signature: The signature to verify.
+        keys: The accepted keys.
+        what: The name of the data in messages.
+
+    Raises:
+        IntegrityError: None of the keys signed it, or the comment was changed.
+    """
     asked = list(keys)
     same = [key for key in asked if key.id == signature.id]
     if not same:
