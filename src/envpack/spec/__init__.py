@@ -1,4 +1,4 @@
-"""The spec: an ``environment.yml`` as it is, plus one optional section ``envpack:``."""
+"""The spec: an unchanged ``environment.yml``, plus one optional section ``envpack:``."""
 
 from envpack.runtime.host.minimum import AtLeast
 from envpack.spec.model import DEFAULT_CHANNELS, DEFAULT_VERSION, PLATFORMS, PRUNE_PROFILES, EnvSpec

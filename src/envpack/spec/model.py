@@ -1,4 +1,4 @@
-"""EnvSpec: what a spec says, checked, with nothing looked up yet."""
+"""EnvSpec: the content of a spec, checked, before any package is looked up."""
 
 from __future__ import annotations
 
@@ -12,24 +12,38 @@ from typing import Any
 from envpack.spec.requires import Requires
 
 DEFAULT_CHANNELS = ("conda-forge",)
-"""Channels of a spec that names none: the one a fresh Miniforge, micromamba or pixi uses."""
+"""Channels of a spec that names none: the one that a fresh Miniforge, micromamba or pixi uses."""
 
 DEFAULT_VERSION = "0.0.0"
 """Version of a spec that gives none: a valid version, older than every release."""
 
 PLATFORMS = ("linux-64", "linux-aarch64")
-"""The conda subdirs an environment can be built, packed and deployed for."""
+"""The conda subdirs that an environment can be built, packed and deployed for."""
 
 PRUNE_PROFILES = ("tests", "docs", "headers", "static", "bytecode")
-"""Names a spec's ``prune:`` may list; the rules of each stand in ``prefix/scan/prune.json``."""
+"""Names that a spec's ``prune:`` may list; the rules of each are in ``prefix/scan/prune.json``."""
 
 
 @dataclass(frozen=True)
 class EnvSpec:
-    """An environment as a person describes it.
+    """An environment as a spec describes it.
 
-    ``dependencies`` are conda MatchSpec strings; ``pip`` are lines of a requirements file, options included,
-    whose relative paths start at ``directory``; ``platform`` None means the platform envpack runs on.
+    Args:
+        name: The name of the environment.
+        channels: conda channels, in order of priority.
+        dependencies: conda MatchSpec strings.
+        pip: Lines of a requirements file, options included; relative paths in them start at ``directory``.
+        variables: Environment variables to set on activation.
+        version: The version of the environment.
+        platform: A conda subdir of `PLATFORMS`; None for the platform that envpack runs on.
+        requires: Minimums that the host must meet.
+        exclude: Globs of files to leave out.
+        include: Globs of files to keep of those that ``exclude`` and ``prune`` leave out.
+        prune: Names of `PRUNE_PROFILES`.
+        test: Shell commands that test the environment.
+        commands: Shell commands of the bundle, by name.
+        source: The file it was read from, for messages.
+        directory: The folder of that file.
     """
 
     name: str
@@ -49,7 +63,7 @@ class EnvSpec:
     directory: Path = field(default=Path(), compare=False)
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything but where it was read from, as JSON values; what is at its default is left out."""
+        """Return all fields but ``source`` and ``directory`` as JSON values; empty ones are left out."""
         everything: dict[str, Any] = {
             "name": self.name,
             "channels": list(self.channels),
@@ -69,7 +83,7 @@ class EnvSpec:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], *, source: str = "", directory: Path = Path()) -> EnvSpec:
-        """The inverse of `as_dict`."""
+        """Return the spec that `as_dict` made ``values`` from."""
         return cls(
             name=values["name"],
             channels=tuple(values.get("channels", ())),
@@ -89,6 +103,6 @@ class EnvSpec:
         )
 
     def digest(self) -> str:
-        """sha256 (hex) of everything the spec says: a lock made from it records this."""
+        """Return the sha256 (hex) of all that `as_dict` returns; a lock made from the spec records it."""
         text = json.dumps(self.as_dict(), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()

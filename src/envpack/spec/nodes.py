@@ -1,4 +1,4 @@
-"""Reading YAML with line numbers: what is wrong is collected, and told all at once."""
+"""YAML nodes with line numbers; problems are collected and raised together."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ _NULL = "tag:yaml.org,2002:null"
 
 
 class Problems:
-    """Collects 'FILE:LINE: what is wrong' and raises them together as one SpecError."""
+    """A collection of messages 'FILE:LINE: what is wrong', raised together as one SpecError."""
 
     def __init__(self, source: str) -> None:
         self.source = source
         self._found: list[tuple[int, str]] = []
 
     def add(self, where: Node | int, text: str) -> None:
-        """``where`` is the YAML node that is wrong, or a line counted from 1."""
+        """Add a problem; ``where`` is the YAML node that is wrong, or a line counted from 1."""
         line = where if isinstance(where, int) else where.start_mark.line + 1
         self._found.append((line, text))
 
     def raise_any(self) -> None:
+        """Raise SpecError with all problems in the order of their lines, if there are any."""
         if not self._found:
             return
         lines = [f"{self.source}:{line}: {text}" for line, text in sorted(self._found, key=lambda it: it[0])]
@@ -37,7 +38,11 @@ class Problems:
 
 
 def compose(text: str, source: str) -> Node | None:
-    """The node tree of one YAML document, None when it is empty; SpecError with the line otherwise."""
+    """Return the node tree of one YAML document, None when it is empty.
+
+    Raises:
+        SpecError: The text is not valid YAML; the message names ``source`` and the line.
+    """
     try:
         return yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
@@ -54,14 +59,14 @@ def compose(text: str, source: str) -> Node | None:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """``; did you mean 'channels'?``, or the list of what is known when nothing is near."""
+    """Return ``; did you mean 'channels'?``, or the list of known words when none is near."""
     names = list(known)
     close = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
     return f"; did you mean {close[0]!r}?" if close else f"; expected one of {', '.join(names)}"
 
 
 def describe(node: Node) -> str:
-    """What stands there, in few words."""
+    """Return a few words for the value of a node."""
     if isinstance(node, yaml.MappingNode):
         keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
         return f"a mapping ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})" if keys else "a mapping"
@@ -73,12 +78,18 @@ def describe(node: Node) -> str:
 
 
 def is_empty(node: Node) -> bool:
-    """Nothing written: ``key:`` or ``key: null``."""
+    """Return whether a node has no value: ``key:`` or ``key: null``."""
     return isinstance(node, yaml.ScalarNode) and node.tag == _NULL
 
 
 def mapping(node: Node, what: str, problems: Problems) -> Iterator[tuple[str, Node, Node]]:
-    """(key, key node, value node) of a mapping; duplicate and non-text keys are problems."""
+    """Yield (key, key node, value node) of a mapping; duplicate and non-text keys are problems.
+
+    Args:
+        node: The node; if it is neither a mapping nor empty, that is a problem.
+        what: The name of the node in messages.
+        problems: Receives the problems.
+    """
     if not isinstance(node, yaml.MappingNode):
         if not is_empty(node):
             problems.add(node, f"{what} is {describe(node)}, expected a mapping (key: value)")
@@ -96,7 +107,13 @@ def mapping(node: Node, what: str, problems: Problems) -> Iterator[tuple[str, No
 
 
 def sequence(node: Node, what: str, problems: Problems) -> Iterator[Node]:
-    """The items of a list; anything else but an empty value is a problem."""
+    """Yield the items of a list; anything else but an empty value is a problem.
+
+    Args:
+        node: The node.
+        what: The name of the node in messages.
+        problems: Receives the problems.
+    """
     if isinstance(node, yaml.SequenceNode):
         yield from node.value
     elif not is_empty(node):
@@ -104,10 +121,15 @@ def sequence(node: Node, what: str, problems: Problems) -> Iterator[Node]:
 
 
 def string(node: Node, what: str, problems: Problems) -> str | None:
-    """The text of a scalar, as it is written.
+    """Return the text of a scalar as it is written; None when it is no text, which is a problem.
 
-    A number is taken as text unless YAML readers disagree with what is written: 1.10 is the number 1.1 to
-    every tool that reads the same file. Booleans and other YAML types must be quoted for the same reason.
+    A number is taken as text unless YAML readers disagree with what is written: 1.10 is the number 1.1 to every
+    tool that reads the same file. Booleans and other YAML types must be quoted for the same reason.
+
+    Args:
+        node: The node.
+        what: The name of the node in messages.
+        problems: Receives the problems.
     """
     if not isinstance(node, yaml.ScalarNode) or node.tag == _NULL:
         problems.add(node, f"{what} is {describe(node)}, expected text")
@@ -128,7 +150,14 @@ def string(node: Node, what: str, problems: Problems) -> str | None:
 
 
 def strings(node: Node, what: str, item: str, problems: Problems) -> list[tuple[str, Node]]:
-    """The texts of a list with their nodes; empty ones are problems."""
+    """Return the texts of a list with their nodes; empty texts are problems.
+
+    Args:
+        node: The node of the list.
+        what: The name of the list in messages.
+        item: The name of an item in messages.
+        problems: Receives the problems.
+    """
     found = []
     for element in sequence(node, what, problems):
         text = string(element, item, problems)

@@ -1,4 +1,4 @@
-"""From the text of a spec to an EnvSpec, with every mistake in it told by file and line."""
+"""Parsing of a spec's text to an EnvSpec; every mistake is reported with file and line."""
 
 from __future__ import annotations
 
@@ -36,7 +36,11 @@ _BUILD = re.compile(r"[A-Za-z0-9_.+*^$|()\[\]\\-]+")
 
 
 def load_spec(path: Path) -> EnvSpec:
-    """The spec in a file; SpecError when it can't be read or is wrong, with every mistake and its line."""
+    """Return the spec in a file.
+
+    Raises:
+        SpecError: The file can't be read, or is wrong; the error lists every mistake with its line.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -49,8 +53,16 @@ def load_spec(path: Path) -> EnvSpec:
 
 
 def parse_spec(text: str, source: str) -> EnvSpec:
-    """The spec in ``text``; ``source`` names it in messages, gives the default name (its stem), and its
-    folder is where relative paths and channels start. SpecError tells every mistake at once."""
+    """Return the spec in ``text``.
+
+    Args:
+        text: YAML.
+        source: The file name in messages. Its stem is the default name of the environment, and relative paths and
+            channels start at its folder.
+
+    Raises:
+        SpecError: The spec is wrong; the error lists every mistake with its line.
+    """
     problems = Problems(source)
     root = compose(text, source)
     if root is None or is_empty(root):
@@ -143,7 +155,7 @@ def _dependencies(node: Node | None, problems: Problems) -> tuple[tuple[str, ...
 
 
 def _match_spec(text: str, node: Node, problems: Problems) -> bool:
-    """Is this a conda MatchSpec that means what it seems to mean?"""
+    """Return whether a text is a conda MatchSpec that means what it seems to mean."""
     from rattler import MatchSpec
     from rattler.exceptions import InvalidMatchSpecError
 
@@ -205,7 +217,7 @@ def _variables(node: Node | None, problems: Problems) -> dict[str, str]:
 
 
 def _section(node: Node | None, problems: Problems) -> dict[str, object]:
-    """The ``envpack:`` section as keyword arguments of EnvSpec."""
+    """Return the ``envpack:`` section as keyword arguments of EnvSpec."""
     found: dict[str, object] = {}
     if node is None:
         return found

@@ -1,4 +1,4 @@
-"""The lines of a ``pip:`` section: requirements, and the options pip allows in a requirements file."""
+"""The lines of a ``pip:`` section: requirements, and the options that pip allows in a requirements file."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class PipLine:
 
     @property
     def name(self) -> str:
-        """The normalised name of the project a requirement asks for; "" where only a build can tell."""
+        """Return the normalised project name of a requirement; "" where only a build can determine it."""
         if self.option or _is_location(self.text):
             return ""
         try:
@@ -63,7 +63,11 @@ def _is_location(text: str) -> bool:
 
 
 def parse_line(text: str) -> PipLine | None:
-    """One line of the section, None for a comment; ValueError says what was expected."""
+    """Return one line of the section, None for a comment.
+
+    Raises:
+        ValueError: The line is wrong; the message says what was expected.
+    """
     text = _COMMENT.sub("", text).strip()
     if not text:
         return None
@@ -98,5 +102,5 @@ def _option(text: str) -> PipLine:
 
 
 def parse_lines(lines: Iterable[str]) -> list[PipLine]:
-    """Every line that is not a comment; ValueError for the first wrong one."""
+    """Return all lines that are not comments; raise ValueError for the first wrong one."""
     return [line for line in map(parse_line, lines) if line is not None]

@@ -1,4 +1,4 @@
-"""What a bundle needs of the host it runs on, as a spec states it."""
+"""The requirements of a bundle on its host, as a spec states them."""
 
 from __future__ import annotations
 
@@ -11,12 +11,18 @@ __all__ = ["NAMES", "SIZES", "AtLeast", "Requires", "expected", "parse_need"]
 
 @dataclass(frozen=True)
 class Requires:
-    """The ``requires:`` mapping. Every field is a minimum; None asks nothing.
+    """The ``requires:`` mapping. Every field is a minimum; None requires nothing.
 
-    ``cuda`` is the CUDA version the host's driver must support, or an expression of NVIDIA_REQUIRE_CUDA;
-    ``driver`` the driver itself, ``compute_capability`` of the GPU, ``gpu_memory`` of one GPU, ``glibc`` and
-    ``kernel`` of the host, ``cpus`` usable cores, ``memory`` of the host, ``disk`` free space where the bundle is
-    deployed.
+    Args:
+        cuda: The CUDA version that the host's driver must support, or an expression of NVIDIA_REQUIRE_CUDA.
+        driver: The version of the driver.
+        compute_capability: The compute capability of the GPU.
+        gpu_memory: The memory of one GPU.
+        glibc: The host's glibc.
+        kernel: The host's kernel.
+        cpus: Usable cores.
+        memory: The host's memory.
+        disk: Free space where the bundle is deployed.
     """
 
     cuda: AtLeast | None = None
@@ -30,14 +36,19 @@ class Requires:
     disk: AtLeast | None = None
 
     def as_dict(self) -> dict[str, str]:
-        """The texts of what is required, by name, in the order above."""
+        """Return the texts of the requirements, by name, in the order of the fields."""
         return {name: need.text for name, need in self.items()}
 
     def items(self) -> list[tuple[str, AtLeast]]:
+        """Return the names and minimums of the fields that are not None, in order."""
         pairs = [(field.name, getattr(self, field.name)) for field in fields(self)]
         return [(name, need) for name, need in pairs if need is not None]
 
     @classmethod
     def from_dict(cls, texts: dict[str, str]) -> Requires:
-        """The inverse of `as_dict`; ValueError for what `parse_need` refuses."""
+        """Return the requirements that `as_dict` made ``texts`` from.
+
+        Raises:
+            ValueError: `parse_need` refuses a text.
+        """
         return cls(**{name: parse_need(name, text) for name, text in texts.items()})
