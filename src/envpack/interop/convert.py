@@ -53,7 +53,7 @@ def convert_file(old: Path, new: Path, *, settings: PackSettings, reporter: Repo
 
     Raises:
         UsageError: The name of ``new`` asks for no known format, or the conversion is from bundle to bundle.
-        Other errors: As `convert_archive`, `deploy` and `write_archive` raise them.
+        EnvpackError: `convert_archive`, `deploy` or `write_archive` failed.
     """
     archive = is_archive(old)
     if format_for(new) is None:
