@@ -1,1 +1,1 @@
-"""Dated names, checksums, and the steps from a spec to the files one publishes."""
+"""Releases: dated names, checksums, and the steps from a spec to the published files."""

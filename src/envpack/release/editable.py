@@ -1,4 +1,4 @@
-"""Editable installs of an environment that is packed: refused, left out, or built into wheels."""
+"""The policy for editable installs of a packed environment: refused, left out, or built into wheels."""
 
 from __future__ import annotations
 
@@ -19,10 +19,18 @@ if TYPE_CHECKING:
 def editable_policy(
     wanted: Literal["error", "skip", "wheel"], output: Path, reporter: Reporter
 ) -> Iterator[Policy]:
-    """What `PackSettings.editable` is to be, while an environment is packed to ``output``.
+    """Yield the value for `PackSettings.editable`, for the time an environment is packed to ``output``.
 
-    Wheels are built in a folder beside it, which is gone afterwards; packing then raises BuildError too, when one
-    can't be built. Raises DestinationError when there is no room for them.
+    Wheels are built in a folder beside ``output``, which is removed afterwards.
+
+    Args:
+        wanted: "error", "skip" or "wheel".
+        output: The bundle that is written.
+        reporter: Receives the progress.
+
+    Raises:
+        DestinationError: The folder for wheels can't be made.
+        BuildError: While packing: a wheel can't be built.
     """
     if wanted != "wheel":
         yield wanted

@@ -1,4 +1,4 @@
-"""From a spec or a lock to finished files: build in a work folder, pack, publish, leave nothing else behind."""
+"""From a spec or a lock to finished files: build in a work folder, pack, publish, remove everything else."""
 
 from __future__ import annotations
 
@@ -23,16 +23,25 @@ if TYPE_CHECKING:
     from envpack.signing.keys import SecretKey
 
 DEFAULT_FOLDER = Path("dist")
-"""Where bundles go when nothing else is asked for, from the working directory."""
+"""The default folder of bundles, relative to the working directory."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a bundle is made of a spec or lock; the defaults are the command line's.
+    """The settings for making a bundle from a spec or lock; the defaults are the command line's.
 
-    ``format``: a key of `SUFFIXES`; ``level``: the codec's; ``jobs``: threads; ``work``: where the prefix is built
-    (default: see `work_root`); ``environ``: SOURCE_DATE_EPOCH and the cache folder are taken from it; ``strict``:
-    see `PackSettings`; ``cache``: whether segments packed before are taken over, and kept.
+    Args:
+        source: The spec or the lock.
+        environ: Environment variables: SOURCE_DATE_EPOCH, and those that locate the work and cache folders.
+        channels: conda channels that replace the spec's.
+        index_url: The package index of the pip section; None for PyPI.
+        backend: The program that installs conda packages.
+        format: A key of `SUFFIXES`.
+        level: The level of the codec; None for its default.
+        jobs: Threads.
+        work: The folder to build the prefix in; None for `work_root`.
+        strict: See `PackSettings`.
+        cache: Whether segments packed before are reused, and new ones stored in the cache.
     """
 
     source: Path
@@ -50,8 +59,19 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Made:
-    """A bundle at its place. ``selection`` counted what was left out; ``manifest_file`` and ``signature`` only
-    for a release; ``seconds``: all of it."""
+    """A published bundle.
+
+    Args:
+        bundle: The path of the bundle.
+        checksum: The path of its ``.sha256``.
+        sha256: The digest of the bundle, in hex.
+        file_size: Bytes of the bundle.
+        manifest: Its manifest.
+        selection: The rules for files to leave out, with the number of files each left out.
+        seconds: The time of all steps.
+        manifest_file: The path of its ``.manifest.json``; only for a release.
+        signature: The path of its ``.minisig``; only for a signed release.
+    """
 
     bundle: Path
     checksum: Path
@@ -65,10 +85,17 @@ class Made:
 
 
 def build_bundle(recipe: Recipe, output: Path | None, reporter: Reporter) -> Made:
-    """Makes a bundle and its ``.sha256`` at ``output``: a file, or a folder that gets the dated name.
+    """Build a bundle and its ``.sha256``; a bundle of the same name is replaced.
 
-    Default: ``dist/``. A bundle of the same name is replaced. Raises what building, packing and writing raise;
-    then what was there before is untouched.
+    After an error, what was at the output before is unchanged.
+
+    Args:
+        recipe: The settings.
+        output: A file, or a folder that gets the dated name; None for ``dist/``.
+        reporter: Receives the progress.
+
+    Raises:
+        EnvpackError: Building, packing or writing failed.
     """
     started = time.monotonic()
     folder, name = _place(recipe, output)
@@ -86,10 +113,19 @@ def build_bundle(recipe: Recipe, output: Path | None, reporter: Reporter) -> Mad
 
 
 def release_bundle(recipe: Recipe, folder: Path, reporter: Reporter, key: SecretKey | None = None) -> Made:
-    """Makes a bundle, its ``.sha256`` and its ``.manifest.json`` in ``folder`` under a name that is new there.
+    """Build a bundle, its ``.sha256`` and its ``.manifest.json`` in ``folder`` under a name that is new there.
 
-    With a ``key``, the ``.minisig`` too. The second one of a day gets ``.1`` behind the date, and so on: nothing
-    is ever overwritten. Where the bundle is, the rest is; after an error nothing is there.
+    The second release of a day gets ``.1`` after the date, and so on: nothing is ever overwritten. Where the
+    bundle exists, its other files exist too; after an error there is none of them.
+
+    Args:
+        recipe: The settings.
+        folder: The folder to publish in.
+        reporter: Receives the progress.
+        key: The key to sign with; with it a ``.minisig`` is written too.
+
+    Raises:
+        EnvpackError: Building, packing or writing failed.
     """
     from envpack.runtime.format.manifest_json import manifest_to_json
     from envpack.signing.bundle import signature_path
@@ -128,7 +164,7 @@ def _signer(key: SecretKey | None, manifest: bytes) -> Callable[[Path], bytes] |
 def _packed(
     recipe: Recipe, folder: Path, suffix: str, reporter: Reporter
 ) -> Iterator[tuple[Path, Manifest, Selection]]:
-    """The finished bundle in a folder of its own inside ``folder``, to be moved from there."""
+    """Yield the finished bundle in a staging folder inside ``folder``, to be moved from there."""
     from envpack.build import build_prefix, choose_backend, choose_prefix
     from envpack.bundle.cache.cache_files import cache_folder
     from envpack.bundle.codecs import encoder_for
@@ -136,7 +172,7 @@ def _packed(
     from envpack.lock import Lock, load_input
     from envpack.prefix.scan.prune import Selection
 
-    # what is wrong with the arguments is told before the work, not after
+    # report wrong arguments before the work, not after
     epoch = source_date_epoch(recipe.environ)
     encoder_for(suffix, recipe.level)
     source = load_input(recipe.source)
@@ -178,7 +214,7 @@ def _packed(
 
 @contextmanager
 def _staging(folder: Path) -> Iterator[Path]:
-    """A hidden folder inside ``folder``, on its filesystem, for files that are not finished."""
+    """Yield a hidden folder inside ``folder``, on its filesystem, for unfinished files."""
     made = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -192,13 +228,13 @@ def _staging(folder: Path) -> Iterator[Path]:
             yield Path(name)
     except BaseException:
         if made:
-            with suppress(OSError):  # not empty: somebody else put something there meanwhile
+            with suppress(OSError):  # not empty: another process wrote there meanwhile
                 folder.rmdir()
         raise
 
 
 def _place(recipe: Recipe, output: Path | None) -> tuple[Path, str]:
-    """The folder and the file's name; "" when the name is to be made from the spec."""
+    """Return the folder and the file name of the output; "" when the name is made from the spec."""
     if output is None:
         return DEFAULT_FOLDER, ""
     if output.is_dir() or "." not in output.name:

@@ -13,14 +13,17 @@ SUFFIXES: Mapping[str, str] = {"gz": ".tar.gz", "zst": ".tar.zst"}
 
 
 def source_date_epoch(environ: Mapping[str, str]) -> int | None:
-    """SOURCE_DATE_EPOCH in seconds since 1970, None when it is not set; UsageError when it is no such number.
+    """Return SOURCE_DATE_EPOCH in seconds since 1970, None when it is not set.
 
     Rule: https://reproducible-builds.org/specs/source-date-epoch/
+
+    Raises:
+        UsageError: It is no such number.
     """
     text = environ.get("SOURCE_DATE_EPOCH", "").strip()
     if not text:
         return None
-    # 253402300799 is the last second of the year 9999, the end of what a date can say
+    # 253402300799 is the last second of the year 9999, the last that a date can represent
     if not text.isascii() or not text.isdecimal() or int(text) > 253402300799:
         raise UsageError(
             f"SOURCE_DATE_EPOCH is {text!r}, expected seconds since 1970",
@@ -30,20 +33,33 @@ def source_date_epoch(environ: Mapping[str, str]) -> int | None:
 
 
 def build_date(environ: Mapping[str, str]) -> date:
-    """The date in a bundle's name, UTC: that of SOURCE_DATE_EPOCH when set, else today."""
+    """Return the date in a bundle's name, UTC: that of SOURCE_DATE_EPOCH when set, else today."""
     epoch = source_date_epoch(environ)
     now = datetime.now(timezone.utc) if epoch is None else datetime.fromtimestamp(epoch, timezone.utc)
     return now.date()
 
 
 def bundle_stem(name: str, version: str, day: date, subdir: str, ordinal: int = 0) -> str:
-    """The name without suffix; ``ordinal`` counts the further ones of a day: ``demo-1.0-20251219.1-linux-64``."""
+    """Return the name of a bundle without suffix.
+
+    Args:
+        name: The name of the environment.
+        version: Its version.
+        day: The date.
+        subdir: conda's platform.
+        ordinal: The number of earlier releases of the day; not in the name when 0, else as in
+            ``demo-1.0-20251219.1-linux-64``.
+    """
     dated = f"{day:%Y%m%d}" + (f".{ordinal}" if ordinal else "")
     return f"{name}-{version}-{dated}-{subdir}"
 
 
 def format_of(asked: str | None, output: Path | None) -> str:
-    """The format: as asked, as the output's suffix says, or gz. UsageError when these disagree."""
+    """Return the format: as asked, else as the output's suffix says, else "gz".
+
+    Raises:
+        UsageError: The format asked and the suffix disagree.
+    """
     named = next((key for key, suffix in SUFFIXES.items() if output and output.name.endswith(suffix)), None)
     if asked and named and asked != named:
         raise UsageError(f"--format {asked} and the name {output} disagree", hint="Leave --format out.")

@@ -1,4 +1,4 @@
-"""Private folders to build in, gone when the work is done, however it ends."""
+"""Private work folders for builds, removed at the end, also after an error."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from envpack.runtime.fs.lock import locked
 
 
 def work_root(environ: Mapping[str, str]) -> Path:
-    """Where work folders are made: ``$ENVPACK_WORK``, else ``envpack/work`` in the user's cache folder.
+    """Return the folder for work folders: ``$ENVPACK_WORK``, else ``envpack/work`` in the user's cache folder.
 
-    The cache folder is beside rattler's and uv's own caches, so that packages can be hard-linked and not copied.
+    rattler's and uv's own caches are in the same cache folder, so that packages can be hard-linked and not copied.
     """
     if environ.get("ENVPACK_WORK"):
         return Path(environ["ENVPACK_WORK"]).expanduser()
@@ -30,14 +30,15 @@ def work_root(environ: Mapping[str, str]) -> Path:
 
 @contextmanager
 def work_folder(root: Path) -> Iterator[Path]:
-    """A new folder under ``root``, removed at the end. What a killed process left there is removed first.
+    """Yield a new folder under ``root``, removed at the end; folders of killed processes are removed first.
 
-    Raises DestinationError when it can't be made.
+    Raises:
+        DestinationError: The folder can't be made.
     """
     with ExitStack() as stack:
         try:
             root.mkdir(parents=True, exist_ok=True)
-            with locked(root / ".lock", wait=True):  # else a folder could be swept before it has its lock
+            with locked(root / ".lock", wait=True):  # else a folder could be removed before it has its lock
                 _sweep(root)
                 folder = Path(tempfile.mkdtemp(dir=root))
                 stack.callback(_remove, folder)
@@ -57,11 +58,11 @@ def _sweep(root: Path) -> None:
                 with locked(folder / ".lock", wait=False):
                     _remove(folder)
             except DestinationError:
-                continue  # somebody is at work in it
+                continue  # another process uses it
 
 
 def _remove(folder: Path) -> None:
-    """Removes a tree, also where a package made a folder read-only."""
+    """Remove a tree, also where a package made a folder read-only."""
 
     def again(function: Callable[[str], Any], path: str, _: Any) -> None:
         parent = os.path.dirname(path)  # noqa: PTH120
