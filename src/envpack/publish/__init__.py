@@ -1,1 +1,1 @@
-"""Put the files of a release where others fetch them."""
+"""Publishing of a release's files."""

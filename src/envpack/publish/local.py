@@ -1,4 +1,4 @@
-"""Putting finished files where they are published: whole or not at all, with their checksums."""
+"""Publishing of finished files in a folder: whole or not at all, with their checksums."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _CHUNK = 1 << 20
 
 
 def sha256_of(path: Path, step: Step | None = None) -> str:
-    """The sha256 of a file, in hex; ``step`` is advanced by the bytes read."""
+    """Return the sha256 of a file, in hex; ``step`` is advanced by the bytes read."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK):
@@ -27,16 +27,17 @@ def sha256_of(path: Path, step: Step | None = None) -> str:
 
 
 def checksum_line(sha256: str, name: str) -> str:
-    """A line as ``sha256sum`` writes it and ``sha256sum -c`` reads it (coreutils: two blanks, text mode)."""
+    """Return a line as ``sha256sum`` writes and ``sha256sum -c`` reads it (coreutils, text mode: two blanks)."""
     return f"{sha256}  {name}\n"
 
 
 def checksum_path(bundle: Path) -> Path:
+    """Return the path of a bundle's checksum: the bundle's path with ``.sha256`` appended."""
     return bundle.with_name(bundle.name + ".sha256")
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Writes a small file so that it is there with all of ``text``, or as it was before."""
+    """Write a small file by atomic replace: it has all of ``text``, or is as it was before."""
     part = beside(path, f"{os.getpid()}.part")
     try:
         part.write_text(text, encoding="utf-8")
@@ -46,9 +47,14 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def publish(finished: Path, bundle: Path, sha256: str) -> None:
-    """Moves a finished bundle to its place, replacing what is there, and writes its ``.sha256`` beside it.
+    """Move a finished bundle to its path, replacing an existing one, and write its ``.sha256`` beside it.
 
-    At no moment does a checksum stand beside a bundle that it is not of.
+    At no moment is there a checksum beside a bundle that it does not belong to.
+
+    Args:
+        finished: The finished bundle, on the same filesystem.
+        bundle: The path to move it to.
+        sha256: Its digest, in hex.
     """
     checksum = checksum_path(bundle)
     _sync(finished)
@@ -68,14 +74,27 @@ def publish_new(
     manifest: bytes,
     sign: Callable[[Path], bytes] | None = None,
 ) -> Path:
-    """Moves a finished bundle to the first name of ``stems`` that is free, its checksum and manifest beside it.
+    """Move a finished bundle to the first free name of ``stems``, and return its path.
 
-    ``sign`` gives the content of the signature beside a bundle of this path; without it there is none. Nothing
-    that is there is touched. The checksum is written first and claims the name, also against another release at
-    the same moment; the bundle comes last, so where it is, the rest is too, also after a power cut. Returns its
-    path. Raises DestinationError when something can't be written, and what ``sign`` raises; then nothing is there.
+    Its checksum and manifest are written beside it, and with ``sign`` its signature.
+
+    No existing file is changed. The checksum is written first and reserves the name, also against another release
+    at the same moment. The bundle comes last: where it exists, its other files exist too, also after a power cut.
+
+    Args:
+        finished: The finished bundle, on the same filesystem.
+        folder: The folder to publish in.
+        stems: File names without suffix, in order of preference.
+        suffix: The suffix of the bundle.
+        sha256: The digest of the bundle, in hex.
+        manifest: The bytes of its manifest.
+        sign: Returns the content of the signature for a bundle of this path; None for no signature.
+
+    Raises:
+        DestinationError: A file can't be written, or no name is free; then none of the files is there.
+        EnvpackError: ``sign`` failed; then none of the files is there.
     """
-    from envpack.signing.bundle import signature_path  # only here, for cryptography takes its time to load
+    from envpack.signing.bundle import signature_path  # imported here: cryptography is slow to load
 
     _sync(finished)
     for stem in stems:
@@ -85,7 +104,7 @@ def publish_new(
             manifest_path(folder, stem): manifest,
         }
         signature = signature_path(bundle)
-        # a signature that some other bundle has left there would make this one a forgery
+        # a signature left there by another bundle would make this one look forged
         if any(map(os.path.lexists, (bundle, signature, *beside))):
             continue
         if sign is not None:
@@ -101,7 +120,7 @@ def publish_new(
             sync_folder(folder)
             finished.rename(bundle)
         except BaseException as problem:
-            if not bundle.exists():  # it is when this was interrupted right after
+            if not bundle.exists():  # it exists when the interrupt came after the rename
                 for path in made:
                     path.unlink(missing_ok=True)
             if isinstance(problem, FileExistsError):
@@ -118,10 +137,11 @@ def publish_new(
 
 
 def _sync(path: Path) -> None:
-    """Writes a file to the disk, so that a name never stands for content that a power cut has taken."""
+    """Write a file to the disk, so that a name never refers to content that a power cut destroyed."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
 
 
 def manifest_path(folder: Path, stem: str) -> Path:
+    """Return the path of the manifest of a bundle with this stem."""
     return folder / f"{stem}.manifest.json"
