@@ -1,5 +1,7 @@
-"""Settings a person or an administrator writes once: ``config.toml``. What a host demands stands elsewhere, in
-``envpack.signing.policy``, where no option or variable reaches it."""
+"""Settings that a user or an administrator writes once: ``config.toml``.
+
+The host's signature policy is separate, in ``envpack.signing.policy``: no option or variable changes it.
+"""
 
 from __future__ import annotations
 
@@ -19,20 +21,25 @@ else:
     import tomli as tomllib
 
 SYSTEM_CONFIG = Path("etc/envpack/config.toml")
-"""Below the root folder: for everybody on the host."""
+"""The settings for all users of the host, below the root folder."""
 
 USER_CONFIG = Path("envpack/config.toml")
-"""Below XDG_CONFIG_HOME, or ~/.config (XDG Base Directory Specification 0.8): wins, setting by setting."""
+"""The user's settings, below XDG_CONFIG_HOME or ~/.config (XDG Base Directory Specification 0.8). Each setting
+overrides that of the system.
+"""
 
 MAX_FILE = 1 << 20
 
 
 @dataclass(frozen=True)
 class Config:
-    """What was set; None where nothing was.
+    """The settings; None where nothing was set.
 
-    ``store``: the folder of the shared store; ``keep``: previous deployments to keep, 0 or more; ``jobs``:
-    threads, 1 or more; ``sign_key``: the secret key that 'envpack release' signs with.
+    Args:
+        store: The folder of the shared store.
+        keep: The number of previous deployments to keep, 0 or more.
+        jobs: Threads, 1 or more.
+        sign_key: The secret key that 'envpack release' signs with.
     """
 
     store: Path | None = None
@@ -42,10 +49,14 @@ class Config:
 
 
 def load_config(environ: Mapping[str, str] | None = None, root: Path = Path("/")) -> Config:
-    """The settings of this host and user. ``environ``: for HOME and XDG_CONFIG_HOME (default: the process's);
-    ``root``: the folder that /etc is in.
+    """Return the settings of this host and user. A missing file sets nothing.
 
-    A missing file sets nothing. Raises UsageError, with the file, for one that can't be read or is wrong.
+    Args:
+        environ: Environment variables, for HOME and XDG_CONFIG_HOME (default: the process's).
+        root: The folder that /etc is in.
+
+    Raises:
+        UsageError: A file can't be read or is wrong; the message names it.
     """
     environ = os.environ if environ is None else environ
     home = environ.get("HOME", "")
@@ -71,7 +82,11 @@ def _read(path: Path, home: str) -> dict[str, Any]:
 
 
 def read_toml(path: Path) -> dict[str, Any] | None:
-    """A TOML file's content; None when there is no such file. Raises UsageError when it can't be read."""
+    """Return the content of a TOML file; None when there is no such file.
+
+    Raises:
+        UsageError: The file can't be read, is larger than `MAX_FILE`, or is not valid TOML.
+    """
     try:
         with path.open("rb") as file:
             data = file.read(MAX_FILE + 1)
@@ -88,7 +103,7 @@ def read_toml(path: Path) -> dict[str, Any] | None:
 
 
 def nearest(word: str, known: list[str]) -> str:
-    """``; did you mean 'store'?``, or all that is known when nothing is near."""
+    """Return ``; did you mean 'store'?``, or the list of known words when none is near."""
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     return f"; did you mean {close[0]!r}?" if close else f"; there are: {', '.join(known)}"
 
