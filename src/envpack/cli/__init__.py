@@ -1,1 +1,1 @@
-"""What a person types: one module per command, the console, exit codes. Only here: typer and rich."""
+"""The command line: one module per command, the console, exit codes. Only here typer and rich are imported."""

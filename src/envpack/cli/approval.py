@@ -1,4 +1,4 @@
-"""What stands between a bundle and a deployment: who signed it, where the host or the person demands to know."""
+"""The signature check between a bundle and a deployment, where the host's policy requires signatures."""
 
 from __future__ import annotations
 
@@ -11,8 +11,13 @@ Approve = Callable[[bytes, Path | str], None]
 
 
 def approval(console: Console) -> Approve | None:
-    """What is to be called with a bundle's manifest and path before anything of it is unpacked; None where the
-    host demands nothing. Raises IntegrityError for a policy that can't be followed."""
+    """Return a function to call with a bundle's manifest and path before anything of it is unpacked.
+
+    The result is None where the host requires no signatures.
+
+    Raises:
+        IntegrityError: The host's policy can't be followed.
+    """
     from envpack.runtime.commands.signature_requirement import demands_signatures
 
     if not demands_signatures(console.root):
@@ -32,7 +37,7 @@ def approval(console: Console) -> Approve | None:
 
 
 def refuse_archive(console: Console, archive: Path) -> None:
-    """Raises IntegrityError where the host demands signatures: archives of other tools have none."""
+    """Raise IntegrityError where the host requires signatures: archives of other tools have none."""
     from envpack.runtime.commands.signature_requirement import refuse_unchecked
 
     refuse_unchecked(f"{archive} is an archive of another tool, which has none", console.root)

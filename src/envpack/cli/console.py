@@ -1,6 +1,6 @@
-"""The world a command sees: its streams, whether they are terminals, colours, the mode asked for.
+"""The environment of a command: its streams, whether they are terminals, colours, and the common options.
 
-One object that tests replace; nothing in ``envpack.cli`` touches ``sys.stdout`` or ``os.environ`` itself.
+It is one object that tests replace; nothing in ``envpack.cli`` uses ``sys.stdout`` or ``os.environ`` directly.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Result:
-    """What a command found or made: ``data`` for ``--json``; ``show`` prints it for a person."""
+    """The result of a command; ``data``: for ``--json``; ``show``: prints it for a person."""
 
     command: str
     data: dict[str, Any]
@@ -34,8 +34,17 @@ class Result:
 
 @dataclass
 class Console:
-    """Streams, environment and the options every command has. ``root``: where /etc is looked for; only tests say
-    otherwise."""
+    """The streams, the environment variables and the options that every command has.
+
+    Args:
+        out: Standard output.
+        err: Standard error.
+        environ: Environment variables.
+        json: Whether to print one JSON object on stdout.
+        verbose: Whether to report more.
+        quiet: Whether to report only warnings and errors.
+        root: The folder that /etc is in; only tests change it.
+    """
 
     out: Stream
     err: Stream
@@ -48,7 +57,10 @@ class Console:
 
     @classmethod
     def of_process(cls) -> Console:
-        """The console of this process. What a stream's encoding lacks is written as an escape."""
+        """Return the console of this process.
+
+        Characters that a stream's encoding can't represent are written as escapes.
+        """
         for name in ("stdout", "stderr"):
             stream = getattr(sys, name)
             if stream is None:  # closed by the caller: >&-
@@ -59,7 +71,7 @@ class Console:
 
     @property
     def reporter(self) -> Reporter:
-        """Progress on stderr: bars on a terminal, else one line a step, only warnings when quiet."""
+        """Return the reporter on stderr: bars on a terminal, else one line per step, only warnings when quiet."""
         if self._reporter is None:
             if self.quiet:
                 self._reporter = _Quiet(self)
@@ -72,14 +84,14 @@ class Console:
         return self._reporter
 
     def show(self, result: Result) -> None:
-        """The command's result on stdout, in the form asked for."""
+        """Write the command's result to stdout, for a person or as JSON."""
         if self.json:
             self._object(envelope(result.command, result.data))
         else:
             result.show(self)
 
     def fail(self, command: str, error: EnvpackError) -> None:
-        """The error for a person on stderr, and with ``--json`` the one object on stdout."""
+        """Write the error to stderr for a person, and with ``--json`` as one object to stdout."""
         for line in error_lines(error, self.err):
             self.err.write(line)
         if self.json:
@@ -89,14 +101,14 @@ class Console:
         self.out.write(json.dumps(document, indent=2 if self.out.terminal else None))
 
     def next_steps(self, lines: Iterable[str]) -> None:
-        """Commands to type next, for a person who watches: only where stderr is a terminal and not quiet."""
+        """Write commands to type next, if stderr is a terminal and neither ``quiet`` nor ``json`` is set."""
         if self.err.terminal and not self.quiet and not self.json:
             self.err.write(self.err.style("next:", "1"))
             for line in lines:
                 self.err.write(f"  {line}")
 
     def reader_gone(self) -> bool:
-        """Whether a pipe that stdout or stderr writes to has lost its reader."""
+        """Return whether a pipe that stdout or stderr writes to has lost its reader."""
         return any(_hung_up(stream.file) for stream in (self.out, self.err))
 
 
@@ -110,7 +122,7 @@ def _hung_up(file: TextIO) -> bool:
 
 
 class _Plain(PlainReporter):
-    """The plain reporter, with what comes out of specs and bundles made harmless."""
+    """A plain reporter that escapes text from specs and bundles."""
 
     def __init__(self, stream: Stream) -> None:
         super().__init__(stream.file)
@@ -121,7 +133,7 @@ class _Plain(PlainReporter):
 
 
 class _Quiet(Reporter):
-    """Only warnings."""
+    """A reporter of warnings only."""
 
     def __init__(self, console: Console) -> None:
         self._console = console

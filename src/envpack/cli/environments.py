@@ -1,4 +1,4 @@
-"""Which environment is meant: the active one, or one by its name, as conda finds it."""
+"""Selection of an environment: the active one, or one by its name, as conda finds it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from envpack.runtime.errors import UsageError
 
 
 def active(environ: Mapping[str, str]) -> Path:
-    """The active conda environment; UsageError when none is."""
+    """Return the active conda environment; raise UsageError when none is active."""
     if environ.get("CONDA_PREFIX"):
         return Path(environ["CONDA_PREFIX"])
     raise UsageError(
@@ -18,12 +18,16 @@ def active(environ: Mapping[str, str]) -> Path:
 
 
 def find_environment(name: str, environ: Mapping[str, str]) -> Path:
-    """The folder of the environment called ``name``; UsageError when there is none, or several.
+    """Return the folder of the environment called ``name``.
 
-    Looks where conda and micromamba do: CONDA_ENVS_PATH and CONDA_ENVS_DIRS, the ``envs_dirs`` of configuration
-    files, the environments of the installation that is in use or active, ``~/.conda/envs``, and those listed in
-    ``~/.conda/environments.txt`` (conda/base/context.py, ``envs_dirs`` and ``root_prefix``, and
+    The search covers the same folders as conda and micromamba: CONDA_ENVS_PATH and CONDA_ENVS_DIRS, the
+    ``envs_dirs`` of configuration files, the environments of the installation that is in use or active,
+    ``~/.conda/envs``, and those listed in ``~/.conda/environments.txt`` (conda/base/context.py, ``envs_dirs`` and
+    ``root_prefix``, and
     https://docs.conda.io/projects/conda/en/stable/user-guide/configuration/custom-env-and-pkg-locations.html).
+
+    Raises:
+        UsageError: There is no such environment, or several.
     """
     found = dict.fromkeys(path.resolve() for path in _candidates(name, environ) if (path / "conda-meta").is_dir())
     if len(found) == 1:
@@ -38,8 +42,11 @@ def find_environment(name: str, environ: Mapping[str, str]) -> Path:
 
 
 def name_of(prefix: Path) -> str:
-    """What a bundle of the environment is called by default: its folder, and for pixi's, which are all called
-    ``default``, that of their project: ``project``, or ``project-NAME`` for its other environments."""
+    """Return the default name of a bundle of the environment: the name of its folder.
+
+    pixi calls its default environments all ``default``: for them it is the name of the project, and for other
+    environments of a pixi project ``project-NAME``.
+    """
     prefix = prefix.resolve()
     around = prefix.parents
     if len(around) > 3 and [around[0].name, around[1].name] == ["envs", ".pixi"]:
@@ -69,12 +76,12 @@ def _home(environ: Mapping[str, str]) -> Path:
 
 
 def _roots(environ: Mapping[str, str]) -> Iterator[Path]:
-    """The installations of conda that are in use."""
+    """Yield the conda installations that are in use."""
     for variable, up in (("CONDA_EXE", 2), ("MAMBA_ROOT_PREFIX", 0), ("CONDA_ROOT", 0)):
         if environ.get(variable):
             root = Path(environ[variable])
             yield root.parents[up - 1] if up else root
-    # the environments beneath the active one, conda's numbers counting up
+    # the active environment, and the bottom one of conda's stack of activated environments
     for variable in ("CONDA_PREFIX", "CONDA_PREFIX_1"):
         prefix = Path(environ.get(variable) or "/")
         if prefix.parent.name == "envs" and prefix.parents[1].name != ".pixi":
@@ -84,7 +91,7 @@ def _roots(environ: Mapping[str, str]) -> Iterator[Path]:
 
 
 def _folders(environ: Mapping[str, str], roots: list[Path]) -> Iterator[Path]:
-    """The folders of environments that variables and configuration files name."""
+    """Yield the folders of environments that variables and configuration files name."""
     for variable in ("CONDA_ENVS_PATH", "CONDA_ENVS_DIRS"):
         for folder in filter(None, environ.get(variable, "").split(":")):
             yield _expanded(folder, environ)
@@ -100,7 +107,7 @@ def _expanded(folder: str, environ: Mapping[str, str]) -> Path:
 
 
 def _configuration(environ: Mapping[str, str], roots: list[Path]) -> Iterator[Path]:
-    """Where conda and mamba look for configuration (conda/base/constants.py, SEARCH_PATH)."""
+    """Yield the configuration files that conda and mamba read (conda/base/constants.py, SEARCH_PATH)."""
     home = _home(environ)
     configured = Path(environ.get("XDG_CONFIG_HOME") or home / ".config") / "conda"
     prefix = [Path(environ["CONDA_PREFIX"])] if environ.get("CONDA_PREFIX") else []
@@ -113,7 +120,7 @@ def _configuration(environ: Mapping[str, str], roots: list[Path]) -> Iterator[Pa
 
 
 def _envs_dirs(file: Path) -> list[str]:
-    """``envs_dirs``, also called ``envs_path``; nothing for what can't be read, which conda is to judge."""
+    """Return ``envs_dirs``, also called ``envs_path``; empty for an unreadable file, which conda reports."""
     if not file.is_file():
         return []
     import yaml

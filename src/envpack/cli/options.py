@@ -1,4 +1,4 @@
-"""Options that several commands share, each said once."""
+"""Options that several commands share, each defined once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def _sets(name: str) -> Callable[[typer.Context, bool], bool]:
-    """A callback that turns the console's attribute on, before or after the command's name."""
+    """Return a callback that sets the console's attribute to true, before or after the command's name."""
 
     def callback(context: typer.Context, value: bool) -> bool:
         if value and context.obj is not None:
@@ -40,7 +40,7 @@ def _profiles(values: list[str] | None) -> list[str] | None:
 
 
 def channel_urls(values: list[str] | None) -> list[str] | None:
-    """Channels as typed; a path that leads to a channel is one, also without a leading ``./``."""
+    """Return channels as typed; a path that leads to a channel becomes its URL, also without a leading ``./``."""
     return [_channel(value) for value in values] if values is not None else None
 
 
@@ -167,7 +167,7 @@ Store = Annotated[
 
 
 def store_of(option: Path | None, environ: Mapping[str, str], config: Config) -> Path | None:
-    """The store's folder: of the option, the variable, the config file; None where none of them says one."""
+    """Return the store's folder: from the option, else the variable, else the config file; None if none is set."""
     if option is not None:
         return option
     return Path(environ[VARIABLE]) if environ.get(VARIABLE) else config.store

@@ -1,4 +1,4 @@
-"""What several commands say of what they read and wrote."""
+"""Output that several commands share, about what they read and wrote."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from envpack.runtime.format.needs import Needs
 
 SHOWN = 3
-"""Files named without -v."""
+"""The number of files named without -v."""
 
 _WORDS = {
     "modified": "edited",
@@ -30,7 +30,16 @@ _WORDS = {
 
 
 def tell(console: Console, changes: Changes, selection: Selection | None = None) -> None:
-    """One note of what differs and what was left out, one warning of what can't be relocated; -v lists all."""
+    """Report how an environment differs from its packages, what was left out, and what can't be relocated.
+
+    Mentions of the prefix that matter and can't be relocated are a warning, and so is a glob that matches no file;
+    the rest are notes. -v lists all paths.
+
+    Args:
+        console: Receives the notes and warnings.
+        changes: The differences.
+        selection: The rules for files to leave out, with the number of files each left out.
+    """
     reporter = console.reporter
     if selection is not None:
         for glob in selection.idle():
@@ -75,14 +84,14 @@ def _tell_unrelocatable(console: Console, mentions: Sequence[Unrelocatable]) -> 
 
 
 def describe_unrelocatable(item: Unrelocatable) -> str:
-    """One line: path, reason, whether it matters."""
+    """Return one line: path, reason, whether it matters."""
     return f"{item.path}: {item.reason}" + ("" if item.matters else " (does not matter)")
 
 
 def facts_of(output: Path, console: Console) -> dict[str, Any]:
-    """The ``sha256`` and ``file_size`` of what was written, for programs: only what is told as JSON has them.
+    """Return the ``sha256`` and ``file_size`` (bytes) of an output for JSON; nothing without ``--json``.
 
-    Of a folder there is no digest.
+    The ``sha256`` of a folder is None.
     """
     from envpack.publish.local import sha256_of
 
@@ -94,7 +103,15 @@ def facts_of(output: Path, console: Console) -> dict[str, Any]:
 
 
 def tell_origin(out: Stream, made_by: str, lacks: Sequence[str], repairs: Sequence[Repair], verbose: bool) -> None:
-    """Nothing for bundles, which lack nothing; ``verbose`` lists the files that were repaired."""
+    """Write what the archive of another tool does not state, and what was repaired; nothing for a bundle.
+
+    Args:
+        out: The stream to write to.
+        made_by: The program that made the archive, and its version.
+        lacks: What the archive does not state, one sentence each; empty for a bundle.
+        repairs: The repairs.
+        verbose: Whether to list the repaired files.
+    """
     if not lacks:
         return
     out.write()
@@ -115,7 +132,7 @@ def _list(out: Stream, title: str, lines: Sequence[str]) -> None:
 
 
 def needs_lines(needs: Needs) -> Iterator[tuple[str, str]]:
-    """Labels and values: each need with its evidence; the GPU code of main libraries only."""
+    """Yield labels and values: each need with its evidence; GPU code only of main libraries."""
     from envpack.runtime.host.checks.gpu_code import shown
 
     for label, evidence in (("CUDA", needs.cuda), ("ROCm", needs.rocm)):

@@ -1,4 +1,4 @@
-"""Progress on a terminal: a bar while a step runs, one line when it is done. Imports rich: load it late."""
+"""Progress on a terminal: a bar while a step runs, one line when it is done. Import it late: it imports rich."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from envpack.cli.text import escape, human_time
 from envpack.runtime.report import Reporter, Step, human_size
 
 APPEARS_AFTER = 0.15
-"""Seconds before a step shows its bar: a step shorter than that would only flicker."""
+"""Seconds before a step shows its bar: for a shorter step it would only flicker."""
 
 WIDEST = 88
-"""Columns a finished step's line uses at most: the seconds stay near what they belong to."""
+"""Most columns of a finished step's line: the seconds stay near the text they belong to."""
 
 
 class RichReporter(Reporter):
-    """Steps as bars with amount, rate and time left; finished ones as lines with their seconds."""
+    """A reporter that shows running steps as bars with amount, rate and time left, and finished steps as lines."""
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
@@ -68,13 +68,13 @@ class RichReporter(Reporter):
         self._print(warning_lines(message, self._stream))
 
     def _print(self, lines: list[str]) -> None:
-        # through rich while a bar stands there, so that the lines appear above it
+        # through rich, so that the lines appear above a bar that is shown
         for line in lines:
             self._console.print(Text.from_ansi(line), soft_wrap=True)
 
 
 class _Live(Step):
-    """A step whose bar appears once it has lasted a moment."""
+    """A step that shows a bar after `APPEARS_AFTER` seconds."""
 
     def __init__(self, console: RichConsole, unicode: bool, title: str, total: int | None, unit: str) -> None:
         self.title = title
@@ -116,7 +116,7 @@ class _Live(Step):
 
 
 class _Amount(ProgressColumn):
-    """How much of how much: 120 MB of 450 MB, 12 of 30 packages; the time gone when nothing is counted."""
+    """The amount done of the total: 120 MB of 450 MB, 12 of 30 packages; the elapsed time if none is counted."""
 
     def __init__(self, unit: str, table_column: Column) -> None:
         self._unit = unit
@@ -133,7 +133,7 @@ class _Amount(ProgressColumn):
 
 
 class _Pace(ProgressColumn):
-    """The rate, for bytes, and the time left once it can be told."""
+    """The rate, for bytes, and the time left once it can be estimated."""
 
     max_refresh = 0.5  # figures that change faster can't be read
 

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP end a command in an orderly way: as KeyboardInterrupt, so that it cleans up."""
+"""Orderly end of a command on Ctrl-C, SIGTERM and SIGHUP: KeyboardInterrupt is raised, so that it cleans up."""
 
 from __future__ import annotations
 
@@ -16,8 +16,11 @@ _STILL_CLEANING = b"cleaning up; once more to stop at once and leave things half
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Within the block the first signal raises KeyboardInterrupt, the second says on stderr that cleaning up
-    goes on, and the third ends the process at once. Only for the main thread."""
+    """Raise KeyboardInterrupt within the block on the first signal.
+
+    On the second signal stderr says that cleaning up goes on, and the third ends the process at once. Use it only
+    in the main thread.
+    """
     received = 0
 
     def handle(number: int, frame: FrameType | None) -> None:
@@ -28,7 +31,7 @@ def interruptible() -> Iterator[None]:
         if received > 2:
             os._exit(INTERRUPTED)
         with suppress(OSError):
-            os.write(2, _STILL_CLEANING)  # print() may be what the signal came between
+            os.write(2, _STILL_CLEANING)  # the signal may have interrupted a print()
 
     # a signal that was ignored at the start stays so: nohup does that with SIGHUP
     former = {number: signal.getsignal(number) for number in _SIGNALS}

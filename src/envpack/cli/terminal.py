@@ -1,4 +1,4 @@
-"""An output stream, what can be shown on it, and how errors and warnings look there."""
+"""An output stream with its capabilities, and the form of errors and warnings on it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Stream:
-    """An output stream and what can be shown on it. ``width``: its columns, None when it is no terminal."""
+    """An output stream and its capabilities.
+
+    Args:
+        file: The text file to write to.
+        terminal: Whether it is a terminal.
+        colour: Whether it shows colours.
+        unicode: Whether its encoding is UTF-8.
+        width: Its columns, None when it is no terminal.
+    """
 
     file: TextIO
     terminal: bool
@@ -28,6 +36,7 @@ class Stream:
 
     @classmethod
     def of(cls, file: TextIO, environ: Mapping[str, str]) -> Stream:
+        """Return the stream of a file; ``environ``: for TERM, NO_COLOR, FORCE_COLOR and COLUMNS."""
         terminal = file.isatty() and environ.get("TERM") != "dumb"
         # https://no-color.org and https://force-color.org: set and not empty; the first one wins
         colour = not environ.get("NO_COLOR") and (bool(environ.get("FORCE_COLOR")) or terminal)
@@ -35,18 +44,18 @@ class Stream:
         return cls(file, terminal, colour, unicode, _columns(file, environ) if terminal else None)
 
     def style(self, text: str, code: str) -> str:
-        """The text in the given SGR style, e.g. "1;31", where this stream shows colours."""
+        """Return the text in the given SGR style, e.g. "1;31", where this stream shows colours."""
         return f"\x1b[{code}m{text}\x1b[0m" if self.colour else text
 
     def write(self, line: str = "") -> None:
-        """A line. Nothing happens where who read them has gone, as in ``| head -1``: the work itself goes on."""
+        """Write a line. A closed pipe, as with ``| head -1``, is ignored: the work itself goes on."""
         with suppress(BrokenPipeError):
             print(line, file=self.file, flush=True)
 
     def pairs(self, pairs: Iterable[tuple[str, str]], *, whole: bool = False) -> None:
-        """Labels on the left and untrusted values on the right, wrapped beside them on a terminal.
+        """Write labels on the left and untrusted values on the right, wrapped on a terminal.
 
-        ``whole`` values are not wrapped: commands, so that they can be copied.
+        With ``whole`` the values are not wrapped: commands, so that they can be copied.
         """
         listed = [(escape(label), escape(value)) for label, value in pairs]
         columns = max(10, min(24, max((len(label) for label, _ in listed), default=0)))
@@ -58,7 +67,7 @@ class Stream:
                 self.write(line)
 
     def rich(self) -> RichConsole:
-        """A rich console on this stream, with the colours and the width decided here."""
+        """Return a rich console on this stream, with its colours and width."""
         from rich.console import Console as RichConsole
 
         return RichConsole(
@@ -71,13 +80,13 @@ class Stream:
             markup=False,
             emoji=False,
             highlight=False,
-            # rich would look at FORCE_COLOR and COLUMNS again
+            # otherwise rich reads FORCE_COLOR and COLUMNS again
             _environ={},
         )
 
 
 def _columns(file: TextIO, environ: Mapping[str, str]) -> int:
-    """The terminal's columns; COLUMNS overrules, as for most programs."""
+    """Return the terminal's columns; COLUMNS overrides them, as for most programs."""
     stated = environ.get("COLUMNS", "")
     if stated.isdecimal() and int(stated) > 0:
         return int(stated)
@@ -88,7 +97,7 @@ def _columns(file: TextIO, environ: Mapping[str, str]) -> int:
 
 
 def error_lines(error: EnvpackError, stream: Stream) -> list[str]:
-    """``error: message``, the details indented, ``hint: ...``; wrapped on a terminal."""
+    """Return ``error: message``, the details indented, and ``hint: ...``; wrapped on a terminal."""
     lines = _labelled("error:", error.message, "1;31", stream)
     for detail in error.details:
         for line in detail.splitlines() or [""]:
@@ -99,6 +108,7 @@ def error_lines(error: EnvpackError, stream: Stream) -> list[str]:
 
 
 def warning_lines(message: str, stream: Stream) -> list[str]:
+    """Return ``warning: message``, wrapped on a terminal."""
     return _labelled("warning:", message, "1;33", stream)
 
 

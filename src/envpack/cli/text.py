@@ -1,4 +1,4 @@
-"""Text for people: untrusted words made harmless, amounts, wrapping. Pure functions, no rich."""
+"""Text for people: escaping of untrusted text, amounts, wrapping. Pure functions, no rich."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _UNSAFE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp", "Co", "Cn"})
 
 
 def escape(text: str) -> str:
-    """The text with everything a terminal would act on, or hide, written out: ``\\x1b``, ``\\u202e``.
+    r"""Return the text with everything that a terminal would act on, or hide, as an escape: ``\x1b``, ``\u202e``.
 
-    Names, variables and messages out of a bundle or a log go through here before they are printed. Colours
-    (SGR sequences) are dropped, tabs become spaces, new lines are written out like the rest.
+    Names, variables and messages from a bundle or a log are escaped before they are printed. Colours (SGR
+    sequences) are removed, tabs become spaces, line breaks are escaped like the rest.
     """
     text = _SGR.sub("", text).replace("\t", "    ")
     if text.isascii() and text.isprintable():
@@ -36,7 +36,7 @@ def _visible(char: str) -> str:
 
 
 def human_time(seconds: float) -> str:
-    """Seconds in a person's words: 0.3 s, 42 s, 3 min 5 s, 2 h 10 min."""
+    """Return seconds as text for people: 0.3 s, 42 s, 3 min 5 s, 2 h 10 min."""
     if seconds < 9.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)
@@ -49,7 +49,7 @@ def human_time(seconds: float) -> str:
 
 
 def human_date(epoch: int) -> str:
-    """Seconds since 1970 as a date and time in UTC: 2025-12-19 00:00 UTC."""
+    """Return seconds since 1970 as a date and time in UTC: 2025-12-19 00:00 UTC."""
     try:
         return datetime.fromtimestamp(epoch, timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
     except (OverflowError, ValueError, OSError):  # a manifest may state any number
@@ -57,16 +57,20 @@ def human_date(epoch: int) -> str:
 
 
 def plural(number: int, noun: str) -> str:
-    """A count with its noun, thousands separated: 1 file, 43,700 files."""
+    """Return a count with its noun, thousands separated: 1 file, 43,700 files."""
     if number == 1:
         return f"1 {noun}"
     return f"{number:,} {noun[:-1] + 'ies' if noun.endswith('y') else noun + 's'}"
 
 
 def wrap(text: str, width: int | None, indent: str = "", first: str | None = None) -> list[str]:
-    """The text as lines of at most ``width`` columns, paths and long words whole; ``None``: as it is.
+    """Return the text as lines; paths and long words are not broken.
 
-    ``first`` stands before the first line, ``indent`` before the others.
+    Args:
+        text: The text.
+        width: Most columns of a line; None for one line.
+        indent: Text before every line but the first.
+        first: Text before the first line; None for ``indent``.
     """
     first = indent if first is None else first
     if width is None:
@@ -83,9 +87,12 @@ def wrap(text: str, width: int | None, indent: str = "", first: str | None = Non
 
 
 def table(rows: Sequence[Sequence[str]], width: int | None, indent: str = "  ") -> list[str]:
-    """Rows as lines with their columns aligned, two blanks between them, each of one line; cut off at ``width``.
+    """Return each row as one line, with columns aligned and two blanks between them.
 
-    ``None``: as wide as they are.
+    Args:
+        rows: The cells, the same number in each row.
+        width: Columns at which lines are cut off; None for no limit.
+        indent: Text before every line.
     """
     columns = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)] if rows else []
     lines = []
