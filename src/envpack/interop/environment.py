@@ -177,6 +177,7 @@ class ArchiveStorer(Storer):
         )
 
     def store(self, entry: Entry, data: Data) -> Stored:
+        """Return how a file is stored, repaired where a repair is verified, and record the repair."""
         restored = self._restored(entry, data)
         given = data if restored is None else restored
         stored = super().store(entry, given)

@@ -111,9 +111,11 @@ class Unpacked:
         self._unpacked = 0
 
     def tell(self) -> int:
+        """Return the position: unpacked bytes read so far."""
         return self._position
 
     def seek(self, position: int) -> int:
+        """Skip forward to ``position``, or to the end, and return the position."""
         if position < self._position:
             raise IntegrityError("a member's size leads backwards")
         while self._position < position:

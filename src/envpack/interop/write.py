@@ -124,9 +124,9 @@ class _Given(NamedTuple):
 class _CondaPackWriter:
     """A writer that collects the files for conda-pack, and runs it in `finish`.
 
-    conda-pack rewrites the first lines of texts whose path starts with "bin", and omits from its record those that
-    start with "bin/python" (``Packer.add`` and ``finish``). "./bin/x" is the same path, and avoids both: scripts
-    then run the environment's own interpreter, with its options.
+    conda-pack rewrites the first lines of texts with paths that start with "bin", and omits from its record those
+    that start with "bin/python" (``Packer.add`` and ``finish``). "./bin/x" is the same path, and avoids both:
+    scripts then run the environment's own interpreter, with its options.
     """
 
     def __init__(self, prefix: Path, work: Path, output: Path, kind: str, settings: PackSettings) -> None:
@@ -141,6 +141,7 @@ class _CondaPackWriter:
         self._segments: list[Listed] = []
 
     def add_segment(self, id: str, items: Iterable[Item]) -> None:
+        """Collect the files of a segment; the runtime and what is below ``.envpack/`` are left out."""
         records = []
         for item in items:
             if id != RUNTIME and not item.record.path.startswith(".envpack/"):

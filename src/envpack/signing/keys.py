@@ -63,9 +63,11 @@ class SecretKey:
 
     @property
     def public(self) -> PublicKey:
+        """Return the public key that belongs to this key."""
         return PublicKey(self.id, self._private().public_key().public_bytes_raw())
 
     def sign(self, data: bytes) -> bytes:
+        """Return the signature of ``data``, 64 bytes."""
         return self._private().sign(data)
 
     def _private(self) -> Ed25519PrivateKey:
