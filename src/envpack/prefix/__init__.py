@@ -1,4 +1,4 @@
-"""Reading an existing environment for packing: who owns each file, and what is stored of it."""
+"""Reading an existing environment for packing: the owner of each file, and the bytes that are stored of it."""
 
 from envpack.prefix.inventory import read_prefix
 from envpack.prefix.model import ENVIRONMENT, SOURCE_MTIME, Entry, Group, PrefixContents, Published, Stored

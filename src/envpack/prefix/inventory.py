@@ -1,4 +1,4 @@
-"""Reading an environment: the one call that gives everything in it, by the package that owns it."""
+"""The reader of an environment: one call that returns everything in it, grouped by the package that owns it."""
 
 from __future__ import annotations
 
@@ -36,12 +36,22 @@ def read_prefix(
     reporter: Reporter | None = None,
     written: Sequence[bytes] = (),
 ) -> PrefixContents:
-    """Everything in the environment at ``prefix``, by owner. Reads metadata only, and files in dispute.
+    """Return everything in the environment at ``prefix``, grouped by owner.
 
-    ``keep`` gets each path (files, links, empty folders with ``/`` behind) and says whether it is packed;
-    ``outside``: what becomes of links that lead out, ``editable``: of editable installs that do. ``written``: the
-    paths that are written into its files, where those are others than its own. Raises PackError when it is no
-    environment, when its metadata is broken, and for what can't be packed, all at once.
+    Only metadata is read, and those files that more than one package claims.
+
+    Args:
+        prefix: The environment's folder.
+        keep: Returns whether a path is packed; it is called with files, links, and empty folders with ``/`` at
+            the end. None packs all paths.
+        outside: How to treat links that lead out of the environment.
+        editable: How to treat editable installs whose sources lie outside the environment.
+        reporter: Receives progress and notes.
+        written: The prefixes that are written in the files, where these differ from the environment's own path.
+
+    Raises:
+        PackError: ``prefix`` is no environment, its metadata is broken, or some paths can't be packed: all
+            of these are listed.
     """
     reporter = reporter if reporter is not None else Reporter()
     prefix = Path(prefix)
@@ -111,7 +121,7 @@ def _conda_records(prefix: Path, tree: Tree) -> list[CondaRecord]:
 
 
 class _Disk:
-    """Looks at files in dispute: is this the one that package brought?"""
+    """A reader of files that several packages claim, to decide which package installed the file that is there."""
 
     def __init__(self, prefix: Path, names: Sequence[bytes], places: Mapping[str, str]) -> None:
         self._prefix, self._names, self._places = prefix, names, places
@@ -130,7 +140,7 @@ class _Disk:
 
 
 def _distributions(tree: Tree, records: Sequence[CondaRecord], disk: _Disk) -> list[Distribution]:
-    """The distributions that no conda package brought, sorted; conda packages carry metadata of their own."""
+    """Return the distributions, sorted, that no conda package installed (those have metadata of their own)."""
     by_conda: dict[str, Claim] = {}
     for record in records:
         by_conda.update(record.claims)
@@ -149,14 +159,14 @@ def _distributions(tree: Tree, records: Sequence[CondaRecord], disk: _Disk) -> l
 
 
 def _was_reinstalled(distribution: Distribution, claim: Claim, disk: _Disk) -> bool:
-    """Whether pip wrote metadata anew that a conda package had brought: same version, so the same paths."""
+    """Return whether pip rewrote metadata that a conda package had installed: same version, so the same paths."""
     if not distribution.installer or distribution.installer == "conda" or claim.published is None:
         return False
     return not disk.proves(distribution.record, claim)
 
 
 def _through_links(claims: Mapping[str, Claim], tree: Tree, prefix: Path) -> Mapping[str, Claim]:
-    """The claims by where their paths really lie: a parent may have become a link to another folder."""
+    """Return the claims by the real location of their paths: a parent may have become a link to another folder."""
     if not tree.links:
         return claims
     moved = {}
@@ -185,7 +195,7 @@ class _Draft:
 _NOTHING = Claim()
 
 _WITHOUT_CREDENTIALS = frozenset({"conda-meta/history", ".condarc", ".mambarc"})
-"""Files that conda keeps for an environment, with the channels' URLs in them."""
+"""Files that conda writes for an environment, with the channels' URLs in them; packed without credentials."""
 
 
 def _groups(
@@ -234,7 +244,7 @@ def _entries(
     placeholders: Mapping[str, Published],
 ) -> Iterator[Entry]:
     first: dict[tuple[int, int, Published | None], str] = {}
-    plain = all(path.isascii() for path, _ in paths)  # as text they have the same order, and sort faster
+    plain = all(path.isascii() for path, _ in paths)  # as text they sort in the same order, and faster
     for path, claim in sorted(paths, key=itemgetter(0) if plain else lambda item: os.fsencode(item[0])):
         facts = tree.files.get(path)
         if facts is None:
@@ -275,7 +285,7 @@ def _entries(
 
 
 def _foreign(tree: Tree, ownership: Ownership) -> tuple[str, ...]:
-    """What no package owns, the environment's own records aside."""
+    """Return the paths that no package owns, without those of conda-meta."""
     known = ownership.owners.keys() | ownership.useless
     paths = (path for path in (*tree.files, *tree.links) if path not in known)
     return tuple(sorted((path for path in paths if not path.startswith("conda-meta/")), key=os.fsencode))
@@ -287,7 +297,7 @@ _INTERPRETER = re.compile(r"bin/(?:python|pypy)(\d+\.\d+)")
 
 
 def _python(tree: Tree, records: Sequence[CondaRecord]) -> tuple[str, str]:
-    """The interpreter's path and version; "" and "" without one."""
+    """Return the path and the version of the interpreter; "" and "" when there is none."""
     version = next((r.package.version for r in records if r.package.name in ("python", "pypy")), "")
     found = {}
     for path in tree.files:

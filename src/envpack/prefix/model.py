@@ -1,4 +1,4 @@
-"""What an environment holds, in values: entries, the groups they belong to, and what is stored of each."""
+"""The values that describe an environment: entries, the groups they belong to, and the stored form of a file."""
 
 from __future__ import annotations
 
@@ -15,17 +15,19 @@ ENVIRONMENT = "environment"
 """The id of the group of everything that no package owns."""
 
 SOURCE_MTIME = 315532800
-"""The time every file is stored with, seconds since 1970: 1980-01-01, the earliest a zip can say. Only
-sources whose package ships byte-code keep the time that byte-code records."""
+"""The time that every file is stored with, in seconds since 1970: 1980-01-01, the earliest that a zip can hold.
+Only sources whose package ships byte-code keep the time that this byte-code records."""
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What a conda package's paths.json says of a file: the bytes it had before it was installed.
+    """A file as its conda package published it, before it was installed; read from the package's paths.json.
 
-    ``sha256`` in hex and ``size`` in bytes (None: not recorded) are of the published file; ``placeholder``
-    is the prefix that installers replace in it, as text or as C strings by ``file_mode`` "text" or "binary".
-    ``sha256`` is "" for binaries of packages without paths.json.
+    Attributes:
+        sha256: Hex digest of the published file; "" for binaries of packages without paths.json.
+        size: Size of the published file in bytes; None when it is not recorded.
+        placeholder: The prefix that installers replace in the file; None when there is none.
+        file_mode: How installers replace it: "text" (as text) or "binary" (as C strings).
     """
 
     sha256: str
@@ -37,12 +39,19 @@ class Published:
 class Entry(NamedTuple):
     """One path of the environment. ``path`` and ``target`` carry bytes that are not UTF-8 as PEP 383 does.
 
-    ``type``: "file", "hardlink" (``target``: the path of the same group that holds the data), "symlink"
-    (``target``: relative, and inside the prefix, but it need not exist) or "directory" (only empty ones).
-    ``mode``: permission bits, normalised. ``size`` in bytes and ``mtime`` in whole seconds are those on disk.
-    ``recorded``: sha256 of the file as its installer wrote it, "" when unknown. ``content`` stands in for the
-    file's bytes; ``place``: where they lie when that is not at ``path``. ``stamp``: time of the last change to
-    the bytes, and to the status, in nanoseconds, and the inode.
+    Attributes:
+        path: Relative to the prefix.
+        type: "file", "hardlink", "symlink" or "directory" (only empty ones).
+        mode: Permission bits, normalised.
+        size: Size in bytes, on disk or of ``content``.
+        mtime: Modification time on disk, in whole seconds since 1970.
+        target: Of a hardlink, the path of the same group that holds the data. Of a symlink, its target; links to
+            targets in the prefix are relative, and the target need not exist.
+        published: The file as its conda package published it.
+        recorded: sha256 of the file as its installer wrote it; "" when unknown.
+        content: Bytes that replace those of the file; None to use the file's own.
+        place: The location of the file's bytes, when they are not at ``path``.
+        stamp: Time of the last change to the bytes, and to the status, in nanoseconds since 1970, and the inode.
     """
 
     path: str
@@ -60,7 +69,7 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True)
 class Group:
-    """Everything one package owns, sorted by the bytes of the path; it may be empty (metapackages)."""
+    """The entries that one package owns, sorted by the bytes of the path; there may be none (metapackages)."""
 
     id: str
     package: Package | None
@@ -69,15 +78,21 @@ class Group:
 
 @dataclass(frozen=True)
 class PrefixContents:
-    """An environment read for packing. ``prefix`` is its real path.
+    """An environment that was read for packing.
 
-    ``spellings``: every path, as bytes, under which files may mention the prefix, the real one first.
-    ``groups``: conda packages, pip distributions, then ENVIRONMENT, each kind sorted by id. ``missing``:
-    paths that packages installed and that are gone; ``foreign``: those no package owns; ``replaced``: those
-    of a conda package that something else wrote over (``modified`` ones are found while storing);
-    ``left_out``: those of editable installs that are not packed; ``outside``: links that lead out and are kept.
-    ``python``: path of the interpreter, such as "bin/python3.11", and ``python_version``, such as "3.11.7";
-    "" when there is none. ``newest``: when the newest conda package was made, seconds since 1970.
+    Attributes:
+        prefix: The environment's real path.
+        spellings: Every path, as bytes, under which files may mention the prefix, the real one first.
+        groups: Conda packages, pip distributions, then ENVIRONMENT, each kind sorted by id.
+        missing: Paths that packages installed and that no longer exist.
+        foreign: Paths that no package owns.
+        replaced: Paths of a conda package that something else overwrote. (Modified files are found later,
+            when they are stored.)
+        left_out: Paths of editable installs that are not packed.
+        outside: Links that lead out of the environment and are packed unchanged.
+        python: Path of the interpreter, such as "bin/python3.11"; "" when there is none.
+        python_version: Version of the interpreter, such as "3.11.7"; "" when there is none.
+        newest: Build time of the newest conda package, in seconds since 1970.
     """
 
     prefix: Path
@@ -94,11 +109,19 @@ class PrefixContents:
 
 
 class Stored(NamedTuple):
-    """A file as it is stored: ``pieces`` joined have ``size`` bytes and the hex digest ``sha256``.
+    """A file as it is stored.
 
-    Pieces may be views of the data that was given, which must live as long as they do. ``mtime`` in seconds.
-    ``modified``: the file is not what its package installed. ``unrelocatable``: remarks on mentions of the
-    prefix that stay as they are; ``searched``: False when so much is compressed that not all was searched.
+    Pieces may be views of the data that was passed in, which must live as long as they do.
+
+    Attributes:
+        pieces: The stored bytes, in order.
+        size: Size of the joined pieces in bytes.
+        sha256: Hex digest of the joined pieces.
+        relocation: Positions where a deployment writes its prefix.
+        mtime: Stored modification time, in seconds since 1970.
+        modified: Whether the file differs from the one that its package installed.
+        unrelocatable: Remarks on mentions of the prefix that stay unchanged.
+        searched: False when the file holds so much compressed data that not all of it was searched.
     """
 
     pieces: Sequence[Piece]

@@ -1,1 +1,1 @@
-"""Find the files of an environment, and read them."""
+"""Find the files of an environment and read them."""

@@ -1,8 +1,9 @@
-"""Under which paths an environment's files may mention it.
+"""The paths under which an environment's files may mention it.
 
-An environment is made, used and packed by whatever path people take to it: a link to a disk, a home folder mounted
-in two places. Its files hold the path it was made by, which may be neither the one given now nor the real one, and
-when it was moved since, a path where nothing is any more. The files that tell are known.
+An environment is made, used and packed under different paths: through a link to a disk, or a home folder mounted
+at two mount points. Its files hold the path that it was made under, which may be neither the one given now nor
+the real one, and after the environment was moved, a path that no longer exists. The files that record such paths
+are known.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 
 _HEAD = 1024
 _MOST = 4 << 20
-"""Bytes of a file that are read for evidence; histories of years are smaller."""
+"""Bytes of a file that are read as evidence; histories of years are smaller."""
 
 # in quotes a path may hold blanks
 _PATHS = re.compile(rb"\"(/[^\"\n\0]+)\"|'(/[^'\n\0]+)'|(/[^\s\0\"',:;=]+)")
@@ -25,8 +26,11 @@ _SYSCONFIG_PREFIX = re.compile(rb"^ *'prefix': '(/[^'\n]+)'", re.MULTILINE)
 
 
 def spellings(prefix: Path) -> tuple[bytes, ...]:
-    """Every path, as bytes, by which the files in ``prefix`` may mention it: the real one, the one given, and of
-    those that its scripts, its history and its Python's configuration name, the ones that lead there."""
+    """Return every path, as bytes, by which the files in ``prefix`` may mention it.
+
+    These are the real path, the one given, and of the paths named by its scripts, its history and its Python's
+    configuration, those that lead to the same folder.
+    """
     real, given = os.fsencode(os.path.realpath(prefix)), os.fsencode(posixpath.abspath(prefix))
     found = set()
     try:
@@ -41,10 +45,10 @@ def spellings(prefix: Path) -> tuple[bytes, ...]:
 
 
 def former(prefix: Path) -> bytes | None:
-    """Where the environment was made, when it was moved since and nothing is there any more.
+    """Return the path where the environment was made, when it was moved since and nothing exists there any more.
 
-    Its Python says so in the configuration that was written in when it was installed; that of several decides when
-    they agree.
+    The configuration of its Python records that path at installation. With several Pythons, their paths must
+    agree.
     """
     said = set()
     for data in _read(_configurations(prefix), _MOST):
@@ -56,7 +60,7 @@ def former(prefix: Path) -> bytes | None:
 
 
 def _evidence(prefix: Path) -> Iterator[bytes]:
-    """What may name the path that an environment was made by."""
+    """Yield texts that may name the path that the environment was made under."""
     lines = b"\n".join(_read([prefix / "conda-meta" / "history"], _MOST)).splitlines()
     commands = [line for line in lines if line.startswith(b"# cmd:")]
     scripts = (head for head in _read(_children(prefix / "bin"), _HEAD) if head.startswith(b"#!"))
@@ -72,7 +76,7 @@ def _configurations(prefix: Path) -> list[Path]:
 
 
 def _children(folder: Path) -> list[Path]:
-    """What is in a folder, in order. Not `Path.glob`: a link to a name that is too long stops it."""
+    """Return the paths in a folder, sorted. Not by `Path.glob`: a link to a name that is too long stops it."""
     try:
         return [folder / name for name in sorted(os.listdir(folder))]
     except OSError:
@@ -81,14 +85,14 @@ def _children(folder: Path) -> list[Path]:
 
 def _read(paths: Iterable[Path], most: int) -> Iterator[bytes]:
     for path in paths:
-        with suppress(OSError):  # what can't be read is told when the tree is
+        with suppress(OSError):  # walk reports what can't be read
             if os.path.isfile(path):
                 with open(path, "rb") as file:
                     yield file.read(most)
 
 
 def _folders(found: Iterable[tuple[bytes, ...]]) -> set[bytes]:
-    """The paths named, and every folder they lie in."""
+    """Return the paths named, and every folder above them."""
     folders: set[bytes] = set()
     for path in (posixpath.normpath(b"".join(groups)) for groups in found):
         while path not in folders and len(path) > 1 and not path.startswith(b"//"):

@@ -1,4 +1,4 @@
-"""Which files of a prefix a bundle leaves out: prune profiles, and globs that exclude and include."""
+"""The selection of files that a bundle leaves out: prune profiles, and globs that exclude and include."""
 
 from __future__ import annotations
 
@@ -10,16 +10,19 @@ from functools import cache
 from importlib import resources
 
 PROTECTED = ("conda-meta/**", "lib/python*/site-packages/*.dist-info/**")
-"""Never pruned by a profile (``exclude`` may): they say what is installed."""
+"""Globs that no profile prunes (``exclude`` may): these files record what is installed."""
 
 
 class Selection:
-    """What stays and what goes, its rules compiled once: to be called with each path.
+    """The rules that decide which paths are packed, compiled once; an instance is called with each path.
 
-    Paths are relative to the prefix; those of folders end in ``/``. A path goes when a profile of ``prune`` takes
-    it, or a glob of ``exclude``, the last that matches deciding, one that begins with ``!`` for it to stay. What a
-    glob of ``include`` has stays in any case. Globs are those of gitignore(5), with ``{a,b}`` added, and a file
-    can be had back from a folder that is left out. KeyError for a profile unknown.
+    Paths are relative to the prefix; those of folders end in ``/``. A path is left out when a profile of ``prune``
+    drops it, or when the globs of ``exclude`` do: the last glob that matches decides, and one that begins with
+    ``!`` keeps the path. A path that a glob of ``include`` matches is always packed. Globs are those of
+    gitignore(5), with ``{a,b}`` added; unlike there, a file can be included again from a folder that is left out.
+
+    Raises:
+        KeyError: There is no profile of that name.
     """
 
     def __init__(
@@ -31,25 +34,25 @@ class Selection:
         self._protected = _pattern(PROTECTED)
         self._matched: set[str] = set()
         self.dropped: Counter[str] = Counter()
-        """How many paths went by each rule: ``prune: docs`` or ``exclude: *.a``."""
+        """The number of paths left out by each rule, such as ``prune: docs`` or ``exclude: *.a``."""
 
     def __bool__(self) -> bool:
-        """Whether there is any rule at all."""
+        """Return whether there is any rule at all."""
         return bool(self._profiles or self._excluded)
 
     def __call__(self, path: str) -> bool:
-        """Whether the path stays."""
+        """Return whether the path is packed, and count it in ``dropped`` when it is not."""
         reason = self.reason(path)
         if reason:
             self.dropped[reason] += 1
         return not reason
 
     def reason(self, path: str) -> str:
-        """The rule by which the path goes; "" when it stays."""
+        """Return the rule by which the path is left out; "" when it is packed."""
         return self._excluding(path) or self._pruning(path)
 
     def idle(self) -> list[str]:
-        """The globs that nothing came of, with the paths asked for so far: most likely not what was meant."""
+        """Return the globs that matched none of the paths checked so far; most likely they are mistakes."""
         globs = dict.fromkeys(glob for glob, _ in (*self._excluded, *self._included))
         return [glob for glob in globs if glob not in self._matched]
 
@@ -69,7 +72,7 @@ class Selection:
         return bool(self._matching(self._included, path))
 
     def _matching(self, rules: list[tuple[str, re.Pattern[str]]], path: str) -> str:
-        """The last glob that matches."""
+        """Return the last glob that matches."""
         last = ""
         for glob, pattern in rules:
             if pattern.fullmatch(path):
@@ -80,7 +83,7 @@ class Selection:
 
 @cache
 def _profile(name: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
-    """The patterns of what a profile drops and of what it keeps all the same."""
+    """Return two patterns of a profile: the paths that it drops, and the exceptions that it keeps."""
     text = resources.files("envpack.prefix.scan").joinpath("prune.json").read_text(encoding="utf-8")
     profile = json.loads(text)["profiles"][name]
     drop, keep = (tuple(rule["glob"] for rule in profile[key]) for key in ("drop", "keep"))
@@ -89,7 +92,7 @@ def _profile(name: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
 
 @cache
 def _pattern(globs: tuple[str, ...]) -> re.Pattern[str]:
-    """One pattern for all ``globs``; for none, one that matches nothing."""
+    """Return one pattern for all ``globs``; without any, one that matches nothing."""
     return re.compile("|".join(map(translate, globs)) or _NEVER, re.DOTALL)
 
 
@@ -98,10 +101,11 @@ _WILDCARDS = {"*": "[^/]*", "?": "[^/]"}
 
 
 def translate(glob: str) -> str:
-    """A glob of gitignore(5) as a regular expression for whole paths, folders' ending in ``/``.
+    """Translate a glob of gitignore(5) to a regular expression for whole paths; those of folders end in ``/``.
 
-    Without a slash, or with one at its end only, it stands for a name in any folder, else for a path from the
-    top; with one at the end for folders only. What matches a folder takes all that is in it.
+    A glob without a slash, or with one at its end only, matches a name in any folder; any other glob matches a
+    path from the top. A glob with a slash at the end matches folders only. A glob that matches a folder matches
+    all that is in it.
     """
     folder = glob.endswith("/")
     anchored = "/" in glob.rstrip("/")

@@ -1,4 +1,4 @@
-"""The tree of an environment as it lies on disk: every path once, links never followed."""
+"""The tree of an environment as it lies on disk: every path once, links followed only on request."""
 
 from __future__ import annotations
 
@@ -15,19 +15,23 @@ from envpack.runtime.activation import scripts
 from envpack.runtime.errors import PackError
 
 GENERATED = frozenset(path for path in scripts() if not path.startswith(".envpack/"))
-"""What every bundle brings itself, whatever stands there in the environment."""
+"""Paths of the scripts that every bundle brings itself; the environment's own files are not packed under these
+names."""
 
 
 Outside = Literal["error", "follow", "keep"]
-"""What becomes of links that lead out of the environment: refused, replaced by what they lead to, or left as they
-are."""
+"""How to treat links that lead out of the environment: refuse them, replace them by what they lead to, or pack
+them unchanged."""
 
 
 class Facts(NamedTuple):
-    """What of a file's status is of use; all of it took 16 MB more for 46,000 files.
+    """The few values of a file's status that are used; the whole status took 16 MB more for 46,000 files.
 
-    ``size``: bytes; ``stamp``: time of the last change of its bytes and of its status, in nanoseconds since 1970,
-    and its inode; ``device``: where that is, None for a file that has one name only.
+    Attributes:
+        executable: Whether any execute bit is set.
+        size: Size in bytes.
+        stamp: Time of the last change to the bytes, and to the status, in nanoseconds since 1970, and the inode.
+        device: The device of the inode; None for a file with one name only.
     """
 
     executable: bool
@@ -37,7 +41,7 @@ class Facts(NamedTuple):
 
 
 def facts_of(status: os.stat_result) -> Facts:
-    """The facts that a file's status holds."""
+    """Return the facts that a file's status holds."""
     stamp = (status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
     device = status.st_dev if status.st_nlink > 1 else None
     return Facts(status.st_mode & 0o111 != 0, status.st_size, stamp, device)
@@ -45,11 +49,17 @@ def facts_of(status: os.stat_result) -> Facts:
 
 @dataclass
 class Tree:
-    """``files``: their facts by path; ``links``: their targets by path, ``folders``: the modes of empty ones.
+    """The paths of an environment.
 
-    ``places``: where a file's bytes lie when that is not at its path. ``generated``: which of GENERATED exist.
-    ``outside``: links that lead out, kept. ``excluded``: paths that ``keep`` refused. ``others``: in words, the
-    folders that are no part of the environment itself.
+    Attributes:
+        files: Facts of the files, by path.
+        links: Targets of the links, by path.
+        folders: Permission bits of the empty folders, by path.
+        places: Locations of files' bytes, by path, for those that are not at their path.
+        generated: The paths of GENERATED that exist.
+        outside: Links that lead out of the environment and are packed unchanged.
+        excluded: Paths that ``keep`` refused.
+        others: Descriptions of the folders that are not part of the environment itself.
     """
 
     files: dict[str, Facts] = field(default_factory=dict)
@@ -65,11 +75,20 @@ class Tree:
 def walk(
     prefix: Path, keep: Callable[[str], bool] | None, names: Sequence[bytes], outside: Outside = "error"
 ) -> Tree:
-    """Reads the tree below ``prefix``; ``names`` are its spellings. ``keep`` gets folders with a ``/`` at the end.
+    """Read the tree below ``prefix``.
 
-    Left out: envpack's own folder, lock files and leftovers in conda-meta, byte-code folders that are empty,
-    and of a base environment the package cache and the other environments. Raises PackError listing
-    everything that can't be packed: sockets, pipes and devices, what can't be read, links that lead out.
+    Left out are envpack's own folder, lock files and leftovers in conda-meta, byte-code folders that are empty,
+    and of a base environment the package cache and the other environments.
+
+    Args:
+        prefix: The environment's folder.
+        keep: Returns whether a path is packed; it is called with ``/`` at the end of folders. None packs all.
+        names: All paths of the prefix (see `prefix_aliases.spellings`).
+        outside: How to treat links that lead out of the environment.
+
+    Raises:
+        PackError: Some paths can't be packed: sockets, pipes and devices, unreadable files, links that lead out.
+            It lists all of them.
     """
     walker = _Walker(prefix, keep, [(os.fsdecode(name), "") for name in names], outside)
     walker.run()
@@ -85,8 +104,13 @@ def walk(
 
 
 class _Folder(NamedTuple):
-    """A folder to be read: its ``path`` in the environment, its ``place`` on disk, and by (place, path) the
-    ``roots`` that links in it may lead into."""
+    """A folder to read.
+
+    Attributes:
+        path: Its path in the environment.
+        place: Its location on disk.
+        roots: The folders that links in it may lead into, as pairs (location, path).
+    """
 
     path: str
     place: str
@@ -117,7 +141,7 @@ class _Walker:
 
     def _folder(self, folder: _Folder) -> None:
         try:
-            # by its descriptor: the kernel would look up the whole path for each file's status otherwise
+            # by descriptor, otherwise the kernel looks up the whole path for each file's status
             descriptor = os.open(folder.place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 with os.scandir(descriptor) as listing:
@@ -200,13 +224,14 @@ def _is_leftover(folder: str, name: str) -> bool:
 
 
 _TAGS = (".conda_envs_dir_test", "CACHEDIR.TAG")
-"""rattler marks what it makes as a cache, for backups to skip (bford.info/cachedir); a deployment is none."""
+"""rattler marks the environments it makes as a cache, for backups to skip (bford.info/cachedir); a deployment is
+none."""
 
 _OWN = ".envpack"
 
 
 def _other_tree(prefix: Path, path: str) -> str:
-    """In words what a folder at the top is, when it is no part of the environment itself; else ""."""
+    """Describe a top-level folder that is not part of the environment itself; return "" for any other folder."""
     if path not in ("pkgs", "envs"):
         return ""
     place = prefix / path
@@ -244,8 +269,10 @@ def _readable(path: str, status: os.stat_result, effective_user: int) -> bool:
 
 
 def _inner_target(folder: _Folder, target: str) -> str | None:
-    """The target of a link in ``folder``, relative, when it lies in the environment (it need not exist); None when
-    it leads out."""
+    """Return the relative target of a link in ``folder``; None when it leads out of the environment.
+
+    The target need not exist.
+    """
     root, at = folder.roots[0]
     if not target.startswith("/"):
         joined = posixpath.normpath(posixpath.join(posixpath.relpath(folder.path or ".", at or "."), target))

@@ -1,7 +1,7 @@
-"""Large files, looked at where they lie: searched and read in windows, of which one at a time is in memory.
+"""Large files that are searched and read in windows, one of which is in memory at a time.
 
-They are read, not mapped: the pages of a map count as the process's memory until the kernel takes them away, and a
-file that somebody truncates meanwhile would kill it.
+They are read, not mapped: the pages of a map count as the process's memory until the kernel takes them away, and
+if another process truncates a mapped file meanwhile, this process is killed.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from typing import overload
 from envpack.runtime.errors import PackError
 
 WINDOW = 1 << 20
-"""Bytes of a window: as much as stays in a processor's cache while it is looked at several times."""
+"""Bytes of a window: small enough to stay in a processor's cache while it is searched several times."""
 
 _FIRST = 64 << 10
-"""Bytes of the first window when something is looked for: what is there once is there again soon."""
+"""Bytes of the first window of a search: a needle that is found once is usually found again soon."""
 
 _ZEROS = bytes(WINDOW + (1 << 16))
-"""What a sparse file is made of: to be told from data at the speed of memory."""
+"""Zeros, as the holes of a sparse file read: comparing with them finds holes at the speed of memory."""
 
 
 class _Opened:
-    """An open file, closed with the last `Large` that looks into it."""
+    """An open file, closed with the last `Large` that reads from it."""
 
     def __init__(self, descriptor: int, name: str) -> None:
         self.descriptor, self.name = os.dup(descriptor), name
@@ -34,9 +34,9 @@ class _Opened:
 
 
 class Large:
-    """A range of a file's bytes, as far as searching and cutting goes like `bytes`; reads when it is asked.
+    """A range of a file's bytes that can be searched and sliced like `bytes`, and is read on demand.
 
-    Every method that reads raises PackError when the file has become shorter, or can't be read any more.
+    Every method that reads raises PackError when the file has become shorter or can't be read any more.
     """
 
     def __init__(self, opened: _Opened, start: int, stop: int) -> None:
@@ -46,7 +46,7 @@ class Large:
 
     @classmethod
     def of(cls, descriptor: int, name: str) -> Large:
-        """The whole of an open file, which may be closed afterwards; ``name`` is for messages."""
+        """Return the whole of an open file, which may be closed afterwards; ``name`` is for messages."""
         return cls(_Opened(descriptor, name), 0, os.fstat(descriptor).st_size)
 
     def __len__(self) -> int:
@@ -68,19 +68,19 @@ class Large:
             data = os.pread(self._opened.descriptor, size, self._start + start)
         except OSError as problem:
             raise PackError(f"can't read {self._opened.name}: {problem.strerror}") from None
-        if len(data) < size:  # also what is over 2 GiB (read(2))
+        if len(data) < size:  # also for reads over 2 GiB (read(2))
             rest = bytearray(size - len(data))
             self.read_into(memoryview(rest), start + len(data))
             data += rest
         return data
 
     def part(self, start: int, stop: int) -> Large:
-        """A range of it, of which nothing is read yet."""
+        """Return a range of it, without reading anything yet."""
         start, stop, _ = slice(start, stop).indices(len(self))
         return Large(self._opened, self._start + start, self._start + max(start, stop))
 
     def read_into(self, room: memoryview, start: int) -> None:
-        """Fills ``room`` with the bytes from ``start`` on."""
+        """Fill ``room`` with the bytes from ``start`` on."""
         done = 0
         while done < len(room):
             try:
@@ -95,8 +95,10 @@ class Large:
             done += read
 
     def scan(self, needles: Iterable[bytes]) -> None:
-        """Goes through the file once, so that its digest, and looking for those of ``needles`` that are not in it,
-        is free afterwards."""
+        """Read the file once, to compute its digest and to find out which of ``needles`` are not in it.
+
+        Afterwards `sha256`, and `find` of a needle that is not in the file, need no more reading.
+        """
         missing = list(dict.fromkeys(needles))
         reach = max(map(len, missing), default=1) - 1
         state = hashlib.sha256()
@@ -107,7 +109,7 @@ class Large:
             window = view[reach : reach + size]
             self.read_into(window, start)
             state.update(window)
-            # what a sparse file is made of is told from data at the speed of memory
+            # skip the holes of a sparse file at the speed of memory
             if not buffer[reach] and buffer.startswith(_ZEROS[: reach + size]):
                 continue
             missing = [needle for needle in missing if buffer.find(needle, 0, reach + size) < 0]
@@ -116,11 +118,11 @@ class Large:
 
     @property
     def sha256(self) -> str:
-        """The digest in hex, which `scan` found out; "" before that."""
+        """Return the hex digest that `scan` computed; "" before that."""
         return self._sha256
 
     def find(self, needle: bytes, start: int = 0, end: int | None = None) -> int:
-        """As `bytes.find`, for offsets that are not negative."""
+        """Find ``needle`` as `bytes.find` does, for offsets that are not negative."""
         if needle in self._absent:
             return -1
         stop = len(self) if end is None else min(end, len(self))
@@ -134,8 +136,10 @@ class Large:
     def _windows(
         self, start: int, end: int, reach: int, size: int = _FIRST, *, only_data: bool = True
     ) -> Iterator[tuple[int, bytes]]:
-        """Offsets and pieces, of ``size`` bytes and then more, overlapping so far that nothing of ``reach`` bytes
-        is cut; ``only_data``: without those of nothing but zeros."""
+        """Yield (offset, bytes) of windows that overlap so far that no needle of ``reach`` bytes is cut.
+
+        The first window has ``size`` bytes, later ones more, up to WINDOW; ``only_data`` skips windows of zeros.
+        """
         while start < end:
             window = self[start : min(start + size + reach - 1, end)]
             if not (only_data and _ZEROS.startswith(window)):
@@ -144,24 +148,24 @@ class Large:
             size = min(4 * size, WINDOW)
 
     def __iter__(self) -> Iterator[bytes]:
-        """Its bytes, window by window."""
+        """Yield its bytes, window by window."""
         for start in range(0, len(self), WINDOW):
             yield self[start : start + WINDOW]
 
 
 Data = bytes | Large
-"""A file's bytes: in memory, or on the disk."""
+"""A file's bytes: in memory, or on disk."""
 
 Piece = bytes | memoryview | Large
 
 
 def part(data: Piece, start: int, stop: int) -> memoryview | Large:
-    """``data[start:stop]`` without a copy."""
+    """Return ``data[start:stop]`` without a copy."""
     return data.part(start, stop) if isinstance(data, Large) else memoryview(data)[start:stop]
 
 
 def in_memory(pieces: Iterable[Piece]) -> Iterator[bytes | memoryview]:
-    """The same bytes, of which large ones are read window by window as they are asked for."""
+    """Yield the bytes of ``pieces`` in order; large pieces are read window by window, on demand."""
     for piece in pieces:
         if isinstance(piece, Large):
             yield from piece
