@@ -1,1 +1,1 @@
-"""Which package each file of an environment belongs to."""
+"""Find the package that each file of an environment belongs to."""

@@ -1,4 +1,4 @@
-"""conda-meta: what the records of conda packages say, and how they are written for another machine.
+"""The records of conda packages in conda-meta: how they are read, and written again for another machine.
 
 The fields are those of conda's PrefixRecord (conda/models/records.py, rattler_conda_types prefix_record.rs).
 """
@@ -17,7 +17,7 @@ from envpack.runtime.errors import PackError
 from envpack.runtime.format.manifest import Package
 
 LOCAL_CHANNEL = "file:///local-channel"
-"""Stands for every channel that was a folder of the build machine; a URL, so that every tool parses it."""
+"""Replaces every channel that was a folder of the build machine; a URL, so that every tool parses it."""
 
 SKIPPED = frozenset({"pixi", "pixi_env_prefix", ".pixi-environment-fingerprint"})
 """Files of conda-meta that tie an environment to the pixi workspace it was made in. They name its manifest on
@@ -25,10 +25,13 @@ the build machine, and a deployment belongs to no workspace."""
 
 
 class Claim(NamedTuple):
-    """What a package says of a path it installed.
+    """What a package records about a path that it installed.
 
-    ``recorded``: sha256 of the file as installed, when that is not ``published``. ``expected``: whether the
-    path's absence is worth a word (not so for byte-code, folders, and files that were never linked).
+    Attributes:
+        published: The file as the package published it; None when that is unknown.
+        recorded: sha256 of the file as installed, when that differs from ``published``; else "".
+        expected: Whether to report the path when it is missing (False for byte-code, folders, and files that were
+            never linked).
     """
 
     published: Published | None = None
@@ -38,9 +41,14 @@ class Claim(NamedTuple):
 
 @dataclass(frozen=True)
 class CondaRecord:
-    """One file of conda-meta: the package, its claims by path, and the record as written for a deployment.
+    """One record of conda-meta.
 
-    ``made``: when the package was built, seconds since 1970, 0 when it does not say.
+    Attributes:
+        path: The record's path, relative to the prefix.
+        package: The package that it describes.
+        claims: The package's claims, by path.
+        portable: The record's bytes, as they are written for a deployment.
+        made: Build time of the package in seconds since 1970; 0 when the record has none.
     """
 
     path: str
@@ -51,7 +59,11 @@ class CondaRecord:
 
 
 def read_record(path: str, data: bytes) -> CondaRecord:
-    """Reads the record at ``path`` (relative to the prefix); raises PackError naming it and what is wrong."""
+    """Parse the record at ``path`` (relative to the prefix) from its bytes ``data``.
+
+    Raises:
+        PackError: The record is broken; the error names it and the problem.
+    """
     try:
         document = json.loads(data.decode("utf-8"))
         if not isinstance(document, dict):
@@ -68,7 +80,10 @@ def read_record(path: str, data: bytes) -> CondaRecord:
 
 
 def _seconds(timestamp: Any) -> int:
-    """conda writes milliseconds, and wrote seconds once (conda/models/records.py, TimestampField)."""
+    """Return a timestamp in seconds: conda writes milliseconds, and once wrote seconds.
+
+    See conda/models/records.py, TimestampField.
+    """
     if not isinstance(timestamp, int) or timestamp < 0:
         return 0
     return timestamp if timestamp < 253402300799 else timestamp // 1000
@@ -135,7 +150,7 @@ def _claim(item: Mapping[str, Any]) -> Claim:
         return Claim(recorded=installed or sha256)
     placeholder = _text(item, "prefix_placeholder", "")
     if kind == "hardlink" and not sha256 and installed and placeholder and _is_binary(item):
-        # of a package without paths.json: the installed file's digest alone is known
+        # a package without paths.json: only the digest of the installed file is known
         return Claim(Published("", None, placeholder.encode(), "binary"), installed, expected)
     if kind != "hardlink" or not sha256:
         return Claim(recorded=installed, expected=expected)
@@ -150,16 +165,19 @@ def _claim(item: Mapping[str, Any]) -> Claim:
 
 
 def _is_binary(item: Mapping[str, Any]) -> bool:
-    """Whether an installer replaced C strings in it; not byte-code, whose lengths are understood otherwise."""
+    """Return whether an installer replaced C strings in the file; False for byte-code, which stores string
+    lengths."""
     return item.get("file_mode") == "binary" and not item["_path"].endswith(".pyc")
 
 
 def portable_record(document: Mapping[str, Any]) -> bytes:
-    """The record as it is written into a bundle: nothing of the build machine, equal records equal bytes.
+    """Return the record as it is written into a bundle, without data of the build machine.
 
-    Paths of the package cache are blanked and local channels renamed, credentials left out, and so are the
-    placeholders and digests of files as they were installed: those bytes are not in a deployment. The
-    published digests stay. What conda, mamba, pixi and rattler need to read it back is kept.
+    Equal records give equal bytes.
+
+    Paths of the package cache are blanked, local channels renamed, and credentials left out. The placeholders and
+    digests of files as they were installed are left out too, because a deployment does not have those bytes. The
+    published digests stay, and everything that conda, mamba, pixi and rattler need to read the record.
     """
     portable = {key: value for key, value in document.items() if key != "auth"}
     for key in ("extracted_package_dir", "package_tarball_full_path"):
@@ -169,7 +187,7 @@ def portable_record(document: Mapping[str, Any]) -> bytes:
         if isinstance(portable.get(key), str):
             portable[key] = portable_url(portable[key])
     if isinstance(portable.get("link"), dict):
-        # whether files were linked or copied out of the cache says nothing about a deployment
+        # how files were installed from the cache does not apply to a deployment
         portable["link"] = {"source": "", "type": 1}
     for key in ("requested_spec", "requested_specs"):
         if key in portable:
@@ -204,9 +222,9 @@ _TOKEN = re.compile(r"^/t/[^/]+(?=/|$)")
 
 
 def portable_url(url: str) -> str:
-    """The URL or channel name without user, password, token (anaconda.org's /t/TOKEN/) and query.
+    """Return the URL or channel name without user, password, token (anaconda.org's /t/TOKEN/) and query.
 
-    Folders of the build machine become LOCAL_CHANNEL; the last two parts of a package's URL are kept.
+    Folders of the build machine become LOCAL_CHANNEL; the last two parts of a package's URL stay.
     """
     if url.startswith(("/", "~", ".")) or url.lower().startswith("file:"):
         path = urlsplit(url).path if url.lower().startswith("file:") else url
@@ -226,7 +244,7 @@ _TOKENS = re.compile(rb"(?P<host>://[^\s/'\"]+)/t/[^\s/'\"]+(?=[\s/'\"]|$)")
 
 
 def scrub(text: bytes) -> bytes:
-    """A text such as ``history`` without the credentials in its URLs."""
+    """Return a text such as ``history`` without the credentials in its URLs."""
     return _TOKENS.sub(rb"\g<host>", _CREDENTIALS.sub(rb"\g<scheme>", text))
 
 
@@ -235,10 +253,14 @@ _ENDS = rb"(?=[/\s\"'\]),]|$)"
 
 
 def portable_text(text: bytes, inside: Sequence[bytes] = ()) -> bytes:
-    """``history``, or a spec that was asked for, without credentials and places of the build machine.
+    """Return ``history``, or a requested spec, without credentials and without paths of the build machine.
 
-    Of a path outside the environment, whose spellings are ``inside``, the last part stays; channels that were
-    folders become LOCAL_CHANNEL.
+    Channels that were folders become LOCAL_CHANNEL. The environment's own paths stay; of other absolute paths only
+    the last part stays.
+
+    Args:
+        text: The text to change.
+        inside: All paths of the environment itself (see `prefix_aliases.spellings`): these may hold blanks.
     """
 
     def shortened(found: re.Match[bytes]) -> bytes:
@@ -249,7 +271,7 @@ def portable_text(text: bytes, inside: Sequence[bytes] = ()) -> bytes:
             return portable_url("file:" + path.decode("utf-8", "replace")).encode() + separator + rest
         return path.rstrip(b"/").rpartition(b"/")[2] or path
 
-    # the environment's own paths first: unlike others they are known, and may have blanks
+    # the environment's own paths first: as known paths, they may have blanks
     own = b"|".join(re.escape(name) for name in sorted(inside, key=len, reverse=True))
     pattern = rb"(?:%s)%s[^\s\"'\]),]*|%s" % (own, _ENDS, _PATH) if own else _PATH
     return re.sub(pattern, shortened, scrub(text), flags=re.MULTILINE)

@@ -1,7 +1,7 @@
-"""Scripts of packages that stand where a bundle has its own: conda's ``bin/activate`` and ``bin/deactivate``.
+"""Package scripts at paths where a bundle has its own scripts: conda's ``bin/activate`` and ``bin/deactivate``.
 
-They are packed beside, as ``bin/activate.conda``. Both work under any name: the folder of the installation stands
-in them (conda/core/initialize.py, ``install_activate``).
+They are packed as siblings, such as ``bin/activate.conda``. Both work under any name: they contain the folder of
+the installation (conda/core/initialize.py, ``install_activate``).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from envpack.prefix.scan.walk import Tree, facts_of
 SUFFIX = ".conda"
 
 _CONDA_S = b"_CONDA_ROOT="
-"""In every activate and deactivate of conda's since 4.4 (conda/shell/bin), edited or not."""
+"""Part of every activate and deactivate of conda since 4.4 (conda/shell/bin), edited or not."""
 
 
 def keep_scripts(
@@ -27,10 +27,19 @@ def keep_scripts(
     proves: Callable[[str, Claim], bool],
     keeps: Callable[[str], bool] | None,
 ) -> dict[str, str]:
-    """Puts scripts that conda packages claim, and that the bundle's own would hide, into ``tree`` under another
-    name; the names by path.
+    """Add to ``tree``, under another name, the scripts of conda packages that the bundle's own scripts would hide.
 
     In a deployment they have that name already, while conda, once it is updated there, writes to the old one.
+
+    Args:
+        tree: The environment's tree, which is changed.
+        prefix: The environment's folder.
+        claims: What conda packages claim of these paths.
+        proves: Returns whether the file at a path is the one of that claim.
+        keeps: Returns whether a path is packed; None packs all.
+
+    Returns:
+        The new names, by original path.
     """
     kept = {}
     for path in tree.generated:
@@ -49,7 +58,7 @@ def keep_scripts(
 
 
 def renamed(claims: Mapping[str, Claim], kept: Mapping[str, str]) -> Mapping[str, Claim]:
-    """The claims, by the paths where what they claim is packed."""
+    """Return the claims by the paths under which their files are packed."""
     if not kept.keys() & claims.keys():
         return claims
     return {kept.get(path, path): claim for path, claim in claims.items()}

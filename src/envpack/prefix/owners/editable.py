@@ -1,8 +1,8 @@
-"""Editable installs: what Python imports from folders outside of the environment, and what in it says so.
+"""Editable installs: imports from folders outside of the environment, and the files in it that cause them.
 
 Sources: the "Recording the Direct URL Origin" specification on packaging.python.org (direct_url.json), PEP 660 and
-the files its backends write, Lib/site.py of CPython (what a line of a .pth file does), and setuptools' develop
-command (.egg-link, easy-install.pth).
+the files its backends write, Lib/site.py of CPython (the meaning of a line of a .pth file), and setuptools'
+develop command (.egg-link, easy-install.pth).
 """
 
 from __future__ import annotations
@@ -20,10 +20,15 @@ from envpack.prefix.owners.pypi import Read, read_distribution
 
 @dataclass(frozen=True)
 class Editable:
-    """What is imported from ``source``, a folder outside, as ``evidence``, a path in the environment, says.
+    """An editable install: Python imports it from a folder outside of the environment.
 
-    ``project``: the folder to build it from, "" when that is unknown. ``paths``: what in the environment is there
-    for it alone. ``lines``: what it has in files with others, by path.
+    Attributes:
+        name: The distribution's name, or that of the file that refers to it.
+        source: The folder outside of the environment.
+        evidence: The path in the environment that names ``source``.
+        project: The folder to build a wheel from; "" when that is unknown.
+        paths: The paths in the environment that belong to this install alone.
+        lines: The lines that belong to it in files shared with others, by path.
     """
 
     name: str
@@ -48,11 +53,17 @@ _HEAD = 400
 def find_editable(
     prefix: str, paths: Iterable[str], sites: Iterable[str], read: Read, lies_inside: Callable[[str], bool]
 ) -> list[Editable]:
-    """The editable installs in the folders ``sites`` (site-packages) of ``prefix``, by name; ``paths`` are all
-    that the environment has.
+    """Return the editable installs of an environment, sorted by name.
 
-    Only where the source exists: what is not there can't be imported in the original either. ``lies_inside`` tells
-    of an absolute path whether it is the environment's own, by whatever spelling; such sources are packed with it.
+    An install is returned only if its source exists: without it, the original environment can't import it either.
+
+    Args:
+        prefix: The environment's folder.
+        paths: All paths of the environment, relative to ``prefix``.
+        sites: The site-packages folders to search, relative to ``prefix``.
+        read: Returns the bytes of a path relative to ``prefix``.
+        lies_inside: Returns whether an absolute path is the environment's own, under any of its names. Sources
+            there are packed with it, and not returned.
     """
     found: list[Editable] = []
     known = set(paths)
@@ -84,13 +95,13 @@ class _Outside:
         return self.read(path).decode("utf-8", "surrogateescape")
 
     def __call__(self, path: str) -> str:
-        """The absolute path of what is there and lies outside of the environment; "" for anything else."""
+        """Return the absolute path of something that exists outside of the environment; "" for anything else."""
         path = posixpath.normpath(posixpath.join(self.place, path))
         return path if os.path.exists(path) and not self.lies_inside(path) else ""
 
 
 def _direct(known: set[str], outside: _Outside) -> Iterator[Editable]:
-    """Distributions that say so themselves."""
+    """Yield the distributions whose direct_url.json says that they are editable."""
     for path in sorted(path for path in known if path.endswith(".dist-info/direct_url.json")):
         folder = posixpath.dirname(path)
         if posixpath.dirname(folder) != outside.site:
@@ -109,7 +120,7 @@ def _direct(known: set[str], outside: _Outside) -> Iterator[Editable]:
 
 
 def _egg_links(here: Sequence[str], known: set[str], outside: _Outside) -> Iterator[Editable]:
-    """What ``setup.py develop`` left: a link, a line in easy-install.pth, and scripts."""
+    """Yield the installs of ``setup.py develop``, which leaves a link, a line in easy-install.pth, and scripts."""
     scripts: dict[str, list[str]] | None = None
     for path in here:
         if not path.endswith(".egg-link"):
@@ -138,7 +149,7 @@ def _develop_scripts(known: set[str], read: Read) -> dict[str, list[str]]:
 
 
 def _path_file(path: str, outside: _Outside, explained: set[tuple[str, str]]) -> Iterator[Editable]:
-    """The lines of a .pth file that lead out, as Lib/site.py reads them."""
+    """Yield the installs of those lines of a .pth file that lead out, read as Lib/site.py does."""
     name = posixpath.basename(path).removesuffix(".pth")
     for line in outside.text(path).splitlines():
         entry = line.strip()
@@ -166,7 +177,7 @@ def _finder(path: str, line: str, outside: _Outside) -> Iterator[Editable]:
 
 
 def _project(folder: str) -> str:
-    """The folder, or the one above, that a wheel can be built from; "" when neither is one."""
+    """Return the folder, or its parent, if a wheel can be built from it; "" when neither is a project."""
     for place in (folder, posixpath.dirname(folder)):
         if any(os.path.isfile(f"{place}/{name}") for name in ("pyproject.toml", "setup.py")):
             return place
@@ -174,7 +185,7 @@ def _project(folder: str) -> str:
 
 
 def without_lines(text: str, lines: frozenset[str]) -> str:
-    """A .pth file without these lines; "" when nothing is left in it that does anything."""
+    """Return the text of a .pth file without ``lines``; "" when no line is left that has an effect."""
     kept = [line for line in text.splitlines(keepends=True) if line.strip() not in lines]
     does = [line for line in kept if line.strip() and not line.startswith(("#", "import sys; "))]
     return "".join(kept) if does else ""

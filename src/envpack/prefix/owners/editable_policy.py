@@ -1,7 +1,7 @@
-"""What becomes of editable installs: refused, taken out of the tree, or replaced by wheels of their sources.
+"""The treatment of editable installs: refused, removed from the tree, or replaced by wheels of their sources.
 
-The environment itself is never touched: a line is taken out of what is packed of a .pth file, and wheels are
-installed into a folder of their own, whose files are packed as if they lay in the environment.
+The environment itself is never changed: lines are removed only from the packed copy of a .pth file, and wheels
+are installed into a folder of their own, whose files are packed as if they lay in the environment.
 """
 
 from __future__ import annotations
@@ -19,14 +19,20 @@ from envpack.prefix.scan.walk import Tree, facts_of
 from envpack.runtime.errors import PackError
 
 Install = Callable[[Sequence[Editable], Path], Path]
-"""Builds these for the interpreter given, and gives the folder they were installed to, as a prefix has it."""
+"""Builds wheels of the installs for the interpreter given, installs them and returns the folder, laid out as a
+prefix."""
 
 Policy = Literal["error", "skip"] | Install
 
 
 @dataclass(frozen=True)
 class Handled:
-    """``left_out``: paths that are not packed. ``contents``: the bytes that are packed of some others."""
+    """The changes that were made for editable installs.
+
+    Attributes:
+        left_out: Paths that are not packed.
+        contents: Changed bytes of files that are packed, by path.
+    """
 
     left_out: tuple[str, ...] = ()
     contents: dict[str, bytes] = field(default_factory=dict)
@@ -35,10 +41,20 @@ class Handled:
 def handle_editable(
     tree: Tree, prefix: Path, python: str, version: str, names: Sequence[bytes], read: Read, policy: Policy
 ) -> Handled:
-    """Changes ``tree`` as ``policy`` wants it. Raises PackError for editable installs that are to be refused, and
-    for those that no wheel can be built of, all at once.
+    """Change ``tree`` for the editable installs in it, as ``policy`` says.
 
-    ``python``: the environment's interpreter, and its ``version``; other Pythons' leftovers are not looked at.
+    Args:
+        tree: The environment's tree, which is changed.
+        prefix: The environment's folder.
+        python: Path of the environment's interpreter; "" when there is none, and then nothing is done.
+        version: Version of the interpreter. Only its own site-packages are searched, not those of other versions.
+        names: All paths of the prefix (see `prefix_aliases.spellings`).
+        read: Returns the bytes of a path relative to ``prefix``.
+        policy: How to treat editable installs.
+
+    Raises:
+        PackError: Editable installs were found and ``policy`` is "error", or no wheel can be built of some. It
+            lists all of them.
     """
     if not python:
         return Handled()
@@ -105,7 +121,7 @@ def _remove(tree: Tree, paths: Collection[str]) -> None:
 
 
 def _add(tree: Tree, overlay: Path) -> None:
-    """Puts the files of an installed wheel into the tree."""
+    """Add the files of installed wheels to the tree."""
     for folder, _, names in os.walk(overlay):
         for name in names:
             place = posixpath.join(folder, name)

@@ -1,4 +1,4 @@
-"""Which package owns each path of an environment. Pure: the disk is asked through ``proves``."""
+"""The owner of each path of an environment. Pure: files are read only through the callback ``proves``."""
 
 from __future__ import annotations
 
@@ -15,10 +15,13 @@ Owner = int
 
 @dataclass(frozen=True)
 class Ownership:
-    """``owners``: by path, with the claim that won; paths that nobody owns are not in it.
+    """The owners of an environment's paths.
 
-    ``missing``: claimed paths that do not exist; ``replaced``: paths of a conda package that another package
-    wrote over; ``useless``: byte-code of nothing, not worth packing.
+    Attributes:
+        owners: The owner of each path and the claim that won. Paths without an owner are not in it.
+        missing: Claimed paths that do not exist.
+        replaced: Paths of a conda package that another package overwrote.
+        useless: Byte-code files in ``__pycache__`` with neither a source nor an owner; not worth packing.
     """
 
     owners: Mapping[str, tuple[Owner, Claim]]
@@ -33,12 +36,17 @@ def assign(
     conda: int,
     proves: Callable[[str, Claim], bool],
 ) -> Ownership:
-    """Decides for each of ``paths``, given the ``claims`` of every package; the first ``conda`` of them are
-    conda records.
+    """Assign an owner to each of ``paths``.
 
-    A path claimed more than once belongs to the last claimant for whom ``proves(path, claim)`` holds: the
-    file is the one that package brought. Where that settles nothing it is the last claimant, and conda's come
-    before pip's: pip is run in environments that conda made. Byte-code goes with its source.
+    A path with several claims belongs to the last package for which ``proves(path, claim)`` holds: that package
+    installed the file. If it holds for none, the path belongs to the last package. Conda's packages come before
+    pip's, because pip runs in environments that conda made. Byte-code gets the owner of its source.
+
+    Args:
+        paths: The paths that exist.
+        claims: The claims of every package, by path.
+        conda: The number of conda records, which are the first of ``claims``.
+        proves: Returns whether the file at a path is the one of that claim.
     """
     owners: dict[str, tuple[Owner, Claim]] = {}
     contested: dict[str, list[tuple[Owner, Claim]]] = {}
@@ -83,14 +91,12 @@ _TAGGED = re.compile(r"(.+?)\.(?:cpython|pypy|graalpy)-?\d")
 
 
 def source_of(path: str) -> str:
-    """The source of a byte-code file: PEP 3147 in ``__pycache__``, else the file beside it.
+    """Return the source of a byte-code file: by PEP 3147 in ``__pycache__``, else the file beside it.
 
     >>> source_of("lib/a/__pycache__/b.cpython-311.opt-1.pyc"), source_of("lib/c.pyc")
     ('lib/a/b.py', 'lib/c.py')
     """
-    folder, _, name = path.rpartition(
-        "/"
-    )  # not by posixpath, which takes four times as long: it is asked for often
+    folder, _, name = path.rpartition("/")  # called often; posixpath takes four times as long
     above, _, last = folder.rpartition("/")
     if last != "__pycache__":
         return path[:-1]

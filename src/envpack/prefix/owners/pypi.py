@@ -1,8 +1,8 @@
-"""Distributions that pip, uv and the like installed: what they are and which files they put where.
+"""Distributions that pip, uv and similar tools installed: their metadata and the files they installed.
 
 Sources: the "Recording installed projects" and "Core metadata" specifications on packaging.python.org;
 ``installed-files.txt`` is what setuptools wrote beside an .egg-info before them. distutils wrote an .egg-info that
-is the metadata itself, a file, and names no others; easy_install made one .egg folder of each distribution.
+is a file with the metadata and lists no other files; easy_install made one .egg folder of each distribution.
 """
 
 from __future__ import annotations
@@ -22,15 +22,21 @@ from envpack.runtime.errors import PackError
 from envpack.runtime.format.manifest import Package
 
 Read = Callable[[str], bytes]
-"""Gives the bytes of a path relative to the prefix."""
+"""Returns the bytes of a path relative to the prefix."""
 
 _LONGEST_LICENSE = 100
 
 
 @dataclass(frozen=True)
 class Distribution:
-    """One .dist-info, .egg-info or EGG-INFO folder, or .egg-info file (``folder``, relative to the prefix), and
-    the paths it claims."""
+    """An installed distribution.
+
+    Attributes:
+        folder: Its .dist-info, .egg-info or EGG-INFO folder, or .egg-info file, relative to the prefix.
+        package: Its name, version, origin and license.
+        installer: The tool that installed it, as its INSTALLER file says, in lower case; "" without one.
+        claims: The paths that it claims.
+    """
 
     folder: str
     package: Package
@@ -39,7 +45,7 @@ class Distribution:
 
     @property
     def record(self) -> str:
-        """The path that is written anew by every installation of the distribution."""
+        """Return the path of the file that every installation of the distribution rewrites."""
         if self.folder in self.claims:
             return self.folder
         name = "RECORD" if self.folder.endswith(".dist-info") else "PKG-INFO"
@@ -50,9 +56,9 @@ _METADATA = ("METADATA", "PKG-INFO", "RECORD", ".egg-info")
 
 
 def metadata_folders(paths: Iterable[str]) -> list[str]:
-    """What `Distribution.folder` may be, found among ``paths`` and their parents, sorted.
+    """Return the paths that `Distribution.folder` may be, found among ``paths`` and their parents, sorted.
 
-    Only what lies directly in a site-packages (or dist-packages) folder: what lies deeper is vendored.
+    Only those directly in a site-packages (or dist-packages) folder count: deeper ones are vendored.
     """
     found = set()
     for path in paths:
@@ -71,7 +77,7 @@ def metadata_folders(paths: Iterable[str]) -> list[str]:
 
 
 def metadata_folder(path: str) -> str:
-    """The one of `metadata_folders` that a path belongs to, if it is one; "" when it can be none."""
+    """Return the one of `metadata_folders` that a path could belong to; "" when it can't belong to any."""
     if path.endswith(".egg-info"):
         return path
     if ".dist-info/" not in path and ".egg" not in path:
@@ -88,7 +94,16 @@ def _is_site(folder: str) -> bool:
 
 
 def read_distribution(folder: str, paths: Iterable[str], read: Read) -> Distribution:
-    """Reads the metadata ``folder``; ``paths`` are the paths in it. Raises PackError when RECORD is broken."""
+    """Read the metadata of a distribution.
+
+    Args:
+        folder: Its metadata folder, or .egg-info file, relative to the prefix.
+        paths: The paths in that folder.
+        read: Returns the bytes of a path relative to the prefix.
+
+    Raises:
+        PackError: RECORD is broken.
+    """
     inside = set(paths)
     installer = ""
     if f"{folder}/INSTALLER" in inside:
@@ -121,10 +136,10 @@ def _record_claims(folder: str, data: bytes) -> dict[str, Claim]:
 
 
 def _inside(base: str, path: str) -> str:
-    """The path relative to the prefix, of one relative to ``base``; "" when it does not lie in the prefix."""
+    """Return a path relative to ``base`` as one relative to the prefix; "" when it lies outside the prefix."""
     if ".." not in path and "//" not in path and not path.startswith(("/", "./")):
         return f"{base}/{path}"
-    # normpath stops at the root: a path with more ".." than there are folders is caught by its depth
+    # normpath stops at the root, so a path with more ".." than there are folders is caught by its depth
     if path.startswith("/") or path.count("../") > base.count("/") + 1:
         return ""
     return posixpath.normpath(posixpath.join("/", base, path)).lstrip("/")
@@ -135,7 +150,7 @@ def _sha256(field: str) -> str:
     if name != "sha256":
         return ""
     try:
-        # by hand: base64's own function takes three times as long, and there are tens of thousands of them
+        # base64's own function takes three times as long, and there are tens of thousands of digests
         usual = value.replace("-", "+").replace("_", "/")
         return binascii.a2b_base64(usual + "=" * (-len(value) % 4)).hex()
     except ValueError:
@@ -165,7 +180,7 @@ def _package(folder: str, inside: set[str], read: Read) -> Package:
 
 
 def _license(headers: Message) -> str:
-    """License-Expression (PEP 639), else a License that is a name and no text, else the classifiers."""
+    """Return License-Expression (PEP 639), else a License that is a name and not a text, else the classifiers."""
     for key in ("License-Expression", "License"):
         value = str(headers.get(key) or "").strip()
         if value and value != "UNKNOWN" and "\n" not in value and len(value) <= _LONGEST_LICENSE:
@@ -176,7 +191,7 @@ def _license(headers: Message) -> str:
 
 
 def _url(folder: str, inside: set[str], read: Read) -> str:
-    """Where it came from when that was no index (PEP 610), without credentials; "" for local folders."""
+    """Return the origin when that was no index (PEP 610), without credentials; "" for local folders."""
     if f"{folder}/direct_url.json" not in inside:
         return ""
     try:

@@ -1,7 +1,7 @@
 """Placeholders of an environment that envpack deployed before.
 
-The records in its conda-meta name no placeholders any more (see conda_meta.portable_record); the paths table
-it came with does, so what packages published can be proved again.
+The records in its conda-meta name no placeholders any more (see conda_meta.portable_record); the paths table of
+the deployment does, so the published files can be verified again.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from envpack.runtime.format.paths_json import table_from_json
 
 
 def placeholders_of_deployment(prefix: Path) -> Mapping[str, Published]:
-    """By path, what the deployment's paths table says of each relocated file; empty for other environments.
+    """Return the published file for each path in the deployment's paths table; empty for other environments.
 
-    A hint, not a truth: what it says is believed only where a digest proves it.
+    The table may be wrong by now: callers use an entry only where a digest verifies it.
     """
     try:
         table = table_from_json((prefix / PATHS_PATH).read_bytes())
