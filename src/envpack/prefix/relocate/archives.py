@@ -1,4 +1,4 @@
-"""Compressed files, unpacked piece by piece, as far as they can be: for looking into them, not for using them."""
+"""Compressed files and archives, unpacked piece by piece to be searched, as far as they can be read."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from envpack.prefix.scan.windowed_file import Data, Large, part
 Part = bytes | memoryview | Large
 
 CHUNK = 1 << 20
-"""Bytes of a piece, at most."""
+"""Maximum bytes of a piece."""
 
 ZIP, _ZIP_END, _ZIP_END_REACH = b"PK\x03\x04", b"PK\x05\x06", 22 + 65535
 
@@ -27,7 +27,10 @@ _BROKEN = (OSError, EOFError, ValueError, struct.error, lzma.LZMAError, zstandar
 
 
 def unpack(data: Data) -> tuple[str, Iterator[bytes]] | None:
-    """What kind of compressed file it is, and its pieces; None when it is none. What is damaged ends early."""
+    """Return the kind of a compressed file and its unpacked pieces; None for any other file.
+
+    The pieces of a damaged file end early.
+    """
     for magic, kind, pieces in _STREAMS:
         if data[: len(magic)] == magic:
             return kind, _until_broken(pieces(data))
@@ -35,17 +38,23 @@ def unpack(data: Data) -> tuple[str, Iterator[bytes]] | None:
 
 
 def is_zip(data: Data) -> bool:
-    """Whether it is a zip archive, or a script with one behind it."""
+    """Return whether it is a zip archive, or a script with a zip archive appended."""
     return data[:4] == ZIP or (data[:2] == b"#!" and data.find(_ZIP_END, max(0, len(data) - _ZIP_END_REACH)) >= 0)
 
 
 def is_packed(data: bytes) -> bool:
-    """Whether this, a file's beginning, is that of something that can be unpacked."""
+    """Return whether the beginning of a file is that of an archive or a compressed file that can be unpacked."""
     return data.startswith(_MAGICS)
 
 
 class Member(NamedTuple):
-    """A file in a zip archive. ``stored``: its bytes stand in the archive as they are."""
+    """A file in a zip archive.
+
+    Attributes:
+        name: Its name in the archive.
+        stored: Whether the archive holds its bytes uncompressed.
+        pieces: Its unpacked bytes, in order.
+    """
 
     name: str
     stored: bool
@@ -53,7 +62,7 @@ class Member(NamedTuple):
 
 
 def zip_members(data: Data) -> Iterator[Member]:
-    """The files in a zip archive that can be unpacked; nothing of a damaged one."""
+    """Yield the files in a zip archive that can be unpacked; none for a damaged archive."""
     try:
         with zipfile.ZipFile(_File(data)) as archive:
             members = archive.infolist()
@@ -88,7 +97,7 @@ def _until_broken(pieces: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _pump(make: Callable[[], Any], data: Part) -> Iterator[bytes]:
-    """The output of decompressors as bz2, lzma and isal have them; further members are unpacked as well."""
+    """Yield the output of decompressors such as those of bz2, lzma and isal; further members are unpacked too."""
     while data:
         decompressor = make()
         done = 0
@@ -142,11 +151,11 @@ _METHODS: dict[int, Callable[[Part], Iterator[bytes]]] = {
     zipfile.ZIP_BZIP2: _bzip2,
     93: _zstd,
 }
-"""By the compression methods of PKWARE's APPNOTE, 4.4.5."""
+"""Decompressors by the compression methods of PKWARE's APPNOTE, 4.4.5."""
 
 
 class _File:
-    """Bytes as the file that libraries read from, without a copy."""
+    """A file object that reads from bytes in memory or a `Large`, without a copy of all of them."""
 
     def __init__(self, data: Part) -> None:
         self._data, self._at = data, 0

@@ -1,4 +1,4 @@
-"""How a binary's mentions of the prefix are to be relocated: in place, without moving what is behind them."""
+"""The relocation of a binary's mentions of the prefix: in place, without moving the bytes that follow."""
 
 from __future__ import annotations
 
@@ -9,27 +9,36 @@ from typing import NamedTuple
 from envpack.prefix.scan.windowed_file import Data
 from envpack.runtime.relocation.relocation import Relocation
 
-# A byte that goes on with the path component in front of it: slashes between the two would change the path.
+# A byte that continues the path component before it: slashes between the two would change the path.
 _CONTINUES = re.compile(rb"[\w\-+@~.\x80-\xff]")
 
 
 class Mention(NamedTuple):
-    """The placeholder stands at ``stored`` in the stored bytes; ``following`` is the byte behind it."""
+    """A mention of the prefix in a binary.
+
+    Attributes:
+        stored: Offset of the placeholder in the stored bytes.
+        following: The byte after the mention; b"" at the end of the file.
+    """
 
     stored: int
     following: bytes
 
 
 class String(NamedTuple):
-    """A NUL-terminated string with mentions in it, whose NUL is at ``end`` of the stored bytes."""
+    """A NUL-terminated string with mentions in it; ``end`` is the offset of its NUL in the stored bytes."""
 
     mentions: Sequence[Mention]
     end: int
 
 
 def binary_relocation(placeholder: bytes, strings: Iterable[String]) -> Relocation:
-    """Pads behind a mention with slashes, which every path takes, so that pointers into the rest of the string
-    stay right; fills up with NULs only where the mention ends its string, or where a name goes on behind it."""
+    """Return the relocation of the ``placeholder`` in the given strings of a binary.
+
+    A mention that is followed by more of a path is padded with slashes, which every path accepts, so that pointers
+    into the rest of the string stay right. The string is filled up with NULs only where a mention ends the string,
+    or where the last name of the prefix continues after it.
+    """
     padded: list[int] = []
     filled: list[tuple[int, ...]] = []
     for string in strings:
@@ -46,7 +55,7 @@ def binary_relocation(placeholder: bytes, strings: Iterable[String]) -> Relocati
 
 
 def slashes(data: Data, start: int, most: int) -> int:
-    """How many slashes stand at ``start``, ``most`` at the most."""
+    """Return the number of slashes at ``start``, at most ``most``."""
     count = 0
     while count < most and data[start + count : start + count + 1] == b"/":
         count += 1

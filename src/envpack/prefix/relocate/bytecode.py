@@ -19,14 +19,14 @@ HEADER = 16
 
 
 class Timestamp(NamedTuple):
-    """What a pyc says of its source: time in whole seconds and size in bytes, both modulo 2**32."""
+    """The source's time in whole seconds and size in bytes, as a pyc records them, both modulo 2**32."""
 
     mtime: int
     size: int
 
 
 def is_bytecode(data: bytes) -> bool:
-    """Whether it starts as every pyc since Python 3.7 does."""
+    """Return whether ``data`` starts as every pyc since Python 3.7 does."""
     return len(data) > HEADER and data[2:4] == b"\r\n" and data[5:8] == b"\0\0\0" and data[4] <= 3
 
 
@@ -34,8 +34,9 @@ _CACHE = re.compile(r"(?:.*/)?__pycache__/[^/]+\.cpython-\d+t?(?:\.opt-[^./]+)?\
 
 
 def is_cache(path: str) -> bool:
-    """Whether CPython takes the file at ``path`` when it imports the source (PEP 3147, PEP 488); pytest has its
-    own beside them, which it loads by itself.
+    """Return whether CPython loads the file at ``path`` when it imports the source (PEP 3147, PEP 488).
+
+    Files of pytest in the same folder do not count: pytest loads them by itself.
 
     >>> is_cache("lib/a/__pycache__/b.cpython-311.opt-1.pyc"), is_cache("lib/c.pyc")
     (True, False)
@@ -44,19 +45,25 @@ def is_cache(path: str) -> bool:
 
 
 def timestamp(data: bytes) -> Timestamp | None:
-    """The source's time and size; None for a pyc that is bound to its source by hash."""
+    """Return the source's time and size; None for a pyc that is bound to its source by hash."""
     flags, mtime, size = struct.unpack_from("<III", data, 4)
     return Timestamp(mtime, size) if flags == 0 else None
 
 
 def timestamp_edit(data: bytes, stamp: Timestamp) -> list[Splice]:
-    """The edit that makes the header say ``stamp``; none when it does."""
+    """Return the edit that writes ``stamp`` into the header; none when it is there already."""
     old, new = data[8:HEADER], struct.pack("<II", stamp.mtime & 0xFFFFFFFF, stamp.size & 0xFFFFFFFF)
     return [Splice(8, old, new)] if old != new else []
 
 
 class MarshalString(NamedTuple):
-    """A string constant: the offset of its type byte, that of its text, and the end of its text."""
+    """A string constant.
+
+    Attributes:
+        start: Offset of its type byte.
+        text: Offset of its text.
+        end: Offset of the end of its text.
+    """
 
     start: int
     text: int
@@ -78,11 +85,11 @@ _FLAG_REF = 0x80
 
 _MAGIC_3_8, _MAGIC_3_11, _MAGIC_AFTER = 3413, 3450, 3700
 """importlib's magic numbers: 3.8 (the field posonlyargcount), the first of 3.11 (code objects changed), and one
-beyond every release known."""
+after all known releases."""
 
 
 def _code_layout(magic: int) -> tuple[int, tuple[bool, ...]]:
-    """How many 32-bit numbers a code object starts with, and its fields after them: an object, or a number."""
+    """Return the count of 32-bit numbers that start a code object, and for each later field if it is an object."""
     if magic < _MAGIC_3_8 or magic >= _MAGIC_AFTER:
         raise UnparsableError(f"byte-code of magic number {magic}")
     if magic < _MAGIC_3_11:
@@ -93,7 +100,11 @@ def _code_layout(magic: int) -> tuple[int, tuple[bool, ...]]:
 
 
 def marshal_strings(data: bytes) -> list[MarshalString]:
-    """Every string of a pyc's code, ascending. Raises UnparsableError unless the code is understood to its end."""
+    """Return every string of a pyc's code, ascending.
+
+    Raises:
+        UnparsableError: The code can't be parsed to its end.
+    """
     numbers, fields = _code_layout(struct.unpack_from("<H", data)[0])
     code = tuple("object" if is_object else "number" for is_object in reversed(fields))
     strings: list[MarshalString] = []
@@ -156,16 +167,22 @@ def _count(data: bytes, position: int) -> int:
 
 
 class Mention(NamedTuple):
-    """A string constant that mentions a prefix: ``places`` are (offset, length) of each mention."""
+    """A string constant that mentions a prefix; ``places`` are the (offset, length) of each mention."""
 
     string: MarshalString
     places: tuple[tuple[int, int], ...]
 
 
 def mentions(data: bytes, spellings: Sequence[bytes], source: str) -> list[Mention]:
-    """The strings of a pyc that mention the prefix, ascending; ``source`` is its source's path in the prefix.
+    """Return the strings of a pyc that mention the prefix, ascending.
 
-    Raises UnparsableError when there are some and the code is not understood.
+    Args:
+        data: The bytes of the pyc.
+        spellings: All paths of the prefix.
+        source: The path of its source, relative to the prefix.
+
+    Raises:
+        UnparsableError: The prefix is mentioned, but the code can't be parsed.
     """
     found = [(offset, spelling) for spelling in spellings for offset in find_all(data, spelling, HEADER)]
     if not found:
@@ -178,7 +195,7 @@ def mentions(data: bytes, spellings: Sequence[bytes], source: str) -> list[Menti
 
 
 def _filename(data: bytes, offset: int, spelling: bytes, source: str) -> Mention | None:
-    """The mention when it is the file name that code objects carry: a string of exactly the source's path."""
+    """Return the mention if it is the file name that code objects hold: a string of just the source's path."""
     path = spelling + b"/" + source.encode("utf-8", "surrogateescape")
     end = offset + len(path)
     if data[offset:end] != path:

@@ -1,4 +1,4 @@
-"""The prefix as other texts write it: in URLs and in JSON, where it does not stand byte for byte."""
+"""Mentions of the prefix in encoded form: in URLs and in JSON, where its bytes do not appear unchanged."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from envpack.prefix.scan.windowed_file import Data
 from envpack.runtime.relocation.relocation import ENCODINGS
 
 _AROUND = 96
-"""Bytes looked at on both sides of an occurrence, to see whether it is a part of a longer path."""
+"""Bytes checked on both sides of an occurrence, to see whether it is part of a longer path."""
 
 
 def _unescape(data: bytes) -> bytes:
@@ -29,7 +29,13 @@ _DECODERS: Mapping[str, Callable[[bytes], bytes]] = {
 
 
 class Encoded(NamedTuple):
-    """The prefix stands at ``offset``, written in ``form`` (a key of `ENCODINGS`) with ``length`` bytes."""
+    """An encoded mention of the prefix.
+
+    Attributes:
+        offset: Its offset in bytes.
+        length: Its length in bytes.
+        form: Its encoding, a key of `ENCODINGS`.
+    """
 
     offset: int
     length: int
@@ -37,7 +43,10 @@ class Encoded(NamedTuple):
 
 
 def needles(spellings: Sequence[bytes]) -> tuple[tuple[bytes, str], ...]:
-    """What to search for: every form of every spelling that is not the spelling itself."""
+    """Return the byte strings to search for, each with its form.
+
+    They are the encoded forms of every path that differ from the path itself.
+    """
     found: dict[bytes, str] = {}
     for spelling in spellings:
         for form, encode in ENCODINGS.items():
@@ -58,7 +67,7 @@ def _is_utf_8(path: bytes) -> bool:
 
 
 def find_encoded(data: Data, searched: Sequence[tuple[bytes, str]]) -> list[Encoded]:
-    """Where ``data`` mentions the prefix in one of the forms of `needles`, as a path of its own, ascending."""
+    """Return where ``data`` mentions the prefix in a form of `needles`, as a path of its own, ascending."""
     found = [
         Encoded(offset, len(needle), form)
         for needle, form in searched

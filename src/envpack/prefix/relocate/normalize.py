@@ -1,5 +1,7 @@
-"""What is stored of each file: the published bytes where they can be proved, else bytes with a canonical
-placeholder, and always the table that says where a deployment writes its prefix."""
+"""The stored form of each file, and the table of the positions where a deployment writes its prefix.
+
+The published bytes are stored where a digest verifies them, else bytes with a canonical placeholder.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +22,17 @@ from envpack.runtime.relocation.relocation import Bytecode, Relocation
 from envpack.runtime.relocation.splice import Splice
 
 _JOINED = 1 << 20
-"""Results up to this size are joined to one piece: cheaper to hand on than many small ones."""
+"""Bytes up to which a result is joined to one piece: cheaper to pass on than many small ones."""
 
 
 class _Source(NamedTuple):
-    """A module's source: what byte-code may say of it on disk, what it shall say of the stored one, and how
-    a deployment changes the size (None: it does not)."""
+    """A module's source, for its byte-code.
+
+    Attributes:
+        disk: What valid byte-code on disk records of the source.
+        stored: What stored byte-code has to record.
+        relocated: How a deployment changes the source's size; None when it does not.
+    """
 
     disk: Timestamp
     stored: Timestamp
@@ -33,7 +40,7 @@ class _Source(NamedTuple):
 
 
 class Storer:
-    """Stores files of one environment; may be called from several threads at once."""
+    """Stores files of one environment; several threads may call it at once."""
 
     def __init__(self, prefix: Path, contents: PrefixContents) -> None:
         self._root = f"{prefix}/"
@@ -42,7 +49,7 @@ class Storer:
         self._sources: dict[str, Entry] = {}
         self._shipped: dict[str, list[Entry]] = {}
         self._compiled: set[str] = set()
-        # filled as files come by; every value depends on the environment only, so whoever is first is right
+        # caches; every value depends on the environment only, so it does not matter which thread sets it
         self._source_facts: dict[str, _Source | None] = {}
         self._pristine_stamps: dict[str, Timestamp | None] = {}
         for group in contents.groups:
@@ -58,15 +65,22 @@ class Storer:
                         self._shipped.setdefault(source_of(entry.path), []).append(entry)
 
     def related(self, entry: Entry) -> tuple[bool, tuple[Entry, ...]]:
-        """What else decides on the bytes that are stored of a file: whether there is byte-code of it, and the
-        other files, byte-code's source and a source's published byte-code."""
+        """Return what else decides on the stored bytes of a file.
+
+        Returns:
+            Whether there is byte-code of the file, and the other files: the source of byte-code, or the published
+            byte-code of a source.
+        """
         if entry.path.endswith(".pyc"):
             source = self._sources.get(source_of(entry.path))
             return False, () if source is None else (source,)
         return entry.path in self._compiled, tuple(self._shipped.get(entry.path, ()))
 
     def store(self, entry: Entry, data: Data) -> Stored:
-        """What is stored of ``entry``, whose bytes in the prefix are ``data``. Raises nothing for odd files."""
+        """Return the stored form of ``entry``, whose bytes in the prefix are ``data``.
+
+        Damaged files raise no error.
+        """
         data = data if entry.content is None else entry.content
         if entry.path.endswith(".pyc") and is_bytecode(data[:]):
             return self._store_bytecode(entry, data[:])
@@ -78,7 +92,10 @@ class Storer:
         return stored
 
     def _is_script(self, entry: Entry) -> bool:
-        """Whether its first line runs it. A module may have one, too, but its byte-code has its size and lines."""
+        """Return whether the file is run by its first line.
+
+        A module may have such a line too, but its byte-code records its size and line numbers.
+        """
         return entry.mode & 0o111 != 0 and entry.path not in self._compiled
 
     def _store_any(self, entry: Entry, data: Data) -> Stored:
@@ -102,11 +119,11 @@ class Storer:
                         return Stored(pieces, size, digest(pieces), found.relocation)
             modified = entry.published.sha256 != ""
         if entry.path.endswith(".pyc"):
-            # older than PEP 552, or none at all: lengths in it are not understood
+            # older than PEP 552, or no byte-code at all: lengths in it can't be parsed
             mentioned = any(data.find(spelling) >= 0 for spelling in self._spellings)
             remarks = ("byte-code older than Python 3.7: the build prefix stays",) if mentioned else ()
             return _stored(data, Canonical(remarks=remarks), modified, known)
-        # of a module's source the byte-code records the size: only plain mentions change it as is foreseen there
+        # byte-code records its source's size, and `Bytecode` can follow only changes by plain mentions
         needles = () if entry.path.endswith(".py") else self._hidden.encoded
         canonical = canonicalise(data, self._spellings, self._is_script(entry), needles)
         hidden = self._hidden(data, relocated=bool(needles) and is_text(data))
@@ -145,7 +162,7 @@ class Storer:
         return _stored(data, canonical, modified=entry.published is not None and not valid)
 
     def _with_relocated_source(self, stored: Stored, stamp: Timestamp | None, path: str) -> Stored:
-        """Byte-code as published, whose source a deployment changes: its size field has to follow."""
+        """Return published byte-code whose size field follows a source that a deployment changes."""
         entry = self._sources.get(path)
         if stamp is None or entry is None or entry.published is None or entry.published.placeholder is None:
             return stored
@@ -181,7 +198,7 @@ class Storer:
         return _Source(disk, Timestamp(mtime, stored.size & 0xFFFFFFFF), relocated)
 
     def _shipped_mtime(self, entry: Entry) -> int:
-        """The time that byte-code in the source's own package records, if that is byte-code of this source."""
+        """Return the source's time as byte-code in its package records it; SOURCE_MTIME without such byte-code."""
         for bytecode in self._shipped.get(entry.path, ()):
             if bytecode.path not in self._pristine_stamps:
                 data = self._read(bytecode)
@@ -202,7 +219,7 @@ def _pieces(data: Data, edits: Sequence[Splice]) -> tuple[Sequence[Piece], int]:
 
 
 def _stored(data: Data, canonical: Canonical, modified: bool, known: str = "") -> Stored:
-    """``known``: the digest of ``data``, "" when nobody asked for it yet."""
+    """Return the stored form; ``known`` is the digest of ``data``, "" when it is not computed yet."""
     pieces, size = _pieces(data, canonical.edits)
     sha256 = known if known and not canonical.edits else digest(pieces)
     return Stored(pieces, size, sha256, canonical.relocation, modified=modified, unrelocatable=canonical.remarks)

@@ -1,4 +1,4 @@
-"""Where bytes mention a prefix, and the placeholder that takes its place in what is stored."""
+"""The search for a prefix in bytes, and the placeholder that replaces it in what is stored."""
 
 from __future__ import annotations
 
@@ -15,20 +15,23 @@ TEXT_PLACEHOLDER_LENGTH = 255
 
 
 def canonical_placeholder(length: int) -> bytes:
-    """The path of ``length`` bytes that stands for the prefix in stored files no package published."""
+    """Return the path of ``length`` bytes that replaces the prefix in stored files that no package published."""
     lead, filler = b"/envpack_placeholder", b"_placehold"
     return (lead + filler * (max(0, length - len(lead)) // len(filler) + 1))[:length]
 
 
 class Occurrence(NamedTuple):
-    """The prefix stands at ``offset``, spelled with ``length`` bytes."""
+    """A mention of the prefix at ``offset``, with ``length`` bytes."""
 
     offset: int
     length: int
 
 
 def find_all(data: Data, needle: bytes, start: int = 0, end: int = -1) -> Iterator[int]:
-    """Offsets of ``needle`` in ``data[start:end]`` that do not overlap, ascending; ``end`` < 0: to the end."""
+    """Yield the offsets of ``needle`` in ``data[start:end]``, ascending, without overlaps.
+
+    A negative ``end`` stands for the end of the data.
+    """
     end = len(data) if end < 0 else end
     offset = data.find(needle, start, end)
     while offset >= 0:
@@ -37,7 +40,7 @@ def find_all(data: Data, needle: bytes, start: int = 0, end: int = -1) -> Iterat
 
 
 def find_prefix(data: Data, spellings: Sequence[bytes]) -> list[Occurrence]:
-    """Where ``data`` mentions the prefix in any spelling, as a path of its own, ascending.
+    """Return where ``data`` mentions the prefix under any of its paths, as a path of its own, ascending.
 
     /opt/env is not mentioned by /opt/env2, /opt/env.bak or /data/opt/env; it is by -I/opt/env/include,
     "/opt/env", file:///opt/env and a sentence that ends in /opt/env.
@@ -76,12 +79,16 @@ _ESCAPE = re.compile(rb"\\(?:[abefnrtv0]|x[0-9a-fA-F]{2}|[0-7]{3}|u[0-9a-fA-F]{4
 
 
 UNMISTAKABLE = 100
-"""Bytes from which on a prefix is no part of another path by chance, whatever stands beside it: ``envpack build``
-uses a longer one, and installers replace placeholders, as long, without a look at what is around them."""
+"""Bytes from which on a prefix can't be part of another path by chance, whatever bytes surround it: ``envpack
+build`` uses a longer one, and installers replace placeholders of that length without checking the bytes around
+them."""
 
 
 def stands_alone(data: Data, start: int, end: int, first: int = 0, last: int = -1) -> bool:
-    """Whether the path at ``data[start:end]`` is no part of a longer name; only [first, last) is looked at."""
+    """Return whether the path at ``data[start:end]`` is not part of a longer name.
+
+    Only the bytes in [first, last) are checked; ``last`` < 0: to the end.
+    """
     if end - start >= UNMISTAKABLE:
         return True
     last = len(data) if last < 0 else last
@@ -100,12 +107,15 @@ def stands_alone(data: Data, start: int, end: int, first: int = 0, last: int = -
 
 
 def is_text(data: Data) -> bool:
-    """Whether there is no NUL in it: then tools read it as lines, and it may change its length."""
+    """Return whether ``data`` has no NUL: then tools read it as lines, and its length may change."""
     return data.find(b"\0") < 0
 
 
 def apply(data: Data, edits: Sequence[Splice]) -> list[Piece]:
-    """``data`` with ``edits`` (ascending, trusted) applied, as pieces that copy nothing of ``data``."""
+    """Return ``data`` with ``edits`` applied, as pieces that copy nothing of ``data``.
+
+    The edits must be ascending, and must match the data: this is not checked.
+    """
     if not edits:
         return [data]
     pieces: list[Piece] = []
@@ -122,7 +132,7 @@ def apply(data: Data, edits: Sequence[Splice]) -> list[Piece]:
 
 
 def digest(pieces: Iterable[Piece]) -> str:
-    """The sha256 of the joined pieces, in hex."""
+    """Return the sha256 of the joined pieces, in hex."""
     whole = list(pieces)
     if len(whole) == 1 and isinstance(whole[0], Large) and whole[0].sha256:
         return whole[0].sha256

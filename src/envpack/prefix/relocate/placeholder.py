@@ -1,7 +1,7 @@
-"""Taking the prefix out of files that no package published: its mentions become a canonical placeholder.
+"""The replacement of the prefix in files that no package published: its mentions become a canonical placeholder.
 
-What is stored then no longer depends on where the environment was built. Text may grow, so its placeholder
-has the length conda uses; a string in a binary keeps its length, so everything stays where it is.
+The stored bytes then no longer depend on the path where the environment was built. Text may grow, so its
+placeholder has the length that conda uses; a string in a binary keeps its length, so that nothing moves.
 """
 
 from __future__ import annotations
@@ -42,18 +42,24 @@ _CONTAINERS = (
     (0, b"PAR1", "Parquet file"),
     (0, b"\x93NUMPY", "NumPy array"),
 )
-"""Formats that keep lengths or checksums of what is in them, so that no string in them can change its length:
-(offset, bytes there, name), as file(1) tells them apart."""
+"""Formats that store lengths or checksums of their contents, so that no string in them can change its length:
+(offset, bytes there, name), as file(1) identifies them."""
 
 _PICKLE = re.compile(rb"\x80[\x02-\x05]")
 _NO_STRING = re.compile(rb"[\x01-\x08\x0e-\x1f\x7f]")
 _ZIP_END, _ZIP_END_REACH = b"PK\x05\x06", 22 + 65535
-"""End of central directory, and how far before a file's end it may stand (PKWARE APPNOTE 4.3.16)."""
+"""End of central directory, and its maximum distance from a file's end in bytes (PKWARE APPNOTE 4.3.16)."""
 
 
 @dataclass(frozen=True)
 class Canonical:
-    """``edits`` (ascending) make the stored bytes; ``relocation`` is of those. ``remarks``: what was left."""
+    """The change from a file to its stored form.
+
+    Attributes:
+        edits: The edits that make the stored bytes, ascending.
+        relocation: The positions of the placeholder in the stored bytes.
+        remarks: Descriptions of mentions that stay unchanged.
+    """
 
     edits: tuple[Splice, ...] = ()
     relocation: Relocation | None = None
@@ -66,7 +72,14 @@ def canonicalise(
     executable: bool,
     needles: Sequence[tuple[bytes, str]] = (),
 ) -> Canonical:
-    """How a text or binary file is stored; ``needles`` are the encoded forms to be relocated in text, too."""
+    """Return the stored form of a text or binary file.
+
+    Args:
+        data: The file's bytes.
+        spellings: All paths of the prefix.
+        executable: Whether the file is run by its first line.
+        needles: The encoded forms of the prefix that are relocated in text, too.
+    """
     anywhere = [Occurrence(place, len(name)) for name in spellings for place in find_all(data, name)]
     text = is_text(data)
     encoded = find_encoded(data, needles) if text and needles else []
@@ -80,13 +93,13 @@ def canonicalise(
         return _script_with_payload(data, found, line) if found else Canonical()
     kind = container(data)
     if kind:
-        # what stands before the prefix there may be a length or another member's name
+        # the bytes before the prefix may be a length or another member's name
         return Canonical(remarks=(_remark(anywhere, kind),))
     return _strings(data, found)
 
 
 def container(data: Data) -> str:
-    """What a binary is when strings in it can't be changed in place; "" when they can."""
+    """Return the format of a binary in which strings can't be changed in place; "" for other binaries."""
     for offset, magic, name in _CONTAINERS:
         if data[offset : offset + len(magic)] == magic:
             return name
@@ -105,7 +118,7 @@ def _replace(found: Sequence[Occurrence], data: Data, placeholder: bytes) -> lis
 
 
 def _stored_offsets(edits: Sequence[Splice]) -> list[int]:
-    """Where each edit's new bytes stand in the result."""
+    """Return the offset of each edit's new bytes in the result."""
     offsets, shift = [], 0
     for offset, old, new in edits:
         offsets.append(offset + shift)
@@ -144,8 +157,11 @@ def _behind(found: Sequence[Occurrence], end: int) -> list[Occurrence]:
 
 
 def _script_with_payload(data: Data, found: Sequence[Occurrence], line: FirstLine | None) -> Canonical:
-    """A script with binary data behind it. In a zipapp the first lines may change their length, as zip files
-    are read from their end; of anything else only the first line is touched, and it stays one line."""
+    """Return the stored form of a script with binary data appended.
+
+    In a zipapp the first lines may change their length, as zip files are read from their end. In any other file
+    only the first line is changed, and it stays one line.
+    """
     if line is not None and data.find(_ZIP_END, max(0, len(data) - _ZIP_END_REACH)) >= 0:
         edits, end = [_direct_line(data, line)], line.end
         relocation = Relocation(TEXT, shebang=line.shebang)
@@ -159,8 +175,11 @@ def _script_with_payload(data: Data, found: Sequence[Occurrence], line: FirstLin
 
 
 def _strings(data: Data, found: Sequence[Occurrence]) -> Canonical:
-    """NUL-terminated strings. A string that holds a longer spelling than another is shortened to the shorter
-    and filled up with NULs behind, as deploying would do it: one file has one length of placeholder."""
+    """Return the stored form of a binary with NUL-terminated strings.
+
+    One file has one length of placeholder. A string that holds a longer path of the prefix than another one is
+    shortened to the shorter and filled up with NULs at its end, as a deployment would do it.
+    """
     strings: list[tuple[list[Occurrence], int]] = []
     left: list[Occurrence] = []
     for occurrence in found:
@@ -182,7 +201,7 @@ def _strings(data: Data, found: Sequence[Occurrence]) -> Canonical:
     for places, end in strings:
         edits += _replace(places, data, placeholder)
         spare = sum(length - len(placeholder) for _, length in places)
-        # the string starts where it did, as every file position outside of strings does
+        # the string starts at the same offset as before, and so does all other data
         mentions, shift = [], 0
         for offset, length in places:
             mentions.append(Mention(offset - shift, data[offset + length : offset + length + 1]))
@@ -203,11 +222,15 @@ _FLAG_REF = 0x80
 def canonicalise_bytecode(
     data: bytes, spellings: Sequence[bytes], source: str, renamed: bool = False
 ) -> Canonical:
-    """The same for a pyc: strings of its constants grow, and their lengths with them.
+    """Return the stored form of a pyc: strings of its constants grow, and their lengths with them.
 
-    ``renamed``: Python gives its code the path of ``source`` when it imports it (Lib/importlib/
-    _bootstrap_external.py, _compile_bytecode). Where nothing else mentions the prefix there is nothing to relocate
-    then: the name is stored relative to the prefix, as ``envpack build`` compiles it.
+    Args:
+        data: The bytes of the pyc.
+        spellings: All paths of the prefix.
+        source: The path of its source, relative to the prefix.
+        renamed: Whether Python gives the code the path of ``source`` when it imports it (Lib/importlib/
+            _bootstrap_external.py, _compile_bytecode). If nothing else mentions the prefix, there is nothing to
+            relocate then: the name is stored relative to the prefix, as ``envpack build`` compiles it.
     """
     try:
         mentioned = mentions(data, spellings, source)
@@ -236,13 +259,16 @@ def canonicalise_bytecode(
 
 
 def _named(data: bytes, string: MarshalString, name: bytes) -> Splice:
-    """The string with another text."""
+    """Return the edit that gives the string another text."""
     kind = _stored_kind(data[string.start], len(name), name)
     return Splice(string.start, data[string.start : string.end], string_head(kind, len(name)) + name)
 
 
 def _stored_kind(kind: int, length: int, rest: bytes) -> int:
-    """The type byte CPython would write (Python/marshal.c, w_complex_object), the placeholder being ASCII."""
+    """Return the type byte that CPython would write; the placeholder is ASCII.
+
+    See Python/marshal.c, w_complex_object.
+    """
     flag, base = kind & _FLAG_REF, kind & ~_FLAG_REF
     if base != ord("s") and rest.isascii():
         base = _ASCII_KIND.get(base, base)

@@ -1,8 +1,8 @@
-"""Mentions of the prefix that a search for its bytes does not see, and that no deployment can rewrite.
+"""Mentions of the prefix that a search for its bytes does not find, and that no deployment can rewrite.
 
-Text in UTF-16, URLs and escaped strings inside binary data, and everything that is compressed. They are found when
-an environment is packed, and not discovered in production. Only files that no package proves are searched: what a
-package published can't hold the place it was installed to later.
+These are text in UTF-16, URLs and escaped strings inside binary data, and everything that is compressed. They are
+reported when an environment is packed, instead of failing in production. Only files that match no published digest
+are searched: a file as its package published it can't contain the path that it was installed to later.
 """
 
 from __future__ import annotations
@@ -22,38 +22,43 @@ from envpack.prefix.scan.prune import translate
 from envpack.prefix.scan.windowed_file import Data
 
 LIMIT = 128 << 20
-"""Bytes of one file, unpacked, that are searched: a fifth of a second. A limit on time would make what is found
+"""Bytes of one file, unpacked, that are searched: a fifth of a second. A limit on time would make the results
 depend on the machine."""
 
 _AROUND = 64
-"""Bytes on both sides of an occurrence that tell whether it stands alone."""
+"""Bytes on both sides of an occurrence that decide whether it is a path of its own."""
 
 _MOST_NAMED = 3
 _DEEPEST = 3
-"""Archives within archives: a wheel in a zip in a zip."""
+"""Maximum depth of archives within archives: a wheel in a zip in a zip."""
 
 
 class Hidden(NamedTuple):
-    """``remarks``: what was found, in words; ``cut``: whether the file is too large to be searched to its end."""
+    """The result of a search.
+
+    Attributes:
+        remarks: Descriptions of the mentions found.
+        cut: Whether the file is too large to be searched to its end.
+    """
 
     remarks: tuple[str, ...]
     cut: bool
 
 
 class Search:
-    """A search for one environment's prefix, in every spelling of it."""
+    """A search for one environment's prefix, under all its paths."""
 
     def __init__(self, spellings: Sequence[bytes]) -> None:
         self._spellings = tuple(spellings)
         self._wide = tuple(filter(None, map(_wide, spellings)))
         self.encoded = needles(spellings)
-        """What `find_encoded` is to search for."""
+        """The encoded forms, for `find_encoded`."""
         self.needles = (*self._spellings, *self._wide, *(needle for needle, _ in self.encoded))
-        """All that is searched for, byte for byte."""
+        """All byte strings that are searched for."""
         self._tail = max(map(len, self.needles)) + 2 * _AROUND
 
     def __call__(self, data: Data, *, relocated: bool) -> Hidden:
-        """Searches one file; ``relocated``: what it mentions in the forms of `encoded` is relocated already."""
+        """Search one file; ``relocated``: its mentions in the forms of `encoded` are relocated already."""
         remarks = [f"{kind}: the build prefix stays{where}" for kind, where in self._in(data, relocated)]
         budget = _Budget(LIMIT)
         remarks += self._packed(data, budget, _DEEPEST)
@@ -71,7 +76,7 @@ class Search:
     def _find_wide(self, data: Data) -> Iterator[int]:
         for needle in self._wide:
             for offset in find_all(data, needle):
-                # to ASCII on both sides, one byte order read in the other's place is the same
+                # with ASCII on both sides, the result is the same in either byte order
                 before = _narrow(data[max(offset % 2, offset - 2 * _AROUND) : offset])
                 end = offset + len(needle) + len(needle) % 2
                 whole = before + b"/x" + _narrow(data[end : end + 2 * _AROUND])
@@ -79,7 +84,7 @@ class Search:
                     yield offset
 
     def _mentions(self, data: bytes, last: bool) -> bool:
-        """Whether it is in a piece of unpacked data; ``last``: nothing follows it."""
+        """Return whether a piece of unpacked data mentions the prefix; ``last``: nothing follows it."""
         end = len(data) if last else len(data) - _AROUND
         plain = any(place.offset + place.length <= end for place in find_prefix(data, self._spellings))
         return plain or any(self._find_wide(data)) or bool(find_encoded(data, self.encoded))
@@ -102,7 +107,7 @@ class Search:
         return []
 
     def _members(self, data: Data, budget: _Budget, depth: int) -> list[str]:
-        """The names of the members that hold it. Small ones are searched many at a time."""
+        """Return the names of the members that mention the prefix. Small ones are searched many at a time."""
         found: list[str] = []
         together: list[tuple[str, bytes]] = []
         size = 0
@@ -113,7 +118,7 @@ class Search:
                 if self._packed(b"".join(chain([first], spent)), budget, depth - 1):
                     found.append(name)
             elif stored:
-                continue  # which the search for the bytes themselves has seen
+                continue  # already found by the search of the archive's own bytes
             elif len(first) < CHUNK:
                 together.append((name, b"".join(chain([first], spent))))
                 size += len(together[-1][1])
@@ -139,7 +144,7 @@ def _harmless() -> re.Pattern[str]:
 
 
 def matters(path: str) -> bool:
-    """Whether a mention that stays in the file at ``path`` may keep a program from working; as far as is known."""
+    """Return whether a mention that stays in the file at ``path`` may break a program, as far as is known."""
     return not _harmless().fullmatch(path)
 
 
@@ -165,7 +170,7 @@ def _in_members(names: Sequence[str]) -> str:
 
 
 def _wide(spelling: bytes) -> bytes:
-    """What UTF-16 of both byte orders has in common: the code units without the very first or last byte."""
+    """Return the bytes that UTF-16 of both byte orders has in common: all but the very first or last byte."""
     try:
         little = spelling.decode("utf-8").encode("utf-16-le")
     except UnicodeDecodeError:
@@ -178,7 +183,7 @@ def _narrow(data: bytes) -> bytes:
 
 
 class _Budget:
-    """How many bytes may still be unpacked."""
+    """The number of bytes that may still be unpacked."""
 
     def __init__(self, left: int) -> None:
         self.left = left

@@ -1,8 +1,8 @@
-"""Taking the prefix out of an installed file again, to the bytes its conda package published.
+"""The way back from an installed file to the bytes that its conda package published.
 
-Installers replace a placeholder: in text everywhere (and rewrite first lines that got too long), in binaries
-in NUL-terminated strings, filling up behind them with NULs. Neither leaves a trace of where; the published
-size and digest tell whether the way back is the right one.
+Installers replace a placeholder: in text everywhere (and they rewrite first lines that got too long), in binaries
+in NUL-terminated strings, filled up with NULs at the end. Neither records the positions; the published size and
+digest verify whether the restored bytes are right.
 """
 
 from __future__ import annotations
@@ -22,13 +22,17 @@ from envpack.runtime.relocation.relocation import Relocation
 from envpack.runtime.relocation.splice import Splice
 
 _MOST_GUESSES = 300
-"""How many choices of occurrences are tried when the package itself published some with this very prefix."""
+"""Maximum number of choices of occurrences to try, when the package itself published some with this prefix."""
 
 
 @dataclass(frozen=True)
 class Unpatched:
-    """``edits`` make the published file of the installed one, proved by its sha256; ``relocation`` says where
-    the published file holds the placeholder (None: nowhere)."""
+    """The way from an installed file to the published one.
+
+    Attributes:
+        edits: The edits that make the published file of the installed one.
+        relocation: The positions of the placeholder in the published file; None when it has none.
+    """
 
     edits: tuple[Splice, ...]
     relocation: Relocation | None
@@ -37,14 +41,17 @@ class Unpatched:
 def unpatch(
     data: Data, published: Published, spellings: Sequence[bytes], executable: bool = False
 ) -> Unpatched | None:
-    """The way from an installed file to the published one; None when it was changed since.
+    """Return the edits that restore the published file, verified by its digest; None when the file was changed.
 
-    ``spellings``: the paths an installer may have written in. A first line that runs something in the prefix
-    becomes a Shebang when the file is ``executable``.
+    Args:
+        data: The installed file.
+        published: The file as its package published it.
+        spellings: The paths that an installer may have written in.
+        executable: Whether a first line that runs something in the prefix becomes a Shebang.
     """
     placeholder = published.placeholder
     if placeholder is not None and published.size == len(data):
-        # rattler records the size after the prefix was written in (rattler/src/install/mod.rs), conda before
+        # rattler records the size after writing the prefix (rattler/src/install/mod.rs), conda before it
         published = replace(published, size=None)
     if placeholder is None:
         same = published.size in (None, len(data)) and digest([data]) == published.sha256
@@ -63,9 +70,11 @@ def unpatch(
 
 
 def without_prefix(data: Data, published: Published, spellings: Sequence[bytes]) -> Unpatched | None:
-    """The way from a binary that nobody changed since it was installed to what installers made it of, where the
-    digest of that is not known: they left all the room that the placeholder took. None when there is less, or
-    when it is not certain that they wrote each mention."""
+    """Return the edits that restore a binary whose published digest is not known; None when that is not certain.
+
+    The binary must be unchanged since it was installed. Installers leave all the room that the placeholder took:
+    the result is None when there is less room, or when it is not certain that they wrote each mention.
+    """
     placeholder = published.placeholder
     if placeholder is None:
         return None
@@ -98,7 +107,7 @@ def _texts(data: Data, prefix: bytes, published: Published) -> Iterator[list[Spl
 
 
 def _choices(found: list[int], length: int, growth: int, size: int | None) -> Iterator[Sequence[int]]:
-    """Which occurrences the installer wrote: all of them, or as many as the published size leaves."""
+    """Yield the occurrences that the installer may have written: all, or as many as the published size allows."""
     if size is None or growth == 0:
         yield found
         if 2 ** len(found) <= _MOST_GUESSES:
@@ -114,8 +123,11 @@ def _choices(found: list[int], length: int, growth: int, size: int | None) -> It
 
 
 def _strings(data: Data, prefix: bytes, placeholder: bytes) -> list[Splice]:
-    """Every NUL-terminated string with the prefix in it, and the room that the placeholder needs: slashes right
-    behind it, as envpack deploys, or NULs behind the string, as conda and rattler install."""
+    """Return the edits for every NUL-terminated string that has the prefix in it and room for the placeholder.
+
+    The room is slashes right after the prefix, as envpack deploys, or NULs after the string, as conda and rattler
+    install.
+    """
     spare = len(placeholder) - len(prefix)
     if spare < 0:
         return []
@@ -144,7 +156,13 @@ def _string_end(data: Data, start: int) -> int:
 
 
 class _Mark(NamedTuple):
-    """The placeholder stands at ``stored`` in the published file, for ``length`` bytes at ``offset`` in this."""
+    """A position of the placeholder.
+
+    Attributes:
+        offset: Offset of the text in the installed file.
+        length: Length of the text in the installed file, in bytes.
+        stored: Offset of the placeholder in the published file.
+    """
 
     offset: int
     length: int
@@ -155,7 +173,7 @@ def _marks(data: Data, edits: Sequence[Splice], placeholder: bytes) -> list[_Mar
     marks: list[_Mark] = []
     done = shift = 0
     for offset, old, new in (*edits, Splice(len(data), b"", b"")):
-        # also where no installer replaced it: then a deployment will
+        # also where no installer replaced it: a deployment will
         untouched = find_all(data, placeholder, done, offset)
         marks.extend(_Mark(place, len(placeholder), place + shift) for place in untouched)
         marks.extend(_Mark(offset, len(old), offset + shift + inside) for inside in find_all(new, placeholder))

@@ -18,7 +18,7 @@ from envpack.runtime.relocation.relocation import Relocation
 from envpack.runtime.relocation.shebang import THROUGH_ENV, Shebang, command, form_of, forms, is_python
 
 HEAD = 16384
-"""Bytes of a file that are looked at for its first lines."""
+"""Bytes of a file that are searched for its first lines."""
 
 # Both shell and Python: the shell sees '' 'exec' "program" arguments "$0" "$@"; Python a string. It ends with
 # a quote on a line of its own (distlib, uv, envpack) or a comment (conda, rattler).
@@ -29,36 +29,44 @@ _PORTABLE = re.compile(
 _ENV = re.compile(rb"#!/usr/bin/env (?:-S )?(?P<name>[^\s/\"]+)(?P<arguments>[^\n]*)")
 _LEAD = re.compile(rb"#![ \t]*(?:/usr/bin/env[ \t]+(?:-S[ \t]*)?)?")
 
-# What no form can hold in an argument: all of them have quotes around it, and some are of two languages at once.
+# Characters that no form can hold in an argument: all forms quote it, and some are valid in two languages.
 _ODD = re.compile(rb"[\x00-\x1f\x7f\"'\\$`!#<>]")
 _SPLIT_ODD = re.compile(rb"[\x00-\x1f\x7f\"'\\$#]")
-"""What ``env -S`` takes for more than a character (GNU coreutils, 'env invocation')."""
+"""Characters with a special meaning for ``env -S`` (GNU coreutils, 'env invocation')."""
 
 # A string before anything else but comments and blank lines: a docstring, if it is a plain or raw one.
 _DOCSTRING = re.compile(rb"\n(?:[ \t\f]*(?:#[^\n]*)?\n)*[rRuU]?[\"']")
-# PEP 263; in the first line it would be a part of the interpreter's path
+# PEP 263; in the first line it would be part of the interpreter's path
 _CODING = re.compile(rb"\n[ \t\f]*#.*?coding[:=][ \t]*(?P<name>[-\w.]+)")
 _UTF_8 = re.compile(rb"utf[-_]?8(?:[-_].*)?", re.IGNORECASE)
 
 
 class FirstLine(NamedTuple):
-    """``data[:end]`` runs ``prefix + shebang.rest``; ``end`` is that of the line, or of the lines in its place."""
+    """A first line that runs ``prefix + shebang.rest``.
+
+    Attributes:
+        shebang: The line in its direct form.
+        end: Offset of the end of the line, or of the lines that replace it.
+    """
 
     shebang: Shebang
     end: int
 
 
 def first_line(head: bytes, spellings: Sequence[bytes]) -> FirstLine | None:
-    """The interpreter in the prefix that a script starts with, in its direct form; None when it has none.
+    """Return the interpreter in the prefix that a script starts with, in its direct form; None when it has none.
 
-    ``head``: the first HEAD bytes of the file. Lines that mention the prefix twice, or end in a carriage
-    return, have no direct form.
+    Lines that mention the prefix twice, or end in a carriage return, have no direct form.
+
+    Args:
+        head: The first HEAD bytes of the file.
+        spellings: All paths of the prefix.
     """
     return direct_line(head, spellings) or _portable(head, spellings)
 
 
 def direct_line(head: bytes, spellings: Sequence[bytes]) -> FirstLine | None:
-    """The same, only where the script is written in the direct form already."""
+    """Return the same as `first_line`, but only when the script is written in the direct form already."""
     match = _LEAD.match(head)
     if match is None:
         return None
@@ -77,8 +85,10 @@ def direct_line(head: bytes, spellings: Sequence[bytes]) -> FirstLine | None:
 
 
 def may_need_activation(relocation: Relocation | None, pieces: Sequence[Piece]) -> bool:
-    """Whether an executable file, as stored, begins with a line that runs something by the prefix, and that
-    nothing takes the place of where it gets too long, or blanks into it.
+    """Return whether an executable file, as stored, may work only in the activated environment.
+
+    Such a file begins with a line that runs something in the prefix, and no form of its own replaces that line
+    when a prefix makes it too long or puts blanks into it.
     """
     if relocation is None:
         return False
@@ -91,7 +101,7 @@ def may_need_activation(relocation: Relocation | None, pieces: Sequence[Piece]) 
 
 
 def _with_form(shebang: Shebang, body: bytes) -> Shebang:
-    """Chooses the form by the interpreter's name, and for Python by what the source begins with."""
+    """Choose the form by the interpreter's name, and for Python by the beginning of the source."""
     program, words = command(shebang)
     name = program.rpartition(b"/")[2].decode("utf-8", "replace")
     found = next((form.name for form in forms().values() if re.fullmatch(form.programs, name)), THROUGH_ENV)
@@ -111,7 +121,14 @@ def _program(form: re.Match[bytes]) -> bytes:
 
 
 class _Call(NamedTuple):
-    """A program in the prefix, its arguments as one string, whether they were taken apart, and where it ends."""
+    """A program in the prefix that a first line runs.
+
+    Attributes:
+        program: Its path.
+        arguments: Its arguments as one string.
+        split: Whether the line passes them as separate arguments.
+        end: Offset of the end of the line or lines.
+    """
 
     program: bytes
     arguments: bytes
@@ -121,7 +138,7 @@ class _Call(NamedTuple):
 
 @cache
 def _patterns() -> tuple[re.Pattern[bytes], ...]:
-    """What finds the forms of ``shebang_forms.json`` again, and the quoted one of ``env -S``."""
+    """Return the patterns that match the forms of ``shebang_forms.json``, and the quoted one of ``env -S``."""
     marks = {
         b"<program>": rb"\"(?P<program>[^\"\n]+)\"",
         b"<words>": rb"(?P<words>[^\n]*?)",
@@ -163,15 +180,15 @@ def _portable(head: bytes, spellings: Sequence[bytes]) -> FirstLine | None:
 
 
 def published_lines(head: bytes, prefix: bytes, placeholder: bytes) -> Iterator[tuple[int, bytes]]:
-    """The first lines a package may have published where an installer wrote what ``head`` begins with.
+    """Yield the first lines that a package may have published, where an installer wrote the beginning of ``head``.
 
-    Gives (end of what the installer wrote, the published line) for each; whether it is right, only the
-    published file's digest can tell. What went through ``env`` was in bin: nothing else is on PATH.
+    Each is a pair (end of what the installer wrote, published line); only the published file's digest can verify
+    it. A name that ``env`` looks up was in bin: no other folder of the prefix is on PATH.
     """
     call, through_env = _call(head), _ENV.match(head)
     if call is not None and call.program.startswith(prefix + b"/"):
         line = placeholder + call.program[len(prefix) :]
-        # as conda and rattler hand on what stood behind the program, blanks and all, or as envpack does
+        # with the text after the program as conda and rattler copy it, blanks included, or as envpack does
         behind = [b" " + call.arguments if call.arguments else b""]
         portable = _PORTABLE.match(head)
         if portable is not None and portable["arguments"] != behind[0]:
