@@ -1,4 +1,4 @@
-"""What in an environment compiles for the GPU at run time, and what with."""
+"""The packages of an environment that compile for the GPU at run time, and the compilers they use."""
 
 from __future__ import annotations
 
@@ -14,13 +14,16 @@ from envpack.runtime.format.needs import Compiler
 
 _WINDOW = 1 << 20
 _RELEASE = re.compile(rb"Cuda compilation tools, release (\d+\.\d+)")
-"""What ``ptxas --version`` prints; it stands in the program as it is."""
+"""Part of the output of ``ptxas --version``; the program file contains it unchanged."""
 _LONGEST = 64
 
 
 def compilers(contents: PrefixContents, packages: Collection[Package]) -> Iterator[Compiler]:
-    """The packages that compile for the GPU, as ``jit`` of rules.json knows them, each with its compiler's version
-    where it brings one. A package whose compiler is missing compiles nothing for a GPU."""
+    """Yield the packages that compile for the GPU, by ``jit`` of rules.json, with the version of their compiler.
+
+    The version is "" where a package brings no compiler. A package that needs a compiler which is missing compiles
+    nothing for a GPU, and is left out.
+    """
     for package in packages:
         for row in table("jit"):
             if named(package.name, row["packages"]) and fnmatchcase(package.build, row.get("build", "*")):
@@ -54,7 +57,7 @@ def _entries(contents: PrefixContents) -> Iterator[Entry]:
 
 
 def _version(path: str) -> str:
-    """The CUDA version that a ptxas is of, out of its bytes; "" when it does not say."""
+    """Return the CUDA version of a ptxas, read from its bytes; "" when they hold none."""
     try:
         with open(path, "rb") as file:
             kept = b""

@@ -1,4 +1,4 @@
-"""From all the evidence to one answer: which CUDA, which ROCm, or none; and what contradicts what."""
+"""The decision from all the evidence: which CUDA, which ROCm, or none; and the contradictions in it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,17 @@ from envpack.runtime.format.needs import Evidence
 
 @dataclass(frozen=True)
 class Decision:
-    """``cuda``, ``rocm``, ``cuda_all`` and ``cpu_builds`` as in `Needs`; ``users``: the families that use that
-    CUDA; ``contradictions`` and ``remarks``: sentences for a person."""
+    """The result for one environment.
+
+    Attributes:
+        cuda: As in `Needs`.
+        rocm: As in `Needs`.
+        cuda_all: As in `Needs`.
+        cpu_builds: As in `Needs`.
+        users: The families that use that CUDA.
+        contradictions: Sentences for the user.
+        remarks: Sentences for the user.
+    """
 
     cuda: Evidence | None = None
     rocm: Evidence | None = None
@@ -25,9 +34,13 @@ class Decision:
 
 
 def decide(findings: Iterable[Finding]) -> Decision:
-    """The first piece of evidence in the order of rules.json decides; one of the same major version that knows the
-    minor one makes it exact. What a framework's own file says overrules what is said of it elsewhere: pip may have
-    put another build over conda's, and what is made for torch uses the GPU through torch only."""
+    """Decide which CUDA or ROCm an environment needs.
+
+    The first piece of evidence in the order of rules.json decides; another one of the same major version that has
+    the minor version makes it exact. The file in which a framework records its own build overrules other evidence
+    of that framework: pip may have installed another build over conda's, and packages made for torch use the GPU
+    only through torch.
+    """
     ordered = sorted(dict.fromkeys(findings), key=lambda f: (rank(f.rule), f.source))
     stated: dict[str, Finding] = {}
     for finding in ordered:
@@ -105,7 +118,7 @@ def _made_for(findings: Sequence[Finding]) -> str:
 
 
 def _said(findings: Sequence[Finding]) -> str:
-    """In words: "CUDA 11 (pypi:cupy-cuda11x-13.0.0, and 1 more)"."""
+    """Describe findings in words: "CUDA 11 (pypi:cupy-cuda11x-13.0.0, and 1 more)"."""
     first = findings[0]
     names = {CUDA: f"CUDA {first.value}", ROCM: f"ROCm {first.value}".rstrip(), CPU: "CPUs only"}
     more = f", and {len(findings) - 1} more" if len(findings) > 1 else ""

@@ -1,4 +1,4 @@
-"""What an environment needs of a host, found without running or importing anything of it."""
+"""An environment's needs of a host, found without running or importing any of its code."""
 
 from __future__ import annotations
 
@@ -45,16 +45,16 @@ from envpack.runtime.report import Reporter
 
 _LEAST_ELF = 64
 _SMALL = 1 << 16
-"""Bytes of a file up to which it is read at once."""
+"""Bytes up to which a file is read at once."""
 
 _RELEVANT = re.compile(rb"cuda|rocm|__archspec|microarch-level")
 
 
 def derive_needs(contents: PrefixContents, reporter: Reporter) -> Needs:
-    """Everything that can be told from metadata and files; warns of evidence that contradicts itself.
+    """Return the needs that metadata and files show, and warn of evidence that contradicts itself.
 
-    Reads the metadata of packages, the files in which frameworks record their build, and the headers of libraries.
-    What can't be read is passed over: packing says what is wrong with it.
+    Only the metadata of packages, the files in which frameworks record their build, and the headers of libraries
+    are read. Unreadable files are skipped: packing reports them.
     """
     with reporter.step("Finding out what it needs of a host", unit="files") as step:
         packages = {group.package.segment: group.package for group in contents.groups if group.package}
@@ -95,7 +95,7 @@ def derive_needs(contents: PrefixContents, reporter: Reporter) -> Needs:
 
 
 def summary(needs: Needs) -> str:
-    """The main points in one line: "CUDA 12.6, glibc 2.28"."""
+    """Return the main points in one line: "CUDA 12.6, glibc 2.28"."""
     found = [("CUDA", needs.cuda), ("ROCm", needs.rocm), ("glibc", needs.glibc), ("", needs.cpu)]
     return ", ".join(f"{name} {evidence.value}".strip() for name, evidence in found if evidence) or "nothing"
 
@@ -149,7 +149,7 @@ _LIBCUDA = re.compile(r"libcuda\.so\.(\d+(?:\.\d+)*)")
 
 
 def _cuda_compat(contents: PrefixContents) -> Iterator[Evidence]:
-    """Drivers inside: libcuda.so.560.35.05, and where only libcuda.so.1 is there, no version."""
+    """Yield the CUDA drivers in the environment: 560.35.05 of libcuda.so.560.35.05, "" for only a libcuda.so.1."""
     found: dict[str, Evidence] = {}
     for group in contents.groups:
         for entry in group.entries:
@@ -169,8 +169,10 @@ def _cuda_compat(contents: PrefixContents) -> Iterator[Evidence]:
 
 
 def _libraries(contents: PrefixContents) -> Iterator[Library]:
-    """Every ELF file for the environment's machine that a host's loader may meet, without the fat binaries'
-    payloads being read."""
+    """Yield every ELF file for the environment's machine that a host's loader may load.
+
+    The payloads of fat binaries are not read.
+    """
     machine = _machine(contents)
     no_elf = frozenset(table("not_elf")["suffixes"])
     elsewhere = [row["path"] for row in table("not_loaded")]
@@ -196,10 +198,10 @@ def _library(path: str, machine: str) -> Library | None:
             size = os.fstat(file.fileno()).st_size
             if size < _SMALL:
                 return _examine(path, os.pread(file.fileno(), size, 0))
-            # else each header read drags 128 KiB of payload from the disk
+            # otherwise each read of a header also reads 128 KiB of payload from disk
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
             return _examine(path, Large.of(file.fileno(), path))
-    except (OSError, ValueError, PackError):  # PackError: it has become shorter meanwhile
+    except (OSError, ValueError, PackError):  # PackError: the file became shorter meanwhile
         return None
 
 
@@ -211,7 +213,7 @@ def _examine(path: str, data: Data) -> Library | None:
 
 
 def _machine(contents: PrefixContents) -> str:
-    """The machine the environment is for: its interpreter's, else its packages', else this host's."""
+    """Return the machine the environment is for: its interpreter's, else its packages', else this host's."""
     try:
         with open(contents.prefix / contents.python, "rb") as file:
             machine = machine_of(file.read(20))
@@ -225,7 +227,7 @@ def _machine(contents: PrefixContents) -> str:
 
 
 def _linked(libraries: Iterable[Library]) -> Iterator[Finding]:
-    """The evidence in libraries, once for each package and version, with the first library that says so."""
+    """Yield the evidence in libraries, once for each package and version, with the first library that shows it."""
     found: dict[tuple[str, str, str, str], Finding] = {}
     for library in sorted(libraries, key=lambda library: library.path):
         owner = library.package.segment if library.package else ""

@@ -1,7 +1,7 @@
-"""What an ELF file says of the host it needs: its machine, the versions of libraries, the CPU level, GPU code.
+"""The data of an ELF file about the host it needs: machine, versions of libraries, CPU level, GPU code.
 
-Only headers and a few small sections are touched, however large the file. Nothing in a damaged one raises, or
-takes long: what lies outside the file, or leads nowhere, is taken for not there.
+Only headers and a few small sections are read, however large the file. A damaged file raises no error and takes no
+long time: what lies outside the file, or leads nowhere, is treated as absent.
 
 Sources: the System V ABI (gABI) chapter 4, "Object Files"; the Linux Standard Base Core, "Symbol Versioning"; the
 x86-64 psABI, "Program Property" (``GNU_PROPERTY_X86_ISA_1_NEEDED``), as <elf.h> of glibc has them.
@@ -18,12 +18,13 @@ from envpack.prefix.scan.windowed_file import Data
 MAGIC = b"\x7fELF"
 
 MACHINES = {3: "32", 62: "64", 183: "aarch64", 21: "ppc64le", 22: "s390x", 243: "riscv64"}
-"""e_machine by the second half of conda's subdir."""
+"""The second half of conda's subdir, by e_machine."""
 
 _MOST_SECTIONS = 1 << 16
-"""Shared libraries have some forty; only relocatable objects have thousands."""
+"""Maximum number of sections to read. Shared libraries have about forty; only relocatable objects have
+thousands."""
 _MOST_RECORDS = 1 << 14
-"""Entries of all tables of one file; libtorch_cpu.so has 40."""
+"""Maximum number of entries of all tables of one file; libtorch_cpu.so has 40."""
 _LONGEST_NAME = 1 << 10
 _LONGEST_RUN_PATH = 1 << 14
 
@@ -37,12 +38,17 @@ _FATBIN_SECTIONS = (b".nv_fatbin\0", b"__nv_relfatbin\0")
 
 @dataclass(frozen=True)
 class Elf:
-    """``machine``: a value of MACHINES, or the number as text; ``soname``: "" without one.
+    """The data read from an ELF file.
 
-    ``needed``: the SONAMEs it is linked to; ``versions``: the symbol versions it can't be loaded without, such as
-    "GLIBC_2.17"; ``isa_level``: of x86-64-v1 to v4 the one that the loader insists on, 0 when it says nothing;
-    ``fatbins``: offset and size of the sections that hold GPU code; ``rpath`` and ``runpath``: the folders where
-    the loader looks for what is needed, "" without.
+    Attributes:
+        machine: A value of MACHINES, or the number as text.
+        soname: Its SONAME; "" without one.
+        needed: The SONAMEs it is linked to.
+        versions: The symbol versions it can't be loaded without, such as "GLIBC_2.17".
+        isa_level: The level of x86-64-v1 to v4 that the loader requires; 0 when none is recorded.
+        fatbins: (offset, size) in bytes of the sections that hold GPU code.
+        rpath: The folders where the loader looks for ``needed``; "" without.
+        runpath: The same, of DT_RUNPATH.
     """
 
     machine: str
@@ -66,7 +72,7 @@ class _Section:
 
 
 def machine_of(head: bytes) -> str:
-    """The machine in the first 20 bytes of a file; "" when it is no ELF file of 64 bits, or cut short."""
+    """Return the machine in the first 20 bytes of a file; "" when they are not those of an ELF file of 64 bits."""
     if len(head) < 20 or head[:4] != MAGIC or head[4] != 2 or head[5] not in (1, 2):
         return ""
     (number,) = struct.unpack_from("<H" if head[5] == 1 else ">H", head, 18)
@@ -74,7 +80,7 @@ def machine_of(head: bytes) -> str:
 
 
 def read_elf(data: Data) -> Elf | None:
-    """Reads an ELF file of 64 bits; None for anything else."""
+    """Read an ELF file of 64 bits; return None for anything else."""
     machine = machine_of(bytes(data[:20]))
     if not machine:
         return None
@@ -107,7 +113,7 @@ class _Reader:
         return struct.unpack(self._order + form, self._data[offset:end])
 
     def _record(self, form: str, offset: int) -> tuple[int, ...] | None:
-        """The next entry of a table; None when it is cut, or when there were too many already."""
+        """Return the next entry of a table; None when it is cut off, or when too many were read already."""
         self._left -= 1
         return self._unpack(form, offset) if self._left >= 0 else None
 
@@ -135,7 +141,7 @@ class _Reader:
         return sections
 
     def _clip(self, section: _Section) -> tuple[int, int]:
-        """Where the section begins and ends within the file."""
+        """Return where the section begins and ends within the file."""
         start = min(section.offset, self._size)
         return start, min(start + section.size, self._size)
 
@@ -151,7 +157,7 @@ class _Reader:
         return sections[section.link] if section.link < len(sections) else None
 
     def _dynamic(self, sections: list[_Section]) -> dict[int, list[str]]:
-        """The texts of the dynamic section, by tag, in the order in which they stand there."""
+        """Return the texts of the dynamic section by tag, in the order of the section."""
         texts: dict[int, list[str]] = {}
         for section in sections:
             strings = self._strings_of(section, sections)
@@ -176,12 +182,12 @@ class _Reader:
             start, end = self._clip(section)
             for offset, (_, count, _, first, _) in self._chain("HHIII", start, end, section.info):
                 for _, (_, flags, _, name, _) in self._chain("IHHII", offset + first, end, count):
-                    # the loader does without a version that is weak (glibc, elf/dl-version.c)
+                    # the loader accepts that a weak version is missing (glibc, elf/dl-version.c)
                     if not flags & _WEAK and (text := self._text(strings, name)):
                         yield text
 
     def _chain(self, form: str, offset: int, end: int, count: int) -> Iterator[tuple[int, tuple[int, ...]]]:
-        """Records of 16 bytes whose last field is how far the next one is; that is never backwards."""
+        """Yield records of 16 bytes whose last field is the distance to the next one, which is never backwards."""
         for _ in range(count):
             record = self._record(form, offset)
             if record is None or offset + 16 > end:

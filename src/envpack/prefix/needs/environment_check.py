@@ -1,4 +1,4 @@
-"""`envpack check` of an environment that envpack did not deploy: what it needs is found on the spot."""
+"""The comparison of an environment that envpack did not deploy with a host, for `envpack check`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from envpack.runtime.report import Reporter
 
 
 def is_environment(path: Path) -> bool:
-    """Whether this is the folder of an environment that is no bundle unpacked."""
+    """Return whether ``path`` is the folder of an environment, and not that of an unpacked bundle."""
     if (path / MANIFEST_PATH).exists():
         return False
     return (path / "conda-meta").is_dir() or os.path.lexists(path / "bin" / "python")
@@ -35,10 +35,18 @@ def examine_environment(
     gpu: str | None = None,
     allow: Iterable[str] = (),
 ) -> Examined:
-    """Compares an environment with ``facts`` (default: this host's), by what packing would find out of it.
+    """Compare an environment with a host, by the needs that packing would find in it.
 
-    ``gpu`` and ``allow`` as of `policy`. Raises PackError for an environment whose metadata is broken, UsageError
-    for unknown words.
+    Args:
+        prefix: The environment's folder.
+        reporter: Receives progress and warnings.
+        facts: The facts of a host; None to gather those of this host.
+        gpu: The GPU policy, as of `policy`; None for "required".
+        allow: The requirements that may fail, as of `policy`.
+
+    Raises:
+        PackError: The environment's metadata is broken.
+        UsageError: ``gpu`` or ``allow`` has an unknown word.
     """
     asked = policy(gpu or "required", allow)
     contents = read_prefix(prefix, outside="keep", editable="skip", reporter=reporter)
@@ -60,7 +68,7 @@ def examine_environment(
 
 
 def _reworded(verdict: Verdict) -> Verdict:
-    """It is no bundle that lacks something here."""
+    """Replace "bundle" in a verdict's texts by "environment"."""
     says, remedy = (
         text.replace("this bundle", "this environment").replace("the bundle", "the environment")
         for text in (verdict.says, verdict.remedy)

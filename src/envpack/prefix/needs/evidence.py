@@ -1,4 +1,4 @@
-"""Evidence of CUDA and ROCm: from texts and names to findings. Pure, a function for each kind of thing."""
+"""Evidence of CUDA and ROCm: from texts and names to findings. Pure, with one function for each kind of source."""
 
 from __future__ import annotations
 
@@ -18,10 +18,14 @@ CUDA, ROCM, CPU = "cuda", "rocm", "cpu"
 class Finding:
     """One piece of evidence.
 
-    ``platform``: CUDA, ROCM or CPU (a build that could have been for a GPU and is not); ``value``: its version,
-    such as "12.6", "12" where only the major one is known, "" for CPU; ``rule``: of rules.json; ``source``: what
-    says so, for a person; ``family``: see `rules.family`; ``optional``: of what serves hosts without a GPU too,
-    such as a plug-in, so that it counts only beside a CUDA runtime of its version.
+    Attributes:
+        platform: CUDA, ROCM or CPU (a build for the CPU of something that has builds for a GPU, too).
+        value: The platform's version, such as "12.6", or "12" where only the major one is known; "" for CPU.
+        rule: The rule of rules.json.
+        source: The origin of the evidence, in words for the user.
+        family: The framework; see `rules.family`.
+        optional: Whether it comes from something that serves hosts without a GPU too, such as a plug-in, so that
+            it counts only together with a CUDA runtime of its version.
     """
 
     platform: str
@@ -37,7 +41,7 @@ class Finding:
 
 
 def cuda_version(digits: str, minor: str = "") -> str:
-    """The version in names: "126" is 12.6, "12" is 12, "92" is 9.2; "" for what is no CUDA version."""
+    """Return the CUDA version in a name: "126" is 12.6, "12" is 12, "92" is 9.2; "" for other numbers."""
     if not digits or int(digits) == 0:
         return ""
     if len(digits) == 3:
@@ -50,7 +54,7 @@ def cuda_version(digits: str, minor: str = "") -> str:
 
 
 def major_minor(version: str) -> str:
-    """12.6 of "12.6.77"; "12" stays."""
+    """Return the first two parts of a version: 12.6 of "12.6.77"; "12" stays."""
     return ".".join(version.strip(".").split(".")[:2])
 
 
@@ -58,7 +62,7 @@ def major_minor(version: str) -> str:
 
 
 def framework_file(path: str) -> Row | None:
-    """The row for a file in which a framework records its build; None for other files."""
+    """Return the row for a file in which a framework records its build; None for other files."""
     for row in table("files"):
         if path.endswith(row["path"]) and f"/{path}".endswith(f"/{row['path']}"):
             found: Row = row
@@ -67,7 +71,7 @@ def framework_file(path: str) -> Row | None:
 
 
 def from_file(path: str, text: str) -> Finding | None:
-    """What such a file says; it is read as text and never run."""
+    """Return the finding in such a file; it is read as text and never run."""
     row = framework_file(path)
     if row is None:
         return None
@@ -88,7 +92,7 @@ def from_file(path: str, text: str) -> Finding | None:
 
 
 def _says_no(row: Row, text: str) -> bool:
-    """Whether the file denies in one place what it seems to say in another, as TensorFlow's does."""
+    """Return whether the file denies in one line what it seems to say in another, as TensorFlow's does."""
     return bool(row.get("needs_runtime")) and any(re.search(p, text, re.MULTILINE) for p in row[CPU])
 
 
@@ -105,7 +109,7 @@ _BUILD_CPU = re.compile(r"(?:^|_)cpu(?=_|$)")
 
 
 def from_package(package: Package) -> Iterator[Finding]:
-    """What a package's name, version and build string say."""
+    """Yield the findings in a package's name, version and build string."""
     toolkit = is_toolkit(package.name)
     runtime = next(
         (r for r in table("runtime") if r["kind"] == package.kind and named(package.name, r["packages"])), None
@@ -170,7 +174,10 @@ _LINKED_WITH = ("cuda-version", "cudatoolkit", "pytorch-cuda", "cuda-cudart")
 
 
 def from_record(package: Package, depends: Iterable[str], constrains: Iterable[str]) -> Iterator[Finding]:
-    """What a conda package's dependencies say. ``constrains`` bind what may be there: only the driver's counts."""
+    """Yield the findings in a conda package's dependencies.
+
+    ``constrains`` restrict packages that may be absent, so only those on the driver count.
+    """
     specs = [_split(text) for text in depends]
     bounds = {name: bound[1] for name, rest in specs if (bound := _LOWER_BOUND.match(rest))}
     linked = next((name for name in _LINKED_WITH if name in bounds), None)
@@ -185,7 +192,7 @@ def from_record(package: Package, depends: Iterable[str], constrains: Iterable[s
 
 
 def _split(spec: str) -> tuple[str, str]:
-    """Name and the rest of a MatchSpec as records have them: "cuda-version >=12.6,<13", "cudatoolkit 11.8.*"."""
+    """Split a MatchSpec of a record into name and rest: "cuda-version >=12.6,<13", "cudatoolkit 11.8.*"."""
     match = re.match(r"[A-Za-z0-9_.\-]+", spec.strip())
     return (match[0], spec.strip()[match.end() :].strip()) if match else ("", "")
 
@@ -196,8 +203,11 @@ _CUDART = re.compile(r"libcudart(?:[.-][0-9a-f]{8})?\.so\.(\d+)(?:\.(\d+))?((?:\
 
 
 def cudart_version(name: str) -> str:
-    """The CUDA version that a libcudart's file name or SONAME says: 12 of libcudart.so.12, 12.4 of
-    libcudart.so.12.4.127. All CUDA 11 has libcudart.so.11.0; up to 10.2 each minor version had its own."""
+    """Return the CUDA version in a libcudart's file name or SONAME; "" for other names.
+
+    It is 12 of libcudart.so.12, 12.4 of libcudart.so.12.4.127. All CUDA 11 has libcudart.so.11.0; up to 10.2 each
+    minor version had its own.
+    """
     match = _CUDART.fullmatch(posixpath.basename(name))
     if match is None:
         return ""
@@ -208,7 +218,7 @@ def cudart_version(name: str) -> str:
 
 
 def from_library(path: str, elf: Elf, package: Package | None) -> Iterator[Finding]:
-    """What a library says: that it is a CUDA runtime, or that it can't be loaded without one."""
+    """Yield the findings in a library: that it is a CUDA runtime, or that it can't be loaded without one."""
     of_file = cudart_version(path)
     if value := max(of_file, cudart_version(elf.soname), key=len):
         yield Finding(CUDA, value, "runtime-file", path)

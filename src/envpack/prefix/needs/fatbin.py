@@ -1,8 +1,8 @@
 """GPU code in a library: the headers of the fat binaries that nvcc puts into sections of their own.
 
-A section is a row of containers, a container a row of entries, one for each source file and target. Only headers
-are read, at most MOST_HEADERS of them. The layout is published nowhere; it was worked out from what nvcc makes and
-from wheels for CUDA 11.8 to 13.2, where it gives what ``cuobjdump --list-elf --list-ptx`` does:
+A section is a sequence of containers, a container a sequence of entries, one for each source file and target. Only
+headers are read, at most MOST_HEADERS of them. The layout is not published; it was worked out from the output of
+nvcc and from wheels for CUDA 11.8 to 13.2, where it gives the same as ``cuobjdump --list-elf --list-ptx``:
 
 container: u32 magic, u16 version (1), u16 size of this header (16), u64 bytes that follow it
 entry: u16 kind (1 PTX, 2 SASS), u16, u32 size of this header, u64 padded size of the payload, u32 compressed size,
@@ -21,13 +21,13 @@ from envpack.prefix.scan.windowed_file import Data
 
 MAGIC = b"\x50\xed\x55\xba"
 MOST_HEADERS = 1 << 18
-"""Of one library; cuDNN, the one with the most seen, has 3,400."""
+"""Maximum number of headers to read in one library; cuDNN, the one with the most seen, has 3,400."""
 
 FEW = 24
 """A target with less than 1/FEW of the bytes of the largest one is a stray: only single kernels were built for it.
 In the main libraries of the wheels measured, strays have at most 1/47 (torch 2.7 to 2.15), and targets they are
-built for at least 1/4; in NVIDIA's, whose kernels differ by target, 1/18. Targets such as sm_90a are not taken for
-the largest: what is built for them often comes on top of what all GPUs get."""
+built for at least 1/4; in NVIDIA's, whose kernels differ by target, 1/18. Targets such as sm_90a are not used as
+the largest: code for them is often added to the code that all GPUs get."""
 
 _CONTAINER = struct.Struct("<4sHHQ")
 _ENTRY = struct.Struct("<HHIQIIHHIIIQ")
@@ -35,12 +35,18 @@ _PTX, _SASS = 1, 2
 _LEAST_ENTRY = 64
 _ARCH_SPECIFIC, _FAMILY_SPECIFIC = 0x100000, 0x200000
 _WIDEST_GAP = 4096
-"""Between containers the linker may leave padding; a magic number farther off is no container of this row."""
+"""Bytes of padding that the linker may leave between containers; a magic number farther off is no container of
+this sequence."""
 
 
 class Kernel(NamedTuple):
-    """One entry: ``target`` such as "sm_90a" or "compute_90"; ``isa`` of PTX as (8, 5); ``size`` in bytes as it
-    lies in the file, header included."""
+    """One entry of a container.
+
+    Attributes:
+        target: Its target, such as "sm_90a" or "compute_90".
+        isa: The ISA of PTX, such as (8, 5); (0, 0) for machine code.
+        size: Its size in the file in bytes, header included.
+    """
 
     target: str
     isa: tuple[int, int]
@@ -49,8 +55,15 @@ class Kernel(NamedTuple):
 
 @dataclass(frozen=True)
 class Targets:
-    """What a library has GPU code for. ``sass``: targets of machine code, ``ptx``: of PTX, both ascending, without
-    ``stray`` ones; ``ptx_isa``: the newest ISA of that PTX, such as "8.5", or ""; ``size``: bytes of it all."""
+    """The targets that a library has GPU code for.
+
+    Attributes:
+        sass: Targets of machine code, ascending, without ``stray`` ones.
+        ptx: Targets of PTX, ascending, without ``stray`` ones.
+        ptx_isa: The newest ISA of that PTX, such as "8.5"; "" without PTX.
+        stray: Targets that only single kernels were built for (see FEW).
+        size: Bytes of all GPU code.
+    """
 
     sass: tuple[str, ...] = ()
     ptx: tuple[str, ...] = ()
@@ -60,7 +73,7 @@ class Targets:
 
 
 def targets(data: Data, sections: Iterable[tuple[int, int]]) -> Targets:
-    """The targets in the sections given as (offset, size); damaged ones count as far as they can be read."""
+    """Return the targets in ``sections`` of (offset, size) in bytes; damaged ones are read as far as possible."""
     sizes: Counter[str] = Counter()
     newest: dict[str, tuple[int, int]] = {}
     for kernel in kernels(data, sections):
@@ -87,7 +100,7 @@ def _ascending(target: str) -> tuple[str, int, str]:
 
 
 def kernels(data: Data, sections: Iterable[tuple[int, int]]) -> Iterator[Kernel]:
-    """Every entry of the sections. What is cut, or makes no sense, ends its container, never with an error."""
+    """Yield every entry of the sections; one that is cut off or invalid ends its container, without an error."""
     left = MOST_HEADERS
     for offset, size in sections:
         end = min(offset + size, len(data))
@@ -112,13 +125,16 @@ def kernels(data: Data, sections: Iterable[tuple[int, int]]) -> Iterator[Kernel]
 
 
 def _find(data: Data, start: int, end: int) -> int:
-    """The next container, or the end when there is none near."""
+    """Return the offset of the next container, or ``end`` when there is none near."""
     found = bytes(data[start : min(start + _WIDEST_GAP, end)]).find(MAGIC)
     return end if found < 0 else start + found
 
 
 def _entry(data: Data, position: int) -> tuple[Kernel | None, int]:
-    """The entry there, None when it is neither SASS nor PTX, and its bytes: 0 when it is no entry."""
+    """Return the entry at ``position`` and its size in bytes.
+
+    The entry is None when it is neither SASS nor PTX; the size is 0 when there is no valid entry.
+    """
     kind, _, header, payload, _, _, minor, major, arch, _, _, flags = _ENTRY.unpack(
         data[position : position + _ENTRY.size]
     )

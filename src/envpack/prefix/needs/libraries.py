@@ -1,4 +1,4 @@
-"""What the libraries of an environment need together: glibc, a CPU, a GPU; and which of them count. Pure."""
+"""The common needs of an environment's libraries: glibc, a CPU, a GPU; and which libraries count. Pure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,14 @@ from envpack.runtime.format.needs import Evidence, GpuCode
 
 @dataclass(frozen=True)
 class Library:
-    """An ELF file of the environment, and the package that owns it. ``targets``: None without GPU code."""
+    """An ELF file of the environment.
+
+    Attributes:
+        path: Its path, relative to the prefix.
+        elf: The data read from it.
+        package: The package that owns it.
+        targets: The targets of its GPU code; None without GPU code.
+    """
 
     path: str
     elf: Elf
@@ -37,15 +44,24 @@ _VARIANT = re.compile(r"(?P<stem>.+)[_-](?P<kind>cuda|rocm|hip|xpu|sycl)(?P<digi
 
 @dataclass(frozen=True)
 class Variants:
-    """Libraries of which one is loaded, by what the host has: libbitsandbytes_cuda118.so, _cuda126.so, _rocm70.so.
-    ``by_version``: paths by platform and version; ``stem``: what their names have in common."""
+    """Libraries of which one is loaded, depending on the host.
+
+    Such as libbitsandbytes_cuda118.so, libbitsandbytes_cuda126.so and libbitsandbytes_rocm70.so.
+
+    Attributes:
+        stem: The common beginning of their paths.
+        by_version: Their paths, by (platform, version).
+    """
 
     stem: str
     by_version: Mapping[tuple[str, str], str]
 
     def choice(self, platform: str, version: str) -> str:
-        """The path of the one for that version: itself, else the newest before it of the same major version, else
-        the oldest after it; "" without one. That is how bitsandbytes chooses (bitsandbytes/cextension.py)."""
+        """Return the path of the variant that is loaded for a version; "" when there is none of its major version.
+
+        It is the variant of that version, else the newest before it of the same major version, else the oldest
+        after it. That is how bitsandbytes chooses (bitsandbytes/cextension.py).
+        """
         wanted = _numbers(version)
         same = {_numbers(v): path for (p, v), path in self.by_version.items() if p == platform}
         same = {numbers: path for numbers, path in same.items() if numbers[:1] == wanted[:1]}
@@ -61,7 +77,7 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 def variants(paths: Iterable[str]) -> list[Variants]:
-    """The groups of libraries, two and more of a folder, whose names differ in platform and version only."""
+    """Return the groups of two or more libraries of a folder whose names differ only in platform and version."""
     groups: dict[tuple[str, str], dict[tuple[str, str], str]] = {}
     for path in sorted(paths):
         folder, name = posixpath.split(path)
@@ -76,7 +92,7 @@ def variants(paths: Iterable[str]) -> list[Variants]:
 
 
 def not_loaded(groups: Iterable[Variants], cuda: Evidence | None, rocm: Evidence | None) -> set[str]:
-    """The paths of all variants but the ones that this environment loads."""
+    """Return the paths of all variants except those that this environment loads."""
     left_out: set[str] = set()
     for group in groups:
         chosen = group.choice(CUDA, cuda.value) if cuda else group.choice(ROCM, rocm.value) if rocm else ""
@@ -85,7 +101,7 @@ def not_loaded(groups: Iterable[Variants], cuda: Evidence | None, rocm: Evidence
 
 
 def without_variant(groups: Iterable[Variants], cuda: Evidence | None) -> list[str]:
-    """A sentence for each group that has nothing for this CUDA."""
+    """Return a sentence for each group that has no library for this CUDA."""
     return [
         f"{group.stem}* has libraries for CUDA {', '.join(group.versions(CUDA))}, but none for CUDA {cuda.value}"
         for group in groups
@@ -97,11 +113,11 @@ def without_variant(groups: Iterable[Variants], cuda: Evidence | None) -> list[s
 
 _GLIBC = re.compile(r"GLIBC_(\d+(?:\.\d+)+)")
 _ABI = {"GLIBC_ABI_DT_RELR": "2.36"}
-"""Markers of glibc that have no number: https://sourceware.org/glibc/wiki/Release/2.36."""
+"""Markers of glibc without a number in them: https://sourceware.org/glibc/wiki/Release/2.36."""
 
 
 def glibc_floor(libraries: Iterable[Library]) -> Evidence | None:
-    """The oldest glibc that all of them can be loaded with, and the first file that needs it."""
+    """Return the oldest glibc that all libraries can be loaded with, and the first file that needs it."""
     floor: tuple[int, ...] = ()
     found: list[tuple[str, str]] = []
     for library in libraries:
@@ -121,8 +137,10 @@ def glibc_floor(libraries: Iterable[Library]) -> Evidence | None:
 
 
 def unknown_markers(libraries: Iterable[Library]) -> dict[str, str]:
-    """Markers of glibc that tell no version, by name, each with a file that needs it: distributions add them to
-    older glibcs, so that a host has it or not."""
+    """Return the markers of glibc that name no version, each with a file that needs it.
+
+    Distributions add them to older glibcs, so that a host may or may not have them.
+    """
     return {
         name: library.path
         for library in libraries
@@ -136,8 +154,11 @@ _ARCHSPEC = re.compile(r"__archspec(?:\s+|=)[^\s=]*(?:\s+|=)\*?(\w+)\*?")
 
 
 def cpu_of_record(package: Package, depends: Iterable[str]) -> Evidence | None:
-    """The x86-64 level a conda package asks for. The package that stands for the level itself asks for nothing:
-    the newest that the build machine's CPU can do gets installed."""
+    """Return the x86-64 level that a conda package requires.
+
+    The package that represents the level itself requires nothing: the newest that the build machine's CPU supports
+    gets installed.
+    """
     if package.name == "_x86_64-microarch-level":
         return None
     for spec in depends:
@@ -153,7 +174,7 @@ def cpu_of_record(package: Package, depends: Iterable[str]) -> Evidence | None:
 
 
 def cpu_of_libraries(libraries: Iterable[Library]) -> Evidence | None:
-    """The highest x86-64 level that a library insists on; the loader refuses it on a lesser CPU."""
+    """Return the highest x86-64 level that a library requires; the loader refuses it on a lower CPU."""
     marked = [library for library in libraries if library.elf.isa_level >= 2]
     if not marked:
         return None
@@ -166,10 +187,17 @@ def cpu_of_libraries(libraries: Iterable[Library]) -> Evidence | None:
 
 
 def gpu_code(libraries: Sequence[Library], left_out: set[str], users: frozenset[str], cuda: bool) -> list[GpuCode]:
-    """The GPU code of every library that has some, by path, the main ones marked.
+    """Return the GPU code of every library that has some, sorted by path, with the main ones marked.
 
-    Main are the libraries that rules.json names, of frameworks that use the CUDA found; without any, the one with
-    the most GPU code that is neither NVIDIA's nor a variant that is not loaded. Nothing is main without CUDA.
+    Main are the libraries that rules.json names, of frameworks that use the CUDA found. If there are none, it is
+    the one with the most GPU code that is neither NVIDIA's nor a variant that is not loaded. Without CUDA there is
+    no main one.
+
+    Args:
+        libraries: All libraries of the environment.
+        left_out: The paths of variants that are not loaded.
+        users: The frameworks that use the CUDA found.
+        cuda: Whether the environment needs CUDA.
     """
     with_code = [library for library in libraries if library.targets and library.targets.size]
     candidates = [library for library in with_code if library.path not in left_out] if cuda else []

@@ -1,4 +1,4 @@
-"""Where what the spec requires of a host and what was found in the environment contradict each other."""
+"""Contradictions between what the spec requires of a host and what was found in the environment."""
 
 from __future__ import annotations
 
@@ -13,9 +13,16 @@ from envpack.runtime.report import human_size
 
 
 def contradictions(requires: Mapping[str, str], needs: Needs) -> list[str]:
-    """A sentence for each requirement that a host can meet and still not run the environment, or that makes no
-    sense for it. What asks for more than the environment needs is no contradiction. ``requires``: texts by name as
-    in `Requires.as_dict`; ones that can't be read are left to who reads the spec."""
+    """Return a sentence for each requirement that contradicts the environment.
+
+    A requirement does so when a host can meet it and still not run the environment, or when it makes no sense for
+    the environment. One that asks for more than the environment needs is no contradiction.
+
+    Args:
+        requires: Texts by name, as in `Requires.as_dict`. Ones that can't be parsed are ignored: the reader of the
+            spec reports them.
+        needs: The needs found in the environment.
+    """
     stated = {name: need for name, text in requires.items() if (need := _parsed(name, text))}
     return [
         *_cuda(stated.get("cuda"), needs),

@@ -201,7 +201,7 @@ def _strings(data: Data, found: Sequence[Occurrence]) -> Canonical:
     for places, end in strings:
         edits += _replace(places, data, placeholder)
         spare = sum(length - len(placeholder) for _, length in places)
-        # the string starts at the same offset as before, and so does all other data
+        # the string starts at the same offset as before, as does all data outside of strings
         mentions, shift = [], 0
         for offset, length in places:
             mentions.append(Mention(offset - shift, data[offset + length : offset + length + 1]))
