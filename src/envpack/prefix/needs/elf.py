@@ -47,7 +47,7 @@ class Elf:
         versions: The symbol versions it can't be loaded without, such as "GLIBC_2.17".
         isa_level: The level of x86-64-v1 to v4 that the loader requires; 0 when none is recorded.
         fatbins: (offset, size) in bytes of the sections that hold GPU code.
-        rpath: The folders where the loader looks for ``needed``; "" without.
+        rpath: The folders where the loader looks for ``needed``, of DT_RPATH; "" without.
         runpath: The same, of DT_RUNPATH.
     """
 

@@ -71,7 +71,7 @@ def framework_file(path: str) -> Row | None:
 
 
 def from_file(path: str, text: str) -> Finding | None:
-    """Return the finding in such a file; it is read as text and never run."""
+    """Return what a `framework_file` records, if anything; ``text`` is searched and never run."""
     row = framework_file(path)
     if row is None:
         return None

@@ -25,7 +25,7 @@ the build machine, and a deployment belongs to no workspace."""
 
 
 class Claim(NamedTuple):
-    """What a package records about a path that it installed.
+    """A package's record of a path that it installed.
 
     Attributes:
         published: The file as the package published it; None when that is unknown.

@@ -34,7 +34,7 @@ def keep_scripts(
     Args:
         tree: The environment's tree, which is changed.
         prefix: The environment's folder.
-        claims: What conda packages claim of these paths.
+        claims: The claims of conda packages on these paths.
         proves: Returns whether the file at a path is the one of that claim.
         keeps: Returns whether a path is packed; None packs all.
 

@@ -29,8 +29,8 @@ class _Source(NamedTuple):
     """A module's source, for its byte-code.
 
     Attributes:
-        disk: What valid byte-code on disk records of the source.
-        stored: What stored byte-code has to record.
+        disk: The time and size that valid byte-code on disk records.
+        stored: The time and size that stored byte-code has to record.
         relocated: How a deployment changes the source's size; None when it does not.
     """
 

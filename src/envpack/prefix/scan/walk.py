@@ -20,7 +20,7 @@ names."""
 
 
 Outside = Literal["error", "follow", "keep"]
-"""How to treat links that lead out of the environment: refuse them, replace them by what they lead to, or pack
+"""Treatment of links that lead out of the environment: refuse them, replace them by what they lead to, or pack
 them unchanged."""
 
 
