@@ -9,7 +9,7 @@ from pathlib import Path
 from faults import samples
 from faults.fault_workspace import ABSENT, EMPTY, Stage
 
-TEST_FAILED, NOTHING_TO_DO = 1, 10
+TEST_FAILED, NOTHING_TO_DO = 11, 10
 
 
 def deploy(version: str, *more: str, to: str = "{x}") -> list[str]:
