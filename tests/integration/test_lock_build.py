@@ -80,7 +80,8 @@ def build_with_the_compiler_of_the_tests(tmp_path_factory: pytest.TempPathFactor
     program.write_text(f'#!/bin/sh\nexec {shlex.join(compiler())} "$@"\n')
     program.chmod(0o755)
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in {**variables(), "CC": str(program)}.items():
+        # a distribution's Python links with options of GNU ld, which zig's linker does not have
+        for name, value in {**variables(), "CC": str(program), "LDSHARED": f"{program} -shared"}.items():
             patch.setenv(name, value)
         yield
 
