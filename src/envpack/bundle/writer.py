@@ -26,7 +26,7 @@ from envpack.runtime.format.manifest import Frame, Manifest, PathRecord, Segment
 from envpack.runtime.format.manifest_json import digest_line, manifest_to_json
 from envpack.runtime.format.paths_json import join_table
 from envpack.runtime.fs.io import write_all
-from envpack.runtime.fs.paths import beside, make_folders, remove_empty
+from envpack.runtime.fs.paths import make_folders, remove_empty, sibling_path
 from envpack.runtime.parallel.threads import pool as threads
 from envpack.runtime.reader.bundle import END_SEGMENT
 
@@ -72,8 +72,8 @@ class BundleWriter:
 
     def __init__(self, output: Path, encoder: Encoder, jobs: int) -> None:
         self._output, self._encoder = output, encoder
-        self._payload_path = beside(output, "payload")
-        self._partial_path = beside(output, "partial")
+        self._payload_path = sibling_path(output, "payload")
+        self._partial_path = sibling_path(output, "partial")
         self._segments: list[tuple[Listed, list[Frame]]] = []
         self._stored: dict[str, Stored] = {}
         self._pool = threads(jobs, "compress")

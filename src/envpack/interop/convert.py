@@ -20,7 +20,7 @@ from envpack.runtime.commands.deploy import deploy
 from envpack.runtime.deployment.source import Repair
 from envpack.runtime.errors import UsageError
 from envpack.runtime.format.manifest import Manifest
-from envpack.runtime.fs.paths import beside, folders_for, work_folder
+from envpack.runtime.fs.paths import folders_for, sibling_path, work_folder
 from envpack.runtime.parallel.threads import processors
 from envpack.runtime.reader.bundle import open_bundle
 from envpack.runtime.report import Reporter
@@ -94,7 +94,7 @@ def _roomy(folder: Path, room: int | None) -> Path:
 
 @contextmanager
 def _work_beside(output: Path, what: str) -> Iterator[Path]:
-    with folders_for(output), work_folder(beside(output, f"envpack-{what}")) as work:
+    with folders_for(output), work_folder(sibling_path(output, f"envpack-{what}")) as work:
         yield work
 
 

@@ -28,7 +28,7 @@ from envpack.prefix import Storer
 from envpack.prefix.scan.windowed_file import in_memory
 from envpack.runtime.errors import DestinationError, IntegrityError, PackError, UsageError
 from envpack.runtime.format.manifest import Manifest
-from envpack.runtime.fs.paths import beside, folders_for, umask, work_folder
+from envpack.runtime.fs.paths import folders_for, sibling_path, umask, work_folder
 from envpack.runtime.fs.sync import sync_filesystem
 from envpack.runtime.parallel.threads import processors
 from envpack.runtime.report import Reporter
@@ -75,7 +75,7 @@ def write_archive(prefix: Path, output: Path, *, settings: PackSettings, reporte
     """
     kind = check_output(output, settings.level)
     contents = read_for_packing(prefix, settings, reporter)
-    with folders_for(output), work_folder(beside(output, "envpack-work")) as work:
+    with folders_for(output), work_folder(sibling_path(output, "envpack-work")) as work:
         sink = _CondaPackWriter(contents.prefix, work, output, kind, settings)
         manifest = pack_contents(
             contents, Storer(contents.prefix, contents), sink, settings=settings, reporter=reporter

@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 from envpack.lock.target import virtual_package_texts
 from envpack.runtime.errors import SpecError
-from envpack.runtime.fs.paths import beside
+from envpack.runtime.fs.paths import sibling_path
 from envpack.spec import EnvSpec
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def write_lock(lock: Lock, path: Path) -> None:
             version = package.version or _NO_VERSION
             file.add_pypi_package(ENVIRONMENT, platform, package.name, version, location)
     header = {"spec": lock.spec.as_dict(), "digest": lock.spec_digest}
-    part = beside(path, f"{os.getpid()}.part")
+    part = sibling_path(path, f"{os.getpid()}.part")
     try:
         file.to_path(part)
         body = part.read_text(encoding="utf-8")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from envpack.runtime.errors import DestinationError
-from envpack.runtime.fs.paths import beside
+from envpack.runtime.fs.paths import sibling_path
 from envpack.runtime.fs.sync import sync_folder
 from envpack.runtime.report import Step
 
@@ -38,7 +38,7 @@ def checksum_path(bundle: Path) -> Path:
 
 def write_whole(path: Path, text: str) -> None:
     """Write a small file by atomic replace: it has all of ``text``, or is as it was before."""
-    part = beside(path, f"{os.getpid()}.part")
+    part = sibling_path(path, f"{os.getpid()}.part")
     try:
         part.write_text(text, encoding="utf-8")
         part.replace(path)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from envpack.runtime.fs.paths import beside, folders_for, work_folder
+from envpack.runtime.fs.paths import folders_for, sibling_path, work_folder
 from envpack.runtime.report import Reporter
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def editable_policy(
     if wanted != "wheel":
         yield wanted
         return
-    with folders_for(output), work_folder(beside(output, "wheels")) as folder:
+    with folders_for(output), work_folder(sibling_path(output, "wheels")) as folder:
 
         def install(found: Sequence[Editable], python: Path) -> Path:
             from envpack.build.wheels import install_as_wheels

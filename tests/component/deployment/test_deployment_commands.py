@@ -22,7 +22,7 @@ from envpack.runtime.deployment.record import read_record
 from envpack.runtime.deployment.registry import registered, scan
 from envpack.runtime.deployment.state import Destination
 from envpack.runtime.errors import DestinationError, RelocationError
-from envpack.runtime.fs.atomic import Together
+from envpack.runtime.fs.atomic import ReplaceBatch
 from envpack.runtime.fs.lock import locked
 from envpack.runtime.relocation.relocation import Relocation
 from envpack.runtime.report import Reporter
@@ -308,13 +308,13 @@ def test_a_move_that_finds_the_disk_full_has_rewritten_nothing(
 ) -> None:
     before = {path: path.stat().st_ino for path in sorted(x.rglob("*"))}
 
-    def fail(new: Together, path: bytes, data: bytes, mode: int, mtime: int | None = None) -> bytes:
+    def fail(new: ReplaceBatch, path: bytes, data: bytes, mode: int, mtime: int | None = None) -> bytes:
         if path.endswith(b"/prefix"):  # the last of all
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), os.fsdecode(path))
         return real(new, path, data, mode, mtime)
 
-    real = Together.file
-    monkeypatch.setattr(Together, "file", fail)
+    real = ReplaceBatch.file
+    monkeypatch.setattr(ReplaceBatch, "file", fail)
     with pytest.raises(DestinationError, match="No space left"):
         moved(x, tmp_path / "y")
     assert whole(x) == "2" and beside(x) == ["1"] and not (tmp_path / "y").exists()
@@ -327,16 +327,16 @@ def test_settling_that_was_stopped_is_not_taken_for_done_when_the_tree_comes_bac
     x: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     y = x.rename(tmp_path / "y")
-    put, calls = Together.put, []
+    put, calls = ReplaceBatch.put, []
 
-    def stop(new: Together) -> None:
+    def stop(new: ReplaceBatch) -> None:
         calls.append(new)
         if len(calls) > 1:  # the second is the prefix itself
             raise KeyboardInterrupt
         put(new)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Together, "put", stop)
+        patch.setattr(ReplaceBatch, "put", stop)
         with pytest.raises(KeyboardInterrupt):
             settle(y, Reporter())
     assert f"echo {y} 2" in (y / "bin/tool").read_text()

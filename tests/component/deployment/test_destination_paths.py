@@ -11,7 +11,7 @@ import pytest
 from envpack.publish.local import write_whole
 from envpack.runtime.commands.deploy import deploy
 from envpack.runtime.errors import DestinationError
-from envpack.runtime.fs.paths import NAME_MAX, beside, folders_for
+from envpack.runtime.fs.paths import NAME_MAX, folders_for, sibling_path
 from envpack.runtime.report import Reporter
 from envpack.runtime.tree.rewrite_prefix import settle
 from support.bundle_factory import file, make_bundle, text
@@ -28,17 +28,21 @@ def bundle(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("name", ["x", "a b.tar.gz", LONG, WIDE, os.fsdecode(b"\xff" * 255)])
 def test_what_is_made_beside_has_a_name_every_filesystem_takes(name: str) -> None:
-    made = beside(Path("/srv") / name, "envpack-staging")
+    made = sibling_path(Path("/srv") / name, "envpack-staging")
     assert made.parent == Path("/srv")
     assert len(os.fsencode(made.name)) <= NAME_MAX
     assert made.name.startswith(".") and made.name.endswith(".envpack-staging")
-    assert made == beside(Path("/srv") / name, "envpack-staging")
+    assert made == sibling_path(Path("/srv") / name, "envpack-staging")
     os.fsencode(made.name[: 60 if name in (LONG, WIDE) else None]).decode("utf-8")
 
 
 def test_names_that_differ_in_their_ends_are_made_in_different_places() -> None:
-    assert beside(Path(LONG), "x") != beside(Path(LONG[:-1] + "m"), "x") != beside(Path(LONG[:-1]), "x")
-    assert beside(Path("/srv/env"), "envpack-staging") == Path("/srv/.env.envpack-staging")
+    assert (
+        sibling_path(Path(LONG), "x")
+        != sibling_path(Path(LONG[:-1] + "m"), "x")
+        != sibling_path(Path(LONG[:-1]), "x")
+    )
+    assert sibling_path(Path("/srv/env"), "envpack-staging") == Path("/srv/.env.envpack-staging")
 
 
 @pytest.mark.parametrize("name", [LONG, WIDE])

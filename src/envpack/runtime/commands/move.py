@@ -23,7 +23,7 @@ from envpack.runtime.deployment.state import MOVING, Destination
 from envpack.runtime.deployment.transaction import incoming
 from envpack.runtime.errors import DestinationError, EnvpackError
 from envpack.runtime.fs.atomic import replace_file
-from envpack.runtime.fs.interrupt import to_its_end
+from envpack.runtime.fs.interrupt import retry_on_interrupt
 from envpack.runtime.fs.paths import is_folder, is_there
 from envpack.runtime.fs.sync import sync_filesystem
 from envpack.runtime.report import Reporter
@@ -123,9 +123,9 @@ def move(source: Path, destination: Path, *, reporter: Reporter, wait: bool = Fa
                 there.sync()
         except BaseException:
             if how == RENAMED:
-                to_its_end(lambda: _bring_back(here, there, reporter, was_empty))
+                retry_on_interrupt(lambda: _bring_back(here, there, reporter, was_empty))
             elif copied:
-                to_its_end(lambda: _undo_copy(here, there, reporter))
+                retry_on_interrupt(lambda: _undo_copy(here, there, reporter))
             raise
     unregister(here.final)
     if record.store:
@@ -285,7 +285,7 @@ def _finish_copy(here: Destination, there: Destination, reporter: Reporter) -> N
         with suppress(OSError):
             os.unlink(there.side / MOVING)
 
-    to_its_end(leave)
+    retry_on_interrupt(leave)
 
 
 def _undo_copy(here: Destination, there: Destination, reporter: Reporter) -> None:

@@ -29,7 +29,7 @@ from envpack.runtime.format.manifest import PathRecord, PathsTable
 from envpack.runtime.format.manifest_json import digest_line
 from envpack.runtime.format.paths_json import table_from_json
 from envpack.runtime.fs.lock import locked
-from envpack.runtime.fs.paths import beside, umask
+from envpack.runtime.fs.paths import sibling_path, umask
 from envpack.runtime.reader.bundle import Bundle, Located, open_bundle
 from envpack.runtime.relocation.files import digest_of, stored_bytes
 from envpack.runtime.relocation.relocation import splices
@@ -389,7 +389,7 @@ class _Mender:
 @contextmanager
 def _temporary(place: Path) -> Iterator[Path]:
     """Yield the path of a temporary sibling; a leftover there is removed before and after."""
-    temporary = beside(place, _TEMPORARY)
+    temporary = sibling_path(place, _TEMPORARY)
     with suppress(FileNotFoundError):
         os.unlink(temporary)
     try:

@@ -11,7 +11,7 @@ from envpack.runtime.deployment.record import Record, note
 from envpack.runtime.deployment.registry import register
 from envpack.runtime.deployment.state import Destination, Kept
 from envpack.runtime.errors import DestinationError, EnvpackError, RelocationError
-from envpack.runtime.fs.interrupt import to_its_end
+from envpack.runtime.fs.interrupt import retry_on_interrupt
 from envpack.runtime.report import Reporter
 from envpack.runtime.tree.head import limit_of
 from envpack.runtime.tree.rewrite_prefix import settle
@@ -83,7 +83,7 @@ def rollback(destination: Path, *, to: int | None = None, reporter: Reporter, wa
         except BaseException:
             if current is not None:
                 former = current
-                to_its_end(lambda: _put_back(place, former, reporter))
+                retry_on_interrupt(lambda: _put_back(place, former, reporter))
             raise
     register(place.final, reporter)
     return _result(place, record, current.generation if current is not None else None)

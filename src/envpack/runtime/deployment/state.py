@@ -32,9 +32,17 @@ from envpack.runtime.errors import DestinationError
 from envpack.runtime.format.layout import DEPLOYMENT_PATH, SETTLING_PATH
 from envpack.runtime.format.layout import LOCK_PATH as SETTLE_LOCK
 from envpack.runtime.fs.atomic import temporary_of
-from envpack.runtime.fs.interrupt import to_its_end
+from envpack.runtime.fs.interrupt import retry_on_interrupt
 from envpack.runtime.fs.lock import locked
-from envpack.runtime.fs.paths import beside, is_folder, is_there, make_folders, remove_empty, remove_tree, umask
+from envpack.runtime.fs.paths import (
+    is_folder,
+    is_there,
+    make_folders,
+    remove_empty,
+    remove_tree,
+    sibling_path,
+    umask,
+)
 from envpack.runtime.fs.sync import sync_folder
 from envpack.runtime.report import Reporter
 from envpack.runtime.tree.prefix import written_prefix
@@ -70,7 +78,7 @@ class Destination:
     def __init__(self, destination: Path) -> None:
         given = Path(os.path.abspath(os.path.expanduser(destination)))
         self.final = Path(os.path.realpath(given.parent)) / given.name
-        self.side = beside(self.final, "envpack") if self.final.name else self.final
+        self.side = sibling_path(self.final, "envpack") if self.final.name else self.final
         self.reporter = Reporter()
 
     # --- reading ---
@@ -294,7 +302,7 @@ class Destination:
             if is_there(trash):
                 self._delete(trash)
 
-        to_its_end(leave)
+        retry_on_interrupt(leave)
 
     def _delete(self, path: Path) -> None:
         def remove() -> None:
@@ -302,14 +310,14 @@ class Destination:
                 remove_tree(path)
 
         try:
-            to_its_end(remove)  # there may be no later command here that finishes it
+            retry_on_interrupt(remove)  # there may be no later command here that finishes it
         except OSError as problem:
             self.reporter.warn(f"{path} can't be removed: {problem.filename or path}: {problem.strerror}")
 
     def _tidy(self) -> None:
         """Remove the state directory when nothing is left in it; never fails."""
         with suppress(OSError):
-            to_its_end(self._remove_side)
+            retry_on_interrupt(self._remove_side)
 
     def _remove_side(self) -> None:
         left = set(os.listdir(self.side))

@@ -12,7 +12,7 @@ from envpack.runtime.deployment.record import Record, has_record
 from envpack.runtime.deployment.state import NEW, NEXT, Destination
 from envpack.runtime.deployment.swap import finish_swap, movable
 from envpack.runtime.errors import DestinationError
-from envpack.runtime.fs.interrupt import to_its_end
+from envpack.runtime.fs.interrupt import retry_on_interrupt
 from envpack.runtime.fs.paths import is_folder, is_there, umask
 from envpack.runtime.fs.sync import sync_folder
 from envpack.runtime.report import human_size
@@ -120,7 +120,7 @@ def incoming(
         yield new
     except BaseException:
         try:
-            to_its_end(new.take_back)
+            retry_on_interrupt(new.take_back)
         except (OSError, DestinationError) as problem:
             place.reporter.warn(f"{place.final} could not be put back as it was: {problem}")
         raise

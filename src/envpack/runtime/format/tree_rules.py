@@ -14,7 +14,7 @@ from envpack.runtime.format.limits import MAX_DEPTH, MAX_FOLDERS, MAX_LINKS, MAX
 from envpack.runtime.format.manifest import Manifest, PathRecord, PathsTable
 
 _AT_WORK = re.compile(r"\.(.*\.)?envpack-.*\Z|\..*\.envpack\Z", re.DOTALL)
-"""Names of envpack's temporary files and folders: see ``beside`` in ``envpack.runtime.fs.paths``."""
+"""Names of envpack's temporary files and folders: see ``sibling_path`` in ``envpack.runtime.fs.paths``."""
 
 
 def check_bundle_tree(manifest: Manifest, table: PathsTable) -> None:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Callable, TypeVar
 
-from envpack.runtime.fs.paths import name_beside
+from envpack.runtime.fs.paths import sibling_name
 from envpack.runtime.fs.sync import sync_folder
 
 T = TypeVar("T")
@@ -18,7 +18,7 @@ _WHAT = "envpack-new"
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-class Together:
+class ReplaceBatch:
     """A batch of new files and links, written to temporary siblings first; `put` renames all, `drop` removes them.
 
     Anything that exists under a temporary name, such as a link that a hostile archive left, is removed, never
@@ -94,11 +94,11 @@ def _anew(path: bytes, make: Callable[[], T]) -> T:
 
 def _way_to(path: bytes) -> bytes:
     folder, _, name = path.rpartition(b"/")
-    return folder + b"/" + name_beside(name, _WHAT)
+    return folder + b"/" + sibling_name(name, _WHAT)
 
 
 def clear(path: bytes) -> None:
-    """Remove the temporary sibling of ``path`` that an interrupted `Together` left, if there is one.
+    """Remove the temporary sibling of ``path`` that an interrupted `ReplaceBatch` left, if there is one.
 
     Raises:
         OSError: it exists and can't be removed.
@@ -108,7 +108,7 @@ def clear(path: bytes) -> None:
 
 
 def is_on_its_way(name: str) -> bool:
-    """Return whether a file name is that of a temporary sibling that an interrupted `Together` left."""
+    """Return whether a file name is that of a temporary sibling that an interrupted `ReplaceBatch` left."""
     return name.startswith(".") and name.endswith(f".{_WHAT}")
 
 

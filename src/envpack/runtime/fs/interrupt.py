@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Callable
 
 
-def to_its_end(action: Callable[[], None]) -> None:
+def retry_on_interrupt(action: Callable[[], None]) -> None:
     """Run ``action`` to its end; after a KeyboardInterrupt run it once more, then raise the interrupt.
 
     A second KeyboardInterrupt stops it. ``action`` must inspect the current state, so that it can run again

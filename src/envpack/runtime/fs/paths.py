@@ -25,16 +25,16 @@ NAME_MAX = 143
 which encrypts names (<https://bugs.launchpad.net/ecryptfs/+bug/344878>)."""
 
 
-def beside(path: Path, what: str) -> Path:
+def sibling_path(path: Path, what: str) -> Path:
     """Return the sibling ``.<name>.<what>`` of ``path``, always the same one for one path.
 
     A name longer than NAME_MAX bytes is cut off and gets a digest of the full name, which keeps it unique.
     """
-    return path.with_name(os.fsdecode(name_beside(os.fsencode(path.name), what)))
+    return path.with_name(os.fsdecode(sibling_name(os.fsencode(path.name), what)))
 
 
-def name_beside(name: bytes, what: str) -> bytes:
-    """Return the file name of the sibling that `beside` describes, for the file name ``name``."""
+def sibling_name(name: bytes, what: str) -> bytes:
+    """Return the file name of the sibling that `sibling_path` describes, for the file name ``name``."""
     end = f".{what}".encode()
     if len(name) + len(end) + 1 > NAME_MAX:
         digest = hashlib.sha256(name).hexdigest()[:16].encode()

@@ -9,7 +9,7 @@ from typing import Any, Iterator
 
 from envpack.runtime.errors import DestinationError, FormatError
 from envpack.runtime.format.layout import DIGEST_PATH
-from envpack.runtime.fs.paths import beside, remove_tree
+from envpack.runtime.fs.paths import remove_tree, sibling_path
 from envpack.runtime.report import Reporter, human_size
 from envpack.runtime.store.store import Store, open_store
 
@@ -122,7 +122,7 @@ def manifests_at(destination: Path) -> set[str] | None:
     """
     try:
         folders = [destination]
-        side = beside(destination, "envpack")
+        side = sibling_path(destination, "envpack")
         if _is_there(side):
             folders += [side / name for name in os.listdir(side)]
         lines = (folder / DIGEST_PATH for folder in folders if _is_there(folder / DIGEST_PATH))

@@ -23,7 +23,7 @@ from envpack.runtime.format.layout import (
 )
 from envpack.runtime.format.manifest import PathRecord, PathsTable
 from envpack.runtime.format.tree_rules import check_bundle_tree
-from envpack.runtime.fs.atomic import Together, clear, replace_file
+from envpack.runtime.fs.atomic import ReplaceBatch, clear, replace_file
 from envpack.runtime.fs.lock import locked
 from envpack.runtime.fs.paths import umask
 from envpack.runtime.fs.sync import sync_filesystem, sync_folder
@@ -93,7 +93,7 @@ def settle(root: Path, reporter: Reporter, *, place: str = "", durable: bool = F
             try:
                 untouched = not (root / SETTLING_PATH).exists()
                 noted = json.dumps({"settled": was_settled, "prefixes": prefixes}).encode()
-                new, new_prefix = Together(), Together()
+                new, new_prefix = ReplaceBatch(), ReplaceBatch()
                 try:
                     replace_file(root / SETTLING_PATH, noted)
                     for record in relocated:
@@ -164,7 +164,7 @@ def forget_begun(root: Path) -> None:
             _unlink_begun(root)
 
 
-def _renew(new: Together, record: PathRecord, prefixes: list[bytes], path: bytes, *links: bytes) -> bool:
+def _renew(new: ReplaceBatch, record: PathRecord, prefixes: list[bytes], path: bytes, *links: bytes) -> bool:
     """Write the file at ``path`` with the first of the ``prefixes`` to a temporary sibling, and its hard links.
 
     Returns False, and writes nothing, when the file does not exist or its stored bytes can't be restored with any
