@@ -211,7 +211,7 @@ def try_one(seed: int, folder: Path, facts: HostFacts = FACTS) -> str:
     outside.mkdir(exist_ok=True)
     (outside / "victim").write_text("untouched")
     ends = [_try(bundle, folder, FAST)]
-    with patch.multiple(extraction, Crew=_Here, can_fork=lambda: True), patch.object(partition, "SIZE", 1):
+    with patch.multiple(extraction, ProcessPool=_Here, can_fork=lambda: True), patch.object(partition, "SIZE", 1):
         ends.append(_try(bundle, folder, FAST, jobs=2))
     if bundle.read_bytes()[:1] == b"\x1f":
         ends.append(_try(bundle, folder, STANDARD))
@@ -232,7 +232,7 @@ def try_one(seed: int, folder: Path, facts: HostFacts = FACTS) -> str:
 
 
 class _Here:
-    """What a `Crew` does, one part after the other in this process."""
+    """What a `ProcessPool` does, one part after the other in this process."""
 
     def __init__(self, count: int, units: int, work: Callable[[int, int, Advance], None]) -> None:
         self._units, self._work = units, work

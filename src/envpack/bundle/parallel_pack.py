@@ -15,7 +15,7 @@ from envpack.bundle.segment_items import items_of
 from envpack.bundle.writer import BundleWriter, write_segment
 from envpack.prefix import Group, Storer
 from envpack.runtime.format.manifest import Frame
-from envpack.runtime.parallel.processes import MOST, Advance, Crew, can_fork
+from envpack.runtime.parallel.processes import MAX_UNITS, Advance, ProcessPool, can_fork
 from envpack.runtime.parallel.threads import pool as threads
 
 UNIT = 16 << 20
@@ -79,7 +79,7 @@ class Annexes:
                 self._files = [
                     stack.enter_context(TemporaryFile(dir=self._folder, buffering=0)) for _ in range(self._jobs)
                 ]
-                self._crew = stack.enter_context(Crew(self._jobs, len(self._units), self._pack))
+                self._pool = stack.enter_context(ProcessPool(self._jobs, len(self._units), self._pack))
                 self._held = stack.pop_all()
                 return self
         self._ids = set()
@@ -103,7 +103,7 @@ class Annexes:
         if id not in self._ids:
             return None
         if self._results is None:
-            self._results = self._crew.results(advance)
+            self._results = self._pool.results(advance)
         while id not in self._packed:
             self._packed.update((packed.listed.id, packed) for packed in next(self._results))
         packed = self._packed.pop(id)
@@ -141,7 +141,7 @@ def _units(groups: Sequence[Group]) -> list[list[Group]]:
 
     In this order, no large unit is started when the others are almost done.
     """
-    least = max(UNIT, sum(map(_size, groups)) // (MOST - 1))
+    least = max(UNIT, sum(map(_size, groups)) // (MAX_UNITS - 1))
     units: list[list[Group]] = []
     sizes: list[int] = []
     for group in groups:

@@ -12,7 +12,7 @@ import pytest
 
 HEAD = """
 import os, signal, sys, threading, time
-from envpack.runtime.parallel.processes import Crew, can_fork
+from envpack.runtime.parallel.processes import ProcessPool, can_fork
 from envpack.runtime.errors import EnvpackError, IntegrityError
 def children():
     return open(f"/proc/self/task/{os.getpid()}/children").read().split()
@@ -36,8 +36,8 @@ def work(process, unit, advance):
         advance(1 << 20)
     return unit, process, os.getpid()
 told = []
-with Crew(3, 40, work) as crew:
-    done = list(crew.results(told.append))
+with ProcessPool(3, 40, work) as pool:
+    done = list(pool.results(told.append))
 print(sorted(unit for unit, _, _ in done) == list(range(40)), sum(told) == sum(range(40)) << 20)
 pids, processes = ({each[index] for each in done} for index in (2, 1))
 print(len(pids - {os.getpid()}) == len(processes) <= 3, children())
@@ -51,11 +51,11 @@ release, held = os.pipe()
 def work(process, unit, advance):
     advance(5 << 20)
     os.read(release, 1)
-with Crew(1, 1, work) as crew:
+with ProcessPool(1, 1, work) as pool:
     def told(amount):
         print(amount >> 20)
         os.write(held, b"x")
-    list(crew.results(told))
+    list(pool.results(told))
 """)
     assert said == "5"
 
@@ -68,8 +68,8 @@ def work(process, unit, advance):
     time.sleep(60)
 started = time.monotonic()
 try:
-    with Crew(2, 2, work) as crew:
-        list(crew.results(lambda amount: None))
+    with ProcessPool(2, 2, work) as pool:
+        list(pool.results(lambda amount: None))
 except IntegrityError as error:
     print(error.message, error.hint, error.details, time.monotonic() - started < 30, children())
 """)
@@ -81,8 +81,8 @@ def test_an_error_of_the_system_keeps_its_number_and_file() -> None:
 def work(process, unit, advance):
     open("/nowhere/at/all")
 try:
-    with Crew(2, 2, work) as crew:
-        list(crew.results(lambda amount: None))
+    with ProcessPool(2, 2, work) as pool:
+        list(pool.results(lambda amount: None))
 except OSError as error:
     print(error.errno, error.filename)
 """)
@@ -94,8 +94,8 @@ def test_a_bug_arrives_with_its_traceback() -> None:
 def work(process, unit, advance):
     return 1 // unit
 try:
-    with Crew(1, 2, work) as crew:
-        list(crew.results(lambda amount: None))
+    with ProcessPool(1, 2, work) as pool:
+        list(pool.results(lambda amount: None))
 except RuntimeError as error:
     print("ZeroDivisionError" in str(error) and "return 1 // unit" in str(error) or str(error))
 """)
@@ -107,8 +107,8 @@ def test_a_process_that_is_killed_is_told() -> None:
 def work(process, unit, advance):
     os.kill(os.getpid(), signal.SIGKILL)
 try:
-    with Crew(2, 5, work) as crew:
-        list(crew.results(lambda amount: None))
+    with ProcessPool(2, 5, work) as pool:
+        list(pool.results(lambda amount: None))
 except EnvpackError as error:
     print(error.message, "memory" in error.hint, children())
 """)
@@ -132,8 +132,8 @@ def test_ends_of_children_may_be_ignored() -> None:
     """SIGCHLD is, below some daemons: nobody can wait for a child then."""
     said = run("""
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-with Crew(2, 9, lambda process, unit, advance: unit) as crew:
-    print(sorted(crew.results(lambda amount: None)))
+with ProcessPool(2, 9, lambda process, unit, advance: unit) as pool:
+    print(sorted(pool.results(lambda amount: None)))
 """)
     assert said == "[0, 1, 2, 3, 4, 5, 6, 7, 8]"
 
@@ -143,9 +143,9 @@ def test_there_are_no_more_than_there_is_memory_for() -> None:
 import envpack.runtime.parallel.processes as module
 for megabytes in (0, 100, 1000, 3000):
     module.memory = lambda root: (megabytes << 20, True)
-    with Crew(5, 9, lambda process, unit, advance: unit) as crew:
+    with ProcessPool(5, 9, lambda process, unit, advance: unit) as pool:
         print(len(children()))
-        list(crew.results(lambda amount: None))
+        list(pool.results(lambda amount: None))
 """)
     assert said.split() == ["5", "1", "1", "5"]
 
@@ -159,10 +159,10 @@ def failing():
         raise BlockingIOError(11, "no more processes")
     return fork()
 os.fork = failing
-with Crew(4, 9, lambda process, unit, advance: unit) as crew:
-    print(sorted(crew.results(lambda amount: None)), children())
+with ProcessPool(4, 9, lambda process, unit, advance: unit) as pool:
+    print(sorted(pool.results(lambda amount: None)), children())
 try:
-    Crew(4, 9, lambda process, unit, advance: unit).__enter__()
+    ProcessPool(4, 9, lambda process, unit, advance: unit).__enter__()
 except OSError as error:
     print(error.strerror, children())
 """)
@@ -180,9 +180,9 @@ def work(process, unit, advance):
     while True:
         time.sleep(0.05)
         advance(4 << 20)
-with Crew(2, 2, work) as crew:
+with ProcessPool(2, 2, work) as pool:
     print(*children(), flush=True)
-    list(crew.results(lambda amount: None))
+    list(pool.results(lambda amount: None))
 """, str(tmp_path / "lock")],
         stdout=subprocess.PIPE,
         text=True,
@@ -216,9 +216,9 @@ def work(process, unit, advance):
 os.setpgid(0, 0)
 caught = []
 signal.signal(signal.SIGINT, lambda *_: caught.append(1))
-with Crew(2, 2, work) as crew:
+with ProcessPool(2, 2, work) as pool:
     os.killpg(0, signal.SIGINT)
-    print(sorted(crew.results(lambda amount: None)), caught)
+    print(sorted(pool.results(lambda amount: None)), caught)
 """)
     assert said == "[0, 1] [1]"
 
@@ -230,8 +230,8 @@ def work(process, unit, advance):
     advance(4 << 20)
     time.sleep(60)
 try:
-    with Crew(1, 1, work) as crew:
-        list(crew.results(lambda amount: os.kill(int(children()[0]), signal.SIGTERM)))
+    with ProcessPool(1, 1, work) as pool:
+        list(pool.results(lambda amount: os.kill(int(children()[0]), signal.SIGTERM)))
 except EnvpackError as error:
     print(error.message)
 """)

@@ -68,7 +68,7 @@ def test_the_parts_are_the_whole(size: int, bundle: Path, monkeypatch: pytest.Mo
 
 def test_large_parts_come_first_and_there_are_not_too_many(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(partition, "SIZE", 1)
-    monkeypatch.setattr(partition, "MOST", 100)
+    monkeypatch.setattr(partition, "MAX_UNITS", 100)
     with open_bundle(bundle, FAST) as opened:
         sizes = [part.size for part in partition.parts_of(opened, opened.table())]
     assert sizes == sorted(sizes, reverse=True) and 5 < len(sizes) <= 100

@@ -14,7 +14,7 @@ from envpack.runtime.extract.tree_writer import Tree, write_head
 from envpack.runtime.format.manifest import Manifest, PathsTable
 from envpack.runtime.format.paths_json import table_from_json
 from envpack.runtime.format.tree_rules import check_bundle_tree
-from envpack.runtime.parallel.processes import Crew, can_fork
+from envpack.runtime.parallel.processes import ProcessPool, can_fork
 from envpack.runtime.reader.bundle import Bundle
 from envpack.runtime.reader.entries import entries
 from envpack.runtime.reader.frames import Frames
@@ -66,20 +66,20 @@ class Extraction:
         self._bundle, self._jobs, self._former = bundle, jobs, former
         self._tree = Tree(os.fsencode(root), prefix)
         write_head(self._tree, bundle, table_bytes)
-        self._crew: Crew[None] | None = None
+        self._pool: ProcessPool[None] | None = None
 
     def __enter__(self) -> Extraction:
         alone = self._jobs == 1 or not self._bundle.is_file or self._former is not None
         parts = [] if alone else parts_of(self._bundle, self.table)
         if len(parts) > 1 and can_fork():
-            crew = Crew(self._jobs, len(parts), lambda _, part, advance: self._write(parts[part], advance))
+            pool = ProcessPool(self._jobs, len(parts), lambda _, part, advance: self._write(parts[part], advance))
             with suppress(OSError):
-                self._crew = crew.__enter__()
+                self._pool = pool.__enter__()
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self._crew is not None:
-            self._crew.__exit__(*error)
+        if self._pool is not None:
+            self._pool.__exit__(*error)
 
     def finish(self, step: Step) -> frozenset[str]:
         """Write the tree and return the ids of the segments that ``former`` supplied.
@@ -87,12 +87,12 @@ class Extraction:
         ``step`` advances by uncompressed bytes.
         """
         given: frozenset[str] = frozenset()
-        if self._crew is not None:
+        if self._pool is not None:
             links = [record for record in self.table if record.type != "file"]
             for record in links:
                 if record.type != "hardlink":
                     self._tree.add(record)
-            for _ in self._crew.results(step.advance):
+            for _ in self._pool.results(step.advance):
                 pass
             for record in links:
                 if record.type == "hardlink":

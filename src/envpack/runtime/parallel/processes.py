@@ -41,7 +41,7 @@ _PATIENCE = 20
 """Milliseconds to wait for a joined thread to end."""
 
 _UNIT = struct.Struct("=I")
-MOST = 1000
+MAX_UNITS = 1000
 """Largest number of units for one pool: their numbers fit in a pipe of any size (PIPE_BUF of <linux/limits.h>)."""
 
 
@@ -61,7 +61,7 @@ def can_fork() -> bool:
     return False
 
 
-class Crew(Generic[R]):
+class ProcessPool(Generic[R]):
     """A pool of forked worker processes that calls ``work(process, unit, advance)`` for each unit of work.
 
     It is a context manager: the processes start on entry, and on exit those that still run are killed. Use it only
@@ -70,7 +70,7 @@ class Crew(Generic[R]):
     Args:
         count: the largest number of processes; fewer are started where there are fewer units, or where memory is
             short. They are numbered from 0.
-        units: the number of units, from 1 to `MOST`; a unit is given as its number, from 0.
+        units: the number of units, from 1 to `MAX_UNITS`; a unit is given as its number, from 0.
         work: called in a worker with the number of the process, the number of the unit, and a callback for
             progress; its result is pickled and sent to the parent.
 
@@ -79,13 +79,13 @@ class Crew(Generic[R]):
     """
 
     def __init__(self, count: int, units: int, work: Callable[[int, int, Advance], R]) -> None:
-        assert 0 < units <= MOST
+        assert 0 < units <= MAX_UNITS
         known = memory(Path("/"))[0]
         room = max(1, known // _MEMORY) if known else count
         self._count, self._units, self._work = min(count, units, room), units, work
         self._members: dict[Connection, int] = {}
 
-    def __enter__(self) -> Crew[R]:
+    def __enter__(self) -> ProcessPool[R]:
         todo, full = os.pipe()
         os.write(full, b"".join(map(_UNIT.pack, range(self._units))))
         os.close(full)

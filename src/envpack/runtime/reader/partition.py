@@ -7,7 +7,7 @@ from typing import Callable, Iterator, Sequence
 
 from envpack.runtime.format import tar
 from envpack.runtime.format.manifest import PathRecord, PathsTable
-from envpack.runtime.parallel.processes import MOST
+from envpack.runtime.parallel.processes import MAX_UNITS
 from envpack.runtime.reader.bundle import Bundle, Located
 from envpack.runtime.reader.entries import entries
 
@@ -64,7 +64,7 @@ class Part:
 
 
 def parts_of(bundle: Bundle, table: PathsTable) -> list[Part]:
-    """Divide the whole bundle into parts, at most `MOST`.
+    """Divide the whole bundle into parts, at most `MAX_UNITS`.
 
     The largest come first, so that no large part starts when the others are almost done.
     """
@@ -72,7 +72,7 @@ def parts_of(bundle: Bundle, table: PathsTable) -> list[Part]:
     for frame in bundle.frames():
         located.setdefault(frame.segment, []).append(frame)
     total = sum(segment.size for segment in bundle.manifest.segments)
-    least = max(SIZE, total // (MOST - 1))
+    least = max(SIZE, total // (MAX_UNITS - 1))
     parts: list[Part] = []
     pending: list[Stretch] = []
     size = 0
