@@ -57,7 +57,7 @@ def has_long_number(data: bytes) -> bool:
     return b"," + _LONG in shape or b",-" + _LONG in shape or shape[:64].lstrip(b",-").startswith(_LONG)
 
 
-def parse(data: bytes, name: str, *, most: int, values: int) -> Value:
+def parse(data: bytes, name: str, *, most: int, values: int) -> JsonValue:
     """Parse a JSON document within limits.
 
     Args:
@@ -77,11 +77,11 @@ def parse(data: bytes, name: str, *, most: int, values: int) -> Value:
         # and writing it takes a fraction of the time of a check of each object
         plain = None if has_long_number(data) else PLAIN.decode(text)
         if plain is not None and json.dumps(plain, separators=(",", ":")) == text.rstrip("\n"):
-            return Value(plain, None, name)
+            return JsonValue(plain, None, name)
         document = json.loads(text, object_pairs_hook=_object, parse_int=_whole, parse_constant=_constant)
     except (ValueError, RecursionError) as problem:
         raise FormatError(f"{name}: not valid JSON ({problem})") from None
-    return Value(document, None, name)
+    return JsonValue(document, None, name)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -105,7 +105,7 @@ PLAIN = json.JSONDecoder(parse_constant=_constant)
 """A decoder without checks for duplicate keys and for the length of numbers: see `parse`."""
 
 
-class Value:
+class JsonValue:
     """A value in a JSON document, with its path in the document for error messages.
 
     The methods check the value and return it; they raise FormatError, naming the path, when it is not of the
@@ -114,7 +114,7 @@ class Value:
 
     __slots__ = ("_key", "_parent", "value")
 
-    def __init__(self, value: Any, parent: Value | None, key: str | int) -> None:
+    def __init__(self, value: Any, parent: JsonValue | None, key: str | int) -> None:
         self.value, self._parent, self._key = value, parent, key
 
     @property
@@ -170,31 +170,31 @@ class Value:
         values: list[Any] = self.value
         return values
 
-    def items(self) -> Iterator[Value]:
-        """Iterate over the items of a list; each `Value` is created when it is requested."""
-        return (Value(item, self, index) for index, item in enumerate(self.values()))
+    def items(self) -> Iterator[JsonValue]:
+        """Iterate over the items of a list; each `JsonValue` is created when it is requested."""
+        return (JsonValue(item, self, index) for index, item in enumerate(self.values()))
 
-    def exactly(self, number: int, expected: str) -> list[Value]:
+    def exactly(self, number: int, expected: str) -> list[JsonValue]:
         """Return the items of a list of ``number`` items; ``expected`` describes such a list in the error."""
         self._is(isinstance(self.value, list) and len(self.value) == number, expected)
         return list(self.items())
 
-    def pairs(self) -> Iterator[tuple[str, Value]]:
+    def pairs(self) -> Iterator[tuple[str, JsonValue]]:
         """Iterate over the keys and values of an object."""
         self._is(isinstance(self.value, dict), "an object")
-        return ((key, Value(item, self, key)) for key, item in self.value.items())
+        return ((key, JsonValue(item, self, key)) for key, item in self.value.items())
 
     def has(self, key: str) -> bool:
         """Return whether the object has the field ``key``."""
         self._is(isinstance(self.value, dict), "an object")
         return key in self.value
 
-    def __getitem__(self, key: str) -> Value:
+    def __getitem__(self, key: str) -> JsonValue:
         if not self.has(key):
             raise FormatError(f"{self.where}: the field {key!r} is missing")
-        return Value(self.value[key], self, key)
+        return JsonValue(self.value[key], self, key)
 
-    def get(self, key: str, read: Callable[[Value], T], default: T) -> T:
+    def get(self, key: str, read: Callable[[JsonValue], T], default: T) -> T:
         """Return what ``read`` makes of the field ``key``, or ``default`` when the object has no such field."""
         return read(self[key]) if self.has(key) else default
 
@@ -208,7 +208,7 @@ class Value:
 
     def _flat(self, value: Any, most: int, levels: int) -> None:
         if isinstance(value, str):
-            Value(value, self._parent, self._key).text(most)
+            JsonValue(value, self._parent, self._key).text(most)
         elif isinstance(value, (list, dict)):
             if not levels:
                 raise FormatError(f"{self.where}: nested too deep")
@@ -216,7 +216,7 @@ class Value:
                 self._flat(item, most, levels - 1)
 
 
-def encode(text: str, place: Value) -> bytes:
+def encode(text: str, place: JsonValue) -> bytes:
     """Return the bytes that ``text`` stands for (UTF-8, PEP 383 for other bytes).
 
     Args:

@@ -13,7 +13,7 @@ from typing import Any
 from envpack.runtime.errors import FormatError
 from envpack.runtime.format import limits
 from envpack.runtime.format.changes import Changes, changes_from_json, changes_to_json
-from envpack.runtime.format.json_reader import Value, parse, safe_path
+from envpack.runtime.format.json_reader import JsonValue, parse, safe_path
 from envpack.runtime.format.layout import MANIFEST_PATH
 from envpack.runtime.format.manifest import FORMAT, Frame, Manifest, Package, Segment
 from envpack.runtime.format.needs import Needs, needs_from_json, needs_to_json
@@ -59,7 +59,7 @@ def _frames(frames: tuple[Frame, ...]) -> list[list[Any]]:
 # --- reading ---
 
 
-def known_format(top: Value) -> Value:
+def known_format(top: JsonValue) -> JsonValue:
     """Return ``top``, a whole document, unchanged when its ``format`` is one that this version reads.
 
     Raises:
@@ -76,11 +76,11 @@ def known_format(top: Value) -> Value:
     return top
 
 
-def _text(place: Value) -> str:
+def _text(place: JsonValue) -> str:
     return place.text(limits.MAX_TEXT)
 
 
-def fact(place: Value) -> str:
+def fact(place: JsonValue) -> str:
     """Return a string of at most `limits.MAX_FACT` characters."""
     return place.text(limits.MAX_FACT)
 
@@ -128,51 +128,51 @@ def manifest_from_json(data: bytes) -> Manifest:
     )
 
 
-def _read_frames(place: Value) -> tuple[Frame, ...]:
+def _read_frames(place: JsonValue) -> tuple[Frame, ...]:
     return tuple(
         Frame(stored.count(), size.count(), sha256.digest())
         for stored, size, sha256 in (item.exactly(3, "[stored, size, sha256]") for item in place.items())
     )
 
 
-def _read_python(place: Value) -> str:
+def _read_python(place: JsonValue) -> str:
     return safe_path(fact(place)) if place.value != "" else ""
 
 
-def _fact_key(key: str, place: Value) -> str:
-    return Value(key, place, "name").text(limits.MAX_FACT)
+def _fact_key(key: str, place: JsonValue) -> str:
+    return JsonValue(key, place, "name").text(limits.MAX_FACT)
 
 
-def _read_strings(place: Value) -> dict[str, str]:
+def _read_strings(place: JsonValue) -> dict[str, str]:
     return {_fact_key(key, value): _text(value) for key, value in place.pairs()}
 
 
-def _read_list(place: Value) -> tuple[str, ...]:
+def _read_list(place: JsonValue) -> tuple[str, ...]:
     return tuple(_text(item) for item in place.items())
 
 
-def _read_needs(place: Value) -> Needs:
+def _read_needs(place: JsonValue) -> Needs:
     try:
         return needs_from_json(place.flat(limits.MAX_FACT))
     except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as problem:
         raise FormatError(f"{place.where}: not what an environment needs: {problem}") from None
 
 
-def _read_changes(place: Value) -> Changes:
+def _read_changes(place: JsonValue) -> Changes:
     try:
         return changes_from_json(place.flat(limits.MAX_TEXT))
     except ValueError as problem:
         raise FormatError(f"{place.where}: {problem}") from None
 
 
-def _read_package(place: Value) -> Package:
+def _read_package(place: JsonValue) -> Package:
     texts = ("build", "subdir", "channel", "url", "sha256", "license", "segment")
     return Package(
         kind=fact(place["kind"]),
         name=fact(place["name"]),
         version=fact(place["version"]),
-        size=place.get("size", Value.count, 0),
-        files=place.get("files", Value.count, 0),
+        size=place.get("size", JsonValue.count, 0),
+        files=place.get("files", JsonValue.count, 0),
         **{name: place.get(name, _text, "") for name in texts},
     )
 

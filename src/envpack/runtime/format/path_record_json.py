@@ -6,7 +6,7 @@ from typing import Any, Callable
 
 from envpack.runtime.errors import FormatError, IntegrityError
 from envpack.runtime.format import limits
-from envpack.runtime.format.json_reader import Value, encode, safe_path
+from envpack.runtime.format.json_reader import JsonValue, encode, safe_path
 from envpack.runtime.format.manifest import PathRecord
 from envpack.runtime.relocation.relocation import ENCODINGS, Bytecode, Relocation, check_fits
 from envpack.runtime.relocation.shebang import THROUGH_ENV, Shebang, forms
@@ -60,7 +60,7 @@ def _relocation_json(relocation: Relocation, placeholders: dict[bytes, int]) -> 
     return document
 
 
-def read_placeholder(place: Value) -> bytes:
+def read_placeholder(place: JsonValue) -> bytes:
     """Return a placeholder of 1 to `limits.MAX_PLACEHOLDER` characters; raise FormatError for any other value."""
     placeholder = encode(place.text(limits.MAX_PLACEHOLDER), place)
     if not placeholder:
@@ -68,7 +68,7 @@ def read_placeholder(place: Value) -> bytes:
     return placeholder
 
 
-def read_record(place: Value, placeholders: tuple[bytes, ...]) -> PathRecord:
+def read_record(place: JsonValue, placeholders: tuple[bytes, ...]) -> PathRecord:
     """Return the record that a JSON object describes.
 
     Args:
@@ -101,28 +101,28 @@ def read_record(place: Value, placeholders: tuple[bytes, ...]) -> PathRecord:
     raise FormatError(f"{place['type'].where}: file, hardlink, symlink or directory expected")
 
 
-def _read_mode(place: Value) -> int:
+def _read_mode(place: JsonValue) -> int:
     mode = place.count()
     if mode & ~0o777:
         raise IntegrityError(f"{place.where}: {mode:o} has more than permission bits")
     return mode
 
 
-def _read_mtime(place: Value) -> int:
+def _read_mtime(place: JsonValue) -> int:
     mtime = place.count()
     if mtime > limits.MAX_MTIME:
         raise IntegrityError(f"{place.where}: {mtime} is beyond what an archive can state")
     return mtime
 
 
-def _read_target(place: Value) -> str:
+def _read_target(place: JsonValue) -> str:
     target = place.text(limits.MAX_PATH)
     if not target or len(encode(target, place)) > limits.MAX_PATH:
         raise IntegrityError(f"{place.where}: a link's target has 1 to {limits.MAX_PATH} bytes")
     return target
 
 
-def read_relocation(place: Value, placeholders: tuple[bytes, ...], size: int) -> Relocation:
+def read_relocation(place: JsonValue, placeholders: tuple[bytes, ...], size: int) -> Relocation:
     """Return the relocation that a JSON object describes.
 
     Args:
@@ -143,7 +143,7 @@ def read_relocation(place: Value, placeholders: tuple[bytes, ...], size: int) ->
     return relocation
 
 
-_PARTS: tuple[tuple[str, Callable[[Value], Any]], ...] = (
+_PARTS: tuple[tuple[str, Callable[[JsonValue], Any]], ...] = (
     ("text", lambda place: place.counts(1)),
     ("padded", lambda place: place.counts(1)),
     ("strings", lambda place: tuple(item.counts(2) for item in place.items())),
@@ -154,12 +154,12 @@ _PARTS: tuple[tuple[str, Callable[[Value], Any]], ...] = (
 )
 
 
-def _read_bytecode(place: Value) -> Bytecode | None:
+def _read_bytecode(place: JsonValue) -> Bytecode | None:
     size, count, length = (item.count() for item in place.exactly(3, "[size, count, length]"))
     return Bytecode(size, count, length)
 
 
-def _read_shebang(place: Value) -> Shebang | None:
+def _read_shebang(place: JsonValue) -> Shebang | None:
     words = [item.text(limits.MAX_PLACEHOLDER) for item in place.items()]
     lead, rest, form, coding, *others = (*words, "", "", "", "")
     if not lead or not rest or any(others) or not coding.isascii():
@@ -169,7 +169,7 @@ def _read_shebang(place: Value) -> Shebang | None:
     return Shebang(encode(lead, place), encode(rest, place), form, coding)
 
 
-def _read_encoded(place: Value) -> tuple[tuple[str, tuple[int, ...]], ...]:
+def _read_encoded(place: JsonValue) -> tuple[tuple[str, tuple[int, ...]], ...]:
     for form, item in place.pairs():
         if form not in ENCODINGS:
             raise FormatError(f"{item.where}: there is no such form that this envpack knows")

@@ -13,7 +13,7 @@ from typing import Any, Iterator, Sequence
 
 from envpack.runtime.errors import FormatError
 from envpack.runtime.format import limits
-from envpack.runtime.format.json_reader import PLAIN, Value
+from envpack.runtime.format.json_reader import PLAIN, JsonValue
 from envpack.runtime.format.layout import PATHS_PATH
 from envpack.runtime.format.manifest import FORMAT, PathRecord
 from envpack.runtime.format.manifest_json import fact
@@ -29,7 +29,7 @@ class TableReader:
         self.segments: dict[str, tuple[PathRecord, ...]] = {}
         self.digests: dict[str, str] = {}
 
-    def add(self, segment: Value, content: str = "") -> None:
+    def add(self, segment: JsonValue, content: str = "") -> None:
         """Read one segment of the table.
 
         Args:
@@ -61,7 +61,7 @@ def as_written(text: str) -> TableReader | None:
     if not text.startswith(_TABLE_START):
         return None
     place, table = len(_TABLE_START), TableReader()
-    segments = Value(None, Value(None, None, PATHS_PATH), "segments")
+    segments = JsonValue(None, JsonValue(None, None, PATHS_PATH), "segments")
     while not text.startswith("]", place):
         next_place = _add_written(text, place, table, segments)
         if next_place is None:
@@ -70,7 +70,7 @@ def as_written(text: str) -> TableReader | None:
     return table if text[place:].rstrip("\n") == _TABLE_END else None
 
 
-def _add_written(text: str, place: int, table: TableReader, segments: Value) -> int | None:
+def _add_written(text: str, place: int, table: TableReader, segments: JsonValue) -> int | None:
     try:
         segment, end = PLAIN.raw_decode(text, place)
     except (ValueError, RecursionError):
@@ -80,7 +80,7 @@ def _add_written(text: str, place: int, table: TableReader, segments: Value) -> 
     content, start = _content(segment), f'{{"id":{json.dumps(segment["id"])},'
     if not text.startswith(start, place) or not text.startswith(content, place + len(start)):
         return None
-    table.add(Value(segment, segments, len(table.segments)), content)
+    table.add(JsonValue(segment, segments, len(table.segments)), content)
     return end
 
 
@@ -106,7 +106,7 @@ _AT_ONCE = 1024
 """Records that are checked together."""
 
 
-def read_records(paths: Value, placeholders: tuple[bytes, ...]) -> Iterator[PathRecord]:
+def read_records(paths: JsonValue, placeholders: tuple[bytes, ...]) -> Iterator[PathRecord]:
     """Iterate over the records of a segment.
 
     Files with ASCII names, which nearly all are, are checked many at a time, in a fraction of the time.
@@ -125,12 +125,12 @@ def read_records(paths: Value, placeholders: tuple[bytes, ...]) -> Iterator[Path
         plain = _are_plain([row for row in rows if row is not None])
         for index, (value, row) in enumerate(zip(values, rows), start):
             if row is None or not plain:
-                yield read_record(Value(value, paths, index), placeholders)
+                yield read_record(JsonValue(value, paths, index), placeholders)
                 continue
             path, _, mode, size, sha256, offset, mtime = row
             relocation = None
             if len(value) > len(row):
-                place = Value(value["relocation"], Value(value, paths, index), "relocation")
+                place = JsonValue(value["relocation"], JsonValue(value, paths, index), "relocation")
                 relocation = read_relocation(place, placeholders, size)
             yield PathRecord(path, "file", mode, size, sha256, offset, mtime, "", relocation)
 

@@ -10,7 +10,7 @@ import pytest
 
 from envpack.runtime.errors import EnvpackError
 from envpack.runtime.format import limits
-from envpack.runtime.format.json_reader import Value, has_long_number, parse
+from envpack.runtime.format.json_reader import JsonValue, has_long_number, parse
 from envpack.runtime.format.manifest import PathRecord, PathsTable
 from envpack.runtime.format.path_record_json import read_record
 from envpack.runtime.format.paths_json import table_from_json, table_to_json
@@ -67,7 +67,7 @@ RELOCATIONS: list[tuple[Any, bool]] = [
 def quick_reading(value: dict[str, Any]) -> PathRecord | None:
     if not _may_be_plain(value) or not _are_plain([_plain_fields(value)]):
         return None
-    return next(read_records(Value([value], None, "paths"), PLACEHOLDERS))
+    return next(read_records(JsonValue([value], None, "paths"), PLACEHOLDERS))
 
 
 @pytest.mark.parametrize("odd", [{}, *ODD], ids=repr)
@@ -75,7 +75,7 @@ def test_a_plain_file_is_what_the_careful_reader_says(odd: dict[str, Any]) -> No
     value = {**GOOD, **odd}
     quick = quick_reading(value)
     if quick is not None:
-        assert quick == read_record(Value(value, None, "x"), ())
+        assert quick == read_record(JsonValue(value, None, "x"), ())
     if not odd:
         assert quick is not None
     for key in value:
@@ -85,9 +85,9 @@ def test_a_plain_file_is_what_the_careful_reader_says(odd: dict[str, Any]) -> No
 @pytest.mark.parametrize("odd", ODD, ids=repr)
 def test_an_odd_one_among_others_is_read_as_alone(odd: dict[str, Any]) -> None:
     values = [{**GOOD, "path": "a"}, {**GOOD, **odd}, {**GOOD, "path": "b"}] * 1000
-    paths = Value(values, None, "paths")
+    paths = JsonValue(values, None, "paths")
     try:
-        alone = read_record(Value(values[1], paths, 1), ())
+        alone = read_record(JsonValue(values[1], paths, 1), ())
     except EnvpackError as refused:
         with pytest.raises(type(refused), match=re.escape(refused.message)):
             list(read_records(paths, ()))
@@ -100,7 +100,7 @@ def test_an_odd_one_among_others_is_read_as_alone(odd: dict[str, Any]) -> None:
 @pytest.mark.parametrize(("relocation", "good"), RELOCATIONS, ids=repr)
 def test_so_is_one_with_a_prefix_in_it(relocation: Any, good: bool) -> None:
     value = {**GOOD, "relocation": relocation}
-    careful = Value(value, Value([value], None, "paths"), 0)
+    careful = JsonValue(value, JsonValue([value], None, "paths"), 0)
     if good:
         quick = quick_reading(value)
         assert quick is not None and quick.relocation is not None
