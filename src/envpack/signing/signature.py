@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from envpack.runtime.errors import FetchError, IntegrityError, UsageError
-from envpack.runtime.transport.open import open_access, shown
+from envpack.runtime.transport.open import open_source, shown
 from envpack.signing.keys import MAX_FILE, UNTRUSTED, PublicKey, SecretKey, decoded
 
 _TRUSTED = "trusted comment: "
@@ -94,11 +94,11 @@ def _bytes_of(where: Path | str) -> bytes:
     if isinstance(where, Path):
         with where.open("rb") as file:
             return file.read(MAX_FILE)
-    access = open_access(where)
+    source = open_source(where)
     try:
-        return access.read(0, MAX_FILE)
+        return source.read(0, MAX_FILE)
     finally:
-        access.close()
+        source.close()
 
 
 def check_signature(data: bytes, signature: Signature, keys: Iterable[PublicKey], what: str) -> PublicKey:

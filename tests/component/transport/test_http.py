@@ -26,7 +26,7 @@ from envpack.runtime.transport.http import source as access_module
 from envpack.runtime.transport.http.connection import proxy_for
 from envpack.runtime.transport.http.source import GAP, RANGE, ranges
 from envpack.runtime.transport.http.url import basic, parse_url
-from envpack.runtime.transport.open import beside, local_path, open_access, shown
+from envpack.runtime.transport.open import beside, local_path, open_source, shown
 from support.bundle_factory import file, make_bundle, text
 from support.servers import Files, serving
 
@@ -231,11 +231,11 @@ def test_a_server_that_falls_silent_is_asked_again(
 
 
 def test_a_connection_that_the_server_closed_meanwhile_is_no_failure(server: Files) -> None:
-    access = open_access(f"{server.url}/b.tar.gz")
+    source = open_source(f"{server.url}/b.tar.gz")
     server.before = lambda handler: setattr(handler, "close_connection", True)
     for offset in range(MIB, 4 * MIB, MIB):
-        assert len(access.read(offset, 10)) == 10
-    access.close()
+        assert len(source.read(offset, 10)) == 10
+    source.close()
 
 
 def test_a_server_without_ranges_is_read_as_a_stream(server: Files, data: bytes, tmp_path: Path) -> None:
@@ -349,7 +349,7 @@ def test_a_netrc_that_can_t_be_read_is_told_where_a_password_is_wanted(server: F
         pass
     server.user = basic("ann", "x")
     with pytest.raises(FetchError) as caught:
-        open_access(f"{server.url}/b.tar.gz")
+        open_source(f"{server.url}/b.tar.gz")
     assert "netrc could not be read" in caught.value.hint
 
 
@@ -408,7 +408,7 @@ def test_proxies_are_those_of_the_environment(
     assert server.requests[0][1] == "http://far.invalid/b.tar.gz"
     monkeypatch.setenv("no_proxy", "far.invalid")
     with pytest.raises(FetchError, match=r"far\.invalid"):
-        open_access("http://far.invalid/b.tar.gz")
+        open_source("http://far.invalid/b.tar.gz")
     assert proxy_for(parse_url("https://far.invalid/")) is None
     monkeypatch.setenv("https_proxy", "socks5://ann:secret@localhost:1080")
     with pytest.raises(UsageError, match=r"socks5://localhost$"):
@@ -431,7 +431,7 @@ def test_proxies_are_those_of_the_environment(
 )
 def test_other_places_get_an_error_that_says_what_to_give(where: str, hint: str) -> None:
     with pytest.raises(UsageError) as caught:
-        open_access(where)
+        open_source(where)
     assert hint in caught.value.hint
 
 

@@ -121,7 +121,7 @@ def deploy(
     ``destination`` is as it was before.
 
     Args:
-        bundle: A path, a URL, or "-" for standard input; see `envpack.runtime.transport.open.open_access`.
+        bundle: A path, a URL, or "-" for standard input; see `envpack.runtime.transport.open.open_source`.
         destination: Directory of the deployment.
         reporter: Receives progress and warnings.
         jobs: Processors to use (default: those this process may use).

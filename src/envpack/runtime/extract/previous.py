@@ -48,7 +48,7 @@ def former_for(bundle: Bundle, root: Path) -> Former | None:
     0.8 (zstd), 0.9 (gzip, libdeflate) and 0.5 (gzip, zlib) of the time of unpacking, with both in memory. Where
     they are not in memory, the old tree is three to five times as much to read.
     """
-    if not bundle.is_far:
+    if not bundle.is_remote:
         return None
     try:
         manifest, table = read_head(root)

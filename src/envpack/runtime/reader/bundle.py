@@ -19,8 +19,8 @@ from envpack.runtime.format.limits import MAX_FRAME, MAX_MANIFEST, MAX_TABLE, mo
 from envpack.runtime.format.manifest import Frame, Manifest, PathRecord, PathsTable
 from envpack.runtime.format.manifest_json import digest_line, manifest_from_json
 from envpack.runtime.format.paths_json import table_from_json
-from envpack.runtime.transport.base import Access
-from envpack.runtime.transport.open import open_access
+from envpack.runtime.transport.base import ByteSource
+from envpack.runtime.transport.open import open_source
 
 END_SEGMENT = "end"
 """Id of the last segment, which holds tar's end-of-archive marker and no paths (FORMAT.md, section 1)."""
@@ -37,20 +37,20 @@ class Located(NamedTuple):
 
 
 class Bundle:
-    """An open bundle, which owns the `Access` that it reads from; created by :func:`open_bundle`.
+    """An open bundle, which owns the `ByteSource` that it reads from; created by :func:`open_bundle`.
 
     It can be read from several threads. The frames of a stream can be read only once, in the order of the file.
     """
 
-    def __init__(self, access: Access, decoders: Mapping[str, Decoder] = STANDARD) -> None:
-        self._access = access
-        self.name, self.origin = access.name, access.origin
-        self.is_far, self.is_file = access.is_far, access.is_file
-        self._start = access.read(0, 4)
+    def __init__(self, source: ByteSource, decoders: Mapping[str, Decoder] = STANDARD) -> None:
+        self._source = source
+        self.name, self.origin = source.name, source.origin
+        self.is_remote, self.is_file = source.is_remote, source.is_file
+        self._start = source.read(0, 4)
         self._start_offset = 0
         if not self._start:
             raise FormatError(f"{self.name} is empty", hint="Look whether what was to write it has failed.")
-        self.codec = codec_of(self._start, self.name, access.advice)
+        self.codec = codec_of(self._start, self.name, source.advice)
         self._decoder = decoders[self.codec]
         self.manifest_bytes, self._manifest_stored = self._read_manifest()
         self.manifest: Manifest = manifest_from_json(self.manifest_bytes)
@@ -64,7 +64,7 @@ class Bundle:
         """
         known = self._start[offset - self._start_offset :][:size] if offset >= self._start_offset else b""
         rest = size - len(known)
-        data = known + self._access.read(offset + len(known), rest) if rest else known
+        data = known + self._source.read(offset + len(known), rest) if rest else known
         if len(data) < size:
             raise IntegrityError(f"{self.name} is cut short: {offset + len(data)} bytes, of {self.size}")
         return data
@@ -74,7 +74,7 @@ class Bundle:
         first = None
         data = self._start
         while first is None:
-            data += self._access.read(len(data), wanted - len(data))
+            data += self._source.read(len(data), wanted - len(data))
             first = self._decoder.first(data)
             if first is None and len(data) < wanted:
                 raise IntegrityError(f"{self.name}: the file ends within its first frame")
@@ -86,7 +86,7 @@ class Bundle:
         if [name for name, _ in entries] != [MANIFEST_PATH, DIGEST_PATH]:
             raise FormatError(
                 f"{self.name}: an archive, but not one that envpack made: it has no manifest first",
-                hint=self._access.advice,
+                hint=self._source.advice,
             )
         manifest, digest = entries[0][1], entries[1][1]
         if digest != digest_line(manifest):
@@ -113,7 +113,7 @@ class Bundle:
             )
         if manifest.size > sum(segment.size for segment in manifest.segments):
             raise IntegrityError(f"{self.name}: its files are larger than all that is in it")
-        found = self._access.size
+        found = self._source.size
         if found is not None and found != self.size:
             what = "is cut short" if found < self.size else "has more in it than its manifest states"
             raise IntegrityError(f"{self.name} {what}: {found} bytes, of {self.size}")
@@ -141,7 +141,7 @@ class Bundle:
         """Announce the frames that will be read next, in this order, so that they can be fetched ahead."""
         known = self._start_offset + len(self._start)
         parts = ((max(known, each.offset), each.offset + each.frame.stored) for each in frames)
-        self._access.expect([(start, end - start) for start, end in parts if start < end])
+        self._source.expect([(start, end - start) for start, end in parts if start < end])
 
     def stored(self, located: Located) -> bytes:
         """Return the compressed bytes of a frame, not verified yet: `unpack` verifies them.
@@ -180,8 +180,8 @@ class Bundle:
         Raises:
             IntegrityError: there is more data after the last frame.
         """
-        if self._access.size is None and (
-            self._start[self.size - self._start_offset :] or self._access.read(self.size, 1)
+        if self._source.size is None and (
+            self._start[self.size - self._start_offset :] or self._source.read(self.size, 1)
         ):
             raise IntegrityError(f"{self.name} has more in it than its manifest states")
 
@@ -213,12 +213,12 @@ class Bundle:
         return table_from_json(self.table_bytes())
 
     def stop(self) -> None:
-        """Let every read that waits in another thread, and every later one, fail: see `Access.stop`."""
-        self._access.stop()
+        """Let every read that waits in another thread, and every later one, fail: see `ByteSource.stop`."""
+        self._source.stop()
 
     def close(self) -> None:
         """Close the file or connection that the bundle is read from."""
-        self._access.close()
+        self._source.close()
 
     def __enter__(self) -> Bundle:
         return self
@@ -240,17 +240,17 @@ def open_bundle(where: Path | str, decoders: Mapping[str, Decoder] = STANDARD) -
     """Open a bundle and read its manifest only.
 
     Args:
-        where: path or URL of the bundle, or "-" for standard input, see `open_access`.
+        where: path or URL of the bundle, or "-" for standard input, see `open_source`.
         decoders: the decoders to use, by codec.
 
     Raises:
         FormatError: it is no bundle, or this Python can't read its codec.
         IntegrityError: the bundle is damaged or cut short.
-        FetchError, UsageError: as `open_access` raises them.
+        FetchError, UsageError: as `open_source` raises them.
     """
-    access = open_access(where)
+    source = open_source(where)
     try:
-        return Bundle(access, decoders)
+        return Bundle(source, decoders)
     except BaseException:
-        access.close()
+        source.close()
         raise

@@ -22,7 +22,7 @@ _F_SETPIPE_SZ = 1031
 """The command F_SETPIPE_SZ of fcntl(2); the fcntl module has it from Python 3.10 on."""
 
 
-class Access:
+class ByteSource:
     """A source of a bundle's bytes.
 
     `read` may be called from several threads; a stream must be read in ascending order.
@@ -32,11 +32,11 @@ class Access:
         origin: the origin that a deployment records.
         size: the bundle's size in bytes; None where it is unknown until the end is reached.
         advice: a hint to the user where the bytes are not a bundle; "" for none.
-        is_far: the source is remote: bytes that are not read are not transferred either.
+        is_remote: the source is remote: bytes that are not read are not transferred either.
         is_file: the source is seekable: any part may be read at any time, also by a process forked from this one.
     """
 
-    is_far = False
+    is_remote = False
     is_file = False
 
     def __init__(self, name: str, origin: str, size: int | None) -> None:
@@ -63,7 +63,7 @@ class Access:
         """Release all resources; nothing can be read afterwards."""
 
 
-class FileAccess(Access):
+class FileSource(ByteSource):
     """An open regular file; `close` closes the descriptor it was given."""
 
     is_file = True
@@ -85,7 +85,7 @@ class FileAccess(Access):
         os.close(self._fd)
 
 
-class Flow(Protocol):
+class ByteStream(Protocol):
     """A byte stream that can be read only once, in order."""
 
     def readinto(self, view: memoryview) -> int:
@@ -101,12 +101,12 @@ class Flow(Protocol):
     def close(self) -> None: ...
 
 
-class StreamAccess(Access):
+class StreamSource(ByteSource):
     """A source over a byte stream: it is read once, in ascending order; bytes between two reads are skipped."""
 
-    def __init__(self, flow: Flow, name: str, origin: str, size: int | None = None) -> None:
+    def __init__(self, stream: ByteStream, name: str, origin: str, size: int | None = None) -> None:
         super().__init__(name, origin, size)
-        self._flow = flow
+        self._stream = stream
         self._position = 0
         self._lock = threading.Lock()
 
@@ -124,7 +124,7 @@ class StreamAccess(Access):
         view = memoryview(buffer)
         got = 0
         while got < size:
-            more = self._flow.readinto(view[got:])
+            more = self._stream.readinto(view[got:])
             if not more:
                 break
             got += more
@@ -132,10 +132,10 @@ class StreamAccess(Access):
         return bytes(view[:got])
 
     def stop(self) -> None:
-        self._flow.stop()
+        self._stream.stop()
 
     def close(self) -> None:
-        self._flow.close()
+        self._stream.close()
 
 
 class Pipe:

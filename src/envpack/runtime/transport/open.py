@@ -1,4 +1,4 @@
-"""Opening of a bundle from a path, an URL or standard input, as an `Access`."""
+"""Opening of a bundle from a path, an URL or standard input, as a `ByteSource`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from envpack.runtime.errors import FetchError, FormatError, IntegrityError, UsageError
-from envpack.runtime.transport.base import Access, FileAccess, Pipe, StreamAccess
+from envpack.runtime.transport.base import ByteSource, FileSource, Pipe, StreamSource
 
 STDIN = "-"
 
@@ -38,7 +38,7 @@ def local_path(where: Path | str) -> Path | str:
     return where if is_remote(where) else Path(where)
 
 
-def open_access(where: Path | str) -> Access:
+def open_source(where: Path | str) -> ByteSource:
     """Open a path, an URL (``http``, ``https``, ``file``) or, for "-", standard input.
 
     Raises:
@@ -49,12 +49,12 @@ def open_access(where: Path | str) -> Access:
     where = local_path(where)
     if isinstance(where, Path):
         return _open_file(where)
-    access = _open_stdin() if where == STDIN else _open_url(where)
-    access.advice = "Save it first, if it is an archive that conda-pack made: those are read from files alone."
-    return access
+    source = _open_stdin() if where == STDIN else _open_url(where)
+    source.advice = "Save it first, if it is an archive that conda-pack made: those are read from files alone."
+    return source
 
 
-def _open_url(where: str) -> Access:
+def _open_url(where: str) -> ByteSource:
     scheme = where.partition("://")[0].lower()
     if scheme in _STORAGE:
         raise UsageError(
@@ -94,7 +94,7 @@ def beside(where: Path | str, suffix: str) -> Path | str:
     return parts._replace(path=parts.path + suffix).geturl()
 
 
-def _open_file(path: Path) -> Access:
+def _open_file(path: Path) -> ByteSource:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # opening a pipe would wait for its writer
     except OSError as problem:
@@ -106,10 +106,10 @@ def _open_file(path: Path) -> Access:
             raise FormatError(f"{path} is a pipe", hint="Give '-' for the bundle, and the pipe with '<'.")
         what = "a directory" if stat.S_ISDIR(kind) else "no file"
         raise FormatError(f"{path} is {what}, not a bundle", hint=_HINT)
-    return FileAccess(fd, str(path), os.path.abspath(path))
+    return FileSource(fd, str(path), os.path.abspath(path))
 
 
-def _open_stdin() -> Access:
+def _open_stdin() -> ByteSource:
     try:
         fd = os.dup(0)
     except OSError:
@@ -122,8 +122,8 @@ def _open_stdin() -> Access:
         )
     kind = os.fstat(fd).st_mode
     if stat.S_ISREG(kind) and os.lseek(fd, 0, os.SEEK_CUR) == 0:
-        return FileAccess(fd, "standard input", STDIN)
+        return FileSource(fd, "standard input", STDIN)
     if stat.S_ISDIR(kind):
         os.close(fd)
         raise FormatError("standard input is a directory", hint="Pipe a bundle into it.")
-    return StreamAccess(Pipe(fd), "standard input", STDIN)
+    return StreamSource(Pipe(fd), "standard input", STDIN)

@@ -70,7 +70,7 @@ class Reply:
         return self.response.getheader(name) or ""
 
     def readinto(self, view: memoryview) -> int:
-        """Read as `Flow.readinto` does.
+        """Read as `ByteStream.readinto` does.
 
         Raises:
             FetchError: the connection was lost; a stream can't be resumed.

@@ -1,4 +1,4 @@
-"""A bundle on a server as an `Access`: announced reads are prefetched in large ranges, several at once."""
+"""A bundle on a server as a `ByteSource`: announced reads are prefetched in large ranges, several at once."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Iterable, Iterator, NamedTuple, Sequence
 
 from envpack.runtime.parallel.threads import pool as threads
-from envpack.runtime.transport.base import Access, Extent, StreamAccess
+from envpack.runtime.transport.base import ByteSource, Extent, StreamSource
 from envpack.runtime.transport.http.client import Client
 from envpack.runtime.transport.http.url import parse_url
 
@@ -22,7 +22,7 @@ milliseconds."""
 _START = 64 << 10
 
 
-def open_url(text: str) -> Access:
+def open_url(text: str) -> ByteSource:
     """Open the file at an ``http`` or ``https`` URL.
 
     From a server that does not support ranges, the file is read as one stream.
@@ -39,11 +39,11 @@ def open_url(text: str) -> Access:
         client.close()
         raise
     if stream is not None:
-        return StreamAccess(stream, name, name, stream.size)
-    return WebAccess(client, start, name)
+        return StreamSource(stream, name, name, stream.size)
+    return HttpSource(client, start, name)
 
 
-class WebAccess(Access):
+class HttpSource(ByteSource):
     """A file on a server that supports ranges.
 
     Args:
@@ -52,7 +52,7 @@ class WebAccess(Access):
         name: the URL as it may be printed, for messages and as the origin.
     """
 
-    is_far = True
+    is_remote = True
 
     def __init__(self, client: Client, start: bytes, name: str) -> None:
         super().__init__(name, name, client.total)
