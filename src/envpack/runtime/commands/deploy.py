@@ -26,7 +26,7 @@ from envpack.runtime.deployment.state import Destination
 from envpack.runtime.deployment.transaction import incoming
 from envpack.runtime.errors import HostError
 from envpack.runtime.extract.extraction import Extraction
-from envpack.runtime.extract.previous import former_for
+from envpack.runtime.extract.previous import previous_deployment
 from envpack.runtime.format.codec import STANDARD, Decoder
 from envpack.runtime.fs.sync import sync_filesystem
 from envpack.runtime.host.detect.machine import host_subdir
@@ -290,7 +290,7 @@ class _BundleSource:
                 read = extract_shared(self._bundle, self._plan, root, prefix, step, jobs, self._store)
                 step.detail = detail + f"{self._plan.found} of {len(self._plan.keys)} segments out of the store"
         else:
-            former = former_for(self._bundle, prefix)
+            former = previous_deployment(self._bundle, prefix)
             with Extraction(self._bundle, root, coded, jobs, former) as extraction:
                 table = extraction.table
                 with reporter.step(title, total) as step:  # after the fork: a bar may have a thread

@@ -17,7 +17,7 @@ from envpack.runtime.format.tree_rules import check_bundle_tree
 from envpack.runtime.parallel.processes import ProcessPool, can_fork
 from envpack.runtime.reader.bundle import Bundle
 from envpack.runtime.reader.entries import entries
-from envpack.runtime.reader.frames import Frames
+from envpack.runtime.reader.frames import FramePrefetcher
 from envpack.runtime.reader.partition import Part, parts_of
 from envpack.runtime.report import Step
 
@@ -109,7 +109,7 @@ class Extraction:
         if self._former is not None:
             given = self._former.give(bundle.manifest, table, tree, step, self._jobs)
         wanted = [segment.id for segment in segments if segment.id not in given]
-        with Frames(bundle, wanted, self._jobs) as frames:
+        with FramePrefetcher(bundle, wanted, self._jobs) as frames:
             for id in wanted:
                 for record, pieces in entries(frames.take(id), id, table.segments.get(id, ()), step.advance):
                     tree.put(record, pieces)

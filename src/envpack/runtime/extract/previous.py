@@ -40,7 +40,7 @@ _FOLDER = os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY | os.O_NOFOLLOW
 _FILE = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
-def former_for(bundle: Bundle, root: Path) -> Former | None:
+def previous_deployment(bundle: Bundle, root: Path) -> PreviousDeployment | None:
     """Return the deployment at ``root``, if taking segments from it is worth more than reading ``bundle``.
 
     Returns None where nothing is deployed, or its manifest, paths table or prefix can't be read; for a stream, all
@@ -57,10 +57,10 @@ def former_for(bundle: Bundle, root: Path) -> Former | None:
             check_prefix(manifest, prefix)
     except (EnvpackError, OSError):
         return None
-    return Former(root, table, None if prefix is None else os.fsencode(prefix))
+    return PreviousDeployment(root, table, None if prefix is None else os.fsencode(prefix))
 
 
-class Former:
+class PreviousDeployment:
     """The current deployment, as a supplier of segments for the next one.
 
     Args:

@@ -13,7 +13,7 @@ from envpack.runtime.parallel.threads import pool as threads
 from envpack.runtime.reader.bundle import Bundle, Located
 
 
-class Frames:
+class FramePrefetcher:
     """A prefetcher for the frames of some segments; a context manager.
 
     One thread reads the frames in order, and ``jobs`` more threads verify and decompress them, a little ahead of
@@ -68,7 +68,7 @@ class Frames:
     def _unpack(self, frame: Located, stored: Future[bytes]) -> bytes:
         return self._bundle.unpack(frame, stored.result())
 
-    def __enter__(self) -> Frames:
+    def __enter__(self) -> FramePrefetcher:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:

@@ -16,7 +16,7 @@ SIZE = 48 << 20
 
 
 @dataclass(frozen=True)
-class Stretch:
+class SegmentSlice:
     """A slice of a segment: consecutive records and the frames that hold their entries.
 
     Attributes:
@@ -48,18 +48,18 @@ class Stretch:
 class Part:
     """The slices that one worker process writes as one unit of work."""
 
-    stretches: Sequence[Stretch]
+    slices: Sequence[SegmentSlice]
 
     @property
     def size(self) -> int:
         """Uncompressed bytes of all slices."""
-        return sum(stretch.end - stretch.start for stretch in self.stretches)
+        return sum(each.end - each.start for each in self.slices)
 
     def entries(
         self, bundle: Bundle, advance: Callable[[int], None]
     ) -> Iterator[tuple[PathRecord, Iterator[memoryview]]]:
         """Iterate over the entries of all slices, as `envpack.runtime.reader.entries.entries` does."""
-        for each in self.stretches:
+        for each in self.slices:
             yield from entries(each.chunks(bundle), each.id, each.records, advance, each.start)
 
 
@@ -74,13 +74,13 @@ def parts_of(bundle: Bundle, table: PathsTable) -> list[Part]:
     total = sum(segment.size for segment in bundle.manifest.segments)
     least = max(SIZE, total // (MAX_UNITS - 1))
     parts: list[Part] = []
-    pending: list[Stretch] = []
+    pending: list[SegmentSlice] = []
     size = 0
     for segment in bundle.manifest.segments:
         records = table.segments.get(segment.id, ())
-        for stretch in _stretches(segment.id, records, segment.size, located.get(segment.id, ()), least):
-            pending.append(stretch)
-            size += stretch.end - stretch.start
+        for each in _slices(segment.id, records, segment.size, located.get(segment.id, ()), least):
+            pending.append(each)
+            size += each.end - each.start
             if size >= least:
                 parts.append(Part(pending))
                 pending, size = [], 0
@@ -88,20 +88,22 @@ def parts_of(bundle: Bundle, table: PathsTable) -> list[Part]:
     return sorted(parts, key=lambda part: -part.size)
 
 
-def _stretches(
+def _slices(
     id: str, records: Sequence[PathRecord], size: int, frames: Sequence[Located], least: int
-) -> Iterator[Stretch]:
+) -> Iterator[SegmentSlice]:
     """Cut a segment into slices, before files only: the table has offsets for files alone."""
     first = start = 0
     for index, record in enumerate(records):
         if record.type == "file" and record.offset - start >= least and index > first:
             end = record.offset - len(tar.header(record))
-            yield _stretch(id, records[first:index], start, end, frames)
+            yield _slice(id, records[first:index], start, end, frames)
             first, start = index, end
-    yield _stretch(id, records[first:], start, size, frames)
+    yield _slice(id, records[first:], start, size, frames)
 
 
-def _stretch(id: str, records: Sequence[PathRecord], start: int, end: int, frames: Sequence[Located]) -> Stretch:
+def _slice(
+    id: str, records: Sequence[PathRecord], start: int, end: int, frames: Sequence[Located]
+) -> SegmentSlice:
     held: list[Located] = []
     first = position = 0
     for located in frames:
@@ -109,4 +111,4 @@ def _stretch(id: str, records: Sequence[PathRecord], start: int, end: int, frame
             first = first if held else position
             held.append(located)
         position += located.frame.size
-    return Stretch(id, records, start, end, held, first)
+    return SegmentSlice(id, records, start, end, held, first)

@@ -17,7 +17,7 @@ from envpack.runtime.format.tree_rules import check_bundle_tree
 from envpack.runtime.fs.io import read_pieces
 from envpack.runtime.reader.bundle import Bundle
 from envpack.runtime.reader.entries import entries
-from envpack.runtime.reader.frames import Frames
+from envpack.runtime.reader.frames import FramePrefetcher
 from envpack.runtime.relocation.files import proved, with_prefix
 from envpack.runtime.report import Step
 from envpack.runtime.store.ingest import Filling, StoredFile
@@ -135,7 +135,7 @@ def extract_shared(
                 key, settled = planned.keys[segment.id], planned.settled.get(segment.id)
                 folders = store.folder(key), store.folder(settled) if settled else None
                 placing.add(planned.table.segments[segment.id], *folders)
-        frames = stack.enter_context(Frames(bundle, missing, jobs))
+        frames = stack.enter_context(FramePrefetcher(bundle, missing, jobs))
         filling = stack.enter_context(Filling(store))
         for segment in segments:
             id, key, settled = segment.id, planned.keys[segment.id], planned.settled.get(segment.id)
@@ -169,7 +169,7 @@ def extract_shared(
 
 
 def _unpacked(
-    frames: Frames, id: str, records: Sequence[PathRecord], advance: Callable[[int], None]
+    frames: FramePrefetcher, id: str, records: Sequence[PathRecord], advance: Callable[[int], None]
 ) -> Iterator[StoredFile]:
     """Yield a segment's files as the bundle stores them, verified."""
     for index, (record, pieces) in enumerate(entries(frames.take(id), id, records, advance)):
