@@ -32,7 +32,7 @@ from envpack.runtime.reader.bundle import open_bundle
 from envpack.runtime.relocation.relocation import Relocation
 from envpack.runtime.report import Reporter
 from envpack.runtime.store.gc import Collected, collect
-from envpack.runtime.store.ingest import Filling
+from envpack.runtime.store.ingest import SegmentIngest
 from envpack.runtime.store.store import open_store
 from support.bundle_factory import PLACEHOLDER, file, link, make_bundle, text
 from support.small_prefix import Told
@@ -643,7 +643,7 @@ def _is_whole(folder: Path) -> bool:
 def test_two_that_fill_one_store_wait_for_one_another(bundles: Path, tmp_path: Path, store: Path) -> None:
     with open_bundle(bundles / "1.tar.gz", FAST) as opened:
         key = opened.table().digests["conda:numpy"]
-    other = Filling(open_store(store))
+    other = SegmentIngest(open_store(store))
     folder = other.claim(key)
     assert folder is not None
     thread = threading.Thread(target=deployed, args=(bundles / "1.tar.gz", tmp_path / "a", store))

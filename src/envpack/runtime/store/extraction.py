@@ -20,8 +20,8 @@ from envpack.runtime.reader.entries import entries
 from envpack.runtime.reader.frames import FramePrefetcher
 from envpack.runtime.relocation.files import proved, with_prefix
 from envpack.runtime.report import Step
-from envpack.runtime.store.ingest import Filling, StoredFile
-from envpack.runtime.store.placement import MAX_PLACING, Placing, Sharing, is_kept
+from envpack.runtime.store.ingest import SegmentIngest, StoredFile
+from envpack.runtime.store.placement import MAX_PLACING, Placer, Placing, is_kept
 from envpack.runtime.store.store import Store, settled_key
 
 
@@ -124,19 +124,19 @@ def extract_shared(
         store.register(prefix, digest, [*planned.keys.values(), *planned.settled.values()])
     tree = Tree(os.fsencode(root), os.fsencode(prefix))
     write_head(tree, bundle, planned.table_bytes)
-    sharing = Sharing(tree)
+    placer = Placer(tree)
     segments = [segment for segment in bundle.manifest.segments if segment.id in planned.keys]
     missing = [segment.id for segment in segments if planned.keys[segment.id] not in planned.ready]
     read = 0
     with ExitStack() as stack:
-        placing = stack.enter_context(Placing(sharing, min(jobs, MAX_PLACING)))
+        placing = stack.enter_context(Placing(placer, min(jobs, MAX_PLACING)))
         for segment in segments:
             if planned.has(segment.id):
                 key, settled = planned.keys[segment.id], planned.settled.get(segment.id)
                 folders = store.folder(key), store.folder(settled) if settled else None
                 placing.add(planned.table.segments[segment.id], *folders)
         frames = stack.enter_context(FramePrefetcher(bundle, missing, jobs))
-        filling = stack.enter_context(Filling(store))
+        ingest = stack.enter_context(SegmentIngest(store))
         for segment in segments:
             id, key, settled = segment.id, planned.keys[segment.id], planned.settled.get(segment.id)
             records = planned.table.segments[id]
@@ -149,7 +149,7 @@ def extract_shared(
                 continue
             with _into(store):
                 if id in missing:
-                    if filling.fill(key, segment.size, _unpacked(frames, id, records, step.advance)):
+                    if ingest.fill(key, segment.size, _unpacked(frames, id, records, step.advance)):
                         read += segment.stored
                     else:
                         frames.skip(id)
@@ -158,10 +158,10 @@ def extract_shared(
                     settled = None
                 if settled is not None and settled not in planned.ready:
                     size = sum(record.size for record in records if is_kept(record))
-                    filling.fill(settled, size, _settled(filling, key, records, os.fsencode(prefix)))
-            sharing.place(records, filling.folder(key), filling.folder(settled) if settled else None)
+                    ingest.fill(settled, size, _settled(ingest, key, records, os.fsencode(prefix)))
+            placer.place(records, ingest.folder(key), ingest.folder(settled) if settled else None)
         with _into(store):
-            filling.publish()
+            ingest.publish()
         placing.finish()
         step.advance(sum(segment.size for segment in segments if segment.id not in missing))
         tree.finish()
@@ -177,9 +177,11 @@ def _unpacked(
             yield index, record, proved(pieces, record.path, record.sha256)
 
 
-def _settled(filling: Filling, key: str, records: Sequence[PathRecord], prefix: bytes) -> Iterator[StoredFile]:
+def _settled(
+    ingest: SegmentIngest, key: str, records: Sequence[PathRecord], prefix: bytes
+) -> Iterator[StoredFile]:
     """Yield the files that the store holds with ``prefix`` written in, made from the stored bytes of ``key``."""
-    start = os.fsencode(filling.folder(key)) + b"/"
+    start = os.fsencode(ingest.folder(key)) + b"/"
     for index, record in enumerate(records):
         if is_kept(record):
             yield (

@@ -29,7 +29,7 @@ StoredFile = Tuple[int, PathRecord, Iterable[Union[bytes, memoryview]]]
 """A file of a segment: the number of its record, the record, and the bytes to store."""
 
 
-class Filling:
+class SegmentIngest:
     """An ingest of segments into a store, as a context manager to use within ``store.in_use()``.
 
     Segments are unpacked into the store's work folder, synced, and published by one rename each. Each is locked,
@@ -117,7 +117,7 @@ class Filling:
         self._ready, self._size = [], 0
         self._locks.close()
 
-    def __enter__(self) -> Filling:
+    def __enter__(self) -> SegmentIngest:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:

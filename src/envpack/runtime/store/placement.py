@@ -37,16 +37,16 @@ class Placing:
     there are no threads, and each segment is placed as it is added.
     """
 
-    def __init__(self, sharing: Sharing, jobs: int) -> None:
-        self._sharing = sharing
+    def __init__(self, placer: Placer, jobs: int) -> None:
+        self._placer = placer
         self._pool = ThreadPoolExecutor(jobs, thread_name_prefix="place") if jobs > 1 else None
         self._futures: list[Future[None]] = []
 
     def add(self, records: Sequence[PathRecord], folder: Path, settled: Path | None) -> None:
         if self._pool is None:
-            self._sharing.place(records, folder, settled)
+            self._placer.place(records, folder, settled)
         else:
-            self._futures.append(self._pool.submit(self._sharing.place, records, folder, settled))
+            self._futures.append(self._pool.submit(self._placer.place, records, folder, settled))
 
     def finish(self) -> None:
         """Wait until all segments are placed; raise the error of a thread that failed."""
@@ -63,7 +63,7 @@ class Placing:
             self._pool.shutdown()
 
 
-class Sharing:
+class Placer:
     """The placement of a store's files in a tree, from one thread or several.
 
     Clones are tried first, then hard links, then copies; the first method that works is used for all files that
@@ -73,10 +73,10 @@ class Sharing:
     def __init__(self, tree: Tree) -> None:
         self._tree = tree
         self.how = ""
-        self._ways: tuple[_Way, ...] = (
-            _Way("clones", _clone, CANT_CLONE),
-            _Way("links", _link, _CANT_LINK),
-            _Way("copies", _copy, frozenset()),
+        self._methods: tuple[_Method, ...] = (
+            _Method("clones", _clone, CANT_CLONE),
+            _Method("links", _link, _CANT_LINK),
+            _Method("copies", _copy, frozenset()),
         )
 
     def place(self, records: Sequence[PathRecord], folder: Path, settled: Path | None) -> None:
@@ -103,22 +103,22 @@ class Sharing:
                 tree.write(record, read_pieces(start + b"%d" % index))
 
     def _share(self, source: bytes, target: bytes, record: PathRecord) -> None:
-        way = self._ways[0]
+        method = self._methods[0]
         try:
-            way.make(source, target, record)
-            self.how = way.name
+            method.make(source, target, record)
+            self.how = method.name
         except OSError as problem:
             if problem.errno == errno.EMLINK:  # for this file only: ext4 allows 65,000 links to a file
                 _copy(source, target, record)
-            elif problem.errno in way.impossible:
-                if self._ways[0] is way:  # another thread may have found that out meanwhile
-                    self._ways = self._ways[1:]
+            elif problem.errno in method.impossible:
+                if self._methods[0] is method:  # another thread may have found that out meanwhile
+                    self._methods = self._methods[1:]
                 self._share(source, target, record)
             else:
                 raise
 
 
-class _Way(NamedTuple):
+class _Method(NamedTuple):
     """A method of sharing a file, and the error numbers that say it is not possible for any file."""
 
     name: str
