@@ -13,7 +13,7 @@ import pytest
 
 from envpack.bundle.codecs import FAST
 from envpack.runtime.commands.deploy import deploy
-from envpack.runtime.tree.rewrite_prefix import settle
+from envpack.runtime.tree.rewrite_prefix import rewrite_prefix
 from support.small_prefix import SmallPrefix, Told, tree
 
 # neither `env NAME` nor anything else finds a program by its name
@@ -158,7 +158,7 @@ def test_scripts_stay_themselves_from_place_to_place(bundle: Path, tmp_path: Pat
     first = tree(root)
     for place in (*PLACES[1:], PLACES[0]):
         root = root.rename(root.parent / place)
-        assert settle(root, told).changed == ()
+        assert rewrite_prefix(root, told).changed == ()
         shutil.rmtree(tmp_path / "again", ignore_errors=True)
         direct = tmp_path / "again"
         direct.mkdir()

@@ -24,7 +24,7 @@ from envpack.bundle.codecs import FAST
 from envpack.runtime.commands.deploy import deploy
 from envpack.runtime.errors import PackError
 from envpack.runtime.report import Reporter
-from envpack.runtime.tree.rewrite_prefix import settle
+from envpack.runtime.tree.rewrite_prefix import rewrite_prefix
 from support.compilers import compile_c, compiler
 from support.small_prefix import SmallPrefix
 
@@ -153,7 +153,7 @@ def place(request: pytest.FixtureRequest, made: SmallPrefix, tmp_path_factory: p
     deploy(root.parent / "b.tar.zst", first, reporter=Reporter(), decoders=FAST)
     if first != root:
         first.rename(root)
-        assert settle(root, Reporter()).changed == ()
+        assert rewrite_prefix(root, Reporter()).changed == ()
     return root
 
 

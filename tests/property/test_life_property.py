@@ -15,7 +15,7 @@ from envpack.runtime.commands.rollback import rollback
 from envpack.runtime.deployment.history import history
 from envpack.runtime.errors import DeploymentTestError, DestinationError
 from envpack.runtime.report import Reporter
-from envpack.runtime.tree.rewrite_prefix import settle
+from envpack.runtime.tree.rewrite_prefix import rewrite_prefix
 from support.sample_deployments import PASSES, bundle
 
 STEPS = st.one_of(
@@ -93,7 +93,7 @@ def _walk(folder: Path, steps: list[tuple[str, object]]) -> None:
                 move(place, new, reporter=reporter)
             elif not new.with_name(f".{new.name}.envpack").exists():
                 place.rename(new)
-                settle(new, reporter)  # as its activation does
+                rewrite_prefix(new, reporter)  # as its activation does
                 rollback(new, to=model.current, reporter=reporter)  # any command finds what was kept
             else:
                 continue

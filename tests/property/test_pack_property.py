@@ -34,7 +34,7 @@ from envpack.runtime.commands.deploy import deploy
 from envpack.runtime.relocation.files import stored_bytes
 from envpack.runtime.report import Reporter
 from envpack.runtime.tree.head import read_head
-from envpack.runtime.tree.rewrite_prefix import settle
+from envpack.runtime.tree.rewrite_prefix import rewrite_prefix
 from support.small_prefix import SmallPrefix, tree
 
 EXAMPLES = int(os.environ.get("ENVPACK_EXAMPLES", "40"))
@@ -532,11 +532,11 @@ def test_an_environment_is_everywhere_what_its_recipe_gives_there(
         same(deployed, recipe.at(first, made_in))
         assert proved(first)
         first.rename(second)
-        assert settle(second, Reporter()).changed == ()
+        assert rewrite_prefix(second, Reporter()).changed == ()
         same(as_found(second, stale), recipe.at(second, made_in))
         assert proved(second)
         for path, target in recipe.hard_links.items():
             assert (second / path).samefile(second / target)
         second.rename(first)
-        assert settle(first, Reporter()).changed == ()
+        assert rewrite_prefix(first, Reporter()).changed == ()
         same(as_found(first, stale), deployed)

@@ -28,9 +28,9 @@ Command = Callable[[argparse.Namespace, Reporter], "dict[str, Any]"]
 
 
 def _unpack(arguments: argparse.Namespace, reporter: Reporter) -> dict[str, Any]:
-    from envpack.runtime.tree.rewrite_prefix import settle
+    from envpack.runtime.tree.rewrite_prefix import rewrite_prefix
 
-    done = settle(Path(arguments.prefix), reporter)
+    done = rewrite_prefix(Path(arguments.prefix), reporter)
     return {**vars(done), "changed": list(done.changed)}
 
 

@@ -24,7 +24,7 @@ from envpack.runtime.format.manifest import PathRecord
 from envpack.runtime.reader.bundle import open_bundle
 from envpack.runtime.relocation.relocation import Relocation
 from envpack.runtime.report import Reporter
-from envpack.runtime.tree.rewrite_prefix import settle
+from envpack.runtime.tree.rewrite_prefix import rewrite_prefix
 from support.bundle_factory import PLACEHOLDER, file, link, make_bundle, text
 
 LARGE = os.urandom(2 * FRAME_SIZE + 4321)
@@ -273,7 +273,7 @@ def test_after_tar_and_after_a_move_it_is_whole(bundle: Path, root: Path, tmp_pa
     root = root.rename(tmp_path / "moved")
     found = verified(root)
     assert found.whole and not found.settled
-    settle(root, Reporter())
+    rewrite_prefix(root, Reporter())
     found = verified(root)
     assert found.whole and found.settled
 

@@ -26,7 +26,7 @@ from envpack.runtime.fs.atomic import ReplaceBatch
 from envpack.runtime.fs.lock import locked
 from envpack.runtime.relocation.relocation import Relocation
 from envpack.runtime.report import Reporter
-from envpack.runtime.tree.rewrite_prefix import settle
+from envpack.runtime.tree.rewrite_prefix import rewrite_prefix
 from support.bundle_factory import file, make_bundle
 from support.sample_deployments import beside, bundle, put, whole
 from support.small_prefix import Told
@@ -276,7 +276,7 @@ def test_a_copy_leaves_the_original_what_was_kept_of_it(x: Path, tmp_path: Path)
 def test_a_move_that_was_stopped_goes_on(x: Path, tmp_path: Path, stopped: str) -> None:
     y = x.rename(tmp_path / "y")
     if stopped != "renamed":
-        settle(y, Reporter())
+        rewrite_prefix(y, Reporter())
     if stopped in ("some kept", "all but the record"):
         (tmp_path / ".y.envpack").mkdir()
         (tmp_path / ".x.envpack/1").rename(tmp_path / ".y.envpack/1")
@@ -288,7 +288,7 @@ def test_a_move_that_was_stopped_goes_on(x: Path, tmp_path: Path, stopped: str) 
 
 
 def test_a_move_that_fails_goes_back(x: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = settle
+    real = rewrite_prefix
 
     def fail(root: Path, reporter: Reporter, **settings: object) -> object:
         if root == tmp_path / "y":
@@ -296,7 +296,7 @@ def test_a_move_that_fails_goes_back(x: Path, tmp_path: Path, monkeypatch: pytes
             raise DestinationError("the disk is full")
         return real(root, reporter, **settings)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(move_module, "settle", fail)
+    monkeypatch.setattr(move_module, "rewrite_prefix", fail)
     with pytest.raises(DestinationError, match="the disk is full"):
         moved(x, tmp_path / "y")
     assert whole(x) == "2" and beside(x) == ["1"]
@@ -338,10 +338,10 @@ def test_settling_that_was_stopped_is_not_taken_for_done_when_the_tree_comes_bac
     with monkeypatch.context() as patch:
         patch.setattr(ReplaceBatch, "put", stop)
         with pytest.raises(KeyboardInterrupt):
-            settle(y, Reporter())
+            rewrite_prefix(y, Reporter())
     assert f"echo {y} 2" in (y / "bin/tool").read_text()
     y.rename(x)
-    settle(x, Reporter())
+    rewrite_prefix(x, Reporter())
     assert whole(x) == "2"
 
 
@@ -382,7 +382,7 @@ def test_a_copy_to_another_filesystem_that_was_stopped_goes_on(x: Path, tmp_path
     moving = {"generation": 2, "deployed": Destination(x).current().deployed}  # type: ignore[union-attr]
     (tmp_path / ".y.envpack/moving").write_text(json.dumps({"from": str(x), **moving}))
     shutil.copytree(x, y, symlinks=True)
-    settle(y, Reporter())
+    rewrite_prefix(y, Reporter())
     moved(x, y)
     assert whole(y) == "2" and beside(y) == ["1"] and not x.exists()
     (tmp_path / ".x.envpack").mkdir()
@@ -416,7 +416,7 @@ def test_deployments_are_listed_as_they_are(x: Path, tmp_path: Path) -> None:
     y = x.rename(tmp_path / "y")
     listed = look_at(y)
     assert listed is not None and listed.state == "not settled"
-    settle(y, Reporter())
+    rewrite_prefix(y, Reporter())
     listed = look_at(y)
     assert listed is not None and listed.state == "untested"
     assert x not in registered() and y not in registered()

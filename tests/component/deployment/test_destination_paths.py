@@ -13,7 +13,7 @@ from envpack.runtime.commands.deploy import deploy
 from envpack.runtime.errors import DestinationError
 from envpack.runtime.fs.paths import NAME_MAX, folders_for, sibling_path
 from envpack.runtime.report import Reporter
-from envpack.runtime.tree.rewrite_prefix import settle
+from envpack.runtime.tree.rewrite_prefix import rewrite_prefix
 from support.bundle_factory import file, make_bundle, text
 
 LONG = "n" * 255
@@ -59,9 +59,9 @@ def test_a_file_s_name_may_be_as_long_when_the_prefix_is_written_in(bundle: Path
     root = tmp_path / "x"
     root.mkdir()
     subprocess.run(["tar", "-xzf", bundle, "-C", root], check=True)
-    assert settle(root, Reporter()).written == 1
+    assert rewrite_prefix(root, Reporter()).written == 1
     root = root.rename(tmp_path / "moved")
-    assert settle(root, Reporter()).changed == ()
+    assert rewrite_prefix(root, Reporter()).changed == ()
     assert (root / "bin" / LONG).read_bytes() == f"#!{root}/bin/x\n".encode()
     assert [path.name for path in (root / "bin").iterdir()] == [LONG]
 

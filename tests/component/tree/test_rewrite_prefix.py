@@ -17,7 +17,7 @@ from envpack.runtime.format.layout import PREFIX_PATH
 from envpack.runtime.format.manifest import PathRecord
 from envpack.runtime.report import Reporter
 from envpack.runtime.tree import rewrite_prefix as settle_module
-from envpack.runtime.tree.rewrite_prefix import settle
+from envpack.runtime.tree.rewrite_prefix import rewrite_prefix
 from support.bundle_factory import file, make_bundle, text
 
 ITEMS = [
@@ -51,7 +51,7 @@ def tree(root: Path) -> dict[str, bytes]:
 
 
 def test_after_tar_the_tree_is_what_a_deployment_is(root: Path, tmp_path: Path) -> None:
-    settle(root, Reporter())
+    rewrite_prefix(root, Reporter())
     settled = tree(root)
     root.rename(tmp_path / "tarred")
     deploy(tmp_path / "b.tar.gz", root, reporter=Reporter())
@@ -61,20 +61,20 @@ def test_after_tar_the_tree_is_what_a_deployment_is(root: Path, tmp_path: Path) 
 def test_a_tree_moves_any_number_of_times(root: Path, tmp_path: Path) -> None:
     for name in ("x", "much longer than before", "y", "x"):
         root = root.rename(tmp_path / name)
-        done = settle(root, Reporter())
+        done = rewrite_prefix(root, Reporter())
         assert done.changed == ()
         written_for(root, root)
-    assert settle(root, Reporter()).written == 0
+    assert rewrite_prefix(root, Reporter()).written == 0
 
 
 def test_through_a_link_the_real_place_is_written(root: Path, tmp_path: Path) -> None:
     (tmp_path / "current").symlink_to(root)
-    settle(tmp_path / "current", Reporter())
+    rewrite_prefix(tmp_path / "current", Reporter())
     written_for(root, root)
 
 
 def test_hard_links_stay_one_file(root: Path) -> None:
-    settle(root, Reporter())
+    rewrite_prefix(root, Reporter())
     assert (root / "bin/a").stat().st_ino == (root / "bin/same-as-a").stat().st_ino
     assert f"{root} a" in (root / "bin/same-as-a").read_text()
 
@@ -83,7 +83,7 @@ def test_hard_links_stay_one_file(root: Path) -> None:
 def test_stopped_anywhere_the_next_call_goes_on(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
 ) -> None:
-    settle(root, Reporter())
+    rewrite_prefix(root, Reporter())
     root = root.rename(tmp_path / "moved")
     calls = 0
     replace: Callable[..., None] = os.replace
@@ -97,26 +97,26 @@ def test_stopped_anywhere_the_next_call_goes_on(
 
     monkeypatch.setattr(settle_module.os, "replace", stop)
     with pytest.raises(KeyboardInterrupt):
-        settle(root, Reporter())
+        rewrite_prefix(root, Reporter())
     monkeypatch.undo()
-    settle(root, Reporter())
+    rewrite_prefix(root, Reporter())
     written_for(root, root)
     assert not [path for path in root.rglob("*") if "envpack-new" in path.name]
 
 
 def test_many_at_once_write_it_once(root: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
-        done = list(pool.map(lambda _: settle(root, Reporter()), range(8)))
+        done = list(pool.map(lambda _: rewrite_prefix(root, Reporter()), range(8)))
     assert sorted(each.written for each in done) == [0] * 7 + [8]
     written_for(root, root)
 
 
 def test_a_file_edited_since_is_left_and_told(root: Path, tmp_path: Path) -> None:
-    settle(root, Reporter())
+    rewrite_prefix(root, Reporter())
     (root / "bin/a").write_text("mine")
     (root / "bin/b").unlink()
     root = root.rename(tmp_path / "moved")
-    assert settle(root, Reporter()).changed == ("bin/a", "bin/b")
+    assert rewrite_prefix(root, Reporter()).changed == ("bin/a", "bin/b")
     assert (root / "bin/a").read_text() == "mine"
     assert str(root) in (root / "bin/c").read_text()
 
@@ -124,7 +124,7 @@ def test_a_file_edited_since_is_left_and_told(root: Path, tmp_path: Path) -> Non
 def test_a_file_damaged_before_the_first_use_is_refused(root: Path) -> None:
     (root / "bin/a").write_text("damaged")
     with pytest.raises(IntegrityError) as caught:
-        settle(root, Reporter())
+        rewrite_prefix(root, Reporter())
     assert caught.value.details == ["bin/a"]
     assert not (root / PREFIX_PATH).exists()
 
@@ -133,11 +133,11 @@ def test_an_edited_table_is_refused(root: Path) -> None:
     table = root / ".envpack/paths.json"
     table.write_bytes(table.read_bytes().replace(b"bin/b", b"bin/B"))
     with pytest.raises(IntegrityError, match="changed"):
-        settle(root, Reporter())
+        rewrite_prefix(root, Reporter())
 
 
 def test_a_place_that_breaks_scripts_is_refused(root: Path, tmp_path: Path) -> None:
     root = root.rename(tmp_path / "a$b")
     with pytest.raises(RelocationError):
-        settle(root, Reporter())
+        rewrite_prefix(root, Reporter())
     assert not (root / PREFIX_PATH).exists()

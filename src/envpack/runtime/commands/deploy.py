@@ -35,7 +35,7 @@ from envpack.runtime.reader.bundle import Bundle, open_bundle
 from envpack.runtime.report import Reporter, human_size
 from envpack.runtime.store.extraction import Plan, extract_shared, plan
 from envpack.runtime.store.store import Store, open_store
-from envpack.runtime.tree.prefix import check_prefix, tell_activation, write_prefix
+from envpack.runtime.tree.prefix import check_prefix, warn_activation_needed, write_prefix
 from envpack.runtime.version import __version__
 
 
@@ -299,7 +299,7 @@ class _BundleSource:
                     part = f"{human_size(read)} of {human_size(stored)} read, " if given else ""
                     step.detail = f"{detail}{part}verified"
         self._bundle.finish()
-        tell_activation(table, coded, reporter)
+        warn_activation_needed(table, coded, reporter)
         return Written(
             manifest,
             self._bundle.manifest_bytes,

@@ -29,8 +29,8 @@ from envpack.runtime.fs.sync import sync_filesystem
 from envpack.runtime.report import Reporter
 from envpack.runtime.store.store import follow
 from envpack.runtime.tree.head import limit_of, read_head
-from envpack.runtime.tree.prefix import check_prefix, written_prefix
-from envpack.runtime.tree.rewrite_prefix import settle
+from envpack.runtime.tree.prefix import check_prefix, installed_prefix
+from envpack.runtime.tree.rewrite_prefix import rewrite_prefix
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def move(source: Path, destination: Path, *, reporter: Reporter, wait: bool = Fa
             if record is None:
                 raise DestinationError(f"{there.final} was changed by somebody else meanwhile")
             register(there.final, reporter)
-            settled = settle(there.final, reporter, durable=True)
+            settled = rewrite_prefix(there.final, reporter, durable=True)
             if how == COPIED:
                 _finish_copy(here, there, reporter)
             else:
@@ -164,7 +164,7 @@ def _how(here: Destination, there: Destination) -> str:
         if current is None and str(here.final) in (
             arrived.destination,
             arrived.came_from,
-            written_prefix(there.final),
+            installed_prefix(there.final),
         ):
             return BEGUN
         raise DestinationError(
@@ -221,7 +221,7 @@ def _bring_back(here: Destination, there: Destination, reporter: Reporter, was_e
             there.sync()
             register(here.final, reporter)
             unregister(there.final)
-            settle(here.final, reporter)
+            rewrite_prefix(here.final, reporter)
             if record.generation != UNRECORDED and record.destination != str(here.final):
                 note(here.final, record, destination=str(here.final))
         if was_empty and not is_there(there.final):
@@ -254,7 +254,7 @@ def _copy_over(here: Destination, there: Destination, reporter: Reporter) -> Non
         replace_file(there.side / MOVING, json.dumps(noted).encode())
         with reporter.step(f"Copying {record.name} {record.version} to another filesystem", unit="files"):
             copy_tree(here.final, new.folder)
-            settle(new.folder, reporter, place=str(there.final))
+            rewrite_prefix(new.folder, reporter, place=str(there.final))
             if not has_record(new.folder):
                 write_record(new.folder, record)
             sync_filesystem(new.folder)

@@ -39,7 +39,7 @@ from envpack.runtime.store.placement import is_kept
 from envpack.runtime.store.store import Store, settled_key
 from envpack.runtime.tree.compare import Differences, folders_of
 from envpack.runtime.tree.prefix import check_prefix
-from envpack.runtime.tree.rewrite_prefix import settle
+from envpack.runtime.tree.rewrite_prefix import rewrite_prefix
 
 _TEMPORARY = "envpack-new"
 """Marker in the names of temporary siblings."""
@@ -128,7 +128,7 @@ def repair(
                 hint="Stop what uses the environment, then repair it again.",
                 details=left,
             )
-    settle(root, reporter)
+    rewrite_prefix(root, reporter)
     return Repaired(
         path=str(root),
         name=manifest.name,

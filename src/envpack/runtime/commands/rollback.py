@@ -14,7 +14,7 @@ from envpack.runtime.errors import DestinationError, EnvpackError, RelocationErr
 from envpack.runtime.fs.interrupt import retry_on_interrupt
 from envpack.runtime.report import Reporter
 from envpack.runtime.tree.head import limit_of
-from envpack.runtime.tree.rewrite_prefix import settle
+from envpack.runtime.tree.rewrite_prefix import rewrite_prefix
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,8 @@ def rollback(destination: Path, *, to: int | None = None, reporter: Reporter, wa
             assert current is not None
             return _result(place, current, current.generation)
         _require_fit(kept, str(place.final))
-        settle(kept.path, reporter, place=str(place.final), durable=True)  # in case the deployment was moved
+        # The deployment may have been moved.
+        rewrite_prefix(kept.path, reporter, place=str(place.final), durable=True)
         record = kept.record
         if record.destination != str(place.final):
             record = note(kept.path, record, destination=str(place.final))  # no later step needs disk space

@@ -23,7 +23,7 @@ from envpack.runtime.report import Reporter, human_size
 from envpack.runtime.transport.open import local_path
 from envpack.runtime.tree.compare import Difference, Differences, compare
 from envpack.runtime.tree.head import check_record, read_head
-from envpack.runtime.tree.prefix import prefixes_in, written_prefix
+from envpack.runtime.tree.prefix import installed_prefix, prefixes_in
 
 SHOWN = 50
 """Maximum number of lines in an error's details, unless all are wanted."""
@@ -194,10 +194,11 @@ def prefixes_of(root: Path) -> tuple[bool, list[bytes | None]]:
     """Return whether the prefix of the tree is rewritten to its path, and the prefixes that its files may contain.
 
     None in the list means that no prefix is written yet. In a tree whose prefix is not rewritten, files may
-    contain an earlier prefix or the present path: `settle` was stopped, and continues at the next activation.
+    contain an earlier prefix or the present path: `rewrite_prefix` was stopped, and continues at the next
+    activation.
     """
     here, known = os.fsencode(root), [os.fsencode(prefix) for prefix in prefixes_in(root)]
-    written = written_prefix(root)
+    written = installed_prefix(root)
     if written == str(root):
         return True, [here]
     return False, [*([None] if written is None else []), *dict.fromkeys([*known, here])]

@@ -11,7 +11,7 @@ from typing import Any, Iterator
 from envpack.runtime.deployment.record import Entry, Record
 from envpack.runtime.deployment.registry import registered
 from envpack.runtime.deployment.state import Destination
-from envpack.runtime.tree.prefix import written_prefix
+from envpack.runtime.tree.prefix import installed_prefix
 
 OK, UNTESTED, UNSETTLED, UNREADABLE = "ok", "untested", "not settled", "unreadable"
 
@@ -81,7 +81,7 @@ def look_at(path: Path, *, sizes: bool = True) -> Listed | None:
 
 
 def _state(path: Path, record: Record) -> str:
-    prefix = written_prefix(path)
+    prefix = installed_prefix(path)
     if prefix is None or not os.path.isdir(prefix) or not os.path.samefile(prefix, path):  # what activation asks
         return UNSETTLED
     return OK if record.tested else UNTESTED

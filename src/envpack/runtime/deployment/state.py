@@ -29,7 +29,7 @@ from envpack.runtime.deployment.protected_paths import check_destination, curren
 from envpack.runtime.deployment.record import Record, note, read_record
 from envpack.runtime.deployment.swap import SWITCHING, finish_swap, movable, swap
 from envpack.runtime.errors import DestinationError
-from envpack.runtime.format.layout import DEPLOYMENT_PATH, SETTLING_PATH
+from envpack.runtime.format.layout import DEPLOYMENT_PATH, JOURNAL_PATH
 from envpack.runtime.format.layout import LOCK_PATH as SETTLE_LOCK
 from envpack.runtime.fs.atomic import temporary_of
 from envpack.runtime.fs.interrupt import retry_on_interrupt
@@ -45,7 +45,7 @@ from envpack.runtime.fs.paths import (
 )
 from envpack.runtime.fs.sync import sync_folder
 from envpack.runtime.report import Reporter
-from envpack.runtime.tree.prefix import written_prefix
+from envpack.runtime.tree.prefix import installed_prefix
 from envpack.runtime.tree.rewrite_prefix import forget_begun
 
 LOCK = "lock"
@@ -250,7 +250,7 @@ class Destination:
         for tree in self.trees():
             if is_there(temporary_of(tree / DEPLOYMENT_PATH)):
                 os.unlink(temporary_of(tree / DEPLOYMENT_PATH))
-            if is_there(tree / SETTLING_PATH):
+            if is_there(tree / JOURNAL_PATH):
                 forget_begun(tree)
         if current is None and is_there(self.side / MOVING):
             os.unlink(self.side / MOVING)
@@ -354,7 +354,7 @@ class Destination:
 
         Waits while an activation holds it. A deployment that has its prefix already needs no lock.
         """
-        if written_prefix(self.final) == str(self.final):
+        if installed_prefix(self.final) == str(self.final):
             yield
         else:
             with locked(self.final / SETTLE_LOCK, wait=True):

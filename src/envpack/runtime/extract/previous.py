@@ -27,7 +27,7 @@ from envpack.runtime.relocation.relocation import splices
 from envpack.runtime.relocation.splice import Splicer, inverse
 from envpack.runtime.report import Step
 from envpack.runtime.tree.head import read_head
-from envpack.runtime.tree.prefix import check_prefix, written_prefix
+from envpack.runtime.tree.prefix import check_prefix, installed_prefix
 
 _BATCH = 64
 """The number of files in one unit of work of a thread."""
@@ -52,7 +52,7 @@ def previous_deployment(bundle: Bundle, root: Path) -> PreviousDeployment | None
         return None
     try:
         manifest, table = read_head(root)
-        prefix = written_prefix(root)
+        prefix = installed_prefix(root)
         if prefix is not None:
             check_prefix(manifest, prefix)
     except (EnvpackError, OSError):

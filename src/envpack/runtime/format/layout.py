@@ -22,7 +22,7 @@ PREFIX_PATH = ".envpack/prefix"
 """File with the installed prefix and a newline; missing after a plain ``tar -x``, and while another prefix is
 being written."""
 
-SETTLING_PATH = ".envpack/settling"
+JOURNAL_PATH = ".envpack/settling"
 """Journal of the prefix rewrite, present while a prefix is being written: JSON with every prefix that a file may
 contain (``prefixes``), and whether a rewrite was ever completed in this tree (``settled``)."""
 
@@ -33,5 +33,5 @@ STAMP_PATH = ".envpack/check"
 OWN_FOLDER = ".envpack"
 """Folder in which files that are not from the bundle are envpack's: the record, the prefix, locks, stamps."""
 
-OWN_PATHS = frozenset((*HEAD_PATHS, DEPLOYMENT_PATH, LOCK_PATH, PREFIX_PATH, SETTLING_PATH, STAMP_PATH))
+OWN_PATHS = frozenset((*HEAD_PATHS, DEPLOYMENT_PATH, LOCK_PATH, PREFIX_PATH, JOURNAL_PATH, STAMP_PATH))
 """Files that envpack itself writes in a deployment, besides those in the paths table: FORMAT.md, section 4."""

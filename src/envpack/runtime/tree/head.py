@@ -17,8 +17,8 @@ from envpack.runtime.format.paths_json import table_from_json
 def limit_of(root: Path) -> tuple[int | None, str]:
     """Return the maximum prefix length of the tree at ``root``, in bytes, and the path that limits it.
 
-    The length is None when any prefix fits, or when the manifest can't be read: `settle` then reports the error.
-    The manifest is not verified.
+    The length is None when any prefix fits, or when the manifest can't be read: `rewrite_prefix` then reports the
+    error. The manifest is not verified.
     """
     with suppress(OSError, EnvpackError):
         manifest = manifest_from_json((root / MANIFEST_PATH).read_bytes())

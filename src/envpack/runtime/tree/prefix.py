@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from envpack.runtime.errors import RelocationError
-from envpack.runtime.format.layout import PREFIX_PATH, SETTLING_PATH
+from envpack.runtime.format.layout import JOURNAL_PATH, PREFIX_PATH
 from envpack.runtime.format.manifest import Manifest, PathsTable
 from envpack.runtime.fs.atomic import replace_file
 from envpack.runtime.relocation.relocation import unsafe_bytes
@@ -53,7 +53,7 @@ def check_prefix(manifest: Manifest, prefix: str) -> None:
         )
 
 
-def written_prefix(root: Path) -> str | None:
+def installed_prefix(root: Path) -> str | None:
     """Return the installed prefix of the tree at ``root``; None when there is none yet.
 
     Raises:
@@ -67,7 +67,7 @@ def written_prefix(root: Path) -> str | None:
 
 def prefixes_in(root: Path) -> list[str]:
     """Return all prefixes that a file of the tree at ``root`` may contain, the most likely first."""
-    written = written_prefix(root)
+    written = installed_prefix(root)
     return list(dict.fromkeys(([written] if written is not None else []) + pending_rewrite(root)[1]))
 
 
@@ -78,13 +78,13 @@ def pending_rewrite(root: Path) -> tuple[bool, list[str]]:
     prefixes that a file may contain.
     """
     try:
-        document = json.loads((root / SETTLING_PATH).read_bytes())
+        document = json.loads((root / JOURNAL_PATH).read_bytes())
         return bool(document["settled"]), [str(prefix) for prefix in document["prefixes"]]
     except (FileNotFoundError, ValueError, TypeError, KeyError):
         return False, []
 
 
-def tell_activation(table: PathsTable, prefix: bytes, reporter: Reporter) -> None:
+def warn_activation_needed(table: PathsTable, prefix: bytes, reporter: Reporter) -> None:
     """Report the scripts that run only in the activated environment, as the prefix is too long or has blanks.
 
     Args:

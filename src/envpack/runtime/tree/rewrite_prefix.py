@@ -17,9 +17,9 @@ from pathlib import Path
 
 from envpack.runtime.errors import DestinationError, EnvpackError, IntegrityError
 from envpack.runtime.format.layout import (
+    JOURNAL_PATH,
     LOCK_PATH,
     PREFIX_PATH,
-    SETTLING_PATH,
 )
 from envpack.runtime.format.manifest import PathRecord, PathsTable
 from envpack.runtime.format.tree_rules import check_bundle_tree
@@ -32,12 +32,12 @@ from envpack.runtime.relocation.relocation import splices
 from envpack.runtime.relocation.splice import splice
 from envpack.runtime.report import Reporter
 from envpack.runtime.tree.head import read_head
-from envpack.runtime.tree.prefix import check_prefix, pending_rewrite, tell_activation, written_prefix
+from envpack.runtime.tree.prefix import check_prefix, installed_prefix, pending_rewrite, warn_activation_needed
 
 
 @dataclass(frozen=True)
-class Settled:
-    """The result of :func:`settle`.
+class PrefixRewrite:
+    """The result of :func:`rewrite_prefix`.
 
     Attributes:
         prefix: the prefix that the files contain now.
@@ -52,7 +52,7 @@ class Settled:
     changed: tuple[str, ...]
 
 
-def settle(root: Path, reporter: Reporter, *, place: str = "", durable: bool = False) -> Settled:
+def rewrite_prefix(root: Path, reporter: Reporter, *, place: str = "", durable: bool = False) -> PrefixRewrite:
     """Rewrite the installed prefix of the unpacked tree at ``root``, atomically and restartably.
 
     Does nothing when the prefix is installed already. Several processes may call it at the same time.
@@ -72,17 +72,17 @@ def settle(root: Path, reporter: Reporter, *, place: str = "", durable: bool = F
     """
     root = Path(os.path.realpath(root))
     prefix = place or str(root)
-    if written_prefix(root) == prefix:
-        if (root / SETTLING_PATH).exists():
+    if installed_prefix(root) == prefix:
+        if (root / JOURNAL_PATH).exists():
             forget_begun(root)
-        return Settled(prefix, prefix, 0, ())
+        return PrefixRewrite(prefix, prefix, 0, ())
     manifest, table = read_head(root)
     check_bundle_tree(manifest, table)  # a plain tar -x checks nothing
     check_prefix(manifest, prefix)
     with locked(root / LOCK_PATH, wait=True):
-        former = written_prefix(root)
+        former = installed_prefix(root)
         if former == prefix:
-            return Settled(prefix, prefix, 0, ())
+            return PrefixRewrite(prefix, prefix, 0, ())
         was_settled, begun = pending_rewrite(root)
         was_settled = was_settled or former is not None
         prefixes = list(dict.fromkeys([prefix, *([former] if former is not None else []), *begun]))
@@ -91,11 +91,11 @@ def settle(root: Path, reporter: Reporter, *, place: str = "", durable: bool = F
         changed = []
         with reporter.step(f"Writing the prefix {prefix} in", len(relocated), "files") as step:
             try:
-                untouched = not (root / SETTLING_PATH).exists()
+                untouched = not (root / JOURNAL_PATH).exists()
                 noted = json.dumps({"settled": was_settled, "prefixes": prefixes}).encode()
                 new, new_prefix = ReplaceBatch(), ReplaceBatch()
                 try:
-                    replace_file(root / SETTLING_PATH, noted)
+                    replace_file(root / JOURNAL_PATH, noted)
                     for record in relocated:
                         paths = [base + b"/" + os.fsencode(path) for path in (record.path, *links[record.path])]
                         if not untouched:
@@ -135,25 +135,25 @@ def settle(root: Path, reporter: Reporter, *, place: str = "", durable: bool = F
                     hint="Run this once as the user who owns the environment; others can use it afterwards.",
                 ) from None
             step.detail = f"{len(relocated) - len(changed)} files"
-        tell_activation(table, os.fsencode(prefix), reporter)
+        warn_activation_needed(table, os.fsencode(prefix), reporter)
         for path in changed:
             reporter.warn(f"{path} was changed or removed by hand, and left as it is")
-        return Settled(prefix, former, len(relocated) - len(changed), tuple(changed))
+        return PrefixRewrite(prefix, former, len(relocated) - len(changed), tuple(changed))
 
 
 def _unlink_begun(root: Path) -> None:
     """Remove the journal; errors are ignored, as it has no meaning once the prefix is installed."""
     with suppress(OSError):
-        os.unlink(root / SETTLING_PATH)
+        os.unlink(root / JOURNAL_PATH)
 
 
 def forget_begun(root: Path) -> None:
-    """Remove the journal and temporary files of a `settle` that was stopped before its first change or at its end.
+    """Remove the journal and temporary files of a `rewrite_prefix` stopped before its first change or at its end.
 
     Does nothing when no prefix is installed; errors are ignored.
     """
     with suppress(OSError, EnvpackError), locked(root / LOCK_PATH, wait=True):
-        if written_prefix(root) is not None:
+        if installed_prefix(root) is not None:
             paths = [
                 record.path
                 for record in read_head(root)[1]
