@@ -102,20 +102,22 @@ def facts_of(output: Path, console: Console) -> dict[str, Any]:
     return {"sha256": sha256_of(output), "file_size": output.stat().st_size}
 
 
-def tell_origin(out: Stream, made_by: str, lacks: Sequence[str], repairs: Sequence[Repair], verbose: bool) -> None:
+def tell_origin(
+    out: Stream, made_by: str, missing_guarantees: Sequence[str], repairs: Sequence[Repair], verbose: bool
+) -> None:
     """Write what the archive of another tool does not state, and what was repaired; nothing for a bundle.
 
     Args:
         out: The stream to write to.
         made_by: The program that made the archive, and its version.
-        lacks: What the archive does not state, one sentence each; empty for a bundle.
+        missing_guarantees: What the archive does not state, one sentence each; empty for a bundle.
         repairs: The repairs.
         verbose: Whether to list the repaired files.
     """
-    if not lacks:
+    if not missing_guarantees:
         return
     out.write()
-    _list(out, f"made by {made_by}, it has", lacks)
+    _list(out, f"made by {made_by}, it has", missing_guarantees)
     if repairs:
         told = [f"{plural(len(repair.paths), 'file')}: {repair.reason}" for repair in repairs]
         _list(out, "put right" + ("" if verbose else " (-v lists the files)"), told)

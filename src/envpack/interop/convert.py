@@ -33,12 +33,12 @@ _ROOM = 200
 class Converted:
     """The result of a conversion: the manifest of the output, and how the archive was read.
 
-    The other fields are those of `envpack.runtime.deployment.source.Written`.
+    The other fields are those of `envpack.runtime.deployment.source.DeployedTree`.
     """
 
     manifest: Manifest
     made_by: str
-    lacks: tuple[str, ...]
+    missing_guarantees: tuple[str, ...]
     repairs: tuple[Repair, ...]
 
 
@@ -130,4 +130,4 @@ def convert_archive(archive: Path, output: Path, *, settings: PackSettings, repo
             as_integrity(contents.prefix),
         ):
             manifest = pack_contents(contents, environment.storer, writer, settings=settings, reporter=reporter)
-    return Converted(manifest, origin.made_by, environment.lacks, environment.storer.repairs)
+    return Converted(manifest, origin.made_by, environment.missing_guarantees, environment.storer.repairs)

@@ -12,7 +12,7 @@ from envpack.interop.origin import name_of
 from envpack.runtime.commands.check import Policy, check_before
 from envpack.runtime.commands.deploy import KEEP, Deployment, check_platform, deploy_source
 from envpack.runtime.deployment.protected_paths import ROOT_HOME
-from envpack.runtime.deployment.source import Written
+from envpack.runtime.deployment.source import DeployedTree
 from envpack.runtime.format.manifest import Manifest
 from envpack.runtime.fs.paths import remove_tree
 from envpack.runtime.report import Reporter
@@ -32,7 +32,7 @@ class ArchiveSource:
     def check(self, prefix: str) -> None:
         check_characters(prefix)
 
-    def write(self, root: Path, prefix: Path, reporter: Reporter, jobs: int) -> Written:
+    def write(self, root: Path, prefix: Path, reporter: Reporter, jobs: int) -> DeployedTree:
         folder = root / _UNPACKED
         folder.mkdir()
         environment = read_archive(self._archive, folder, reporter)
@@ -54,11 +54,11 @@ class ArchiveSource:
         checked = check_before(manifest, self.name, prefix, self._policy, reporter)
         remove_tree(folder)
         _warn(manifest, reporter)
-        return Written(
+        return DeployedTree(
             manifest,
             writer.manifest_bytes,
             origin.made_by,
-            environment.lacks,
+            environment.missing_guarantees,
             environment.storer.repairs,
             host_check=checked,
             read=self.size,

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from envpack.interop.links import check_links, restore_links
-from envpack.interop.origin import RECORDED, Origin, lacks, origin_of, telling_files
+from envpack.interop.origin import RECORDED, Origin, missing_guarantees, origin_of, telling_files
 from envpack.interop.record import OWN, is_placeholder
 from envpack.interop.unpack import Contents, unpack
 from envpack.prefix import Entry, PrefixContents, Stored, Storer, read_prefix
@@ -50,14 +50,14 @@ class Environment:
     format: str
 
     @property
-    def lacks(self) -> tuple[str, ...]:
+    def missing_guarantees(self) -> tuple[str, ...]:
         """Return what the archive doesn't state, and how many files were verified, one sentence each.
 
         The numbers are complete once all files are stored.
         """
         files = sum(entry.type == "file" for group in self.contents.groups for entry in group.entries)
         proofs = (self.storer.proved, files, self.storer.differing)
-        return lacks(self.origin, self.format, proofs)
+        return missing_guarantees(self.origin, self.format, proofs)
 
     @property
     def subdir(self) -> str:

@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 
 from envpack.interop.archive import Member, read_members
-from envpack.interop.origin import Origin, lacks, name_of, origin_of
+from envpack.interop.origin import Origin, missing_guarantees, name_of, origin_of
 from envpack.interop.record import OWN, PARCEL, UNPACK, find_root
 from envpack.interop.streams import format_of
 from envpack.prefix.owners.conda_meta import Claim, CondaRecord, read_record
@@ -47,7 +47,7 @@ class Inspected:
 
     origin: Origin
     manifest: Manifest
-    lacks: tuple[str, ...]
+    missing_guarantees: tuple[str, ...]
 
 
 def inspect_archive(archive: Path, reporter: Reporter) -> Inspected:
@@ -76,7 +76,7 @@ def inspect_archive(archive: Path, reporter: Reporter) -> Inspected:
         manifest = _manifest(archive, origin, inside, kept)
     except PackError as problem:
         raise IntegrityError(f"{archive}: {problem.message}") from None
-    return Inspected(origin, manifest, lacks(origin, format_of(archive)))
+    return Inspected(origin, manifest, missing_guarantees(origin, format_of(archive)))
 
 
 def _whole(member: Member, data: Iterable[bytes | memoryview]) -> bytes:

@@ -108,7 +108,7 @@ def name_of(archive: Path) -> str:
     return name or "environment"
 
 
-def lacks(origin: Origin, format: str, proofs: tuple[int, int, int] | None = None) -> tuple[str, ...]:
+def missing_guarantees(origin: Origin, format: str, proofs: tuple[int, int, int] | None = None) -> tuple[str, ...]:
     """Return what an archive doesn't state, one sentence each.
 
     Args:

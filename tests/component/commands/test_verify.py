@@ -322,7 +322,7 @@ def test_another_bundle_mends_nothing(root: Path, tmp_path: Path) -> None:
 
 
 def test_no_two_work_at_one_deployment(root: Path, bundle: Path) -> None:
-    with Destination(root).at_work(Reporter()), pytest.raises(DestinationError, match="another envpack"):
+    with Destination(root).exclusive(Reporter()), pytest.raises(DestinationError, match="another envpack"):
         mended(root, bundle)
 
 

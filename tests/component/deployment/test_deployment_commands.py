@@ -394,7 +394,7 @@ def test_a_copy_to_another_filesystem_that_was_stopped_goes_on(x: Path, tmp_path
 def test_a_move_to_a_place_where_somebody_is_at_work_is_refused(x: Path, tmp_path: Path) -> None:
     for busy in (x, tmp_path / "y"):
         refused = pytest.raises(DestinationError, match="another envpack process is using")
-        with Destination(busy).at_work(Reporter()), refused:
+        with Destination(busy).exclusive(Reporter()), refused:
             moved(x, tmp_path / "y")
     assert whole(x) == "2"
 

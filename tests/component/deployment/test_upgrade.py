@@ -25,7 +25,7 @@ from support.small_prefix import Told
 
 
 def recover(root: Path) -> None:
-    with Destination(root).at_work(Reporter()):
+    with Destination(root).exclusive(Reporter()):
         pass
 
 
@@ -213,14 +213,14 @@ def test_a_destination_s_name_may_be_as_long_as_the_filesystem_takes(tmp_path: P
 def staged(x: Path, name: str, version: str, generation: int) -> Path:
     """A tree beside, as an upgrade makes it."""
     place = Destination(x)
-    with place.at_work(Reporter()), incoming(place, 0, place.current()) as new:
+    with place.exclusive(Reporter()), incoming(place, 0, place.current()) as new:
         put(x.parent, version, x.parent / "made")
         made = record_of(x.parent / "made")
         note(x.parent / "made", made, generation=generation, destination=str(x), replaced=generation - 1)
         (x.parent / "made/bin/tool").write_text(f"#!/bin/sh\necho {x} {version}\n")
         (x.parent / "made/.envpack/prefix").write_text(f"{x}\n")
         new.folder.rmdir()
-        target = place.side / name
+        target = place.state_dir / name
         (x.parent / "made").rename(target)
         return keep_aside(target)
 

@@ -69,13 +69,13 @@ def convert(
         "longest_prefix": manifest.longest_prefix,
         "changes": manifest.changes.counts,
         "made_by": done.made_by,
-        "lacks": list(done.lacks),
+        "lacks": list(done.missing_guarantees),
         "repairs": [repair.as_dict() for repair in done.repairs],
     }
 
     def show(console: Console) -> None:
         console.out.write(escape(str(new)))
         if not console.quiet:
-            tell_origin(console.err, done.made_by, done.lacks, done.repairs, console.verbose)
+            tell_origin(console.err, done.made_by, done.missing_guarantees, done.repairs, console.verbose)
 
     return Result("convert", data, show)

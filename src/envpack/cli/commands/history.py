@@ -13,7 +13,7 @@ from envpack.cli.text import escape, human_date, table
 from envpack.runtime.report import human_size
 
 if TYPE_CHECKING:
-    from envpack.runtime.deployment.history import History, Past
+    from envpack.runtime.deployment.history import Generation, History
 
 
 def history(
@@ -45,7 +45,7 @@ def _show_history(console: Console, found: History) -> None:
         out.write(out.style(line, "32") if item.state == "current" else line)
 
 
-def _row(item: Past, verbose: bool) -> list[str]:
+def _row(item: Generation, verbose: bool) -> list[str]:
     entry = item.entry
     tested = {True: "", False: ", not tested", None: ", tests unfinished"}[entry.tested]
     if entry.generation == 0:

@@ -96,7 +96,7 @@ def _archive(inspected: Inspected) -> dict[str, Any]:
         "layout": origin.layout,
         "prefix": None if origin.prefix is None else os.fsdecode(origin.prefix),
         "records": len(origin.records),
-        "lacks": list(inspected.lacks),
+        "lacks": list(inspected.missing_guarantees),
     }
 
 

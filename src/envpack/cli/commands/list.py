@@ -14,7 +14,7 @@ from envpack.cli.text import escape, human_date, plural, wrap
 from envpack.runtime.report import human_size
 
 if TYPE_CHECKING:
-    from envpack.runtime.deployment.listing import Listed
+    from envpack.runtime.deployment.listing import DeploymentInfo
 
 
 def list_(
@@ -41,7 +41,7 @@ def list_(
       envpack list
       envpack list --scan /opt/envs --scan ~/envs
     """
-    from envpack.runtime.deployment.listing import survey
+    from envpack.runtime.deployment.listing import list_deployments
     from envpack.runtime.deployment.registry import register
     from envpack.runtime.deployment.registry import scan as find
     from envpack.runtime.errors import UsageError
@@ -55,12 +55,12 @@ def list_(
             for path in found:
                 register(path, console.reporter)
             step.detail = plural(len(found), "deployment")
-    deployments = list(survey())
+    deployments = list(list_deployments())
     data = {"deployments": [item.as_dict() for item in deployments]}
     return Result("list", data, lambda console: _show(console, deployments))
 
 
-def _show(console: Console, deployments: Sequence[Listed]) -> None:
+def _show(console: Console, deployments: Sequence[DeploymentInfo]) -> None:
     out = console.out
     if not deployments:
         out.write("nothing is deployed here, as far as is known; 'envpack list --scan ROOT' looks for it")

@@ -21,7 +21,7 @@ from envpack.runtime.deployment.protected_paths import ROOT_HOME
 from envpack.runtime.deployment.record import Entry, Record, note, write_record
 from envpack.runtime.deployment.registry import register
 from envpack.runtime.deployment.retention import prune
-from envpack.runtime.deployment.source import Repair, Source, Written
+from envpack.runtime.deployment.source import DeployedTree, Repair, Source
 from envpack.runtime.deployment.state import Destination
 from envpack.runtime.deployment.transaction import incoming
 from envpack.runtime.errors import HostError
@@ -192,7 +192,7 @@ def deploy_source(
     place = Destination(destination)
     source.check(str(place.final))
     place.require_free_or_deployed(root_home)
-    with place.at_work(reporter, wait=wait):
+    with place.exclusive(reporter, wait=wait):
         place.require_free_or_deployed(root_home)
         before = place.current()
         with incoming(place, source.size, before) as new:
@@ -247,7 +247,7 @@ def deploy_source(
         read=written.read,
         stored=written.stored,
         store=written.store,
-        lacks=written.lacks,
+        lacks=written.missing_guarantees,
         repairs=written.repairs,
     )
 
@@ -277,7 +277,7 @@ class _BundleSource:
         self._host_check = check_before(manifest, self.name, Path(prefix), self._policy, self._reporter)
         check_prefix(manifest, prefix)
 
-    def write(self, root: Path, prefix: Path, reporter: Reporter, jobs: int) -> Written:
+    def write(self, root: Path, prefix: Path, reporter: Reporter, jobs: int) -> DeployedTree:
         manifest = self._bundle.manifest
         coded = os.fsencode(prefix)
         total = sum(segment.size for segment in manifest.segments)
@@ -300,7 +300,7 @@ class _BundleSource:
                     step.detail = f"{detail}{part}verified"
         self._bundle.finish()
         warn_activation_needed(table, coded, reporter)
-        return Written(
+        return DeployedTree(
             manifest,
             self._bundle.manifest_bytes,
             manifest.writer,

@@ -98,8 +98,8 @@ def move(source: Path, destination: Path, *, reporter: Reporter, wait: bool = Fa
     with ExitStack() as stack:
         # always in the same order: two moves between the same two paths must not wait for each other for ever
         for place in sorted((here, there), key=lambda place: str(place.final)):
-            if place is there or how != BEGUN or is_folder(here.side):
-                stack.enter_context(place.at_work(reporter, wait=wait))
+            if place is there or how != BEGUN or is_folder(here.state_dir):
+                stack.enter_context(place.exclusive(reporter, wait=wait))
         if how != BEGUN:
             how = _how(here, there)
         unfit = _tell_unfit(here, there, reporter)
@@ -116,7 +116,7 @@ def move(source: Path, destination: Path, *, reporter: Reporter, wait: bool = Fa
             if how == COPIED:
                 _finish_copy(here, there, reporter)
             else:
-                there.take_along(here)
+                there.adopt_kept(here)
             with suppress(OSError):  # otherwise the next command there records it
                 record = note(there.final, record, destination=str(there.final), came_from=str(here.final))
             if how != COPIED:
@@ -176,7 +176,7 @@ def _how(here: Destination, there: Destination) -> str:
         raise DestinationError(reason, hint="'envpack list' shows what is deployed on this host.")
     if there.kept():
         raise DestinationError(
-            f"of {there.final} previous deployments are kept, in {there.side}",
+            f"of {there.final} previous deployments are kept, in {there.state_dir}",
             hint=f"Remove them first: envpack remove {there.final}",
         )
     check_prefix(read_head(here.final)[0], str(there.final))
@@ -216,7 +216,7 @@ def _bring_back(here: Destination, there: Destination, reporter: Reporter, was_e
     try:
         record = there.current()
         if record is not None and here.current() is None:
-            here.take_along(there)
+            here.adopt_kept(there)
             here.appear(there.final)
             there.sync()
             register(here.final, reporter)
@@ -237,7 +237,7 @@ def _bring_back(here: Destination, there: Destination, reporter: Reporter, was_e
 def _copied_from(there: Destination, current: Record | None, arrived: Record) -> str:
     """Return the path that a stopped command copied the deployment from; "" unless both trees are unchanged."""
     try:
-        document = json.loads((there.side / MOVING).read_bytes())
+        document = json.loads((there.state_dir / MOVING).read_bytes())
         same = [document["generation"], document["deployed"]]
         if all([each.generation, each.deployed] == same for each in (arrived, current) if each is not None):
             return str(document["from"])
@@ -251,7 +251,7 @@ def _copy_over(here: Destination, there: Destination, reporter: Reporter) -> Non
     assert record is not None
     with here.undisturbed(), incoming(there, record.size, None, record.generation) as new:
         noted = {"from": str(here.final), "generation": record.generation, "deployed": record.deployed}
-        replace_file(there.side / MOVING, json.dumps(noted).encode())
+        replace_file(there.state_dir / MOVING, json.dumps(noted).encode())
         with reporter.step(f"Copying {record.name} {record.version} to another filesystem", unit="files"):
             copy_tree(here.final, new.folder)
             rewrite_prefix(new.folder, reporter, place=str(there.final))
@@ -263,8 +263,8 @@ def _copy_over(here: Destination, there: Destination, reporter: Reporter) -> Non
 
 def _finish_copy(here: Destination, there: Destination, reporter: Reporter) -> None:
     for kept in here.kept():
-        if not is_there(there.side / str(kept.record.generation)):
-            fresh = there.side / f"new-{kept.record.generation}"
+        if not is_there(there.state_dir / str(kept.record.generation)):
+            fresh = there.state_dir / f"new-{kept.record.generation}"
             copy_tree(kept.path, fresh)
             sync_filesystem(fresh)
             there.receive(fresh, kept.record.generation)
@@ -277,13 +277,15 @@ def _finish_copy(here: Destination, there: Destination, reporter: Reporter) -> N
             for kept in here.kept():
                 here.discard(kept.path)
         except OSError as problem:
-            reporter.warn(f"what was kept in {here.side} can't be removed: {problem.strerror}; move it once more")
+            reporter.warn(
+                f"what was kept in {here.state_dir} can't be removed: {problem.strerror}; move it once more"
+            )
             return
         # done: at worst, a power cut now leaves the whole original, or the file MOVING
         with suppress(OSError):
             here.sync()
         with suppress(OSError):
-            os.unlink(there.side / MOVING)
+            os.unlink(there.state_dir / MOVING)
 
     retry_on_interrupt(leave)
 

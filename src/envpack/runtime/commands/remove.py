@@ -56,7 +56,7 @@ def remove(destination: Path, *, force: bool = False, reporter: Reporter, wait: 
     """
     place = Destination(destination)
     place.require_known()
-    with place.at_work(reporter, wait=wait):
+    with place.exclusive(reporter, wait=wait):
         place.require_known()
         current, kept = place.current(), place.kept()
         trees = [(place.final, current)] if current is not None else []

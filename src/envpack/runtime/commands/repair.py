@@ -107,7 +107,7 @@ def repair(
         if approve is not None:
             approve(opened.manifest_bytes, bundle)
         _check_same(root, opened)
-        with Destination(root).at_work(reporter), locked(root / LOCK_PATH, wait=True):
+        with Destination(root).exclusive(reporter), locked(root / LOCK_PATH, wait=True):
             manifest = opened.manifest
             check_prefix(manifest, str(root))
             table_bytes = opened.table_bytes()

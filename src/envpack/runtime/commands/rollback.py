@@ -62,7 +62,7 @@ def rollback(destination: Path, *, to: int | None = None, reporter: Reporter, wa
     """
     place = Destination(destination)
     place.require_known()
-    with place.at_work(reporter, wait=wait):
+    with place.exclusive(reporter, wait=wait):
         place.require_known()
         current = place.current()
         kept = _wanted(place, current, to)

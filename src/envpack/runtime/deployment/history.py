@@ -15,7 +15,7 @@ CURRENT, KEPT, GONE = "current", "kept", "gone"
 
 
 @dataclass(frozen=True)
-class Past:
+class Generation:
     """A generation in the history of a destination.
 
     Args:
@@ -39,7 +39,7 @@ class History:
     """All known generations of a destination, the newest first."""
 
     destination: str
-    generations: tuple[Past, ...]
+    generations: tuple[Generation, ...]
 
     def as_dict(self) -> dict[str, Any]:
         """Return the ``result`` of ``envpack.history/1``, for JSON."""
@@ -55,17 +55,17 @@ def history(destination: Path) -> History:
     place = Destination(destination)
     place.require_known()
     current = place.current()
-    found: dict[int, Past] = {}
+    found: dict[int, Generation] = {}
     records: list[Record] = [] if current is None else [current]
     with suppress(PermissionError):  # while another user deploys, the state directory may be closed
         for kept in place.kept():
             records.append(kept.record)
-            found[kept.record.generation] = Past(kept.record.entry, KEPT, str(kept.path), kept.record.size)
+            found[kept.record.generation] = Generation(kept.record.entry, KEPT, str(kept.path), kept.record.size)
     if current is not None:
-        found[current.generation] = Past(current.entry, CURRENT, str(place.final), current.size)
+        found[current.generation] = Generation(current.entry, CURRENT, str(place.final), current.size)
     for record in records:
         for entry in record.history:
-            found.setdefault(entry.generation, Past(entry, GONE))
+            found.setdefault(entry.generation, Generation(entry, GONE))
     if not found:
         raise DestinationError(f"nothing is deployed at {place.final}")
     return History(str(place.final), tuple(found[generation] for generation in sorted(found, reverse=True)))

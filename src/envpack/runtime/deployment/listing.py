@@ -17,7 +17,7 @@ OK, UNTESTED, UNSETTLED, UNREADABLE = "ok", "untested", "not settled", "unreadab
 
 
 @dataclass(frozen=True)
-class Listed:
+class DeploymentInfo:
     """A deployment in the list.
 
     Args:
@@ -51,7 +51,7 @@ class Listed:
         }
 
 
-def survey(*, sizes: bool = True) -> Iterator[Listed]:
+def list_deployments(*, sizes: bool = True) -> Iterator[DeploymentInfo]:
     """Yield every registered deployment, sorted by path.
 
     With ``sizes``, each is walked through to measure its files; without, the size is the one in its record.
@@ -62,10 +62,10 @@ def survey(*, sizes: bool = True) -> Iterator[Listed]:
             yield listed
 
 
-def look_at(path: Path, *, sizes: bool = True) -> Listed | None:
+def look_at(path: Path, *, sizes: bool = True) -> DeploymentInfo | None:
     """Return one deployment, or None where there is none.
 
-    When a part of it can't be read, its state is `UNREADABLE`. ``sizes``: see `survey`.
+    When a part of it can't be read, its state is `UNREADABLE`. ``sizes``: see `list_deployments`.
     """
     place = Destination(path)
     try:
@@ -74,10 +74,10 @@ def look_at(path: Path, *, sizes: bool = True) -> Listed | None:
             return None
         kept = tuple(each.record.generation for each in place.kept())
         size, shared = measure(path) if sizes else (record.size, 0)
-        return Listed(str(path), record.entry, _host(record), size, shared, kept, _state(path, record))
+        return DeploymentInfo(str(path), record.entry, _host(record), size, shared, kept, _state(path, record))
     except OSError:
         unknown = Entry(0, "", "", "", "", 0, None)
-        return Listed(str(path), unknown, "", 0, 0, (), UNREADABLE)
+        return DeploymentInfo(str(path), unknown, "", 0, 0, (), UNREADABLE)
 
 
 def _state(path: Path, record: Record) -> str:

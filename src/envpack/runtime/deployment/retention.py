@@ -11,7 +11,7 @@ from envpack.runtime.tree.local_changes import additions
 
 
 def prune(place: Destination, keep: int, reporter: Reporter, before: Record | None) -> tuple[int, ...]:
-    """Remove previous generations beyond the number to keep; call it within `Destination.at_work`.
+    """Remove previous generations beyond the number to keep; call it within `Destination.exclusive`.
 
     A generation with files that no bundle brought, or that were edited, is never removed. A warning names each
     such generation, and what can't be removed. ``before`` counts as the newest.

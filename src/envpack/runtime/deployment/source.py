@@ -23,14 +23,15 @@ class Repair:
 
 
 @dataclass(frozen=True)
-class Written:
+class DeployedTree:
     """An environment that a source has written into a folder.
 
     Args:
         manifest: Its manifest.
         manifest_bytes: The same, as written into the folder.
         made_by: The program, with its version, that made the source.
-        lacks: What could not be checked or known because the source does not state it, one sentence each.
+        missing_guarantees: What could not be checked or known because the source does not state it, one
+            sentence each.
         repairs: What was corrected.
         host_check: How the host was checked, for the record of the deployment.
         read: Bytes of the source that were read, without head and manifest.
@@ -41,7 +42,7 @@ class Written:
     manifest: Manifest
     manifest_bytes: bytes
     made_by: str
-    lacks: tuple[str, ...] = ()
+    missing_guarantees: tuple[str, ...] = ()
     repairs: tuple[Repair, ...] = ()
     host_check: Mapping[str, Any] = field(default_factory=dict)
     read: int = 0
@@ -65,7 +66,7 @@ class Source(Protocol):
     def check(self, prefix: str) -> None:
         """Raise HostError or RelocationError for a problem that is known without unpacking."""
 
-    def write(self, root: Path, prefix: Path, reporter: Reporter, jobs: int) -> Written:
+    def write(self, root: Path, prefix: Path, reporter: Reporter, jobs: int) -> DeployedTree:
         """Write the environment into a folder, with manifest and paths table.
 
         Args:

@@ -67,18 +67,18 @@ class Kept:
 class Destination:
     """A destination, whether it exists or not, and its state directory ``.NAME.envpack``.
 
-    Methods that change something may be called only within `at_work`.
+    Methods that change something may be called only within `exclusive`.
 
     Attributes:
         final: The path of the destination; links in its parents are resolved.
-        side: The path of the state directory.
-        reporter: Receives warnings; the one given to `at_work`.
+        state_dir: The path of the state directory.
+        reporter: Receives warnings; the one given to `exclusive`.
     """
 
     def __init__(self, destination: Path) -> None:
         given = Path(os.path.abspath(os.path.expanduser(destination)))
         self.final = Path(os.path.realpath(given.parent)) / given.name
-        self.side = sibling_path(self.final, "envpack") if self.final.name else self.final
+        self.state_dir = sibling_path(self.final, "envpack") if self.final.name else self.final
         self.reporter = Reporter()
 
     # --- reading ---
@@ -140,7 +140,7 @@ class Destination:
     def require_known(self) -> None:
         """Raise DestinationError when there is neither a deployment nor a state directory."""
         reason = self.occupied()
-        if not reason and self.current() is None and not is_folder(self.side):
+        if not reason and self.current() is None and not is_folder(self.state_dir):
             reason = f"nothing is deployed at {self.final}"
         if reason:
             raise DestinationError(reason, hint="'envpack list' shows what is deployed on this host.")
@@ -158,14 +158,14 @@ class Destination:
 
     def _entries(self) -> list[Path]:
         try:
-            return [self.side / name for name in sorted(os.listdir(self.side))]
+            return [self.state_dir / name for name in sorted(os.listdir(self.state_dir))]
         except FileNotFoundError:
             return []
 
     # --- exclusive access ---
 
     @contextmanager
-    def at_work(self, reporter: Reporter, *, wait: bool = False) -> Iterator[None]:
+    def exclusive(self, reporter: Reporter, *, wait: bool = False) -> Iterator[None]:
         """Hold the destination's lock: recover what a stopped command has left, run the block, then clean up.
 
         Args:
@@ -183,7 +183,7 @@ class Destination:
             made = make_folders(self.final.parent)
             self._require_own()
             entering = True
-            with locked(self.side / LOCK, wait=wait, folder_mode=0o700):
+            with locked(self.state_dir / LOCK, wait=wait, folder_mode=0o700):
                 entering = False
                 self._require_own()
                 try:
@@ -192,8 +192,8 @@ class Destination:
                 finally:
                     self._tidy()
         except BaseException as problem:
-            if entering and is_folder(self.side):
-                with suppress(OSError, DestinationError), locked(self.side / LOCK, wait=False):
+            if entering and is_folder(self.state_dir):
+                with suppress(OSError, DestinationError), locked(self.state_dir / LOCK, wait=False):
                     self._tidy()
             remove_empty(made)
             if isinstance(problem, OSError):
@@ -206,11 +206,11 @@ class Destination:
         The state directory must belong to this user, or to the owner of its parent folder, which could replace it
         anyway.
         """
-        if is_there(self.side):
-            owner = os.lstat(self.side).st_uid
-            if not is_folder(self.side) or owner not in (os.geteuid(), os.stat(self.final.parent).st_uid):
+        if is_there(self.state_dir):
+            owner = os.lstat(self.state_dir).st_uid
+            if not is_folder(self.state_dir) or owner not in (os.geteuid(), os.stat(self.final.parent).st_uid):
                 raise DestinationError(
-                    f"{self.side} is not this user's folder, and was left as it is",
+                    f"{self.state_dir} is not this user's folder, and was left as it is",
                     hint="Deploy as the user who deployed there before, or remove it.",
                 )
 
@@ -229,7 +229,7 @@ class Destination:
         A tree is removed only when its name says that it is staging, trash, or ready but not switched to. Raises
         OSError.
         """
-        finish_swap(self.final, self.side, self.keep)
+        finish_swap(self.final, self.state_dir, self.keep)
         current = self.current()
         for path in self._entries():
             if path.name.startswith((NEW, _TRASH)):
@@ -245,16 +245,16 @@ class Destination:
                 record = read_record(path)
                 if record is not None and path.name != str(record.generation):
                     self.keep(path)
-            elif path in (temporary_of(self.side / name) for name in (SWITCHING, MOVING)):
+            elif path in (temporary_of(self.state_dir / name) for name in (SWITCHING, MOVING)):
                 os.unlink(path)
         for tree in self.trees():
             if is_there(temporary_of(tree / DEPLOYMENT_PATH)):
                 os.unlink(temporary_of(tree / DEPLOYMENT_PATH))
             if is_there(tree / JOURNAL_PATH):
                 forget_begun(tree)
-        if current is None and is_there(self.side / MOVING):
-            os.unlink(self.side / MOVING)
-        if current is not None and is_there(self.side / str(current.generation)):
+        if current is None and is_there(self.state_dir / MOVING):
+            os.unlink(self.state_dir / MOVING)
+        if current is not None and is_there(self.state_dir / str(current.generation)):
             current = note(self.final, current, generation=self.next_generation())  # moved here by hand
         if current is not None and current.destination not in ("", str(self.final)):
             self._welcome(current)
@@ -262,10 +262,10 @@ class Destination:
     def _welcome(self, current: Record) -> None:
         """Adopt the previous generations of a deployment that was moved here by hand or by a stopped command."""
         former = Destination(Path(current.destination))
-        if is_folder(former.side) and former.current() is None:
+        if is_folder(former.state_dir) and former.current() is None:
             try:
-                with locked(former.side / LOCK, wait=False):
-                    self.take_along(former)
+                with locked(former.state_dir / LOCK, wait=False):
+                    self.adopt_kept(former)
                     former._tidy()
             except DestinationError:
                 return  # another process holds its lock, such as the command that moves it
@@ -278,7 +278,7 @@ class Destination:
         """
         record = read_record(path)
         generation = record.generation if record is not None else 0
-        if is_there(self.side / str(generation)):
+        if is_there(self.state_dir / str(generation)):
             generation = self.next_generation()
             if record is not None:
                 note(path, record, generation=generation)
@@ -291,9 +291,9 @@ class Destination:
         renamed.
         """
         number = 1
-        while is_there(self.side / f"{_TRASH}{number}"):
+        while is_there(self.state_dir / f"{_TRASH}{number}"):
             number += 1
-        trash = self.side / f"{_TRASH}{number}"
+        trash = self.state_dir / f"{_TRASH}{number}"
 
         def leave() -> None:
             if is_there(path):
@@ -317,16 +317,16 @@ class Destination:
     def _tidy(self) -> None:
         """Remove the state directory when nothing is left in it; never fails."""
         with suppress(OSError):
-            retry_on_interrupt(self._remove_side)
+            retry_on_interrupt(self._remove_state_dir)
 
-    def _remove_side(self) -> None:
-        left = set(os.listdir(self.side))
+    def _remove_state_dir(self) -> None:
+        left = set(os.listdir(self.state_dir))
         if MOVING in left and not is_there(self.final):
-            os.unlink(self.side / MOVING)
+            os.unlink(self.state_dir / MOVING)
         if left <= {LOCK, MOVING}:
             if LOCK in left:
-                os.unlink(self.side / LOCK)
-            os.rmdir(self.side)
+                os.unlink(self.state_dir / LOCK)
+            os.rmdir(self.state_dir)
 
     # --- switching ---
 
@@ -344,8 +344,8 @@ class Destination:
         """
         with self.undisturbed():
             swap(self.final, inside, onward=onward)
-        if is_there(self.side / MOVING):
-            os.unlink(self.side / MOVING)  # it does not describe the new deployment
+        if is_there(self.state_dir / MOVING):
+            os.unlink(self.state_dir / MOVING)  # it does not describe the new deployment
         self.sync()
 
     @contextmanager
@@ -360,22 +360,22 @@ class Destination:
             with locked(self.final / SETTLE_LOCK, wait=True):
                 yield
 
-    def take_along(self, former: Destination) -> None:
+    def adopt_kept(self, former: Destination) -> None:
         """Move the previous generations of ``former`` here, after its deployment was moved here.
 
-        Call it within `at_work` of both, on one filesystem. A generation that exists here already is not moved.
+        Call it within `exclusive` of both, on one filesystem. A generation that exists here already is not moved.
         Raises OSError.
         """
         for kept in former.kept():
-            if not is_there(self.side / str(kept.record.generation)):
+            if not is_there(self.state_dir / str(kept.record.generation)):
                 self.receive(kept.path, kept.record.generation)
 
     def receive(self, path: Path, generation: int) -> None:
         """Rename the tree at ``path`` to a previous generation in the state directory. Raises OSError."""
         with suppress(OSError):
-            os.chmod(self.side, 0o777 & ~umask())  # previous generations are as readable as a deployment
+            os.chmod(self.state_dir, 0o777 & ~umask())  # previous generations are as readable as a deployment
         with movable(path):
-            os.rename(path, self.side / str(generation))
+            os.rename(path, self.state_dir / str(generation))
 
     def appear(self, inside: Path) -> None:
         """Rename the tree at ``inside`` to the destination, which is missing or an empty folder, and sync.
@@ -389,4 +389,4 @@ class Destination:
     def sync(self) -> None:
         """Sync the parent folder and the state directory, so that renames between them survive a power cut."""
         sync_folder(self.final.parent)
-        sync_folder(self.side)
+        sync_folder(self.state_dir)

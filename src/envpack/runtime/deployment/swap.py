@@ -57,22 +57,22 @@ def _swap_in_steps(final: Path, inside: Path, onward: bool) -> None:
     os.unlink(journal)
 
 
-def finish_swap(final: Path, side: Path, keep: Callable[[Path], None]) -> None:
+def finish_swap(final: Path, state_dir: Path, keep: Callable[[Path], None]) -> None:
     """Finish or roll back an exchange that a command was stopped in.
 
     Args:
         final: The destination.
-        side: Its state directory.
+        state_dir: Its state directory.
         keep: Called with the former tree of ``final`` when both paths of the exchange are occupied, to keep it
             under another name.
 
     Raises:
         OSError: A tree can't be renamed.
     """
-    aside, journal = side / ASIDE, side / SWITCHING
+    aside, journal = state_dir / ASIDE, state_dir / SWITCHING
     if is_there(aside):
         name, onward = _journalled(journal)
-        inside = side / name
+        inside = state_dir / name
         if not is_there(final) and onward and is_there(inside):
             os.rename(inside, final)
         if not is_there(final):
@@ -84,7 +84,7 @@ def finish_swap(final: Path, side: Path, keep: Callable[[Path], None]) -> None:
     if is_there(journal):
         os.unlink(journal)
         sync_folder(final.parent)
-        sync_folder(side)
+        sync_folder(state_dir)
 
 
 def _journalled(journal: Path) -> tuple[str, bool]:

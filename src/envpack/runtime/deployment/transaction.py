@@ -18,7 +18,7 @@ from envpack.runtime.fs.sync import sync_folder
 from envpack.runtime.report import human_size
 
 
-class Incoming:
+class Transaction:
     """A transaction: a generation is written to ``folder``, then `switch` makes it the current deployment.
 
     Args:
@@ -29,8 +29,8 @@ class Incoming:
 
     def __init__(self, place: Destination, before: Record | None, generation: int) -> None:
         self._place, self._before, self.generation = place, before, generation
-        self.folder = place.side / f"{NEW}{self.generation}"
-        self._ready = place.side / f"{NEXT}{self.generation}"
+        self.folder = place.state_dir / f"{NEW}{self.generation}"
+        self._ready = place.state_dir / f"{NEXT}{self.generation}"
         self._made: os.stat_result | None = None
         self._mode = 0o777 & ~umask()
         self._was_empty_folder = before is None and is_folder(place.final)
@@ -59,7 +59,7 @@ class Incoming:
             raise OSError(errno.ENOENT, "the deployment has no record", str(self.folder))
         os.rename(self.folder, self._ready)
         os.chmod(self._ready, self._mode if mode is None else mode)
-        sync_folder(self._place.side)  # else a power cut could leave the replaced tree as new-G
+        sync_folder(self._place.state_dir)  # else a power cut could leave the replaced tree as new-G
         if self._before is not None:
             self._place.swap(self._ready)
             self._place.keep(self._ready)
@@ -69,13 +69,13 @@ class Incoming:
         except OSError as problem:
             raise DestinationError(f"{self._place.final} appeared meanwhile: {problem.strerror}") from None
 
-    def take_back(self) -> None:
+    def rollback(self) -> None:
         """Roll back the transaction at any stage, from the state on disk, as recovery after a crash does.
 
         Raises OSError or DestinationError when the former state can't be restored.
         """
         place = self._place
-        finish_swap(place.final, place.side, place.keep)
+        finish_swap(place.final, place.state_dir, place.keep)
         if self._is_there():
             if self._before is None:
                 with movable(place.final):
@@ -83,7 +83,7 @@ class Incoming:
                 if self._was_empty_folder:
                     place.final.mkdir()
             else:
-                former = place.side / str(self._before.generation)
+                former = place.state_dir / str(self._before.generation)
                 if not is_there(self._ready):
                     os.rename(former, self._ready)
                 place.swap(self._ready, onward=True)
@@ -99,7 +99,7 @@ class Incoming:
 @contextmanager
 def incoming(
     place: Destination, size: int, before: Record | None, generation: int | None = None
-) -> Iterator[Incoming]:
+) -> Iterator[Transaction]:
     """Open a transaction for a new generation, and roll it back when the block fails, even after the switch.
 
     Warns when the former state can't be restored.
@@ -114,13 +114,13 @@ def incoming(
         DestinationError: Less than ``size`` bytes are free.
         OSError: The staging folder can't be created.
     """
-    new = Incoming(place, before, place.next_generation() if generation is None else generation)
+    new = Transaction(place, before, place.next_generation() if generation is None else generation)
     try:
         new.begin(size)
         yield new
     except BaseException:
         try:
-            retry_on_interrupt(new.take_back)
+            retry_on_interrupt(new.rollback)
         except (OSError, DestinationError) as problem:
             place.reporter.warn(f"{place.final} could not be put back as it was: {problem}")
         raise
