@@ -19,12 +19,12 @@ from rattler.shell import Shell as RattlerShell
 
 from envpack.runtime.commands.check import policy
 from envpack.runtime.commands.deploy import deploy
-from envpack.runtime.format.needs import Evidence, Needs
+from envpack.runtime.format.needs import DetectedNeeds, Evidence
 from envpack.runtime.report import Reporter
 from support.fake_hosts import CU126, RTX3090, Host, build_stubs, bundle_of
 from support.shells import BARE, SHELLS, Session, Shell, everything_back, installed
 
-NEEDS_GLIBC = {"needs": Needs(glibc=Evidence("2.17", "bin/python"))}
+NEEDS_GLIBC = {"needs": DetectedNeeds(glibc=Evidence("2.17", "bin/python"))}
 STATUS = {"": "echo $?", ".fish": "echo $status", ".csh": "echo $status"}
 
 

@@ -14,11 +14,11 @@ import jsonschema
 import pytest
 
 from envpack.cli.commands.schema import load
-from envpack.runtime.format.needs import Evidence, Needs
+from envpack.runtime.format.needs import DetectedNeeds, Evidence
 from support.environments import Environment
 from support.fake_hosts import A100, CU126, Host, build_stubs, bundle_of
 
-GOOD = {"needs": Needs(glibc=Evidence("2.17", "bin/python"))}
+GOOD = {"needs": DetectedNeeds(glibc=Evidence("2.17", "bin/python"))}
 BAD = {"requires": {"glibc": "99.9"}}
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from envpack.prefix import read_prefix
 from envpack.prefix.needs import derive_needs
-from envpack.runtime.format.needs import Needs
+from envpack.runtime.format.needs import DetectedNeeds
 from envpack.runtime.report import Reporter
 
 SITE = "lib/python3.11/site-packages"
@@ -73,6 +73,6 @@ class Environment:
         }
         self.file(f"conda-meta/{name}-{version}-{build}.json", json.dumps(record))
 
-    def needs(self, reporter: Reporter | None = None) -> Needs:
+    def needs(self, reporter: Reporter | None = None) -> DetectedNeeds:
         reporter = reporter or Reporter()
         return derive_needs(read_prefix(self.prefix, reporter=reporter), reporter)

@@ -15,7 +15,7 @@ from typing import Any
 
 from envpack.bundle.runtime_zip import runtime_files
 from envpack.runtime.format.manifest import Manifest, Package
-from envpack.runtime.format.needs import Compiler, Evidence, GpuCode, Needs
+from envpack.runtime.format.needs import Compiler, DetectedNeeds, Evidence, GpuCode
 from support.bundle_factory import file, make_bundle
 from support.compilers import compile_c
 
@@ -131,7 +131,7 @@ def torch(cuda: str, *numbers: int, jit: bool = True, ptxas: str = "", **fields:
     code = GpuCode(
         f"{TORCH}/lib/libtorch_cuda.so", "torch", tuple(f"sm_{number}" for number in numbers), main=True
     )
-    needs = Needs(
+    needs = DetectedNeeds(
         cuda=Evidence(cuda, f"{TORCH}/version.py: cuda = '{cuda}'"),
         gpu_code=(code,),
         jit=(Compiler("triton", "pypi:triton-3.3.1", ptxas),) if jit else (),

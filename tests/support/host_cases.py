@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from envpack.runtime.format.needs import Compiler, Evidence, GpuCode, Needs
+from envpack.runtime.format.needs import Compiler, DetectedNeeds, Evidence, GpuCode
 from support.fake_hosts import (
     A10G,
     A100,
@@ -77,7 +77,7 @@ EXPRESSION = {**CU118, "requires": {"cuda": "cuda>=12.4 brand=tesla,driver>=470,
 def kernels(isa: str) -> dict[str, Any]:
     """An environment whose one library has PTX for the GPUs that came after it."""
     code = GpuCode("lib/libkernels.so", "kernels", ("sm_80",), ("compute_80",), isa, main=True)
-    return {"needs": Needs(cuda=Evidence("12.6", "lib/libkernels.so"), gpu_code=(code,))}
+    return {"needs": DetectedNeeds(cuda=Evidence("12.6", "lib/libkernels.so"), gpu_code=(code,))}
 
 
 COMPAT = {
@@ -85,17 +85,19 @@ COMPAT = {
     "needs": replace(CU126["needs"], cuda_compat=(Evidence("570.124.06", "cuda-compat/libcuda.so.1"),)),
 }
 CUPY = {
-    "needs": Needs(cuda=Evidence("12.6", "cupy-cuda12x"), jit=(Compiler("cupy-cuda12x", "cupy-cuda12x"),)),
+    "needs": DetectedNeeds(cuda=Evidence("12.6", "cupy-cuda12x"), jit=(Compiler("cupy-cuda12x", "cupy-cuda12x"),)),
 }
 
 
 def numba(cuda: str) -> dict[str, Any]:
     """An environment whose GPU code is made at run time, as PTX."""
-    needs = Needs(cuda=Evidence(cuda, "cuda-version"), jit=(Compiler("numba", "conda:numba-0.61.0", ptx=True),))
+    needs = DetectedNeeds(
+        cuda=Evidence(cuda, "cuda-version"), jit=(Compiler("numba", "conda:numba-0.61.0", ptx=True),)
+    )
     return {"needs": needs}
 
 
-ROCM = {"needs": Needs(rocm=Evidence("6.4", "torch/version.py: hip = '6.4'"))}
+ROCM = {"needs": DetectedNeeds(rocm=Evidence("6.4", "torch/version.py: hip = '6.4'"))}
 
 SITUATIONS = [
     Situation("driver new enough", Host("560.35.03", 12060, [A100]), CU118),
@@ -304,12 +306,12 @@ SITUATIONS = [
     Situation(
         "a processor of a lower level",
         Host(library=False),
-        {"needs": Needs(cpu=Evidence("x86-64-v4", "lib/libx.so is marked so"))},
+        {"needs": DetectedNeeds(cpu=Evidence("x86-64-v4", "lib/libx.so is marked so"))},
     ),
     Situation(
         "glibc too old for a container's image",
         Host(library=False, environ={"CONDA_OVERRIDE_GLIBC": "2.26"}),
-        {"needs": Needs(glibc=Evidence("2.28", "lib/libx.so needs GLIBC_2.28"))},
+        {"needs": DetectedNeeds(glibc=Evidence("2.28", "lib/libx.so needs GLIBC_2.28"))},
     ),
     Situation("stated driver", Host("525.60.13", 12000, [A100]), {**CU126, "requires": {"driver": ">=535"}}),
     Situation(
@@ -328,5 +330,5 @@ SITUATIONS = [
     Situation("an environment without torch", Host("470.57.02", 11040, [T4]), CUPY),
     Situation("ROCm", Host(library=False), ROCM),
     Situation("ROCm with its driver", Host(library=False, files={"dev/kfd": ""}), ROCM),
-    Situation("CPU only", Host(library=False), {"needs": Needs(glibc=Evidence("2.17", "bin/python3.11"))}),
+    Situation("CPU only", Host(library=False), {"needs": DetectedNeeds(glibc=Evidence("2.17", "bin/python3.11"))}),
 ]

@@ -20,7 +20,7 @@ import pytest
 from envpack.prefix import read_prefix
 from envpack.prefix.needs import contradictions, derive_needs
 from envpack.prefix.needs.derive import summary
-from envpack.runtime.format.needs import GpuCode, Needs
+from envpack.runtime.format.needs import DetectedNeeds, GpuCode
 from envpack.runtime.host.tables import minimum_driver
 from envpack.runtime.report import Reporter, human_size
 
@@ -142,7 +142,7 @@ class Heard(Reporter):
 class Found:
     case: Case
     prefix: Path
-    needs: Needs
+    needs: DetectedNeeds
     warnings: Sequence[str]
 
     @property

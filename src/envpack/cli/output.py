@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from envpack.prefix.scan.prune import Selection
     from envpack.runtime.deployment.source import Repair
     from envpack.runtime.format.changes import Changes, Unrelocatable
-    from envpack.runtime.format.needs import Needs
+    from envpack.runtime.format.needs import DetectedNeeds
 
 SHOWN = 3
 """The number of files named without -v."""
@@ -133,7 +133,7 @@ def _list(out: Stream, title: str, lines: Sequence[str]) -> None:
             out.write(part)
 
 
-def needs_lines(needs: Needs) -> Iterator[tuple[str, str]]:
+def needs_lines(needs: DetectedNeeds) -> Iterator[tuple[str, str]]:
     """Yield labels and values: each need with its evidence; GPU code only of main libraries."""
     from envpack.runtime.host.checks.gpu_code import shown
 

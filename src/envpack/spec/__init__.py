@@ -1,6 +1,6 @@
 """The spec: an unchanged ``environment.yml``, plus one optional section ``envpack:``."""
 
-from envpack.runtime.host.minimum import AtLeast
+from envpack.runtime.host.minimum import Minimum
 from envpack.spec.model import DEFAULT_CHANNELS, DEFAULT_VERSION, PLATFORMS, PRUNE_PROFILES, EnvSpec
 from envpack.spec.parse import load_spec, parse_spec
 from envpack.spec.requires import Requires
@@ -10,8 +10,8 @@ __all__ = [
     "DEFAULT_VERSION",
     "PLATFORMS",
     "PRUNE_PROFILES",
-    "AtLeast",
     "EnvSpec",
+    "Minimum",
     "Requires",
     "load_spec",
     "parse_spec",

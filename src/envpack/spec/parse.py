@@ -10,7 +10,7 @@ import yaml
 
 from envpack.runtime.activation import RESERVED
 from envpack.runtime.errors import SpecError
-from envpack.runtime.host.minimum import NAMES, AtLeast, parse_need
+from envpack.runtime.host.minimum import NAMES, Minimum, parse_need
 from envpack.spec.model import DEFAULT_VERSION, PLATFORMS, PRUNE_PROFILES, EnvSpec
 from envpack.spec.nodes import (
     Node,
@@ -249,7 +249,7 @@ def _platform(node: Node, problems: Problems) -> str | None:
 
 
 def _requires(node: Node, problems: Problems) -> Requires:
-    found: dict[str, AtLeast] = {}
+    found: dict[str, Minimum] = {}
     for key, key_node, value in mapping(node, "requires", problems):
         if key not in NAMES:
             problems.add(key_node, f"{key!r} is not something to require{nearest(key, NAMES)}")

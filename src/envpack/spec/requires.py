@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-from envpack.runtime.host.minimum import NAMES, SIZES, AtLeast, expected, parse_need
+from envpack.runtime.host.minimum import NAMES, SIZES, Minimum, expected, parse_need
 
-__all__ = ["NAMES", "SIZES", "AtLeast", "Requires", "expected", "parse_need"]
+__all__ = ["NAMES", "SIZES", "Minimum", "Requires", "expected", "parse_need"]
 
 
 @dataclass(frozen=True)
@@ -25,21 +25,21 @@ class Requires:
         disk: Free space where the bundle is deployed.
     """
 
-    cuda: AtLeast | None = None
-    driver: AtLeast | None = None
-    compute_capability: AtLeast | None = None
-    gpu_memory: AtLeast | None = None
-    glibc: AtLeast | None = None
-    kernel: AtLeast | None = None
-    cpus: AtLeast | None = None
-    memory: AtLeast | None = None
-    disk: AtLeast | None = None
+    cuda: Minimum | None = None
+    driver: Minimum | None = None
+    compute_capability: Minimum | None = None
+    gpu_memory: Minimum | None = None
+    glibc: Minimum | None = None
+    kernel: Minimum | None = None
+    cpus: Minimum | None = None
+    memory: Minimum | None = None
+    disk: Minimum | None = None
 
     def as_dict(self) -> dict[str, str]:
         """Return the texts of the requirements, by name, in the order of the fields."""
         return {name: need.text for name, need in self.items()}
 
-    def items(self) -> list[tuple[str, AtLeast]]:
+    def items(self) -> list[tuple[str, Minimum]]:
         """Return the names and minimums of the fields that are not None, in order."""
         pairs = [(field.name, getattr(self, field.name)) for field in fields(self)]
         return [(name, need) for name, need in pairs if need is not None]

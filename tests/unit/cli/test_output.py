@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from envpack.cli.output import needs_lines
-from envpack.runtime.format.needs import Compiler, Evidence, GpuCode, Needs
+from envpack.runtime.format.needs import Compiler, DetectedNeeds, Evidence, GpuCode
 
 
 def test_each_need_is_shown_with_its_evidence_and_main_libraries_only() -> None:
-    needs = Needs(
+    needs = DetectedNeeds(
         cuda=Evidence("12.6", "torch/version.py: cuda = '12.6'"),
         gpu_code=(
             GpuCode("libcublas.so.12", "", sass=("sm_50",)),
@@ -31,11 +31,11 @@ def test_each_need_is_shown_with_its_evidence_and_main_libraries_only() -> None:
 
 
 def test_a_build_for_cpus_and_one_for_rocm_say_so() -> None:
-    cpu = Needs(cpu_builds=(Evidence("torch", "torch/version.py: __version__ = '2.13.0+cpu'"),))
+    cpu = DetectedNeeds(cpu_builds=(Evidence("torch", "torch/version.py: __version__ = '2.13.0+cpu'"),))
     assert list(needs_lines(cpu)) == [("no GPU", "torch/version.py: __version__ = '2.13.0+cpu'")]
-    rocm = Needs(rocm=Evidence("6.2", "torch/version.py: hip"), cpu_builds=cpu.cpu_builds)
+    rocm = DetectedNeeds(rocm=Evidence("6.2", "torch/version.py: hip"), cpu_builds=cpu.cpu_builds)
     assert list(needs_lines(rocm)) == [("ROCm", "6.2, torch/version.py: hip")]
 
 
 def test_an_environment_that_needs_nothing_shows_nothing() -> None:
-    assert list(needs_lines(Needs(disk=5))) == []
+    assert list(needs_lines(DetectedNeeds(disk=5))) == []

@@ -15,10 +15,10 @@ class Decision:
     """The result for one environment.
 
     Attributes:
-        cuda: As in `Needs`.
-        rocm: As in `Needs`.
-        cuda_all: As in `Needs`.
-        cpu_builds: As in `Needs`.
+        cuda: As in `DetectedNeeds`.
+        rocm: As in `DetectedNeeds`.
+        cuda_all: As in `DetectedNeeds`.
+        cpu_builds: As in `DetectedNeeds`.
         users: The families that use that CUDA.
         contradictions: Sentences for the user.
         remarks: Sentences for the user.

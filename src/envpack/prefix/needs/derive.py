@@ -40,7 +40,7 @@ from envpack.prefix.needs.rules import table
 from envpack.prefix.scan.windowed_file import Data, Large
 from envpack.runtime.errors import PackError
 from envpack.runtime.format.manifest import Package
-from envpack.runtime.format.needs import Evidence, Needs
+from envpack.runtime.format.needs import DetectedNeeds, Evidence
 from envpack.runtime.report import Reporter
 
 _LEAST_ELF = 64
@@ -50,7 +50,7 @@ _SMALL = 1 << 16
 _RELEVANT = re.compile(rb"cuda|rocm|__archspec|microarch-level")
 
 
-def derive_needs(contents: PrefixContents, reporter: Reporter) -> Needs:
+def derive_needs(contents: PrefixContents, reporter: Reporter) -> DetectedNeeds:
     """Return the needs that metadata and files show, and warn of evidence that contradicts itself.
 
     Only the metadata of packages, the files in which frameworks record their build, and the headers of libraries
@@ -72,7 +72,7 @@ def derive_needs(contents: PrefixContents, reporter: Reporter) -> Needs:
         loaded = [library for library in libraries if library.path not in left_out]
         x86 = [cpu_of_record(package, depends) for package, depends, _ in records]
         levels = [level for level in (*x86, cpu_of_libraries(loaded)) if level]
-        needs = Needs(
+        needs = DetectedNeeds(
             cuda=decision.cuda,
             cuda_all=decision.cuda_all,
             rocm=decision.rocm,
@@ -94,7 +94,7 @@ def derive_needs(contents: PrefixContents, reporter: Reporter) -> Needs:
     return needs
 
 
-def summary(needs: Needs) -> str:
+def summary(needs: DetectedNeeds) -> str:
     """Return the main points in one line: "CUDA 12.6, glibc 2.28"."""
     found = [("CUDA", needs.cuda), ("ROCm", needs.rocm), ("glibc", needs.glibc), ("", needs.cpu)]
     return ", ".join(f"{name} {evidence.value}".strip() for name, evidence in found if evidence) or "nothing"

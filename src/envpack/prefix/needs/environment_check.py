@@ -16,7 +16,7 @@ from envpack.runtime.host.checks.verdict import Verdict
 from envpack.runtime.host.detect.gather import gather
 from envpack.runtime.host.detect.machine import host_subdir
 from envpack.runtime.host.facts import HostFacts
-from envpack.runtime.host.requirements import Wanted
+from envpack.runtime.host.requirements import Requirements
 from envpack.runtime.report import Reporter
 
 
@@ -54,7 +54,7 @@ def examine_environment(
     packages = [group.package for group in contents.groups if group.package]
     subdirs = {package.subdir for package in packages if package.kind == "conda"} - {"noarch", ""}
     name = os.path.basename(os.path.abspath(prefix))
-    wanted = Wanted(
+    wanted = Requirements(
         title=name,
         subdir=min(subdirs, default=host_subdir()),
         needs=needs,

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from envpack.runtime.format.needs import Needs
+from envpack.runtime.format.needs import DetectedNeeds
 from envpack.runtime.host.arch import capability, coverage
-from envpack.runtime.host.minimum import AtLeast, parse_need
+from envpack.runtime.host.minimum import Minimum, parse_need
 from envpack.runtime.host.tables import minimum_driver
 from envpack.runtime.host.versions import at_least, major
 from envpack.runtime.report import human_size
 
 
-def contradictions(requires: Mapping[str, str], needs: Needs) -> list[str]:
+def contradictions(requires: Mapping[str, str], needs: DetectedNeeds) -> list[str]:
     """Return a sentence for each requirement that contradicts the environment.
 
     A requirement does so when a host can meet it and still not run the environment, or when it makes no sense for
@@ -33,14 +33,14 @@ def contradictions(requires: Mapping[str, str], needs: Needs) -> list[str]:
     ]
 
 
-def _parsed(name: str, text: str) -> AtLeast | None:
+def _parsed(name: str, text: str) -> Minimum | None:
     try:
         return parse_need(name, text)
     except (KeyError, ValueError):
         return None
 
 
-def _cuda(stated: AtLeast | None, needs: Needs) -> list[str]:
+def _cuda(stated: Minimum | None, needs: DetectedNeeds) -> list[str]:
     if stated is None:
         return []
     if needs.cuda is None:
@@ -57,7 +57,7 @@ def _cuda(stated: AtLeast | None, needs: Needs) -> list[str]:
     ]
 
 
-def _driver(stated: AtLeast | None, needs: Needs) -> list[str]:
+def _driver(stated: Minimum | None, needs: DetectedNeeds) -> list[str]:
     row = minimum_driver(needs.cuda.value) if needs.cuda else None
     if stated is None or needs.cuda is None or row is None or at_least(str(stated.minimum), row["driver"]):
         return []
@@ -67,7 +67,7 @@ def _driver(stated: AtLeast | None, needs: Needs) -> list[str]:
     ]
 
 
-def _capability(stated: AtLeast | None, needs: Needs) -> list[str]:
+def _capability(stated: Minimum | None, needs: DetectedNeeds) -> list[str]:
     device = capability(str(stated.minimum)) if stated else None
     if stated is None or device is None:
         return []
@@ -79,13 +79,13 @@ def _capability(stated: AtLeast | None, needs: Needs) -> list[str]:
     ]
 
 
-def _glibc(stated: AtLeast | None, needs: Needs) -> list[str]:
+def _glibc(stated: Minimum | None, needs: DetectedNeeds) -> list[str]:
     if stated is None or needs.glibc is None or at_least(str(stated.minimum), needs.glibc.value):
         return []
     return [f"requires glibc is {stated.text}, but glibc {needs.glibc.value} is needed: {needs.glibc.source}"]
 
 
-def _disk(stated: AtLeast | None, needs: Needs) -> list[str]:
+def _disk(stated: Minimum | None, needs: DetectedNeeds) -> list[str]:
     if stated is None or not isinstance(stated.minimum, int) or stated.minimum >= needs.disk:
         return []
     return [f"requires disk is {stated.text}, but the environment takes {human_size(needs.disk)}"]

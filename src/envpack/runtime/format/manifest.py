@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Mapping, NamedTuple
 
 from envpack.runtime.format.changes import Changes
-from envpack.runtime.format.needs import Needs
+from envpack.runtime.format.needs import DetectedNeeds
 from envpack.runtime.relocation.relocation import Relocation
 
 FORMAT = 1
@@ -111,7 +111,7 @@ class Manifest:
     longest_prefix: int | None = None
     limited_by: str = ""
     requires: Mapping[str, str] = field(default_factory=dict)
-    needs: Needs = field(default_factory=Needs)
+    needs: DetectedNeeds = field(default_factory=DetectedNeeds)
     variables: Mapping[str, str] = field(default_factory=dict)
     test: tuple[str, ...] = ()
     commands: Mapping[str, str] = field(default_factory=dict)

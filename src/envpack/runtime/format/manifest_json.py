@@ -16,7 +16,7 @@ from envpack.runtime.format.changes import Changes, changes_from_json, changes_t
 from envpack.runtime.format.json_reader import JsonValue, parse, safe_path
 from envpack.runtime.format.layout import MANIFEST_PATH
 from envpack.runtime.format.manifest import FORMAT, Frame, Manifest, Package, Segment
-from envpack.runtime.format.needs import Needs, needs_from_json, needs_to_json
+from envpack.runtime.format.needs import DetectedNeeds, needs_from_json, needs_to_json
 
 # --- writing ---
 
@@ -120,7 +120,7 @@ def manifest_from_json(data: bytes) -> Manifest:
         segments=segments,
         packages=tuple(_read_package(package) for package in top["packages"].items()),
         requires={_fact_key(key, value): fact(value) for key, value in top["requires"].pairs()},
-        needs=top.get("needs", _read_needs, Needs()),
+        needs=top.get("needs", _read_needs, DetectedNeeds()),
         variables=_read_strings(top["variables"]),
         test=_read_list(top["test"]),
         commands=_read_strings(top["commands"]),
@@ -151,7 +151,7 @@ def _read_list(place: JsonValue) -> tuple[str, ...]:
     return tuple(_text(item) for item in place.items())
 
 
-def _read_needs(place: JsonValue) -> Needs:
+def _read_needs(place: JsonValue) -> DetectedNeeds:
     try:
         return needs_from_json(place.flat(limits.MAX_FACT))
     except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as problem:

@@ -64,7 +64,7 @@ class GpuCode:
 
 
 @dataclass(frozen=True)
-class Needs:
+class DetectedNeeds:
     """All detected needs of an environment.
 
     Attributes:
@@ -90,12 +90,12 @@ class Needs:
     cpu_builds: tuple[Evidence, ...] = ()
 
 
-def needs_to_json(needs: Needs) -> dict[str, Any]:
+def needs_to_json(needs: DetectedNeeds) -> dict[str, Any]:
     """Return the manifest's ``needs`` member."""
     return asdict(needs)
 
 
-def needs_from_json(document: Mapping[str, Any]) -> Needs:
+def needs_from_json(document: Mapping[str, Any]) -> DetectedNeeds:
     """Return the needs that ``document`` describes, the inverse of `needs_to_json`.
 
     Missing fields have their defaults, so that older bundles can be read too.
@@ -110,7 +110,7 @@ def needs_from_json(document: Mapping[str, Any]) -> Needs:
     def many(name: str) -> tuple[Evidence, ...]:
         return tuple(_evidence(item) for item in document.get(name, ()))
 
-    return Needs(
+    return DetectedNeeds(
         cuda=one("cuda"),
         cuda_all=many("cuda_all"),
         rocm=one("rocm"),

@@ -7,7 +7,7 @@ from typing import Optional, Tuple
 from envpack.runtime.format.needs import GpuCode
 from envpack.runtime.host import require_cuda
 from envpack.runtime.host.arch import Target, target_of
-from envpack.runtime.host.requirements import Wanted
+from envpack.runtime.host.requirements import Requirements
 from envpack.runtime.host.tables import minimum_driver, table
 
 Arch = Tuple[int, int]
@@ -15,7 +15,7 @@ Range = Tuple[Arch, Optional[Arch]]
 """A range of compute capabilities: the first, and the end, which is excluded (None: no end)."""
 
 
-def require_cuda_of(wanted: Wanted) -> str:
+def require_cuda_of(wanted: Requirements) -> str:
     """Return the NVIDIA_REQUIRE_CUDA expression of a bundle; "" when it needs no GPU.
 
     The expression states the minimum driver and the GPUs that the bundle's main libraries have code for. It can't
@@ -30,7 +30,7 @@ def require_cuda_of(wanted: Wanted) -> str:
     return " ".join(term for term in terms if term) if wanted.gpu else ""
 
 
-def _driver(wanted: Wanted) -> list[str]:
+def _driver(wanted: Requirements) -> list[str]:
     if "driver" in wanted.stated:
         return [f"driver>={wanted.stated['driver'].minimum}"]
     if wanted.cuda is None:
@@ -44,7 +44,7 @@ def _arch(first: Arch, end: Arch | None) -> list[str]:
     return [least] if end is None else [least, f"arch<{end[0]}.{end[1]}"]
 
 
-def _ranges(wanted: Wanted) -> list[Range]:
+def _ranges(wanted: Requirements) -> list[Range]:
     """Return the compute capabilities that all main libraries have code for, from the stated one on."""
     found: list[Range] = [((0, 0), None)]
     for code in wanted.needs.gpu_code:

@@ -48,7 +48,7 @@ _EXAMPLES = {
 
 
 @dataclass(frozen=True)
-class AtLeast:
+class Minimum:
     """One minimum requirement.
 
     Attributes:
@@ -80,7 +80,7 @@ def expected(name: str) -> str:
     return f'a least version such as "{_EXAMPLES[name]}"'
 
 
-def parse_need(name: str, text: str) -> AtLeast:
+def parse_need(name: str, text: str) -> Minimum:
     """Parse one requirement, with or without a leading ``>=``.
 
     ``cuda`` may be an expression as NVIDIA_REQUIRE_CUDA holds it: ``cuda>=12.4 brand=tesla,driver>=470``.
@@ -94,14 +94,14 @@ def parse_need(name: str, text: str) -> AtLeast:
         least = require_cuda.least_cuda(require_cuda.parse(text))
         if not least:
             raise ValueError("the expression states no least CUDA version (cuda>=...), which the solver needs")
-        return AtLeast(text, least)
+        return Minimum(text, least)
     if match is None:
         raise ValueError(f"expected {expected(name)}")
     if pattern is _COUNT:
-        return AtLeast(text, int(match[1]))
+        return Minimum(text, int(match[1]))
     if pattern is _VERSION:
-        return AtLeast(text, match[1])
+        return Minimum(text, match[1])
     unit = _UNITS.get(match[2].lower())
     if unit is None:
         raise ValueError(f"{match[2]!r} is not a unit; expected {expected(name)}")
-    return AtLeast(text, int(float(match[1]) * unit))
+    return Minimum(text, int(float(match[1]) * unit))

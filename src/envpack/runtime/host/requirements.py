@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Mapping
 
 from envpack.runtime.format.manifest import Manifest
-from envpack.runtime.format.needs import Evidence, Needs
-from envpack.runtime.host.minimum import NAMES, AtLeast, parse_need
+from envpack.runtime.format.needs import DetectedNeeds, Evidence
+from envpack.runtime.host.minimum import NAMES, Minimum, parse_need
 
 STATED = "its spec requires it"
 """The evidence for a requirement that a spec states."""
@@ -16,7 +16,7 @@ _OF_GPUS = ("cuda", "driver", "compute_capability", "gpu_memory")
 
 
 @dataclass(frozen=True)
-class Wanted:
+class Requirements:
     """The requirements of one bundle.
 
     Attributes:
@@ -31,9 +31,9 @@ class Wanted:
 
     title: str
     subdir: str
-    stated: Mapping[str, AtLeast] = field(default_factory=dict)
+    stated: Mapping[str, Minimum] = field(default_factory=dict)
     unreadable: Mapping[str, str] = field(default_factory=dict)
-    needs: Needs = field(default_factory=Needs)
+    needs: DetectedNeeds = field(default_factory=DetectedNeeds)
     torch: bool = False
     size: int = 0
 
@@ -49,10 +49,10 @@ class Wanted:
         return self.needs.cuda is not None or any(name in self.stated for name in _OF_GPUS)
 
 
-def wanted_of(manifest: Manifest) -> Wanted:
+def wanted_of(manifest: Manifest) -> Requirements:
     """Return the requirements of the bundle with this manifest."""
     read = {name: _read(name, text) for name, text in manifest.requires.items()}
-    return Wanted(
+    return Requirements(
         title=f"{manifest.name} {manifest.version}",
         subdir=manifest.subdir,
         stated={name: need for name, need in read.items() if need is not None},
@@ -63,7 +63,7 @@ def wanted_of(manifest: Manifest) -> Wanted:
     )
 
 
-def _read(name: str, text: str) -> AtLeast | None:
+def _read(name: str, text: str) -> Minimum | None:
     try:
         return parse_need(name, text) if name in NAMES else None
     except ValueError:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from envpack.runtime.format.needs import Evidence, Needs, needs_from_json, needs_to_json
+from envpack.runtime.format.needs import DetectedNeeds, Evidence, needs_from_json, needs_to_json
 from support.environments import SITE, Environment, Heard
 from support.gpu_files import ARCH, PTX, SASS, Code, elf, fatbin
 
@@ -184,7 +184,7 @@ def test_an_environment_without_gpu_needs_little(environment: Environment) -> No
     environment.file("share/readme.txt", "x" * 100)
     needs = environment.needs()
     assert needs.glibc == Evidence("2.17", "bin/tool needs GLIBC_2.17")
-    assert needs == Needs(glibc=needs.glibc, disk=needs.disk)
+    assert needs == DetectedNeeds(glibc=needs.glibc, disk=needs.disk)
     assert needs.disk >= 100
 
 

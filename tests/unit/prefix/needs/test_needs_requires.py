@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from envpack.prefix.needs import contradictions
-from envpack.runtime.format.needs import Evidence, GpuCode, Needs
+from envpack.runtime.format.needs import DetectedNeeds, Evidence, GpuCode
 
-TORCH = Needs(
+TORCH = DetectedNeeds(
     cuda=Evidence("12.6", "torch/version.py: cuda = '12.6'"),
     gpu_code=(
         GpuCode("torch/lib/libtorch_cuda.so", "pypi:torch-2.7.1", sass=("sm_75", "sm_80", "sm_90"), main=True),
@@ -16,8 +16,8 @@ TORCH = Needs(
     glibc=Evidence("2.28", "lib/libx.so needs GLIBC_2.28"),
     disk=6_000_000_000,
 )
-CPU_ONLY = Needs(cpu_builds=(Evidence("torch", "torch/version.py: __version__ = '2.13.0+cpu'"),))
-ROCM = Needs(rocm=Evidence("6.2", "torch/version.py: __version__ = '2.6.0+rocm6.2'"))
+CPU_ONLY = DetectedNeeds(cpu_builds=(Evidence("torch", "torch/version.py: __version__ = '2.13.0+cpu'"),))
+ROCM = DetectedNeeds(rocm=Evidence("6.2", "torch/version.py: __version__ = '2.6.0+rocm6.2'"))
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,9 @@ ROCM = Needs(rocm=Evidence("6.2", "torch/version.py: __version__ = '2.6.0+rocm6.
         ({"disk": "5 GB"}, TORCH, "requires disk is 5 GB, but the environment takes 6.0 GB"),
     ],
 )
-def test_what_a_host_can_meet_and_still_not_run_it(requires: dict[str, str], needs: Needs, sentence: str) -> None:
+def test_what_a_host_can_meet_and_still_not_run_it(
+    requires: dict[str, str], needs: DetectedNeeds, sentence: str
+) -> None:
     assert contradictions(requires, needs) == [sentence]
 
 
@@ -92,4 +94,4 @@ def test_asking_for_as_much_or_more_is_no_contradiction(requires: dict[str, str]
 @pytest.mark.parametrize("requires", [{"cuda": "11.8"}, {"driver": "450.80.02"}, {"glibc": "2.17"}], ids=str)
 def test_where_nothing_was_found_nothing_contradicts(requires: dict[str, str]) -> None:
     """Programs load CUDA without leaving evidence; what the spec says stands."""
-    assert contradictions(requires, Needs()) == []
+    assert contradictions(requires, DetectedNeeds()) == []

@@ -10,7 +10,7 @@ import pytest
 
 from envpack.runtime.commands.check import policy
 from envpack.runtime.errors import FormatError, UsageError
-from envpack.runtime.format.needs import Evidence, Needs
+from envpack.runtime.format.needs import DetectedNeeds, Evidence
 from envpack.runtime.host.checks.evaluate import evaluate
 from envpack.runtime.host.detect import machine
 from envpack.runtime.host.detect.nvidia import kernel_module_version, smi_devices, smi_versions
@@ -18,7 +18,7 @@ from envpack.runtime.host.detect.visible import with_visibility
 from envpack.runtime.host.doctor import diagnose
 from envpack.runtime.host.facts import Gpu, HostFacts, Nvidia, Slice, facts_from_json, facts_to_json
 from envpack.runtime.host.minimum import parse_need
-from envpack.runtime.host.requirements import Wanted
+from envpack.runtime.host.requirements import Requirements
 from envpack.runtime.parallel import resources
 from support.fake_hosts import CPUINFO, MODULE, OPEN_MODULE
 
@@ -203,11 +203,11 @@ def test_free_disk_is_asked_of_the_nearest_folder_there_is(tmp_path: Path) -> No
     assert (place, free > 0) == (str(tmp_path), True)
 
 
-def wanted(**stated: str) -> Wanted:
-    return Wanted("demo", "linux-64", {name: parse_need(name, text) for name, text in stated.items()})
+def wanted(**stated: str) -> Requirements:
+    return Requirements("demo", "linux-64", {name: parse_need(name, text) for name, text in stated.items()})
 
 
-def verdict(asked: Wanted, facts: HostFacts) -> tuple[str, str, str]:
+def verdict(asked: Requirements, facts: HostFacts) -> tuple[str, str, str]:
     (found,) = (item for item in evaluate(asked, facts) if item.requirement != "platform")
     return found.requirement, found.verdict, found.message
 
@@ -266,7 +266,7 @@ def verdict(asked: Wanted, facts: HostFacts) -> tuple[str, str, str]:
         ),
     ],
 )
-def test_what_a_host_lacks(asked: Wanted, facts: HostFacts, expected: tuple[str, str, str]) -> None:
+def test_what_a_host_lacks(asked: Requirements, facts: HostFacts, expected: tuple[str, str, str]) -> None:
     assert verdict(asked, facts) == expected
 
 
@@ -274,13 +274,13 @@ def test_what_a_host_lacks(asked: Wanted, facts: HostFacts, expected: tuple[str,
     ("level", "found", "expected"), [("x86-64-v3", "x86-64-v4", "ok"), ("x86-64-v4", "x86-64-v3", "failed")]
 )
 def test_a_cpu_of_a_lower_level_fails(level: str, found: str, expected: str) -> None:
-    asked = replace(wanted(), needs=Needs(cpu=Evidence(level, "_x86_64-microarch-level")))
+    asked = replace(wanted(), needs=DetectedNeeds(cpu=Evidence(level, "_x86_64-microarch-level")))
     assert verdict(asked, replace(FACTS, cpu_level=found))[1] == expected
     assert verdict(asked, replace(FACTS, cpu_level=""))[1] == "unknown"
 
 
 def test_the_spec_wins_over_what_was_found() -> None:
-    asked = replace(wanted(glibc="2.17"), needs=Needs(glibc=Evidence("2.36", "lib/x.so")))
+    asked = replace(wanted(glibc="2.17"), needs=DetectedNeeds(glibc=Evidence("2.36", "lib/x.so")))
     assert verdict(asked, FACTS)[1] == "ok"
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from envpack.runtime.format.needs import Evidence, GpuCode, Needs
+from envpack.runtime.format.needs import DetectedNeeds, Evidence, GpuCode
 from envpack.runtime.host.exports import require_cuda_of
-from envpack.runtime.host.minimum import AtLeast, parse_need
+from envpack.runtime.host.minimum import Minimum, parse_need
 from envpack.runtime.host.require_cuda import evaluate, format_expression, least_cuda, parse
-from envpack.runtime.host.requirements import Wanted
+from envpack.runtime.host.requirements import Requirements
 
 OF_AN_IMAGE = "cuda>=12.4 brand=tesla,driver>=470,driver<471 brand=unknown,driver>=535,driver<536"
 
@@ -53,7 +53,7 @@ def test_what_is_no_expression_is_refused(text: str) -> None:
 
 
 def test_a_spec_may_hold_one() -> None:
-    assert parse_need("cuda", "11.8") == AtLeast("11.8", "11.8")
+    assert parse_need("cuda", "11.8") == Minimum("11.8", "11.8")
     need = parse_need("cuda", OF_AN_IMAGE)
     assert (need.minimum, need.is_expression, need.version) == ("12.4", True, (12, 4))
     assert not parse_need("cuda", ">= 11.8").is_expression
@@ -64,9 +64,11 @@ def test_a_spec_may_hold_one() -> None:
         parse_need("cuda", "cuda>=x")
 
 
-def wanted(*codes: GpuCode, **stated: str) -> Wanted:
-    needs = Needs(cuda=Evidence("12.6", "torch/version.py"), gpu_code=codes)
-    return Wanted("demo", "linux-64", {name: parse_need(name, text) for name, text in stated.items()}, needs=needs)
+def wanted(*codes: GpuCode, **stated: str) -> Requirements:
+    needs = DetectedNeeds(cuda=Evidence("12.6", "torch/version.py"), gpu_code=codes)
+    return Requirements(
+        "demo", "linux-64", {name: parse_need(name, text) for name, text in stated.items()}, needs=needs
+    )
 
 
 def code(*targets: str, main: bool = True) -> GpuCode:
@@ -94,9 +96,9 @@ TORCH = code("sm_50", "sm_60", "sm_70", "sm_75", "sm_80", "sm_86", "sm_90")
         (wanted(TORCH, code("sm_37", main=False)), "driver>=525.60.13,arch>=5.0,arch<10.0"),
         (wanted(cuda="14.0"), "cuda>=14.0"),
         (wanted(cuda=OF_AN_IMAGE), OF_AN_IMAGE),
-        (Wanted("demo", "linux-64"), ""),
+        (Requirements("demo", "linux-64"), ""),
     ],
 )
-def test_a_bundle_s_requirements_as_an_expression(asked: Wanted, expression: str) -> None:
+def test_a_bundle_s_requirements_as_an_expression(asked: Requirements, expression: str) -> None:
     assert require_cuda_of(asked) == expression
     assert not expression or format_expression(parse(expression)) == expression

@@ -8,7 +8,7 @@ from typing import Iterable, Iterator
 from envpack.runtime.host.checks.gpu import NEEDS_GPU, gpu_verdicts
 from envpack.runtime.host.checks.verdict import FAILED, OK, REQUIREMENTS, UNKNOWN, WARNING, Verdict, size_verdict
 from envpack.runtime.host.facts import HostFacts
-from envpack.runtime.host.requirements import STATED, Wanted
+from envpack.runtime.host.requirements import STATED, Requirements
 from envpack.runtime.host.tables import NO_RULE, Rule, cite, distributions, table
 from envpack.runtime.host.versions import at_least
 from envpack.runtime.report import human_size
@@ -21,7 +21,9 @@ _OLDEST_GLIBC = "2.17"
 """The oldest glibc that conda-forge and manylinux2014 build packages for."""
 
 
-def evaluate(wanted: Wanted, facts: HostFacts, *, gpu: str = "required", deployed: bool = False) -> list[Verdict]:
+def evaluate(
+    wanted: Requirements, facts: HostFacts, *, gpu: str = "required", deployed: bool = False
+) -> list[Verdict]:
     """Return a verdict on every requirement of a bundle, in the order of `REQUIREMENTS`.
 
     Args:
@@ -72,12 +74,12 @@ def allowing(verdicts: Iterable[Verdict], allow: Iterable[str]) -> list[Verdict]
     ]
 
 
-def needs_gpu_facts(wanted: Wanted, gpu: str = "required") -> bool:
+def needs_gpu_facts(wanted: Requirements, gpu: str = "required") -> bool:
     """Return whether `evaluate` reads the facts about GPUs, which take the longest to collect."""
     return gpu != "none" and (wanted.gpu or wanted.needs.rocm is not None)
 
 
-def _system(wanted: Wanted, facts: HostFacts) -> Iterator[Verdict]:
+def _system(wanted: Requirements, facts: HostFacts) -> Iterator[Verdict]:
     yield _platform(wanted, facts)
     stated = wanted.stated
     if "kernel" in stated:
@@ -92,7 +94,7 @@ def _system(wanted: Wanted, facts: HostFacts) -> Iterator[Verdict]:
         yield _memory(int(stated["memory"].minimum), facts)
 
 
-def _platform(wanted: Wanted, facts: HostFacts) -> Verdict:
+def _platform(wanted: Requirements, facts: HostFacts) -> Verdict:
     fits = wanted.subdir in (facts.subdir, "noarch")
     return Verdict(
         "platform",
@@ -114,7 +116,7 @@ def _version(name: str, noun: str, needed: str, found: str, remedy: str) -> Verd
     return Verdict(name, f">= {needed}", found, FAILED, says, remedy, evidence=STATED)
 
 
-def _glibc(wanted: Wanted, facts: HostFacts) -> Iterator[Verdict]:
+def _glibc(wanted: Requirements, facts: HostFacts) -> Iterator[Verdict]:
     stated = wanted.stated.get("glibc")
     derived = wanted.needs.glibc
     if stated is None and derived is None:
@@ -138,7 +140,7 @@ def _glibc(wanted: Wanted, facts: HostFacts) -> Iterator[Verdict]:
     yield Verdict("glibc", f">= {needed}", facts.glibc or "none", FAILED, says, remedy, evidence, rule)
 
 
-def _cpu(wanted: Wanted, facts: HostFacts) -> Iterator[Verdict]:
+def _cpu(wanted: Requirements, facts: HostFacts) -> Iterator[Verdict]:
     derived = wanted.needs.cpu
     if derived is None:
         return
@@ -180,7 +182,7 @@ def _larger(what: str, facts: HostFacts) -> str:
     return "use a larger host"
 
 
-def _disk(wanted: Wanted, facts: HostFacts) -> Iterator[Verdict]:
+def _disk(wanted: Requirements, facts: HostFacts) -> Iterator[Verdict]:
     stated = wanted.stated.get("disk")
     needed = int(stated.minimum) if stated is not None else wanted.size
     if not needed or not facts.disk_path:

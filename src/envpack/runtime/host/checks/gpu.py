@@ -19,7 +19,7 @@ from envpack.runtime.host.gpus import (
     seen,
     unseen,
 )
-from envpack.runtime.host.requirements import STATED, Wanted
+from envpack.runtime.host.requirements import STATED, Requirements
 from envpack.runtime.host.tables import Rule, cite, driver_rule, minimum_driver, state_row
 from envpack.runtime.host.versions import at_least, major
 from envpack.runtime.report import human_size
@@ -27,7 +27,7 @@ from envpack.runtime.report import human_size
 NEEDS_GPU = "this bundle needs a GPU"
 
 
-def gpu_verdicts(wanted: Wanted, facts: HostFacts) -> Iterator[Verdict]:
+def gpu_verdicts(wanted: Requirements, facts: HostFacts) -> Iterator[Verdict]:
     """Return all verdicts on GPUs; none for an environment that needs no GPU."""
     if wanted.gpu:
         yield _gpu(wanted, facts.nvidia)
@@ -40,7 +40,7 @@ def gpu_verdicts(wanted: Wanted, facts: HostFacts) -> Iterator[Verdict]:
     yield from _rocm(wanted, facts)
 
 
-def _gpu(wanted: Wanted, nvidia: Nvidia) -> Verdict:
+def _gpu(wanted: Requirements, nvidia: Nvidia) -> Verdict:
     needed, row = "an NVIDIA GPU", state_row(nvidia.state)
     rule = cite("states", nvidia.state, row)
     evidence = wanted.cuda.source if wanted.cuda is not None else STATED
@@ -91,7 +91,7 @@ def _remarks(nvidia: Nvidia, usable: Sequence[Gpu]) -> Iterator[tuple[str, str]]
             yield f"GPU {gpu.index} is in MIG mode and has no instance", state_row("mig-empty")["remedy"]
 
 
-def _driver(wanted: Wanted, facts: HostFacts) -> Iterator[Verdict]:
+def _driver(wanted: Requirements, facts: HostFacts) -> Iterator[Verdict]:
     stated = wanted.stated.get("driver")
     if stated is None:
         return
@@ -105,7 +105,7 @@ def _driver(wanted: Wanted, facts: HostFacts) -> Iterator[Verdict]:
         yield Verdict("driver", f">= {needed}", found, FAILED, says, update_driver(facts), STATED)
 
 
-def _cuda(wanted: Wanted, facts: HostFacts) -> Iterator[Verdict]:
+def _cuda(wanted: Requirements, facts: HostFacts) -> Iterator[Verdict]:
     stated = wanted.stated.get("cuda")
     if stated is not None and stated.is_expression:
         yield _expression(stated.text, facts)
@@ -114,7 +114,7 @@ def _cuda(wanted: Wanted, facts: HostFacts) -> Iterator[Verdict]:
         yield _runs_cuda(wanted, facts, wanted.cuda.value, wanted.cuda.source)
 
 
-def _runs_cuda(wanted: Wanted, facts: HostFacts, version: str, evidence: str) -> Verdict:
+def _runs_cuda(wanted: Requirements, facts: HostFacts, version: str, evidence: str) -> Verdict:
     nvidia = facts.nvidia
     row = minimum_driver(version)
     least = str(row["driver"]) if row is not None else ""
@@ -166,7 +166,7 @@ def _expression(text: str, facts: HostFacts) -> Verdict:
     return Verdict("cuda", needed, found, FAILED, says, update_driver(facts), STATED, rule)
 
 
-def _capability(wanted: Wanted, nvidia: Nvidia) -> Iterator[Verdict]:
+def _capability(wanted: Requirements, nvidia: Nvidia) -> Iterator[Verdict]:
     stated = wanted.stated.get("compute_capability")
     if stated is None:
         return
@@ -186,7 +186,7 @@ def _capability(wanted: Wanted, nvidia: Nvidia) -> Iterator[Verdict]:
         yield Verdict(name, f">= {least}", found, WARNING if enough else FAILED, says, remedy, STATED)
 
 
-def _memory(wanted: Wanted, nvidia: Nvidia) -> Iterator[Verdict]:
+def _memory(wanted: Requirements, nvidia: Nvidia) -> Iterator[Verdict]:
     stated = wanted.stated.get("gpu_memory")
     if stated is None:
         return
@@ -205,7 +205,7 @@ def _usable_memory(gpu: Gpu) -> int:
     return max((part.memory for part in gpu.slices), default=0) if gpu.mig else gpu.memory
 
 
-def _rocm(wanted: Wanted, facts: HostFacts) -> Iterator[Verdict]:
+def _rocm(wanted: Requirements, facts: HostFacts) -> Iterator[Verdict]:
     rocm = wanted.needs.rocm
     if rocm is None:
         return

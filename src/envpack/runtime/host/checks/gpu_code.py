@@ -21,7 +21,7 @@ from envpack.runtime.host.gpus import (
     sm,
     unseen,
 )
-from envpack.runtime.host.requirements import Wanted
+from envpack.runtime.host.requirements import Requirements
 from envpack.runtime.host.tables import (
     NO_RULE,
     Rule,
@@ -55,7 +55,7 @@ class _Reached(NamedTuple):
     how: Coverage
 
 
-def code_verdicts(wanted: Wanted, facts: HostFacts, *, driver_works: bool) -> Iterator[Verdict]:
+def code_verdicts(wanted: Requirements, facts: HostFacts, *, driver_works: bool) -> Iterator[Verdict]:
     """Return the verdicts on what the environment's code needs from GPU and driver.
 
     Args:
@@ -76,7 +76,7 @@ def shown(code: GpuCode) -> str:
     return ", ".join(parts + [f"PTX {name}" for name in code.ptx])
 
 
-def _gpu_code(wanted: Wanted, facts: HostFacts) -> Iterator[Verdict]:
+def _gpu_code(wanted: Requirements, facts: HostFacts) -> Iterator[Verdict]:
     libraries = [code for code in wanted.needs.gpu_code if code.main and (code.sass or code.ptx)]
     if not libraries:
         return
@@ -96,7 +96,7 @@ def _gpu_code(wanted: Wanted, facts: HostFacts) -> Iterator[Verdict]:
     yield _judged(worst, wanted, facts, found, fine)
 
 
-def _judged(way: _Reached, wanted: Wanted, facts: HostFacts, found: str, fine: Sequence[Gpu]) -> Verdict:
+def _judged(way: _Reached, wanted: Requirements, facts: HostFacts, found: str, fine: Sequence[Gpu]) -> Verdict:
     gpu, code, how = way
     needed, rule, remedy = shown(code), _RULE, ""
     if how.how == "sass":
@@ -133,7 +133,7 @@ def _too_new(way: _Reached, facts: HostFacts) -> tuple[str, str, Rule]:
     return says, remedy, cite("ptx", f"PTX {isa} is compiled from CUDA {row['cuda']} on", row)
 
 
-def _jit(wanted: Wanted, facts: HostFacts) -> Iterator[Verdict]:
+def _jit(wanted: Requirements, facts: HostFacts) -> Iterator[Verdict]:
     """Return a verdict on run-time compilers of machine code, and one on those that emit PTX for the driver."""
     cuda = wanted.needs.cuda
     if cuda is None:
@@ -198,7 +198,7 @@ def _ptx(facts: HostFacts, compiler: Compiler, cuda: str, who: str, evidence: st
     return Verdict("jit", needed, found, WARNING, says, remedy, evidence, rule)
 
 
-def _cuda_compat(wanted: Wanted, facts: HostFacts) -> Iterator[Verdict]:
+def _cuda_compat(wanted: Requirements, facts: HostFacts) -> Iterator[Verdict]:
     nvidia, inside = facts.nvidia, wanted.needs.cuda_compat
     in_use = compat_in_use(nvidia)
     if not in_use and not inside:

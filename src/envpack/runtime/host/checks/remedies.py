@@ -8,7 +8,7 @@ from envpack.runtime.format.needs import GpuCode
 from envpack.runtime.host.arch import capability, runs_sass, target_of
 from envpack.runtime.host.facts import Gpu, HostFacts
 from envpack.runtime.host.gpus import name_of, seen, sm
-from envpack.runtime.host.requirements import Wanted
+from envpack.runtime.host.requirements import Requirements
 from envpack.runtime.host.tables import Row, minimum_driver, retired, table
 from envpack.runtime.host.versions import at_least, major
 
@@ -24,7 +24,7 @@ def update_driver(facts: HostFacts, least: str = "") -> str:
     return f"update the driver{where}" + (f" to >= {least}" if least else "")
 
 
-def driver_remedy(wanted: Wanted, facts: HostFacts, least: str) -> str:
+def driver_remedy(wanted: Requirements, facts: HostFacts, least: str) -> str:
     """Return the remedy for a driver older than ``least``: a newer driver or GPU, or a build for this driver."""
     if facts.nvidia.overridden:
         return "unset CONDA_OVERRIDE_CUDA, or set it to the CUDA version that the driver speaks"
@@ -37,7 +37,7 @@ def driver_remedy(wanted: Wanted, facts: HostFacts, least: str) -> str:
     return f"{remedy}, or {alternative}" if alternative else remedy
 
 
-def _contented(wanted: Wanted, facts: HostFacts, least: str) -> Iterator[str]:
+def _contented(wanted: Requirements, facts: HostFacts, least: str) -> Iterator[str]:
     """Return the builds that run with this driver as remedies, the newest first."""
     if wanted.torch:
         for build in torch_builds():
@@ -84,7 +84,7 @@ def has_code_for(build: Row, gpu: Gpu) -> bool:
     return device is None or any(target is not None and runs_sass(target, device) for target in targets)
 
 
-def code_remedy(wanted: Wanted, facts: HostFacts, code: GpuCode, gpu: Gpu) -> str:
+def code_remedy(wanted: Requirements, facts: HostFacts, code: GpuCode, gpu: Gpu) -> str:
     """Return the remedy for a GPU that a library has no code for.
 
     Args:
