@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from envpack.prefix import Stored, Storer, read_prefix
+from envpack.prefix import FileNormalizer, Stored, read_prefix
 from envpack.runtime.relocation.relocation import splices
 from envpack.runtime.relocation.splice import splice
 
@@ -84,11 +84,11 @@ def test_its_own_python_imports_it_from_where_it_was_deployed(
     subprocess.run([python, *flags, "-m", "compileall", "-q", str(source)], check=True)
 
     contents = read_prefix(prefix)
-    storer = Storer(contents.prefix, contents)
+    normalizer = FileNormalizer(contents.prefix, contents)
     root = tmp_path / destination
     files = {}
     for entry in (entry for group in contents.groups for entry in group.entries if entry.type == "file"):
-        stored = storer.store(entry, (prefix / entry.path).read_bytes())
+        stored = normalizer.normalize(entry, (prefix / entry.path).read_bytes())
         assert stored.unrelocatable == ()
         assert stored.relocation is not None
         data = splice(b"".join(stored.pieces), splices(stored.relocation, str(root).encode()))
@@ -136,10 +136,10 @@ def stored_module(prefix: Path, python: str, flags: list[str]) -> dict[str, Stor
     source.write_text(PLAIN)
     subprocess.run([python, *flags, "-m", "compileall", "-q", str(source)], check=True)
     contents = read_prefix(prefix)
-    storer = Storer(contents.prefix, contents)
+    normalizer = FileNormalizer(contents.prefix, contents)
     entries = [entry for group in contents.groups for entry in group.entries if entry.type == "file"]
     assert [Path(entry.path).suffix for entry in entries] == [".pyc", ".py"]
-    return {entry.path: storer.store(entry, (prefix / entry.path).read_bytes()) for entry in entries}
+    return {entry.path: normalizer.normalize(entry, (prefix / entry.path).read_bytes()) for entry in entries}
 
 
 @pytest.mark.parametrize("optimised", [False, True], ids=["", "-OO"])
@@ -176,7 +176,7 @@ def test_byte_code_that_no_import_of_its_source_takes_gets_the_path_written_in(n
     (cached,) = (prefix / SITE / "__pycache__").iterdir()
     cached.rename(place)
     contents = read_prefix(prefix)
-    storer = Storer(contents.prefix, contents)
+    normalizer = FileNormalizer(contents.prefix, contents)
     (entry,) = (each for group in contents.groups for each in group.entries if each.path.endswith(".pyc"))
-    stored = storer.store(entry, place.read_bytes())
+    stored = normalizer.normalize(entry, place.read_bytes())
     assert stored.relocation is not None and stored.relocation.marshal

@@ -18,7 +18,7 @@ from types import CodeType
 import pytest
 import rattler
 
-from envpack.prefix import Entry, PrefixContents, Stored, Storer, read_prefix
+from envpack.prefix import Entry, FileNormalizer, PrefixContents, Stored, read_prefix
 from envpack.prefix.owners.ownership import source_of
 from envpack.runtime.format.layout import PATHS_PATH
 from envpack.runtime.format.manifest import PathRecord, PathsTable
@@ -91,12 +91,12 @@ class Everything:
 
 def store_everything(prefix: Path) -> Everything:
     contents = read_prefix(prefix)
-    storer = Storer(contents.prefix, contents)
+    normalizer = FileNormalizer(contents.prefix, contents)
     entries = [entry for group in contents.groups for entry in group.entries if entry.type == "file"]
 
     def one(entry: Entry) -> tuple[str, tuple[Entry, Stored]]:
         data = entry.content if entry.content is not None else (prefix / entry.path).read_bytes()
-        return entry.path, (entry, storer.store(entry, data))
+        return entry.path, (entry, normalizer.normalize(entry, data))
 
     with ThreadPoolExecutor(2) as pool:
         return Everything(contents, dict(pool.map(one, entries)))

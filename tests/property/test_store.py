@@ -13,7 +13,7 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envpack.prefix import Entry, PrefixContents, Published, Stored, Storer
+from envpack.prefix import Entry, FileNormalizer, PrefixContents, Published, Stored
 from envpack.prefix.relocate.bytecode import HEADER
 from envpack.runtime.relocation.relocation import splices
 from envpack.runtime.relocation.splice import splice
@@ -30,12 +30,12 @@ FILLER = st.binary(max_size=20).map(lambda data: data.replace(b"\0", b"").replac
 PLACEHOLDER = b"/conda/" + b"placehold_" * 24
 
 
-def storer(*spellings: bytes) -> Storer:
-    return Storer(Path("/nowhere"), PrefixContents(Path("/nowhere"), spellings, ()))
+def normalizer(*spellings: bytes) -> FileNormalizer:
+    return FileNormalizer(Path("/nowhere"), PrefixContents(Path("/nowhere"), spellings, ()))
 
 
 def store(data: bytes, prefix: bytes, path: str = "lib/file", mode: int = 0o644, **fields: object) -> Stored:
-    return storer(prefix).store(Entry(path, "file", mode, len(data), **fields), data)  # type: ignore[arg-type]
+    return normalizer(prefix).normalize(Entry(path, "file", mode, len(data), **fields), data)  # type: ignore[arg-type]
 
 
 def deployed(stored: Stored, prefix: bytes) -> bytes:
@@ -189,5 +189,5 @@ def test_published_bytes_are_found_again_and_deploy_anywhere(
 @given(st.binary(max_size=400), PREFIXES, PREFIXES)
 def test_any_bytes_at_all_come_back(data: bytes, prefix: bytes, other: bytes) -> None:
     for path in ("bin/x", "lib/x.pyc", "lib/__pycache__/x.cpython-311.pyc"):
-        stored = storer(prefix, other).store(Entry(path, "file", 0o755, len(data)), data)
+        stored = normalizer(prefix, other).normalize(Entry(path, "file", 0o755, len(data)), data)
         assert deployed(stored, prefix) == data

@@ -10,7 +10,7 @@ from io import FileIO
 from typing import BinaryIO
 
 from envpack.bundle.codecs import Encoder
-from envpack.prefix.scan.windowed_file import Large, Piece
+from envpack.prefix.scan.windowed_file import Piece, WindowedFile
 from envpack.runtime.format.manifest import Frame
 from envpack.runtime.fs.io import write_all
 
@@ -51,17 +51,17 @@ class FrameWriter:
         """
         size, done = len(piece), 0
         filled = self._filled + size
-        if filled < FRAME_SIZE and not isinstance(piece, Large):
+        if filled < FRAME_SIZE and not isinstance(piece, WindowedFile):
             self._buffer[self._filled : filled] = piece
             self._filled = filled
             self.position += size
             return
-        data = piece if isinstance(piece, Large) else memoryview(piece)
+        data = piece if isinstance(piece, WindowedFile) else memoryview(piece)
         self.position += size
         while done < size:
             count = min(size - done, FRAME_SIZE - self._filled)
             room = memoryview(self._buffer)[self._filled : self._filled + count]
-            if isinstance(data, Large):
+            if isinstance(data, WindowedFile):
                 data.read_into(room, done)
             else:
                 room[:] = data[done : done + count]

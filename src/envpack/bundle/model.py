@@ -29,7 +29,7 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Listed:
+class SegmentIndex:
     """The entry of a segment in the manifest and the paths table, without its frames.
 
     Attributes:
@@ -49,7 +49,7 @@ class Listed:
     limited_by: str = ""
 
 
-def listed(id: str, records: Sequence[PathRecord]) -> Listed:
+def listed(id: str, records: Sequence[PathRecord]) -> SegmentIndex:
     """Return the entry of a segment with these records, which are in the order of the tar stream."""
     rooms = (
         (record.relocation.room, record.path)
@@ -58,7 +58,7 @@ def listed(id: str, records: Sequence[PathRecord]) -> Listed:
     )
     room, limited_by = min(rooms, default=(None, ""))
     size = sum(record.size for record in records if record.type == "file")
-    return Listed(id, segment_to_json(id, records), len(records), size, room, limited_by)
+    return SegmentIndex(id, segment_to_json(id, records), len(records), size, room, limited_by)
 
 
 def placed(records: Iterable[PathRecord]) -> Iterator[PathRecord]:
@@ -72,7 +72,7 @@ def placed(records: Iterable[PathRecord]) -> Iterator[PathRecord]:
         yield record
 
 
-class Stored(NamedTuple):
+class StoredFrames(NamedTuple):
     """Frames of a segment that are in a file already.
 
     Attributes:
@@ -89,7 +89,7 @@ class Stored(NamedTuple):
 
 
 @dataclass
-class Found:
+class PackFindings:
     """Findings about files that show only when they are stored.
 
     See `envpack.runtime.format.changes.Changes`.
@@ -108,7 +108,7 @@ class Found:
     needs_activation: list[str] = field(default_factory=list)
     changing: list[str] = field(default_factory=list)
 
-    def add(self, other: Found) -> None:
+    def add(self, other: PackFindings) -> None:
         """Append the findings of another segment."""
         self.modified += other.modified
         self.unrelocatable += other.unrelocatable

@@ -13,13 +13,13 @@ from typing import Protocol
 
 from envpack.bundle.cache.segment_cache import SegmentCache
 from envpack.bundle.codecs import encoder_for
-from envpack.bundle.model import Found, Item
-from envpack.bundle.parallel_pack import Annexes
+from envpack.bundle.model import Item, PackFindings
+from envpack.bundle.parallel_pack import ParallelPacker
 from envpack.bundle.reader_limits import check_paths
 from envpack.bundle.runtime_zip import runtime_files
 from envpack.bundle.segment_items import items_of
 from envpack.bundle.writer import BundleWriter
-from envpack.prefix import ENVIRONMENT, Entry, Group, PrefixContents, Storer, read_prefix
+from envpack.prefix import ENVIRONMENT, Entry, FileNormalizer, Group, PrefixContents, read_prefix
 from envpack.prefix.needs import contradictions, derive_needs
 from envpack.prefix.owners.editable_policy import Policy
 from envpack.prefix.relocate.residual_mentions import LIMIT
@@ -100,20 +100,20 @@ def pack_prefix(prefix: Path, output: Path, *, settings: PackSettings, reporter:
     """
     encoder = encoder_for(output.name, settings.level)
     contents = read_for_packing(prefix, settings, reporter)
-    storer = Storer(contents.prefix, contents)
+    normalizer = FileNormalizer(contents.prefix, contents)
     jobs = settings.jobs or processors()
     with ExitStack() as stack:
         writer = stack.enter_context(BundleWriter(output, encoder, jobs))
         cache = None
         if settings.cache is not None:
-            cache = stack.enter_context(SegmentCache(settings.cache, writer, encoder, contents, storer))
+            cache = stack.enter_context(SegmentCache(settings.cache, writer, encoder, contents, normalizer))
 
-        def annexes(groups: Iterable[Group]) -> Annexes:
+        def annexes(groups: Iterable[Group]) -> ParallelPacker:
             new = [group for group in groups if cache is None or not cache.has(group.id)]
-            return Annexes(new, contents.prefix, storer, writer, encoder, output.parent, jobs)
+            return ParallelPacker(new, contents.prefix, normalizer, writer, encoder, output.parent, jobs)
 
         manifest = pack_contents(
-            contents, storer, writer, settings=settings, reporter=reporter, cache=cache, annexes=annexes
+            contents, normalizer, writer, settings=settings, reporter=reporter, cache=cache, annexes=annexes
         )
         if cache is not None:
             cache.keep(output)
@@ -146,20 +146,20 @@ class Sink(Protocol):
 
 def pack_contents(
     contents: PrefixContents,
-    storer: Storer,
+    normalizer: FileNormalizer,
     sink: Sink,
     *,
     settings: PackSettings,
     reporter: Reporter,
     title: str = "Packing",
     cache: SegmentCache | None = None,
-    annexes: Callable[[Iterable[Group]], Annexes] | None = None,
+    annexes: Callable[[Iterable[Group]], ParallelPacker] | None = None,
 ) -> Manifest:
     """Write an environment that was read, with the files that envpack adds.
 
     Args:
         contents: The environment.
-        storer: Storer of its files.
+        normalizer: FileNormalizer of its files.
         sink: Target to write to.
         settings: Settings of the bundle.
         reporter: Receives progress and warnings.
@@ -175,7 +175,7 @@ def pack_contents(
     """
     variables = state_variables(contents.prefix)
     _check_names(contents)
-    found = Found()
+    found = PackFindings()
     total = sum(entry.size for group in contents.groups for entry in group.entries)
     groups = tuple(_with_variables(contents.groups, variables))
     with ExitStack() as stack:
@@ -189,7 +189,7 @@ def pack_contents(
         for group in groups:
             packed = apart.take(group.id, step.advance) if apart is not None else None
             if packed is None:
-                packed = _add(group, contents.prefix, storer, sink, cache, step)
+                packed = _add(group, contents.prefix, normalizer, sink, cache, step)
             elif cache is not None:
                 cache.note(group, packed)
             found.add(packed)
@@ -239,7 +239,7 @@ def _not_relocatable(found: list[Unrelocatable]) -> PackError:
 
 
 def _draft(
-    contents: PrefixContents, settings: PackSettings, variables: Mapping[str, str], found: Found
+    contents: PrefixContents, settings: PackSettings, variables: Mapping[str, str], found: PackFindings
 ) -> Manifest:
     packages = tuple(group.package for group in contents.groups if group.package is not None)
     subdirs = {package.subdir for package in packages} - {"noarch", ""}
@@ -318,20 +318,22 @@ def _with_variables(groups: tuple[Group, ...], variables: Mapping[str, str]) -> 
         yield group
 
 
-def _add(group: Group, prefix: Path, storer: Storer, sink: Sink, cache: SegmentCache | None, step: Step) -> Found:
+def _add(
+    group: Group, prefix: Path, normalizer: FileNormalizer, sink: Sink, cache: SegmentCache | None, step: Step
+) -> PackFindings:
     """Add a segment, from the cache where it has it; return the findings about its files."""
     if cache is not None:
         known = cache.take_by_status(group)
         if known is None and cache.has(group.id):
-            found = Found()
-            items = items_of(group, prefix, storer, found, Step().advance)
+            found = PackFindings()
+            items = items_of(group, prefix, normalizer, found, Step().advance)
             known = cache.take_by_content(group.id, (item.record for item in items))
             known = found if known is not None else None
         if known is not None:
             step.advance(sum(entry.size for entry in group.entries))
             return known
-    found = Found()
-    sink.add_segment(group.id, items_of(group, prefix, storer, found, step.advance))
+    found = PackFindings()
+    sink.add_segment(group.id, items_of(group, prefix, normalizer, found, step.advance))
     if cache is not None:
         cache.note(group, found)
     return found

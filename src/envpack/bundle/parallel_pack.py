@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 from envpack.bundle.codecs import Encoder
 from envpack.bundle.frames import FrameWriter
-from envpack.bundle.model import Found, Listed, Stored
+from envpack.bundle.model import PackFindings, SegmentIndex, StoredFrames
 from envpack.bundle.segment_items import items_of
 from envpack.bundle.writer import BundleWriter, write_segment
-from envpack.prefix import Group, Storer
+from envpack.prefix import FileNormalizer, Group
 from envpack.runtime.format.manifest import Frame
 from envpack.runtime.parallel.processes import MAX_UNITS, Advance, ProcessPool, can_fork
 from envpack.runtime.parallel.threads import pool as threads
@@ -31,14 +31,14 @@ _MOST_THREADS = 4
 class _Packed(NamedTuple):
     """A segment that a process has packed: in the file of number ``annex``, from ``offset`` (bytes) on."""
 
-    listed: Listed
+    listed: SegmentIndex
     frames: tuple[Frame, ...]
     annex: int
     offset: int
-    found: Found
+    found: PackFindings
 
 
-class Annexes:
+class ParallelPacker:
     """A pool of processes that pack groups of packages for a bundle; a context manager.
 
     The processes start on entry, and their files, which have no name, disappear on exit. Where processes are not
@@ -47,7 +47,7 @@ class Annexes:
     Args:
         groups: Groups of the environment to pack.
         prefix: Directory of the environment.
-        storer: Storer of its files.
+        normalizer: FileNormalizer of its files.
         writer: Writer of the bundle that the segments are added to.
         encoder: Compressor of the frames.
         folder: Directory on a disk with space for the temporary files.
@@ -58,13 +58,13 @@ class Annexes:
         self,
         groups: Sequence[Group],
         prefix: Path,
-        storer: Storer,
+        normalizer: FileNormalizer,
         writer: BundleWriter,
         encoder: Encoder,
         folder: Path,
         jobs: int,
     ) -> None:
-        self._prefix, self._storer, self._output, self._encoder = prefix, storer, writer, encoder
+        self._prefix, self._normalizer, self._output, self._encoder = prefix, normalizer, writer, encoder
         self._folder, self._jobs = folder, jobs
         self._units = _units(groups) if jobs > 1 and sum(map(_size, groups)) >= WORTH else []
         self._ids = {group.id for group in groups}
@@ -73,7 +73,7 @@ class Annexes:
         self._writer: FrameWriter | None = None
         self._results: Iterator[list[_Packed]] | None = None
 
-    def __enter__(self) -> Annexes:
+    def __enter__(self) -> ParallelPacker:
         if len(self._units) > 1 and can_fork():
             with suppress(OSError), ExitStack() as stack:
                 self._files = [
@@ -88,7 +88,7 @@ class Annexes:
     def __exit__(self, *error: object) -> None:
         self._held.close()
 
-    def take(self, id: str, advance: Advance) -> Found | None:
+    def take(self, id: str, advance: Advance) -> PackFindings | None:
         """Add a segment to the bundle once it is packed; return the findings about its files.
 
         Errors raised in the process pass through.
@@ -107,7 +107,7 @@ class Annexes:
         while id not in self._packed:
             self._packed.update((packed.listed.id, packed) for packed in next(self._results))
         packed = self._packed.pop(id)
-        stored = Stored(packed.frames, self._files[packed.annex].fileno(), packed.offset, stay=False)
+        stored = StoredFrames(packed.frames, self._files[packed.annex].fileno(), packed.offset, stay=False)
         self._output.add_stored(packed.listed, stored)
         return packed.found
 
@@ -121,8 +121,8 @@ class Annexes:
         begun = file.tell()
         written = []
         for group in self._units[unit]:
-            found = Found()
-            items = items_of(group, self._prefix, self._storer, found, advance)
+            found = PackFindings()
+            items = items_of(group, self._prefix, self._normalizer, found, advance)
             written.append((*write_segment(writer, group.id, items), found))
         writer.drain()
         packed = []

@@ -6,11 +6,11 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from envpack.bundle.model import Found, Item
-from envpack.prefix import Entry, Group, Storer
+from envpack.bundle.model import Item, PackFindings
+from envpack.prefix import Entry, FileNormalizer, Group
 from envpack.prefix.relocate.residual_mentions import matters
 from envpack.prefix.relocate.shebang import may_need_activation
-from envpack.prefix.scan.windowed_file import Data, Large, Piece
+from envpack.prefix.scan.windowed_file import Data, Piece, WindowedFile
 from envpack.runtime.errors import PackError
 from envpack.runtime.format.changes import Unrelocatable
 from envpack.runtime.format.manifest import PathRecord
@@ -20,14 +20,14 @@ _LARGE = 16 << 20
 
 
 def items_of(
-    group: Group, prefix: Path, storer: Storer, found: Found, advance: Callable[[int], None]
+    group: Group, prefix: Path, normalizer: FileNormalizer, found: PackFindings, advance: Callable[[int], None]
 ) -> Iterator[Item]:
     """Yield the items that are stored of a package's paths, in their order.
 
     Args:
         group: Paths of the package.
         prefix: Directory of the environment.
-        storer: Storer of the environment's files.
+        normalizer: FileNormalizer of the environment's files.
         found: Receives the findings that show only when files are stored.
         advance: Receives the bytes of each file.
 
@@ -41,7 +41,7 @@ def items_of(
             continue
         place = entry.place or root + entry.path
         data, changed = _read(place, entry)
-        stored = storer.store(entry, data)
+        stored = normalizer.normalize(entry, data)
         if changed:
             found.changing.append(entry.path)
         if stored.modified:
@@ -63,7 +63,7 @@ def items_of(
         )
         whole = entry.content is None and _is_whole(stored.pieces, data)
         yield Item(record, stored.pieces, place if whole else "")
-        if isinstance(data, Large):
+        if isinstance(data, WindowedFile):
             moved = whole and not os.path.exists(place)  # the sink has renamed it to its target
             if not moved and _has_changed(place, entry):
                 found.changing.append(entry.path)  # changed between search and write
@@ -99,7 +99,7 @@ def _read(place: str, entry: Entry) -> tuple[Data, bool]:
         descriptor = os.open(place, os.O_RDONLY | os.O_CLOEXEC)
         try:
             if entry.size >= _LARGE:
-                return Large.of(descriptor, place), _is_other(os.fstat(descriptor), entry)
+                return WindowedFile.of(descriptor, place), _is_other(os.fstat(descriptor), entry)
             data = os.read(descriptor, entry.size + 1)
             return data, len(data) != entry.size or _is_other(os.fstat(descriptor), entry)
         finally:

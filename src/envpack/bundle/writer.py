@@ -17,7 +17,7 @@ from types import TracebackType
 from envpack.bundle.append import copy, move
 from envpack.bundle.codecs import Encoder
 from envpack.bundle.frames import FrameWriter, compress, compress_all
-from envpack.bundle.model import Item, Listed, Stored, listed
+from envpack.bundle.model import Item, SegmentIndex, StoredFrames, listed
 from envpack.bundle.reader_limits import check_manifest, check_table
 from envpack.runtime.errors import DestinationError
 from envpack.runtime.format import tar
@@ -31,7 +31,7 @@ from envpack.runtime.parallel.threads import pool as threads
 from envpack.runtime.reader.bundle import END_SEGMENT
 
 
-def write_segment(frames: FrameWriter, id: str, items: Iterable[Item]) -> tuple[Listed, list[Frame]]:
+def write_segment(frames: FrameWriter, id: str, items: Iterable[Item]) -> tuple[SegmentIndex, list[Frame]]:
     """Write a segment with these paths, in this order; return its entry and its frames.
 
     The list of frames is complete when they are compressed; see `FrameWriter.drain`.
@@ -74,8 +74,8 @@ class BundleWriter:
         self._output, self._encoder = output, encoder
         self._payload_path = sibling_path(output, "payload")
         self._partial_path = sibling_path(output, "partial")
-        self._segments: list[tuple[Listed, list[Frame]]] = []
-        self._stored: dict[str, Stored] = {}
+        self._segments: list[tuple[SegmentIndex, list[Frame]]] = []
+        self._stored: dict[str, StoredFrames] = {}
         self._pool = threads(jobs, "compress")
         self._ahead = 2 * jobs
         self._folders: list[Path] = []
@@ -111,7 +111,7 @@ class BundleWriter:
         """Append a segment with these paths, in this order."""
         self._segments.append(write_segment(self._frames, id, items))
 
-    def add_stored(self, segment: Listed, stored: Stored) -> None:
+    def add_stored(self, segment: SegmentIndex, stored: StoredFrames) -> None:
         """Append a segment that is compressed already; its bytes are copied when the bundle is finished."""
         self._segments.append((segment, list(stored.frames)))
         self._stored[segment.id] = stored
@@ -156,12 +156,12 @@ class BundleWriter:
         self.stored = offset
         os.replace(self._partial_path, self._output)
 
-    def segments(self) -> Iterator[tuple[Listed, tuple[Frame, ...]]]:
+    def segments(self) -> Iterator[tuple[SegmentIndex, tuple[Frame, ...]]]:
         """Return the entry and the frames of each segment; call it after `finish`."""
         return ((segment, tuple(frames)) for segment, frames in self._segments)
 
 
-def complete(draft: Manifest, segments: Sequence[Listed]) -> tuple[Manifest, bytes]:
+def complete(draft: Manifest, segments: Sequence[SegmentIndex]) -> tuple[Manifest, bytes]:
     """Return ``draft`` with what follows from the segments, and their paths table."""
     table = join_table(segment.table for segment in segments)
     rooms = ((segment.room, segment.limited_by) for segment in segments if segment.room is not None)

@@ -129,5 +129,7 @@ def convert_archive(archive: Path, output: Path, *, settings: PackSettings, repo
             BundleWriter(output, encoder, settings.jobs or processors()) as writer,
             as_integrity(contents.prefix),
         ):
-            manifest = pack_contents(contents, environment.storer, writer, settings=settings, reporter=reporter)
-    return Converted(manifest, origin.made_by, environment.missing_guarantees, environment.storer.repairs)
+            manifest = pack_contents(
+                contents, environment.normalizer, writer, settings=settings, reporter=reporter
+            )
+    return Converted(manifest, origin.made_by, environment.missing_guarantees, environment.normalizer.repairs)

@@ -44,7 +44,7 @@ class ArchiveSource:
         with as_integrity(environment.contents.prefix):
             manifest = pack_contents(
                 environment.contents,
-                environment.storer,
+                environment.normalizer,
                 writer,
                 settings=settings,
                 reporter=reporter,
@@ -59,7 +59,7 @@ class ArchiveSource:
             writer.manifest_bytes,
             origin.made_by,
             environment.missing_guarantees,
-            environment.storer.repairs,
+            environment.normalizer.repairs,
             host_check=checked,
             read=self.size,
             stored=self.size,

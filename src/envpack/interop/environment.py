@@ -15,7 +15,7 @@ from envpack.interop.links import check_links, restore_links
 from envpack.interop.origin import RECORDED, Origin, missing_guarantees, origin_of, telling_files
 from envpack.interop.record import OWN, is_placeholder
 from envpack.interop.unpack import Contents, unpack
-from envpack.prefix import Entry, PrefixContents, Stored, Storer, read_prefix
+from envpack.prefix import Entry, FileNormalizer, PrefixContents, Stored, read_prefix
 from envpack.prefix.scan.windowed_file import Data
 from envpack.runtime.deployment.source import Repair
 from envpack.runtime.errors import IntegrityError, PackError
@@ -42,11 +42,11 @@ _THROUGH_ENV = re.compile(rb"#!/usr/bin/env (?P<name>[^\s/]+)(?P<rest>[^\n]*)")
 
 @dataclass(frozen=True)
 class Environment:
-    """An environment read from an archive, to be stored through ``storer``, which records the repairs."""
+    """An environment read from an archive, to be stored through ``normalizer``, which records the repairs."""
 
     origin: Origin
     contents: PrefixContents
-    storer: ArchiveStorer
+    normalizer: ArchiveNormalizer
     format: str
 
     @property
@@ -56,7 +56,7 @@ class Environment:
         The numbers are complete once all files are stored.
         """
         files = sum(entry.type == "file" for group in self.contents.groups for entry in group.entries)
-        proofs = (self.storer.proved, files, self.storer.differing)
+        proofs = (self.normalizer.proved, files, self.normalizer.differing)
         return missing_guarantees(self.origin, self.format, proofs)
 
     @property
@@ -106,11 +106,11 @@ def read_archive(archive: Path, folder: Path, reporter: Reporter) -> Environment
     replaced = tuple(sorted((*contents.replaced, *own), key=os.fsencode))
     groups = tuple(replace(group, entries=tuple(map(_of_any_size, group.entries))) for group in contents.groups)
     contents = replace(contents, replaced=replaced, groups=groups)
-    storer = ArchiveStorer(contents, origin)
-    storer.repaired["linked"].extend(unpacked.linked)
-    storer.repaired["times"].extend(unpacked.timed)
-    storer.repaired["copies"].extend(copies)
-    return Environment(origin, contents, storer, unpacked.format)
+    normalizer = ArchiveNormalizer(contents, origin)
+    normalizer.repaired["linked"].extend(unpacked.linked)
+    normalizer.repaired["times"].extend(unpacked.timed)
+    normalizer.repaired["copies"].extend(copies)
+    return Environment(origin, contents, normalizer, unpacked.format)
 
 
 def _of_any_size(entry: Entry) -> Entry:
@@ -152,8 +152,8 @@ def _check_twice(unpacked: Contents, contents: PrefixContents) -> None:
         raise IntegrityError(f"{others[0]!r} is there twice, and differs, though no two packages have it")
 
 
-class ArchiveStorer(Storer):
-    """A storer for the files of an archive; ``repaired`` holds the paths repaired so far, by kind."""
+class ArchiveNormalizer(FileNormalizer):
+    """A normalizer for the files of an archive; ``repaired`` holds the paths repaired so far, by kind."""
 
     def __init__(self, contents: PrefixContents, origin: Origin) -> None:
         super().__init__(contents.prefix, contents)
@@ -165,7 +165,7 @@ class ArchiveStorer(Storer):
         known = {e.published.placeholder for _, e in entries if e.published is not None}
         known |= {record.placeholder for record in origin.records.values()}
         self._known = {name for name in known if name} - set(contents.spellings)
-        self._wider: dict[frozenset[bytes], Storer] = {}
+        self._wider: dict[frozenset[bytes], FileNormalizer] = {}
 
     @property
     def repairs(self) -> tuple[Repair, ...]:
@@ -176,11 +176,11 @@ class ArchiveStorer(Storer):
             if self.repaired[kind]
         )
 
-    def store(self, entry: Entry, data: Data) -> Stored:
+    def normalize(self, entry: Entry, data: Data) -> Stored:
         """Return how a file is stored, repaired where a repair is verified, and record the repair."""
         restored = self._restored(entry, data)
         given = data if restored is None else restored
-        stored = super().store(entry, given)
+        stored = super().normalize(entry, given)
         if entry.content is None:
             stored = self._store_placeholders(entry, given, stored)
             if entry.published is not None or entry.recorded:
@@ -232,8 +232,10 @@ class ArchiveStorer(Storer):
             return stored
         if present not in self._wider:
             spellings = (*self._contents.spellings, *sorted(present))
-            self._wider[present] = Storer(self._contents.prefix, replace(self._contents, spellings=spellings))
-        return self._wider[present].store(entry, data)
+            self._wider[present] = FileNormalizer(
+                self._contents.prefix, replace(self._contents, spellings=spellings)
+            )
+        return self._wider[present].normalize(entry, data)
 
     def _kind(self, entry: Entry, data: Data, stored: Stored) -> str:
         """Return the kind of repair that a file got, "" for none."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from envpack.bundle.model import Item, Listed, listed
+from envpack.bundle.model import Item, SegmentIndex, listed
 from envpack.bundle.reader_limits import check_table
 from envpack.bundle.writer import complete
 from envpack.prefix.scan.windowed_file import Piece, in_memory
@@ -33,7 +33,7 @@ class FolderWriter:
         self.manifest_bytes = b""
         self._prefix = prefix
         self._tree = Tree(os.fsencode(root), prefix)
-        self._segments: list[Listed] = []
+        self._segments: list[SegmentIndex] = []
 
     def add_segment(self, id: str, items: Iterable[Item]) -> None:
         """Write the paths of a segment; their offsets are those they would have in a bundle."""

@@ -20,11 +20,11 @@ from pathlib import Path
 from subprocess import CalledProcessError
 from typing import Any, NamedTuple
 
-from envpack.bundle.model import Item, Listed, listed
+from envpack.bundle.model import Item, SegmentIndex, listed
 from envpack.bundle.pack import RUNTIME, PackSettings, pack_contents, read_for_packing
 from envpack.bundle.writer import complete
 from envpack.interop.archive import read_members
-from envpack.prefix import Storer
+from envpack.prefix import FileNormalizer
 from envpack.prefix.scan.windowed_file import in_memory
 from envpack.runtime.errors import DestinationError, IntegrityError, PackError, UsageError
 from envpack.runtime.format.manifest import Manifest
@@ -78,7 +78,7 @@ def write_archive(prefix: Path, output: Path, *, settings: PackSettings, reporte
     with folders_for(output), work_folder(sibling_path(output, "envpack-work")) as work:
         sink = _CondaPackWriter(contents.prefix, work, output, kind, settings)
         manifest = pack_contents(
-            contents, Storer(contents.prefix, contents), sink, settings=settings, reporter=reporter
+            contents, FileNormalizer(contents.prefix, contents), sink, settings=settings, reporter=reporter
         )
         sync_filesystem(work)
         os.replace(sink.packed, output)
@@ -138,7 +138,7 @@ class _CondaPackWriter:
         self._files.mkdir()
         self._given: list[_Given] = []
         self._copied: dict[str, _Given] = {}
-        self._segments: list[Listed] = []
+        self._segments: list[SegmentIndex] = []
 
     def add_segment(self, id: str, items: Iterable[Item]) -> None:
         """Collect the files of a segment; the runtime and what is below ``.envpack/`` are left out."""

@@ -2,16 +2,16 @@
 
 from envpack.prefix.inventory import read_prefix
 from envpack.prefix.model import ENVIRONMENT, SOURCE_MTIME, Entry, Group, PrefixContents, Published, Stored
-from envpack.prefix.relocate.normalize import Storer
+from envpack.prefix.relocate.normalize import FileNormalizer
 
 __all__ = [
     "ENVIRONMENT",
     "SOURCE_MTIME",
     "Entry",
+    "FileNormalizer",
     "Group",
     "PrefixContents",
     "Published",
     "Stored",
-    "Storer",
     "read_prefix",
 ]

@@ -14,7 +14,16 @@ from typing import Any
 
 import pytest
 
-from envpack.prefix import ENVIRONMENT, SOURCE_MTIME, Entry, Group, PrefixContents, Stored, Storer, read_prefix
+from envpack.prefix import (
+    ENVIRONMENT,
+    SOURCE_MTIME,
+    Entry,
+    FileNormalizer,
+    Group,
+    PrefixContents,
+    Stored,
+    read_prefix,
+)
 from envpack.runtime.errors import PackError
 from envpack.runtime.relocation.relocation import Bytecode, splices
 from envpack.runtime.relocation.splice import splice
@@ -87,7 +96,7 @@ def by_path(contents: PrefixContents) -> dict[str, tuple[Group, Entry]]:
 def store(contents: PrefixContents, path: str) -> Stored:
     entry = by_path(contents)[path][1]
     data = entry.content if entry.content is not None else (contents.prefix / path).read_bytes()
-    return Storer(contents.prefix, contents).store(entry, data)
+    return FileNormalizer(contents.prefix, contents).normalize(entry, data)
 
 
 def test_groups_stand_in_order_and_every_path_is_in_one(made: Made) -> None:

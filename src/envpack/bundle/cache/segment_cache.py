@@ -42,9 +42,9 @@ from envpack.bundle.cache.cache_files import (
 )
 from envpack.bundle.codecs import Encoder
 from envpack.bundle.frames import FRAME_SIZE
-from envpack.bundle.model import Found, Listed, Stored, listed, placed
+from envpack.bundle.model import PackFindings, SegmentIndex, StoredFrames, listed, placed
 from envpack.bundle.writer import BundleWriter
-from envpack.prefix import Entry, Group, PrefixContents, Storer
+from envpack.prefix import Entry, FileNormalizer, Group, PrefixContents
 from envpack.runtime.format.changes import Unrelocatable
 from envpack.runtime.format.manifest import Frame, PathRecord
 
@@ -59,9 +59,9 @@ ms; network filesystems round to up to 2 s.
 class Known(NamedTuple):
     """A segment as an earlier bundle stored it."""
 
-    listed: Listed
-    stored: Stored
-    found: Found
+    listed: SegmentIndex
+    stored: StoredFrames
+    found: PackFindings
 
 
 class SegmentCache:
@@ -72,13 +72,18 @@ class SegmentCache:
         writer: Writer of the bundle that segments are added to.
         encoder: Encoder of the bundle; only segments of the same encoder, level and envpack code are reused.
         contents: The environment that is packed.
-        storer: Storer of the environment's files.
+        normalizer: FileNormalizer of the environment's files.
     """
 
     def __init__(
-        self, folder: Path, writer: BundleWriter, encoder: Encoder, contents: PrefixContents, storer: Storer
+        self,
+        folder: Path,
+        writer: BundleWriter,
+        encoder: Encoder,
+        contents: PrefixContents,
+        normalizer: FileNormalizer,
     ) -> None:
-        self._folder, self._writer, self._storer = folder / VERSION, writer, storer
+        self._folder, self._writer, self._normalizer = folder / VERSION, writer, normalizer
         self._kind = _kind(encoder)
         self._started = time.time_ns()
         context = (self._kind, str(contents.prefix), *map(os.fsdecode, contents.spellings))
@@ -88,7 +93,7 @@ class SegmentCache:
         self._index: dict[str, dict[str, str]] = read_json(self._index_path)
         self._bundles: dict[str, _Bundle] | None = None
         self._signatures: dict[str, str] = {}
-        self._found: dict[str, Found] = {}
+        self._found: dict[str, PackFindings] = {}
         self._opened = ExitStack()
         self.taken = 0
 
@@ -98,7 +103,7 @@ class SegmentCache:
     def __exit__(self, *_: object) -> None:
         self._opened.close()
 
-    def take_by_status(self, group: Group) -> Found | None:
+    def take_by_status(self, group: Group) -> PackFindings | None:
         """Add the segment of this group from the cache if the status of all its files is unchanged.
 
         Returns:
@@ -115,18 +120,18 @@ class SegmentCache:
         """Return whether the cache has any segment of this id: only then is a search by content worth the time."""
         return any(id in bundle.segments for bundle in self._all().values())
 
-    def take_by_content(self, id: str, records: Iterable[PathRecord]) -> Found | None:
+    def take_by_content(self, id: str, records: Iterable[PathRecord]) -> PackFindings | None:
         """Add the segment with these records from the cache, and return its findings; None where there is none."""
         content = _content(listed(id, list(placed(records))))
         known = (bundle.known(id, content) for bundle in self._all().values())
         return self._take(next((one for one in known if one is not None), None))
 
-    def note(self, group: Group, found: Found) -> None:
+    def note(self, group: Group, found: PackFindings) -> None:
         """Remember the findings of a segment that was written anew, for `keep`."""
         self._found[group.id] = found
         self._signature(group)
 
-    def _take(self, known: Known | None) -> Found | None:
+    def _take(self, known: Known | None) -> PackFindings | None:
         if known is None:
             return None
         self._writer.add_stored(known.listed, known.stored)
@@ -155,7 +160,7 @@ class SegmentCache:
         table, segments, index = bytearray(), {}, {}
         for segment, frames in self._writer.segments():
             content = _content(segment)
-            about = self._found.get(segment.id, Found())
+            about = self._found.get(segment.id, PackFindings())
             segments[segment.id] = {
                 "content": content,
                 "offset": self._writer.offsets[segment.id],
@@ -209,7 +214,7 @@ class SegmentCache:
         inside = {entry.path for entry in group.entries}
         compiled, others = [], []
         for entry in group.entries:
-            is_compiled, related = self._storer.related(entry)
+            is_compiled, related = self._normalizer.related(entry)
             compiled.append(is_compiled)
             if related:
                 others += [(entry.path, other) for other in related if other.path not in inside]
@@ -248,7 +253,7 @@ class _Bundle:
         if segment is None or segment["content"] != content:
             return None
         start, size = segment["table"]
-        listed = Listed(
+        listed = SegmentIndex(
             id,
             os.pread(self._table, size, start),
             segment["paths"],
@@ -259,13 +264,13 @@ class _Bundle:
         if _content(listed) != content:
             return None
         frames = tuple(Frame(*frame) for frame in segment["frames"])
-        found = Found(
+        found = PackFindings(
             list(segment["modified"]),
             [Unrelocatable(*item) for item in segment["unrelocatable"]],
             list(segment["unsearched"]),
             list(segment["needs_activation"]),
         )
-        return Known(listed, Stored(frames, self._descriptor, segment["offset"], stay=True), found)
+        return Known(listed, StoredFrames(frames, self._descriptor, segment["offset"], stay=True), found)
 
 
 def _status(entry: Entry) -> tuple[object, ...]:
@@ -276,7 +281,7 @@ def _status(entry: Entry) -> tuple[object, ...]:
     return path, type, mode, size, mtime, target, published, recorded, given, place, stamp
 
 
-def _content(listed: Listed) -> str:
+def _content(listed: SegmentIndex) -> str:
     return hashlib.sha256(listed.table).hexdigest()
 
 

@@ -37,7 +37,7 @@ from envpack.prefix.needs.libraries import (
     without_variant,
 )
 from envpack.prefix.needs.rules import table
-from envpack.prefix.scan.windowed_file import Data, Large
+from envpack.prefix.scan.windowed_file import Data, WindowedFile
 from envpack.runtime.errors import PackError
 from envpack.runtime.format.manifest import Package
 from envpack.runtime.format.needs import DetectedNeeds, Evidence
@@ -200,7 +200,7 @@ def _library(path: str, machine: str) -> Library | None:
                 return _examine(path, os.pread(file.fileno(), size, 0))
             # otherwise each read of a header also reads 128 KiB of payload from disk
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
-            return _examine(path, Large.of(file.fileno(), path))
+            return _examine(path, WindowedFile.of(file.fileno(), path))
     except (OSError, ValueError, PackError):  # PackError: the file became shorter meanwhile
         return None
 

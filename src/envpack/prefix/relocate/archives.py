@@ -13,9 +13,9 @@ from typing import IO, Any, NamedTuple, cast
 import zstandard
 from isal import isal_zlib
 
-from envpack.prefix.scan.windowed_file import Data, Large, part
+from envpack.prefix.scan.windowed_file import Data, WindowedFile, part
 
-Part = bytes | memoryview | Large
+Part = bytes | memoryview | WindowedFile
 
 CHUNK = 1 << 20
 """Maximum bytes of a piece."""
@@ -155,7 +155,7 @@ _METHODS: dict[int, Callable[[Part], Iterator[bytes]]] = {
 
 
 class _File:
-    """A file object that reads from bytes in memory or a `Large`, without a copy of all of them."""
+    """A file object that reads from bytes in memory or a `WindowedFile`, without a copy of all of them."""
 
     def __init__(self, data: Part) -> None:
         self._data, self._at = data, 0

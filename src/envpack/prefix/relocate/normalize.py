@@ -17,7 +17,7 @@ from envpack.prefix.relocate.occurrences import apply, digest, is_text
 from envpack.prefix.relocate.placeholder import TEXT, Canonical, canonicalise, canonicalise_bytecode
 from envpack.prefix.relocate.residual_mentions import Search
 from envpack.prefix.relocate.restore_published import unpatch, without_prefix
-from envpack.prefix.scan.windowed_file import Data, Large, Piece, in_memory
+from envpack.prefix.scan.windowed_file import Data, Piece, WindowedFile, in_memory
 from envpack.runtime.relocation.relocation import Bytecode, Relocation
 from envpack.runtime.relocation.splice import Splice
 
@@ -39,7 +39,7 @@ class _Source(NamedTuple):
     relocated: Bytecode | None
 
 
-class Storer:
+class FileNormalizer:
     """Stores files of one environment; several threads may call it at once."""
 
     def __init__(self, prefix: Path, contents: PrefixContents) -> None:
@@ -76,7 +76,7 @@ class Storer:
             return False, () if source is None else (source,)
         return entry.path in self._compiled, tuple(self._shipped.get(entry.path, ()))
 
-    def store(self, entry: Entry, data: Data) -> Stored:
+    def normalize(self, entry: Entry, data: Data) -> Stored:
         """Return the stored form of ``entry``, whose bytes in the prefix are ``data``.
 
         Damaged files raise no error.
@@ -84,7 +84,7 @@ class Storer:
         data = data if entry.content is None else entry.content
         if entry.path.endswith(".pyc") and is_bytecode(data[:]):
             return self._store_bytecode(entry, data[:])
-        if isinstance(data, Large):
+        if isinstance(data, WindowedFile):
             data.scan(self._hidden.needles)
         stored = self._store_any(entry, data)
         if entry.path in self._shipped and not stored.modified:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from envpack.prefix.scan.windowed_file import Data, Large, Piece, in_memory, part
+from envpack.prefix.scan.windowed_file import Data, Piece, WindowedFile, in_memory, part
 from envpack.runtime.relocation.splice import Splice
 
 TEXT_PLACEHOLDER_LENGTH = 255
@@ -134,7 +134,7 @@ def apply(data: Data, edits: Sequence[Splice]) -> list[Piece]:
 def digest(pieces: Iterable[Piece]) -> str:
     """Return the sha256 of the joined pieces, in hex."""
     whole = list(pieces)
-    if len(whole) == 1 and isinstance(whole[0], Large) and whole[0].sha256:
+    if len(whole) == 1 and isinstance(whole[0], WindowedFile) and whole[0].sha256:
         return whole[0].sha256
     state = hashlib.sha256()
     for piece in in_memory(whole):

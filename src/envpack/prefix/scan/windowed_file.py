@@ -24,7 +24,7 @@ _ZEROS = bytes(WINDOW + (1 << 16))
 
 
 class _Opened:
-    """An open file, closed with the last `Large` that reads from it."""
+    """An open file, closed with the last `WindowedFile` that reads from it."""
 
     def __init__(self, descriptor: int, name: str) -> None:
         self.descriptor, self.name = os.dup(descriptor), name
@@ -33,7 +33,7 @@ class _Opened:
         os.close(self.descriptor)
 
 
-class Large:
+class WindowedFile:
     """A range of a file's bytes that can be searched and sliced like `bytes`, and is read on demand.
 
     Every method that reads raises PackError when the file has become shorter or can't be read any more.
@@ -45,7 +45,7 @@ class Large:
         self._sha256 = ""
 
     @classmethod
-    def of(cls, descriptor: int, name: str) -> Large:
+    def of(cls, descriptor: int, name: str) -> WindowedFile:
         """Return the whole of an open file, which may be closed afterwards; ``name`` is for messages."""
         return cls(_Opened(descriptor, name), 0, os.fstat(descriptor).st_size)
 
@@ -74,10 +74,10 @@ class Large:
             data += rest
         return data
 
-    def part(self, start: int, stop: int) -> Large:
+    def part(self, start: int, stop: int) -> WindowedFile:
         """Return a range of it, without reading anything yet."""
         start, stop, _ = slice(start, stop).indices(len(self))
-        return Large(self._opened, self._start + start, self._start + max(start, stop))
+        return WindowedFile(self._opened, self._start + start, self._start + max(start, stop))
 
     def read_into(self, room: memoryview, start: int) -> None:
         """Fill ``room`` with the bytes from ``start`` on."""
@@ -153,21 +153,21 @@ class Large:
             yield self[start : start + WINDOW]
 
 
-Data = bytes | Large
+Data = bytes | WindowedFile
 """A file's bytes: in memory, or on disk."""
 
-Piece = bytes | memoryview | Large
+Piece = bytes | memoryview | WindowedFile
 
 
-def part(data: Piece, start: int, stop: int) -> memoryview | Large:
+def part(data: Piece, start: int, stop: int) -> memoryview | WindowedFile:
     """Return ``data[start:stop]`` without a copy."""
-    return data.part(start, stop) if isinstance(data, Large) else memoryview(data)[start:stop]
+    return data.part(start, stop) if isinstance(data, WindowedFile) else memoryview(data)[start:stop]
 
 
 def in_memory(pieces: Iterable[Piece]) -> Iterator[bytes | memoryview]:
     """Yield the bytes of ``pieces`` in order; large pieces are read window by window, on demand."""
     for piece in pieces:
-        if isinstance(piece, Large):
+        if isinstance(piece, WindowedFile):
             yield from piece
         else:
             yield piece

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envpack.prefix import Entry, PrefixContents, Stored, Storer
+from envpack.prefix import Entry, FileNormalizer, PrefixContents, Stored
 from envpack.prefix.relocate.encoded_mentions import find_encoded, needles
 from envpack.runtime.errors import FormatError
 from envpack.runtime.format.manifest import PathRecord, PathsTable
@@ -24,7 +24,7 @@ PREFIX = "/opt/my énv"
 def store(data: bytes, *spellings: str, path: str = "share/x.txt") -> Stored:
     names = tuple(spelling.encode() for spelling in spellings or (PREFIX,))
     entry = Entry(path, "file", 0o644, len(data))
-    return Storer(Path("/"), PrefixContents(Path("/"), names, ())).store(entry, data)
+    return FileNormalizer(Path("/"), PrefixContents(Path("/"), names, ())).normalize(entry, data)
 
 
 def deployed(stored: Stored, prefix: str) -> bytes:

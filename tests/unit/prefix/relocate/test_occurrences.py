@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from envpack.prefix.relocate.occurrences import apply, canonical_placeholder, digest, find_prefix
-from envpack.prefix.scan.windowed_file import Large, in_memory
+from envpack.prefix.scan.windowed_file import WindowedFile, in_memory
 from envpack.runtime.relocation.splice import Splice
 
 PREFIX = b"/opt/env"
@@ -93,8 +93,8 @@ def test_edits_copy_nothing_of_a_large_file(tmp_path: Path) -> None:
     file = tmp_path / "large"
     file.write_bytes(b"0123456789")
     with file.open("rb") as opened:
-        data = Large.of(opened.fileno(), opened.name)
+        data = WindowedFile.of(opened.fileno(), opened.name)
     pieces = apply(data, [Splice(2, b"23", b"xyz"), Splice(9, b"9", b"")])
     assert b"".join(in_memory(pieces)) == b"01xyz45678"
-    assert [type(piece) for piece in pieces] == [Large, bytes, Large]
+    assert [type(piece) for piece in pieces] == [WindowedFile, bytes, WindowedFile]
     assert digest(pieces) == digest([b"01xyz45678"])

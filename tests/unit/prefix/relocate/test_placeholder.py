@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from envpack.prefix import Entry, PrefixContents, Published, Stored, Storer
+from envpack.prefix import Entry, FileNormalizer, PrefixContents, Published, Stored
 from envpack.prefix.relocate.occurrences import canonical_placeholder
 from envpack.prefix.relocate.placeholder import TEXT
-from envpack.prefix.scan.windowed_file import Large, in_memory
+from envpack.prefix.scan.windowed_file import WindowedFile, in_memory
 from envpack.runtime.relocation.relocation import splices
 from envpack.runtime.relocation.shebang import Shebang
 from envpack.runtime.relocation.splice import splice
@@ -23,7 +23,7 @@ PREFIX = b"/opt/env"
 
 def store(data: bytes, *spellings: bytes, path: str = "lib/x", mode: int = 0o644) -> Stored:
     names = spellings or (PREFIX,)
-    return Storer(Path("/"), PrefixContents(Path("/"), names, ())).store(
+    return FileNormalizer(Path("/"), PrefixContents(Path("/"), names, ())).normalize(
         Entry(path, "file", mode, len(data)), data
     )
 
@@ -146,12 +146,12 @@ def test_text_is_stored_with_the_placeholder_conda_s_length_of() -> None:
 def test_a_large_file_is_stored_like_one_in_memory(data: bytes, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(data)
     with (tmp_path / "file").open("rb") as file:
-        large = Large.of(file.fileno(), file.name)
-    storer = Storer(Path("/"), PrefixContents(Path("/"), (PREFIX,), ()))
+        large = WindowedFile.of(file.fileno(), file.name)
+    normalizer = FileNormalizer(Path("/"), PrefixContents(Path("/"), (PREFIX,), ()))
     known = Published(hashlib.sha256(data.replace(PREFIX, TEXT)).hexdigest(), None, TEXT, "text")
     for published in (None, known):
         entry = Entry("bin/x", "file", 0o755, len(data), published=published)
-        there, read = storer.store(entry, large), storer.store(entry, data)
+        there, read = normalizer.normalize(entry, large), normalizer.normalize(entry, data)
         assert b"".join(in_memory(there.pieces)) == b"".join(in_memory(read.pieces))
         assert (there.sha256, there.relocation, there.modified, there.unrelocatable) == (
             read.sha256,

@@ -11,7 +11,7 @@ import pytest
 
 from envpack.prefix.relocate.occurrences import digest, find_all
 from envpack.prefix.scan import windowed_file as large
-from envpack.prefix.scan.windowed_file import Large, Piece, in_memory
+from envpack.prefix.scan.windowed_file import Piece, WindowedFile, in_memory
 from envpack.runtime.errors import PackError
 
 
@@ -26,14 +26,14 @@ DATA = bytes(300) + b"needle" + bytes(57) + b"needleneedle" + bytes(500) + b"x\0
 
 
 @pytest.fixture
-def file(tmp_path: Path) -> Large:
+def file(tmp_path: Path) -> WindowedFile:
     (tmp_path / "file").write_bytes(DATA)
     with (tmp_path / "file").open("rb") as opened:
-        return Large.of(opened.fileno(), opened.name)
+        return WindowedFile.of(opened.fileno(), opened.name)
 
 
 @pytest.mark.parametrize("needle", [b"needle", b"e", b"\0", b"\0\0\0n", b"x\0n", b"needlen", b"absent", b"y" * 90])
-def test_it_finds_what_bytes_find_from_anywhere_to_anywhere(file: Large, needle: bytes) -> None:
+def test_it_finds_what_bytes_find_from_anywhere_to_anywhere(file: WindowedFile, needle: bytes) -> None:
     assert list(find_all(file, needle)) == list(find_all(DATA, needle))
     for start in range(0, len(DATA) + 2, 7):
         assert file.find(needle, start) == DATA.find(needle, start)
@@ -42,23 +42,23 @@ def test_it_finds_what_bytes_find_from_anywhere_to_anywhere(file: Large, needle:
 
 
 def test_what_was_looked_for_and_is_not_there_is_not_looked_for_again(
-    file: Large, monkeypatch: pytest.MonkeyPatch
+    file: WindowedFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file.scan([b"absent", b"needle", b"gone" * 9])
     looked: list[int] = []
-    windows = Large._windows
+    windows = WindowedFile._windows
 
-    def counted(self: Large, *arguments: Any, **options: Any) -> Iterator[tuple[int, bytes]]:
+    def counted(self: WindowedFile, *arguments: Any, **options: Any) -> Iterator[tuple[int, bytes]]:
         looked.append(1)
         return windows(self, *arguments, **options)
 
-    monkeypatch.setattr(Large, "_windows", counted)
+    monkeypatch.setattr(WindowedFile, "_windows", counted)
     assert file.find(b"absent") == file.find(b"gone" * 9) == -1
     assert looked == []
     assert file.find(b"needle") == 300 and looked
 
 
-def test_pieces_are_read_in_windows_and_are_the_same_bytes(file: Large) -> None:
+def test_pieces_are_read_in_windows_and_are_the_same_bytes(file: WindowedFile) -> None:
     pieces: list[Piece] = [b"before", file.part(100, 800), b"", file.part(5, 5), file]
     read = list(in_memory(pieces))
     assert b"".join(read) == b"before" + DATA[100:800] + DATA
@@ -66,7 +66,7 @@ def test_pieces_are_read_in_windows_and_are_the_same_bytes(file: Large) -> None:
     assert digest(pieces) == hashlib.sha256(b"before" + DATA[100:800] + DATA).hexdigest()
 
 
-def test_it_is_sliced_as_bytes_are(file: Large) -> None:
+def test_it_is_sliced_as_bytes_are(file: WindowedFile) -> None:
     for start in (None, 0, 7, 299, len(DATA), len(DATA) + 9, -3):
         for stop in (None, 0, 8, 306, len(DATA) + 9, -1):
             assert file[start:stop] == DATA[start:stop]
@@ -77,14 +77,14 @@ def test_it_is_sliced_as_bytes_are(file: Large) -> None:
         file[len(DATA)]
 
 
-def test_a_file_that_became_shorter_is_told_and_kills_nobody(file: Large, tmp_path: Path) -> None:
+def test_a_file_that_became_shorter_is_told_and_kills_nobody(file: WindowedFile, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(DATA[:400])
     assert file[:400] == DATA[:400]
     with pytest.raises(PackError, match=r"file became shorter while the environment was packed"):
         file.find(b"absent")
 
 
-def test_the_file_is_closed_with_the_last_that_looks_into_it(file: Large) -> None:
+def test_the_file_is_closed_with_the_last_that_looks_into_it(file: WindowedFile) -> None:
     opened = Path("/proc/self/fd", str(file._opened.descriptor))
     inner = file.part(300, 306)
     del file
