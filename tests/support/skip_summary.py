@@ -30,13 +30,13 @@ def last_line(reasons: Iterable[str]) -> str:
     if missing:
         names = ", ".join(sorted(missing))
         parts.append(
-            f"{_tests(sum(missing.values()))} for {len(missing)} missing programs ({names}): "
+            f"{_tests(sum(missing.values()))} for lack of programs ({len(missing)}: {names}): "
             "'make test-shells' as root installs what Debian has"
         )
     if root:
         parts.append(f"{_tests(root)} for root only: run as root")
     if others:
-        parts.append(f"{_tests(others)} that do not apply to this machine (-rs lists them)")
+        parts.append(f"{_tests(others)} not for this machine (-rs lists them)")
     return f"left out: {'; '.join(parts)}" if parts else ""
 
 
