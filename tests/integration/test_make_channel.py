@@ -154,7 +154,7 @@ def check_licences(folder: Path) -> None:
     assert all((folder / "info/licenses" / name).stat().st_size for name in names)
     if shutil.which("dpkg-query") and (folder / "lib/libcrypto.so.3").exists():
         assert "common-licenses/GPL-3" in names
-        assert any(re.fullmatch(r"libssl3\w*/copyright", name) for name in names)
+        assert any(name.startswith("libssl3") for name in names)
 
 
 def test_the_interpreter_loads_its_own_libraries(prefix: Path) -> None:
