@@ -32,6 +32,14 @@ SITE = f"lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packag
 EDITED, DELETED = f"{SITE}/requests/sessions.py", f"{SITE}/idna/codec.py"
 SCRIPT = "bin/written-by-hand"
 DESTINATION = b"/opt/somewhere else/env"
+COMPILE = """
+import os, py_compile, sys
+for path in sys.argv[1:]:  # each in a process of its own: marshal's bytes depend on what a process compiled before
+    if os.fork() == 0:
+        py_compile.compile(path, doraise=True)
+        os._exit(0)
+    assert os.wait()[1] == 0, path
+"""
 PLACEHOLDERS = (b"placehold_placehold", b"_h_env_placehold", b"envpack_placeholder")
 
 
@@ -56,8 +64,9 @@ def uv(prefix: Path, *arguments: str) -> None:
 def build(channel_url: str, prefix: Path, cache: Path) -> Path:
     install(channel_url, prefix, [*PACKAGES, "relocation-samples"], cache)
     uv(prefix, "click<8.1", "rich<14", "--no-deps")
+    sources = sorted(source for name in ("click", "rich") for source in (prefix / SITE / name).rglob("*.py"))
     # before Python 3.11 the order of sets in byte-code, and so its bytes, follow PYTHONHASHSEED
-    command = [prefix / "bin/python", "-m", "compileall", "-q", prefix / SITE / "click", prefix / SITE / "rich"]
+    command = [prefix / "bin/python", "-c", COMPILE, *sources]
     subprocess.run(command, check=True, env={**os.environ, "PYTHONHASHSEED": "0"})
     return prefix
 
