@@ -55,7 +55,7 @@ $(shell mkdir -p build/tmp)
 endif
 endif
 
-.PHONY: help install channel demo test test-shells test-pythons fresh test-large test-property test-wheels test-faults bench bench-scaling fuzz lint type release clean
+.PHONY: help install channel demo test test-shells test-pythons fresh test-large test-property test-wheels test-faults bench bench-scaling fuzz cases lint type release clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -97,6 +97,14 @@ fresh: ## run the README's two commands in a minimal Debian, as root and as an o
 
 test-large: $(READY) ## an environment of 40,000 files in three places (minutes, 20 GB of disk)
 	@"$(BIN)/python" -m pytest tests/large -s
+
+cases: $(READY) build/cases-channel/.made ## run a folder of scripts that reproduce reports (CASES=folder NAMES="...")
+	@test -n "$(CASES)" || { echo "error: name the folder with the scripts: make cases CASES=..." >&2; exit 2; }
+	@ENVPACK="$(abspath $(BIN))/envpack" CHANNEL="$(CURDIR)/build/cases-channel" scripts/cases.sh "$(CASES)" $(NAMES)
+
+build/cases-channel/.made: $(READY) scripts/make_channel.py $(wildcard scripts/channel_maker/*.py)
+	@"$(BIN)/python" scripts/make_channel.py build/cases-channel numpy pillow requests idna six pip setuptools wheel
+	@touch $@
 
 bench: $(READY) ## envpack beside conda-pack, tar and cp (ENVIRONMENT=A, B, synthetic or a folder; ROUNDS=3)
 	@"$(BIN)/python" benchmarks/compare.py $(or $(ENVIRONMENT),A) --rounds $(or $(ROUNDS),3) --json build/bench/$(notdir $(or $(ENVIRONMENT),A)).json
