@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import shutil
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -164,6 +166,7 @@ SETTINGS = {
         "setopt cshnullglob noclobber rcquotes nofunctionargzero",
         "emulate sh; set -eu",
         "emulate ksh",
+        "setopt warncreateglobal warnnestedvar",
     ],
     "ksh": ["set -eu", "set -f; IFS=/:"],
     "mksh": ["set -eu", "set -f; IFS=/:"],
@@ -377,6 +380,19 @@ def test_condas_own_functions_stay(session: Session, tmp_path: Path) -> None:
     shell = installed("bash")
     lines = ["conda() { echo conda; }", shell.source(prefix), "conda", "deactivate", "conda"]
     assert session.run(shell, lines).out == "conda\nconda\n"
+
+
+def test_a_venv_below_can_still_be_left(shell: Shell, session: Session, tmp_path: Path) -> None:
+    """Both define `deactivate`; activated again, and below another deployment, the venv's own comes back."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
+    prompt = ["set prompt = '% '"] if shell.suffix == ".csh" else []
+    venv = shell.source(tmp_path / "venv")
+    first, second = (shell.source(make_tree(tmp_path / name)) for name in ("first", "second"))
+    within = [first, first, second, "deactivate", "deactivate", "DUMP"]
+    outcome = session.run(shell, [*prompt, venv, "DUMP", *within, "deactivate", "DUMP"])
+    without = session.run(shell, [*prompt, venv, "DUMP", "DUMP", "deactivate", "DUMP"])
+    assert outcome.environments[0]["VIRTUAL_ENV"] == str(tmp_path / "venv")
+    assert outcome.environments == without.environments
 
 
 @pytest.mark.parametrize("name", POSIX)

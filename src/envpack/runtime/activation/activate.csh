@@ -87,9 +87,13 @@ if (-f "$_envpack_here:q/.envpack/variables.csh") source "$_envpack_here:q/.envp
 _envpack_set CONDA_SHLVL $_envpack_above
 setenv __ENVPACK_SHLVL_$CONDA_SHLVL "$_envpack_names"
 
+set _envpack_alias = "`alias deactivate`" # of another tool, a venv above all
+if ("$_envpack_alias:q" != "" && "$_envpack_alias:q" !~ *.envpack/deactivate.csh*) then
+    alias _envpack_deactivate_$_envpack_level "$_envpack_alias:q"
+endif
 alias deactivate 'source "$CONDA_PREFIX:q/.envpack/deactivate.csh"'
 unalias _envpack_set
 rehash
 source "$_envpack_here:q/.envpack/scripts.csh" "$_envpack_here:q/etc/conda/activate.d"
-unset _envpack_above _envpack_beneath _envpack_entry _envpack_former _envpack_here _envpack_level \
+unset _envpack_above _envpack_alias _envpack_beneath _envpack_entry _envpack_former _envpack_here _envpack_level \
     _envpack_modifier _envpack_names _envpack_ours _envpack_path _envpack_problem _envpack_sed

@@ -38,6 +38,7 @@ function _envpack_activate
     set -gx __ENVPACK_SHLVL_$CONDA_SHLVL "$_envpack_names"
     set -e _envpack_names
 
+    _envpack_save_deactivate $level
     function deactivate -d 'Leave the active environment'
         _envpack_deactivate
     end
@@ -53,10 +54,24 @@ function _envpack_deactivate
         or functions -e deactivate
         return 1
     end
+    set -l saved _envpack_deactivate_(math (_envpack_level) - 1)
     _envpack_leave
     _envpack_tidy
     or functions -e deactivate
+    if functions -q $saved
+        functions -e deactivate
+        functions -c $saved deactivate
+        functions -e $saved
+    end
     return 0
+end
+
+# LEVEL: saves the function `deactivate` of another tool, a venv above all.
+function _envpack_save_deactivate
+    functions -q deactivate
+    and not functions -q _envpack_deactivate_$argv # activated again
+    and not functions deactivate | string match -q '*_envpack_deactivate*'
+    and functions -c deactivate _envpack_deactivate_$argv
 end
 
 function _envpack_leave
@@ -225,7 +240,7 @@ function _envpack_tidy
     end
     _envpack_unwrap_prompt
     functions -e _envpack_{activate,beneath,check_host,copy,deactivate,find,is_active,leave,level,path,restore,run} \
-        _envpack_{say,set,tidy,unwrap_prompt,wrap_prompt,write_in,written_in}
+        _envpack_{save_deactivate,say,set,tidy,unwrap_prompt,wrap_prompt,write_in,written_in}
     return 1
 end
 

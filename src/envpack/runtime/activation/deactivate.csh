@@ -37,4 +37,9 @@ if (! $_envpack_ours) then
     unalias deactivate
     unset _envpack_prompt
 endif
-unset _envpack_level _envpack_ours _envpack_left _envpack_names _envpack_name _envpack_kept _envpack_was_set
+set _envpack_alias = "`alias _envpack_deactivate_$_envpack_level`"
+if ("$_envpack_alias:q" != "") then
+    alias deactivate "$_envpack_alias:q"
+    unalias _envpack_deactivate_$_envpack_level
+endif
+unset _envpack_alias _envpack_level _envpack_ours _envpack_left _envpack_names _envpack_name _envpack_kept _envpack_was_set
