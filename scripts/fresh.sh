@@ -7,7 +7,7 @@
 #   root  as an administrator, in an ordinary shell
 #   user  as an ordinary user whose machine is difficult: the source is read-only, its clone lies in a path with
 #         blanks, HOME and /tmp are file systems of their own, /tmp is small, one processor, umask 077, no locale,
-#         SIGINT ignored (as nohup and some CI systems leave it), no standard input
+#         SIGINT and SIGHUP ignored (as nohup and some CI systems leave it), no standard input
 #
 # SUITE: Debian's release (bookworm); MIRROR: where its packages come from; INCLUDE: further packages, separated by
 # commas. PIP_* variables and the host's certificate bundle (SSL_CERT_FILE) count inside.
@@ -83,7 +83,7 @@ as_user() {
     mkdir -m 0777 "$system/srv/a path with blanks"
     inside "
         mount -t tmpfs -o mode=0777,size=4g tmpfs home/builder && mount -t tmpfs -o mode=1777,size=64m tmpfs tmp
-        trap '' INT
+        trap '' INT HUP
         exec taskset --cpu-list 0 chroot --userspec=builder:builder . env -i HOME=/home/builder ${own[*]@Q} bash -c '
             umask 077
             cd \"/srv/a path with blanks\" && git clone -q /source envpack && cd envpack && $commands' </dev/null"

@@ -20,9 +20,10 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 SCRIPTS = REPOSITORY / "scripts"
 CHANNEL_REQUIREMENTS = ("click", "numpy", "pip", "requests", "rich")
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # nohup and some CI systems start programs so, and what the tests interrupt would inherit it
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# nohup and some CI systems ignore these, and what the tests interrupt would inherit it
+for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, handler)
 os.umask(0o022)  # modes of deployed files follow it; tests of other umasks set them
 # tests call uv themselves, too
 os.environ.update({name: value for name, value in uv_environment().items() if name == "SSL_CERT_FILE"})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import random
 import shutil
 import subprocess
@@ -11,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from envpack.bundle.runtime_zip import runtime_zip
 from support.shells import BARE, POSIX, Session, Shell, add_echo, add_script, everything_back, installed, make_tree
 
 # What activation sets
@@ -28,6 +31,41 @@ def test_sets_what_conda_sets(shell: Shell, session: Session, tmp_path: Path) ->
     assert active["LICENSE_SERVER"] == "27000@host"
     assert outcome.out.startswith("Python 3")
     assert (outcome.status, outcome.err) == (0, "")
+
+
+def test_variables_changed_after_the_deployment_are_set(shell: Shell, session: Session, tmp_path: Path) -> None:
+    """`conda env config vars set` and packages installed later; conda-meta/state wins, as in conda."""
+    prefix = make_tree(tmp_path / "an env", {"PACKED": "packed", "UNSET_LATER": "1"})
+    (prefix / ".envpack/runtime.pyz").write_bytes(runtime_zip())
+    packages = prefix / "etc/conda/env_vars.d"
+    packages.mkdir(parents=True)
+    (packages / "b.json").write_text('{"FROM_PACKAGE": "b", "BOTH": "package", "NO-NAME": "x", "PATH": "/no"}')
+    (packages / "a.json").write_text('{"FROM_PACKAGE": "a"}')
+    text = 'it\'s "new"\n $HOME !'
+    state = {"PACKED": "changed", "BOTH": "state", "TEXT": text, "UNSET_LATER": "***unset***"}
+    (prefix / "conda-meta").mkdir()
+    (prefix / "conda-meta/state").write_text(json.dumps({"version": 1, "env_vars": state}))
+    for script in (prefix / ".envpack").glob("*.sh"):
+        os.utime(script, (315532800, 315532800))
+    outcome = session.run(shell, ["DUMP", shell.source(prefix), "DUMP", "deactivate", "DUMP"])
+    everything_back(outcome)
+    active = outcome.environments[1]
+    expected = {"PACKED": "changed", "BOTH": "state", "TEXT": text, "FROM_PACKAGE": "b"}
+    assert {name: active.get(name) for name in expected} == expected
+    assert "UNSET_LATER" not in active and "NO-NAME" not in active
+
+
+def test_changed_variables_that_can_t_be_read_are_a_warning(
+    shell: Shell, session: Session, tmp_path: Path
+) -> None:
+    prefix = make_tree(tmp_path / "env", {"PACKED": "packed"})
+    (prefix / ".envpack/runtime.pyz").write_bytes(runtime_zip())
+    (prefix / "conda-meta").mkdir()
+    (prefix / "conda-meta/state").write_text("[")
+    os.utime(prefix / ".envpack/changed-variables.sh", (315532800, 315532800))
+    outcome = session.run(shell, [shell.source(prefix), "DUMP"])
+    assert outcome.err.startswith(f"envpack: warning: {prefix}/conda-meta/state can't be read: ")
+    assert outcome.environments[0]["PACKED"] == "packed"
 
 
 def test_packages_scripts_run_in_condas_order(shell: Shell, session: Session, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -230,3 +231,22 @@ def test_conda_unpack_says_what_is_missing(tmp_path: Path) -> None:
     done = conda_unpack(prefix / "bin/conda-unpack", path=str(tmp_path))
     assert done.returncode == 1
     assert "no Python 3.8 or later that runs on this host" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ("import sys; sys.version_info = (3, 6, 1)", "it is Python 3.6"),
+        ("import sys; sys.path.clear(); sys.path_importer_cache.clear()", "it has no module argparse"),
+    ],
+)
+def test_conda_unpack_says_why_a_python_can_t_be_used(tmp_path: Path, answer: str, reason: str) -> None:
+    """An old one, and one with a part of the standard library, as Debian's python3-minimal."""
+    prefix = make_tree(tmp_path / "env", written_in=False)
+    (prefix / "bin/python").unlink()
+    fake = tmp_path / "python3"
+    fake.write_text(f'#!/bin/sh\nshift 3; exec {sys.executable} -I -S -c "{answer}\n$1"\n')
+    fake.chmod(0o755)
+    done = conda_unpack(prefix / "bin/conda-unpack", path=str(tmp_path))
+    assert done.returncode == 1
+    assert "python3 can't be used: " in done.stderr and reason in done.stderr

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from envpack.runtime.activation import scripts, variable_scripts
+from envpack.runtime.activation import scripts
+from envpack.runtime.activation.variables import variable_scripts
 
 PYTHON = os.path.realpath(sys.executable)
 BARE = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", "LANG": "C.UTF-8"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
@@ -25,7 +24,7 @@ from envpack.prefix.owners.editable_policy import Policy
 from envpack.prefix.relocate.residual_mentions import LIMIT
 from envpack.prefix.scan.prune import Selection
 from envpack.prefix.scan.walk import Outside
-from envpack.runtime.activation import variable_scripts
+from envpack.runtime.activation.variables import package_variables, read_variables, settable, variable_scripts
 from envpack.runtime.errors import PackError
 from envpack.runtime.format.changes import Changes, Unrelocatable
 from envpack.runtime.format.manifest import Manifest, PathRecord
@@ -37,8 +36,6 @@ from envpack.runtime.version import __version__
 
 RUNTIME = "runtime"
 """Id of the segment with the files that envpack adds: the same in every bundle of one envpack version."""
-
-_STATE = "conda-meta/state"
 
 
 @dataclass(frozen=True)
@@ -173,7 +170,7 @@ def pack_contents(
     Raises:
         PackError: As for `pack_prefix`.
     """
-    variables = state_variables(contents.prefix)
+    variables = _variables(contents.prefix, reporter)
     _check_names(contents)
     found = PackFindings()
     total = sum(entry.size for group in contents.groups for entry in group.entries)
@@ -288,23 +285,14 @@ def _own_items() -> Iterator[Item]:
         yield Item(record, [data])
 
 
-def state_variables(prefix: Path) -> dict[str, str]:
-    """Return the variables that conda, and ``envpack build``, record in an environment for its activation.
-
-    They are in ``conda-meta/state`` under ``env_vars`` (conda/core/prefix_data.py).
-
-    Raises:
-        PackError: That file is damaged.
-    """
-    try:
-        state = json.loads((prefix / _STATE).read_bytes())
-        variables = {name: str(value) for name, value in sorted(state.get("env_vars", {}).items())}
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, AttributeError) as problem:
-        raise PackError(f"{prefix / _STATE} can't be read: {problem}") from None
-    # conda sets neither the mark of `conda env config vars unset` nor PATH (conda/base/constants.py)
-    return {name: value for name, value in variables.items() if value != "***unset***" and name != "PATH"}
+def _variables(prefix: Path, reporter: Reporter) -> dict[str, str]:
+    """Return the variables that activation sets; warn of those of packages that no shell can set."""
+    variables = read_variables(prefix)
+    possible = settable(variables)
+    left_out = package_variables(prefix).keys() & (variables.keys() - possible.keys())
+    for name in sorted(left_out):
+        reporter.warn(f"activation does not set {name}, a variable of a package: no shell can")
+    return {name: value for name, value in variables.items() if name not in left_out}
 
 
 def _with_variables(groups: tuple[Group, ...], variables: Mapping[str, str]) -> Iterator[Group]:

@@ -19,6 +19,7 @@ from envpack.prefix.owners.conda_meta import Claim, CondaRecord, read_record
 from envpack.prefix.owners.ownership import Ownership, assign
 from envpack.prefix.owners.pypi import Distribution, metadata_folders, read_distribution
 from envpack.prefix.scan.walk import GENERATED
+from envpack.runtime.activation.variables import effective
 from envpack.runtime.errors import IntegrityError, PackError
 from envpack.runtime.format.changes import Changes
 from envpack.runtime.format.manifest import Manifest, Package
@@ -174,6 +175,6 @@ def _room(origin: Origin, records: Iterable[CondaRecord]) -> tuple[int | None, s
 
 def _variables(state: bytes) -> dict[str, str]:
     try:
-        return {str(name): str(value) for name, value in json.loads(state or b"{}").get("env_vars", {}).items()}
+        return effective(json.loads(state or b"{}").get("env_vars", {}))
     except (ValueError, AttributeError, RecursionError):
         return {}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from envpack.runtime.activation import RESERVED
+from envpack.runtime.activation.variables import RESERVED
 from envpack.runtime.errors import SpecError
 from envpack.runtime.host.minimum import NAMES, Minimum, parse_need
 from envpack.spec.model import DEFAULT_VERSION, PLATFORMS, PRUNE_PROFILES, EnvSpec

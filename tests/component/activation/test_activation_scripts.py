@@ -10,7 +10,8 @@ import pytest
 
 import envpack
 from envpack.bundle.runtime_zip import runtime_zip
-from envpack.runtime.activation import scripts, variable_scripts
+from envpack.runtime.activation import scripts
+from envpack.runtime.activation.variables import variable_scripts
 from envpack.runtime.errors import SpecError
 
 SOURCES = Path(envpack.__file__).parent / "runtime/activation"

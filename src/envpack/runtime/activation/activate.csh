@@ -82,7 +82,14 @@ endif
 _envpack_set CONDA_PREFIX "$_envpack_here:q"
 _envpack_set CONDA_DEFAULT_ENV "$_envpack_here:t:q"
 _envpack_set CONDA_PROMPT_MODIFIER "$_envpack_modifier:q"
-if (-f "$_envpack_here:q/.envpack/variables.csh") source "$_envpack_here:q/.envpack/variables.csh"
+set _envpack_file = "`/usr/bin/mktemp`" # tcsh sources nothing but files
+/bin/sh "$_envpack_here:q/.envpack/changed-variables.sh" "$_envpack_here:q" csh >! "$_envpack_file:q"
+if (! $status) then
+    source "$_envpack_file:q"
+else if (-f "$_envpack_here:q/.envpack/variables.csh") then
+    source "$_envpack_here:q/.envpack/variables.csh"
+endif
+/bin/rm -f "$_envpack_file:q"
 @ _envpack_above = $_envpack_level + 1
 _envpack_set CONDA_SHLVL $_envpack_above
 setenv __ENVPACK_SHLVL_$CONDA_SHLVL "$_envpack_names"
@@ -95,5 +102,5 @@ alias deactivate 'source "$CONDA_PREFIX:q/.envpack/deactivate.csh"'
 unalias _envpack_set
 rehash
 source "$_envpack_here:q/.envpack/scripts.csh" "$_envpack_here:q/etc/conda/activate.d"
-unset _envpack_above _envpack_alias _envpack_beneath _envpack_entry _envpack_former _envpack_here _envpack_level \
-    _envpack_modifier _envpack_names _envpack_ours _envpack_path _envpack_problem _envpack_sed
+unset _envpack_above _envpack_alias _envpack_beneath _envpack_entry _envpack_file _envpack_former _envpack_here \
+    _envpack_level _envpack_modifier _envpack_names _envpack_ours _envpack_path _envpack_problem _envpack_sed

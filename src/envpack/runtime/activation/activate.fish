@@ -31,7 +31,9 @@ function _envpack_activate
     _envpack_set CONDA_PREFIX $prefix
     _envpack_set CONDA_DEFAULT_ENV $name
     _envpack_set CONDA_PROMPT_MODIFIER $modifier
-    if test -f $prefix/.envpack/variables.fish
+    if set -l changed (/bin/sh $prefix/.envpack/changed-variables.sh $prefix fish)
+        string join \n -- $changed | source
+    else if test -f $prefix/.envpack/variables.fish
         source $prefix/.envpack/variables.fish
     end
     _envpack_set CONDA_SHLVL (math $level + 1)

@@ -37,8 +37,8 @@ for _stamp in "$1/.envpack/check" "${XDG_CACHE_HOME:-${HOME-}/.cache}/envpack/ch
     done <"$_stamp"
 done
 
-for _python in "$1/bin/python" "$1/bin/python3" python3 python; do
-    "$_python" -I -S -c 'import sys; sys.exit(sys.version_info < (3, 8))' </dev/null >/dev/null 2>&1 || continue
+. "$1/.envpack/python.sh"
+if [ -n "$_python" ]; then
     "$_python" -I -S "$1/.envpack/runtime.pyz" check ${2:+--warn} --stamp "$_key" "$1" </dev/null >&2
     case $? in
         0) exit 0 ;;
@@ -46,7 +46,7 @@ for _python in "$1/bin/python" "$1/bin/python3" python3 python; do
     esac
     command -p printf 'envpack: warning: whether this host can run %s could not be checked\n' "$1" >&2
     exit 0
-done
+fi
 
 # a Python that does not start is the reason itself; without one there is nobody to check
 [ -x "$1/bin/python" ] || exit 0
