@@ -12,13 +12,16 @@ from typing import Any
 
 from tables import COLUMNS, MEANING, SCALING, SCALING_MEANING, TARGETS, markdown, measured, reached, scaling
 
+ABOUT = (
+    "Written by `benchmarks/results.py`. [docs/performance.md](../docs/performance.md) describes how to measure, "
+    "and what limits each operation."
+)
+
 
 def document(results: list[dict[str, Any]], notes: list[str], plot: str) -> str:
     """Machine, then for each result its targets and its tables."""
     machine = results[0]["machine"]
-    parts = ["# Measured", "Written by `benchmarks/results.py`. How to read it, and what bounds what:"]
-    parts[-1] += " [docs/performance.md](../docs/performance.md)."
-    parts += notes
+    parts = ["# Benchmark results", ABOUT, *notes]
     parts.append(markdown(("machine", ""), [(name, value) for name, value in machine.items()]))
     for result in results:
         parts += _scaling(result, plot) if "by_files" in result else _comparison(result)
@@ -30,8 +33,8 @@ def _comparison(result: dict[str, Any]) -> list[str]:
     loads = [load for case in result["cases"] for load in case["load"]]
     parts = [
         f"## {about['name']}: {about['size'] / 1e9:.2f} GB, {about['files']:,} files",
-        f"{result['machine']['date']}; load of the machine before each measurement, in which those before have a "
-        f"share: {min(loads):.1f} to {max(loads):.1f}.",
+        f"{result['machine']['date']}; load average of the machine before each measurement, which includes "
+        f"earlier measurements: {min(loads):.1f} to {max(loads):.1f}.",
         markdown(TARGETS, reached(result)),
         MEANING,
     ]
@@ -41,7 +44,7 @@ def _comparison(result: dict[str, Any]) -> list[str]:
 
 
 def _scaling(result: dict[str, Any], plot: str) -> list[str]:
-    parts = ["## Growing", f"{result['machine']['date']}. Synthetic environments, .tar.zst.", SCALING_MEANING]
+    parts = ["## Scaling", f"{result['machine']['date']}. Synthetic environments, .tar.zst.", SCALING_MEANING]
     parts.append(markdown(TARGETS, reached(result)))
     for title, rows in scaling(result):
         parts += [f"### {title[0].upper()}{title[1:]}", markdown(SCALING, rows)]

@@ -6,19 +6,20 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 TITLES = {
-    "pack": "packing, cold",
+    "pack": "packing for the first time",
     "warm": "packing again",
     "deploy": "deploying",
-    "upgrade": "deploying the next one",
-    "settle": "writing the prefix in",
-    "look": "looking at a bundle",
+    "upgrade": "upgrading",
+    "settle": "writing the prefix",
+    "look": "inspecting a bundle",
 }
 
 COLUMNS = ("s", "rounds", "ratio", "CPU s", "MB", "all MB", "size MB")
-MEANING = """`s` is the median of the rounds, in seconds; `CPU s` user and system time together; `MB` the largest
-resident memory of any one process, `all MB` that of all together, with what they share counted once; `size MB`
-that of what was made. `ratio` is the peer's time by that of the row, so more is faster: conda-pack's default for
-packing, `cp -a` for deploying, `cp -al` for deploying the next one."""
+MEANING = """`s` is the median of the rounds in seconds. `CPU s` is user and system time together. `MB` is the
+largest resident memory of any one process, and `all MB` that of all processes together, with shared
+memory counted once. `size MB` is the size of the output. `ratio` is the time of the other program divided
+by the time of this row, so a larger ratio is faster. The other program is conda-pack with default options
+for packing, `cp -a` for deploying and `cp -al` for upgrading."""
 
 
 def measured(result: dict[str, Any]) -> list[tuple[str, list[list[str]]]]:
@@ -63,8 +64,8 @@ def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 SCALING = ("files", "GB", "pack s", "MB", "deploy s", "MB", "inspect s", "MB", "per unit")
 UNITS = {"by_files": ("files", "µs/file"), "by_size": ("size", "s/GB")}
-SCALING_MEANING = """The last column: what packing and deploying take for each further file or GB, the first
-environment taken off."""
+SCALING_MEANING = """The last column shows the time for each file or GB more than in the first
+environment: for packing, then for deploying."""
 
 
 def scaling(result: dict[str, Any]) -> list[tuple[str, list[list[str]]]]:
