@@ -24,31 +24,36 @@ SOURCE = DOCS.parent / "src" / "envpack"
 EXIT_CODES = """\
 # Exit codes
 
-Every way `envpack` can end. The table is made from the error classes in `src/envpack/runtime/errors.py` by
-`scripts/make_docs.py`; the runtime inside a bundle uses the same codes.
+This page lists the exit codes of `envpack`. The runtime inside a bundle uses the same codes. The table is
+generated from the error classes in `src/envpack/runtime/errors.py` by `scripts/make_docs.py`.
 
 {table}
 
-With `--json`, the object on stdout carries the same: `error.code`, `error.type` (the class), `error.message`,
-`error.hint` and `error.details`. `envpack schema COMMAND` prints its JSON Schema.
+With `--json`, the object on stdout contains the error: `error.code`, `error.type` (the class), `error.message`,
+`error.hint` and `error.details`. `envpack schema COMMAND` prints the JSON Schema of the object.
 
-A reader that goes away (`envpack inspect b.tar.gz | head -1`) is no error.
+It is not an error if the program that reads the output ends early (`envpack inspect b.tar.gz | head -1`).
 """
 
 COMMANDS_PAGE = """\
 # Commands
 
-Made from `envpack COMMAND --help` by `scripts/make_docs.py`.
+This page lists the commands of `envpack` and their options. It is generated from `envpack COMMAND --help` by
+`scripts/make_docs.py`.
 
-Results go to stdout, everything else to stderr. `--json` prints exactly one object on stdout, also on failure:
+Results are printed on stdout, everything else on stderr. `--json` prints exactly one object on stdout, also on
+failure:
 
 ```json
 {{"schema": "envpack.<command>/1", "ok": true, "result": {{}}, "error": null}}
 ```
 
-Progress is drawn only where stderr is a terminal; a log gets one plain line a step. `NO_COLOR` and `FORCE_COLOR`
-are honoured, `SOURCE_DATE_EPOCH` sets dates, and nothing ever asks a question. `envpack --install-completion` sets
-up completion for your shell.
+A progress bar is shown only if stderr is a terminal; otherwise one line is printed for each step. `NO_COLOR` and
+`FORCE_COLOR` are respected, and `SOURCE_DATE_EPOCH` sets dates. `envpack --install-completion` sets up
+completion for your shell.
+
+No command asks for confirmation. Only `envpack sign` and `envpack release` ask for the password of a key, if
+stdin is a terminal.
 
 {sections}
 """
