@@ -20,7 +20,6 @@ from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
-from test_prefix import imported, long, uv
 
 from envpack.bundle.pack import PackSettings, pack_prefix
 from envpack.cli.commands.schema import load
@@ -30,7 +29,7 @@ from envpack.interop.environment import REASONS
 from envpack.runtime.commands.deploy import Deployment, deploy
 from envpack.runtime.errors import EnvpackError, IntegrityError
 from envpack.runtime.report import Reporter
-from support.conda_install import conda_install
+from support.conda_install import conda_install, imported_code, path_of_length, uv_install
 
 CLEAN = {
     "PATH": "/usr/bin:/bin",
@@ -104,10 +103,10 @@ class Original:
 @pytest.fixture(scope="module")
 def original(channel_url: str, tmp_path_factory: pytest.TempPathFactory) -> Original:
     folder = tmp_path_factory.mktemp("original")
-    prefix, cache = long(folder, 100), folder / "cache"
+    prefix, cache = path_of_length(folder, 100), folder / "cache"
     packages = ["python", "numpy", "requests", "rich", "click", "pip", "relocation-samples"]
     conda_install([channel_url], prefix, packages, cache)
-    uv(prefix, "httpx", "--compile-bytecode")
+    uv_install(prefix, "httpx", "--compile-bytecode")
     script = prefix / FOREIGN_SCRIPT
     script.write_text(f"#!{prefix}/bin/python\nimport sys\nprint(sys.prefix)\n")
     script.chmod(0o755)
@@ -211,8 +210,8 @@ def same_code_with_the_old_path(trees: Trees, theirs: bytes, ours: bytes) -> boo
     if trees.build in ours:
         return False
     source = str(trees.ours / marshal.loads(ours[16:]).co_filename)
-    mended = constants(imported(theirs, source), lambda text: text.replace(old, new))
-    return mended == constants(imported(ours, source), str)
+    mended = constants(imported_code(theirs, source), lambda text: text.replace(old, new))
+    return mended == constants(imported_code(ours, source), str)
 
 
 def same_but_for_the_time(trees: Trees, theirs: bytes, ours: bytes) -> bool:

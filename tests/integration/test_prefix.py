@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import _imp
-import asyncio
 import hashlib
 import json
-import marshal
 import os
 import subprocess
 import sys
@@ -16,16 +13,15 @@ from pathlib import Path
 from types import CodeType
 
 import pytest
-import rattler
 
 from envpack.prefix import Entry, FileNormalizer, PrefixContents, Stored, read_prefix
 from envpack.prefix.owners.ownership import source_of
 from envpack.runtime.format.layout import PATHS_PATH
 from envpack.runtime.format.manifest import PathRecord, PathsTable
 from envpack.runtime.format.paths_json import table_to_json
-from envpack.runtime.host.detect.machine import host_subdir
 from envpack.runtime.relocation.relocation import splices
 from envpack.runtime.relocation.splice import splice
+from support.conda_install import conda_install, imported_code, path_of_length, uv_install
 
 PACKAGES = ["python", "numpy", "requests", "rich", "click", "pip"]
 SITE = f"lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
@@ -43,39 +39,14 @@ for path in sys.argv[1:]:  # each in a process of its own: marshal's bytes depen
 PLACEHOLDERS = (b"placehold_placehold", b"_h_env_placehold", b"envpack_placeholder")
 
 
-def install(channel_url: str, prefix: Path, packages: list[str], cache: Path) -> None:
-    async def run() -> None:
-        records = await rattler.solve(
-            [rattler.Channel(channel_url)],
-            packages,
-            platforms=[host_subdir(), "noarch"],  # type: ignore[list-item]
-            virtual_packages=rattler.VirtualPackage.detect(),
-        )
-        await rattler.install(records, prefix, cache_dir=cache, show_progress=False)
-
-    asyncio.run(run())
-
-
-def uv(prefix: Path, *arguments: str) -> None:
-    command = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--break-system-packages"]
-    subprocess.run([*command, "--python", str(prefix / "bin/python"), *arguments], check=True, text=True)
-
-
 def build(channel_url: str, prefix: Path, cache: Path) -> Path:
-    install(channel_url, prefix, [*PACKAGES, "relocation-samples"], cache)
-    uv(prefix, "click<8.1", "rich<14", "--no-deps")
+    conda_install([channel_url], prefix, [*PACKAGES, "relocation-samples"], cache)
+    uv_install(prefix, "click<8.1", "rich<14", "--no-deps")
     sources = sorted(source for name in ("click", "rich") for source in (prefix / SITE / name).rglob("*.py"))
     # before Python 3.11 the order of sets in byte-code, and so its bytes, follow PYTHONHASHSEED
     command = [prefix / "bin/python", "-c", COMPILE, *sources]
     subprocess.run(command, check=True, env={**os.environ, "PYTHONHASHSEED": "0"})
     return prefix
-
-
-def long(folder: Path, length: int) -> Path:
-    """A path of ``length`` bytes below ``folder``."""
-    spare = length - len(os.fsencode(folder)) - 1
-    parts = ["p" * 100] * (spare // 101)
-    return folder.joinpath(*parts, "q" * (spare - 101 * len(parts)))
 
 
 @dataclass(frozen=True)
@@ -118,7 +89,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def everything(channel_url: str, work: Path) -> Everything:
-    prefix = build(channel_url, long(work, 220), work / "cache")
+    prefix = build(channel_url, path_of_length(work, 220), work / "cache")
     with (prefix / EDITED).open("a") as edited:
         edited.write(f"\n# {prefix}/edited\n")
     (prefix / DELETED).unlink()
@@ -188,13 +159,6 @@ def test_a_deployment_has_neither_the_build_prefix_nor_a_placeholder(everything:
         assert not any(placeholder in deployed for placeholder in PLACEHOLDERS), path
 
 
-def imported(data: bytes, source: str) -> CodeType:
-    """The code of a pyc as Python has it when it has imported ``source``."""
-    code: CodeType = marshal.loads(data[16:])
-    _imp._fix_co_filename(code, source)
-    return code
-
-
 NO_FACTS = (
     "co_lnotab",
     "co_lines",
@@ -223,7 +187,7 @@ def test_written_back_to_where_it_was_built_every_file_is_what_it_was(everything
             deployed = everything.deployed(path, everything.prefix)
             if path.endswith(".pyc"):
                 source = f"{os.fsdecode(everything.prefix)}/{source_of(path)}"
-                codes = [facts(imported(data, source)) for data in (original, deployed)]
+                codes = [facts(imported_code(data, source)) for data in (original, deployed)]
                 assert codes[0] == codes[1], path
                 original, deployed = original[:8], deployed[:8]
             assert deployed == original, path
@@ -241,7 +205,7 @@ def test_scripts_of_every_installer_run_from_the_deployed_interpreter(everything
 def test_a_second_environment_elsewhere_is_stored_as_the_same_bytes(
     everything: Everything, channel_url: str, work: Path
 ) -> None:
-    other = store_everything(build(channel_url, long(work / "elsewhere", 180), work / "cache"))
+    other = store_everything(build(channel_url, path_of_length(work / "elsewhere", 180), work / "cache"))
     changed = {EDITED, DELETED, SCRIPT}
     first = {path: stored.sha256 for path, (_, stored) in everything.stored.items() if path not in changed}
     second = {path: stored.sha256 for path, (_, stored) in other.stored.items() if path not in changed}

@@ -1,10 +1,16 @@
-"""Environments installed for real: by rattler, from channels of this machine."""
+"""Environments installed for real: by rattler, from channels of this machine, and by uv."""
 
 from __future__ import annotations
 
+import _imp
 import asyncio
+import marshal
+import os
+import subprocess
+import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from types import CodeType
 
 import rattler
 
@@ -27,3 +33,23 @@ def conda_install(
         await rattler.install(records, prefix, cache_dir=cache, show_progress=False)
 
     asyncio.run(run())
+
+
+def uv_install(prefix: Path, *arguments: str) -> None:
+    """Installs into an environment what pip's configuration makes available."""
+    command = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--break-system-packages"]
+    subprocess.run([*command, "--python", str(prefix / "bin/python"), *arguments], check=True, text=True)
+
+
+def path_of_length(folder: Path, length: int) -> Path:
+    """A path of ``length`` bytes below ``folder``."""
+    spare = length - len(os.fsencode(folder)) - 1
+    parts = ["p" * 100] * (spare // 101)
+    return folder.joinpath(*parts, "q" * (spare - 101 * len(parts)))
+
+
+def imported_code(data: bytes, source: str) -> CodeType:
+    """The code of a pyc as Python has it when it has imported ``source``."""
+    code: CodeType = marshal.loads(data[16:])
+    _imp._fix_co_filename(code, source)
+    return code
