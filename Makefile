@@ -28,11 +28,10 @@ COMPILER := $(shell command -v "$${CC:-cc}" >/dev/null || command -v gcc >/dev/n
 SHELLS := bash busybox dash fish ksh mksh tcsh zsh \
 	expect gawk guile-3.0 lua5.4 perl r-base-core ruby tcl \
 	binutils btrfs-progs bzip2 cmake libarchive-tools nodejs pkgconf squashfs-tools strace unzip xfsprogs xz-utils zip
-SHELL_TESTS := tests/integration/test_activation.py tests/integration/test_activation_check.py \
-	tests/integration/test_activation_first.py tests/integration/test_first_lines.py \
-	tests/integration/test_relocated_files.py tests/integration/test_conda_pack.py \
-	tests/integration/test_transactions.py tests/component/prefix/test_needs_elf.py tests/component/extract/test_previous.py \
-	tests/component/store/test_shared_store.py
+SHELL_TESTS := $(addprefix tests/component/, activation/test_activation.py activation/test_activation_check.py \
+	activation/test_activation_first.py deployment/test_transactions.py extract/test_previous.py \
+	interop/test_conda_pack.py prefix/test_needs_elf.py relocation/test_first_lines.py \
+	relocation/test_relocated_files.py store/test_shared_store.py)
 
 # The demo needs no public channel: it has one of its own.
 LOCAL := build/channel

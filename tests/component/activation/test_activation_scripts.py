@@ -1,4 +1,4 @@
-"""The texts of the activation scripts; the shells themselves read them in tests/integration/test_activation.py."""
+"""The texts of the activation scripts; the shells themselves read them in test_activation.py."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ from support.namespaces import namespace
 from support.servers import make_certificate, serving
 from support.tiny_wheels import write_wheel
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[3]
 MAKER = REPOSITORY / "scripts" / "make_channel.py"
 SOURCE = Path(sys.base_prefix)
 MINOR = f"{sys.version_info[0]}.{sys.version_info[1]}"

@@ -18,7 +18,7 @@ import pytest
 from envpack.runtime.reader.bundle import open_bundle
 from support.small_prefix import SmallPrefix
 
-APART = [sys.executable, str(Path(__file__).parents[1] / "support/forced_parallel.py")]
+APART = [sys.executable, str(Path(__file__).parents[2] / "support/forced_parallel.py")]
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="forks on Linux only")
 

@@ -12,7 +12,7 @@ import pytest
 from support.environments import Environment
 from support.namespaces import namespace
 
-APART = [sys.executable, str(Path(__file__).parents[1] / "support/forced_parallel.py")]
+APART = [sys.executable, str(Path(__file__).parents[2] / "support/forced_parallel.py")]
 MOVED = 16
 """MB that are there twice for a moment, `envpack.bundle.append`'s step."""
 

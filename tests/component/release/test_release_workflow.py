@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[3]
 WORKFLOWS = REPOSITORY / ".github" / "workflows"
 
 GH = """\
