@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from support.trees import paths, snapshot
+
 SPEC = """\
 name: e2e
 channels: [conda-forge]
@@ -74,22 +76,6 @@ def deployed(made: Made, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def files(root: Path) -> dict[str, Path]:
-    return {
-        str(path.relative_to(root)): path
-        for path in sorted(root.rglob("*"))
-        if not path.is_dir() or path.is_symlink()
-        if ".envpack" not in path.relative_to(root).parts[:1]
-    }
-
-
-def contents(root: Path) -> dict[str, tuple[int, str]]:
-    return {
-        name: (path.lstat().st_mode, str(path.readlink()) if path.is_symlink() else digest(path))
-        for name, path in files(root).items()
-    }
-
-
 def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
@@ -97,10 +83,14 @@ def digest(path: Path) -> str:
 def test_no_file_has_a_trace_of_the_build_prefix_or_of_a_placeholder(made: Made, deployed: Path) -> None:
     forbidden = re.compile(b"|".join(map(re.escape, (*PLACEHOLDERS, os.fsencode(made.work)))))
     found = [
-        name for name, path in files(deployed).items() if path.is_file() and forbidden.search(path.read_bytes())
+        name
+        for name, path in paths(deployed, own=False).items()
+        if path.is_file() and forbidden.search(path.read_bytes())
     ]
     assert found == []
-    written_in = [name for name, path in files(deployed).items() if os.fsencode(deployed) in path.read_bytes()]
+    written_in = [
+        name for name, path in paths(deployed, own=False).items() if os.fsencode(deployed) in path.read_bytes()
+    ]
     assert any(name.endswith(".so.1.0") or ".so" in name for name in written_in)
     assert any(name.startswith("bin/") for name in written_in)
     assert any(name.endswith(".pyc") for name in written_in)
@@ -139,7 +129,7 @@ def test_strings_that_share_their_ends_are_all_right(deployed: Path) -> None:
 
 
 def test_every_package_imports_and_nothing_is_compiled_on_the_way(deployed: Path) -> None:
-    before = contents(deployed)
+    before = snapshot(deployed)
     code = """
 import importlib, importlib.metadata, sys
 top = {str(file).split("/")[0] for found in importlib.metadata.distributions() for file in found.files or ()}
@@ -157,7 +147,7 @@ print(*names)
     )
     assert done.returncode == 0, done.stderr
     assert {"numpy", "httpx", "requests", "rich", "click"} <= set(done.stdout.split())
-    assert contents(deployed) == before
+    assert snapshot(deployed) == before
 
 
 def test_activation_sets_the_variables_and_the_commands_are_told(deployed: Path) -> None:
@@ -171,13 +161,13 @@ def test_activation_sets_the_variables_and_the_commands_are_told(deployed: Path)
 def test_tar_and_first_use_give_what_deploy_gives(made: Made, tmp_path: Path, first_use: str) -> None:
     root = tmp_path / "an env"
     envpack("deploy", made.bundle, root)
-    expected = contents(root)
+    expected = snapshot(root, own=False)
     root.rename(tmp_path / "kept")
     root.mkdir()
     subprocess.run(["tar", "-xzf", made.bundle, "-C", root], check=True)
     call = f'. "{root}/bin/activate"' if first_use == "activate" else f'"{root}/bin/conda-unpack"'
     subprocess.run(["bash", "-c", call], env={"PATH": "/usr/bin:/bin"}, check=True)
-    assert contents(root) == expected
+    assert snapshot(root, own=False) == expected
     done = subprocess.run([root / "bin/httpx", "--help"], env=CLEAN, capture_output=True)
     assert done.returncode == 0, done.stderr
 
@@ -186,7 +176,11 @@ def test_a_moved_deployment_is_written_anew_when_it_is_activated(made: Made, tmp
     envpack("deploy", made.bundle, tmp_path / "first")
     second = (tmp_path / "first").rename(tmp_path / "second")
     subprocess.run(["bash", "-c", f'. "{second}/bin/activate" && httpx --help'], env=CLEAN, check=True)
-    traces = [name for name, path in files(second).items() if os.fsencode(tmp_path / "first") in path.read_bytes()]
+    traces = [
+        name
+        for name, path in paths(second, own=False).items()
+        if os.fsencode(tmp_path / "first") in path.read_bytes()
+    ]
     assert traces == []
 
 
@@ -228,7 +222,7 @@ def test_packing_a_prefix_twice_gives_the_same_bytes(deployed: Path, tmp_path: P
     done = subprocess.run([tmp_path / "again/bin/httpx", "--help"], env=CLEAN, capture_output=True)
     assert done.returncode == 0, done.stderr
     assert os.fsencode(deployed) not in b"".join(
-        path.read_bytes() for path in files(tmp_path / "again").values() if path.is_file()
+        path.read_bytes() for path in paths(tmp_path / "again", own=False).values() if path.is_file()
     )
 
 

@@ -23,6 +23,7 @@ from envpack.runtime.report import Reporter
 from support.conda_install import conda_install
 from support.conda_packages import SHORT, Channel
 from support.small_prefix import Told
+from support.trees import paths
 
 MINOR = f"{sys.version_info.major}.{sys.version_info.minor}"
 SITE = f"lib/python{MINOR}/site-packages"
@@ -57,13 +58,9 @@ class Moved:
         self.traces = [os.fsencode(prefix)]
         deploy(self.bundle, self.root, reporter=Reporter())
 
-    def paths(self) -> dict[str, Path]:
-        found = (path for path in self.root.rglob("*") if path.is_symlink() or not path.is_dir())
-        return {str(path.relative_to(self.root)): path for path in found}
-
     def check_no_trace(self, *traces: object) -> None:
         """Neither the former place nor ``traces`` stand in any file or link."""
-        for path, place in self.paths().items():
+        for path, place in paths(self.root).items():
             data = os.fsencode(place.readlink()) if place.is_symlink() else place.read_bytes()
             for trace in (*self.traces, *(os.fsencode(str(trace)) for trace in traces)):
                 assert trace not in data, path
@@ -398,7 +395,7 @@ def test_leftovers_of_another_python_neither_stop_nor_change_anything(
     moved = Moved(prefix, tmp_path / "a", editable="error")
     assert moved.manifest.python == f"bin/python{MINOR}"
     assert run(moved.root / "bin/python", "-c", code) == before
-    assert f"{old}/gone/__pycache__/module.cpython-310.pyc" not in moved.paths()
+    assert f"{old}/gone/__pycache__/module.cpython-310.pyc" not in paths(moved.root)
     assert (moved.root / old / "stays.py").read_text() == f"HERE = '{moved.root}'\n"
     assert "pypi:stays-1.0" in {part.id for part in moved.manifest.segments}
     moved.check_no_trace()

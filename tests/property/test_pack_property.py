@@ -35,7 +35,8 @@ from envpack.runtime.relocation.files import stored_bytes
 from envpack.runtime.report import Reporter
 from envpack.runtime.tree.head import read_head
 from envpack.runtime.tree.rewrite_prefix import rewrite_prefix
-from support.small_prefix import SmallPrefix, tree
+from support.small_prefix import SmallPrefix
+from support.trees import environment
 
 EXAMPLES = int(os.environ.get("ENVPACK_EXAMPLES", "40"))
 DATE = 315532800
@@ -478,7 +479,7 @@ def work_folder() -> Iterator[Path]:
 
 def as_found(root: Path, stale: set[str]) -> dict[str, tuple[int, str | bytes]]:
     """The tree as it lies there, links by the path in it that they lead to."""
-    found = {path: facts for path, facts in tree(root).items() if path not in stale}
+    found = {path: facts for path, facts in environment(root).items() if path not in stale}
     record = json.loads(bytes(found.pop("conda-meta/tool-1-0.json")[1]))  # which a deployment has no path in
     assert record["name"] == "tool" and "/pkgs/" not in json.dumps(record)
     for path, (mode, content) in found.items():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +9,6 @@ from typing import Any
 
 from envpack.bundle.codecs import FAST
 from envpack.bundle.pack import PackSettings, pack_prefix
-from envpack.bundle.runtime_zip import runtime_files
 from envpack.runtime.commands.deploy import deploy
 from envpack.runtime.format.manifest import Manifest
 from envpack.runtime.reader.bundle import open_bundle
@@ -79,23 +76,3 @@ def pack_elsewhere(prefix: Path, output: Path) -> tuple[int, Manifest]:
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     with open_bundle(output, FAST) as bundle:
         return int(done.stdout) * 1024, bundle.manifest
-
-
-def tree(root: Path) -> dict[str, tuple[int, str | bytes]]:
-    """Mode, and target or content, of every path that is the environment's own; folders only where empty."""
-    found: dict[str, tuple[int, str | bytes]] = {}
-    ours = runtime_files()
-    for folder, folders, files in os.walk(root):
-        if Path(folder) == root:
-            folders[:] = [name for name in folders if name != ".envpack"]
-        names = [*files, *(name for name in folders if (Path(folder) / name).is_symlink())]
-        if not files and not folders:
-            found[str(Path(folder).relative_to(root))] = (stat.S_IMODE(Path(folder).stat().st_mode), "folder")
-        for name in names:
-            place = Path(folder) / name
-            path = str(place.relative_to(root))
-            if path in ours:
-                continue
-            content: str | bytes = str(place.readlink()) if place.is_symlink() else place.read_bytes()
-            found[path] = (stat.S_IMODE(place.lstat().st_mode), content)
-    return found

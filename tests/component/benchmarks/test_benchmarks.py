@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from support.trees import contents
+
 BENCHMARKS = Path(__file__).resolve().parents[3] / "benchmarks"
 
 
@@ -62,8 +64,7 @@ def test_the_environment_is_kept_as_it_was_made(compared: tuple[dict[str, Any], 
 def test_the_same_seed_makes_the_same_environment(tmp_path: Path) -> None:
     def made(seed: int) -> dict[str, bytes]:
         small = ["--size", 0.001, "--files", 200, "--seed", seed, "--folder", tmp_path]
-        prefix = Path(run("environments.py", "synthetic", *small).strip())
-        return {str(path.relative_to(prefix)): path.read_bytes() for path in prefix.rglob("*") if path.is_file()}
+        return contents(Path(run("environments.py", "synthetic", *small).strip()))
 
     first = made(1)
     assert made(2) != first

@@ -25,6 +25,7 @@ from envpack.runtime.errors import BuildError, SpecError
 from envpack.runtime.report import Reporter
 from envpack.spec import EnvSpec, parse_spec
 from support.compilers import compiler, variables
+from support.trees import contents
 
 PLATFORM = "linux-64"
 SPEC = """\
@@ -84,19 +85,6 @@ def build_with_the_compiler_of_the_tests(tmp_path_factory: pytest.TempPathFactor
         for name, value in {**variables(), "CC": str(program), "LDSHARED": f"{program} -shared"}.items():
             patch.setenv(name, value)
         yield
-
-
-def tree(prefix: Path) -> dict[str, bytes]:
-    found = {}
-    for folder, folders, files in os.walk(prefix):
-        for name in folders + files:
-            path = Path(folder, name)
-            relative = path.relative_to(prefix).as_posix()
-            if path.is_symlink():
-                found[relative] = b"-> " + os.fsencode(path.readlink())
-            else:
-                found[relative] = path.read_bytes() if path.is_file() else b"/"
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +164,7 @@ def test_the_prefix_is_long_and_works(built, lock):
 def test_building_again_elsewhere_gives_the_same_files(built, lock, tmp_path, cache):
     work = tmp_path / "another-folder-of-another-length"
     again = build_prefix(lock, choose_prefix(work), cache_dir=cache)
-    one, two = tree(built.prefix), tree(again.prefix)
+    one, two = contents(built.prefix), contents(again.prefix)
     assert one.keys() == two.keys()
     ours, theirs = os.fsencode(built.prefix), os.fsencode(again.prefix)
     differ = [name for name in one if one[name].replace(ours, theirs) != two[name]]

@@ -35,6 +35,7 @@ from envpack.runtime.reader.bundle import open_bundle
 from envpack.runtime.relocation.relocation import Relocation
 from envpack.runtime.report import Reporter
 from support.bundle_factory import PLACEHOLDER, file, link, make_bundle, text
+from support.trees import snapshot
 
 NOISE = random.Random(1).randbytes(2 * FRAME_SIZE + 12345)
 SEGMENTS = {
@@ -71,14 +72,6 @@ def gz(tmp_path: Path) -> Path:
 
 def deployed(bundle: Path, destination: Path) -> None:
     deploy(bundle, destination, reporter=Reporter(), decoders=FAST)
-
-
-def tree(root: Path) -> dict[str, tuple[int, bytes]]:
-    return {
-        str(path.relative_to(root)): (path.lstat().st_mode, path.read_bytes())
-        for path in sorted(root.rglob("*"))
-        if path.is_file()
-    }
 
 
 def test_a_deployment_has_the_destination_written_in(bundle: Path, tmp_path: Path) -> None:
@@ -128,11 +121,10 @@ def test_a_segment_is_the_same_in_another_bundle(gz: Path, tmp_path: Path) -> No
 
 def test_the_bare_and_the_fast_decoders_agree(gz: Path, tmp_path: Path) -> None:
     deployed(gz, tmp_path / "x")
-    first = tree(tmp_path / "x")
+    first = snapshot(tmp_path / "x", record=False)
     (tmp_path / "x").rename(tmp_path / "y")
     deploy(gz, tmp_path / "x", reporter=Reporter(), decoders=STANDARD)
-    second = tree(tmp_path / "x")
-    first.pop(".envpack/deployment.json"), second.pop(".envpack/deployment.json")
+    second = snapshot(tmp_path / "x", record=False)
     assert first == second
 
 

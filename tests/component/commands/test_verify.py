@@ -19,13 +19,13 @@ from envpack.runtime.commands.repair import Repaired, repair
 from envpack.runtime.commands.verify import Verified, verify
 from envpack.runtime.deployment.state import Destination
 from envpack.runtime.errors import DestinationError, EnvpackError, FormatError, IntegrityError
-from envpack.runtime.format.layout import LOCK_PATH
 from envpack.runtime.format.manifest import PathRecord
 from envpack.runtime.reader.bundle import open_bundle
 from envpack.runtime.relocation.relocation import Relocation
 from envpack.runtime.report import Reporter
 from envpack.runtime.tree.rewrite_prefix import rewrite_prefix
 from support.bundle_factory import PLACEHOLDER, file, link, make_bundle, text
+from support.trees import inodes, snapshot
 
 LARGE = os.urandom(2 * FRAME_SIZE + 4321)
 SEGMENTS = {
@@ -73,18 +73,6 @@ def verified(path: Path) -> Verified:
 
 def mended(root: Path, bundle: Path) -> Repaired:
     return repair(root, bundle, reporter=Reporter(), jobs=2, decoders=FAST)
-
-
-def state(root: Path) -> dict[str, tuple[int, int, str | bytes]]:
-    """Inode, mode and content of everything but the lock."""
-    found: dict[str, tuple[int, int, str | bytes]] = {}
-    for path in set(root.rglob("*")) - {root / LOCK_PATH}:
-        facts = path.lstat()
-        content: str | bytes = str(path.readlink()) if path.is_symlink() else b""
-        if path.is_file() and not path.is_symlink():
-            content = path.read_bytes()
-        found[str(path.relative_to(root))] = (facts.st_ino, facts.st_mode, content)
-    return found
 
 
 def replaced(path: Path, data: bytes | None = None) -> None:
@@ -193,7 +181,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], set[str], set[str]]] = {
 def test_damage_is_found_and_mended_and_nothing_else_is_touched(root: Path, bundle: Path, kind: str) -> None:
     harm, changed, missing = DAMAGE[kind]
     (root / "mine.txt").write_text("mine")
-    before = state(root)
+    before, former = snapshot(root), inodes(root)
     harm(root)
     found = verified(root)
     assert {item.path for item in found.changed} == changed
@@ -204,11 +192,9 @@ def test_damage_is_found_and_mended_and_nothing_else_is_touched(root: Path, bund
     assert all(any(path in line for line in caught.value.details) for path in changed | missing)
     done = mended(root, bundle)
     assert set(done.mended) >= changed | missing
-    after = state(root)
-    assert {path: facts[1:] for path, facts in after.items()} == {
-        path: facts[1:] for path, facts in before.items()
-    }
-    touched = {path for path in before if before[path][0] != after[path][0]}
+    assert snapshot(root) == before
+    now = inodes(root)
+    touched = {path for path in before if former[path] != now[path]}
     assert touched <= changed | missing | {"bin/same", "lib/deep", "lib/deep/er"}
     assert verified(root).whole
     assert (root / "bin/tool").samefile(root / "bin/same")
@@ -223,10 +209,10 @@ def test_a_deployment_is_whole(root: Path) -> None:
 
 
 def test_a_repair_of_what_is_whole_writes_nothing(root: Path, bundle: Path) -> None:
-    before = state(root)
+    before = snapshot(root), inodes(root)
     done = mended(root, bundle)
     assert (done.mended, done.read) == ((), 0)
-    assert state(root) == before
+    assert (snapshot(root), inodes(root)) == before
 
 
 def test_only_the_frames_with_damage_are_read(root: Path, bundle: Path) -> None:
@@ -315,10 +301,10 @@ def test_manifest_and_digest_changed_together_are_found(root: Path, tmp_path: Pa
 
 def test_another_bundle_mends_nothing(root: Path, tmp_path: Path) -> None:
     make_bundle(tmp_path / "other.tar.gz", {"environment": [file("lib/a.py", b"other")]})
-    before = state(root)
+    before = snapshot(root), inodes(root)
     with pytest.raises(DestinationError, match="was not deployed from"):
         mended(root, tmp_path / "other.tar.gz")
-    assert state(root) == before
+    assert (snapshot(root), inodes(root)) == before
 
 
 def test_no_two_work_at_one_deployment(root: Path, bundle: Path) -> None:

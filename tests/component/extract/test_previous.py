@@ -9,7 +9,6 @@ import os
 import random
 import shutil
 import signal
-import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -30,6 +29,7 @@ from envpack.runtime.relocation.relocation import Relocation
 from envpack.runtime.report import Reporter
 from support.bundle_factory import PLACEHOLDER, file, link, make_bundle, text
 from support.servers import Files, serving
+from support.trees import snapshot
 
 NOISE = random.Random(6).randbytes(600_000)
 BINARY = b"\x7fELF" + PLACEHOLDER + b"/lib\0" + NOISE[:300_000]
@@ -82,30 +82,13 @@ def upgraded(server: Files, root: Path) -> Deployment:
     return put(f"{server.url}/2.tar.zst", root)
 
 
-def snapshot(root: Path) -> dict[str, tuple[object, ...]]:
-    """Everything there is of a tree, what each deployment notes of itself apart."""
-    found: dict[str, tuple[object, ...]] = {}
-    for path in sorted(root.rglob("*")):
-        facts = path.lstat()
-        name = str(path.relative_to(root))
-        if path.is_symlink():
-            found[name] = ("link", str(path.readlink()))
-        elif path.is_dir():
-            found[name] = ("folder", stat.S_IMODE(facts.st_mode))
-        elif name != ".envpack/deployment.json":
-            data = path.read_bytes()
-            found[name] = (stat.S_IMODE(facts.st_mode), facts.st_nlink, int(facts.st_mtime), data)
-    found[".envpack/prefix"] = found[".envpack/prefix"][3:]
-    return found
-
-
 def like_fresh(bundles: Path, root: Path) -> None:
     """The tree is what a deployment to the same place, with nothing there before, becomes."""
-    found = snapshot(root)
+    found = snapshot(root, record=False)
     root.rename(root.with_name("aside"))
     root.with_name(f".{root.name}.envpack").rename(root.with_name("kept"))
     put(bundles / "2.tar.zst", root)
-    assert found == snapshot(root)
+    assert found == snapshot(root, record=False)
 
 
 def stored(bundle: Path, *ids: str) -> int:
@@ -131,13 +114,13 @@ def test_only_the_changed_segment_is_fetched(x: Path, bundles: Path, server: Fil
 
 
 def test_the_deployment_before_is_not_touched_and_shares_nothing(x: Path, server: Files) -> None:
-    before = snapshot(x)
+    before = snapshot(x, record=False)
     upgraded(server, x)
     former = x.with_name(".x.envpack") / "1"
-    assert snapshot(former) == before
+    assert snapshot(former, record=False) == before
     assert not (former / "lib/numpy/core/core.so").samefile(x / "lib/numpy/core/core.so")
     assert rollback(x, reporter=Reporter()).generation == 1
-    assert snapshot(x) == before
+    assert snapshot(x, record=False) == before
 
 
 def test_a_deployment_that_was_moved_is_still_of_use(x: Path, bundles: Path, server: Files) -> None:
@@ -279,10 +262,10 @@ def test_a_bundle_damaged_where_it_is_read_leaves_the_old_one(x: Path, server: F
     with_noise = data.rindex(NOISE[200_000:200_100])  # of demo, which no codec makes smaller
     data[with_noise] ^= 1
     server.data["/2.tar.zst"] = bytes(data)
-    before = snapshot(x)
+    before = snapshot(x, record=False)
     with pytest.raises(Exception, match="damaged"):
         upgraded(server, x)
-    assert snapshot(x) == before and not x.with_name(".x.envpack").exists()
+    assert snapshot(x, record=False) == before and not x.with_name(".x.envpack").exists()
 
 
 # --- clones ---
@@ -356,13 +339,13 @@ deploy(sys.argv[1], Path(sys.argv[2]), reporter=Reporter(), jobs=2, decoders=FAS
 
 
 def test_killed_midway_the_old_one_is_whole(x: Path, bundles: Path, server: Files) -> None:
-    before = snapshot(x)
+    before = snapshot(x, record=False)
     for point in (4, 30, 150, 214):
         command = [sys.executable, "-c", _KILLED, f"{server.url}/2.tar.zst", x, point]
         done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
         assert done.returncode == -signal.SIGKILL, done.stderr
         assert (x.with_name(".x.envpack") / "new-2/.envpack/paths.json").is_file()
-        assert snapshot(x) == before
+        assert snapshot(x, record=False) == before
     assert upgraded(server, x).generation == 2
     like_fresh(bundles, x)
 

@@ -13,6 +13,7 @@ import pytest
 from envpack.cli.app import COMMANDS
 from support.hostile_bundles import HOSTILE, SOUND_BUNDLES, Forgery, file, folder
 from support.sandbox import RUNTIME, Confined, Done
+from support.trees import snapshot
 
 REFUSED = {6, 7}
 RAW = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
@@ -32,17 +33,6 @@ def place(tmp_path: Path) -> Path:
     (tmp_path / "outside/victim").write_text("untouched")
     (tmp_path / "envs").mkdir()
     return tmp_path
-
-
-def everything(folder: Path) -> dict[str, tuple[int, int, bytes]]:
-    return {
-        str(path.relative_to(folder)): (
-            path.lstat().st_mode,
-            path.lstat().st_mtime_ns if path.is_file() else 0,
-            path.read_bytes() if path.is_file() and "hostile" not in path.name else b"",
-        )
-        for path in sorted(folder.rglob("*"))
-    }
 
 
 def reading(bundle: Path) -> list[list[str]]:
@@ -66,7 +56,7 @@ def test_there_are_enough_of_them() -> None:
 def test_a_hostile_bundle_is_refused(what: str, place: Path, confined: Confined) -> None:
     bundle = HOSTILE[what].write(place / "hostile.tar.gz")
     heavy = bundle.stat().st_size > 1 << 20 or "MB" in what or "million" in what
-    before = everything(place)
+    before = snapshot(place)
     strict = [["deploy", "-q", "--no-check", str(bundle), "envs/x"]]
     if HOSTILE[what].pack.__name__ == "gz":
         strict.append([RUNTIME, "deploy", "-q", "--no-check", str(bundle), "envs/y"])
@@ -76,13 +66,13 @@ def test_a_hostile_bundle_is_refused(what: str, place: Path, confined: Confined)
     done = confined.run(place, *(strict[:1] if heavy else strict), *reads)
     strict = strict[: len(done.codes) - len(reads)]
     tidy(done)
-    assert everything(place) == before
+    assert snapshot(place) == before
     assert strict and done.codes[len(strict) :], done.said
     assert set(done.codes[: len(strict)]) <= REFUSED, done.said
     assert set(done.codes[len(strict) :]) <= REFUSED | {0, 9}, done.said
     apart = confined.run(place, strict[0], apart=True)
     tidy(apart)
-    assert apart.codes == done.codes[:1] and everything(place) == before, apart.said
+    assert apart.codes == done.codes[:1] and snapshot(place) == before, apart.said
     if "future" in what and "table" not in what:
         assert done.codes[0] == 6 and "pip install --upgrade" in done.said[0]
 
@@ -112,11 +102,11 @@ def test_a_hostile_bundle_that_tar_has_unpacked_is_refused(what: str, place: Pat
     bundle = HOSTILE[what].write(place / "hostile.tar.gz")
     (place / "envs/x").mkdir()
     subprocess.run(["tar", "-xzf", bundle, "-C", place / "envs/x"], check=True, capture_output=True)
-    before = everything(place)
+    before = snapshot(place)
     done = confined.run(place, [RUNTIME, "unpack", "-q", "envs/x"])
     tidy(done)
     assert done.codes[0] in (7, 10), done.said
-    changed = everything(place).items() ^ before.items()
+    changed = snapshot(place).items() ^ before.items()
     assert not [path for path, _ in changed if not path.startswith("envs/x")]
 
 

@@ -30,6 +30,7 @@ from envpack.runtime.commands.deploy import Deployment, deploy
 from envpack.runtime.errors import EnvpackError, IntegrityError
 from envpack.runtime.report import Reporter
 from support.conda_install import conda_install, imported_code, path_of_length, uv_install
+from support.trees import paths
 
 CLEAN = {
     "PATH": "/usr/bin:/bin",
@@ -155,12 +156,6 @@ def trees(original: Original, tmp_path_factory: pytest.TempPathFactory) -> Trees
     theirs = place.rename(folder / "unpacked by conda-unpack")
     done = deployed(original.archive, place)
     return Trees(theirs, place, done, os.fsencode(original.prefix))
-
-
-def paths(root: Path) -> dict[str, Path]:
-    return {
-        str(path.relative_to(root)): path for path in root.rglob("*") if path.is_symlink() or not path.is_dir()
-    }
 
 
 def only_own(trees: Trees, theirs: bytes, ours: bytes) -> bool:

@@ -17,6 +17,7 @@ import pytest
 
 from envpack.runtime.reader.bundle import open_bundle
 from support.small_prefix import SmallPrefix
+from support.trees import snapshot
 
 APART = [sys.executable, str(Path(__file__).parents[2] / "support/forced_parallel.py")]
 
@@ -57,19 +58,6 @@ def envpack(*words: str | Path, code: int = 0, **environ: str) -> tuple[int, str
     return int(last.removeprefix("processes: ")), done.stdout + "\n".join(said)
 
 
-def tree(root: Path) -> dict[str, tuple[object, ...]]:
-    found: dict[str, tuple[object, ...]] = {}
-    for path in sorted(root.rglob("*")):
-        name, facts = str(path.relative_to(root)), path.lstat()
-        data = str(path.readlink()) if path.is_symlink() else path.read_bytes() if path.is_file() else ""
-        times = (
-            facts.st_mtime if path.is_file() and not path.is_symlink() and not name.startswith(".envpack/") else 0
-        )
-        if not name.startswith(".envpack/deployment"):
-            found[name] = (facts.st_mode, facts.st_nlink if path.is_file() else 0, times, data)
-    return found
-
-
 @pytest.mark.parametrize("suffix", [".tar.gz", ".tar.zst"])
 def test_a_bundle_is_the_same_whoever_packs_it(suffix: str, made: SmallPrefix, tmp_path: Path) -> None:
     digests = set()
@@ -88,11 +76,11 @@ def test_a_deployment_is_the_same_whoever_writes_it(made: SmallPrefix, tmp_path:
     for jobs in (1, 2, 4):
         processes, _ = envpack("deploy", tmp_path / "b.tar.zst", tmp_path / "d", "--jobs", str(jobs))
         assert processes == (0 if jobs == 1 else jobs)
-        trees.append(tree(tmp_path / "d"))
+        trees.append(snapshot(tmp_path / "d", record=False))
         envpack("verify", tmp_path / "d")
         envpack("remove", tmp_path / "d")
     assert trees[0] == trees[1] == trees[2]
-    assert len(trees[0]) > 60 and trees[0]["bin/same"][1] == 2
+    assert len(trees[0]) > 60 and trees[0]["bin/same"].links == 2
 
 
 def test_there_may_be_more_packages_than_one_crew_takes(tmp_path: Path) -> None:

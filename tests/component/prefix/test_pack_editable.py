@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import os
 import re
@@ -16,6 +15,7 @@ import pytest
 import rattler
 
 from envpack.runtime.host.detect.machine import host_subdir
+from support.trees import snapshot
 
 CLEAN = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", "LANG": "C.UTF-8"}
 SITE = f"lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
@@ -100,11 +100,6 @@ def made(channel_url: str, tmp_path_factory: pytest.TempPathFactory) -> Made:
     return Made(prefix, projects, folder / "bundle.tar.gz")
 
 
-def contents(root: Path) -> dict[str, str]:
-    files = (path for path in sorted(root.rglob("*")) if path.is_file() and not path.is_symlink())
-    return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-
-
 def test_each_is_refused_by_name_with_its_source_and_what_to_do(made: Made, tmp_path: Path) -> None:
     done = envpack("pack", "-p", made.prefix, "-o", tmp_path / "b.tar.gz", "--json")
     error = json.loads(done.stdout)["error"]
@@ -131,12 +126,12 @@ def test_they_are_left_out_whole_and_the_rest_works(made: Made, tmp_path: Path) 
 @pytest.fixture(scope="module")
 def wheels(made: Made, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A deployment of it with wheels; that nothing else was touched."""
-    before = contents(made.prefix.parent)
+    before = snapshot(made.prefix.parent)
     folder = tmp_path_factory.mktemp("wheels")
     done = envpack("pack", "-p", made.prefix, "-o", folder / "out/b.tar.gz", "--editable", "wheel", "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["result"]["changes"]["left_out"] == 0
-    assert contents(made.prefix.parent) == before
+    assert snapshot(made.prefix.parent) == before
     assert [path.name for path in (folder / "out").iterdir()] == ["b.tar.gz"]
     assert envpack("deploy", folder / "out/b.tar.gz", folder / "to").returncode == 0
     return folder / "to"

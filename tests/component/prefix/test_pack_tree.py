@@ -15,7 +15,8 @@ import pytest
 from envpack.runtime.errors import IntegrityError, PackError
 from envpack.runtime.format.manifest import PathRecord, PathsTable
 from envpack.runtime.format.tree_rules import check_tree
-from support.small_prefix import SmallPrefix, pack_elsewhere, tree
+from support.small_prefix import SmallPrefix, pack_elsewhere
+from support.trees import environment
 
 
 @pytest.fixture
@@ -68,7 +69,7 @@ def test_what_links_lead_to_is_packed_in_their_place_when_asked_for(
     (tmp_path / "far").mkdir()
     (tmp_path / "far/x").write_text(f"prefix={made.path}\n")
     deployed = made.moved(tmp_path / "to", outside="follow")
-    found = tree(deployed)
+    found = environment(deployed)
     assert found["bin/tool"] == (0o755, b"#!/bin/sh\n")
     assert found["share/lib/libx.so.1"] == (0o644, b"library")
     assert found["share/lib/libx.so"][1] == "libx.so.1" and found["share/lib/sub/up"][1] == "../libx.so.1"
@@ -101,7 +102,7 @@ def test_links_out_are_kept_as_they_are_when_asked_for_and_listed(
     link_out(made, outside)
     manifest = made.pack(tmp_path / "b.tar.gz", outside="keep")
     assert manifest.changes.outside == ("bin/tool", "lib/gone", "share/lib")
-    found = tree(made.moved(tmp_path / "to", outside="keep"))
+    found = environment(made.moved(tmp_path / "to", outside="keep"))
     assert found["bin/tool"][1] == f"{outside}/tool"
     assert found["share/lib"][1] == f"{outside}/lib"
     with tarfile.open(tmp_path / "b.tar.gz") as archive:
@@ -124,7 +125,7 @@ def test_inner_links_to_files_and_folders_stay_links(made: SmallPrefix, tmp_path
     made.link("lib64", "lib")
     made.link("share/absolute", made.path / "lib/x.so")
     made.link("share/dangling", "nowhere/at/all")
-    found = tree(made.moved(tmp_path / "to"))
+    found = environment(made.moved(tmp_path / "to"))
     targets = {path: content for path, (_, content) in found.items() if isinstance(content, str)}
     assert targets == {
         "lib/x.so": "x.so.1",
@@ -159,7 +160,7 @@ def test_modes_are_those_others_can_use_and_nothing_is_setuid(made: SmallPrefix,
     made.write("etc/private", "", 0o600)
     made.write("etc/shared", "", 0o666)
     made.write("etc/read-only", "", 0o444)
-    modes = {path: mode for path, (mode, content) in tree(made.moved(tmp_path / "to")).items()}
+    modes = {path: mode for path, (mode, content) in environment(made.moved(tmp_path / "to")).items()}
     assert {path: modes[path] for path in modes if path.startswith(("bin/", "etc/"))} == {
         "bin/private": 0o755,
         "bin/setuid": 0o755,
@@ -175,7 +176,7 @@ def test_empty_and_read_only_folders_are_there_again(made: SmallPrefix, tmp_path
         (made.path / path).chmod(mode)
     made.write("read-only/file", "x").parent.chmod(0o555)
     try:
-        found = tree(made.moved(tmp_path / "to"))
+        found = environment(made.moved(tmp_path / "to"))
     finally:
         (made.path / "read-only").chmod(0o755)
     assert found["read-only/file"][1] == b"x"
@@ -215,7 +216,7 @@ def test_names_of_any_length_and_encoding_are_there_again(made: SmallPrefix, tmp
         made.write(name, f"in {made.path}\n")
         made.link(f"{name[:240]}.link" if name.count("/") == 1 else f"{name}.link", "x" * 300)
     deployed = made.moved(tmp_path / "to")
-    found = tree(deployed)
+    found = environment(deployed)
     for name in names:
         assert found[name] == (0o644, os.fsencode(f"in {deployed}\n")), name
     assert sum(content == "x" * 300 for _, content in found.values()) == len(names)
@@ -223,7 +224,7 @@ def test_names_of_any_length_and_encoding_are_there_again(made: SmallPrefix, tmp
     unpacked.mkdir()
     made.pack(tmp_path / "plain.tar.gz")
     subprocess.run(["tar", "-xzf", tmp_path / "plain.tar.gz", "-C", unpacked], check=True)
-    assert set(tree(unpacked)) == set(found)
+    assert set(environment(unpacked)) == set(found)
 
 
 # --- large and changing files ---
@@ -273,6 +274,6 @@ def test_the_limit_on_open_files_is_none_on_the_number_of_files(made: SmallPrefi
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(64, soft), hard))
     try:
-        assert len(tree(made.moved(tmp_path / "to"))) == 301
+        assert len(environment(made.moved(tmp_path / "to"))) == 301
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -14,7 +14,8 @@ import pytest
 from envpack.bundle.codecs import FAST
 from envpack.runtime.commands.deploy import deploy
 from envpack.runtime.tree.rewrite_prefix import rewrite_prefix
-from support.small_prefix import SmallPrefix, Told, tree
+from support.small_prefix import SmallPrefix, Told
+from support.trees import environment
 
 # neither `env NAME` nor anything else finds a program by its name
 NOWHERE = {"PATH": "/nonexistent", "LANG": "C.UTF-8", "GUILE_AUTO_COMPILE": "0"}
@@ -155,7 +156,7 @@ def test_scripts_stay_themselves_from_place_to_place(bundle: Path, tmp_path: Pat
     root = tmp_path / "moved" / "short"  # "moved" and "again": of one length, as some first lines depend on it
     root.parent.mkdir()
     deploy(bundle, root, reporter=told, decoders=FAST)
-    first = tree(root)
+    first = environment(root)
     for place in (*PLACES[1:], PLACES[0]):
         root = root.rename(root.parent / place)
         assert rewrite_prefix(root, told).changed == ()
@@ -164,10 +165,10 @@ def test_scripts_stay_themselves_from_place_to_place(bundle: Path, tmp_path: Pat
         direct.mkdir()
         deploy(bundle, direct / place, reporter=told, decoders=FAST)
         here, there = os.fsencode(root), os.fsencode(direct / place)
-        assert {path: as_if(content, here) for path, (_, content) in tree(root).items()} == {
-            path: as_if(content, there) for path, (_, content) in tree(direct / place).items()
+        assert {path: as_if(content, here) for path, (_, content) in environment(root).items()} == {
+            path: as_if(content, there) for path, (_, content) in environment(direct / place).items()
         }
-    assert tree(root) == first
+    assert environment(root) == first
 
 
 def as_if(content: str | bytes, prefix: bytes) -> str | bytes:

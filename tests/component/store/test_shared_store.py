@@ -36,6 +36,7 @@ from envpack.runtime.store.ingest import SegmentIngest
 from envpack.runtime.store.store import open_store
 from support.bundle_factory import PLACEHOLDER, file, link, make_bundle, text
 from support.small_prefix import Told
+from support.trees import contents
 
 NUMPY = [
     text("bin/f2py", b"#!/bin/sh\necho @ f2py\n", 0o755),
@@ -99,14 +100,6 @@ def destroyed(bundle: Path, *, but: str = "") -> None:
     bundle.write_bytes(data)
 
 
-def tree(root: Path) -> dict[str, bytes | str]:
-    return {
-        str(path.relative_to(root)): str(path.readlink()) if path.is_symlink() else path.read_bytes()
-        for path in root.rglob("*")
-        if (path.is_file() or path.is_symlink()) and ".envpack" not in path.parts
-    }
-
-
 # --- sharing ---
 
 
@@ -129,9 +122,10 @@ def test_it_is_what_it_is_without_a_store(bundles: Path, tmp_path: Path, store: 
         root.parent.mkdir()
         deploy(bundles / "1.tar.gz", root, reporter=Reporter(), store=folder)
         roots.append(root.rename(tmp_path / name / "moved"))
-    expected = {path: str(data).replace("plain", "X") for path, data in tree(roots[0]).items()}
+    expected = {path: data.replace(b"plain", b"X") for path, data in contents(roots[0], own=False).items()}
     for name, root in zip(("filling", "filled"), roots[1:], strict=True):
-        assert {path: str(data).replace(name, "X") for path, data in tree(root).items()} == expected
+        found = contents(root, own=False)
+        assert {path: data.replace(name.encode(), b"X") for path, data in found.items()} == expected
         assert (root / "lib/numpy/core.so").samefile(root / "lib/numpy/again.so")
 
 

@@ -19,6 +19,7 @@ from envpack.runtime.report import Reporter
 from envpack.runtime.tree import rewrite_prefix as settle_module
 from envpack.runtime.tree.rewrite_prefix import rewrite_prefix
 from support.bundle_factory import file, make_bundle, text
+from support.trees import contents
 
 ITEMS = [
     *(text(f"bin/{name}", b"#!/bin/sh\necho @ " + name.encode() + b"\n", 0o755) for name in "abcdefgh"),
@@ -42,20 +43,12 @@ def written_for(root: Path, prefix: Path) -> None:
         assert (root / f"bin/{name}").read_text() == f"#!/bin/sh\necho {prefix} {name}\n"
 
 
-def tree(root: Path) -> dict[str, bytes]:
-    return {
-        str(path.relative_to(root)): path.read_bytes()
-        for path in root.rglob("*")
-        if path.is_file() and ".envpack" not in path.parts
-    }
-
-
 def test_after_tar_the_tree_is_what_a_deployment_is(root: Path, tmp_path: Path) -> None:
     rewrite_prefix(root, Reporter())
-    settled = tree(root)
+    settled = contents(root, own=False)
     root.rename(tmp_path / "tarred")
     deploy(tmp_path / "b.tar.gz", root, reporter=Reporter())
-    assert tree(root) == settled
+    assert contents(root, own=False) == settled
 
 
 def test_a_tree_moves_any_number_of_times(root: Path, tmp_path: Path) -> None:

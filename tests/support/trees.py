@@ -1,0 +1,93 @@
+"""What lies in a folder, for tests that compare: its paths, their contents, or everything about them.
+
+Names are relative to the folder; ``own``: whether ``.envpack``, which a deployment has, counts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from pathlib import Path
+from typing import NamedTuple
+
+from envpack.bundle.runtime_zip import runtime_files
+from envpack.runtime.format.layout import DEPLOYMENT_PATH, LOCK_PATH, PREFIX_PATH
+
+
+def _walk(root: Path, own: bool) -> dict[str, Path]:
+    found = {}
+    for folder, folders, files in os.walk(root):
+        if not own and Path(folder) == root:
+            folders[:] = [name for name in folders if name != ".envpack"]
+        for name in (*folders, *files):
+            path = Path(folder, name)
+            found[str(path.relative_to(root))] = path
+    found.pop(LOCK_PATH, None)  # comes and goes
+    return dict(sorted(found.items()))
+
+
+def paths(root: Path, *, own: bool = True) -> dict[str, Path]:
+    """Files and links, by name."""
+    return {name: path for name, path in _walk(root, own).items() if path.is_symlink() or not path.is_dir()}
+
+
+def contents(root: Path, *, own: bool = True) -> dict[str, bytes]:
+    """Bytes of files, ``-> target`` of links; folders have names that end in a slash."""
+    found = {}
+    for name, path in _walk(root, own).items():
+        if path.is_symlink():
+            found[name] = b"-> " + os.fsencode(path.readlink())
+        elif path.is_dir():
+            found[f"{name}/"] = b""
+        else:
+            found[name] = path.read_bytes()
+    return found
+
+
+class PathState(NamedTuple):
+    """Everything about a path that two deployments of one bundle to one place have in common.
+
+    ``mode``: type and permissions; ``content``: a file's digest, a link's target; of files also ``links``, how
+    many names it has, and ``mtime`` in nanoseconds.
+    """
+
+    mode: int
+    content: str
+    links: int = 0
+    mtime: int = 0
+
+
+def snapshot(root: Path, *, own: bool = True, record: bool = True) -> dict[str, PathState]:
+    """Everything but the time the prefix was written at; ``record``: also what a deployment notes of itself."""
+    found = {}
+    for name, path in _walk(root, own).items():
+        facts = path.lstat()
+        if stat.S_ISLNK(facts.st_mode):
+            found[name] = PathState(facts.st_mode, str(path.readlink()))
+        elif not stat.S_ISREG(facts.st_mode):
+            found[name] = PathState(facts.st_mode, "")
+        elif record or name != DEPLOYMENT_PATH:
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            mtime = 0 if name == PREFIX_PATH else facts.st_mtime_ns
+            found[name] = PathState(facts.st_mode, digest, facts.st_nlink, mtime)
+    return found
+
+
+def inodes(root: Path) -> dict[str, int]:
+    """What tells whether a file is the one it was, or another in its place."""
+    return {name: path.lstat().st_ino for name, path in _walk(root, True).items()}
+
+
+def environment(root: Path) -> dict[str, tuple[int, str | bytes]]:
+    """Permissions, and target or content, of every path that is the environment's own; folders where empty."""
+    found: dict[str, tuple[int, str | bytes]] = {}
+    for name, path in _walk(root, False).items():
+        mode = stat.S_IMODE(path.lstat().st_mode)
+        if path.is_symlink():
+            found[name] = (mode, str(path.readlink()))
+        elif not path.is_dir():
+            found[name] = (mode, path.read_bytes())
+        elif not any(path.iterdir()):
+            found[name] = (mode, "folder")
+    return {name: facts for name, facts in found.items() if name not in runtime_files()}
