@@ -28,6 +28,7 @@ from envpack.runtime.reader.bundle import open_bundle
 from envpack.runtime.relocation.relocation import Relocation
 from envpack.runtime.report import Reporter
 from support.bundle_factory import PLACEHOLDER, file, link, make_bundle, text
+from support.namespaces import cloning_filesystem
 from support.servers import Files, serving
 from support.trees import snapshot
 
@@ -298,24 +299,11 @@ def test_clones_are_proved_as_copies_are(
 
 
 def test_a_filesystem_that_clones_is_asked_to(bundles: Path, server: Files, tmp_path: Path) -> None:
-    """On a loop-mounted filesystem where root may mount one, and its tools are there."""
-    maker = next((name for name in ("mkfs.btrfs", "mkfs.xfs") if shutil.which(name)), None)
-    if maker is None or os.geteuid() != 0:
-        pytest.skip("needs root and mkfs.btrfs or mkfs.xfs")
-    image, mount = tmp_path / "image", tmp_path / "mount"
-    with image.open("wb") as out:
-        out.truncate(400 << 20)
-    mount.mkdir()
-    subprocess.run([maker, "-q", image], check=True, capture_output=True)
-    if subprocess.run(["mount", "-o", "loop", image, mount], capture_output=True).returncode:
-        pytest.skip("no loop mounts here")
-    try:
+    with cloning_filesystem(tmp_path) as mount:
         put(bundles / "1.tar.zst", mount / "x")
         assert upgraded(server, mount / "x").read == stored(bundles / "2.tar.zst", "pypi:demo-2")
         (mount / ".x.envpack/1" / LARGE).write_text("mine")
         like_fresh(bundles, mount / "x")
-    finally:
-        subprocess.run(["umount", mount], check=True)
 
 
 # --- stopped midway, and memory ---

@@ -35,6 +35,7 @@ from envpack.runtime.store.gc import Collected, collect
 from envpack.runtime.store.ingest import SegmentIngest
 from envpack.runtime.store.store import open_store
 from support.bundle_factory import PLACEHOLDER, file, link, make_bundle, text
+from support.namespaces import cloning_filesystem
 from support.small_prefix import Told
 from support.trees import contents
 
@@ -301,18 +302,7 @@ def test_a_store_on_another_filesystem_is_copied_from(bundles: Path, tmp_path: P
 
 
 def test_a_filesystem_that_clones_is_asked_to(bundles: Path, tmp_path: Path) -> None:
-    """On a loop-mounted filesystem where root may mount one, and its tools are there."""
-    maker = next((name for name in ("mkfs.btrfs", "mkfs.xfs") if shutil.which(name)), None)
-    if maker is None or os.geteuid() != 0:
-        pytest.skip("needs root and mkfs.btrfs or mkfs.xfs")
-    image, mount = tmp_path / "image", tmp_path / "mount"
-    with image.open("wb") as out:
-        out.truncate(400 << 20)
-    mount.mkdir()
-    subprocess.run([maker, "-q", image], check=True, capture_output=True)
-    if subprocess.run(["mount", "-o", "loop", image, mount], capture_output=True).returncode:
-        pytest.skip("no loop mounts here")
-    try:
+    with cloning_filesystem(tmp_path) as mount:
         for name in "ab":
             deployed(bundles / "1.tar.gz", mount / name, mount / "store")
             whole(mount / name)
@@ -320,8 +310,6 @@ def test_a_filesystem_that_clones_is_asked_to(bundles: Path, tmp_path: Path) -> 
         assert one.st_ino != other.st_ino and one.st_nlink == 1 and one.st_mode & 0o777 == 0o644
         (mount / "a/lib/demo.py").write_text("mine")
         whole(mount / "b")
-    finally:
-        subprocess.run(["umount", mount], check=True)
 
 
 @pytest.mark.parametrize("fails", [(), ("clone",), ("clone", "link")])
