@@ -11,7 +11,7 @@ import pytest
 
 from envpack.cli.app import COMMANDS
 from envpack.runtime.errors import SpecError
-from envpack.runtime.host.minimum import NAMES
+from envpack.runtime.host.checks.registry import FORMS
 from envpack.spec import PRUNE_PROFILES, parse_spec
 
 REPOSITORY = Path(__file__).parents[2]
@@ -51,7 +51,7 @@ def test_the_specs_shown_are_specs(example: str) -> None:
 
 def test_the_spec_page_names_all_there_is() -> None:
     page = (DOCS / "spec.md").read_text(encoding="utf-8")
-    assert set(re.findall(r"^\| `(\w+)`", page, re.MULTILINE)) == set(NAMES)
+    assert set(re.findall(r"^\| `(\w+)`", page, re.MULTILINE)) == set(FORMS)
     assert all(f"`{name}`" in page for name in PRUNE_PROFILES)
     with pytest.raises(SpecError):
         parse_spec("name: x\nenvpack: {unknown: 1}\n", "x.yml")

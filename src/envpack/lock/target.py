@@ -34,7 +34,8 @@ def current_platform() -> str:
 
 def glibc_version(requires: Requires) -> tuple[int, int]:
     """Return the glibc version of the target, major and minor."""
-    version = requires.glibc.version if requires.glibc else tuple(map(int, DEFAULT_GLIBC.split(".")))
+    glibc = requires.get("glibc")
+    version = glibc.version if glibc else tuple(map(int, DEFAULT_GLIBC.split(".")))
     return version[0], version[1] if len(version) > 1 else 0
 
 
@@ -44,8 +45,9 @@ def virtual_package_texts(platform: str, requires: Requires) -> list[str]:
     kernel = next(kernel for major, minor, kernel in _KERNELS if glibc >= (major, minor))
     texts = ["__unix=0=0", f"__linux={kernel}=0", f"__glibc={glibc[0]}.{glibc[1]}=0"]
     texts.append(f"__archspec=1={_ARCHSPEC[platform]}")
-    if requires.cuda:
-        texts.append(f"__cuda={requires.cuda.minimum}=0")
+    cuda = requires.get("cuda")
+    if cuda:
+        texts.append(f"__cuda={cuda.minimum}=0")
     return texts
 
 

@@ -10,7 +10,8 @@ import yaml
 
 from envpack.runtime.activation.variables import RESERVED
 from envpack.runtime.errors import SpecError
-from envpack.runtime.host.minimum import NAMES, Minimum, parse_need
+from envpack.runtime.host.checks.registry import FORMS
+from envpack.runtime.host.minimum import Minimum
 from envpack.spec.model import DEFAULT_VERSION, PLATFORMS, PRUNE_PROFILES, EnvSpec
 from envpack.spec.nodes import (
     Node,
@@ -251,17 +252,17 @@ def _platform(node: Node, problems: Problems) -> str | None:
 def _requires(node: Node, problems: Problems) -> Requires:
     found: dict[str, Minimum] = {}
     for key, key_node, value in mapping(node, "requires", problems):
-        if key not in NAMES:
-            problems.add(key_node, f"{key!r} is not something to require{nearest(key, NAMES)}")
+        if key not in FORMS:
+            problems.add(key_node, f"{key!r} is not something to require{nearest(key, FORMS)}")
             continue
         text = string(value, f"requires {key}", problems)
         if text is None:
             continue
         try:
-            found[key] = parse_need(key, text)
+            found[key] = FORMS[key].minimum(text)
         except ValueError as error:
             problems.add(value, f"requires {key} is {text!r}, {error}")
-    return Requires(**found)
+    return Requires(found)
 
 
 def _globs(node: Node, what: str, problems: Problems) -> tuple[str, ...]:

@@ -106,8 +106,8 @@ def describe(
     """The ``result`` of ``envpack.inspect/1``; ``archive``: what is known of another tool's only."""
     from envpack.runtime.format.changes import changes_to_json
     from envpack.runtime.format.needs import needs_to_json
+    from envpack.runtime.host.checks.registry import wanted_of
     from envpack.runtime.host.exports import require_cuda_of
-    from envpack.runtime.host.requirements import wanted_of
 
     return {
         "path": path,

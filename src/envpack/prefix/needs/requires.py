@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 from envpack.runtime.format.needs import DetectedNeeds
 from envpack.runtime.host.arch import capability, coverage
-from envpack.runtime.host.minimum import Minimum, parse_need
+from envpack.runtime.host.checks.registry import parse_need
+from envpack.runtime.host.minimum import Minimum
 from envpack.runtime.host.tables import minimum_driver
 from envpack.runtime.host.versions import at_least, major
 from envpack.runtime.report import human_size

@@ -13,10 +13,10 @@ from envpack.runtime.format.codec import STANDARD, Decoder
 from envpack.runtime.format.layout import DEPLOYMENT_PATH
 from envpack.runtime.format.manifest import Manifest
 from envpack.runtime.host.checks.evaluate import GPU_MODES, allowing, evaluate, needs_gpu_facts
-from envpack.runtime.host.checks.verdict import FAILED, REQUIREMENTS, UNKNOWN, WARNING, Verdict
+from envpack.runtime.host.checks.registry import REQUIREMENTS, wanted_of
+from envpack.runtime.host.checks.verdict import FAILED, UNKNOWN, WARNING, Verdict
 from envpack.runtime.host.detect.gather import gather
 from envpack.runtime.host.facts import HostFacts, facts_from_json
-from envpack.runtime.host.requirements import wanted_of
 from envpack.runtime.reader.bundle import open_bundle
 from envpack.runtime.report import Reporter
 from envpack.runtime.transport.open import local_path

@@ -7,6 +7,7 @@ from typing import Optional, Tuple
 from envpack.runtime.format.needs import GpuCode
 from envpack.runtime.host import require_cuda
 from envpack.runtime.host.arch import Target, target_of
+from envpack.runtime.host.checks.gpu import needs_nvidia
 from envpack.runtime.host.requirements import Requirements
 from envpack.runtime.host.tables import minimum_driver, table
 
@@ -27,7 +28,7 @@ def require_cuda_of(wanted: Requirements) -> str:
     driver = _driver(wanted)
     ranges = _ranges(wanted)
     terms = [",".join([*driver, *_arch(*one)]) for one in ranges] if ranges else [",".join(driver)]
-    return " ".join(term for term in terms if term) if wanted.gpu else ""
+    return " ".join(term for term in terms if term) if needs_nvidia(wanted) else ""
 
 
 def _driver(wanted: Requirements) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Callable
 
 from envpack.runtime.host import require_cuda
 
@@ -22,29 +23,7 @@ _UNITS = {
 _SIZE = re.compile(r"(?:>=\s*)?(\d+(?:\.\d+)?)\s*([A-Za-z]+)")
 _VERSION = re.compile(r"(?:>=\s*)?(\d+(?:\.\d+){0,3})")
 _COUNT = re.compile(r"(?:>=\s*)?([1-9]\d*)")
-
-NAMES = (
-    "cuda",
-    "driver",
-    "compute_capability",
-    "gpu_memory",
-    "glibc",
-    "kernel",
-    "cpus",
-    "memory",
-    "disk",
-)
-"""Every requirement that a spec can state."""
-
-SIZES = frozenset({"gpu_memory", "memory", "disk"})
-
-_EXAMPLES = {
-    "cuda": "11.8",
-    "driver": "450.80.02",
-    "compute_capability": ">=8.0",
-    "glibc": "2.28",
-    "kernel": "4.18",
-}
+_SIZES = 'a size with its unit such as "40 GB" or "64 GiB"'
 
 
 @dataclass(frozen=True)
@@ -71,37 +50,81 @@ class Minimum:
         return _VERSION.fullmatch(self.text.strip()) is None and isinstance(self.minimum, str)
 
 
-def expected(name: str) -> str:
-    """Return a description of valid values of this requirement, for error messages."""
-    if name in SIZES:
-        return 'a size with its unit such as "40 GB" or "64 GiB"'
-    if name == "cpus":
-        return "a number of cores such as 16"
-    return f'a least version such as "{_EXAMPLES[name]}"'
+@dataclass(frozen=True)
+class Form:
+    """The form in which a spec states a minimum.
 
-
-def parse_need(name: str, text: str) -> Minimum:
-    """Parse one requirement, with or without a leading ``>=``.
-
-    ``cuda`` may be an expression as NVIDIA_REQUIRE_CUDA holds it: ``cuda>=12.4 brand=tesla,driver>=470``.
-
-    Raises:
-        ValueError: The text is not valid; the message says what was expected.
+    Attributes:
+        of: What has the minimum, for docs/spec.md.
+        example: A valid value as a spec's text.
+        expected: A description of valid values, for error messages.
+        parse: Return the minimum that a text states.
     """
-    pattern = _SIZE if name in SIZES else _COUNT if name == "cpus" else _VERSION
-    match = pattern.fullmatch(text.strip())
-    if match is None and name == "cuda" and any(word in text for word in require_cuda.PROPERTIES):
+
+    of: str
+    example: str
+    expected: str
+    parse: Callable[[str], str | int | None]
+
+    def minimum(self, text: str) -> Minimum:
+        """Parse a text, with or without a leading ``>=``.
+
+        Raises:
+            ValueError: The text is not valid; the message says what was expected.
+        """
+        least = self.parse(text.strip())
+        if least is None:
+            raise ValueError(f"expected {self.expected}")
+        return Minimum(text, least)
+
+
+def version(of: str, example: str) -> Form:
+    """Return the form of a version; `Form` has the arguments."""
+    return Form(of, example, f'a least version such as "{example}"', _version)
+
+
+def cuda_version(of: str, example: str) -> Form:
+    """Return the form of a CUDA version, or an expression as NVIDIA_REQUIRE_CUDA holds it.
+
+    Such an expression is ``cuda>=12.4 brand=tesla,driver>=470``. `Form` has the arguments.
+    """
+    return Form(of, example, f'a least version such as "{example}"', _cuda_version)
+
+
+def size(of: str, example: str) -> Form:
+    """Return the form of a size in bytes; `Form` has the arguments."""
+    return Form(of, example, _SIZES, _size)
+
+
+def cores(of: str, example: str) -> Form:
+    """Return the form of a number of cores; `Form` has the arguments."""
+    return Form(of, example, f"a number of cores such as {example}", _count)
+
+
+def _version(text: str) -> str | None:
+    match = _VERSION.fullmatch(text)
+    return match[1] if match else None
+
+
+def _cuda_version(text: str) -> str | None:
+    least = _version(text)
+    if least is None and any(word in text for word in require_cuda.PROPERTIES):
         least = require_cuda.least_cuda(require_cuda.parse(text))
         if not least:
             raise ValueError("the expression states no least CUDA version (cuda>=...), which the solver needs")
-        return Minimum(text, least)
+    return least
+
+
+def _count(text: str) -> int | None:
+    match = _COUNT.fullmatch(text)
+    return int(match[1]) if match else None
+
+
+def _size(text: str) -> int | None:
+    match = _SIZE.fullmatch(text)
     if match is None:
-        raise ValueError(f"expected {expected(name)}")
-    if pattern is _COUNT:
-        return Minimum(text, int(match[1]))
-    if pattern is _VERSION:
-        return Minimum(text, match[1])
+        return None
     unit = _UNITS.get(match[2].lower())
     if unit is None:
-        raise ValueError(f"{match[2]!r} is not a unit; expected {expected(name)}")
-    return Minimum(text, int(float(match[1]) * unit))
+        raise ValueError(f"{match[2]!r} is not a unit; expected {_SIZES}")
+    return int(float(match[1]) * unit)

@@ -5,14 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Mapping
 
-from envpack.runtime.format.manifest import Manifest
 from envpack.runtime.format.needs import DetectedNeeds, Evidence
-from envpack.runtime.host.minimum import NAMES, Minimum, parse_need
+from envpack.runtime.host.minimum import Minimum
 
 STATED = "its spec requires it"
 """The evidence for a requirement that a spec states."""
-
-_OF_GPUS = ("cuda", "driver", "compute_capability", "gpu_memory")
 
 
 @dataclass(frozen=True)
@@ -42,29 +39,3 @@ class Requirements:
         """Return the CUDA version that decides, with its evidence; None when there is none."""
         stated = self.stated.get("cuda")
         return Evidence(str(stated.minimum), STATED) if stated is not None else self.needs.cuda
-
-    @property
-    def gpu(self) -> bool:
-        """Return whether the bundle needs an NVIDIA GPU, as far as is known."""
-        return self.needs.cuda is not None or any(name in self.stated for name in _OF_GPUS)
-
-
-def wanted_of(manifest: Manifest) -> Requirements:
-    """Return the requirements of the bundle with this manifest."""
-    read = {name: _read(name, text) for name, text in manifest.requires.items()}
-    return Requirements(
-        title=f"{manifest.name} {manifest.version}",
-        subdir=manifest.subdir,
-        stated={name: need for name, need in read.items() if need is not None},
-        unreadable={name: manifest.requires[name] for name, need in read.items() if need is None},
-        needs=manifest.needs,
-        torch=any(package.name in ("torch", "pytorch") for package in manifest.packages),
-        size=max(manifest.size, manifest.needs.disk),
-    )
-
-
-def _read(name: str, text: str) -> Minimum | None:
-    try:
-        return parse_need(name, text) if name in NAMES else None
-    except ValueError:
-        return None

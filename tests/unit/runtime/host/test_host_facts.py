@@ -12,12 +12,12 @@ from envpack.runtime.commands.check import policy
 from envpack.runtime.errors import FormatError, UsageError
 from envpack.runtime.format.needs import DetectedNeeds, Evidence
 from envpack.runtime.host.checks.evaluate import evaluate
+from envpack.runtime.host.checks.registry import parse_need
 from envpack.runtime.host.detect import machine
 from envpack.runtime.host.detect.nvidia import kernel_module_version, smi_devices, smi_versions
 from envpack.runtime.host.detect.visible import with_visibility
 from envpack.runtime.host.doctor import diagnose
 from envpack.runtime.host.facts import Gpu, HostFacts, Nvidia, Slice, facts_from_json, facts_to_json
-from envpack.runtime.host.minimum import parse_need
 from envpack.runtime.host.requirements import Requirements
 from envpack.runtime.parallel import resources
 from support.fake_hosts import CPUINFO, MODULE, OPEN_MODULE

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from envpack.runtime.format.needs import DetectedNeeds, Evidence, GpuCode
+from envpack.runtime.host.checks.registry import parse_need
 from envpack.runtime.host.exports import require_cuda_of
-from envpack.runtime.host.minimum import Minimum, parse_need
+from envpack.runtime.host.minimum import Minimum
 from envpack.runtime.host.require_cuda import evaluate, format_expression, least_cuda, parse
 from envpack.runtime.host.requirements import Requirements
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Iterator, Sequence
 
 from envpack.runtime.host import require_cuda
-from envpack.runtime.host.checks.gpu_code import code_verdicts
+from envpack.runtime.host.checks.check import GPU, Check
+from envpack.runtime.host.checks.gpu_code import cuda_compat, gpu_code, jit
 from envpack.runtime.host.checks.remedies import driver_remedy, update_driver
 from envpack.runtime.host.checks.verdict import FAILED, OK, UNKNOWN, WARNING, Verdict, size_verdict
 from envpack.runtime.host.facts import Gpu, HostFacts, Nvidia
@@ -19,6 +20,7 @@ from envpack.runtime.host.gpus import (
     seen,
     unseen,
 )
+from envpack.runtime.host.minimum import cuda_version, size, version
 from envpack.runtime.host.requirements import STATED, Requirements
 from envpack.runtime.host.tables import Rule, cite, driver_rule, minimum_driver, state_row
 from envpack.runtime.host.versions import at_least, major
@@ -27,34 +29,30 @@ from envpack.runtime.report import human_size
 NEEDS_GPU = "this bundle needs a GPU"
 
 
-def gpu_verdicts(wanted: Requirements, facts: HostFacts) -> Iterator[Verdict]:
-    """Return all verdicts on GPUs; none for an environment that needs no GPU."""
-    if wanted.gpu:
-        yield _gpu(wanted, facts.nvidia)
-        drivers = [*_driver(wanted, facts), *_cuda(wanted, facts)]
-        yield from drivers
-        yield from _capability(wanted, facts.nvidia)
-        yield from _memory(wanted, facts.nvidia)
-        works = facts.nvidia.state in ("ok", "overridden") and all(item.verdict != FAILED for item in drivers)
-        yield from code_verdicts(wanted, facts, driver_works=works)
-    yield from _rocm(wanted, facts)
+def needs_nvidia(wanted: Requirements) -> bool:
+    """Return whether the bundle needs an NVIDIA GPU, as far as is known."""
+    return wanted.needs.cuda is not None or any(check.name in wanted.stated for check in CHECKS)
 
 
-def _gpu(wanted: Requirements, nvidia: Nvidia) -> Verdict:
+def _gpu(wanted: Requirements, facts: HostFacts) -> Iterator[Verdict]:
+    if not needs_nvidia(wanted):
+        return
+    nvidia = facts.nvidia
     needed, row = "an NVIDIA GPU", state_row(nvidia.state)
     rule = cite("states", nvidia.state, row)
     evidence = wanted.cuda.source if wanted.cuda is not None else STATED
-    if nvidia.state == "ok":
-        return _gpu_that_works(nvidia, needed, evidence, rule)
-    if nvidia.state == "overridden":
-        found = f"CUDA {nvidia.cuda}, by CONDA_OVERRIDE_CUDA"
-        return Verdict("gpu", needed, found, OK, "", "", evidence, rule)
     found = nvidia.state.replace("-", " ")
-    if nvidia.state == "not-looked":
-        return Verdict("gpu", needed, found, UNKNOWN, f"the GPU {row['says']}", row["remedy"], evidence, rule)
-    error = f" (NVML: {nvidia.error})" if nvidia.error else ""
-    says = f"{row['says']}{error}; {NEEDS_GPU}"
-    return Verdict("gpu", needed, found, FAILED, says, row["remedy"], evidence, rule)
+    if nvidia.state == "ok":
+        yield _gpu_that_works(nvidia, needed, evidence, rule)
+    elif nvidia.state == "overridden":
+        found = f"CUDA {nvidia.cuda}, by CONDA_OVERRIDE_CUDA"
+        yield Verdict("gpu", needed, found, OK, "", "", evidence, rule)
+    elif nvidia.state == "not-looked":
+        yield Verdict("gpu", needed, found, UNKNOWN, f"the GPU {row['says']}", row["remedy"], evidence, rule)
+    else:
+        error = f" (NVML: {nvidia.error})" if nvidia.error else ""
+        says = f"{row['says']}{error}; {NEEDS_GPU}"
+        yield Verdict("gpu", needed, found, FAILED, says, row["remedy"], evidence, rule)
 
 
 def _gpu_that_works(nvidia: Nvidia, needed: str, evidence: str, rule: Rule) -> Verdict:
@@ -166,7 +164,8 @@ def _expression(text: str, facts: HostFacts) -> Verdict:
     return Verdict("cuda", needed, found, FAILED, says, update_driver(facts), STATED, rule)
 
 
-def _capability(wanted: Requirements, nvidia: Nvidia) -> Iterator[Verdict]:
+def _capability(wanted: Requirements, facts: HostFacts) -> Iterator[Verdict]:
+    nvidia = facts.nvidia
     stated = wanted.stated.get("compute_capability")
     if stated is None:
         return
@@ -186,7 +185,8 @@ def _capability(wanted: Requirements, nvidia: Nvidia) -> Iterator[Verdict]:
         yield Verdict(name, f">= {least}", found, WARNING if enough else FAILED, says, remedy, STATED)
 
 
-def _memory(wanted: Requirements, nvidia: Nvidia) -> Iterator[Verdict]:
+def _memory(wanted: Requirements, facts: HostFacts) -> Iterator[Verdict]:
+    nvidia = facts.nvidia
     stated = wanted.stated.get("gpu_memory")
     if stated is None:
         return
@@ -216,3 +216,80 @@ def _rocm(wanted: Requirements, facts: HostFacts) -> Iterator[Verdict]:
         says = f"no AMD GPU driver found (/dev/kfd); this bundle is built for ROCm {rocm.value}"
         remedy = "use a host with an AMD GPU and its driver, amdgpu, or rebuild for CUDA or the CPU"
         yield Verdict("rocm", rocm.value, "no driver", FAILED, says, remedy, rocm.source)
+
+
+def _gpu_code(wanted: Requirements, facts: HostFacts) -> Iterator[Verdict]:
+    return gpu_code(wanted, facts) if needs_nvidia(wanted) else iter(())
+
+
+def _jit(wanted: Requirements, facts: HostFacts) -> Iterator[Verdict]:
+    """Yield verdicts where the driver works; the verdicts on driver and CUDA say so where it does not."""
+    drivers = (*_driver(wanted, facts), *_cuda(wanted, facts))
+    works = facts.nvidia.state in ("ok", "overridden") and all(item.verdict != FAILED for item in drivers)
+    return jit(wanted, facts) if works else iter(())
+
+
+def _cuda_compat(wanted: Requirements, facts: HostFacts) -> Iterator[Verdict]:
+    return cuda_compat(wanted, facts) if needs_nvidia(wanted) else iter(())
+
+
+_STATED_ONLY = "when the spec states them; with MIG, of a slice"
+
+CHECKS = (
+    Check("gpu", _gpu, "whether CUDA finds a GPU that works, see below", ("cuda",), ("nvidia",), scope=GPU),
+    Check(
+        "driver",
+        _driver,
+        "when the spec states one; it then stands for what follows from CUDA",
+        facts=("nvidia", "wsl", "container"),
+        form=version("the NVIDIA driver", "450.80.02"),
+        scope=GPU,
+    ),
+    Check(
+        "cuda",
+        _cuda,
+        "the least driver for this CUDA: minor-version compatibility from CUDA 11 on, before that the toolkit's "
+        "own",
+        needs=("cuda",),
+        facts=("nvidia", "wsl", "container"),
+        form=cuda_version(
+            "the CUDA version whose code the host's driver runs; the solver is told so (`__cuda`)", "11.8"
+        ),
+        scope=GPU,
+    ),
+    Check(
+        "gpu_code",
+        _gpu_code,
+        "for each GPU, whether every main library has machine code for it, or PTX that the driver compiles",
+        needs=("cuda", "gpu_code"),
+        facts=("nvidia", "wsl", "container"),
+        scope=GPU,
+    ),
+    Check(
+        "compute_capability",
+        _capability,
+        _STATED_ONLY,
+        facts=("nvidia",),
+        form=version("the GPU", ">=8.0"),
+        scope=GPU,
+    ),
+    Check("gpu_memory", _memory, _STATED_ONLY, facts=("nvidia",), form=size("one GPU", "24 GB"), scope=GPU),
+    Check(
+        "jit",
+        _jit,
+        "whether what is compiled at run time may be too new for the driver: a warning, see below",
+        needs=("cuda", "jit"),
+        facts=("nvidia", "wsl", "container"),
+        scope=GPU,
+    ),
+    Check(
+        "cuda_compat",
+        _cuda_compat,
+        "a libcuda of cuda-compat, which GeForce refuses (error 804)",
+        needs=("cuda", "cuda_compat"),
+        facts=("nvidia",),
+        scope=GPU,
+    ),
+    Check("rocm", _rocm, "whether there is an AMD GPU driver", ("rocm",), ("amd",), scope=GPU),
+)
+"""The checks of GPUs and their drivers, in display order."""

@@ -55,28 +55,14 @@ class _Reached(NamedTuple):
     how: Coverage
 
 
-def code_verdicts(wanted: Requirements, facts: HostFacts, *, driver_works: bool) -> Iterator[Verdict]:
-    """Return the verdicts on what the environment's code needs from GPU and driver.
-
-    Args:
-        wanted: The requirements of the bundle.
-        facts: The facts of the host.
-        driver_works: Whether the driver works and no verdict on its version failed; only then is compilation at
-            run time checked.
-    """
-    yield from _gpu_code(wanted, facts)
-    if driver_works:
-        yield from _jit(wanted, facts)
-    yield from _cuda_compat(wanted, facts)
-
-
 def shown(code: GpuCode) -> str:
     """Return the targets that a library has code for: "sm_50, 60, 70, PTX compute_90"."""
     parts = ["sm_" + ", ".join(name.replace("sm_", "") for name in code.sass)] if code.sass else []
     return ", ".join(parts + [f"PTX {name}" for name in code.ptx])
 
 
-def _gpu_code(wanted: Requirements, facts: HostFacts) -> Iterator[Verdict]:
+def gpu_code(wanted: Requirements, facts: HostFacts) -> Iterator[Verdict]:
+    """Yield the verdict on the GPU code of the main libraries; none when they have none."""
     libraries = [code for code in wanted.needs.gpu_code if code.main and (code.sass or code.ptx)]
     if not libraries:
         return
@@ -133,8 +119,8 @@ def _too_new(way: _Reached, facts: HostFacts) -> tuple[str, str, Rule]:
     return says, remedy, cite("ptx", f"PTX {isa} is compiled from CUDA {row['cuda']} on", row)
 
 
-def _jit(wanted: Requirements, facts: HostFacts) -> Iterator[Verdict]:
-    """Return a verdict on run-time compilers of machine code, and one on those that emit PTX for the driver."""
+def jit(wanted: Requirements, facts: HostFacts) -> Iterator[Verdict]:
+    """Yield a verdict on run-time compilers of machine code, and one on those that emit PTX for the driver."""
     cuda = wanted.needs.cuda
     if cuda is None:
         return
@@ -198,7 +184,8 @@ def _ptx(facts: HostFacts, compiler: Compiler, cuda: str, who: str, evidence: st
     return Verdict("jit", needed, found, WARNING, says, remedy, evidence, rule)
 
 
-def _cuda_compat(wanted: Requirements, facts: HostFacts) -> Iterator[Verdict]:
+def cuda_compat(wanted: Requirements, facts: HostFacts) -> Iterator[Verdict]:
+    """Yield the verdict on a libcuda of cuda-compat in the bundle or on the library path."""
     nvidia, inside = facts.nvidia, wanted.needs.cuda_compat
     in_use = compat_in_use(nvidia)
     if not in_use and not inside:

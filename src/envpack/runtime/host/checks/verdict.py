@@ -10,26 +10,6 @@ from envpack.runtime.report import human_size
 
 OK, WARNING, FAILED, UNKNOWN = "ok", "warning", "failed", "unknown"
 
-REQUIREMENTS = (
-    "platform",
-    "kernel",
-    "glibc",
-    "cpu",
-    "cpus",
-    "memory",
-    "disk",
-    "gpu",
-    "driver",
-    "cuda",
-    "gpu_code",
-    "compute_capability",
-    "gpu_memory",
-    "jit",
-    "cuda_compat",
-    "rocm",
-)
-"""Every requirement that a verdict can be about, in display order; also the names that can be allowed."""
-
 NEARLY = 0.93
 """The part of a required memory size from which too little memory is only a warning. Firmware, ECC and the kernel
 use up to 7 % of the nominal size (an A10G of 24 GB shows 23.8 GB, a machine of 64 GiB about 62.7 GiB).
