@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
-"""Write the parts of docs/ that are made from the source: exit codes, each command's help, the source tree.
+"""Write what is made from the source: exit codes, each command's help, the source tree, the host checks.
 
-python scripts/make_docs.py            writes docs/exit-codes.md, docs/commands.md and the tree in docs/design.md
-python scripts/make_docs.py --check    exit status 1 when the exit codes or the tree are not what the source says
+python scripts/make_docs.py            writes docs/exit-codes.md and docs/commands.md, the tree in docs/design.md,
+                                       the tables of host checks in docs/host-requirements.md and docs/spec.md, and
+                                       the host checks' part of the JSON schemas
+python scripts/make_docs.py --check    exit status 1 when one of these, docs/commands.md apart, is not up to date
 """
 
 from __future__ import annotations
@@ -13,10 +15,14 @@ import re
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
 from pathlib import Path
 
 from envpack.cli.app import COMMANDS
 from envpack.runtime import errors
+from envpack.runtime.host.checks.registry import CHECKS, FORMS
+from host_schemas import SCHEMAS
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 SOURCE = DOCS.parent / "src" / "envpack"
@@ -127,18 +133,53 @@ def tree() -> str:
     return "\n".join(lines) + "\n"
 
 
-MADE = {"exit-codes.md": exit_codes, "design.md": design}
+def host_requirements() -> str:
+    """Return the page docs/host-requirements.md with a row for each host check; those compared alike share one."""
+    rows = [
+        (", ".join(f"`{check.name}`" for check in checks), compares)
+        for compares, checks in groupby(CHECKS, key=lambda check: check.compares)
+    ]
+    return with_rows("host-requirements.md", ("requirement", "what is compared"), rows)
+
+
+def spec() -> str:
+    """Return the page docs/spec.md with a row for each requirement that a spec can state."""
+    rows = []
+    for name, form in FORMS.items():
+        example = form.example if form.example[-1].isalpha() or form.example.isdecimal() else f'"{form.example}"'
+        rows.append((f"`{name}`", f"`{example}`", form.meaning))
+    return with_rows("spec.md", ("key", "example", "meaning"), rows)
+
+
+def with_rows(page: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a page of docs/, with the rows of the table that has this header replaced."""
+    head = f"| {' | '.join(header)} |\n|{'---|' * len(header)}\n"
+    text = (DOCS / page).read_text(encoding="utf-8")
+    before, found, rest = text.partition(head)
+    assert found, f"docs/{page} has no table {head!r}"
+    after = re.sub(r"\A(\|.*\n)*", "", rest)
+    return before + head + "".join(f"| {' | '.join(row)} |\n" for row in rows) + after
+
+
+MADE: dict[Path, Callable[[], str]] = {
+    DOCS / "exit-codes.md": exit_codes,
+    DOCS / "design.md": design,
+    DOCS / "host-requirements.md": host_requirements,
+    DOCS / "spec.md": spec,
+    **{SOURCE / "schemas" / f"{name}-1.json": made for name, made in SCHEMAS.items()},
+}
 
 
 def main() -> int:
     """Write the pages, or check them; return the exit status."""
     if sys.argv[1:] == ["--check"]:
-        stale = [name for name, page in MADE.items() if (DOCS / name).read_text(encoding="utf-8") != page()]
-        for name in stale:
-            print(f"docs/{name} is not what the source says: run scripts/make_docs.py", file=sys.stderr)
+        stale = [path for path, made in MADE.items() if path.read_text(encoding="utf-8") != made()]
+        for path in stale:
+            name = path.relative_to(DOCS.parent)
+            print(f"{name} is not what the source says: run scripts/make_docs.py", file=sys.stderr)
         return 1 if stale else 0
-    for name, page in {**MADE, "commands.md": commands}.items():
-        (DOCS / name).write_text(page(), encoding="utf-8")
+    for path, made in {**MADE, DOCS / "commands.md": commands}.items():
+        path.write_text(made(), encoding="utf-8")
     return 0
 
 

@@ -6,8 +6,8 @@ the facts of the host. The spec's ``requires:`` has precedence over them.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any, Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Callable, Mapping
 
 
 @dataclass(frozen=True)
@@ -70,9 +70,12 @@ class DetectedNeeds:
     Attributes:
         cuda: the CUDA runtime the environment was built for; None for CPU-only and ROCm builds.
         cuda_all: all evidence found for the CUDA runtime.
+        rocm: the ROCm version the environment was built for; None for CPU-only and CUDA builds.
+        gpu_code: the GPU code of each library that has any.
         jit: packages that compile for the GPU at run time.
         cuda_compat: libraries of the forward-compatibility package in the environment, with the version of the
             driver as the value.
+        glibc: the oldest glibc that its libraries can be loaded with.
         cpu: x86-64 microarchitecture level, such as "x86-64-v3".
         disk: bytes of the deployment.
         cpu_builds: frameworks that could use a GPU, but are built without GPU support.
@@ -104,24 +107,8 @@ def needs_from_json(document: Mapping[str, Any]) -> DetectedNeeds:
         KeyError, TypeError, ValueError: the document is malformed; the caller adds its path.
     """
 
-    def one(name: str) -> Evidence | None:
-        return _evidence(document[name]) if document.get(name) else None
-
-    def many(name: str) -> tuple[Evidence, ...]:
-        return tuple(_evidence(item) for item in document.get(name, ()))
-
-    return DetectedNeeds(
-        cuda=one("cuda"),
-        cuda_all=many("cuda_all"),
-        rocm=one("rocm"),
-        gpu_code=tuple(_gpu_code(item) for item in document.get("gpu_code", ())),
-        jit=tuple(_compiler(item) for item in document.get("jit", ())),
-        cuda_compat=many("cuda_compat"),
-        glibc=one("glibc"),
-        cpu=one("cpu"),
-        disk=int(document.get("disk", 0)),
-        cpu_builds=many("cpu_builds"),
-    )
+    known = [field for field in fields(DetectedNeeds) if field.name in document]
+    return DetectedNeeds(**{field.name: _READERS[str(field.type)](document[field.name]) for field in known})
 
 
 def _evidence(item: Mapping[str, Any]) -> Evidence:
@@ -144,3 +131,13 @@ def _gpu_code(item: Mapping[str, Any]) -> GpuCode:
         main=bool(item.get("main", False)),
         stray=tuple(str(target) for target in item.get("stray", ())),
     )
+
+
+_READERS: Mapping[str, Callable[[Any], Any]] = {
+    "Evidence | None": lambda item: _evidence(item) if item else None,
+    "tuple[Evidence, ...]": lambda items: tuple(map(_evidence, items)),
+    "tuple[Compiler, ...]": lambda items: tuple(map(_compiler, items)),
+    "tuple[GpuCode, ...]": lambda items: tuple(map(_gpu_code, items)),
+    "int": int,
+}
+"""Readers of the fields of `DetectedNeeds`, by type."""

@@ -55,13 +55,13 @@ class Form:
     """The form in which a spec states a minimum.
 
     Attributes:
-        of: What has the minimum, for docs/spec.md.
+        meaning: What the value is a minimum of, for docs/spec.md.
         example: A valid value as a spec's text.
         expected: A description of valid values, for error messages.
         parse: Return the minimum that a text states.
     """
 
-    of: str
+    meaning: str
     example: str
     expected: str
     parse: Callable[[str], str | int | None]
@@ -78,27 +78,27 @@ class Form:
         return Minimum(text, least)
 
 
-def version(of: str, example: str) -> Form:
+def version(meaning: str, example: str) -> Form:
     """Return the form of a version; `Form` has the arguments."""
-    return Form(of, example, f'a least version such as "{example}"', _version)
+    return Form(meaning, example, f'a least version such as "{example}"', _version)
 
 
-def cuda_version(of: str, example: str) -> Form:
+def cuda_version(meaning: str, example: str) -> Form:
     """Return the form of a CUDA version, or an expression as NVIDIA_REQUIRE_CUDA holds it.
 
     Such an expression is ``cuda>=12.4 brand=tesla,driver>=470``. `Form` has the arguments.
     """
-    return Form(of, example, f'a least version such as "{example}"', _cuda_version)
+    return Form(meaning, example, f'a least version such as "{example}"', _cuda_version)
 
 
-def size(of: str, example: str) -> Form:
+def size(meaning: str, example: str) -> Form:
     """Return the form of a size in bytes; `Form` has the arguments."""
-    return Form(of, example, _SIZES, _size)
+    return Form(meaning, example, _SIZES, _size)
 
 
-def cores(of: str, example: str) -> Form:
+def cores(meaning: str, example: str) -> Form:
     """Return the form of a number of cores; `Form` has the arguments."""
-    return Form(of, example, f"a number of cores such as {example}", _count)
+    return Form(meaning, example, f"a number of cores such as {example}", _count)
 
 
 def _version(text: str) -> str | None:

@@ -233,34 +233,42 @@ def _cuda_compat(wanted: Requirements, facts: HostFacts) -> Iterator[Verdict]:
     return cuda_compat(wanted, facts) if needs_nvidia(wanted) else iter(())
 
 
-_STATED_ONLY = "when the spec states them; with MIG, of a slice"
+_STATED_ONLY = "if the spec states them; with MIG, those of an instance"
 
 CHECKS = (
-    Check("gpu", _gpu, "whether CUDA finds a GPU that works, see below", ("cuda",), ("nvidia",), scope=GPU),
+    Check(
+        "gpu",
+        _gpu,
+        "whether CUDA finds a working GPU, see [GPU states](#gpu-states)",
+        ("cuda",),
+        ("nvidia",),
+        scope=GPU,
+    ),
     Check(
         "driver",
         _driver,
-        "when the spec states one; it then stands for what follows from CUDA",
+        "if the spec states one; it then replaces the minimum driver that follows from CUDA",
         facts=("nvidia", "wsl", "container"),
-        form=version("the NVIDIA driver", "450.80.02"),
+        form=version("the version of the NVIDIA driver", "450.80.02"),
         scope=GPU,
     ),
     Check(
         "cuda",
         _cuda,
-        "the least driver for this CUDA: minor-version compatibility from CUDA 11 on, before that the toolkit's "
-        "own",
+        "the minimum driver for this CUDA: by minor-version compatibility for CUDA 11 and later, before that the "
+        "toolkit's own driver",
         needs=("cuda",),
         facts=("nvidia", "wsl", "container"),
         form=cuda_version(
-            "the CUDA version whose code the host's driver runs; the solver is told so (`__cuda`)", "11.8"
+            "the CUDA version that the host's driver must be able to run; given to the solver as `__cuda`", "11.8"
         ),
         scope=GPU,
     ),
     Check(
         "gpu_code",
         _gpu_code,
-        "for each GPU, whether every main library has machine code for it, or PTX that the driver compiles",
+        "for each GPU, whether every main library has machine code (SASS) for it, or PTX that the driver can "
+        "compile",
         needs=("cuda", "gpu_code"),
         facts=("nvidia", "wsl", "container"),
         scope=GPU,
@@ -270,14 +278,22 @@ CHECKS = (
         _capability,
         _STATED_ONLY,
         facts=("nvidia",),
-        form=version("the GPU", ">=8.0"),
+        form=version("the compute capability of the GPU", ">=8.0"),
         scope=GPU,
     ),
-    Check("gpu_memory", _memory, _STATED_ONLY, facts=("nvidia",), form=size("one GPU", "24 GB"), scope=GPU),
+    Check(
+        "gpu_memory",
+        _memory,
+        _STATED_ONLY,
+        facts=("nvidia",),
+        form=size("the memory of one GPU", "24 GB"),
+        scope=GPU,
+    ),
     Check(
         "jit",
         _jit,
-        "whether what is compiled at run time may be too new for the driver: a warning, see below",
+        "whether code compiled at run time may be too new for the driver; a warning, see "
+        "[Run-time compilation](#run-time-compilation)",
         needs=("cuda", "jit"),
         facts=("nvidia", "wsl", "container"),
         scope=GPU,
@@ -285,11 +301,11 @@ CHECKS = (
     Check(
         "cuda_compat",
         _cuda_compat,
-        "a libcuda of cuda-compat, which GeForce refuses (error 804)",
+        "whether the environment contains a libcuda of cuda-compat, which GeForce GPUs refuse (error 804)",
         needs=("cuda", "cuda_compat"),
         facts=("nvidia",),
         scope=GPU,
     ),
-    Check("rocm", _rocm, "whether there is an AMD GPU driver", ("rocm",), ("amd",), scope=GPU),
+    Check("rocm", _rocm, "whether there is a driver for AMD GPUs", ("rocm",), ("amd",), scope=GPU),
 )
 """The checks of GPUs and their drivers, in display order."""

@@ -132,40 +132,46 @@ def _disk(wanted: Requirements, facts: HostFacts) -> Iterator[Verdict]:
     yield Verdict("disk", human_size(needed), shown, FAILED, says, remedy, evidence)
 
 
-_USABLE = "what this process may use: affinity and cgroup are looked at"
+_USABLE = "what this process may use, including CPU affinity and cgroup limits"
 
 CHECKS = (
     Check("platform", _platform, "conda's subdir", facts=("subdir",)),
     Check(
         "kernel",
         _kernel,
-        "the Linux release, when the spec states one",
+        "the Linux release, if the spec states one",
         facts=("kernel",),
-        form=version("the host's Linux", "4.18"),
+        form=version("the Linux release of the host", "4.18"),
     ),
     Check(
         "glibc",
         _glibc,
-        "the host's; `CONDA_OVERRIDE_GLIBC` stands for it",
+        "the version on the host; `CONDA_OVERRIDE_GLIBC` overrides it",
         needs=("glibc",),
         facts=("glibc",),
-        form=version("the host; the solver is told so (`__glibc`, 2.28 when nothing is said)", "2.28"),
+        form=version("the glibc of the host; given to the solver as `__glibc` (2.28 if not stated)", "2.28"),
     ),
     Check(
         "cpu",
         _cpu,
-        "the x86-64 level by the flags in `/proc/cpuinfo`; a miss would end in SIGILL",
+        "the x86-64 level, from the flags in `/proc/cpuinfo`; a program for a higher level ends with SIGILL",
         needs=("cpu",),
         facts=("cpu", "cpu_level"),
     ),
-    Check("cpus", _cpus, _USABLE, facts=("cpus", "limited", "container"), form=cores("usable cores", "16")),
-    Check("memory", _memory, _USABLE, facts=("memory", "limited", "container"), form=size("the host", "64 GB")),
+    Check("cpus", _cpus, _USABLE, facts=("cpus", "limited", "container"), form=cores("usable CPU cores", "16")),
+    Check(
+        "memory",
+        _memory,
+        _USABLE,
+        facts=("memory", "limited", "container"),
+        form=size("the memory of the host", "64 GB"),
+    ),
     Check(
         "disk",
         _disk,
         "free space at the destination",
         facts=("disk_path", "disk_free"),
-        form=size("free space where it is deployed", "40 GB"),
+        form=size("free disk space at the destination", "40 GB"),
         scope=SPACE,
     ),
 )
