@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol
 
 import deflate
 import zstandard
 from isal import isal_zlib
 
 from envpack.runtime.errors import IntegrityError, UsageError
-from envpack.runtime.format.codec import Decoder, StreamDecoder
+from envpack.runtime.format.codec import CODECS, Decoder, StreamDecoder
 from envpack.runtime.format.limits import MAX_MANIFEST
 
 
@@ -71,40 +71,6 @@ class ZstdEncoder:
         return compressed
 
 
-ENCODERS: Mapping[str, type[GzipEncoder] | type[ZstdEncoder]] = {
-    ".tar.gz": GzipEncoder,
-    ".tgz": GzipEncoder,
-    ".tar.zst": ZstdEncoder,
-    ".tzst": ZstdEncoder,
-}
-"""Encoders by the suffix of the output."""
-
-
-def encoder_for(filename: str, level: int | None = None) -> Encoder:
-    """Return the encoder for an output file.
-
-    Args:
-        filename: Name of the output; its suffix decides the codec.
-        level: Compression level (default: the codec's own).
-
-    Raises:
-        UsageError: The suffix is unknown, or the codec has no such level.
-    """
-    for suffix, encoder in ENCODERS.items():
-        if filename.endswith(suffix):
-            level = encoder.default_level if level is None else level
-            if level not in encoder.levels:
-                raise UsageError(
-                    f"{encoder.name} has no level {level}",
-                    hint=f"Levels are {encoder.levels[0]} to {encoder.levels[-1]}.",
-                )
-            return encoder(level)
-    raise UsageError(
-        f"{filename!r}: what format this is to be can't be told from its name",
-        hint=f"Name it *{', *'.join(ENCODERS)}.",
-    )
-
-
 class _IsalDecoder(StreamDecoder):
     def _new(self) -> Any:
         return isal_zlib.decompressobj(31)
@@ -142,9 +108,6 @@ def _content_size(data: bytes) -> int:
         raise IntegrityError(f"a frame is damaged: {problem}") from None
 
 
-_MAGIC = b"\x28\xb5\x2f\xfd"
-"""First bytes of every zstd frame (RFC 8878, 3.1.1)."""
-
 _LONGEST_HEADER = 18
 """Bytes of the longest zstd frame header (RFC 8878, 3.1.1.1), with the magic number."""
 
@@ -160,7 +123,7 @@ def _frame_length(data: bytes) -> int | None:
     Raises:
         IntegrityError: It is no zstd frame.
     """
-    if not data.startswith(_MAGIC):
+    if not data.startswith(zstandard.FRAME_HEADER):
         raise IntegrityError("a frame is damaged: no zstd data")
     try:
         position = zstandard.frame_header_size(data)
@@ -181,5 +144,52 @@ def _frame_length(data: bytes) -> int | None:
     return position if position <= len(data) else None
 
 
-FAST: Mapping[str, Decoder] = {"gzip": _IsalDecoder(), "zstd": _ZstdDecoder()}
+class Library(NamedTuple):
+    """The libraries that compress and decompress one codec faster than the standard library does.
+
+    Attributes:
+        encoder: The class of the encoder; its argument is the level.
+        decoder: The decoder of frames.
+        stream: Return an object that decompresses a stream piece by piece, with zlib's interface.
+    """
+
+    encoder: type[GzipEncoder] | type[ZstdEncoder]
+    decoder: Decoder
+    stream: Callable[[], Any]
+
+
+LIBRARIES: Mapping[str, Library] = {
+    "gzip": Library(GzipEncoder, _IsalDecoder(), lambda: isal_zlib.decompressobj(31)),
+    "zstd": Library(ZstdEncoder, _ZstdDecoder(), lambda: zstandard.ZstdDecompressor().decompressobj()),
+}
+"""The libraries of each codec, by the names in `envpack.runtime.format.codec.CODECS`."""
+
+FAST: Mapping[str, Decoder] = {name: library.decoder for name, library in LIBRARIES.items()}
 """Decoders for ``open_bundle`` and ``deploy`` where envpack is installed, by codec name."""
+
+
+def encoder_for(filename: str, level: int | None = None) -> Encoder:
+    """Return the encoder for an output file.
+
+    Args:
+        filename: Name of the output; its suffix decides the codec.
+        level: Compression level (default: the codec's own).
+
+    Raises:
+        UsageError: The suffix is unknown, or the codec has no such level.
+    """
+    codec = next((codec for codec in CODECS if filename.endswith(codec.suffixes)), None)
+    if codec is None:
+        suffixes = (suffix for codec in CODECS for suffix in codec.suffixes)
+        raise UsageError(
+            f"{filename!r}: what format this is to be can't be told from its name",
+            hint=f"Name it *{', *'.join(suffixes)}.",
+        )
+    encoder = LIBRARIES[codec.name].encoder
+    level = encoder.default_level if level is None else level
+    if level not in encoder.levels:
+        raise UsageError(
+            f"{encoder.name} has no level {level}",
+            hint=f"Levels are {encoder.levels[0]} to {encoder.levels[-1]}.",
+        )
+    return encoder(level)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from envpack.runtime.format.codec import CODECS
+
 if TYPE_CHECKING:
     from envpack.config import Config
 
@@ -26,6 +28,15 @@ def _sets(name: str) -> Callable[[typer.Context, bool], bool]:
 def _at_least_one(value: int | None) -> int | None:
     if value is not None and value < 1:
         raise typer.BadParameter(f"{value} is not 1 or more")
+    return value
+
+
+_FORMATS = {codec.format: codec.suffixes[0] for codec in CODECS}
+
+
+def _a_format(value: str | None) -> str | None:
+    if value is not None and value not in _FORMATS:
+        raise typer.BadParameter(f"{value!r} is not one of {', '.join(map(repr, _FORMATS))}.")
     return value
 
 
@@ -84,8 +95,14 @@ Level = Annotated[
     _option("--level", metavar="N", help="Of compression: gz 1 to 12, zst 1 to 19. [default: gz 4, zst 3]"),
 ]
 Format = Annotated[
-    Literal["gz", "zst"] | None,
-    _option("--format", metavar="gz|zst", help=".tar.gz or .tar.zst. [default: gz, or as -o names it]"),
+    str | None,
+    _option(
+        "--format",
+        metavar="|".join(_FORMATS),
+        help=f"{' or '.join(_FORMATS.values())}. [default: gz, or as -o names it]",
+        callback=_a_format,
+        autocompletion=lambda: list(_FORMATS),
+    ),
 ]
 Exclude = Annotated[
     list[str] | None,

@@ -14,7 +14,7 @@ from pathlib import Path
 from envpack.interop.archive import Member, read_members
 from envpack.interop.origin import Origin, missing_guarantees, name_of, origin_of
 from envpack.interop.record import OWN, PARCEL, UNPACK, find_root
-from envpack.interop.streams import format_of
+from envpack.interop.streams import FORMATS, format_of
 from envpack.prefix.owners.conda_meta import Claim, CondaRecord, read_record
 from envpack.prefix.owners.ownership import Ownership, assign
 from envpack.prefix.owners.pypi import Distribution, metadata_folders, read_distribution
@@ -25,7 +25,7 @@ from envpack.runtime.format.changes import Changes
 from envpack.runtime.format.manifest import Manifest, Package
 from envpack.runtime.report import Reporter
 
-CODECS = {"gz": "gzip", "zst": "zstd", "bz2": "bzip2", "xz": "xz", "zip": "deflate", "tar": "none"}
+_CODECS = {known.name: known.codec for known in FORMATS}
 
 _TELLING = re.compile(
     r"(?:^|/)(?:conda-meta/(?:[^/]+\.json|state)"
@@ -102,7 +102,7 @@ def _manifest(archive: Path, origin: Origin, members: Mapping[str, Member], read
         subdir=min(subdirs, default=""),
         created=max((record.made for record in records), default=0),
         writer=origin.made_by,
-        codec=CODECS[format_of(archive)],
+        codec=_CODECS[format_of(archive)],
         size=sum(member.size for member in paths.values()),
         files=len(paths),
         paths_size=0,

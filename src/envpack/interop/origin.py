@@ -17,7 +17,7 @@ from envpack.interop.record import (
     prefix_of_scripts,
     read_script,
 )
-from envpack.interop.streams import CHECKSUMS
+from envpack.interop.streams import CHECKSUMS, FORMATS
 from envpack.runtime.errors import FormatError
 
 RECORDED, DEST_PREFIX, PARCEL_LAYOUT = "conda-unpack", "dest-prefix", "parcel"
@@ -25,7 +25,7 @@ _HEAD = 4096
 _LARGEST = 256 << 20
 """Most bytes of a ``conda-unpack``: a record of 100,000 files has 20 MB."""
 
-_SUFFIXES = (".gz", ".zst", ".bz2", ".xz", ".tar", ".tgz", ".tzst", ".tbz2", ".txz", ".zip", ".parcel")
+_SUFFIXES = tuple(suffix for known in FORMATS for suffix in known.suffixes)
 
 
 @dataclass(frozen=True)

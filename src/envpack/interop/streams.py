@@ -8,26 +8,51 @@ import stat
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import zstandard
 from isal import isal_zlib
 
+from envpack.bundle.codecs import LIBRARIES
 from envpack.interop.tar_headers import is_header
 from envpack.runtime.errors import FormatError, IntegrityError
+from envpack.runtime.format.codec import CODECS
 from envpack.runtime.format.layout import MANIFEST_PATH
 
-MAGIC = {
-    b"\x1f\x8b": "gz",
-    b"\x28\xb5\x2f\xfd": "zst",
-    b"BZh": "bz2",
-    b"\xfd7zXZ\0": "xz",
-    b"PK\x03\x04": "zip",
-    b"PK\x05\x06": "zip",
-}
-"""First bytes of each format: RFC 1952, RFC 8878, bzip2's and xz's file formats, PKWARE APPNOTE 4.3."""
 
-CODECS_OF_BUNDLES = ("gz", "zst")
+class Format(NamedTuple):
+    """A format of archives.
+
+    Attributes:
+        name: Its short name.
+        codec: The name of the compression.
+        magics: The first bytes of a file, one of these; none for tar.
+        suffixes: The suffixes of files, without an ``.tar`` before.
+    """
+
+    name: str
+    codec: str
+    magics: tuple[bytes, ...]
+    suffixes: tuple[str, ...]
+
+
+_OF_BUNDLES = {codec.format: codec for codec in CODECS}
+
+FORMATS = (
+    *(
+        Format(
+            name, codec.name, (codec.magic,), tuple(f".{suffix.rpartition('.')[2]}" for suffix in codec.suffixes)
+        )
+        for name, codec in _OF_BUNDLES.items()
+    ),
+    Format("bz2", "bzip2", (b"BZh",), (".bz2", ".tbz2")),
+    Format("xz", "xz", (b"\xfd7zXZ\0",), (".xz", ".txz")),
+    Format("zip", "deflate", (b"PK\x03\x04", b"PK\x05\x06"), (".zip",)),
+    Format("tar", "none", (), (".tar", ".parcel")),
+)
+"""The formats of archives that are read. Bundles have the first ones. Sources of the other magics: the formats of
+bzip2 and xz, and PKWARE's APPNOTE, 4.3.
+"""
 
 CHECKSUMS = {
     "gz": "CRC-32 of the whole stream",
@@ -74,9 +99,9 @@ def format_of(path: Path) -> str:
             start = file.read(512)
     except OSError as problem:
         raise FormatError(f"{path}: {problem.strerror}", hint="Give the path of a bundle.") from None
-    for magic, name in MAGIC.items():
-        if start.startswith(magic):
-            return name
+    for known in FORMATS:
+        if start.startswith(known.magics):
+            return known.name
     return "tar" if _begins_tar(start) else ""
 
 
@@ -202,13 +227,11 @@ class Unpacked:
 
 
 def _new_decoder(codec: str) -> Any:
-    if codec == "gz":
-        return isal_zlib.decompressobj(31)
+    if codec in _OF_BUNDLES:
+        return LIBRARIES[_OF_BUNDLES[codec].name].stream()
     if codec == "bz2":
         return bz2.BZ2Decompressor()
-    if codec == "xz":
-        return lzma.LZMADecompressor(memlimit=_XZ_MEMORY)
-    return zstandard.ZstdDecompressor().decompressobj()
+    return lzma.LZMADecompressor(memlimit=_XZ_MEMORY)
 
 
 def is_archive(path: Path) -> bool:
@@ -223,11 +246,12 @@ def is_archive(path: Path) -> bool:
         return False
     kind = format_of(path)
     if not kind:
+        suffixes = ", ".join(codec.suffixes[0] for codec in CODECS)
         raise FormatError(
             f"{path}: neither a bundle nor an archive that conda-pack made",
-            hint="Give a bundle (.tar.gz, .tar.zst), or an archive that conda-pack made.",
+            hint=f"Give a bundle ({suffixes}), or an archive that conda-pack made.",
         )
-    if kind not in CODECS_OF_BUNDLES:
+    if kind not in _OF_BUNDLES:
         return True
     with path.open("rb") as file:
         try:

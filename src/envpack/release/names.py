@@ -7,8 +7,9 @@ from datetime import date, datetime, timezone
 from pathlib import Path
 
 from envpack.runtime.errors import UsageError
+from envpack.runtime.format.codec import CODECS
 
-SUFFIXES: Mapping[str, str] = {"gz": ".tar.gz", "zst": ".tar.zst"}
+SUFFIXES: Mapping[str, str] = {codec.format: codec.suffixes[0] for codec in CODECS}
 """The suffix of each format."""
 
 

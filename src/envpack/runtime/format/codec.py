@@ -6,13 +6,59 @@
 from __future__ import annotations
 
 import zlib
-from typing import Any, Mapping
+from dataclasses import dataclass
+from typing import Any, Callable, Mapping
 
 from envpack.runtime.errors import FormatError, IntegrityError
 from envpack.runtime.format.limits import MAX_MANIFEST
 
-MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
-"""First bytes of a file, by codec: RFC 1952 section 2.3.1, RFC 8878 section 3.1.1."""
+
+@dataclass(frozen=True)
+class Codec:
+    """A codec of bundles.
+
+    Attributes:
+        name: The name in a manifest.
+        format: The word for ``--format``.
+        magic: The first bytes of a file; source: ``rule``.
+        suffixes: The suffixes of bundles, the usual one first.
+        decompressor: Return an object with zlib's interface, from the standard library.
+        rule: The specification of the format.
+        missing: What to do with a Python whose standard library can't read it; "" where every one can.
+    """
+
+    name: str
+    format: str
+    magic: bytes
+    suffixes: tuple[str, ...]
+    decompressor: Callable[[], Any]
+    rule: str
+    missing: str = ""
+
+
+def _gzip() -> Any:
+    return zlib.decompressobj(31)
+
+
+def _zstd() -> Any:
+    from compression.zstd import ZstdDecompressor  # type: ignore[import-not-found, unused-ignore]
+
+    return ZstdDecompressor()
+
+
+CODECS = (
+    Codec("gzip", "gz", b"\x1f\x8b", (".tar.gz", ".tgz"), _gzip, "RFC 1952, section 2.3.1"),
+    Codec(
+        "zstd",
+        "zst",
+        b"\x28\xb5\x2f\xfd",
+        (".tar.zst", ".tzst"),
+        _zstd,
+        "RFC 8878, section 3.1.1",
+        "Run 'tar --zstd -xf BUNDLE -C DEST' and source DEST/bin/activate, or install envpack.",
+    ),
+)
+"""Every codec of bundles. ``envpack.bundle.codecs.LIBRARIES`` has the encoder and the fast decoder of each."""
 
 
 class Decoder:
@@ -68,32 +114,24 @@ class StreamDecoder(Decoder):
         return unpacked, len(data) - len(decoder.unused_data) if decoder.eof else 0
 
 
-class GzipDecoder(StreamDecoder):
-    """A gzip decoder over the standard library's zlib."""
+class StandardDecoder(StreamDecoder):
+    """A decoder of one codec, with the standard library."""
 
-    def _new(self) -> Any:
-        return zlib.decompressobj(31)
-
-
-class ZstdDecoder(StreamDecoder):
-    """A zstd decoder over the standard library's compression.zstd (Python 3.14 and newer)."""
+    def __init__(self, codec: Codec) -> None:
+        self._codec = codec
 
     def _new(self) -> Any:
         try:
-            from compression.zstd import ZstdDecompressor  # type: ignore[import-not-found, unused-ignore]
+            return self._codec.decompressor()
         except ImportError:
-            raise FormatError(
-                "this Python can't read zstd",
-                hint="Run 'tar --zstd -xf BUNDLE -C DEST' and source DEST/bin/activate, or install envpack.",
-            ) from None
-        return ZstdDecompressor()
+            raise FormatError(f"this Python can't read {self._codec.name}", hint=self._codec.missing) from None
 
 
-STANDARD: Mapping[str, Decoder] = {"gzip": GzipDecoder(), "zstd": ZstdDecoder()}
+STANDARD: Mapping[str, Decoder] = {codec.name: StandardDecoder(codec) for codec in CODECS}
 
 
 def codec_of(start: bytes, name: str, hint: str = "") -> str:
-    """Return the codec of a file, "gzip" or "zstd", by its first bytes.
+    """Return the name of a file's codec, by its first bytes.
 
     Args:
         start: the first bytes of the file, at least 4.
@@ -101,9 +139,10 @@ def codec_of(start: bytes, name: str, hint: str = "") -> str:
         hint: hint of the error.
 
     Raises:
-        FormatError: the file is neither gzip nor zstd data.
+        FormatError: the file has none of the `CODECS`.
     """
-    for magic, codec in MAGIC.items():
-        if start.startswith(magic):
-            return codec
-    raise FormatError(f"{name}: not a bundle: neither gzip nor zstd data", hint=hint)
+    for codec in CODECS:
+        if start.startswith(codec.magic):
+            return codec.name
+    names = " nor ".join(codec.name for codec in CODECS)
+    raise FormatError(f"{name}: not a bundle: neither {names} data", hint=hint)
