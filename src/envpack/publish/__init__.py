@@ -1,1 +1,1 @@
-"""Publishing of a release's files."""
+"""Publishing of releases: the interface of a place, and the places there are."""

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
-from collections.abc import Callable, Iterable
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from envpack.publish.base import Release, Upload
+from envpack.publish.release import checksum_line
 from envpack.runtime.errors import DestinationError
 from envpack.runtime.fs.paths import sibling_path
 from envpack.runtime.fs.sync import sync_folder
@@ -24,11 +29,6 @@ def sha256_of(path: Path, step: Step | None = None) -> str:
             if step is not None:
                 step.advance(len(chunk))
     return digest.hexdigest()
-
-
-def checksum_line(sha256: str, name: str) -> str:
-    """Return a line as ``sha256sum`` writes and ``sha256sum -c`` reads it (coreutils, text mode: two blanks)."""
-    return f"{sha256}  {name}\n"
 
 
 def checksum_path(bundle: Path) -> Path:
@@ -64,84 +64,91 @@ def publish(finished: Path, bundle: Path, sha256: str) -> None:
     sync_folder(bundle.parent)
 
 
-def publish_new(
-    finished: Path,
-    folder: Path,
-    stems: Iterable[str],
-    suffix: str,
-    *,
-    sha256: str,
-    manifest: bytes,
-    sign: Callable[[Path], bytes] | None = None,
-) -> Path:
-    """Move a finished bundle to the first free name of ``stems``, and return its path.
+class LocalFolder:
+    """A folder that releases are published in, as `envpack.publish.base.Publisher` says."""
 
-    Its checksum and manifest are written beside it, and with ``sign`` its signature.
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
 
-    No existing file is changed. The checksum is written first and reserves the name, also against another release
-    at the same moment. The bundle comes last: where it exists, its other files exist too, also after a power cut.
+    def address(self, name: str) -> str:
+        return str(self._folder / name)
 
-    Args:
-        finished: The finished bundle, on the same filesystem.
-        folder: The folder to publish in.
-        stems: File names without suffix, in order of preference.
-        suffix: The suffix of the bundle.
-        sha256: The digest of the bundle, in hex.
-        manifest: The bytes of its manifest.
-        sign: Returns the content of the signature for a bundle of this path; None for no signature.
-
-    Raises:
-        DestinationError: A file can't be written, or no name is free; then none of the files is there.
-        EnvpackError: ``sign`` failed; then none of the files is there.
-    """
-    from envpack.signing.bundle import signature_path  # imported here: cryptography is slow to load
-
-    _sync(finished)
-    for stem in stems:
-        bundle = folder / (stem + suffix)
-        beside = {
-            checksum_path(bundle): checksum_line(sha256, bundle.name).encode(),
-            manifest_path(folder, stem): manifest,
-        }
-        signature = signature_path(bundle)
-        # a signature left there by another bundle would make this one look forged
-        if any(map(os.path.lexists, (bundle, signature, *beside))):
-            continue
-        if sign is not None:
-            beside[signature] = sign(bundle)
-        made: list[Path] = []
+    @contextmanager
+    def staging(self) -> Iterator[Path]:
+        """Yield a hidden folder inside the folder, on its filesystem, for unfinished files."""
+        folder, made = self._folder, not self._folder.exists()
         try:
-            for path, content in beside.items():
-                with path.open("xb") as file:
-                    made.append(path)
-                    file.write(content)
-                    file.flush()
-                    os.fsync(file.fileno())
-            sync_folder(folder)
-            finished.rename(bundle)
-        except BaseException as problem:
-            if not bundle.exists():  # it exists when the interrupt came after the rename
-                for path in made:
-                    path.unlink(missing_ok=True)
-            if isinstance(problem, FileExistsError):
-                continue
-            if isinstance(problem, OSError):
-                raise DestinationError(
-                    f"can't write to {folder}: {problem.strerror}",
-                    hint="Free some space there, or name another place with --output.",
-                ) from None
+            folder.mkdir(parents=True, exist_ok=True)
+            staging = tempfile.TemporaryDirectory(dir=folder, prefix=".envpack-")
+        except OSError as problem:
+            raise DestinationError(
+                f"can't write to {folder}: {problem.strerror}", hint="Name another place with --output."
+            ) from None
+        try:
+            with staging as name:
+                yield Path(name)
+        except BaseException:
+            if made:
+                with suppress(OSError):  # not empty: another process wrote there meanwhile
+                    folder.rmdir()
             raise
-        sync_folder(folder)
-        return bundle
-    raise DestinationError(f"no name is free in {folder}")
+
+    @contextmanager
+    def reserve(self, claim: Upload, names: Sequence[str]) -> Iterator[Release]:
+        """Reserve the names by creating ``claim`` (O_EXCL), also against a release at the same moment."""
+        release = _LocalRelease(self._folder)
+        try:
+            for name in (claim.name, *names):
+                if os.path.lexists(self._folder / name):
+                    raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(self._folder / name))
+            release.put(claim)
+            yield release
+        except FileExistsError:
+            release.take_back()
+            raise
+        except OSError as problem:
+            release.take_back()
+            raise DestinationError(
+                f"can't write to {self._folder}: {problem.strerror}",
+                hint="Free some space there, or name another place with --output.",
+            ) from None
+        except BaseException:
+            release.take_back()
+            raise
+
+
+class _LocalRelease:
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._made: list[Path] = []
+        self._bundle: Path | None = None
+
+    def put(self, file: Upload) -> None:
+        path = self._folder / file.name
+        with path.open("xb") as out:
+            self._made.append(path)
+            for chunk in file.chunks():
+                out.write(chunk)
+            out.flush()
+            os.fsync(out.fileno())
+
+    def commit(self, bundle: Upload) -> None:
+        """Rename the bundle into the folder. It is there after a power cut only where its other files are."""
+        assert isinstance(bundle.content, Path)
+        _sync(bundle.content)
+        sync_folder(self._folder)
+        self._bundle = self._folder / bundle.name
+        bundle.content.rename(self._bundle)
+        sync_folder(self._folder)
+
+    def take_back(self) -> None:
+        """Delete the files; but not when an interrupt came after the bundle was there."""
+        if self._bundle is None or not self._bundle.exists():
+            for path in self._made:
+                path.unlink(missing_ok=True)
 
 
 def _sync(path: Path) -> None:
     """Write a file to the disk, so that a name never refers to content that a power cut destroyed."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
-
-
-def manifest_path(folder: Path, stem: str) -> Path:
-    """Return the path of the manifest of a bundle with this stem."""
-    return folder / f"{stem}.manifest.json"

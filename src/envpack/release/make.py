@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import itertools
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from envpack.publish.local import checksum_path, manifest_path, publish, publish_new, sha256_of
+from envpack.publish.base import Publisher
+from envpack.publish.local import LocalFolder, checksum_path, publish, sha256_of
+from envpack.publish.release import publish_new
 from envpack.release.names import SUFFIXES, build_date, bundle_stem, source_date_epoch
 from envpack.release.work import work_folder, work_root
-from envpack.runtime.errors import DestinationError, UsageError
+from envpack.runtime.errors import UsageError
 from envpack.runtime.report import Reporter
 
 if TYPE_CHECKING:
@@ -62,26 +63,26 @@ class Made:
     """A published bundle.
 
     Args:
-        bundle: The path of the bundle.
-        checksum: The path of its ``.sha256``.
+        bundle: The path or URL of the bundle.
+        checksum: That of its ``.sha256``.
         sha256: The digest of the bundle, in hex.
         file_size: Bytes of the bundle.
         manifest: Its manifest.
         selection: The rules for files to leave out, with the number of files each left out.
         seconds: The time of all steps.
-        manifest_file: The path of its ``.manifest.json``; only for a release.
-        signature: The path of its ``.minisig``; only for a signed release.
+        manifest_file: That of its ``.manifest.json``; only for a release.
+        signature: That of its ``.minisig``; only for a signed release.
     """
 
-    bundle: Path
-    checksum: Path
+    bundle: str
+    checksum: str
     sha256: str
     file_size: int
     manifest: Manifest
     selection: Selection
     seconds: float
-    manifest_file: Path | None = None
-    signature: Path | None = None
+    manifest_file: str | None = None
+    signature: str | None = None
 
 
 def build_bundle(recipe: Recipe, output: Path | None, reporter: Reporter) -> Made:
@@ -99,7 +100,7 @@ def build_bundle(recipe: Recipe, output: Path | None, reporter: Reporter) -> Mad
     """
     started = time.monotonic()
     folder, name = _place(recipe, output)
-    with _packed(recipe, folder, _suffix_of(name) if name else SUFFIXES[recipe.format], reporter) as (
+    with _packed(recipe, LocalFolder(folder), _suffix_of(name) if name else SUFFIXES[recipe.format], reporter) as (
         finished,
         manifest,
         selection,
@@ -107,20 +108,19 @@ def build_bundle(recipe: Recipe, output: Path | None, reporter: Reporter) -> Mad
         sha256, size = _digest(finished, reporter), finished.stat().st_size
         bundle = folder / (name or _stem(recipe, manifest) + SUFFIXES[recipe.format])
         publish(finished, bundle, sha256)
-    return Made(
-        bundle, checksum_path(bundle), sha256, size, manifest, selection, round(time.monotonic() - started, 3)
-    )
+    seconds = round(time.monotonic() - started, 3)
+    return Made(str(bundle), str(checksum_path(bundle)), sha256, size, manifest, selection, seconds)
 
 
-def release_bundle(recipe: Recipe, folder: Path, reporter: Reporter, key: SecretKey | None = None) -> Made:
-    """Build a bundle, its ``.sha256`` and its ``.manifest.json`` in ``folder`` under a name that is new there.
+def release_bundle(recipe: Recipe, publisher: Publisher, reporter: Reporter, key: SecretKey | None = None) -> Made:
+    """Build a bundle, and publish it with its ``.sha256`` and ``.manifest.json`` under a name that is new there.
 
     The second release of a day gets ``.1`` after the date, and so on: nothing is ever overwritten. Where the
     bundle exists, its other files exist too; after an error there is none of them.
 
     Args:
         recipe: The settings.
-        folder: The folder to publish in.
+        publisher: The place to publish to.
         reporter: Receives the progress.
         key: The key to sign with; with it a ``.minisig`` is written too.
 
@@ -128,43 +128,35 @@ def release_bundle(recipe: Recipe, folder: Path, reporter: Reporter, key: Secret
         EnvpackError: Building, packing or writing failed.
     """
     from envpack.runtime.format.manifest_json import manifest_to_json
-    from envpack.signing.bundle import signature_path
 
     started = time.monotonic()
     suffix = SUFFIXES[recipe.format]
-    with _packed(recipe, folder, suffix, reporter) as (finished, manifest, selection):
+    with _packed(recipe, publisher, suffix, reporter) as (finished, manifest, selection):
         sha256, size = _digest(finished, reporter), finished.stat().st_size
         stems = (_stem(recipe, manifest, ordinal) for ordinal in itertools.count())
         document = manifest_to_json(manifest)
-        bundle = publish_new(
-            finished, folder, stems, suffix, sha256=sha256, manifest=document, sign=_signer(key, document)
+        found = publish_new(
+            publisher, finished, stems, suffix, sha256=sha256, manifest=document, sign=_signer(key, document)
         )
+    seconds = round(time.monotonic() - started, 3)
     return Made(
-        bundle,
-        checksum_path(bundle),
-        sha256,
-        size,
-        manifest,
-        selection,
-        round(time.monotonic() - started, 3),
-        manifest_path(folder, bundle.name.removesuffix(suffix)),
-        signature_path(bundle) if key is not None else None,
+        found.bundle, found.checksum, sha256, size, manifest, selection, seconds, found.manifest, found.signature
     )
 
 
-def _signer(key: SecretKey | None, manifest: bytes) -> Callable[[Path], bytes] | None:
+def _signer(key: SecretKey | None, manifest: bytes) -> Callable[[str], bytes] | None:
     if key is None:
         return None
     from envpack.signing.bundle import sign_manifest
 
-    return lambda bundle: sign_manifest(manifest, bundle, key, "").text.encode()
+    return lambda bundle: sign_manifest(manifest, Path(bundle), key, "").text.encode()
 
 
 @contextmanager
 def _packed(
-    recipe: Recipe, folder: Path, suffix: str, reporter: Reporter
+    recipe: Recipe, publisher: Publisher, suffix: str, reporter: Reporter
 ) -> Iterator[tuple[Path, Manifest, Selection]]:
-    """Yield the finished bundle in a staging folder inside ``folder``, to be moved from there."""
+    """Yield the finished bundle in a staging folder of the publisher."""
     from envpack.build import build_prefix, choose_backend, choose_prefix
     from envpack.bundle.cache.cache_files import cache_folder
     from envpack.bundle.codecs import encoder_for
@@ -183,7 +175,7 @@ def _packed(
         )
     backend = choose_backend(recipe.backend)
     root = recipe.work or work_root(recipe.environ)
-    with _staging(folder) as staging, work_folder(root) as work:
+    with publisher.staging() as staging, work_folder(root) as work:
         built = build_prefix(
             source,
             choose_prefix(work),
@@ -210,27 +202,6 @@ def _packed(
         )
         finished = staging / f"bundle{suffix}"
         yield finished, pack_prefix(built.prefix, finished, settings=settings, reporter=reporter), selection
-
-
-@contextmanager
-def _staging(folder: Path) -> Iterator[Path]:
-    """Yield a hidden folder inside ``folder``, on its filesystem, for unfinished files."""
-    made = not folder.exists()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        staging = tempfile.TemporaryDirectory(dir=folder, prefix=".envpack-")
-    except OSError as problem:
-        raise DestinationError(
-            f"can't write to {folder}: {problem.strerror}", hint="Name another place with --output."
-        ) from None
-    try:
-        with staging as name:
-            yield Path(name)
-    except BaseException:
-        if made:
-            with suppress(OSError):  # not empty: another process wrote there meanwhile
-                folder.rmdir()
-        raise
 
 
 def _place(recipe: Recipe, output: Path | None) -> tuple[Path, str]:

@@ -6,13 +6,15 @@ import itertools
 import re
 import subprocess
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
 
-from envpack.publish.local import checksum_path, publish, publish_new, sha256_of
+from envpack.publish.base import Upload
+from envpack.publish.local import LocalFolder, checksum_path, publish, sha256_of
+from envpack.publish.release import publish_new
 from envpack.release.names import build_date, bundle_stem, format_of, source_date_epoch
 from envpack.release.work import work_folder, work_root
 from envpack.runtime.errors import DestinationError, UsageError
@@ -64,7 +66,10 @@ def release(folder: Path, content: bytes) -> Path:
     finished = folder / f".{content.decode()}"
     finished.write_bytes(content)
     stems = (bundle_stem("demo", "1.0", DAY, "linux-64", ordinal) for ordinal in itertools.count())
-    return publish_new(finished, folder, stems, ".tar.gz", sha256=sha256_of(finished), manifest=content)
+    found = publish_new(
+        LocalFolder(folder), finished, stems, ".tar.gz", sha256=sha256_of(finished), manifest=content
+    )
+    return Path(found.bundle)
 
 
 def test_a_second_release_of_a_day_leaves_the_first_as_it_is(tmp_path: Path) -> None:
@@ -94,29 +99,27 @@ def test_releases_at_the_same_moment_get_names_of_their_own(tmp_path: Path) -> N
 
 
 def test_a_release_that_fails_takes_its_files_back(tmp_path: Path) -> None:
-    finished = tmp_path / "finished"
-    finished.touch()
-
     def stems() -> Iterator[str]:
-        finished.unlink()  # so that moving it fails, after its checksum and manifest were written
+        (tmp_path / ".finished").unlink()  # so that moving it fails, after its checksum and manifest were written
         yield "demo"
 
     with pytest.raises(DestinationError, match="No such file"):
-        publish_new(
-            finished, tmp_path, stems(), ".tar.gz", sha256="0" * 64, manifest=b"{}", sign=lambda bundle: b"signed"
-        )
+        publish_signed(tmp_path, stems(), lambda bundle: b"signed")
     assert list(tmp_path.iterdir()) == []
 
 
-def publish_signed(folder: Path, stems: Sequence[str], sign: Callable[[Path], bytes]) -> Path:
+def publish_signed(folder: Path, stems: Iterable[str], sign: Callable[[str], bytes] | None) -> Path:
     finished = folder / ".finished"
     finished.touch()
-    return publish_new(finished, folder, stems, ".tar.gz", sha256="0" * 64, manifest=b"{}", sign=sign)
+    found = publish_new(
+        LocalFolder(folder), finished, stems, ".tar.gz", sha256="0" * 64, manifest=b"{}", sign=sign
+    )
+    return Path(found.bundle)
 
 
 def test_nothing_is_published_before_it_is_signed(tmp_path: Path) -> None:
-    def refuse(bundle: Path) -> bytes:
-        raise UsageError(f"no key for {bundle.name}: {[path.name for path in tmp_path.iterdir()]}")
+    def refuse(bundle: str) -> bytes:
+        raise UsageError(f"no key for {bundle}: {[path.name for path in tmp_path.iterdir()]}")
 
     with pytest.raises(UsageError, match=re.escape("no key for demo.tar.gz: ['.finished']")):
         publish_signed(tmp_path, ["demo"], refuse)
@@ -128,21 +131,45 @@ def test_a_bundle_whose_signature_can_not_be_written_is_not_published(tmp_path: 
     with pytest.raises(DestinationError, match="File name too long"):
         publish_signed(tmp_path, ["d" * 241], lambda bundle: b"signed")
     assert [path.name for path in tmp_path.iterdir()] == [".finished"]
-    unsigned = publish_new(tmp_path / ".finished", tmp_path, ["d" * 241], ".tar.gz", sha256="", manifest=b"")
+    unsigned = publish_signed(tmp_path, ["d" * 241], None)
     assert len(unsigned.name) == 248
 
 
 def test_a_signature_of_another_bundle_takes_its_name(tmp_path: Path) -> None:
     (tmp_path / "demo.tar.gz.minisig").write_bytes(b"of another")
-    bundle = publish_signed(tmp_path, ["demo", "demo.1"], lambda bundle: f"of {bundle.name}".encode())
+    bundle = publish_signed(tmp_path, ["demo", "demo.1"], lambda bundle: f"of {bundle}".encode())
     assert bundle.name == "demo.1.tar.gz"
     assert (tmp_path / "demo.1.tar.gz.minisig").read_bytes() == b"of demo.1.tar.gz"
     assert (tmp_path / "demo.tar.gz.minisig").read_bytes() == b"of another"
-    (tmp_path / ".finished").touch()
-    unsigned = publish_new(
-        tmp_path / ".finished", tmp_path, ["demo", "demo.2"], ".tar.gz", sha256="", manifest=b""
-    )
+    unsigned = publish_signed(tmp_path, ["demo", "demo.2"], None)
     assert unsigned.name == "demo.2.tar.gz" and not (tmp_path / "demo.2.tar.gz.minisig").exists()
+
+
+def test_a_large_file_is_put_beside_a_bundle_piece_by_piece(tmp_path: Path) -> None:
+    folder = LocalFolder(tmp_path)
+    with folder.staging() as staging:
+        for name in ("large", "bundle"):
+            (staging / name).write_bytes(name.encode() * 400_000)
+        with folder.reserve(Upload("claim", b"x", ""), ["large", "bundle"]) as release:
+            release.put(Upload("large", staging / "large", ""))
+            assert not (tmp_path / "bundle").exists()
+            release.commit(Upload("bundle", staging / "bundle", ""))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "claim", "large"]
+    assert (tmp_path / "large").read_bytes() == b"large" * 400_000
+
+
+@pytest.mark.parametrize("interrupted", ["before", "after"])
+def test_an_interrupt_takes_back_what_has_no_bundle(interrupted: str, tmp_path: Path) -> None:
+    folder = LocalFolder(tmp_path / "new")
+    with pytest.raises(KeyboardInterrupt), folder.staging() as staging:
+        (staging / "bundle").touch()
+        with folder.reserve(Upload("claim", b"x", ""), ["bundle"]) as release:
+            if interrupted == "after":
+                release.commit(Upload("bundle", staging / "bundle", ""))
+            raise KeyboardInterrupt
+    assert sorted(path.name for path in tmp_path.rglob("*")) == (
+        [] if interrupted == "before" else ["bundle", "claim", "new"]
+    )
 
 
 def test_work_is_done_in_the_users_cache_unless_another_place_is_named() -> None:

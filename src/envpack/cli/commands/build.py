@@ -94,8 +94,8 @@ def describe(made: Made) -> dict[str, Any]:
     """The ``result`` of ``envpack.build/1``."""
     manifest = made.manifest
     return {
-        "bundle": str(made.bundle),
-        "checksum": str(made.checksum),
+        "bundle": made.bundle,
+        "checksum": made.checksum,
         "sha256": made.sha256,
         "file_size": made.file_size,
         "name": manifest.name,
@@ -112,5 +112,5 @@ def describe(made: Made) -> dict[str, Any]:
 
 
 def _show(console: Console, made: Made) -> None:
-    console.out.write(escape(str(made.bundle)))
+    console.out.write(escape(made.bundle))
     console.next_steps([f"envpack inspect {made.bundle}", f"envpack deploy {made.bundle} DEST"])

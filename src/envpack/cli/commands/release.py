@@ -64,6 +64,7 @@ def release(
       envpack release environment.lock
     """
     from envpack.config import load_config
+    from envpack.publish.local import LocalFolder
     from envpack.release.make import Recipe, release_bundle
 
     console: Console = context.obj
@@ -81,18 +82,11 @@ def release(
         work=work,
         strict=strict,
     )
-    made = release_bundle(recipe, output, console.reporter, secret)
+    made = release_bundle(recipe, LocalFolder(output), console.reporter, secret)
     tell(console, made.manifest.changes, made.selection)
 
-    signature = str(made.signature) if made.signature is not None else None
-
     def show(console: Console) -> None:
-        for path in (
-            made.bundle,
-            made.checksum,
-            made.manifest_file,
-            *([made.signature] if made.signature else []),
-        ):
-            console.out.write(escape(str(path)))
+        for path in filter(None, (made.bundle, made.checksum, made.manifest_file, made.signature)):
+            console.out.write(escape(path))
 
-    return Result("release", {**describe(made), "manifest": str(made.manifest_file), "signature": signature}, show)
+    return Result("release", {**describe(made), "manifest": made.manifest_file, "signature": made.signature}, show)
