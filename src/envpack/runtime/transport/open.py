@@ -6,6 +6,7 @@ import os
 import re
 import stat
 from pathlib import Path
+from typing import Callable, Mapping
 from urllib.parse import unquote, urlsplit
 
 from envpack.runtime.errors import FetchError, FormatError, IntegrityError, UsageError
@@ -17,6 +18,7 @@ _HINT = "Give the path of a bundle."
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 """The scheme of an URL (RFC 3986, section 3.1), of two letters or more."""
 _STORAGE = {"s3": "aws s3 presign", "gs": "gcloud storage sign-url", "az": "az storage blob generate-sas"}
+"""The command that makes an https URL, by the scheme of an object store that can't be read from."""
 
 
 def is_remote(where: Path | str) -> bool:
@@ -39,7 +41,7 @@ def local_path(where: Path | str) -> Path | str:
 
 
 def open_source(where: Path | str) -> ByteSource:
-    """Open a path, an URL (``http``, ``https``, ``file``) or, for "-", standard input.
+    """Open a path, an URL (``file``, or one of `SCHEMES`) or, for "-", standard input.
 
     Raises:
         FormatError: the path or standard input can't be opened as a bundle: it is missing, or not a regular file.
@@ -54,18 +56,30 @@ def open_source(where: Path | str) -> ByteSource:
     return source
 
 
+def _open_http(where: str) -> ByteSource:
+    from envpack.runtime.transport.http.source import open_url  # imported only here: http.client is slow to load
+
+    return open_url(where)
+
+
+SCHEMES: Mapping[str, Callable[[str], ByteSource]] = {"https": _open_http, "http": _open_http}
+"""The functions that open an URL, by its scheme. Each raises FetchError where the bytes can't be had, and
+UsageError where the URL is not valid. A ``file`` URL is a path, see `local_path`.
+"""
+
+
 def _open_url(where: str) -> ByteSource:
     scheme = where.partition("://")[0].lower()
+    if scheme in SCHEMES:
+        return SCHEMES[scheme](where)
     if scheme in _STORAGE:
         raise UsageError(
             f"{scheme}:// is no place that can be read from without an account's keys",
             hint=f"Give a presigned or public https:// URL of it, as '{_STORAGE[scheme]}' makes one.",
         )
-    if scheme not in ("http", "https"):
-        raise UsageError(f"{scheme}:// is nothing that can be read from", hint="Use https, http, file or a path.")
-    from envpack.runtime.transport.http.source import open_url  # imported only here: http.client is slow to load
-
-    return open_url(where)
+    raise UsageError(
+        f"{scheme}:// is nothing that can be read from", hint=f"Use {', '.join(SCHEMES)}, file or a path."
+    )
 
 
 def shown(where: Path | str) -> str:
