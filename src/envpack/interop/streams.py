@@ -16,7 +16,7 @@ from isal import isal_zlib
 from envpack.bundle.codecs import LIBRARIES
 from envpack.interop.tar_headers import is_header
 from envpack.runtime.errors import FormatError, IntegrityError
-from envpack.runtime.format.codec import CODECS
+from envpack.runtime.format.codec import CODECS, Codec
 from envpack.runtime.format.layout import MANIFEST_PATH
 
 
@@ -28,31 +28,41 @@ class Format(NamedTuple):
         codec: The name of the compression.
         magics: The first bytes of a file, one of these; none for tar.
         suffixes: The suffixes of files, without an ``.tar`` before.
+        decompressor: For a compressed tar archive: return an object that decompresses it, with zlib's interface.
     """
 
     name: str
     codec: str
     magics: tuple[bytes, ...]
     suffixes: tuple[str, ...]
+    decompressor: Callable[[], Any] | None = None
 
 
-_OF_BUNDLES = {codec.format: codec for codec in CODECS}
+_XZ_MEMORY = 256 << 20
+"""Most bytes of memory for xz; xz -9 needs 65 MiB (xz(1), "Preset")."""
+
+
+def _xz() -> lzma.LZMADecompressor:
+    return lzma.LZMADecompressor(memlimit=_XZ_MEMORY)
+
+
+def _of_bundles(codec: Codec) -> Format:
+    suffixes = tuple(f".{suffix.rpartition('.')[2]}" for suffix in codec.suffixes)
+    return Format(codec.format, codec.name, (codec.magic,), suffixes, LIBRARIES[codec.name].stream)
+
 
 FORMATS = (
-    *(
-        Format(
-            name, codec.name, (codec.magic,), tuple(f".{suffix.rpartition('.')[2]}" for suffix in codec.suffixes)
-        )
-        for name, codec in _OF_BUNDLES.items()
-    ),
-    Format("bz2", "bzip2", (b"BZh",), (".bz2", ".tbz2")),
-    Format("xz", "xz", (b"\xfd7zXZ\0",), (".xz", ".txz")),
+    *map(_of_bundles, CODECS),
+    Format("bz2", "bzip2", (b"BZh",), (".bz2", ".tbz2"), bz2.BZ2Decompressor),
+    Format("xz", "xz", (b"\xfd7zXZ\0",), (".xz", ".txz"), _xz),
     Format("zip", "deflate", (b"PK\x03\x04", b"PK\x05\x06"), (".zip",)),
     Format("tar", "none", (), (".tar", ".parcel")),
 )
 """The formats of archives that are read. Bundles have the first ones. Sources of the other magics: the formats of
 bzip2 and xz, and PKWARE's APPNOTE, 4.3.
 """
+
+_DECOMPRESSORS = {known.name: known.decompressor for known in FORMATS if known.decompressor is not None}
 
 CHECKSUMS = {
     "gz": "CRC-32 of the whole stream",
@@ -66,8 +76,6 @@ _PIECE = 1 << 20
 _READ = 256 << 10
 _READ_ZSTD = 4 << 10
 """Bytes read at once: zstandard unpacks all of them, and 4 bytes may become 128 KiB (RFC 8878, 3.1.1.2)."""
-_XZ_MEMORY = 256 << 20
-"""Most bytes of memory for xz; xz -9 needs 65 MiB (xz(1), "Preset")."""
 
 _ISAL_ERROR: Any = isal_zlib.error
 _DAMAGE: tuple[type[Exception], ...] = (
@@ -197,7 +205,7 @@ class Unpacked:
             return
         data = b""
         while True:  # programs that compress in parallel write several streams, one behind the other
-            decoder = _new_decoder(self._codec)
+            decoder = _DECOMPRESSORS[self._codec]()
             while not decoder.eof:
                 if not data and getattr(decoder, "needs_input", True):
                     data = self._read_file()
@@ -226,14 +234,6 @@ class Unpacked:
         return data
 
 
-def _new_decoder(codec: str) -> Any:
-    if codec in _OF_BUNDLES:
-        return LIBRARIES[_OF_BUNDLES[codec].name].stream()
-    if codec == "bz2":
-        return bz2.BZ2Decompressor()
-    return lzma.LZMADecompressor(memlimit=_XZ_MEMORY)
-
-
 def is_archive(path: Path) -> bool:
     """Return whether a file is an archive of another tool, and not a bundle.
 
@@ -251,7 +251,7 @@ def is_archive(path: Path) -> bool:
             f"{path}: neither a bundle nor an archive that conda-pack made",
             hint=f"Give a bundle ({suffixes}), or an archive that conda-pack made.",
         )
-    if kind not in _OF_BUNDLES:
+    if kind not in {codec.format for codec in CODECS}:
         return True
     with path.open("rb") as file:
         try:
