@@ -13,11 +13,7 @@ _RENAME_EXCHANGE = 1 << 1  # <linux/fs.h>
 _NUMBERS = {
     "x86_64": 316,
     "aarch64": 276,
-    "riscv64": 276,
     "ppc64le": 357,
-    "s390x": 347,
-    "armv7l": 382,
-    "i686": 353,
 }
 """System call number of renameat2 by machine, for C libraries without that function (glibc before 2.28); source:
 <asm/unistd.h>."""
