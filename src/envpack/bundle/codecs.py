@@ -32,8 +32,6 @@ class GzipEncoder:
     """A compressor to one gzip member (RFC 1952) without name or time; levels 1 to 12 are libdeflate's."""
 
     name = "gzip"
-    default_level = 4
-    levels = range(1, 13)
 
     def __init__(self, level: int) -> None:
         self._level = level
@@ -50,8 +48,6 @@ class ZstdEncoder:
     """A compressor to one zstd frame (RFC 8878) with content size and checksum; levels 1 to 19."""
 
     name = "zstd"
-    default_level = 3
-    levels = range(1, 20)
 
     def __init__(self, level: int) -> None:
         self._level = level
@@ -148,12 +144,12 @@ class Library(NamedTuple):
     """The libraries that compress and decompress one codec faster than the standard library does.
 
     Attributes:
-        encoder: The class of the encoder; its argument is the level.
+        encoder: Return an encoder of this level.
         decoder: The decoder of frames.
         stream: Return an object that decompresses a stream piece by piece, with zlib's interface.
     """
 
-    encoder: type[GzipEncoder] | type[ZstdEncoder]
+    encoder: Callable[[int], Encoder]
     decoder: Decoder
     stream: Callable[[], Any]
 
@@ -185,11 +181,9 @@ def encoder_for(filename: str, level: int | None = None) -> Encoder:
             f"{filename!r}: what format this is to be can't be told from its name",
             hint=f"Name it *{', *'.join(suffixes)}.",
         )
-    encoder = LIBRARIES[codec.name].encoder
-    level = encoder.default_level if level is None else level
-    if level not in encoder.levels:
+    level = codec.level if level is None else level
+    if level not in codec.levels:
         raise UsageError(
-            f"{encoder.name} has no level {level}",
-            hint=f"Levels are {encoder.levels[0]} to {encoder.levels[-1]}.",
+            f"{codec.name} has no level {level}", hint=f"Levels are {codec.levels[0]} to {codec.levels[-1]}."
         )
-    return encoder(level)
+    return LIBRARIES[codec.name].encoder(level)

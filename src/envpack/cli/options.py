@@ -31,6 +31,8 @@ def _at_least_one(value: int | None) -> int | None:
     return value
 
 
+_LEVELS = ", ".join(f"{codec.format} {codec.levels[0]} to {codec.levels[-1]}" for codec in CODECS)
+_DEFAULTS = ", ".join(f"{codec.format} {codec.level}" for codec in CODECS)
 _FORMATS = {codec.format: codec.suffixes[0] for codec in CODECS}
 
 
@@ -92,7 +94,7 @@ Jobs = Annotated[
 ]
 Level = Annotated[
     int | None,
-    _option("--level", metavar="N", help="Of compression: gz 1 to 12, zst 1 to 19. [default: gz 4, zst 3]"),
+    _option("--level", metavar="N", help=f"Of compression: {_LEVELS}. [default: {_DEFAULTS}]"),
 ]
 Format = Annotated[
     str | None,

@@ -22,6 +22,8 @@ class Codec:
         format: The word for ``--format``.
         magic: The first bytes of a file; source: ``rule``.
         suffixes: The suffixes of bundles, the usual one first.
+        levels: The values of ``--level``.
+        level: The default one.
         decompressor: Return an object with zlib's interface, from the standard library.
         rule: The specification of the format.
         missing: What to do with a Python whose standard library can't read it; "" where every one can.
@@ -31,6 +33,8 @@ class Codec:
     format: str
     magic: bytes
     suffixes: tuple[str, ...]
+    levels: range
+    level: int
     decompressor: Callable[[], Any]
     rule: str
     missing: str = ""
@@ -47,15 +51,26 @@ def _zstd() -> Any:
 
 
 CODECS = (
-    Codec("gzip", "gz", b"\x1f\x8b", (".tar.gz", ".tgz"), _gzip, "RFC 1952, section 2.3.1"),
     Codec(
-        "zstd",
-        "zst",
-        b"\x28\xb5\x2f\xfd",
-        (".tar.zst", ".tzst"),
-        _zstd,
-        "RFC 8878, section 3.1.1",
-        "Run 'tar --zstd -xf BUNDLE -C DEST' and source DEST/bin/activate, or install envpack.",
+        name="gzip",
+        format="gz",
+        magic=b"\x1f\x8b",
+        suffixes=(".tar.gz", ".tgz"),
+        levels=range(1, 13),
+        level=4,
+        decompressor=_gzip,
+        rule="RFC 1952, section 2.3.1",
+    ),
+    Codec(
+        name="zstd",
+        format="zst",
+        magic=b"\x28\xb5\x2f\xfd",
+        suffixes=(".tar.zst", ".tzst"),
+        levels=range(1, 20),
+        level=3,
+        decompressor=_zstd,
+        rule="RFC 8878, section 3.1.1",
+        missing="Run 'tar --zstd -xf BUNDLE -C DEST' and source DEST/bin/activate, or install envpack.",
     ),
 )
 """Every codec of bundles. ``envpack.bundle.codecs.LIBRARIES`` has the encoder and the fast decoder of each."""
