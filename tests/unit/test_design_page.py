@@ -31,7 +31,7 @@ def test_there_is_a_part_for_each_seam() -> None:
         "Source of bytes",
         "Place to publish to",
         "Command",
-        "Format of another tool's archives",
+        "Archive format of another tool",
         "Shell",
     ]
 
