@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 from envpack.lock.target import virtual_package_texts
 from envpack.runtime.errors import SpecError
-from envpack.runtime.fs.paths import sibling_path
+from envpack.runtime.fs.atomic import process_temporary, replacement
 from envpack.spec import EnvSpec
 
 if TYPE_CHECKING:
@@ -123,15 +123,11 @@ def write_lock(lock: Lock, path: Path) -> None:
             version = package.version or _NO_VERSION
             file.add_pypi_package(ENVIRONMENT, platform, package.name, version, location)
     header = {"spec": lock.spec.as_dict(), "digest": lock.spec_digest}
-    part = sibling_path(path, f"{os.getpid()}.part")
-    try:
+    with replacement(path, process_temporary(path)) as part:
         file.to_path(part)
         body = part.read_text(encoding="utf-8")
         text = f"{_HEADER}{json.dumps(header, sort_keys=True, ensure_ascii=True)}\n{body}"
         part.write_text(text, encoding="utf-8")
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _stored_location(package: LockedPypi, folder: Path) -> str:

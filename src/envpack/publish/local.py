@@ -13,7 +13,7 @@ from pathlib import Path
 from envpack.publish.base import Release, Upload
 from envpack.publish.release import checksum_line
 from envpack.runtime.errors import DestinationError
-from envpack.runtime.fs.paths import sibling_path
+from envpack.runtime.fs.atomic import process_temporary, replace_file
 from envpack.runtime.fs.sync import sync_folder
 from envpack.runtime.report import Step
 
@@ -36,16 +36,6 @@ def checksum_path(bundle: Path) -> Path:
     return bundle.with_name(bundle.name + ".sha256")
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a small file by atomic replace: it has all of ``text``, or is as it was before."""
-    part = sibling_path(path, f"{os.getpid()}.part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
 def publish(finished: Path, bundle: Path, sha256: str) -> None:
     """Move a finished bundle to its path, replacing an existing one, and write its ``.sha256`` beside it.
 
@@ -60,7 +50,8 @@ def publish(finished: Path, bundle: Path, sha256: str) -> None:
     _sync(finished)
     checksum.unlink(missing_ok=True)
     finished.replace(bundle)
-    write_whole(checksum, checksum_line(sha256, bundle.name))
+    line = checksum_line(sha256, bundle.name).encode()
+    replace_file(checksum, line, temporary=process_temporary(checksum), durable=False)
     sync_folder(bundle.parent)
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from envpack.publish.local import write_whole
 from envpack.runtime.commands.deploy import deploy
 from envpack.runtime.errors import DestinationError
+from envpack.runtime.fs.atomic import process_temporary, replace_file
 from envpack.runtime.fs.paths import NAME_MAX, folders_for, sibling_path
 from envpack.runtime.report import Reporter
 from envpack.runtime.tree.rewrite_prefix import rewrite_prefix
@@ -69,7 +69,8 @@ def test_a_file_s_name_may_be_as_long_when_the_prefix_is_written_in(bundle: Path
 def test_outputs_of_any_name_are_written(tmp_path: Path) -> None:
     name = "n" * 248 + ".tar.gz"
     make_bundle(tmp_path / name, {"environment": [file("a", b"1")]})
-    write_whole(tmp_path / LONG, "text")
+    path = tmp_path / LONG
+    replace_file(path, b"text", temporary=process_temporary(path))
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, LONG])
 
 

@@ -10,6 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from envpack.runtime.fs.atomic import replace_file
+
 LIMIT = 20 << 30
 """Bytes of bundles in the cache, unless ENVPACK_CACHE_LIMIT gives another number.
 
@@ -44,11 +46,9 @@ def read_json(path: Path) -> dict[str, Any]:
     return document if isinstance(document, dict) else {}
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file by atomic replace: write a temporary sibling, then rename it."""
-    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
-    partial.write_bytes(data)
-    os.replace(partial, path)
+def write_cache_file(path: Path, data: bytes) -> None:
+    """Replace a file of the cache; other processes, also on other hosts, may do so at the same time."""
+    replace_file(path, data, temporary=path.with_name(f"{path.name}.{uuid.uuid4().hex}"), durable=False)
 
 
 def segment_lists(folder: Path) -> list[Path]:

@@ -38,7 +38,7 @@ from envpack.bundle.cache.cache_files import (
     segment_lists,
     shrink,
     size_limit,
-    write_whole,
+    write_cache_file,
 )
 from envpack.bundle.codecs import Encoder
 from envpack.bundle.frames import FRAME_SIZE
@@ -178,15 +178,15 @@ class SegmentCache:
             table += segment.table
             if self._signatures.get(segment.id):
                 index[segment.id] = {"status": self._signatures[segment.id], "bundle": name, "content": content}
-        write_whole(bundles / f"{name}{TABLE}", bytes(table))
+        write_cache_file(bundles / f"{name}{TABLE}", bytes(table))
         document = {
             "kind": self._kind,
             "place": os.fsencode(place).decode("utf-8", "surrogateescape"),
             "status": [facts.st_ino, facts.st_size, facts.st_mtime_ns],
             "segments": segments,
         }
-        write_whole(bundles / f"{name}{LIST}", json.dumps(document).encode())
-        write_whole(self._index_path, json.dumps(index).encode())
+        write_cache_file(bundles / f"{name}{LIST}", json.dumps(document).encode())
+        write_cache_file(self._index_path, json.dumps(index).encode())
         here = {(id, segment["content"]) for id, segment in segments.items()}
         for other, bundle in self._all().items():
             if here.issuperset((id, segment["content"]) for id, segment in bundle.segments.items()):

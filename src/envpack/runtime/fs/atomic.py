@@ -1,29 +1,102 @@
-"""Atomic replacement of files, one or a batch: a reader sees the complete old or the complete new content."""
+"""Atomic replacement of files, one or a batch: a reader sees the complete old or the complete new content.
+
+Everywhere, the new content is written to a temporary sibling, which one rename puts at the final path. Anything
+that exists at the temporary path before, such as a link that a hostile archive left, is removed, never written
+through.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Callable, TypeVar
+from typing import Callable, Iterator, TypeVar
 
-from envpack.runtime.fs.paths import sibling_name
+from envpack.runtime.fs.io import write_all
+from envpack.runtime.fs.paths import sibling_name, sibling_path
 from envpack.runtime.fs.sync import sync_folder
 
 T = TypeVar("T")
 
-_WHAT = "envpack-new"
-
+_MARKER = "envpack-new"
+"""End of the names of temporary siblings in a deployed tree."""
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-class ReplaceBatch:
-    """A batch of new files and links, written to temporary siblings first; `put` renames all, `drop` removes them.
+def replace_file(
+    path: Path, data: bytes, mode: int = 0o666, *, temporary: Path | None = None, durable: bool = True
+) -> None:
+    """Replace the content of ``path`` atomically.
 
-    Anything that exists under a temporary name, such as a link that a hostile archive left, is removed, never
-    written through.
+    Args:
+        path: the file to create or replace.
+        data: its new content.
+        mode: its permission bits, subject to the umask.
+        temporary: path that is written first; None for `temporary_of` the path, and then only one process at a
+            time may call this for one path.
+        durable: sync the file and its folder, so that the content is all old or all new also after a power cut.
+
+    Raises:
+        OSError: the file can't be written or renamed, and then the old one is still there; or its folder can't
+            be synced after the rename.
     """
+    with replacement(path, temporary or temporary_of(path)) as new:
+        fd = os.open(new, _NEW, mode)
+        try:
+            write_all(fd, data)
+            if durable:
+                os.fsync(fd)
+        finally:
+            os.close(fd)
+    if durable:
+        sync_folder(path.parent)
+
+
+def temporary_of(path: Path) -> Path:
+    """Return the path that `replace_file` writes first; the file stays if the process is killed meanwhile."""
+    return path.with_name(f".{path.name}.new")
+
+
+def process_temporary(path: Path) -> Path:
+    """Return a temporary path for a file that several processes of one host may replace at the same time."""
+    return sibling_path(path, f"{os.getpid()}.part")
+
+
+@contextmanager
+def replacement(path: Path, temporary: Path | None = None, *, over_folder: bool = False) -> Iterator[Path]:
+    """Yield the temporary path at which the block creates a file or link; rename it over ``path`` afterwards.
+
+    Nothing is left at the temporary path when the block fails, and nothing is synced.
+
+    Args:
+        path: the file to create or replace.
+        temporary: a path in the same folder; None for the sibling that `is_temporary_name` knows.
+        over_folder: replace an empty folder, too.
+
+    Raises:
+        OSError: the temporary file can't be renamed; with ENOTEMPTY, ``path`` is a folder with files in it.
+    """
+    temporary = temporary or sibling_path(path, _MARKER)
+    with suppress(FileNotFoundError):
+        os.unlink(temporary)
+    try:
+        yield temporary
+        try:
+            os.replace(temporary, path)
+        except OSError as problem:
+            if not over_folder or problem.errno not in (errno.EISDIR, errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            os.rmdir(path)
+            os.replace(temporary, path)
+    finally:  # rename(2) leaves the temporary path where both are the same file
+        with suppress(OSError):
+            os.unlink(temporary)
+
+
+class ReplaceBatch:
+    """A batch of new files and links: written to temporary siblings, which `put` renames and `drop` removes."""
 
     def __init__(self) -> None:
         self._new: list[tuple[bytes, bytes]] = []
@@ -40,11 +113,10 @@ class ReplaceBatch:
         Raises:
             OSError: the sibling can't be created or written.
         """
-        temporary = self._beside(path)
+        temporary = self._add(path)
         fd = _anew(temporary, lambda: os.open(temporary, _NEW, 0o600))
         try:
-            while data:
-                data = data[os.write(fd, data) :]
+            write_all(fd, data)
             os.fchmod(fd, mode)
             if mtime is not None:
                 os.utime(fd, (mtime, mtime))
@@ -58,11 +130,11 @@ class ReplaceBatch:
         Raises:
             OSError: the link can't be created.
         """
-        temporary = self._beside(path)
+        temporary = self._add(path)
         _anew(temporary, lambda: os.link(source, temporary))
 
-    def _beside(self, path: bytes) -> bytes:
-        temporary = _way_to(path)
+    def _add(self, path: bytes) -> bytes:
+        temporary = _temporary_sibling(path)
         self._new.append((temporary, path))
         return temporary
 
@@ -92,57 +164,21 @@ def _anew(path: bytes, make: Callable[[], T]) -> T:
         return make()
 
 
-def _way_to(path: bytes) -> bytes:
+def _temporary_sibling(path: bytes) -> bytes:
     folder, _, name = path.rpartition(b"/")
-    return folder + b"/" + sibling_name(name, _WHAT)
+    return folder + b"/" + sibling_name(name, _MARKER)
 
 
-def clear(path: bytes) -> None:
+def remove_temporary(path: bytes) -> None:
     """Remove the temporary sibling of ``path`` that an interrupted `ReplaceBatch` left, if there is one.
 
     Raises:
         OSError: it exists and can't be removed.
     """
     with suppress(FileNotFoundError):
-        os.unlink(_way_to(path))
+        os.unlink(_temporary_sibling(path))
 
 
-def is_on_its_way(name: str) -> bool:
-    """Return whether a file name is that of a temporary sibling that an interrupted `ReplaceBatch` left."""
-    return name.startswith(".") and name.endswith(f".{_WHAT}")
-
-
-def temporary_of(path: Path) -> Path:
-    """Return the path that `replace_file` writes first; the file stays if the process is killed meanwhile."""
-    return path.with_name(f".{path.name}.new")
-
-
-def replace_file(path: Path, data: bytes, mode: int = 0o666) -> None:
-    """Replace the content of ``path`` atomically and durably: after a power cut it is all old or all new.
-
-    Only one process at a time may call this for one path.
-
-    Args:
-        path: the file to create or replace.
-        data: its new content.
-        mode: its permission bits, subject to the umask.
-
-    Raises:
-        OSError: the file can't be written or renamed, and then the old one is still there; or its folder can't
-            be synced after the rename.
-    """
-    temporary = temporary_of(path)
-    try:
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
-        try:
-            while data:
-                data = data[os.write(fd, data) :]
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-        os.replace(temporary, path)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(temporary)
-        raise
-    sync_folder(path.parent)
+def is_temporary_name(name: str) -> bool:
+    """Return whether a file name is that of a temporary sibling in a deployed tree, left by an interruption."""
+    return name.startswith(".") and name.endswith(f".{_MARKER}")

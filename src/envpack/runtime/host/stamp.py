@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Iterator, Mapping
 
 from envpack.runtime.format.layout import STAMP_PATH
+from envpack.runtime.fs.atomic import replace_file
 
 KEPT = 32
 """The maximum number of lines, the newest first. With so many hosts that share a deployment, comparing the stamps
@@ -68,14 +69,6 @@ def _add(place: Path, line: str) -> None:
         with suppress(OSError):
             if left.suffix[1:].isdecimal() and left.lstat().st_mtime < time.time() - _STALE:
                 left.unlink()
+    data = "".join(f"{item}\n" for item in lines).encode("utf-8", "surrogateescape")
     temporary = place.with_name(f"{place.name}.{os.getpid()}")
-    try:
-        with suppress(FileNotFoundError):
-            temporary.unlink()  # never written through: it may be a link, or a file of a store
-        with temporary.open("x", encoding="utf-8", errors="surrogateescape") as file:
-            file.writelines(f"{item}\n" for item in lines)
-        os.replace(temporary, place)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink()
-        raise
+    replace_file(place, data, temporary=temporary, durable=False)

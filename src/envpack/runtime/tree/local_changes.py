@@ -15,7 +15,7 @@ from typing import Iterator
 from envpack.runtime.errors import EnvpackError
 from envpack.runtime.format.layout import OWN_FOLDER
 from envpack.runtime.format.manifest import PathRecord, PathsTable
-from envpack.runtime.fs.atomic import is_on_its_way
+from envpack.runtime.fs.atomic import is_temporary_name
 from envpack.runtime.relocation.files import stored_bytes
 from envpack.runtime.tree.head import read_head
 from envpack.runtime.tree.prefix import prefixes_in
@@ -71,7 +71,7 @@ def files_below(root: Path, path: str = "") -> Iterator[str]:
     with os.scandir(root / path) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
             below = f"{path}/{entry.name}" if path else entry.name
-            if is_on_its_way(entry.name):
+            if is_temporary_name(entry.name):
                 continue
             if not entry.is_dir(follow_symlinks=False):
                 yield below

@@ -23,7 +23,7 @@ from envpack.runtime.format.layout import (
 )
 from envpack.runtime.format.manifest import PathRecord, PathsTable
 from envpack.runtime.format.tree_rules import check_bundle_tree
-from envpack.runtime.fs.atomic import ReplaceBatch, clear, replace_file
+from envpack.runtime.fs.atomic import ReplaceBatch, remove_temporary, replace_file
 from envpack.runtime.fs.lock import locked
 from envpack.runtime.fs.paths import umask
 from envpack.runtime.fs.sync import sync_filesystem, sync_folder
@@ -100,7 +100,7 @@ def rewrite_prefix(root: Path, reporter: Reporter, *, place: str = "", durable: 
                         paths = [base + b"/" + os.fsencode(path) for path in (record.path, *links[record.path])]
                         if not untouched:
                             for path in paths:
-                                clear(path)
+                                remove_temporary(path)
                         if not _renew(new, record, coded, *paths):
                             changed.append(record.path)
                         step.advance()
@@ -160,7 +160,7 @@ def forget_begun(root: Path) -> None:
                 if record.relocation is not None or record.type == "hardlink"
             ]
             for path in (*paths, PREFIX_PATH):
-                clear(os.fsencode(root) + b"/" + os.fsencode(path))
+                remove_temporary(os.fsencode(root) + b"/" + os.fsencode(path))
             _unlink_begun(root)
 
 
