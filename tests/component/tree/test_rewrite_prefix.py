@@ -16,7 +16,6 @@ from envpack.runtime.errors import IntegrityError, RelocationError
 from envpack.runtime.format.layout import PREFIX_PATH
 from envpack.runtime.format.manifest import PathRecord
 from envpack.runtime.report import Reporter
-from envpack.runtime.tree import rewrite_prefix as settle_module
 from envpack.runtime.tree.rewrite_prefix import rewrite_prefix
 from support.bundle_factory import file, make_bundle, text
 from support.trees import contents
@@ -45,10 +44,10 @@ def written_for(root: Path, prefix: Path) -> None:
 
 def test_after_tar_the_tree_is_what_a_deployment_is(root: Path, tmp_path: Path) -> None:
     rewrite_prefix(root, Reporter())
-    settled = contents(root, own=False)
+    rewritten = tree(root)
     root.rename(tmp_path / "tarred")
     deploy(tmp_path / "b.tar.gz", root, reporter=Reporter())
-    assert contents(root, own=False) == settled
+    assert tree(root) == rewritten
 
 
 def test_a_tree_moves_any_number_of_times(root: Path, tmp_path: Path) -> None:
@@ -88,7 +87,7 @@ def test_stopped_anywhere_the_next_call_goes_on(
             raise KeyboardInterrupt
         replace(source, target)
 
-    monkeypatch.setattr(settle_module.os, "replace", stop)
+    monkeypatch.setattr(os, "replace", stop)
     with pytest.raises(KeyboardInterrupt):
         rewrite_prefix(root, Reporter())
     monkeypatch.undo()

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
 from envpack.runtime.errors import RelocationError
-from envpack.runtime.format.layout import JOURNAL_PATH, PREFIX_PATH
+from envpack.runtime.format.layout import PREFIX_PATH
 from envpack.runtime.format.manifest import Manifest, PathsTable
 from envpack.runtime.fs.atomic import replace_file
 from envpack.runtime.relocation.relocation import unsafe_bytes
 from envpack.runtime.relocation.shebang import needs_activation
 from envpack.runtime.report import Reporter
+from envpack.runtime.tree.journal import Journal
 
 
 def check_characters(prefix: str) -> None:
@@ -68,20 +68,7 @@ def installed_prefix(root: Path) -> str | None:
 def prefixes_in(root: Path) -> list[str]:
     """Return all prefixes that a file of the tree at ``root`` may contain, the most likely first."""
     written = installed_prefix(root)
-    return list(dict.fromkeys(([written] if written is not None else []) + pending_rewrite(root)[1]))
-
-
-def pending_rewrite(root: Path) -> tuple[bool, list[str]]:
-    """Return what the journal of an interrupted prefix rewrite states; ``(False, [])`` without a valid journal.
-
-    The first value states whether a rewrite was ever completed in the tree at ``root``, the second has all
-    prefixes that a file may contain.
-    """
-    try:
-        document = json.loads((root / JOURNAL_PATH).read_bytes())
-        return bool(document["settled"]), [str(prefix) for prefix in document["prefixes"]]
-    except (FileNotFoundError, ValueError, TypeError, KeyError):
-        return False, []
+    return list(dict.fromkeys(([written] if written is not None else []) + Journal(root).read()[1]))
 
 
 def warn_activation_needed(table: PathsTable, prefix: bytes, reporter: Reporter) -> None:

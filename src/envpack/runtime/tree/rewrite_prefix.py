@@ -8,35 +8,32 @@ call completes a rewrite that was interrupted at any point, with the help of a j
 
 from __future__ import annotations
 
-import json
 import os
 from collections import defaultdict
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Iterator
 
 from envpack.runtime.errors import DestinationError, EnvpackError, IntegrityError
-from envpack.runtime.format.layout import (
-    JOURNAL_PATH,
-    LOCK_PATH,
-    PREFIX_PATH,
-)
+from envpack.runtime.format.layout import LOCK_PATH, PREFIX_PATH
 from envpack.runtime.format.manifest import PathRecord, PathsTable
 from envpack.runtime.format.tree_rules import check_bundle_tree
-from envpack.runtime.fs.atomic import ReplaceBatch, remove_temporary, replace_file
+from envpack.runtime.fs.atomic import ReplaceBatch, remove_temporary
 from envpack.runtime.fs.lock import locked
 from envpack.runtime.fs.paths import umask
 from envpack.runtime.fs.sync import sync_filesystem, sync_folder
 from envpack.runtime.relocation.files import stored_bytes
 from envpack.runtime.relocation.relocation import splices
 from envpack.runtime.relocation.splice import splice
-from envpack.runtime.report import Reporter
+from envpack.runtime.report import Reporter, Step
 from envpack.runtime.tree.head import read_head
-from envpack.runtime.tree.prefix import check_prefix, installed_prefix, pending_rewrite, warn_activation_needed
+from envpack.runtime.tree.journal import Journal
+from envpack.runtime.tree.prefix import check_prefix, installed_prefix, warn_activation_needed
 
 
 @dataclass(frozen=True)
-class PrefixRewrite:
+class RewriteResult:
     """The result of :func:`rewrite_prefix`.
 
     Attributes:
@@ -52,7 +49,7 @@ class PrefixRewrite:
     changed: tuple[str, ...]
 
 
-def rewrite_prefix(root: Path, reporter: Reporter, *, place: str = "", durable: bool = False) -> PrefixRewrite:
+def rewrite_prefix(root: Path, reporter: Reporter, *, place: str = "", durable: bool = False) -> RewriteResult:
     """Rewrite the installed prefix of the unpacked tree at ``root``, atomically and restartably.
 
     Does nothing when the prefix is installed already. Several processes may call it at the same time.
@@ -73,78 +70,129 @@ def rewrite_prefix(root: Path, reporter: Reporter, *, place: str = "", durable: 
     root = Path(os.path.realpath(root))
     prefix = place or str(root)
     if installed_prefix(root) == prefix:
-        if (root / JOURNAL_PATH).exists():
+        if Journal(root).exists():
             forget_begun(root)
-        return PrefixRewrite(prefix, prefix, 0, ())
+        return RewriteResult(prefix, prefix, 0, ())
     manifest, table = read_head(root)
     check_bundle_tree(manifest, table)  # a plain tar -x checks nothing
     check_prefix(manifest, prefix)
     with locked(root / LOCK_PATH, wait=True):
         former = installed_prefix(root)
         if former == prefix:
-            return PrefixRewrite(prefix, prefix, 0, ())
-        was_settled, begun = pending_rewrite(root)
-        was_settled = was_settled or former is not None
-        prefixes = list(dict.fromkeys([prefix, *([former] if former is not None else []), *begun]))
-        relocated = [record for record in table if record.relocation is not None]
-        links, coded, base = _hard_links(table), [os.fsencode(each) for each in prefixes], os.fsencode(root)
-        changed = []
-        with reporter.step(f"Writing the prefix {prefix} in", len(relocated), "files") as step:
-            try:
-                untouched = not (root / JOURNAL_PATH).exists()
-                noted = json.dumps({"settled": was_settled, "prefixes": prefixes}).encode()
-                new, new_prefix = ReplaceBatch(), ReplaceBatch()
-                try:
-                    replace_file(root / JOURNAL_PATH, noted)
-                    for record in relocated:
-                        paths = [base + b"/" + os.fsencode(path) for path in (record.path, *links[record.path])]
-                        if not untouched:
-                            for path in paths:
-                                remove_temporary(path)
-                        if not _renew(new, record, coded, *paths):
-                            changed.append(record.path)
-                        step.advance()
-                    if not was_settled and changed:
-                        raise IntegrityError(
-                            f"{len(changed)} files are not as the bundle has them", details=changed
-                        )
-                    place_of_prefix = base + b"/" + os.fsencode(PREFIX_PATH)
-                    noted_beside = new_prefix.file(place_of_prefix, coded[0] + b"\n", 0o666 & ~umask())
-                    sync_folder(Path(os.fsdecode(noted_beside)))
-                    if durable:
-                        sync_filesystem(root)
-                    # from here to the end no prefix counts as installed, not even when the tree is moved back
-                    # meanwhile, and no step needs more disk space
-                    untouched = False
-                    if former is not None:
-                        os.unlink(root / PREFIX_PATH)
-                    new.put()
-                    if durable:
-                        sync_filesystem(root)
-                    new_prefix.put()
-                except BaseException:
-                    dropped = [new.drop(), new_prefix.drop()]
-                    if untouched and all(dropped):
-                        _unlink_begun(root)
-                    raise
-                sync_folder((root / PREFIX_PATH).parent)
-                _unlink_begun(root)
-            except OSError as problem:
-                raise DestinationError(
-                    f"can't write the prefix in: {problem.strerror}: {problem.filename or root}",
-                    hint="Run this once as the user who owns the environment; others can use it afterwards.",
-                ) from None
-            step.detail = f"{len(relocated) - len(changed)} files"
+            return RewriteResult(prefix, prefix, 0, ())
+        rewrite = PrefixRewrite(root, table, prefix, former)
+        with reporter.step(f"Writing the prefix {prefix} in", len(rewrite.records), "files") as step:
+            with _os_errors_as_destination_error(root):
+                rewrite.run(step, durable)
+            step.detail = f"{rewrite.written} files"
         warn_activation_needed(table, os.fsencode(prefix), reporter)
-        for path in changed:
+        for path in rewrite.changed:
             reporter.warn(f"{path} was changed or removed by hand, and left as it is")
-        return PrefixRewrite(prefix, former, len(relocated) - len(changed), tuple(changed))
+        return RewriteResult(prefix, former, rewrite.written, tuple(rewrite.changed))
 
 
-def _unlink_begun(root: Path) -> None:
-    """Remove the journal; errors are ignored, as it has no meaning once the prefix is installed."""
-    with suppress(OSError):
-        os.unlink(root / JOURNAL_PATH)
+@contextmanager
+def _os_errors_as_destination_error(root: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as problem:
+        raise DestinationError(
+            f"can't write the prefix in: {problem.strerror}: {problem.filename or root}",
+            hint="Run this once as the user who owns the environment; others can use it afterwards.",
+        ) from None
+
+
+class PrefixRewrite:
+    """One rewrite of a tree's prefix: `prepare`, then `commit`; after a failure `abort`. The tree must be locked.
+
+    Args:
+        root: folder of the tree.
+        table: its paths table.
+        prefix: the prefix to write.
+        former: the installed prefix, or None.
+
+    Attributes:
+        records: the relocated files.
+        changed: paths of those that are left unchanged, as they were changed or removed by hand.
+    """
+
+    def __init__(self, root: Path, table: PathsTable, prefix: str, former: str | None) -> None:
+        self.records = [record for record in table if record.relocation is not None]
+        self.changed: list[str] = []
+        self._root, self._former = root, former
+        self._journal = Journal(root)
+        was_completed, pending = self._journal.read()
+        self._was_completed = was_completed or former is not None
+        self._prefixes = list(dict.fromkeys([prefix, *([former] if former is not None else []), *pending]))
+        self._base = os.fsencode(root) + b"/"
+        self._links = _hard_links(table)
+        self._files, self._prefix_file = ReplaceBatch(), ReplaceBatch()
+        self._is_resumed = self._journal.exists()
+        self._is_committing = False
+
+    @property
+    def written(self) -> int:
+        """The number of files that contain the prefix after `commit`."""
+        return len(self.records) - len(self.changed)
+
+    def run(self, step: Step, durable: bool) -> None:
+        """Rewrite the prefix; on any failure the tree is as before, or the next rewrite completes this one.
+
+        Args:
+            step: advanced by one for each file.
+            durable: sync the new files to the disk before the prefix is recorded as installed.
+
+        Raises:
+            OSError: a file can't be read or written.
+            IntegrityError: files are damaged, and no prefix was ever installed.
+        """
+        try:
+            self.prepare(step, durable)
+            self.commit(durable)
+        except BaseException:
+            self.abort()
+            raise
+        self._journal.remove()
+
+    def prepare(self, step: Step, durable: bool) -> None:
+        """Write the journal and all new files, these to temporary siblings: no later step needs disk space."""
+        self._journal.write(self._was_completed, self._prefixes)
+        prefixes = [os.fsencode(prefix) for prefix in self._prefixes]
+        for record in self.records:
+            paths = [self._base + os.fsencode(path) for path in (record.path, *self._links[record.path])]
+            if self._is_resumed:
+                for path in paths:
+                    remove_temporary(path)
+            if not _renew(self._files, record, prefixes, *paths):
+                self.changed.append(record.path)
+            step.advance()
+        if self.changed and not self._was_completed:
+            raise IntegrityError(f"{len(self.changed)} files are not as the bundle has them", details=self.changed)
+        prefix_path = self._base + os.fsencode(PREFIX_PATH)
+        temporary = self._prefix_file.file(prefix_path, prefixes[0] + b"\n", 0o666 & ~umask())
+        sync_folder(Path(os.fsdecode(temporary)))
+        if durable:
+            sync_filesystem(self._root)
+
+    def commit(self, durable: bool) -> None:
+        """Rename the new files over the old ones, and record the prefix as installed.
+
+        Meanwhile no prefix counts as installed, not even when the tree is moved back.
+        """
+        self._is_committing = True
+        if self._former is not None:
+            os.unlink(self._root / PREFIX_PATH)
+        self._files.put()
+        if durable:
+            sync_filesystem(self._root)
+        self._prefix_file.put()
+        sync_folder((self._root / PREFIX_PATH).parent)
+
+    def abort(self) -> None:
+        """Remove the temporary siblings, and the journal unless files may contain different prefixes."""
+        dropped = [self._files.drop(), self._prefix_file.drop()]
+        if all(dropped) and not self._is_resumed and not self._is_committing:
+            self._journal.remove()
 
 
 def forget_begun(root: Path) -> None:
@@ -161,7 +209,7 @@ def forget_begun(root: Path) -> None:
             ]
             for path in (*paths, PREFIX_PATH):
                 remove_temporary(os.fsencode(root) + b"/" + os.fsencode(path))
-            _unlink_begun(root)
+            Journal(root).remove()
 
 
 def _renew(new: ReplaceBatch, record: PathRecord, prefixes: list[bytes], path: bytes, *links: bytes) -> bool:
@@ -188,15 +236,8 @@ def _renew(new: ReplaceBatch, record: PathRecord, prefixes: list[bytes], path: b
 
 def _read(path: bytes) -> tuple[bytes, int]:
     """Return the bytes and permission bits of a file; raise OSError when it can't be read."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        facts, pieces = os.fstat(fd), []
-        while True:
-            pieces.append(os.read(fd, max(facts.st_size, 1)))
-            if not pieces[-1]:
-                return b"".join(pieces), facts.st_mode & 0o777
-    finally:
-        os.close(fd)
+    with open(path, "rb", buffering=0) as file:
+        return file.read(), os.fstat(file.fileno()).st_mode & 0o777
 
 
 def _hard_links(table: PathsTable) -> dict[str, list[str]]:
