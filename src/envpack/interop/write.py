@@ -27,6 +27,7 @@ from envpack.interop.archive import read_members
 from envpack.prefix import FileNormalizer
 from envpack.prefix.scan.windowed_file import in_memory
 from envpack.runtime.errors import DestinationError, IntegrityError, PackError, UsageError
+from envpack.runtime.format.layout import OWN_FOLDER
 from envpack.runtime.format.manifest import Manifest
 from envpack.runtime.fs.paths import folders_for, sibling_path, umask, work_folder
 from envpack.runtime.fs.sync import sync_filesystem
@@ -144,7 +145,7 @@ class _CondaPackWriter:
         """Collect the files of a segment; the runtime and what is below ``.envpack/`` are left out."""
         records = []
         for item in items:
-            if id != RUNTIME and not item.record.path.startswith(".envpack/"):
+            if id != RUNTIME and not item.record.path.startswith(f"{OWN_FOLDER}/"):
                 self._add(item)
                 records.append(item.record)
         self._segments.append(listed(id, records))

@@ -13,8 +13,9 @@ from typing import Literal, NamedTuple
 from envpack.prefix.owners.conda_meta import SKIPPED
 from envpack.runtime.activation import scripts
 from envpack.runtime.errors import PackError
+from envpack.runtime.format.layout import OWN_FOLDER
 
-GENERATED = frozenset(path for path in scripts() if not path.startswith(".envpack/"))
+GENERATED = frozenset(path for path in scripts() if not path.startswith(f"{OWN_FOLDER}/"))
 """Paths of the scripts that every bundle brings itself; the environment's own files are not packed under these
 names."""
 
@@ -163,7 +164,7 @@ class _Walker:
                 other = _other_tree(self._prefix, below)
                 if other:
                     self.tree.others.append(other)
-                elif below != _OWN:
+                elif below != OWN_FOLDER:
                     self._pending.append(_Folder(below, place + child.name, folder.roots))
             elif _is_leftover(path, child.name):
                 continue
@@ -226,8 +227,6 @@ def _is_leftover(folder: str, name: str) -> bool:
 _TAGS = (".conda_envs_dir_test", "CACHEDIR.TAG")
 """rattler marks the environments it makes as a cache, for backups to skip (bford.info/cachedir); a deployment is
 none."""
-
-_OWN = ".envpack"
 
 
 def _other_tree(prefix: Path, path: str) -> str:

@@ -22,6 +22,8 @@ from envpack.runtime.report import Reporter
 from envpack.runtime.transport.open import local_path
 from envpack.runtime.tree.head import read_manifest
 
+_WHAT_TO_GIVE = "Give the path of a bundle, of a folder that one was deployed to, or of a conda environment."
+
 
 @dataclass(frozen=True)
 class Policy:
@@ -159,7 +161,7 @@ def examine(
     path = local_path(path)
     root = path if isinstance(path, Path) and path.is_dir() else None
     if root is not None:
-        manifest, recorded, name = read_manifest(root), recorded_policy(root), str(root)
+        manifest, recorded, name = read_manifest(root, hint=_WHAT_TO_GIVE), recorded_policy(root), str(root)
     else:
         recorded = Policy()
         with open_bundle(path, decoders) as bundle:

@@ -11,7 +11,6 @@ from typing import Any, Mapping, Sequence
 
 from envpack.runtime.errors import IntegrityError
 from envpack.runtime.format.codec import STANDARD, Decoder
-from envpack.runtime.format.layout import DIGEST_PATH
 from envpack.runtime.format.manifest import Manifest, PathsTable
 from envpack.runtime.format.tree_rules import check_bundle_tree, check_tree
 from envpack.runtime.parallel.threads import processors
@@ -142,8 +141,7 @@ def verify_deployment(root: Path, *, reporter: Reporter, jobs: int | None = None
     """
     started = time.monotonic()
     root = Path(os.path.realpath(root))
-    manifest, table = read_head(root)
-    digest = (root / DIGEST_PATH).read_text(encoding="ascii", errors="replace").split()[0]
+    manifest, table, digest = read_head(root)
     check_record(root, digest)
     settled, prefixes = prefixes_of(root)
     found = compare_tree(root, manifest, table, prefixes, reporter, jobs)

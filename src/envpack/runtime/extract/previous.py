@@ -51,7 +51,7 @@ def previous_deployment(bundle: Bundle, root: Path) -> PreviousDeployment | None
     if not bundle.is_remote:
         return None
     try:
-        manifest, table = read_head(root)
+        manifest, table, _ = read_head(root)
         prefix = installed_prefix(root)
         if prefix is not None:
             check_prefix(manifest, prefix)

@@ -9,7 +9,7 @@ import re
 from typing import Iterable, Iterator, Mapping
 
 from envpack.runtime.errors import IntegrityError
-from envpack.runtime.format.layout import HEAD_PATHS, OWN, RESERVED
+from envpack.runtime.format.layout import OWN_FOLDER, OWN_PATHS
 from envpack.runtime.format.limits import MAX_DEPTH, MAX_FOLDERS, MAX_LINKS, MAX_NAME, MAX_PATH
 from envpack.runtime.format.manifest import Manifest, PathRecord, PathsTable
 
@@ -90,10 +90,12 @@ def _check_segment(records: Iterable[PathRecord], leaves: set[str]) -> None:
 
 def _check_name(record: PathRecord) -> None:
     path = record.path
-    if path in HEAD_PATHS or path in RESERVED or path == OWN:
+    if path in OWN_PATHS or path == OWN_FOLDER:
         raise IntegrityError(f"the bundle replaces envpack's own {path}")
-    if path.startswith(OWN + "/") and (record.type != "file" or "/." in path):
-        raise IntegrityError(f"{path!r} is no plain file with a plain name, as everything in {OWN} has to be")
+    if path.startswith(OWN_FOLDER + "/") and (record.type != "file" or "/." in path):
+        raise IntegrityError(
+            f"{path!r} is no plain file with a plain name, as everything in {OWN_FOLDER} has to be"
+        )
     wrong = unfit(path)
     if wrong:
         raise IntegrityError(wrong)

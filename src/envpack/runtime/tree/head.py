@@ -6,9 +6,10 @@ import hashlib
 import json
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from envpack.runtime.errors import EnvpackError, FormatError, IntegrityError
-from envpack.runtime.format.layout import DEPLOYMENT_PATH, DIGEST_PATH, MANIFEST_PATH, PATHS_PATH
+from envpack.runtime.format.layout import DEPLOYMENT_PATH, DIGEST_PATH, MANIFEST_PATH, OWN_FOLDER, PATHS_PATH
 from envpack.runtime.format.manifest import Manifest, PathsTable
 from envpack.runtime.format.manifest_json import digest_line, manifest_from_json
 from envpack.runtime.format.paths_json import table_from_json
@@ -26,46 +27,63 @@ def limit_of(root: Path) -> tuple[int | None, str]:
     return None, ""
 
 
-def read_head(root: Path) -> tuple[Manifest, PathsTable]:
+class TreeHead(NamedTuple):
+    """The manifest and the paths table of an unpacked tree.
+
+    Attributes:
+        manifest: the manifest.
+        table: the paths table.
+        manifest_sha256: digest of the manifest's bytes, in hex.
+    """
+
+    manifest: Manifest
+    table: PathsTable
+    manifest_sha256: str
+
+
+def read_head(root: Path) -> TreeHead:
     """Return the manifest and the paths table of an unpacked tree, verified against their digests.
 
     Raises:
         FormatError: ``root`` is no tree that envpack unpacked, or a field is wrong.
         IntegrityError: the manifest or the paths table was changed.
     """
-    try:
-        manifest_bytes = (root / MANIFEST_PATH).read_bytes()
-        digest = (root / DIGEST_PATH).read_bytes()
-        table_bytes = (root / PATHS_PATH).read_bytes()
-    except OSError as problem:
-        raise FormatError(
-            f"{root} is no environment that envpack unpacked: {problem.strerror}: {problem.filename}"
-        ) from None
+    manifest_bytes = _read_manifest(root)
     manifest = manifest_from_json(manifest_bytes)
-    table_digest = hashlib.sha256(table_bytes).hexdigest()
-    if digest != digest_line(manifest_bytes) or table_digest != manifest.paths_sha256:
-        raise IntegrityError(f"the manifest or the paths table in {root / '.envpack'} was changed")
-    return manifest, table_from_json(table_bytes)
+    table_bytes = _read(root, PATHS_PATH)
+    if hashlib.sha256(table_bytes).hexdigest() != manifest.paths_sha256:
+        raise IntegrityError(f"the paths table in {root / OWN_FOLDER} was changed")
+    return TreeHead(manifest, table_from_json(table_bytes), hashlib.sha256(manifest_bytes).hexdigest())
 
 
-def read_manifest(root: Path) -> Manifest:
+def read_manifest(root: Path, *, hint: str = "") -> Manifest:
     """Return the manifest of an unpacked tree, verified against its digest.
+
+    Args:
+        root: folder of the tree.
+        hint: hint of the error when it is no such tree.
 
     Raises:
         FormatError: ``root`` is no tree that envpack unpacked, or a field is wrong.
         IntegrityError: the manifest was changed.
     """
+    return manifest_from_json(_read_manifest(root, hint))
+
+
+def _read_manifest(root: Path, hint: str = "") -> bytes:
+    manifest = _read(root, MANIFEST_PATH, hint)
+    if _read(root, DIGEST_PATH, hint) != digest_line(manifest):
+        raise IntegrityError(f"the manifest in {root / OWN_FOLDER} was changed")
+    return manifest
+
+
+def _read(root: Path, path: str, hint: str = "") -> bytes:
     try:
-        manifest = (root / MANIFEST_PATH).read_bytes()
-        digest = (root / DIGEST_PATH).read_bytes()
+        return (root / path).read_bytes()
     except OSError as problem:
         raise FormatError(
-            f"{root} is no environment that envpack unpacked: {problem.strerror}: {problem.filename}",
-            hint="Give the path of a bundle, of a folder that one was deployed to, or of a conda environment.",
+            f"{root} is no environment that envpack unpacked: {problem.strerror}: {problem.filename}", hint=hint
         ) from None
-    if digest != digest_line(manifest):
-        raise IntegrityError(f"the manifest in {root / '.envpack'} was changed")
-    return manifest_from_json(manifest)
 
 
 def check_record(root: Path, digest: str) -> None:
@@ -87,4 +105,4 @@ def check_record(root: Path, digest: str) -> None:
     except (OSError, ValueError) as problem:
         raise IntegrityError(f"{root / DEPLOYMENT_PATH} can't be read: {problem}") from None
     if not isinstance(record, dict) or record.get("manifest_sha256") != digest:
-        raise IntegrityError(f"the manifest in {root / '.envpack'} is not the one that was deployed")
+        raise IntegrityError(f"the manifest in {root / OWN_FOLDER} is not the one that was deployed")

@@ -35,7 +35,7 @@ def additions(root: Path) -> Iterator[str]:
     """
     known: dict[str, PathRecord] = {}
     with suppress(EnvpackError):
-        known = {record.path: record for record in read_head(root)[1]}
+        known = {record.path: record for record in read_head(root).table}
     prefixes = [os.fsencode(prefix) for prefix in prefixes_in(root)]
     for path in files_below(root):
         record = known.get(path)

@@ -73,7 +73,7 @@ def rewrite_prefix(root: Path, reporter: Reporter, *, place: str = "", durable: 
         if Journal(root).exists():
             forget_begun(root)
         return RewriteResult(prefix, prefix, 0, ())
-    manifest, table = read_head(root)
+    manifest, table, _ = read_head(root)
     check_bundle_tree(manifest, table)  # a plain tar -x checks nothing
     check_prefix(manifest, prefix)
     with locked(root / LOCK_PATH, wait=True):
@@ -204,7 +204,7 @@ def forget_begun(root: Path) -> None:
         if installed_prefix(root) is not None:
             paths = [
                 record.path
-                for record in read_head(root)[1]
+                for record in read_head(root).table
                 if record.relocation is not None or record.type == "hardlink"
             ]
             for path in (*paths, PREFIX_PATH):
