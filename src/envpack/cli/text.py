@@ -1,38 +1,12 @@
-"""Text for people: escaping of untrusted text, amounts, wrapping. Pure functions, no rich."""
+"""Text for people: amounts, dates, wrapping. Pure functions, no rich."""
 
 from __future__ import annotations
 
-import re
 import textwrap
-import unicodedata
 from collections.abc import Sequence
 from datetime import datetime, timezone
 
-_SGR = re.compile(r"\x1b\[[0-9;:]*m")
-# Cc controls, Cf invisible formatting (bidi overrides among them: CVE-2021-42574), Cs lone surrogates,
-# Zl and Zp line and paragraph separators, Co and Cn: no terminal shows them as anything readable
-_UNSAFE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp", "Co", "Cn"})
-
-
-def escape(text: str) -> str:
-    r"""Return the text with everything that a terminal would act on, or hide, as an escape: ``\x1b``, ``\u202e``.
-
-    Names, variables and messages from a bundle or a log are escaped before they are printed. Colours (SGR
-    sequences) are removed, tabs become spaces, line breaks are escaped like the rest.
-    """
-    text = _SGR.sub("", text).replace("\t", "    ")
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(_visible(char) for char in text)
-
-
-def _visible(char: str) -> str:
-    if unicodedata.category(char) not in _UNSAFE:
-        return char
-    point = ord(char)
-    if 0xDC80 <= point <= 0xDCFF:  # a byte that was not UTF-8 (PEP 383)
-        return f"\\x{point - 0xDC00:02x}"
-    return f"\\x{point:02x}" if point < 0x100 else f"\\u{point:04x}" if point < 0x10000 else f"\\U{point:08x}"
+from envpack.runtime.report import escape as escape
 
 
 def human_time(seconds: float) -> str:

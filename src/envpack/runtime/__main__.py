@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Callable, NoReturn, Sequence
 from envpack.runtime.errors import INTERRUPTED, EnvpackError, HostError, UsageError
 from envpack.runtime.format.layout import DIGEST_PATH
 from envpack.runtime.process import begin, leave
-from envpack.runtime.report import PlainReporter, Reporter, envelope
+from envpack.runtime.report import PlainReporter, Reporter, envelope, escape
 from envpack.runtime.version import __version__
 
 if TYPE_CHECKING:
@@ -223,7 +223,7 @@ def print_error(error: EnvpackError, label: str = "error") -> None:
 
 def _tell(text: str, indent: str = "") -> None:
     """On stderr; on a terminal in lines that end between words."""
-    lines = [indent + _printable(text)]
+    lines = [indent + escape(text)]
     if sys.stderr.isatty():
         import textwrap  # only here, for it takes its time
 
@@ -238,10 +238,6 @@ def _tell(text: str, indent: str = "") -> None:
             )
     for line in lines:
         print(line, file=sys.stderr)
-
-
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in text)
 
 
 def _interrupted() -> int:

@@ -5,6 +5,7 @@ Library code gets a Reporter and never prints. ``envpack.cli`` adds one with pro
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from contextlib import contextmanager
@@ -61,7 +62,7 @@ class PlainReporter(Reporter):
         self._prefix = prefix
 
     def _line(self, text: str) -> None:
-        print(f"{self._prefix}{printable(text)}", file=self._stream, flush=True)
+        print(f"{self._prefix}{escape(text)}", file=self._stream, flush=True)
 
     @contextmanager
     def step(self, title: str, total: int | None = None, unit: str = "bytes") -> Iterator[Step]:
@@ -78,9 +79,33 @@ class PlainReporter(Reporter):
         self._line(f"warning: {message}")
 
 
-def printable(text: str) -> str:
-    """Return the text with every unprintable character, which could control a terminal, as an escape sequence."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in text)
+_SGR = r"\x1b\[[0-9;:]*m"
+# Cc controls, Cf invisible formatting (bidi overrides among them: CVE-2021-42574), Cs lone surrogates,
+# Zl and Zp line and paragraph separators, Co and Cn: no terminal shows them as anything readable
+_UNSAFE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp", "Co", "Cn"})
+
+
+def escape(text: str) -> str:
+    r"""Return the text with everything that a terminal would act on, or hide, as an escape: ``\x1b``, ``\u202e``.
+
+    Names, variables and messages from a bundle or a log are escaped before they are printed. Colours (SGR
+    sequences) are removed, tabs become spaces, line breaks are escaped like the rest.
+    """
+    if text.isprintable():
+        return text
+    text = re.sub(_SGR, "", text).replace("\t", "    ")
+    return "".join(char if char.isprintable() else _visible(char) for char in text)
+
+
+def _visible(char: str) -> str:
+    import unicodedata  # only here: a library that few messages need
+
+    if unicodedata.category(char) not in _UNSAFE:
+        return char
+    point = ord(char)
+    if 0xDC80 <= point <= 0xDCFF:  # a byte that was not UTF-8 (PEP 383)
+        return f"\\x{point - 0xDC00:02x}"
+    return f"\\x{point:02x}" if point < 0x100 else f"\\u{point:04x}" if point < 0x10000 else f"\\U{point:08x}"
 
 
 def envelope(

@@ -6,10 +6,10 @@ that.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from envpack.runtime.errors import IntegrityError
+from envpack.runtime.fs.paths import exists
 
 POLICY_PATH = "etc/envpack/policy.toml"
 """Path of the policy file below the root directory.
@@ -24,12 +24,9 @@ UNSIGNED_HINT = "Use a bundle that is signed by one of its keys, or ask who admi
 def demands_signatures(root: Path = Path("/")) -> bool:
     """Return whether a policy file exists; one whose status can't be read counts as existing."""
     try:
-        os.lstat(root / POLICY_PATH)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
+        return exists(root / POLICY_PATH)
     except OSError:
         return True
-    return True
 
 
 def refuse_unchecked(what: str, root: Path = Path("/")) -> None:

@@ -169,13 +169,17 @@ def _open_up(folder: Path) -> None:
         os.close(fd)
 
 
-def is_there(path: Path) -> bool:
-    """Return whether anything has that name, a dangling link included.
+def exists(path: Path) -> bool:
+    """Return whether anything has that name, a dangling link included; never follow a link.
 
     Raises:
         OSError: the name can't be looked up.
     """
     return _status(path) is not None
+
+
+is_there = exists
+"""The former name, for callers that are not renamed yet."""
 
 
 def is_folder(path: Path) -> bool:

@@ -9,7 +9,7 @@ from typing import Any, Iterator
 
 from envpack.runtime.errors import DestinationError, FormatError
 from envpack.runtime.format.layout import DIGEST_PATH
-from envpack.runtime.fs.paths import remove_tree, sibling_path
+from envpack.runtime.fs.paths import exists, remove_tree, sibling_path
 from envpack.runtime.report import Reporter, human_size
 from envpack.runtime.store.store import Store, open_store
 
@@ -123,20 +123,12 @@ def manifests_at(destination: Path) -> set[str] | None:
     try:
         folders = [destination]
         side = sibling_path(destination, "envpack")
-        if _is_there(side):
+        if exists(side):
             folders += [side / name for name in os.listdir(side)]
-        lines = (folder / DIGEST_PATH for folder in folders if _is_there(folder / DIGEST_PATH))
+        lines = (folder / DIGEST_PATH for folder in folders if exists(folder / DIGEST_PATH))
         return {line.read_text(encoding="ascii", errors="replace")[:64] for line in lines}
     except OSError:
         return None
-
-
-def _is_there(path: Path) -> bool:
-    try:
-        os.lstat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    return True
 
 
 def _segments(store: Store) -> Iterator[Path]:
