@@ -25,6 +25,8 @@ from envpack.runtime.report import Step
 _BATCH = 32
 _READ = os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0) | os.O_NONBLOCK
 _KINDS = {"f": "a file", "d": "a folder", "l": "a link", "o": "neither file nor folder nor link"}
+_KIND_OF_TYPE = {"file": "f", "hardlink": "f", "directory": "d", "symlink": "l"}
+MISSING = "missing"
 
 
 @dataclass(frozen=True)
@@ -61,50 +63,68 @@ def compare(root: str, table: PathsTable, prefixes: Sequence[bytes | None], step
         step: progress, advanced by the stored bytes of the files read.
         jobs: number of threads that read files.
     """
-    found: dict[str, str] = {}
-    unreadable: dict[str, str] = {}
-    _walk(root, "", found, unreadable)
-    result = Differences()
+    kinds, unreadable = _list(root)
     folders = folders_of(table)
-    for path in sorted(folders):
-        if path in found and found[path] != "d":
-            result.changed.append(Difference(path, f"{_KINDS[found[path]]}, not a folder"))
-        elif path in unreadable:
-            result.changed.append(Difference(path, unreadable[path]))
-    todo: list[tuple[PathRecord, PathRecord]] = []
-    names: set[str] = set()
-    for records in table.segments.values():
-        files: dict[str, PathRecord] = {}
-        for record in records:
-            names.add(record.path)
-            if record.type == "file":
-                files[record.path] = record
-            kind = found.get(record.path)
-            wanted = {"directory": "d", "symlink": "l"}.get(record.type, "f")
-            if kind is None:
-                result.missing.append(record.path)
-            elif kind != wanted:
-                if record.path not in folders:
-                    result.changed.append(Difference(record.path, f"{_KINDS[kind]}, not {_KINDS[wanted]}"))
-            elif wanted == "l":
-                result.changed.extend(_link(root, record))
-            elif wanted == "f":
-                todo.append((record, files[record.target] if record.type == "hardlink" else record))
+    result = Differences(changed=list(_folder_differences(folders, kinds, unreadable)))
+    to_read: list[tuple[PathRecord, PathRecord]] = []
+    for record, content in _with_content(table):
+        found = classify(record, kinds.get(record.path))
+        if found == MISSING:
+            result.missing.append(record.path)
+        elif found:
+            if record.path not in folders:
+                result.changed.append(Difference(record.path, found))
+        elif record.type == "symlink":
+            result.changed.extend(_link_differences(root, record))
+        elif record.type != "directory":
+            to_read.append((record, content))
     check = _Checker(root, prefixes)
     with threads(jobs, "verify") as pool:
-        batches = (todo[start : start + _BATCH] for start in range(0, len(todo), _BATCH))
+        batches = (to_read[start : start + _BATCH] for start in range(0, len(to_read), _BATCH))
         for size, differences in pool.map(check.batch, batches):
             step.advance(size)
             result.changed.extend(differences)
-    result.extra = sorted(
-        path
-        for path, kind in found.items()
-        if kind != "d" and path not in names and path not in folders and path not in OWN_PATHS
-        if not is_bytecode_cache(path, found)
-    )
     result.changed.sort(key=lambda item: item.path)
     result.missing.sort()
+    result.extra = sorted(_extra(kinds, {record.path for record in table} | folders))
     return result
+
+
+def classify(record: PathRecord, kind: str | None) -> str:
+    """Return how a path differs from its record by its kind alone: a reason, `MISSING`, or "" for no difference.
+
+    Args:
+        record: the path's record.
+        kind: what the path is: "f" a file, "d" a folder, "l" a symbolic link, "o" another kind; None: nothing.
+    """
+    if kind is None:
+        return MISSING
+    expected = _KIND_OF_TYPE[record.type]
+    return "" if kind == expected else f"{_KINDS[kind]}, not {_KINDS[expected]}"
+
+
+def _with_content(table: PathsTable) -> Iterator[tuple[PathRecord, PathRecord]]:
+    """Yield each record, and the one that describes its content: for a hard link that of its target."""
+    for records in table.segments.values():
+        files = {record.path: record for record in records if record.type == "file"}
+        for record in records:
+            yield record, files[record.target] if record.type == "hardlink" else record
+
+
+def _folder_differences(
+    folders: set[str], kinds: Mapping[str, str], unreadable: Mapping[str, str]
+) -> Iterator[Difference]:
+    for path in folders:
+        if path in kinds and kinds[path] != "d":
+            yield Difference(path, f"{_KINDS[kinds[path]]}, not a folder")
+        elif path in unreadable:
+            yield Difference(path, unreadable[path])
+
+
+def _extra(kinds: Mapping[str, str], known: set[str]) -> Iterator[str]:
+    for path, kind in kinds.items():
+        if kind != "d" and path not in known and path not in OWN_PATHS and not is_bytecode_cache(path, kinds):
+            yield path
 
 
 def folders_of(table: PathsTable) -> set[str]:
@@ -130,26 +150,34 @@ def is_bytecode_cache(path: str, present: Mapping[str, str] | set[str]) -> bool:
     return path.endswith((".pyc", ".pyo")) and path[:-1] in present
 
 
-def _walk(root: str, below: str, found: dict[str, str], unreadable: dict[str, str]) -> None:
-    pending = [below]
+def _list(root: str) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the kind of every path in a tree, and the reason for each folder that can't be read."""
+    kinds: dict[str, str] = {}
+    unreadable: dict[str, str] = {}
+    pending = [""]
     while pending:
         folder = pending.pop()
         try:
             with os.scandir(f"{root}/{folder}" if folder else root) as listing:
                 for entry in listing:
                     path = f"{folder}/{entry.name}" if folder else entry.name
-                    if entry.is_symlink():
-                        found[path] = "l"
-                    elif entry.is_dir(follow_symlinks=False):
-                        found[path] = "d"
+                    kinds[path] = _kind(entry)
+                    if kinds[path] == "d":
                         pending.append(path)
-                    else:
-                        found[path] = "f" if entry.is_file(follow_symlinks=False) else "o"
         except OSError as problem:
             unreadable[folder] = f"can't be read: {problem.strerror}"
+    return kinds, unreadable
 
 
-def _link(root: str, record: PathRecord) -> Iterator[Difference]:
+def _kind(entry: os.DirEntry[str]) -> str:
+    if entry.is_symlink():
+        return "l"
+    if entry.is_dir(follow_symlinks=False):
+        return "d"
+    return "f" if entry.is_file(follow_symlinks=False) else "o"
+
+
+def _link_differences(root: str, record: PathRecord) -> Iterator[Difference]:
     try:
         target = os.readlink(f"{root}/{record.path}")
     except OSError as problem:

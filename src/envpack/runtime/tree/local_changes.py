@@ -14,7 +14,7 @@ from typing import Iterator
 
 from envpack.runtime.errors import EnvpackError
 from envpack.runtime.format.layout import OWN_FOLDER
-from envpack.runtime.format.manifest import PathRecord, PathsTable
+from envpack.runtime.format.manifest import PathRecord
 from envpack.runtime.fs.atomic import is_temporary_name
 from envpack.runtime.relocation.files import stored_bytes
 from envpack.runtime.tree.head import read_head
@@ -44,16 +44,6 @@ def additions(root: Path) -> Iterator[str]:
                 yield path
         elif record.type == "file" and _is_edited(root / path, record, prefixes):
             yield path
-
-
-def extra_files(root: Path, table: PathsTable) -> Iterator[str]:
-    """Iterate over the paths of files and links below ``root`` that are not in ``table``, except byte-code.
-
-    Raises:
-        OSError: the tree can't be read.
-    """
-    known = {record.path for record in table}
-    return (path for path in files_below(root) if path not in known and not is_bytecode(path, root))
 
 
 def files_below(root: Path, path: str = "") -> Iterator[str]:
