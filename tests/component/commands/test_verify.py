@@ -17,7 +17,8 @@ from envpack.bundle.model import Item
 from envpack.runtime.commands.deploy import deploy
 from envpack.runtime.commands.repair import Repaired, repair
 from envpack.runtime.commands.verify import Verified, verify
-from envpack.runtime.deployment.state import Destination
+from envpack.runtime.deployment.exclusive import exclusive
+from envpack.runtime.deployment.state import DeploymentState
 from envpack.runtime.errors import DestinationError, EnvpackError, FormatError, IntegrityError
 from envpack.runtime.format.manifest import PathRecord
 from envpack.runtime.reader.bundle import open_bundle
@@ -308,7 +309,7 @@ def test_another_bundle_mends_nothing(root: Path, tmp_path: Path) -> None:
 
 
 def test_no_two_work_at_one_deployment(root: Path, bundle: Path) -> None:
-    with Destination(root).exclusive(Reporter()), pytest.raises(DestinationError, match="another envpack"):
+    with exclusive(DeploymentState(root), Reporter()), pytest.raises(DestinationError, match="another envpack"):
         mended(root, bundle)
 
 

@@ -16,11 +16,13 @@ from envpack.runtime.commands.deploy import deploy
 from envpack.runtime.commands.move import move
 from envpack.runtime.commands.remove import remove
 from envpack.runtime.commands.rollback import RolledBack, rollback
+from envpack.runtime.deployment.exclusive import exclusive
 from envpack.runtime.deployment.history import history
 from envpack.runtime.deployment.listing import look_at, measure
+from envpack.runtime.deployment.locked import LockedDeployment
 from envpack.runtime.deployment.record import read_record
 from envpack.runtime.deployment.registry import registered, scan
-from envpack.runtime.deployment.state import Destination
+from envpack.runtime.deployment.state import DeploymentState
 from envpack.runtime.errors import DestinationError, RelocationError
 from envpack.runtime.fs.atomic import ReplaceBatch
 from envpack.runtime.fs.lock import locked
@@ -73,14 +75,14 @@ def test_after_a_rollback_an_upgrade_comes_back_to_what_it_replaced(x: Path, tmp
 
 
 def test_a_rollback_that_fails_is_undone(x: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, failures = Destination.sync, [OSError(errno.EIO, os.strerror(errno.EIO))]
+    real, failures = LockedDeployment.sync, [OSError(errno.EIO, os.strerror(errno.EIO))]
 
-    def fail(place: Destination) -> None:
+    def fail(deployment: LockedDeployment) -> None:
         if failures:
             raise failures.pop()
-        real(place)
+        real(deployment)
 
-    monkeypatch.setattr(Destination, "sync", fail)
+    monkeypatch.setattr(LockedDeployment, "sync", fail)
     with pytest.raises(DestinationError, match="Input/output error"):
         back(x)
     assert whole(x) == "2" and beside(x) == ["1"]
@@ -379,7 +381,7 @@ def test_a_move_to_another_filesystem_and_back(x: Path, tmp_path: Path) -> None:
 def test_a_copy_to_another_filesystem_that_was_stopped_goes_on(x: Path, tmp_path: Path) -> None:
     y = tmp_path / "y"
     (tmp_path / ".y.envpack").mkdir()
-    moving = {"generation": 2, "deployed": Destination(x).current().deployed}  # type: ignore[union-attr]
+    moving = {"generation": 2, "deployed": DeploymentState(x).current().deployed}  # type: ignore[union-attr]
     (tmp_path / ".y.envpack/moving").write_text(json.dumps({"from": str(x), **moving}))
     shutil.copytree(x, y, symlinks=True)
     rewrite_prefix(y, Reporter())
@@ -394,7 +396,7 @@ def test_a_copy_to_another_filesystem_that_was_stopped_goes_on(x: Path, tmp_path
 def test_a_move_to_a_place_where_somebody_is_at_work_is_refused(x: Path, tmp_path: Path) -> None:
     for busy in (x, tmp_path / "y"):
         refused = pytest.raises(DestinationError, match="another envpack process is using")
-        with Destination(busy).exclusive(Reporter()), refused:
+        with exclusive(DeploymentState(busy), Reporter()), refused:
             moved(x, tmp_path / "y")
     assert whole(x) == "2"
 

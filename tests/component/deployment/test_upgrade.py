@@ -14,9 +14,10 @@ import pytest
 from envpack.runtime.commands.deploy import deploy
 from envpack.runtime.commands.rollback import rollback
 from envpack.runtime.deployment import swap
+from envpack.runtime.deployment.exclusive import exclusive
 from envpack.runtime.deployment.record import Record, note, read_record
-from envpack.runtime.deployment.state import Destination
-from envpack.runtime.deployment.transaction import incoming
+from envpack.runtime.deployment.state import DeploymentState
+from envpack.runtime.deployment.transaction import open_transaction
 from envpack.runtime.errors import DeploymentTestError, DestinationError, EnvpackError
 from envpack.runtime.fs.exchange import exchange
 from envpack.runtime.report import Reporter
@@ -25,7 +26,7 @@ from support.small_prefix import Told
 
 
 def recover(root: Path) -> None:
-    with Destination(root).exclusive(Reporter()):
+    with exclusive(DeploymentState(root), Reporter()):
         pass
 
 
@@ -212,15 +213,15 @@ def test_a_destination_s_name_may_be_as_long_as_the_filesystem_takes(tmp_path: P
 
 def staged(x: Path, name: str, version: str, generation: int) -> Path:
     """A tree beside, as an upgrade makes it."""
-    place = Destination(x)
-    with place.exclusive(Reporter()), incoming(place, 0, place.current()) as new:
+    state = DeploymentState(x)
+    with exclusive(state, Reporter()) as deployment, open_transaction(deployment, 0, state.current()) as new:
         put(x.parent, version, x.parent / "made")
         made = record_of(x.parent / "made")
         note(x.parent / "made", made, generation=generation, destination=str(x), replaced=generation - 1)
         (x.parent / "made/bin/tool").write_text(f"#!/bin/sh\necho {x} {version}\n")
         (x.parent / "made/.envpack/prefix").write_text(f"{x}\n")
         new.folder.rmdir()
-        target = place.state_dir / name
+        target = state.state_dir / name
         (x.parent / "made").rename(target)
         return keep_aside(target)
 

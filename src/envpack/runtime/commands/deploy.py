@@ -17,13 +17,14 @@ from typing import Any, Callable, Mapping
 
 from envpack.runtime.commands.check import Policy, check_before
 from envpack.runtime.commands.run_tests import run_bundle_tests
+from envpack.runtime.deployment.exclusive import exclusive
 from envpack.runtime.deployment.protected_paths import ROOT_HOME
 from envpack.runtime.deployment.record import Entry, Record, note, write_record
 from envpack.runtime.deployment.registry import register
 from envpack.runtime.deployment.retention import prune
 from envpack.runtime.deployment.source import DeployedTree, Repair, Source
-from envpack.runtime.deployment.state import Destination
-from envpack.runtime.deployment.transaction import incoming
+from envpack.runtime.deployment.state import DeploymentState
+from envpack.runtime.deployment.transaction import open_transaction
 from envpack.runtime.errors import HostError
 from envpack.runtime.extract.extraction import Extraction
 from envpack.runtime.extract.previous import previous_deployment
@@ -147,7 +148,7 @@ def deploy(
         opened = stack.enter_context(open_bundle(bundle, decoders))
         if approve is not None:
             approve(opened.manifest_bytes, bundle)
-        final = Destination(destination).final
+        final = DeploymentState(destination).path
         shared = open_store(store, final) if store is not None else None
         if shared is not None:
             stack.enter_context(shared.in_use())
@@ -189,14 +190,14 @@ def deploy_source(
         root_home: Whether root may deploy below its own home directory.
     """
     started = time.monotonic()
-    place = Destination(destination)
-    source.check(str(place.final))
-    place.require_free_or_deployed(root_home)
-    with place.exclusive(reporter, wait=wait):
-        place.require_free_or_deployed(root_home)
-        before = place.current()
-        with incoming(place, source.size, before) as new:
-            written = source.write(new.folder, place.final, reporter, jobs or processors())
+    state = DeploymentState(destination)
+    source.check(str(state.path))
+    state.require_free_or_deployed(root_home)
+    with exclusive(state, reporter, wait=wait) as deployment:
+        state.require_free_or_deployed(root_home)
+        before = state.current()
+        with open_transaction(deployment, source.size, before) as new:
+            written = source.write(new.folder, state.path, reporter, jobs or processors())
             manifest = written.manifest
             untested: bool | None = None if run_tests else False
             record = Record(
@@ -210,27 +211,27 @@ def deploy_source(
                 by=f"envpack {__version__}",
                 size=manifest.size,
                 files=manifest.files,
-                destination=str(place.final),
+                destination=str(state.path),
                 replaced=before.generation if before is not None else None,
                 check=written.host_check,
                 store=written.store,
-                history=_history(place, before),
+                history=_history(state, before),
             )
-            write_prefix(new.folder, str(place.final))
+            write_prefix(new.folder, str(state.path))
             write_record(new.folder, record)
             with reporter.step("Writing to the disk", unit="files"):
                 sync_filesystem(new.folder)
             new.switch()
-            register(place.final, reporter)
-            tests = run_bundle_tests(place.final, manifest.test, reporter, before) if run_tests else ()
+            register(state.path, reporter)
+            tests = run_bundle_tests(state.path, manifest.test, reporter, before) if run_tests else ()
         if record.tested is None:
             try:
-                note(place.final, record, tested=True)
+                note(state.path, record, tested=True)
             except OSError as problem:
                 reporter.warn(f"that its tests passed could not be noted: {problem.strerror}")
-        kept = prune(place, keep, reporter, before)
+        kept = prune(deployment, keep, reporter, before)
     return Deployment(
-        destination=str(place.final),
+        destination=str(state.path),
         name=manifest.name,
         version=manifest.version,
         bundle=source.name,
@@ -252,10 +253,10 @@ def deploy_source(
     )
 
 
-def _history(place: Destination, before: Record | None) -> tuple[Entry, ...]:
+def _history(state: DeploymentState, before: Record | None) -> tuple[Entry, ...]:
     """Return all generations that are known at the destination, oldest first."""
     known: dict[int, Entry] = {}
-    for record in [*(kept.record for kept in place.kept()), *([before] if before is not None else [])]:
+    for record in [*(kept.record for kept in state.kept()), *([before] if before is not None else [])]:
         known.update((entry.generation, entry) for entry in (*record.history, record.entry))
     return tuple(known[generation] for generation in sorted(known))
 

@@ -17,10 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from envpack.runtime.deployment.exclusive import exclusive
+from envpack.runtime.deployment.locked import LockedDeployment
 from envpack.runtime.deployment.record import UNRECORDED, Record, has_record, note, write_record
+from envpack.runtime.deployment.recovery import recover
 from envpack.runtime.deployment.registry import register, unregister
-from envpack.runtime.deployment.state import MOVING, Destination
-from envpack.runtime.deployment.transaction import incoming
+from envpack.runtime.deployment.state import COPY_JOURNAL, STAGING, DeploymentState
+from envpack.runtime.deployment.transaction import open_transaction
 from envpack.runtime.errors import DestinationError, EnvpackError
 from envpack.runtime.fs.atomic import replace_file
 from envpack.runtime.fs.interrupt import retry_on_interrupt
@@ -88,37 +91,38 @@ def move(source: Path, destination: Path, *, reporter: Reporter, wait: bool = Fa
         IntegrityError: The paths table of the deployment was changed.
     """
     started = time.monotonic()
-    here, there = Destination(source), Destination(destination)
-    there.require_free_or_deployed()
-    if here.final == there.final:
-        raise DestinationError(f"{here.final} is where it is already")
-    if here.final in there.final.parents:
-        raise DestinationError(f"{there.final} lies in {here.final} itself")
-    how, copied = _how(here, there), False
+    old, new = DeploymentState(source), DeploymentState(destination)
+    new.require_free_or_deployed()
+    if old.path == new.path:
+        raise DestinationError(f"{old.path} is where it is already")
+    if old.path in new.path.parents:
+        raise DestinationError(f"{new.path} lies in {old.path} itself")
+    how, copied = _how(old, new), False
+    here, there = LockedDeployment(old, reporter), LockedDeployment(new, reporter)
     with ExitStack() as stack:
         # always in the same order: two moves between the same two paths must not wait for each other for ever
-        for place in sorted((here, there), key=lambda place: str(place.final)):
-            if place is there or how != BEGUN or is_folder(here.state_dir):
-                stack.enter_context(place.exclusive(reporter, wait=wait))
+        for state in sorted((old, new), key=lambda state: str(state.path)):
+            if state is new or how != BEGUN or is_folder(old.state_dir):
+                stack.enter_context(exclusive(state, reporter, wait=wait))
         if how != BEGUN:
             how = _how(here, there)
         unfit = _tell_unfit(here, there, reporter)
-        was_empty = how == RENAMED and is_folder(there.final)
+        was_empty = how == RENAMED and is_folder(there.path)
         try:
             if how == RENAMED and not _renamed(here, there):
                 how, copied = COPIED, True
                 _copy_over(here, there, reporter)
             record = there.current()
             if record is None:
-                raise DestinationError(f"{there.final} was changed by somebody else meanwhile")
-            register(there.final, reporter)
-            settled = rewrite_prefix(there.final, reporter, durable=True)
+                raise DestinationError(f"{there.path} was changed by somebody else meanwhile")
+            register(there.path, reporter)
+            settled = rewrite_prefix(there.path, reporter, durable=True)
             if how == COPIED:
                 _finish_copy(here, there, reporter)
             else:
                 there.adopt_kept(here)
             with suppress(OSError):  # otherwise the next command there records it
-                record = note(there.final, record, destination=str(there.final), came_from=str(here.final))
+                record = note(there.path, record, destination=str(there.path), came_from=str(here.path))
             if how != COPIED:
                 there.sync()
         except BaseException:
@@ -127,12 +131,12 @@ def move(source: Path, destination: Path, *, reporter: Reporter, wait: bool = Fa
             elif copied:
                 retry_on_interrupt(lambda: _undo_copy(here, there, reporter))
             raise
-    unregister(here.final)
+    unregister(here.path)
     if record.store:
-        follow(record.store, here.final, there.final)
+        follow(record.store, here.path, there.path)
     return Moved(
-        source=str(here.final),
-        destination=str(there.final),
+        source=str(here.path),
+        destination=str(there.path),
         name=record.name,
         version=record.version,
         generation=record.generation,
@@ -147,7 +151,7 @@ def move(source: Path, destination: Path, *, reporter: Reporter, wait: bool = Fa
 RENAMED, COPIED, BEGUN = "renamed", "copied", "begun"
 
 
-def _how(here: Destination, there: Destination) -> str:
+def _how(here: DeploymentState, there: DeploymentState) -> str:
     """Return the kind of move that is to be done or finished.
 
     Returns:
@@ -159,33 +163,33 @@ def _how(here: Destination, there: Destination) -> str:
     """
     current, arrived = here.current(), there.current()
     if arrived is not None:
-        if _copied_from(there, current, arrived) == str(here.final):
+        if _copied_from(there, current, arrived) == str(here.path):
             return COPIED
-        if current is None and str(here.final) in (
+        if current is None and str(here.path) in (
             arrived.destination,
             arrived.came_from,
-            installed_prefix(there.final),
+            installed_prefix(there.path),
         ):
             return BEGUN
         raise DestinationError(
-            f"{there.final} exists and is a deployment; it was left as it is",
+            f"{there.path} exists and is a deployment; it was left as it is",
             hint="Choose another destination, or 'envpack remove' it first.",
         )
     if current is None:
-        reason = here.occupied() or f"nothing is deployed at {here.final}"
+        reason = here.occupied() or f"nothing is deployed at {here.path}"
         raise DestinationError(reason, hint="'envpack list' shows what is deployed on this host.")
     if there.kept():
         raise DestinationError(
-            f"of {there.final} previous deployments are kept, in {there.state_dir}",
-            hint=f"Remove them first: envpack remove {there.final}",
+            f"of {there.path} previous deployments are kept, in {there.state_dir}",
+            hint=f"Remove them first: envpack remove {there.path}",
         )
-    check_prefix(read_head(here.final)[0], str(there.final))
+    check_prefix(read_head(here.path)[0], str(there.path))
     return RENAMED
 
 
-def _tell_unfit(here: Destination, there: Destination, reporter: Reporter) -> tuple[int, ...]:
+def _tell_unfit(here: DeploymentState, there: DeploymentState, reporter: Reporter) -> tuple[int, ...]:
     """Warn of previous generations that the new path is too long to switch back to; return them, newest first."""
-    length, unfit = len(os.fsencode(there.final)), []
+    length, unfit = len(os.fsencode(there.path)), []
     found = {each.record.generation: each for each in (*there.kept(), *here.kept())}
     for generation, kept in sorted(found.items(), reverse=True):
         limit, _ = limit_of(kept.path)
@@ -193,17 +197,17 @@ def _tell_unfit(here: Destination, there: Destination, reporter: Reporter) -> tu
             unfit.append(generation)
             reporter.warn(
                 f"generation {generation} ({kept.record.name} {kept.record.version}), which is kept, can't be "
-                f"switched back to at {there.final}: that has {length} bytes, and there is room for {limit}; "
+                f"switched back to at {there.path}: that has {length} bytes, and there is room for {limit}; "
                 "'envpack move' to a path as short makes it possible again"
             )
     return tuple(unfit)
 
 
-def _renamed(here: Destination, there: Destination) -> bool:
+def _renamed(here: LockedDeployment, there: LockedDeployment) -> bool:
     """Rename the deployment; return False where the new path is on another filesystem."""
     try:
-        with here.undisturbed():
-            there.appear(here.final)
+        with here.activation_locked():
+            there.appear(here.path)
     except OSError as problem:
         if problem.errno != errno.EXDEV:
             raise
@@ -212,32 +216,32 @@ def _renamed(here: Destination, there: Destination) -> bool:
     return True
 
 
-def _bring_back(here: Destination, there: Destination, reporter: Reporter, was_empty: bool) -> None:
+def _bring_back(here: LockedDeployment, there: LockedDeployment, reporter: Reporter, was_empty: bool) -> None:
     try:
         record = there.current()
         if record is not None and here.current() is None:
             here.adopt_kept(there)
-            here.appear(there.final)
+            here.appear(there.path)
             there.sync()
-            register(here.final, reporter)
-            unregister(there.final)
-            rewrite_prefix(here.final, reporter)
-            if record.generation != UNRECORDED and record.destination != str(here.final):
-                note(here.final, record, destination=str(here.final))
-        if was_empty and not is_there(there.final):
-            os.mkdir(there.final)
+            register(here.path, reporter)
+            unregister(there.path)
+            rewrite_prefix(here.path, reporter)
+            if record.generation != UNRECORDED and record.destination != str(here.path):
+                note(here.path, record, destination=str(here.path))
+        if was_empty and not is_there(there.path):
+            os.mkdir(there.path)
     except (OSError, EnvpackError) as problem:
         told = problem.message if isinstance(problem, EnvpackError) else str(problem)
-        reporter.warn(f"the deployment is not back at {here.final}, whole as it was: {told}")
+        reporter.warn(f"the deployment is not back at {here.path}, whole as it was: {told}")
 
 
 # --- move to another filesystem ---
 
 
-def _copied_from(there: Destination, current: Record | None, arrived: Record) -> str:
+def _copied_from(there: DeploymentState, current: Record | None, arrived: Record) -> str:
     """Return the path that a stopped command copied the deployment from; "" unless both trees are unchanged."""
     try:
-        document = json.loads((there.state_dir / MOVING).read_bytes())
+        document = json.loads((there.state_dir / COPY_JOURNAL).read_bytes())
         same = [document["generation"], document["deployed"]]
         if all([each.generation, each.deployed] == same for each in (arrived, current) if each is not None):
             return str(document["from"])
@@ -246,59 +250,59 @@ def _copied_from(there: Destination, current: Record | None, arrived: Record) ->
     return ""
 
 
-def _copy_over(here: Destination, there: Destination, reporter: Reporter) -> None:
+def _copy_over(here: LockedDeployment, there: LockedDeployment, reporter: Reporter) -> None:
     record = here.current()
     assert record is not None
-    with here.undisturbed(), incoming(there, record.size, None, record.generation) as new:
-        noted = {"from": str(here.final), "generation": record.generation, "deployed": record.deployed}
-        replace_file(there.state_dir / MOVING, json.dumps(noted).encode())
+    with here.activation_locked(), open_transaction(there, record.size, None, record.generation) as new:
+        noted = {"from": str(here.path), "generation": record.generation, "deployed": record.deployed}
+        replace_file(there.state_dir / COPY_JOURNAL, json.dumps(noted).encode())
         with reporter.step(f"Copying {record.name} {record.version} to another filesystem", unit="files"):
-            copy_tree(here.final, new.folder)
-            rewrite_prefix(new.folder, reporter, place=str(there.final))
+            copy_tree(here.path, new.folder)
+            rewrite_prefix(new.folder, reporter, place=str(there.path))
             if not has_record(new.folder):
                 write_record(new.folder, record)
             sync_filesystem(new.folder)
-        new.switch(mode=stat.S_IMODE(os.stat(here.final).st_mode))
+        new.switch(mode=stat.S_IMODE(os.stat(here.path).st_mode))
 
 
-def _finish_copy(here: Destination, there: Destination, reporter: Reporter) -> None:
+def _finish_copy(here: LockedDeployment, there: LockedDeployment, reporter: Reporter) -> None:
     for kept in here.kept():
         if not is_there(there.state_dir / str(kept.record.generation)):
-            fresh = there.state_dir / f"new-{kept.record.generation}"
+            fresh = there.state_dir / f"{STAGING}{kept.record.generation}"
             copy_tree(kept.path, fresh)
             sync_filesystem(fresh)
             there.receive(fresh, kept.record.generation)
     there.sync()
 
     def leave() -> None:
-        if is_folder(here.final):
-            here.discard(here.final)
+        if is_folder(here.path):
+            here.move_to_trash(here.path)
         try:  # the copy is the deployment now, even if these can't be removed
             for kept in here.kept():
-                here.discard(kept.path)
+                here.move_to_trash(kept.path)
         except OSError as problem:
             reporter.warn(
                 f"what was kept in {here.state_dir} can't be removed: {problem.strerror}; move it once more"
             )
             return
-        # done: at worst, a power cut now leaves the whole original, or the file MOVING
+        # done: at worst, a power cut now leaves the whole original, or the file COPY_JOURNAL
         with suppress(OSError):
             here.sync()
         with suppress(OSError):
-            os.unlink(there.state_dir / MOVING)
+            os.unlink(there.state_dir / COPY_JOURNAL)
 
     retry_on_interrupt(leave)
 
 
-def _undo_copy(here: Destination, there: Destination, reporter: Reporter) -> None:
+def _undo_copy(here: LockedDeployment, there: LockedDeployment, reporter: Reporter) -> None:
     try:
         if here.current() is not None:
             for tree in there.trees():
-                there.discard(tree)
-            there.recover()
-            unregister(there.final)
+                there.move_to_trash(tree)
+            recover(there)
+            unregister(there.path)
     except (OSError, EnvpackError) as problem:
-        reporter.warn(f"the copy at {there.final} can't be removed: {problem}")
+        reporter.warn(f"the copy at {there.path} can't be removed: {problem}")
 
 
 def copy_tree(source: Path, target: Path) -> None:

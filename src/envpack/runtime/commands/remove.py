@@ -7,8 +7,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from envpack.runtime.deployment.exclusive import exclusive
 from envpack.runtime.deployment.registry import unregister
-from envpack.runtime.deployment.state import Destination
+from envpack.runtime.deployment.state import DeploymentState
 from envpack.runtime.errors import DestinationError
 from envpack.runtime.report import Reporter
 from envpack.runtime.tree.local_changes import additions
@@ -54,33 +55,33 @@ def remove(destination: Path, *, force: bool = False, reporter: Reporter, wait: 
         DestinationError: There are such files and ``force`` is not set, another envpack has locked the
             destination, or it can't be written to.
     """
-    place = Destination(destination)
-    place.require_known()
-    with place.exclusive(reporter, wait=wait):
-        place.require_known()
-        current, kept = place.current(), place.kept()
-        trees = [(place.final, current)] if current is not None else []
+    state = DeploymentState(destination)
+    state.require_known()
+    with exclusive(state, reporter, wait=wait) as deployment:
+        state.require_known()
+        current, kept = state.current(), state.kept()
+        trees = [(state.path, current)] if current is not None else []
         trees += [(each.path, each.record) for each in kept]
         if not force:
-            _require_nobody_s([path for path, _ in trees], place.final)
+            _require_nobody_s([path for path, _ in trees], state.path)
         for path, _ in trees:
-            place.discard(path)
+            deployment.move_to_trash(path)
         try:
-            place.sync()
+            deployment.sync()
         except OSError as problem:
-            reporter.warn(f"after a power cut now, {place.final} may be there again: {problem.strerror}")
-    unregister(place.final)
+            reporter.warn(f"after a power cut now, {state.path} may be there again: {problem.strerror}")
+    unregister(state.path)
     records = [record for _, record in trees]
     generations = tuple(sorted((record.generation for record in records), reverse=True))
-    return Removed(str(place.final), generations, sum(record.size for record in records))
+    return Removed(str(state.path), generations, sum(record.size for record in records))
 
 
-def _require_nobody_s(trees: list[Path], final: Path) -> None:
+def _require_nobody_s(trees: list[Path], root: Path) -> None:
     mine = [str(tree / path) for tree in trees for path in islice(additions(tree), _SHOWN + 1)]
     if mine:
         more = len(mine) > _SHOWN
         raise DestinationError(
-            f"{final} has files that no bundle brought, or that were edited; nothing was removed",
+            f"{root} has files that no bundle brought, or that were edited; nothing was removed",
             hint="Save what you need, or remove them too: --force.",
             details=[*mine[:_SHOWN], *(["and more"] if more else [])],
         )

@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any, Callable, Iterable, Iterator, Mapping
 
 from envpack.runtime.commands.verify import compare_tree, prefixes_of
+from envpack.runtime.deployment.exclusive import exclusive
 from envpack.runtime.deployment.record import read_record
-from envpack.runtime.deployment.state import Destination
+from envpack.runtime.deployment.state import DeploymentState
 from envpack.runtime.errors import DestinationError, FormatError, IntegrityError
 from envpack.runtime.format.codec import STANDARD, Decoder
 from envpack.runtime.format.layout import DEPLOYMENT_PATH, DIGEST_PATH, LOCK_PATH, MANIFEST_PATH, PATHS_PATH
@@ -107,7 +108,7 @@ def repair(
         if approve is not None:
             approve(opened.manifest_bytes, bundle)
         _check_same(root, opened)
-        with Destination(root).exclusive(reporter), locked(root / LOCK_PATH, wait=True):
+        with exclusive(DeploymentState(root), reporter), locked(root / LOCK_PATH, wait=True):
             manifest = opened.manifest
             check_prefix(manifest, str(root))
             table_bytes = opened.table_bytes()

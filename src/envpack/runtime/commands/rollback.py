@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from envpack.runtime.deployment.exclusive import exclusive
+from envpack.runtime.deployment.locked import LockedDeployment
 from envpack.runtime.deployment.record import Record, note
+from envpack.runtime.deployment.recovery import recover
 from envpack.runtime.deployment.registry import register
-from envpack.runtime.deployment.state import Destination, Kept
+from envpack.runtime.deployment.state import DeploymentState, Kept
 from envpack.runtime.errors import DestinationError, EnvpackError, RelocationError
 from envpack.runtime.fs.interrupt import retry_on_interrupt
 from envpack.runtime.report import Reporter
@@ -60,34 +63,34 @@ def rollback(destination: Path, *, to: int | None = None, reporter: Reporter, wa
             can't be written to.
         RelocationError: The deployment was moved to a path that is too long for that generation.
     """
-    place = Destination(destination)
-    place.require_known()
-    with place.exclusive(reporter, wait=wait):
-        place.require_known()
-        current = place.current()
-        kept = _wanted(place, current, to)
-        if kept is None:
+    state = DeploymentState(destination)
+    state.require_known()
+    with exclusive(state, reporter, wait=wait) as deployment:
+        state.require_known()
+        current = state.current()
+        target = _target(state, current, to)
+        if target is None:
             assert current is not None
-            return _result(place, current, current.generation)
-        _require_fit(kept, str(place.final))
+            return _result(state, current, current.generation)
+        _require_fit(target, str(state.path))
         # The deployment may have been moved.
-        rewrite_prefix(kept.path, reporter, place=str(place.final), durable=True)
-        record = kept.record
-        if record.destination != str(place.final):
-            record = note(kept.path, record, destination=str(place.final))  # no later step needs disk space
+        rewrite_prefix(target.path, reporter, place=str(state.path), durable=True)
+        record = target.record
+        if record.destination != str(state.path):
+            record = note(target.path, record, destination=str(state.path))  # no later step needs disk space
         try:
             if current is None:
-                place.appear(kept.path)
+                deployment.appear(target.path)
             else:
-                place.swap(kept.path)
-                place.recover()  # renames the replaced tree to its generation
+                deployment.swap(target.path)
+                recover(deployment)  # renames the replaced tree to its generation
         except BaseException:
             if current is not None:
-                former = current
-                retry_on_interrupt(lambda: _put_back(place, former, reporter))
+                replaced = current
+                retry_on_interrupt(lambda: _undo(deployment, replaced, reporter))
             raise
-    register(place.final, reporter)
-    return _result(place, record, current.generation if current is not None else None)
+    register(state.path, reporter)
+    return _result(state, record, current.generation if current is not None else None)
 
 
 def _require_fit(kept: Kept, prefix: str) -> None:
@@ -103,24 +106,24 @@ def _require_fit(kept: Kept, prefix: str) -> None:
         )
 
 
-def _put_back(place: Destination, former: Record, reporter: Reporter) -> None:
+def _undo(deployment: LockedDeployment, replaced: Record, reporter: Reporter) -> None:
     try:
-        place.recover()
-        for kept in place.kept():
-            if kept.record.generation == former.generation:
-                place.swap(kept.path, onward=True)
-                place.recover()
+        recover(deployment)
+        for kept in deployment.kept():
+            if kept.record.generation == replaced.generation:
+                deployment.swap(kept.path, onward=True)
+                recover(deployment)
     except (OSError, EnvpackError) as problem:
-        reporter.warn(f"{place.final} could not be put back as it was: {problem}")
+        reporter.warn(f"{deployment.path} could not be put back as it was: {problem}")
 
 
-def _result(place: Destination, record: Record, replaced: int | None) -> RolledBack:
-    return RolledBack(str(place.final), record.generation, record.name, record.version, record.tested, replaced)
+def _result(state: DeploymentState, record: Record, replaced: int | None) -> RolledBack:
+    return RolledBack(str(state.path), record.generation, record.name, record.version, record.tested, replaced)
 
 
-def _wanted(place: Destination, current: Record | None, to: int | None) -> Kept | None:
+def _target(state: DeploymentState, current: Record | None, to: int | None) -> Kept | None:
     """Return the previous generation to switch to, or None when it is the current one."""
-    kept = {each.record.generation: each for each in place.kept()}
+    kept = {each.record.generation: each for each in state.kept()}
     if to is not None:
         if current is not None and to == current.generation:
             return None
@@ -138,6 +141,6 @@ def _wanted(place: Destination, current: Record | None, to: int | None) -> Kept 
     what = "no deployment before it is kept" if to is None else f"generation {to} is not kept"
     listed = ", ".join(f"{generation} ({kept[generation].record.version})" for generation in sorted(kept))
     raise DestinationError(
-        f"{place.final} can't be switched back: {what}",
+        f"{state.path} can't be switched back: {what}",
         hint=f"--to switches to one of: {listed}." if listed else "'--keep N' of deploy keeps more.",
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from envpack.runtime.deployment.record import Entry, Record
-from envpack.runtime.deployment.state import Destination
+from envpack.runtime.deployment.state import DeploymentState
 from envpack.runtime.errors import DestinationError
 
 CURRENT, KEPT, GONE = "current", "kept", "gone"
@@ -52,20 +52,20 @@ def history(destination: Path) -> History:
     Changes nothing, takes no lock and waits for no other process. Raises DestinationError when nothing is known of
     the destination, and OSError when it can't be read.
     """
-    place = Destination(destination)
-    place.require_known()
-    current = place.current()
+    state = DeploymentState(destination)
+    state.require_known()
+    current = state.current()
     found: dict[int, Generation] = {}
     records: list[Record] = [] if current is None else [current]
     with suppress(PermissionError):  # while another user deploys, the state directory may be closed
-        for kept in place.kept():
+        for kept in state.kept():
             records.append(kept.record)
             found[kept.record.generation] = Generation(kept.record.entry, KEPT, str(kept.path), kept.record.size)
     if current is not None:
-        found[current.generation] = Generation(current.entry, CURRENT, str(place.final), current.size)
+        found[current.generation] = Generation(current.entry, CURRENT, str(state.path), current.size)
     for record in records:
         for entry in record.history:
             found.setdefault(entry.generation, Generation(entry, GONE))
     if not found:
-        raise DestinationError(f"nothing is deployed at {place.final}")
-    return History(str(place.final), tuple(found[generation] for generation in sorted(found, reverse=True)))
+        raise DestinationError(f"nothing is deployed at {state.path}")
+    return History(str(state.path), tuple(found[generation] for generation in sorted(found, reverse=True)))

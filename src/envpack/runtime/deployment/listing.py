@@ -10,7 +10,7 @@ from typing import Any, Iterator
 
 from envpack.runtime.deployment.record import Entry, Record
 from envpack.runtime.deployment.registry import registered
-from envpack.runtime.deployment.state import Destination
+from envpack.runtime.deployment.state import DeploymentState
 from envpack.runtime.tree.prefix import installed_prefix
 
 OK, UNTESTED, UNSETTLED, UNREADABLE = "ok", "untested", "not settled", "unreadable"
@@ -67,12 +67,12 @@ def look_at(path: Path, *, sizes: bool = True) -> DeploymentInfo | None:
 
     When a part of it can't be read, its state is `UNREADABLE`. ``sizes``: see `list_deployments`.
     """
-    place = Destination(path)
+    state = DeploymentState(path)
     try:
-        record = place.current()
+        record = state.current()
         if record is None:
             return None
-        kept = tuple(each.record.generation for each in place.kept())
+        kept = tuple(each.record.generation for each in state.kept())
         size, shared = measure(path) if sizes else (record.size, 0)
         return DeploymentInfo(str(path), record.entry, _host(record), size, shared, kept, _state(path, record))
     except OSError:

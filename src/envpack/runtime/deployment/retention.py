@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from itertools import islice
 
+from envpack.runtime.deployment.locked import LockedDeployment
 from envpack.runtime.deployment.record import Record
-from envpack.runtime.deployment.state import Destination
 from envpack.runtime.report import Reporter
 from envpack.runtime.tree.local_changes import additions
 
 
-def prune(place: Destination, keep: int, reporter: Reporter, before: Record | None) -> tuple[int, ...]:
-    """Remove previous generations beyond the number to keep; call it within `Destination.exclusive`.
+def prune(deployment: LockedDeployment, keep: int, reporter: Reporter, before: Record | None) -> tuple[int, ...]:
+    """Remove previous generations beyond the number to keep.
 
     A generation with files that no bundle brought, or that were edited, is never removed. A warning names each
     such generation, and what can't be removed. ``before`` counts as the newest.
 
     Args:
-        place: The destination.
+        deployment: The deployment, which is locked.
         keep: The number of previous generations to keep.
         reporter: Receives the warnings.
         before: The generation that was just replaced, or None.
@@ -27,7 +27,8 @@ def prune(place: Destination, keep: int, reporter: Reporter, before: Record | No
     """
     staying: list[int] = []
     try:
-        kept = sorted(place.kept(), key=lambda kept: before is None or kept.record.generation != before.generation)
+        newest = before.generation if before is not None else None
+        kept = sorted(deployment.kept(), key=lambda kept: newest is not None and kept.record.generation != newest)
         staying = [old.record.generation for old in kept]
         for old in kept[keep:]:
             mine = list(islice(additions(old.path), 3))
@@ -37,7 +38,7 @@ def prune(place: Destination, keep: int, reporter: Reporter, before: Record | No
                     f"it has files that no bundle brought, such as {', '.join(mine)}"
                 )
             else:
-                place.discard(old.path)
+                deployment.move_to_trash(old.path)
                 staying.remove(old.record.generation)
     except OSError as problem:
         reporter.warn(f"previous deployments could not be removed: {problem.filename}: {problem.strerror}")

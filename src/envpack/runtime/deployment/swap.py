@@ -9,13 +9,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Callable, Iterator
 
+from envpack.runtime.deployment.state import DISPLACED, SWAP_JOURNAL
 from envpack.runtime.fs.atomic import replace_file
 from envpack.runtime.fs.exchange import WITHOUT, exchange
 from envpack.runtime.fs.paths import is_there
 from envpack.runtime.fs.sync import sync_folder
-
-SWITCHING = "switching"
-ASIDE = "aside"
 
 
 def swap(final: Path, inside: Path, *, onward: bool = False) -> None:
@@ -44,12 +42,12 @@ def swap(final: Path, inside: Path, *, onward: bool = False) -> None:
 
 
 def _swap_in_steps(final: Path, inside: Path, onward: bool) -> None:
-    aside, journal = inside.with_name(ASIDE), inside.with_name(SWITCHING)
+    displaced, journal = inside.with_name(DISPLACED), inside.with_name(SWAP_JOURNAL)
     replace_file(journal, json.dumps({"inside": inside.name, "onward": onward}).encode())
     try:
-        os.rename(final, aside)
+        os.rename(final, displaced)
         os.rename(inside, final)
-        os.rename(aside, inside)
+        os.rename(displaced, inside)
     except BaseException:
         with suppress(OSError):
             finish_swap(final, inside.parent, lambda path: None)
@@ -69,18 +67,18 @@ def finish_swap(final: Path, state_dir: Path, keep: Callable[[Path], None]) -> N
     Raises:
         OSError: A tree can't be renamed.
     """
-    aside, journal = state_dir / ASIDE, state_dir / SWITCHING
-    if is_there(aside):
+    displaced, journal = state_dir / DISPLACED, state_dir / SWAP_JOURNAL
+    if is_there(displaced):
         name, onward = _journalled(journal)
         inside = state_dir / name
         if not is_there(final) and onward and is_there(inside):
             os.rename(inside, final)
         if not is_there(final):
-            os.rename(aside, final)
+            os.rename(displaced, final)
         elif is_there(inside):
-            keep(aside)
+            keep(displaced)
         else:
-            os.rename(aside, inside)
+            os.rename(displaced, inside)
     if is_there(journal):
         os.unlink(journal)
         sync_folder(final.parent)
@@ -93,8 +91,8 @@ def _journalled(journal: Path) -> tuple[str, bool]:
         document = json.loads(journal.read_bytes())
         name, onward = document["inside"], document.get("onward") is True
     except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError):
-        return ASIDE, False
-    return (name, onward) if isinstance(name, str) and "/" not in name and name.strip(".") else (ASIDE, False)
+        return DISPLACED, False
+    return (name, onward) if isinstance(name, str) and "/" not in name and name.strip(".") else (DISPLACED, False)
 
 
 @contextmanager

@@ -8,8 +8,10 @@ import shutil
 from contextlib import contextmanager
 from typing import Iterator
 
+from envpack.runtime.deployment.locked import LockedDeployment
 from envpack.runtime.deployment.record import Record, has_record
-from envpack.runtime.deployment.state import NEW, NEXT, Destination
+from envpack.runtime.deployment.recovery import recover
+from envpack.runtime.deployment.state import READY, STAGING
 from envpack.runtime.deployment.swap import finish_swap, movable
 from envpack.runtime.errors import DestinationError
 from envpack.runtime.fs.interrupt import retry_on_interrupt
@@ -22,29 +24,30 @@ class Transaction:
     """A transaction: a generation is written to ``folder``, then `switch` makes it the current deployment.
 
     Args:
-        place: The destination.
+        deployment: The deployment, which is locked.
         before: The current deployment, which is to be replaced, or None.
         generation: The number of the new generation.
     """
 
-    def __init__(self, place: Destination, before: Record | None, generation: int) -> None:
-        self._place, self._before, self.generation = place, before, generation
-        self.folder = place.state_dir / f"{NEW}{self.generation}"
-        self._ready = place.state_dir / f"{NEXT}{self.generation}"
-        self._made: os.stat_result | None = None
+    def __init__(self, deployment: LockedDeployment, before: Record | None, generation: int) -> None:
+        self._deployment, self._before, self.generation = deployment, before, generation
+        self.folder = deployment.state_dir / f"{STAGING}{self.generation}"
+        self._ready = deployment.state_dir / f"{READY}{self.generation}"
+        self._status: os.stat_result | None = None
         self._mode = 0o777 & ~umask()
-        self._was_empty_folder = before is None and is_folder(place.final)
+        self._was_empty_folder = before is None and is_folder(deployment.path)
 
-    def begin(self, size: int) -> None:
+    def open(self, size: int) -> None:
         """Create the staging folder; raise DestinationError when its disk has less than ``size`` bytes free."""
         os.mkdir(self.folder, 0o700)
-        self._made = os.stat(self.folder)
+        self._status = os.stat(self.folder)
         if self._before is not None:
-            self._mode = os.stat(self._place.final).st_mode & 0o7777
+            self._mode = os.stat(self._deployment.path).st_mode & 0o7777
         free = shutil.disk_usage(self.folder).free
         if free < size:
             raise DestinationError(
-                f"{self._place.final.parent} has {human_size(free)} free, and the bundle needs {human_size(size)}",
+                f"{self._deployment.path.parent} has {human_size(free)} free, "
+                f"and the bundle needs {human_size(size)}",
                 hint="Free some space, or choose a destination on another disk.",
             )
 
@@ -59,53 +62,53 @@ class Transaction:
             raise OSError(errno.ENOENT, "the deployment has no record", str(self.folder))
         os.rename(self.folder, self._ready)
         os.chmod(self._ready, self._mode if mode is None else mode)
-        sync_folder(self._place.state_dir)  # else a power cut could leave the replaced tree as new-G
+        sync_folder(self._deployment.state_dir)  # else a power cut could leave the replaced tree as new-G
         if self._before is not None:
-            self._place.swap(self._ready)
-            self._place.keep(self._ready)
+            self._deployment.swap(self._ready)
+            self._deployment.keep(self._ready)
             return
         try:
-            self._place.appear(self._ready)
+            self._deployment.appear(self._ready)
         except OSError as problem:
-            raise DestinationError(f"{self._place.final} appeared meanwhile: {problem.strerror}") from None
+            raise DestinationError(f"{self._deployment.path} appeared meanwhile: {problem.strerror}") from None
 
     def rollback(self) -> None:
         """Roll back the transaction at any stage, from the state on disk, as recovery after a crash does.
 
-        Raises OSError or DestinationError when the former state can't be restored.
+        Raises OSError or DestinationError when the previous state can't be restored.
         """
-        place = self._place
-        finish_swap(place.final, place.state_dir, place.keep)
-        if self._is_there():
+        deployment = self._deployment
+        finish_swap(deployment.path, deployment.state_dir, deployment.keep)
+        if self._is_switched():
             if self._before is None:
-                with movable(place.final):
-                    os.rename(place.final, self._ready)
+                with movable(deployment.path):
+                    os.rename(deployment.path, self._ready)
                 if self._was_empty_folder:
-                    place.final.mkdir()
+                    deployment.path.mkdir()
             else:
-                former = place.state_dir / str(self._before.generation)
+                previous = deployment.generation_path(self._before.generation)
                 if not is_there(self._ready):
-                    os.rename(former, self._ready)
-                place.swap(self._ready, onward=True)
-        place.recover()
+                    os.rename(previous, self._ready)
+                deployment.swap(self._ready, onward=True)
+        recover(deployment)
 
-    def _is_there(self) -> bool:
+    def _is_switched(self) -> bool:
         try:
-            return self._made is not None and os.path.samestat(os.stat(self._place.final), self._made)
+            return self._status is not None and os.path.samestat(os.stat(self._deployment.path), self._status)
         except FileNotFoundError:
             return False
 
 
 @contextmanager
-def incoming(
-    place: Destination, size: int, before: Record | None, generation: int | None = None
+def open_transaction(
+    deployment: LockedDeployment, size: int, before: Record | None, generation: int | None = None
 ) -> Iterator[Transaction]:
     """Open a transaction for a new generation, and roll it back when the block fails, even after the switch.
 
-    Warns when the former state can't be restored.
+    Warns when the previous state can't be restored.
 
     Args:
-        place: The destination.
+        deployment: The deployment, which is locked.
         size: Bytes that must be free on its disk.
         before: The current deployment, which is to be replaced, or None.
         generation: The number of the new generation; None for the next one.
@@ -114,13 +117,13 @@ def incoming(
         DestinationError: Less than ``size`` bytes are free.
         OSError: The staging folder can't be created.
     """
-    new = Transaction(place, before, place.next_generation() if generation is None else generation)
+    new = Transaction(deployment, before, deployment.next_generation() if generation is None else generation)
     try:
-        new.begin(size)
+        new.open(size)
         yield new
     except BaseException:
         try:
             retry_on_interrupt(new.rollback)
         except (OSError, DestinationError) as problem:
-            place.reporter.warn(f"{place.final} could not be put back as it was: {problem}")
+            deployment.reporter.warn(f"{deployment.path} could not be put back as it was: {problem}")
         raise

@@ -1,0 +1,82 @@
+"""Exclusive access to a deployment: its lock, held from recovery at its start to cleanup at its end."""
+
+from __future__ import annotations
+
+import errno
+import os
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Iterator
+
+from envpack.runtime.deployment.locked import LockedDeployment
+from envpack.runtime.deployment.recovery import recover
+from envpack.runtime.deployment.state import LOCK, DeploymentState
+from envpack.runtime.errors import DestinationError
+from envpack.runtime.fs.lock import locked
+from envpack.runtime.fs.paths import is_folder, is_there, make_folders, remove_empty
+from envpack.runtime.report import Reporter
+
+
+@contextmanager
+def exclusive(state: DeploymentState, reporter: Reporter, *, wait: bool = False) -> Iterator[LockedDeployment]:
+    """Hold the lock of a deployment: recover what a stopped command has left, run the block, then clean up.
+
+    Missing parents of the destination are created, and removed again when the block fails and they are empty.
+
+    Args:
+        state: The state of the deployment.
+        reporter: Receives warnings.
+        wait: Wait while another process holds the lock.
+
+    Raises:
+        DestinationError: Another process holds the lock (without ``wait``), the state directory belongs to
+            another user, or the block raised an OSError.
+    """
+    deployment = LockedDeployment(state, reporter)
+    made: list[Path] = []
+    entering = False
+    try:
+        made = make_folders(state.path.parent)
+        _require_own(state)
+        entering = True
+        with locked(state.state_dir / LOCK, wait=wait, folder_mode=0o700):
+            entering = False
+            _require_own(state)
+            try:
+                recover(deployment)
+                yield deployment
+            finally:
+                deployment.cleanup()
+    except BaseException as problem:
+        if entering and is_folder(state.state_dir):
+            with suppress(OSError, DestinationError), locked(state.state_dir / LOCK, wait=False):
+                deployment.cleanup()
+        remove_empty(made)
+        if isinstance(problem, OSError):
+            raise _unwritable(state.path, problem) from problem
+        raise
+
+
+def _require_own(state: DeploymentState) -> None:
+    """Raise DestinationError when another user could replace what is written to the state directory.
+
+    The state directory must belong to this user, or to the owner of its parent folder, which could replace it
+    anyway.
+    """
+    if is_there(state.state_dir):
+        owner = os.lstat(state.state_dir).st_uid
+        if not is_folder(state.state_dir) or owner not in (os.geteuid(), os.stat(state.path.parent).st_uid):
+            raise DestinationError(
+                f"{state.state_dir} is not this user's folder, and was left as it is",
+                hint="Deploy as the user who deployed there before, or remove it.",
+            )
+
+
+def _unwritable(path: Path, problem: OSError) -> DestinationError:
+    if problem.errno == errno.EXDEV:
+        return DestinationError(
+            f"{path} can't be renamed: it lies in a lower layer of this filesystem, "
+            "as a container image's files do",
+            hint="Deploy to another place, or in the step that makes the layer.",
+        )
+    return DestinationError(f"can't write to {path.parent}: {problem.strerror}")

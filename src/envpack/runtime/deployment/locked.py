@@ -1,0 +1,157 @@
+"""A deployment whose lock is held: the steps that change its destination and its state directory."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Iterator
+
+from envpack.runtime.deployment.record import note, read_record
+from envpack.runtime.deployment.state import COPY_JOURNAL, LOCK, TRASH, DeploymentState
+from envpack.runtime.deployment.swap import movable, swap
+from envpack.runtime.format.layout import LOCK_PATH
+from envpack.runtime.fs.interrupt import retry_on_interrupt
+from envpack.runtime.fs.lock import locked
+from envpack.runtime.fs.paths import is_there, remove_tree, umask
+from envpack.runtime.fs.sync import sync_folder
+from envpack.runtime.report import Reporter
+from envpack.runtime.tree.prefix import installed_prefix
+
+
+class LockedDeployment(DeploymentState):
+    """The state of a deployment while its lock is held; `envpack.runtime.deployment.exclusive` makes one.
+
+    Args:
+        state: The state of the same deployment.
+        reporter: Receives warnings.
+    """
+
+    def __init__(self, state: DeploymentState, reporter: Reporter) -> None:
+        self.path, self.state_dir, self.reporter = state.path, state.state_dir, reporter
+
+    # --- previous generations ---
+
+    def keep(self, path: Path) -> None:
+        """Rename a tree to its generation in the state directory, or to the next one if that name is taken.
+
+        Raises OSError.
+        """
+        record = read_record(path)
+        generation = record.generation if record is not None else 0
+        if is_there(self.generation_path(generation)):
+            generation = self.next_generation()
+            if record is not None:
+                note(path, record, generation=generation)
+        self.receive(path, generation)
+
+    def receive(self, path: Path, generation: int) -> None:
+        """Rename the tree at ``path`` to a previous generation in the state directory. Raises OSError."""
+        with suppress(OSError):
+            os.chmod(self.state_dir, 0o777 & ~umask())  # previous generations are as readable as a deployment
+        with movable(path):
+            os.rename(path, self.generation_path(generation))
+
+    def adopt_kept(self, former: DeploymentState) -> None:
+        """Move the previous generations of ``former`` here, after its deployment was moved here.
+
+        Call it while both are locked, on one filesystem. A generation that exists here already is not moved.
+        Raises OSError.
+        """
+        for kept in former.kept():
+            if not is_there(self.generation_path(kept.record.generation)):
+                self.receive(kept.path, kept.record.generation)
+
+    # --- removal ---
+
+    def move_to_trash(self, path: Path) -> None:
+        """Move a tree to the trash by one rename, then remove it.
+
+        Warns of what can't be removed; the next command tries it again. Raises OSError when the tree can't be
+        renamed.
+        """
+        number = 1
+        while is_there(self.state_dir / f"{TRASH}{number}"):
+            number += 1
+        trash = self.state_dir / f"{TRASH}{number}"
+
+        def remove() -> None:
+            if is_there(path):
+                with movable(path):
+                    os.rename(path, trash)
+            if is_there(trash):
+                self.delete(trash)
+
+        retry_on_interrupt(remove)
+
+    def delete(self, path: Path) -> None:
+        """Remove a tree that nothing uses; warn of what can't be removed."""
+
+        def remove() -> None:
+            with suppress(FileNotFoundError):
+                remove_tree(path)
+
+        try:
+            retry_on_interrupt(remove)  # there may be no later command here that finishes it
+        except OSError as problem:
+            self.reporter.warn(f"{path} can't be removed: {problem.filename or path}: {problem.strerror}")
+
+    def cleanup(self) -> None:
+        """Remove the state directory when nothing is left in it; never fails."""
+        with suppress(OSError):
+            retry_on_interrupt(self._remove_state_dir)
+
+    def _remove_state_dir(self) -> None:
+        left = set(os.listdir(self.state_dir))
+        if COPY_JOURNAL in left and not is_there(self.path):
+            os.unlink(self.state_dir / COPY_JOURNAL)
+        if left <= {LOCK, COPY_JOURNAL}:
+            if LOCK in left:
+                os.unlink(self.state_dir / LOCK)
+            os.rmdir(self.state_dir)
+
+    # --- the current deployment ---
+
+    def swap(self, inside: Path, *, onward: bool = False) -> None:
+        """Exchange the destination with a tree in the state directory, and sync.
+
+        Activation is locked meanwhile, so that it can't rewrite the prefix in the deployment.
+
+        Args:
+            inside: The path of the tree in the state directory.
+            onward: See `envpack.runtime.deployment.swap.swap`.
+
+        Raises:
+            OSError: The two can't be exchanged, or not synced.
+        """
+        with self.activation_locked():
+            swap(self.path, inside, onward=onward)
+        if is_there(self.state_dir / COPY_JOURNAL):
+            os.unlink(self.state_dir / COPY_JOURNAL)  # it does not describe the new deployment
+        self.sync()
+
+    @contextmanager
+    def activation_locked(self) -> Iterator[None]:
+        """Hold the lock under which activation writes the prefix into the current deployment.
+
+        Waits while an activation holds it. A deployment that has its prefix already needs no lock.
+        """
+        if installed_prefix(self.path) == str(self.path):
+            yield
+        else:
+            with locked(self.path / LOCK_PATH, wait=True):
+                yield
+
+    def appear(self, inside: Path) -> None:
+        """Rename the tree at ``inside`` to the destination, which is missing or an empty folder, and sync.
+
+        Raises OSError.
+        """
+        with movable(inside):
+            os.rename(inside, self.path)
+        self.sync()
+
+    def sync(self) -> None:
+        """Sync the parent folder and the state directory, so that renames between them survive a power cut."""
+        sync_folder(self.path.parent)
+        sync_folder(self.state_dir)
