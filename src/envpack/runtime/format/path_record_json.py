@@ -1,12 +1,18 @@
-"""Reader and writer of the JSON of one record of the paths table; the reader checks every field."""
+"""Reader and writer of the JSON of one record of the paths table, and the digest of a segment's JSON.
+
+The reader checks every field by itself.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import Any, Callable
 
 from envpack.runtime.errors import FormatError, IntegrityError
 from envpack.runtime.format import limits
 from envpack.runtime.format.json_reader import JsonValue, encode, safe_path
+from envpack.runtime.format.layout import PATHS_PATH
 from envpack.runtime.format.manifest import PathRecord
 from envpack.runtime.relocation.relocation import ENCODINGS, Bytecode, Relocation, check_fits
 from envpack.runtime.relocation.shebang import THROUGH_ENV, Shebang, forms
@@ -174,3 +180,17 @@ def _read_encoded(place: JsonValue) -> tuple[tuple[str, tuple[int, ...]], ...]:
         if form not in ENCODINGS:
             raise FormatError(f"{item.where}: there is no such form that this envpack knows")
     return tuple((form, item.counts(1)) for form, item in sorted(place.pairs(), key=lambda pair: pair[0]))
+
+
+def segment_content(segment: dict[str, Any]) -> str:
+    """Return the JSON text of a segment after its id, as envpack writes it; FormatError if nested too deep."""
+    content = {"placeholders": segment["placeholders"], "paths": segment["paths"]}
+    try:
+        return json.dumps(content, separators=(",", ":"))[1:]
+    except RecursionError:
+        raise FormatError(f"{PATHS_PATH}: nested too deep") from None
+
+
+def content_digest(content: str) -> str:
+    """Return the digest of a segment from its `segment_content`."""
+    return hashlib.sha256(content.encode("ascii")).hexdigest()

@@ -1,6 +1,6 @@
 """Reader and writer of the paths table's JSON.
 
-``bundle/FORMAT.md`` is the specification. The reader works in bulk: tables have 100,000 entries and more.
+``bundle/FORMAT.md`` is the specification.
 """
 
 from __future__ import annotations
@@ -8,13 +8,21 @@ from __future__ import annotations
 import json
 from typing import Iterable
 
+from envpack.runtime.errors import FormatError
 from envpack.runtime.format import limits
 from envpack.runtime.format.json_reader import bounded, has_long_number, parse
 from envpack.runtime.format.layout import PATHS_PATH
 from envpack.runtime.format.manifest import FORMAT, PathRecord, PathsTable
-from envpack.runtime.format.manifest_json import known_format
-from envpack.runtime.format.path_record_json import record_json, spelled
-from envpack.runtime.format.paths_json_fast import TableReader, as_written
+from envpack.runtime.format.manifest_json import fact, known_format
+from envpack.runtime.format.path_record_json import (
+    content_digest,
+    read_placeholder,
+    read_record,
+    record_json,
+    segment_content,
+    spelled,
+)
+from envpack.runtime.format.paths_json_fast import read_fast
 
 # --- writing ---
 
@@ -43,16 +51,32 @@ def join_table(segments: Iterable[bytes]) -> bytes:
 def table_from_json(data: bytes) -> PathsTable:
     """Return the paths table that the JSON ``data`` describes.
 
+    A table that is written as envpack writes it is read by `read_fast`; any other one, and every one with an error
+    in it, by `read_strict`.
+
     Raises:
         FormatError: an entry is wrong; the message names it.
         IntegrityError: an entry is unsafe, or the table is beyond the limits.
     """
-    bounds = {"most": limits.MAX_TABLE, "values": limits.MAX_TABLE_VALUES}
-    text = bounded(data, PATHS_PATH, **bounds)
-    table = None if has_long_number(data) else as_written(text)
-    if table is None:
-        del text
-        table = TableReader()
-        for segment in known_format(parse(data, PATHS_PATH, **bounds))["segments"].items():
-            table.add(segment)
-    return PathsTable(table.segments, table.digests)
+    text = bounded(data, PATHS_PATH, **_bounds())
+    table = None if has_long_number(data) else read_fast(text)
+    del text  # as large as the table
+    return read_strict(data) if table is None else table
+
+
+def read_strict(data: bytes) -> PathsTable:
+    """Return what `table_from_json` returns, every value checked by itself; raise the same errors."""
+    segments: dict[str, tuple[PathRecord, ...]] = {}
+    digests: dict[str, str] = {}
+    for segment in known_format(parse(data, PATHS_PATH, **_bounds()))["segments"].items():
+        id = fact(segment["id"])
+        if id in segments:
+            raise FormatError(f"{segment.where}: a second segment {id!r}")
+        placeholders = tuple(read_placeholder(item) for item in segment["placeholders"].items())
+        segments[id] = tuple(read_record(item, placeholders) for item in segment["paths"].items())
+        digests[id] = content_digest(segment_content(segment.value))
+    return PathsTable(segments, digests)
+
+
+def _bounds() -> dict[str, int]:
+    return {"most": limits.MAX_TABLE, "values": limits.MAX_TABLE_VALUES}

@@ -1,20 +1,19 @@
-"""The fast ways through a paths table take nothing that the careful ones refuse, and read the same."""
+"""The fast reader of the paths table accepts nothing that the strict one refuses, and both read the same."""
 
 from __future__ import annotations
 
 import json
-import re
 from typing import Any
 
 import pytest
 
 from envpack.runtime.errors import EnvpackError
 from envpack.runtime.format import limits
-from envpack.runtime.format.json_reader import JsonValue, has_long_number, parse
+from envpack.runtime.format.json_reader import has_long_number, parse
 from envpack.runtime.format.manifest import PathRecord, PathsTable
-from envpack.runtime.format.path_record_json import read_record
-from envpack.runtime.format.paths_json import table_from_json, table_to_json
-from envpack.runtime.format.paths_json_fast import _are_plain, _may_be_plain, _plain_fields, read_records
+from envpack.runtime.format.paths_json import read_strict, table_from_json, table_to_json
+from envpack.runtime.format.paths_json_fast import read_fast
+from envpack.runtime.relocation.relocation import Relocation
 
 GOOD: dict[str, Any] = {
     "path": "lib/a.py",
@@ -64,54 +63,89 @@ RELOCATIONS: list[tuple[Any, bool]] = [
 ]
 
 
-def quick_reading(value: dict[str, Any]) -> PathRecord | None:
-    if not _may_be_plain(value) or not _are_plain([_plain_fields(value)]):
-        return None
-    return next(read_records(JsonValue([value], None, "paths"), PLACEHOLDERS))
+def written(*records: Any) -> bytes:
+    """A table of these records in JSON, as envpack writes it."""
+    placeholders = [placeholder.decode() for placeholder in PLACEHOLDERS]
+    segment = {"id": "s0", "placeholders": placeholders, "paths": list(records)}
+    return json.dumps({"format": 1, "segments": [segment]}, separators=(",", ":")).encode() + b"\n"
+
+
+def strict(data: bytes) -> PathsTable | str:
+    """The table, or the error, of the strict reader."""
+    try:
+        return read_strict(data)
+    except EnvpackError as refused:
+        return f"{type(refused).__name__}: {refused.message}"
+
+
+def both(data: bytes) -> PathsTable | str:
+    """The table, or the error, of the two readers together; the fast one must agree with the strict one."""
+    expected = strict(data)
+    fast = None if has_long_number(data) else read_fast(data.decode())
+    assert fast is None or fast == expected
+    try:
+        assert table_from_json(data) == expected
+    except EnvpackError as refused:
+        assert f"{type(refused).__name__}: {refused.message}" == expected
+    return expected
 
 
 @pytest.mark.parametrize("odd", [{}, *ODD], ids=repr)
-def test_a_plain_file_is_what_the_careful_reader_says(odd: dict[str, Any]) -> None:
-    value = {**GOOD, **odd}
-    quick = quick_reading(value)
-    if quick is not None:
-        assert quick == read_record(JsonValue(value, None, "x"), ())
-    if not odd:
-        assert quick is not None
-    for key in value:
-        assert quick_reading({name: value[name] for name in value if name != key} | {"other": 1}) is None
+@pytest.mark.parametrize("others", [0, 1, 1100])
+def test_both_readers_agree_on_a_record(odd: dict[str, Any], others: int) -> None:
+    """Alone, and among others that are read many at a time."""
+    around = [{**GOOD, "path": f"lib/{number}"} for number in range(others)]
+    both(written(*around, {**GOOD, **odd}, *around))
 
 
-@pytest.mark.parametrize("odd", ODD, ids=repr)
-def test_an_odd_one_among_others_is_read_as_alone(odd: dict[str, Any]) -> None:
-    values = [{**GOOD, "path": "a"}, {**GOOD, **odd}, {**GOOD, "path": "b"}] * 1000
-    paths = JsonValue(values, None, "paths")
-    try:
-        alone = read_record(JsonValue(values[1], paths, 1), ())
-    except EnvpackError as refused:
-        with pytest.raises(type(refused), match=re.escape(refused.message)):
-            list(read_records(paths, ()))
-    else:
-        read = list(read_records(paths, ()))
-        assert read[1::3] == [alone] * 1000
-        assert [record.path for record in read[::3] + read[2::3]] == ["a"] * 1000 + ["b"] * 1000
+@pytest.mark.parametrize("key", GOOD)
+@pytest.mark.parametrize("other", [{}, {"other": 1}], ids=repr)
+def test_both_readers_agree_that_a_field_is_missing(key: str, other: dict[str, int]) -> None:
+    found = both(written({name: value for name, value in GOOD.items() if name != key} | other))
+    assert isinstance(found, str) and f"the field {key!r} is missing" in found
+
+
+@pytest.mark.parametrize("value", [5, None, [], "x", [GOOD]], ids=repr)
+def test_both_readers_agree_on_what_is_no_record(value: Any) -> None:
+    assert isinstance(both(written(GOOD, value)), str)
 
 
 @pytest.mark.parametrize(("relocation", "good"), RELOCATIONS, ids=repr)
-def test_so_is_one_with_a_prefix_in_it(relocation: Any, good: bool) -> None:
-    value = {**GOOD, "relocation": relocation}
-    careful = JsonValue(value, JsonValue([value], None, "paths"), 0)
-    if good:
-        quick = quick_reading(value)
-        assert quick is not None and quick.relocation is not None
-        assert quick == read_record(careful, PLACEHOLDERS)
+def test_both_readers_agree_on_a_relocation(relocation: Any, good: bool) -> None:
+    data = written({**GOOD, "relocation": relocation})
+    found = both(data)
+    if not good:
+        assert isinstance(found, str) and "paths[0].relocation" in found
         return
-    with pytest.raises(EnvpackError) as refused:
-        read_record(careful, PLACEHOLDERS)
-    with pytest.raises(type(refused.value)) as refused_quickly:
-        quick_reading(value)
-    assert refused_quickly.value.message == refused.value.message
-    assert "paths[0].relocation" in refused.value.message
+    assert not isinstance(found, str) and [record.relocation is not None for record in found] == [True]
+    assert read_fast(data.decode()) is not None
+
+
+@pytest.mark.parametrize(
+    "id", ["", "s0", "é", "\udc80", "x" * 5000, 5, None, ["s0"]], ids=lambda id: repr(id)[:20]
+)
+@pytest.mark.parametrize("placeholders", [[], [""], ["/p", 5], "/p"], ids=repr)
+def test_both_readers_agree_on_a_segment(id: Any, placeholders: Any) -> None:
+    other = {"id": "s0", "placeholders": [], "paths": []}
+    document = {"format": 1, "segments": [other, {"id": id, "placeholders": placeholders, "paths": [GOOD]}]}
+    both(json.dumps(document, separators=(",", ":")).encode())
+
+
+def test_the_fast_reader_reads_what_envpack_writes() -> None:
+    """If it did not, reading would only be slower."""
+    relocation = Relocation(b"/p", text=(0,))
+    records = (
+        PathRecord("lib", "directory"),
+        PathRecord("lib/a", "file", size=1, sha256="0" * 64),
+        PathRecord("lib/b", "file", size=5, sha256="0" * 64, relocation=relocation),
+        PathRecord("lib/\xfc", "file", size=5, sha256="0" * 64),
+        PathRecord("lib/c", "symlink", target="a"),
+        PathRecord("lib/d", "hardlink", target="lib/a"),
+    )
+    data = table_to_json(PathsTable({"s0": records, "s1": ()}))
+    fast = read_fast(data.decode())
+    assert fast is not None and fast == read_strict(data)
+    assert fast.segments == {"s0": records, "s1": ()}
 
 
 @pytest.mark.parametrize(
@@ -141,8 +175,8 @@ def test_a_number_beyond_64_bits_is_seen_before_it_is_read(before: str) -> None:
 def test_a_table_that_ends_otherwise_is_refused(text: str) -> None:
     table = table_to_json(PathsTable({"s0": (PathRecord("lib/a", "file", sha256="0" * 64),)})).decode()
     assert table.endswith("]}\n") and table_from_json(table.rstrip("\n").encode())
-    with pytest.raises(EnvpackError, match=r"\.envpack/paths\.json"):
-        table_from_json(table.replace("]}\n", text).encode())
+    found = both(table.replace("]}\n", text).encode())
+    assert isinstance(found, str) and ".envpack/paths.json" in found
 
 
 @pytest.mark.parametrize("separators", [(",", ":"), (", ", ": ")])
@@ -160,7 +194,7 @@ def test_a_table_of_which_one_segment_is_written_otherwise_is_the_same_table(odd
     parts = table.split(b'{"id"')
     other = b'{"id"'.join(parts[: odd + 1]) + spelling.encode() + b'{"id"'.join(parts[odd + 1 :])
     assert table != other
-    assert table_from_json(other) == table_from_json(table)
+    assert both(other) == both(table)
     assert len(set(table_from_json(other).digests.values())) == 3
 
 
