@@ -11,7 +11,7 @@ from envpack.runtime.errors import DestinationError
 from envpack.runtime.format.codec import Decoder
 from envpack.runtime.fs.atomic import replace_file
 from envpack.runtime.reader.bundle import open_bundle
-from envpack.runtime.transport.open import beside, shown
+from envpack.runtime.transport.open import append_suffix, shown
 from envpack.signing.keys import PublicKey, SecretKey
 from envpack.signing.signature import Signature, check_signature, read_signature, sign
 
@@ -98,7 +98,7 @@ def check_manifest(manifest: bytes, bundle: Path | str, keys: Sequence[PublicKey
     Raises:
         IntegrityError: There is no signature, or none of the keys made it for this manifest.
     """
-    where = beside(bundle, ".minisig")
+    where = append_suffix(bundle, ".minisig")
     signature = read_signature(where)
     name = shown(bundle)
     key = check_signature(manifest, signature, keys, name)

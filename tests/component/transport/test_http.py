@@ -26,7 +26,7 @@ from envpack.runtime.transport.http import source as access_module
 from envpack.runtime.transport.http.connection import proxy_for
 from envpack.runtime.transport.http.source import GAP, RANGE, ranges
 from envpack.runtime.transport.http.url import basic, parse_url
-from envpack.runtime.transport.open import beside, local_path, open_source, shown
+from envpack.runtime.transport.open import append_suffix, local_path, open_source, shown
 from support.bundle_factory import file, make_bundle, text
 from support.servers import Files, serving
 
@@ -441,10 +441,10 @@ def test_places(tmp_path: Path) -> None:
     assert local_path("C:/x") == Path("C:/x")
     assert local_path("https://h//p") == "https://h//p"
     assert shown("https://u:p@h:8/p?sig=1#f") == "https://h:8/p"
-    assert beside("https://h/b.tar.gz?v=1", ".minisig") == "https://h/b.tar.gz.minisig?v=1"
-    assert beside(Path("a/b.tar.gz"), ".minisig") == Path("a/b.tar.gz.minisig")
+    assert append_suffix("https://h/b.tar.gz?v=1", ".minisig") == "https://h/b.tar.gz.minisig?v=1"
+    assert append_suffix(Path("a/b.tar.gz"), ".minisig") == Path("a/b.tar.gz.minisig")
     with pytest.raises(IntegrityError, match="piped in"):
-        beside("-", ".minisig")
+        append_suffix("-", ".minisig")
 
 
 def test_urls_are_asked_for_as_they_are() -> None:

@@ -189,7 +189,7 @@ def _mend(mender: _Mender, bundle: Bundle, found: Differences, reporter: Reporte
         located: dict[str, list[Located]] = {}
         for frame in bundle.frames():
             located.setdefault(frame.segment, []).append(frame)
-        bundle.expect(_needed(located, mender.table, broken))
+        bundle.prefetch(_needed(located, mender.table, broken))
         for id, records in mender.table.segments.items():
             todo = _with_their_links(records, broken)
             reader = _Reader(bundle, located.get(id, []))

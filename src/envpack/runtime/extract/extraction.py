@@ -69,7 +69,7 @@ class Extraction:
         self._pool: ProcessPool[None] | None = None
 
     def __enter__(self) -> Extraction:
-        alone = self._jobs == 1 or not self._bundle.is_file or self._former is not None
+        alone = self._jobs == 1 or not self._bundle.is_seekable or self._former is not None
         parts = [] if alone else parts_of(self._bundle, self.table)
         if len(parts) > 1 and can_fork():
             pool = ProcessPool(self._jobs, len(parts), lambda _, part, advance: self._write(parts[part], advance))

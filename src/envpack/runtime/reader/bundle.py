@@ -45,7 +45,7 @@ class Bundle:
     def __init__(self, source: ByteSource, decoders: Mapping[str, Decoder] = STANDARD) -> None:
         self._source = source
         self.name, self.origin = source.name, source.origin
-        self.is_remote, self.is_file = source.is_remote, source.is_file
+        self.is_remote, self.is_seekable = source.is_remote, source.is_seekable
         self._start = source.read(0, 4)
         self._start_offset = 0
         if not self._start:
@@ -137,11 +137,11 @@ class Bundle:
         """Iterate over the frames of all segments, in the order of the file."""
         return (located for located in self._located() if located.segment)
 
-    def expect(self, frames: Iterable[Located]) -> None:
+    def prefetch(self, frames: Iterable[Located]) -> None:
         """Announce the frames that will be read next, in this order, so that they can be fetched ahead."""
         known = self._start_offset + len(self._start)
         parts = ((max(known, each.offset), each.offset + each.frame.stored) for each in frames)
-        self._source.expect([(start, end - start) for start, end in parts if start < end])
+        self._source.prefetch([(start, end - start) for start, end in parts if start < end])
 
     def stored(self, located: Located) -> bytes:
         """Return the compressed bytes of a frame, not verified yet: `unpack` verifies them.
@@ -192,7 +192,7 @@ class Bundle:
             IntegrityError: the table is not the one that the manifest states.
         """
         head = [located for located in self._located() if not located.segment]
-        self.expect(head)
+        self.prefetch(head)
         data = b"".join(map(self.load, head))
         size = self.manifest.paths_size
         header = tar.header(PathRecord(PATHS_PATH, "file", size=size))
@@ -212,9 +212,9 @@ class Bundle:
         """
         return table_from_json(self.table_bytes())
 
-    def stop(self) -> None:
-        """Let every read that waits in another thread, and every later one, fail: see `ByteSource.stop`."""
-        self._source.stop()
+    def cancel(self) -> None:
+        """Let every read that waits in another thread, and every later one, fail: see `ByteSource.cancel`."""
+        self._source.cancel()
 
     def close(self) -> None:
         """Close the file or connection that the bundle is read from."""

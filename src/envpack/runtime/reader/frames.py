@@ -31,7 +31,7 @@ class FramePrefetcher:
         for frame in bundle.frames():
             if frame.segment in located:
                 located[frame.segment].append(frame)
-        bundle.expect(frame for id in segments for frame in located[id])
+        bundle.prefetch(frame for id in segments for frame in located[id])
         self._bundle, self._located = bundle, located
         self._todo = (frame for id in segments for frame in located[id] if id not in self._done)
         self._done: set[str] = set()
@@ -76,11 +76,11 @@ class FramePrefetcher:
             pending.cancel()
         try:
             if kind is not None:
-                self._bundle.stop()
+                self._bundle.cancel()
             self._reader.shutdown()
             self._pool.shutdown()
         except BaseException:  # interrupted while a read waits for a pipe
-            self._bundle.stop()
+            self._bundle.cancel()
             raise
 
 

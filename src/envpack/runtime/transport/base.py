@@ -33,11 +33,11 @@ class ByteSource:
         size: the bundle's size in bytes; None where it is unknown until the end is reached.
         advice: a hint to the user where the bytes are not a bundle; "" for none.
         is_remote: the source is remote: bytes that are not read are not transferred either.
-        is_file: the source is seekable: any part may be read at any time, also by a process forked from this one.
+        is_seekable: any part may be read at any time, also by a process forked from this one.
     """
 
     is_remote = False
-    is_file = False
+    is_seekable = False
 
     def __init__(self, name: str, origin: str, size: int | None) -> None:
         self.name, self.origin, self.size = name, origin, size
@@ -49,14 +49,14 @@ class ByteSource:
         Raises:
             IntegrityError: a stream ends before ``offset``.
             FetchError: a server does not give the bytes.
-            OSError: reading failed or was stopped.
+            OSError: reading failed or was cancelled.
         """
         raise NotImplementedError
 
-    def expect(self, extents: Sequence[Extent]) -> None:
+    def prefetch(self, extents: Sequence[Extent]) -> None:
         """Announce the next reads, in this order, so that they can be prefetched; prefetching is optional."""
 
-    def stop(self) -> None:
+    def cancel(self) -> None:
         """Cancel reading: every `read` that waits, in any thread, and every later one raises an error."""
 
     def close(self) -> None:
@@ -66,7 +66,7 @@ class ByteSource:
 class FileSource(ByteSource):
     """An open regular file; `close` closes the descriptor it was given."""
 
-    is_file = True
+    is_seekable = True
 
     def __init__(self, fd: int, name: str, origin: str) -> None:
         super().__init__(name, origin, os.fstat(fd).st_size)
@@ -89,14 +89,14 @@ class ByteStream(Protocol):
     """A byte stream that can be read only once, in order."""
 
     def readinto(self, view: memoryview) -> int:
-        """Read into the beginning of ``view``, waiting for at least one byte; `stop` ends the wait with an error.
+        """Read into the beginning of ``view``, waiting for at least one byte, or for `cancel`, which is an error.
 
         Returns:
             The number of bytes read; 0 at the end of the stream.
         """
         ...
 
-    def stop(self) -> None: ...
+    def cancel(self) -> None: ...
 
     def close(self) -> None: ...
 
@@ -131,8 +131,8 @@ class StreamSource(ByteSource):
         self._position += got
         return bytes(view[:got])
 
-    def stop(self) -> None:
-        self._stream.stop()
+    def cancel(self) -> None:
+        self._stream.cancel()
 
     def close(self) -> None:
         self._stream.close()
@@ -158,7 +158,7 @@ class Pipe:
             with suppress(BlockingIOError):
                 return os.readv(self._fd, [view])
 
-    def stop(self) -> None:
+    def cancel(self) -> None:
         os.write(self._waker, b"x")
 
     def close(self) -> None:

@@ -90,7 +90,7 @@ def shown(where: Path | str) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
-def beside(where: Path | str, suffix: str) -> Path | str:
+def append_suffix(where: Path | str, suffix: str) -> Path | str:
     """Return the sibling path or URL of ``where``, whose file name has ``suffix`` appended.
 
     Raises:

@@ -88,8 +88,8 @@ class Reply:
                 )
         return got
 
-    def stop(self) -> None:
-        self._client.stop()
+    def cancel(self) -> None:
+        self._client.cancel()
 
     def close(self) -> None:
         self._client.close()
@@ -105,7 +105,7 @@ class Client:
         self._lock = threading.Lock()
         self._links: set[Link] = set()
         self._idle: list[Link] = []
-        self._stopped = threading.Event()
+        self._cancelled = threading.Event()
 
     @property
     def total(self) -> int:
@@ -216,7 +216,7 @@ class Client:
             except (OSError, HTTPException):
                 fresh = not link.used
                 self._drop(link)
-                if fresh or self._stopped.is_set():
+                if fresh or self._cancelled.is_set():
                     raise
                 continue  # a server may close an idle connection at any time
             except BaseException:
@@ -271,14 +271,14 @@ class Client:
         link = kept or Link(url)
         with self._lock:
             self._links.add(link)
-        if self._stopped.is_set():
+        if self._cancelled.is_set():
             self._drop(link)
             raise ConnectionAbortedError("reading was stopped")
         return link
 
     def _release(self, reply: Reply, *, whole: bool) -> None:
         """Keep a connection for reuse if its response was read to the end, else close it."""
-        if whole and not reply.response.will_close and not self._stopped.is_set():
+        if whole and not reply.response.will_close and not self._cancelled.is_set():
             with self._lock:
                 self._idle.append(reply.link)
         else:
@@ -291,16 +291,16 @@ class Client:
         link.close()
 
     def wait(self, seconds: float) -> None:
-        """Wait, and raise ConnectionAbortedError at once when reading is stopped."""
-        if self._stopped.wait(seconds):
+        """Wait, and raise ConnectionAbortedError at once when reading is cancelled."""
+        if self._cancelled.wait(seconds):
             raise ConnectionAbortedError("reading was stopped")
 
-    def stop(self) -> None:
+    def cancel(self) -> None:
         """Cancel reading: every thread that waits for a response, or for the next retry, gets an error."""
-        self._stopped.set()
+        self._cancelled.set()
         with self._lock:
             for link in self._links:
-                link.stop()
+                link.cancel()
 
     def close(self) -> None:
         with self._lock:

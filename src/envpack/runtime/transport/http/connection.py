@@ -78,7 +78,7 @@ class Link:
         self.used = True
         return response
 
-    def stop(self) -> None:
+    def cancel(self) -> None:
         """Shut the connection down, which ends a read that waits in another thread."""
         with suppress(OSError):
             socket.socket.shutdown(self._socket, socket.SHUT_RDWR)  # ssl's own would remove TLS under its reader

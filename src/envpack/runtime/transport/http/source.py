@@ -71,7 +71,7 @@ class HttpSource(ByteSource):
             pieces = [known, *self._ahead.take(offset, size)]
         return b"".join(pieces) if pieces[2:] or known else pieces[1]
 
-    def expect(self, extents: Sequence[Extent]) -> None:
+    def prefetch(self, extents: Sequence[Extent]) -> None:
         known = len(self._start)
         most = self._client.total
         with self._lock:
@@ -79,12 +79,12 @@ class HttpSource(ByteSource):
             unknown = ((max(start, known), min(start + size, most)) for start, size in extents)
             self._ahead = _Ahead(self._client, self._pool, ranges(unknown))
 
-    def stop(self) -> None:
-        self._client.stop()
+    def cancel(self) -> None:
+        self._client.cancel()
 
     def close(self) -> None:
         self._ahead.cancel()
-        self._client.stop()
+        self._client.cancel()
         self._pool.shutdown()
         self._client.close()
 
