@@ -8,7 +8,7 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envpack.runtime.commands.deploy import deploy
+from envpack.runtime.commands.deploy import DeployOptions, deploy
 from envpack.runtime.commands.move import move
 from envpack.runtime.commands.remove import remove
 from envpack.runtime.commands.rollback import rollback
@@ -72,7 +72,7 @@ def _walk(folder: Path, steps: list[tuple[str, object]]) -> None:
     deploy(bundle(folder, "1", test=PASSES), place, reporter=reporter)
     for number, (step, argument) in enumerate(steps, start=2):
         if step == "deploy":
-            deploy(bundle(folder, str(number)), place, reporter=reporter, keep=int(str(argument)))
+            deploy(bundle(folder, str(number)), place, DeployOptions(keep=int(str(argument))), reporter=reporter)
             model.deploy(str(number), int(str(argument)))
         elif step == "failing" and model.current is not None:
             try:

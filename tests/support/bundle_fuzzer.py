@@ -29,7 +29,7 @@ from unittest.mock import patch
 from envpack.bundle.codecs import FAST
 from envpack.cli.commands.inspect import describe
 from envpack.runtime.commands.check import Policy, examine_manifest
-from envpack.runtime.commands.deploy import deploy
+from envpack.runtime.commands.deploy import DeployOptions, deploy
 from envpack.runtime.commands.verify import verify
 from envpack.runtime.errors import FormatError, IntegrityError, RelocationError
 from envpack.runtime.extract import extraction
@@ -251,15 +251,8 @@ class _Here:
 def _try(bundle: Path, folder: Path, decoders: Any, jobs: int = 1) -> str:
     place = folder / "x"
     try:
-        deploy(
-            bundle,
-            place,
-            reporter=Reporter(),
-            jobs=jobs,
-            run_tests=False,
-            decoders=decoders,
-            policy=Policy(check=False),
-        )
+        options = DeployOptions(policy=Policy(check=False), run_tests=False, jobs=jobs)
+        deploy(bundle, place, options, reporter=Reporter(), decoders=decoders)
     except RelocationError:
         return "no room"
     except REFUSED as error:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from envpack.runtime.commands.deploy import Deployment, deploy
+from envpack.runtime.commands.deploy import Deployment, DeployOptions, deploy
 from envpack.runtime.deployment.record import read_record
 from envpack.runtime.report import Reporter
 from support.bundle_factory import file, make_bundle, text
@@ -27,10 +28,10 @@ def bundle(folder: Path, version: str, test: tuple[str, ...] = PASSES, **extra: 
     return path
 
 
-def put(folder: Path, version: str, destination: Path | None = None, **settings: object) -> Deployment:
+def put(folder: Path, version: str, destination: Path | None = None, **options: Any) -> Deployment:
     """Deploys that version to ``folder / "x"``, or elsewhere."""
     made = bundle(folder, version)
-    return deploy(made, destination or folder / "x", reporter=Reporter(), **settings)  # type: ignore[arg-type]
+    return deploy(made, destination or folder / "x", DeployOptions(**options), reporter=Reporter())
 
 
 def whole(root: Path) -> str:

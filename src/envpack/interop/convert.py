@@ -16,7 +16,7 @@ from envpack.interop.origin import name_of
 from envpack.interop.streams import is_archive
 from envpack.interop.write import check_output, format_for, write_archive
 from envpack.runtime.commands.check import Policy
-from envpack.runtime.commands.deploy import deploy
+from envpack.runtime.commands.deploy import DeployOptions, deploy
 from envpack.runtime.deployment.source import Repair
 from envpack.runtime.errors import UsageError
 from envpack.runtime.format.manifest import Manifest
@@ -70,9 +70,9 @@ def convert_file(old: Path, new: Path, *, settings: PackSettings, reporter: Repo
             converted = convert_archive(old, bundle, settings=replace(settings, level=1), reporter=reporter)
         with open_bundle(bundle, FAST) as opened:
             manifest = opened.manifest
-        unchecked = Policy(check=False)
+        unchecked = DeployOptions(policy=Policy(check=False), run_tests=False)
         place = _roomy(work, manifest.longest_prefix)
-        deploy(bundle, place, reporter=reporter, run_tests=False, decoders=FAST, policy=unchecked)
+        deploy(bundle, place, unchecked, reporter=reporter, decoders=FAST)
         settings = replace(
             settings, name=settings.name or manifest.name, version=settings.version or manifest.version
         )

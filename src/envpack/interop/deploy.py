@@ -9,9 +9,8 @@ from envpack.bundle.pack import PackSettings, pack_contents
 from envpack.interop.environment import as_integrity, read_archive
 from envpack.interop.folder import FolderWriter
 from envpack.interop.origin import name_of
-from envpack.runtime.commands.check import Policy, check_before
-from envpack.runtime.commands.deploy import KEEP, Deployment, check_platform, deploy_source
-from envpack.runtime.deployment.protected_paths import ROOT_HOME
+from envpack.runtime.commands.check import Policy, check_before, check_platform
+from envpack.runtime.commands.deploy import DEFAULTS, Deployment, DeployOptions, deploy_source
 from envpack.runtime.deployment.source import DeployedTree
 from envpack.runtime.format.manifest import Manifest
 from envpack.runtime.fs.paths import remove_tree
@@ -76,26 +75,10 @@ def _warn(manifest: Manifest, reporter: Reporter) -> None:
 
 
 def deploy_archive(
-    archive: Path,
-    destination: Path,
-    *,
-    reporter: Reporter,
-    policy: Policy | None = None,
-    run_tests: bool = True,
-    keep: int = KEEP,
-    wait: bool = False,
+    archive: Path, destination: Path, options: DeployOptions = DEFAULTS, *, reporter: Reporter
 ) -> Deployment:
     """Deploy an archive of an environment: tar, plain or compressed, or zip.
 
-    Arguments, result and errors are those of `envpack.runtime.commands.deploy.deploy`.
+    Arguments, result and errors are those of `envpack.runtime.commands.deploy.deploy`; the store is not used.
     """
-    source = ArchiveSource(archive, policy or Policy())
-    return deploy_source(
-        source,
-        destination,
-        reporter=reporter,
-        run_tests=run_tests,
-        keep=keep,
-        wait=wait,
-        root_home=policy is not None and ROOT_HOME in policy.allow,
-    )
+    return deploy_source(ArchiveSource(archive, options.policy), destination, options, reporter=reporter)

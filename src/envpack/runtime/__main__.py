@@ -36,22 +36,20 @@ def _unpack(arguments: argparse.Namespace, reporter: Reporter) -> dict[str, Any]
 
 def _deploy(arguments: argparse.Namespace, reporter: Reporter) -> dict[str, Any]:
     from envpack.runtime.commands.check import policy
-    from envpack.runtime.commands.deploy import deploy
+    from envpack.runtime.commands.deploy import DeployOptions, deploy
     from envpack.runtime.commands.signature_requirement import refuse_unchecked
     from envpack.runtime.transport.open import local_path
 
     refuse_unchecked("a bundle's own runtime can't check any; use 'envpack deploy'", arguments.system)
-    done = deploy(
-        local_path(arguments.bundle),
-        Path(arguments.destination),
-        reporter=reporter,
-        jobs=arguments.jobs,
-        run_tests=not arguments.no_test,
+    options = DeployOptions(
         policy=policy(arguments.gpu, arguments.allow, not arguments.no_check),
+        run_tests=not arguments.no_test,
         keep=arguments.keep,
         wait=arguments.wait,
+        jobs=arguments.jobs,
         store=Path(arguments.store) if arguments.store else None,
     )
+    done = deploy(local_path(arguments.bundle), Path(arguments.destination), options, reporter=reporter)
     reporter.note(f"activate it with: source {done.destination}/bin/activate")
     return done.as_dict()
 

@@ -18,7 +18,7 @@ from rattler.shell import ActivationVariables, activate
 from rattler.shell import Shell as RattlerShell
 
 from envpack.runtime.commands.check import policy
-from envpack.runtime.commands.deploy import deploy
+from envpack.runtime.commands.deploy import DeployOptions, deploy
 from envpack.runtime.format.needs import DetectedNeeds, Evidence
 from envpack.runtime.report import Reporter
 from support.fake_hosts import CU126, RTX3090, Host, build_stubs, bundle_of
@@ -31,8 +31,8 @@ STATUS = {"": "echo $?", ".fish": "echo $status", ".csh": "echo $status"}
 def deployed(folder: Path, content: Mapping[str, Any], **options: Any) -> Path:
     """A deployment of a bundle that says ``content`` of itself, made without a check unless ``options`` say so."""
     bundle_of(folder / "b.tar.gz", content, complete=True)
-    asked = policy(**{"check": False, **options})
-    return Path(deploy(folder / "b.tar.gz", folder / "env", reporter=Reporter(), policy=asked).destination)
+    asked = DeployOptions(policy=policy(**{"check": False, **options}))
+    return Path(deploy(folder / "b.tar.gz", folder / "env", asked, reporter=Reporter()).destination)
 
 
 def environ(folder: Path, **more: str) -> dict[str, str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from envpack.runtime.commands import move as move_module
-from envpack.runtime.commands.deploy import deploy
+from envpack.runtime.commands.deploy import DeployOptions, deploy
 from envpack.runtime.commands.move import move
 from envpack.runtime.commands.remove import remove
 from envpack.runtime.commands.rollback import RolledBack, rollback
@@ -414,7 +414,7 @@ def test_deployments_are_listed_as_they_are(x: Path, tmp_path: Path) -> None:
     os.link(x / "lib/version", x / "lib/again")
     listed = look_at(x)
     assert listed is not None and listed.shared == (x / "bin/tool").stat().st_size
-    deploy(bundle(tmp_path, "3", test=("true",)), x, reporter=Reporter(), run_tests=False)
+    deploy(bundle(tmp_path, "3", test=("true",)), x, DeployOptions(run_tests=False), reporter=Reporter())
     y = x.rename(tmp_path / "y")
     listed = look_at(y)
     assert listed is not None and listed.state == "not settled"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from envpack.runtime.commands.check import policy
-from envpack.runtime.commands.deploy import deploy
+from envpack.runtime.commands.deploy import DeployOptions, deploy
 from envpack.runtime.deployment.protected_paths import CLOSED, SYSTEM, User, check_destination, current_user
 from envpack.runtime.errors import DestinationError
 from envpack.runtime.report import Reporter
@@ -102,5 +102,6 @@ def test_a_deployment_below_the_home_of_root(tmp_path: Path) -> None:
         with pytest.raises(DestinationError, match="the home of root") as refused:
             deploy(tmp_path / "b.tar.gz", Path(folder) / "x", reporter=Reporter())
         assert "--allow root-home" in refused.value.hint
-        deploy(tmp_path / "b.tar.gz", Path(folder) / "x", reporter=Reporter(), policy=policy(allow=["root-home"]))
+        options = DeployOptions(policy=policy(allow=["root-home"]))
+        deploy(tmp_path / "b.tar.gz", Path(folder) / "x", options, reporter=Reporter())
         assert (Path(folder) / "x/conda-meta/history").exists()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from envpack.runtime.commands.deploy import deploy
+from envpack.runtime.commands.deploy import DeployOptions, deploy
 from envpack.runtime.commands.rollback import rollback
 from envpack.runtime.deployment import swap
 from envpack.runtime.deployment.exclusive import exclusive
@@ -91,7 +91,7 @@ def test_files_of_the_user_s_own_are_kept_with_their_deployment(x: Path, tmp_pat
     put(tmp_path, "2")
     told = Told()
     put(tmp_path, "3", keep=0)
-    deploy(bundle(tmp_path, "4"), x, reporter=told, keep=0)
+    deploy(bundle(tmp_path, "4"), x, DeployOptions(keep=0), reporter=told)
     assert beside(x) == ["1"]
     assert (tmp_path / ".x.envpack/1/notes.txt").read_text() == "mine"
     assert "generation 1 stays" in told.warnings[0] and "notes.txt" in told.warnings[0]

@@ -19,7 +19,7 @@ import pytest
 
 from envpack.bundle.codecs import FAST
 from envpack.bundle.model import Item
-from envpack.runtime.commands.deploy import Deployment, deploy
+from envpack.runtime.commands.deploy import Deployment, DeployOptions, deploy
 from envpack.runtime.commands.move import move
 from envpack.runtime.commands.rollback import rollback
 from envpack.runtime.commands.verify import verify_deployment
@@ -74,8 +74,8 @@ def x(bundles: Path, tmp_path: Path) -> Path:
     return tmp_path / "x"
 
 
-def put(bundle: Path | str, root: Path, **settings: Any) -> Deployment:
-    return deploy(bundle, root, reporter=Reporter(), jobs=2, decoders=FAST, **settings)
+def put(bundle: Path | str, root: Path, **options: Any) -> Deployment:
+    return deploy(bundle, root, DeployOptions(jobs=2, **options), reporter=Reporter(), decoders=FAST)
 
 
 def upgraded(server: Files, root: Path) -> Deployment:
@@ -312,7 +312,7 @@ _KILLED = """
 import os, signal, sys
 from pathlib import Path
 from envpack.bundle.codecs import FAST
-from envpack.runtime.commands.deploy import deploy
+from envpack.runtime.commands.deploy import DeployOptions, deploy
 from envpack.runtime.report import Reporter
 left = int(sys.argv[3])
 def counted(event, arguments):
@@ -322,7 +322,7 @@ def counted(event, arguments):
         if not left:
             os.kill(os.getpid(), signal.SIGKILL)
 sys.addaudithook(counted)
-deploy(sys.argv[1], Path(sys.argv[2]), reporter=Reporter(), jobs=2, decoders=FAST)
+deploy(sys.argv[1], Path(sys.argv[2]), DeployOptions(jobs=2), reporter=Reporter(), decoders=FAST)
 """
 
 
@@ -342,9 +342,9 @@ _MEASURED = """
 import re, sys
 from pathlib import Path
 from envpack.bundle.codecs import FAST
-from envpack.runtime.commands.deploy import deploy
+from envpack.runtime.commands.deploy import DeployOptions, deploy
 from envpack.runtime.report import Reporter
-done = deploy(sys.argv[1], Path(sys.argv[2]), reporter=Reporter(), jobs=2, decoders=FAST)
+done = deploy(sys.argv[1], Path(sys.argv[2]), DeployOptions(jobs=2), reporter=Reporter(), decoders=FAST)
 print(done.read, re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 """
 

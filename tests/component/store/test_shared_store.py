@@ -14,12 +14,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from envpack.bundle.codecs import FAST
 from envpack.bundle.model import Item
-from envpack.runtime.commands.deploy import Deployment, deploy
+from envpack.runtime.commands.deploy import Deployment, DeployOptions, deploy
 from envpack.runtime.commands.move import move
 from envpack.runtime.commands.repair import repair
 from envpack.runtime.commands.rollback import rollback
@@ -74,8 +75,8 @@ def store(tmp_path: Path) -> Path:
     return tmp_path / "store"
 
 
-def deployed(bundle: Path, root: Path, store: Path, **settings: int) -> Deployment:
-    return deploy(bundle, root, reporter=Reporter(), jobs=2, decoders=FAST, store=store, **settings)  # type: ignore[arg-type]
+def deployed(bundle: Path, root: Path, store: Path, **options: Any) -> Deployment:
+    return deploy(bundle, root, DeployOptions(jobs=2, store=store, **options), reporter=Reporter(), decoders=FAST)
 
 
 def whole(root: Path) -> None:
@@ -121,7 +122,7 @@ def test_it_is_what_it_is_without_a_store(bundles: Path, tmp_path: Path, store: 
     for name, folder in (("plain", None), ("filling", store), ("filled", store)):
         root = tmp_path / name / "env"
         root.parent.mkdir()
-        deploy(bundles / "1.tar.gz", root, reporter=Reporter(), store=folder)
+        deploy(bundles / "1.tar.gz", root, DeployOptions(store=folder), reporter=Reporter())
         roots.append(root.rename(tmp_path / name / "moved"))
     expected = {path: data.replace(b"plain", b"X") for path, data in contents(roots[0], own=False).items()}
     for name, root in zip(("filling", "filled"), roots[1:], strict=True):
@@ -572,7 +573,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from envpack.runtime.store import placement as share, store
-from envpack.runtime.commands.deploy import deploy
+from envpack.runtime.commands.deploy import DeployOptions, deploy
 from envpack.runtime.commands.repair import repair
 from envpack.runtime.report import Reporter
 left = int(sys.argv[4])
@@ -585,7 +586,7 @@ def counted(name, arguments):
             if left == 0:
                 os.kill(os.getpid(), signal.SIGKILL)
 sys.addaudithook(counted)
-deploy(Path(sys.argv[1]), Path(sys.argv[2]), reporter=Reporter(), jobs=1, store=Path(sys.argv[3]))
+deploy(Path(sys.argv[1]), Path(sys.argv[2]), DeployOptions(jobs=1, store=Path(sys.argv[3])), reporter=Reporter())
 """
 
 

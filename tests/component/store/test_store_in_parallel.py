@@ -22,13 +22,13 @@ WORKER = """
 import sys
 from pathlib import Path
 from envpack.runtime.store.gc import collect
-from envpack.runtime.commands.deploy import deploy
+from envpack.runtime.commands.deploy import DeployOptions, deploy
 from envpack.runtime.report import Reporter
 from envpack.runtime.commands.rollback import rollback
 from envpack.runtime.commands.verify import verify_deployment
 what, root, store, bundle = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), Path(sys.argv[4])
 if what == "deploy":
-    done = deploy(bundle, root, reporter=Reporter(), jobs=2, store=store, wait=True)
+    done = deploy(bundle, root, DeployOptions(jobs=2, store=store, wait=True), reporter=Reporter())
 elif what == "rollback":
     rollback(root, reporter=Reporter(), wait=True)
 else:

@@ -13,7 +13,7 @@ import pytest
 
 from envpack.bundle.codecs import FAST
 from envpack.runtime.commands.check import Policy, examine
-from envpack.runtime.commands.deploy import Deployment, deploy
+from envpack.runtime.commands.deploy import Deployment, DeployOptions, deploy
 from envpack.runtime.commands.repair import repair
 from envpack.runtime.commands.verify import verify
 from envpack.runtime.errors import EnvpackError, FetchError, FormatError, IntegrityError, UsageError
@@ -73,9 +73,10 @@ def hasty(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
 
 
-def put(where: Path | str, folder: Path, **settings: Any) -> Deployment:
-    settings = {"run_tests": False, "policy": Policy(check=False), "decoders": FAST, "jobs": 2, **settings}
-    return deploy(where, folder / "x", reporter=Reporter(), **settings)
+def put(where: Path | str, folder: Path, **options: Any) -> Deployment:
+    decoders = options.pop("decoders", FAST)
+    options = {"run_tests": False, "policy": Policy(check=False), "jobs": 2, **options}
+    return deploy(where, folder / "x", DeployOptions(**options), reporter=Reporter(), decoders=decoders)
 
 
 def whole(folder: Path) -> bool:

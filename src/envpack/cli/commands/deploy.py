@@ -84,16 +84,23 @@ def deploy(
     from envpack.config import load_config
     from envpack.interop.streams import is_archive
     from envpack.runtime.commands.check import policy
-    from envpack.runtime.commands.deploy import KEEP
+    from envpack.runtime.commands.deploy import KEEP, DeployOptions
     from envpack.runtime.commands.deploy import deploy as run
     from envpack.runtime.transport.open import local_path
 
     console: Console = context.obj
     config = load_config()
-    kept = keep if keep is not None else config.keep if config.keep is not None else KEEP
-    asked = policy(gpu or "required", allow or (), not no_check)
-    approve = approval(console)
     where = local_path(bundle)
+    kept = keep if keep is not None else config.keep
+    options = DeployOptions(
+        policy=policy(gpu or "required", allow or (), not no_check),
+        run_tests=not no_test,
+        keep=kept if kept is not None else KEEP,
+        wait=wait,
+        jobs=jobs or config.jobs,
+        store=store_of(store, console.environ, config),
+    )
+    approve = approval(console)
     if isinstance(where, Path) and is_archive(where):
         refuse_archive(console, where)
         from envpack.interop.deploy import deploy_archive
@@ -102,29 +109,9 @@ def deploy(
             console.reporter.warn(
                 "an archive shares nothing with the store: 'envpack convert' makes a bundle of it"
             )
-        done = deploy_archive(
-            where,
-            destination,
-            reporter=console.reporter,
-            policy=asked,
-            run_tests=not no_test,
-            keep=kept,
-            wait=wait,
-        )
+        done = deploy_archive(where, destination, options, reporter=console.reporter)
     else:
-        done = run(
-            where,
-            destination,
-            reporter=console.reporter,
-            jobs=jobs or config.jobs,
-            run_tests=not no_test,
-            decoders=FAST,
-            policy=asked,
-            approve=approve,
-            keep=kept,
-            wait=wait,
-            store=store_of(store, console.environ, config),
-        )
+        done = run(where, destination, options, reporter=console.reporter, decoders=FAST, approve=approve)
     typed = _as_typed(destination, done)
     return Result("deploy", done.as_dict(), lambda console: _show(console, done, typed))
 

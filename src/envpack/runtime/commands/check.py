@@ -16,6 +16,7 @@ from envpack.runtime.host.checks.evaluate import GPU_MODES, allowing, evaluate, 
 from envpack.runtime.host.checks.registry import REQUIREMENTS, wanted_of
 from envpack.runtime.host.checks.verdict import FAILED, UNKNOWN, WARNING, Verdict
 from envpack.runtime.host.detect.gather import gather
+from envpack.runtime.host.detect.machine import host_subdir
 from envpack.runtime.host.facts import HostFacts, facts_from_json
 from envpack.runtime.reader.bundle import open_bundle
 from envpack.runtime.report import Reporter
@@ -237,3 +238,12 @@ def facts_from_file(path: Path) -> HostFacts:
     except ValueError as problem:
         raise FormatError(f"{path}: not valid JSON ({problem})") from None
     return facts_from_json(document, str(path))
+
+
+def check_platform(subdir: str) -> None:
+    """Raise HostError when an environment of this conda subdir can't run on this host."""
+    if subdir not in (host_subdir(), "noarch"):
+        raise HostError(
+            f"the bundle is for {subdir}, and this host is {host_subdir()}",
+            hint=f"Build it for this host: 'platform: {host_subdir()}' in the spec.",
+        )

@@ -13,10 +13,8 @@ from envpack.runtime.errors import DeploymentTestError
 from envpack.runtime.report import Reporter
 
 
-def run_bundle_tests(
-    root: Path, commands: tuple[str, ...], reporter: Reporter, before: Record | None
-) -> tuple[str, ...]:
-    """Run the test commands of a new deployment one after the other, and return them.
+def run_bundle_tests(root: Path, commands: tuple[str, ...], reporter: Reporter, before: Record | None) -> None:
+    """Run the test commands of a new deployment one after the other.
 
     Args:
         root: Directory of the deployment.
@@ -40,7 +38,6 @@ def run_bundle_tests(
                 raise DeploymentTestError(
                     f"{error.message}; {now}", hint=error.hint, details=error.details
                 ) from None
-    return commands
 
 
 def run_inside(root: Path, command: str) -> None:
