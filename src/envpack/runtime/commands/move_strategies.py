@@ -1,0 +1,194 @@
+"""The ways to move a deployment: a rename, a copy to another filesystem, or the rest of a move that was begun.
+
+`apply` brings the deployment to the new path, `finish` brings what belongs to it, once its prefix is rewritten,
+and `undo` makes both paths as they were. `undo` inspects what is on the disk, so it can follow an error anywhere.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import stat
+from contextlib import suppress
+
+from envpack.runtime.deployment.locked import LockedDeployment
+from envpack.runtime.deployment.record import UNRECORDED, Record, has_record, note, write_record
+from envpack.runtime.deployment.recovery import recover
+from envpack.runtime.deployment.registry import register, unregister
+from envpack.runtime.deployment.state import COPY_JOURNAL, STAGING, DeploymentState
+from envpack.runtime.deployment.transaction import open_transaction
+from envpack.runtime.errors import EnvpackError
+from envpack.runtime.fs.atomic import replace_file
+from envpack.runtime.fs.copy import copy_tree
+from envpack.runtime.fs.interrupt import retry_on_interrupt
+from envpack.runtime.fs.paths import is_folder, is_there
+from envpack.runtime.fs.sync import sync_filesystem
+from envpack.runtime.report import Reporter
+from envpack.runtime.tree.rewrite_prefix import rewrite_prefix
+
+
+class MoveStrategy:
+    """A way to move a deployment, by default one for a deployment that is at the new path already.
+
+    Args:
+        source: The old path of the deployment.
+        target: The new path.
+        reporter: Receives progress and warnings.
+    """
+
+    copied = False
+
+    def __init__(self, source: LockedDeployment, target: LockedDeployment, reporter: Reporter) -> None:
+        self.source, self.target, self.reporter = source, target, reporter
+
+    def apply(self) -> bool:
+        """Bring the deployment to the new path.
+
+        Returns False, with nothing changed, where that is on another filesystem. Raises OSError or EnvpackError.
+        """
+        return True
+
+    def finish(self) -> None:
+        """Bring the previous generations to the new path, and sync; raise OSError on failure."""
+        self.target.adopt_kept(self.source)
+        self.target.sync()
+
+    def undo(self) -> None:
+        """Make both paths as they were before `apply`; warn of what can't be."""
+
+
+class AdoptMoved(MoveStrategy):
+    """Finish a move that another command, or mv, began: the deployment is at the new path. It is not undone."""
+
+
+class Rename(MoveStrategy):
+    """Rename the deployment, to a path where nothing or an empty directory is."""
+
+    def __init__(self, source: LockedDeployment, target: LockedDeployment, reporter: Reporter) -> None:
+        super().__init__(source, target, reporter)
+        self._was_empty_folder = is_folder(target.path)
+
+    def apply(self) -> bool:
+        try:
+            with self.source.activation_locked():
+                self.target.appear(self.source.path)
+        except OSError as problem:
+            if problem.errno != errno.EXDEV:
+                raise
+            return False
+        self.source.sync()
+        return True
+
+    def undo(self) -> None:
+        source, target = self.source, self.target
+        try:
+            record = target.current()
+            if record is not None and source.current() is None:
+                self._rename_back(record)
+            if self._was_empty_folder and not is_there(target.path):
+                os.mkdir(target.path)
+        except (OSError, EnvpackError) as problem:
+            reason = problem.message if isinstance(problem, EnvpackError) else str(problem)
+            self.reporter.warn(f"the deployment is not back at {source.path}, whole as it was: {reason}")
+
+    def _rename_back(self, record: Record) -> None:
+        source, target = self.source, self.target
+        source.adopt_kept(target)
+        source.appear(target.path)
+        target.sync()
+        register(source.path, self.reporter)
+        unregister(target.path)
+        rewrite_prefix(source.path, self.reporter)
+        if record.generation != UNRECORDED and record.destination != str(source.path):
+            note(source.path, record, destination=str(source.path))
+
+
+class FinishCopy(MoveStrategy):
+    """Finish a move to another filesystem whose copy is complete: remove the original. It is not undone."""
+
+    copied = True
+
+    def finish(self) -> None:
+        source, target = self.source, self.target
+        for kept in source.kept():
+            generation = kept.record.generation
+            if not is_there(target.generation_path(generation)):
+                staging = target.state_dir / f"{STAGING}{generation}"
+                copy_tree(kept.path, staging)
+                sync_filesystem(staging)
+                target.receive(staging, generation)
+        target.sync()
+        retry_on_interrupt(self._remove_original)
+
+    def _remove_original(self) -> None:
+        source, target = self.source, self.target
+        if is_folder(source.path):
+            source.move_to_trash(source.path)
+        try:  # the copy is the deployment now, even if these can't be removed
+            for kept in source.kept():
+                source.move_to_trash(kept.path)
+        except OSError as problem:
+            self.reporter.warn(
+                f"what was kept in {source.state_dir} can't be removed: {problem.strerror}; move it once more"
+            )
+            return
+        # done: at worst, a power cut now leaves the whole original, or the journal
+        with suppress(OSError):
+            source.sync()
+        with suppress(OSError):
+            os.unlink(target.state_dir / COPY_JOURNAL)
+
+
+class Copy(FinishCopy):
+    """Copy the deployment to another filesystem, then remove the original."""
+
+    def apply(self) -> bool:
+        source, target = self.source, self.target
+        record = source.current()
+        assert record is not None
+        with source.activation_locked(), open_transaction(target, record.size, None, record.generation) as new:
+            _write_journal(source, target, record)
+            title = f"Copying {record.name} {record.version} to another filesystem"
+            with self.reporter.step(title, unit="files"):
+                copy_tree(source.path, new.folder)
+                rewrite_prefix(new.folder, self.reporter, place=str(target.path))
+                if not has_record(new.folder):
+                    write_record(new.folder, record)
+                sync_filesystem(new.folder)
+            new.switch(mode=stat.S_IMODE(os.stat(source.path).st_mode))
+        return True
+
+    def undo(self) -> None:
+        target = self.target
+        try:
+            if self.source.current() is not None:
+                for tree in target.trees():
+                    target.move_to_trash(tree)
+                recover(target)
+                unregister(target.path)
+        except (OSError, EnvpackError) as problem:
+            self.reporter.warn(f"the copy at {target.path} can't be removed: {problem}")
+
+
+def _write_journal(source: DeploymentState, target: DeploymentState, record: Record) -> None:
+    journal = {"from": str(source.path), "generation": record.generation, "deployed": record.deployed}
+    replace_file(target.state_dir / COPY_JOURNAL, json.dumps(journal).encode())
+
+
+def copied_from(target: DeploymentState, original: Record | None, copy: Record) -> str:
+    """Return the path that a stopped command copied a deployment from; "" unless both trees are unchanged.
+
+    Args:
+        target: The new path, with the journal.
+        original: The record at the old path, or None when the original is removed already.
+        copy: The record at the new path.
+    """
+    try:
+        document = json.loads((target.state_dir / COPY_JOURNAL).read_bytes())
+        same = [document["generation"], document["deployed"]]
+        if all([each.generation, each.deployed] == same for each in (copy, original) if each is not None):
+            return str(document["from"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        pass
+    return ""
