@@ -93,9 +93,9 @@ def calls(scratch: Path) -> list[Call]:
 
 
 def _command(argv: list[str]) -> int:
-    from envpack.runtime.__main__ import main, print_error
+    from envpack.runtime.__main__ import main
     from envpack.runtime.errors import INTERRUPTED, EnvpackError
-    from envpack.runtime.report import PlainReporter
+    from envpack.runtime.report import PlainReporter, print_error
 
     if argv[0] not in ("gc", "repair"):
         return main(argv)

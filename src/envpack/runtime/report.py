@@ -5,10 +5,11 @@ Library code gets a Reporter and never prints. ``envpack.cli`` adds one with pro
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Iterator, TextIO
 
 from envpack.runtime.errors import EnvpackError
@@ -106,6 +107,34 @@ def _visible(char: str) -> str:
     if 0xDC80 <= point <= 0xDCFF:  # a byte that was not UTF-8 (PEP 383)
         return f"\\x{point - 0xDC00:02x}"
     return f"\\x{point:02x}" if point < 0x100 else f"\\u{point:04x}" if point < 0x10000 else f"\\U{point:08x}"
+
+
+def print_error(error: EnvpackError, label: str = "error") -> None:
+    """Print an error, with its details and its hint, to stderr."""
+    print_wrapped(f"envpack: {label}: {error.message}")
+    for line in error.details:
+        print_wrapped(line, "  ")
+    if error.hint:
+        print_wrapped(f"envpack: hint: {error.hint}")
+
+
+def print_wrapped(text: str, indent: str = "") -> None:
+    """Print a line to stderr, wrapped between words on a terminal; unprintable characters are escaped."""
+    lines = [indent + escape(text)]
+    if sys.stderr.isatty():
+        import textwrap  # only here, for it takes its time
+
+        with suppress(OSError):
+            width = max(40, os.get_terminal_size(sys.stderr.fileno()).columns)
+            lines = textwrap.wrap(
+                lines[0],
+                width,
+                subsequent_indent=indent + "  ",
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+    for line in lines:
+        print(line, file=sys.stderr)
 
 
 def envelope(
