@@ -119,7 +119,7 @@ def _check(model: Model, place: Path) -> None:
     assert (place / "lib/version").read_text() == version
     assert (place / "bin/tool").read_text() == f"#!/bin/sh\necho {place} {version}\n"
     listed = history(place).generations
-    assert {item.entry.generation: item.entry.version for item in listed if item.path} == model.there
+    assert {item.generation: item.version for item in listed if item.path} == model.there
     for item in listed:
-        if item.entry.generation in model.mine and item.path:
-            assert (Path(item.path) / "mine").read_text() == str(item.entry.generation)
+        if item.generation in model.mine and item.path:
+            assert (Path(item.path) / "mine").read_text() == str(item.generation)

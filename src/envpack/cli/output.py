@@ -12,7 +12,7 @@ from envpack.cli.text import escape, plural, wrap
 if TYPE_CHECKING:
     from envpack.cli.terminal import Stream
     from envpack.prefix.scan.prune import Selection
-    from envpack.runtime.deployment.source import Repair
+    from envpack.runtime.deployment.source import Fixup
     from envpack.runtime.format.changes import Changes, Unrelocatable
     from envpack.runtime.format.needs import DetectedNeeds
 
@@ -103,7 +103,7 @@ def facts_of(output: Path, console: Console) -> dict[str, Any]:
 
 
 def tell_origin(
-    out: Stream, made_by: str, missing_guarantees: Sequence[str], repairs: Sequence[Repair], verbose: bool
+    out: Stream, made_by: str, missing_guarantees: Sequence[str], repairs: Sequence[Fixup], verbose: bool
 ) -> None:
     """Write what the archive of another tool does not state, and what was repaired; nothing for a bundle.
 

@@ -17,7 +17,7 @@ from envpack.interop.streams import is_archive
 from envpack.interop.write import check_output, format_for, write_archive
 from envpack.runtime.commands.check import Policy
 from envpack.runtime.commands.deploy import DeployOptions, deploy
-from envpack.runtime.deployment.source import Repair
+from envpack.runtime.deployment.source import Fixup
 from envpack.runtime.errors import UsageError
 from envpack.runtime.format.manifest import Manifest
 from envpack.runtime.fs.paths import folders_for, sibling_path, work_folder
@@ -39,7 +39,7 @@ class Converted:
     manifest: Manifest
     made_by: str
     missing_guarantees: tuple[str, ...]
-    repairs: tuple[Repair, ...]
+    repairs: tuple[Fixup, ...]
 
 
 def convert_file(old: Path, new: Path, *, settings: PackSettings, reporter: Reporter) -> Converted:

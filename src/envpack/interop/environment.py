@@ -17,7 +17,7 @@ from envpack.interop.record import OWN, is_placeholder
 from envpack.interop.unpack import Contents, unpack
 from envpack.prefix import Entry, FileNormalizer, PrefixContents, Stored, read_prefix
 from envpack.prefix.scan.windowed_file import Data
-from envpack.runtime.deployment.source import Repair
+from envpack.runtime.deployment.source import Fixup
 from envpack.runtime.errors import IntegrityError, PackError
 from envpack.runtime.report import Reporter
 
@@ -168,10 +168,10 @@ class ArchiveNormalizer(FileNormalizer):
         self._wider: dict[frozenset[bytes], FileNormalizer] = {}
 
     @property
-    def repairs(self) -> tuple[Repair, ...]:
+    def repairs(self) -> tuple[Fixup, ...]:
         """Return the repairs made so far, in the order of REASONS."""
         return tuple(
-            Repair(kind, reason, tuple(sorted(self.repaired[kind], key=os.fsencode)))
+            Fixup(kind, reason, tuple(sorted(self.repaired[kind], key=os.fsencode)))
             for kind, reason in REASONS.items()
             if self.repaired[kind]
         )

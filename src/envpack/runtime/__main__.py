@@ -131,7 +131,7 @@ def _history(arguments: argparse.Namespace, reporter: Reporter) -> dict[str, Any
 
     found = history(Path(arguments.destination))
     for item in found.generations:
-        reporter.note(f"{item.entry.generation}: {item.entry.name} {item.entry.version}, {item.state}")
+        reporter.note(f"{item.generation}: {item.name} {item.version}, {item.state}")
     return found.as_dict()
 
 

@@ -18,7 +18,7 @@ from envpack.runtime.commands.remove import remove
 from envpack.runtime.commands.rollback import RolledBack, rollback
 from envpack.runtime.deployment.exclusive import exclusive
 from envpack.runtime.deployment.history import history
-from envpack.runtime.deployment.listing import look_at, measure
+from envpack.runtime.deployment.listing import deployment_info, measure
 from envpack.runtime.deployment.locked import LockedDeployment
 from envpack.runtime.deployment.record import read_record
 from envpack.runtime.deployment.registry import registered, scan
@@ -47,7 +47,7 @@ def back(root: Path, to: int | None = None) -> RolledBack:
 
 
 def states(root: Path) -> list[tuple[int, str, str]]:
-    return [(item.entry.generation, item.entry.version, item.state) for item in history(root).generations]
+    return [(item.generation, item.version, item.state) for item in history(root).generations]
 
 
 # --- rollback and history ---
@@ -406,20 +406,20 @@ def test_a_move_to_a_place_where_somebody_is_at_work_is_refused(x: Path, tmp_pat
 
 def test_deployments_are_listed_as_they_are(x: Path, tmp_path: Path) -> None:
     assert x in registered()
-    listed = look_at(x)
+    listed = deployment_info(x)
     assert listed is not None
     assert (listed.state, listed.kept, listed.shared, listed.host) == ("ok", (1,), 0, "passed")
     assert listed.size == sum(path.stat().st_size for path in x.rglob("*") if path.is_file())
     os.link(x / "bin/tool", tmp_path / "elsewhere")
     os.link(x / "lib/version", x / "lib/again")
-    listed = look_at(x)
+    listed = deployment_info(x)
     assert listed is not None and listed.shared == (x / "bin/tool").stat().st_size
     deploy(bundle(tmp_path, "3", test=("true",)), x, DeployOptions(run_tests=False), reporter=Reporter())
     y = x.rename(tmp_path / "y")
-    listed = look_at(y)
+    listed = deployment_info(y)
     assert listed is not None and listed.state == "not settled"
     rewrite_prefix(y, Reporter())
-    listed = look_at(y)
+    listed = deployment_info(y)
     assert listed is not None and listed.state == "untested"
     assert x not in registered() and y not in registered()
     assert y in list(scan(tmp_path))

@@ -15,7 +15,7 @@ from envpack.runtime.commands.deploy import DeployOptions, deploy
 from envpack.runtime.commands.rollback import rollback
 from envpack.runtime.deployment import swap
 from envpack.runtime.deployment.exclusive import exclusive
-from envpack.runtime.deployment.record import Record, note, read_record
+from envpack.runtime.deployment.record import Record, read_record, update_record
 from envpack.runtime.deployment.state import DeploymentState
 from envpack.runtime.deployment.transaction import open_transaction
 from envpack.runtime.errors import DeploymentTestError, DestinationError, EnvpackError
@@ -217,7 +217,7 @@ def staged(x: Path, name: str, version: str, generation: int) -> Path:
     with exclusive(state, Reporter()) as deployment, open_transaction(deployment, 0, state.current()) as new:
         put(x.parent, version, x.parent / "made")
         made = record_of(x.parent / "made")
-        note(x.parent / "made", made, generation=generation, destination=str(x), replaced=generation - 1)
+        update_record(x.parent / "made", made, generation=generation, destination=str(x), replaced=generation - 1)
         (x.parent / "made/bin/tool").write_text(f"#!/bin/sh\necho {x} {version}\n")
         (x.parent / "made/.envpack/prefix").write_text(f"{x}\n")
         new.folder.rmdir()

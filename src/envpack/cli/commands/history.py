@@ -13,7 +13,7 @@ from envpack.cli.text import escape, human_date, table
 from envpack.runtime.report import human_size
 
 if TYPE_CHECKING:
-    from envpack.runtime.deployment.history import Generation, History
+    from envpack.runtime.deployment.history import History, HistoryEntry
 
 
 def history(
@@ -45,17 +45,16 @@ def _show_history(console: Console, found: History) -> None:
         out.write(out.style(line, "32") if item.state == "current" else line)
 
 
-def _row(item: Generation, verbose: bool) -> list[str]:
-    entry = item.entry
-    tested = {True: "", False: ", not tested", None: ", tests unfinished"}[entry.tested]
-    if entry.generation == 0:
+def _row(item: HistoryEntry, verbose: bool) -> list[str]:
+    tested = {True: "", False: ", not tested", None: ", tests unfinished"}[item.tested]
+    if item.generation == 0:
         tested = ", unpacked by tar"
     size = f", {human_size(item.size)}" if item.state == "kept" and item.size is not None else ""
     return [
         "*" if item.state == "current" else " ",
-        str(entry.generation),
-        human_date(entry.deployed),
-        escape(f"{entry.name} {entry.version}"),
+        str(item.generation),
+        human_date(item.deployed),
+        escape(f"{item.name} {item.version}"),
         f"{item.state}{size}{tested}",
-        *([escape(entry.bundle)] if verbose else []),
+        *([escape(item.bundle)] if verbose else []),
     ]

@@ -69,9 +69,11 @@ def _show(console: Console, deployments: Sequence[DeploymentInfo]) -> None:
         if item.state == "unreadable":
             out.write(out.style("  can't be read", "33"))
             continue
-        entry = item.entry
+        current = item.current
         state = item.state if item.state == "ok" else out.style(item.state, "33")
-        first = f"{entry.name} {entry.version}, generation {entry.generation}, {human_date(entry.deployed)}, "
+        first = (
+            f"{current.name} {current.version}, generation {current.generation}, {human_date(current.deployed)}, "
+        )
         for line in wrap(escape(first) + state, out.width, indent="    ", first="  "):
             out.write(line)
         facts = [human_size(item.size) + (f", {human_size(item.shared)} of it shared" if item.shared else "")]

@@ -19,10 +19,10 @@ from envpack.runtime.commands.check import Policy
 from envpack.runtime.commands.run_tests import run_bundle_tests
 from envpack.runtime.deployment.exclusive import exclusive
 from envpack.runtime.deployment.protected_paths import ROOT_HOME
-from envpack.runtime.deployment.record import Entry, Record, note, write_record
+from envpack.runtime.deployment.record import Generation, Record, update_record, write_record
 from envpack.runtime.deployment.registry import register
 from envpack.runtime.deployment.retention import prune
-from envpack.runtime.deployment.source import DeployedTree, Repair, Source
+from envpack.runtime.deployment.source import DeployedTree, Fixup, Source
 from envpack.runtime.deployment.state import DeploymentState
 from envpack.runtime.deployment.transaction import open_transaction
 from envpack.runtime.format.codec import STANDARD, Decoder
@@ -80,7 +80,7 @@ class Deployment:
     stored: int
     store: str
     lacks: tuple[str, ...] = ()
-    repairs: tuple[Repair, ...] = ()
+    repairs: tuple[Fixup, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Return the JSON ``result`` of ``envpack.deploy/1``."""
@@ -243,17 +243,17 @@ def new_record(
     )
 
 
-def _history(deployment: DeploymentState, before: Record | None) -> tuple[Entry, ...]:
+def _history(deployment: DeploymentState, before: Record | None) -> tuple[Generation, ...]:
     """Return all generations that are known at the destination, oldest first."""
-    known: dict[int, Entry] = {}
+    known: dict[int, Generation] = {}
     for record in [*(kept.record for kept in deployment.kept()), *([before] if before is not None else [])]:
-        known.update((entry.generation, entry) for entry in (*record.history, record.entry))
+        known.update((item.generation, item) for item in (*record.history, record.summary))
     return tuple(known[generation] for generation in sorted(known))
 
 
 def _record_passed(root: Path, record: Record, reporter: Reporter) -> None:
     try:
-        note(root, record, tested=True)
+        update_record(root, record, tested=True)
     except OSError as problem:
         reporter.warn(f"that its tests passed could not be noted: {problem.strerror}")
 

@@ -23,7 +23,7 @@ from envpack.runtime.commands.move_strategies import (
 )
 from envpack.runtime.deployment.exclusive import exclusive
 from envpack.runtime.deployment.locked import LockedDeployment
-from envpack.runtime.deployment.record import Record, note
+from envpack.runtime.deployment.record import Record, update_record
 from envpack.runtime.deployment.registry import register, unregister
 from envpack.runtime.deployment.state import DeploymentState
 from envpack.runtime.errors import DestinationError
@@ -153,7 +153,7 @@ def _complete(step: MoveStrategy, reporter: Reporter) -> tuple[Record, PrefixRew
     rewritten = rewrite_prefix(target.path, reporter, durable=True)
     step.finish()
     with suppress(OSError):  # otherwise the next command there records it
-        record = note(target.path, record, destination=str(target.path), came_from=str(source.path))
+        record = update_record(target.path, record, destination=str(target.path), came_from=str(source.path))
     return record, rewritten
 
 

@@ -13,7 +13,7 @@ import stat
 from contextlib import suppress
 
 from envpack.runtime.deployment.locked import LockedDeployment
-from envpack.runtime.deployment.record import UNRECORDED, Record, has_record, note, write_record
+from envpack.runtime.deployment.record import UNRECORDED, Record, has_record, update_record, write_record
 from envpack.runtime.deployment.recovery import recover
 from envpack.runtime.deployment.registry import register, unregister
 from envpack.runtime.deployment.state import COPY_JOURNAL, STAGING, DeploymentState
@@ -101,7 +101,7 @@ class Rename(MoveStrategy):
         unregister(target.path)
         rewrite_prefix(source.path, self.reporter)
         if record.generation != UNRECORDED and record.destination != str(source.path):
-            note(source.path, record, destination=str(source.path))
+            update_record(source.path, record, destination=str(source.path))
 
 
 class FinishCopy(MoveStrategy):

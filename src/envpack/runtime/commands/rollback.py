@@ -9,7 +9,7 @@ from typing import Any
 
 from envpack.runtime.deployment.exclusive import exclusive
 from envpack.runtime.deployment.locked import LockedDeployment
-from envpack.runtime.deployment.record import Record, note
+from envpack.runtime.deployment.record import Record, update_record
 from envpack.runtime.deployment.recovery import recover
 from envpack.runtime.deployment.registry import register
 from envpack.runtime.deployment.state import DeploymentState, Kept
@@ -77,7 +77,9 @@ def rollback(destination: Path, *, to: int | None = None, reporter: Reporter, wa
         rewrite_prefix(target.path, reporter, place=str(state.path), durable=True)
         record = target.record
         if record.destination != str(state.path):
-            record = note(target.path, record, destination=str(state.path))  # no later step needs disk space
+            record = update_record(
+                target.path, record, destination=str(state.path)
+            )  # no later step needs disk space
         try:
             if current is None:
                 deployment.appear(target.path)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from envpack.runtime.deployment.record import Entry, Record
+from envpack.runtime.deployment.record import Generation, Record
 from envpack.runtime.deployment.state import DeploymentState
 from envpack.runtime.errors import DestinationError
 
@@ -15,23 +15,21 @@ CURRENT, KEPT, GONE = "current", "kept", "gone"
 
 
 @dataclass(frozen=True)
-class Generation:
+class HistoryEntry(Generation):
     """A generation in the history of a destination.
 
     Args:
-        entry: What was deployed.
         state: `CURRENT`, `KEPT` (a previous generation that still exists) or `GONE`.
         path: The folder of its tree; "" when it is gone.
         size: Bytes of its files, unpacked; None when it is gone.
     """
 
-    entry: Entry
     state: str
     path: str = ""
     size: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        return {**self.entry.as_dict(), "state": self.state, "path": self.path or None, "size": self.size}
+        return {**super().as_dict(), "state": self.state, "path": self.path or None, "size": self.size}
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,7 @@ class History:
     """All known generations of a destination, the newest first."""
 
     destination: str
-    generations: tuple[Generation, ...]
+    generations: tuple[HistoryEntry, ...]
 
     def as_dict(self) -> dict[str, Any]:
         """Return the ``result`` of ``envpack.history/1``, for JSON."""
@@ -55,17 +53,21 @@ def history(destination: Path) -> History:
     state = DeploymentState(destination)
     state.require_known()
     current = state.current()
-    found: dict[int, Generation] = {}
+    found: dict[int, HistoryEntry] = {}
     records: list[Record] = [] if current is None else [current]
     with suppress(PermissionError):  # while another user deploys, the state directory may be closed
         for kept in state.kept():
             records.append(kept.record)
-            found[kept.record.generation] = Generation(kept.record.entry, KEPT, str(kept.path), kept.record.size)
+            found[kept.record.generation] = _entry(kept.record, KEPT, str(kept.path), kept.record.size)
     if current is not None:
-        found[current.generation] = Generation(current.entry, CURRENT, str(state.path), current.size)
+        found[current.generation] = _entry(current, CURRENT, str(state.path), current.size)
     for record in records:
-        for entry in record.history:
-            found.setdefault(entry.generation, Generation(entry, GONE))
+        for gone in record.history:
+            found.setdefault(gone.generation, _entry(gone, GONE))
     if not found:
         raise DestinationError(f"nothing is deployed at {state.path}")
     return History(str(state.path), tuple(found[generation] for generation in sorted(found, reverse=True)))
+
+
+def _entry(generation: Generation, state: str, path: str = "", size: int | None = None) -> HistoryEntry:
+    return HistoryEntry(**Generation.as_dict(generation), state=state, path=path, size=size)

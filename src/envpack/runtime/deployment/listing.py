@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Iterator
 
-from envpack.runtime.deployment.record import Entry, Record
+from envpack.runtime.deployment.record import Generation, Record
 from envpack.runtime.deployment.registry import registered
 from envpack.runtime.deployment.state import DeploymentState
 from envpack.runtime.tree.prefix import installed_prefix
 
-OK, UNTESTED, UNSETTLED, UNREADABLE = "ok", "untested", "not settled", "unreadable"
+OK, UNTESTED, PREFIX_PENDING, UNREADABLE = "ok", "untested", "not settled", "unreadable"
 
 
 @dataclass(frozen=True)
@@ -22,17 +22,18 @@ class DeploymentInfo:
 
     Args:
         path: Its folder.
-        entry: What is deployed.
+        current: What is deployed.
         host: The result of the host check: "passed", "not checked", or which requirements were allowed to fail; ""
             when the record has none.
         size: Bytes of its files; files with several hard links count once.
         shared: How many of these bytes are in files with hard links elsewhere, such as in a store.
         kept: The previous generations that still exist, the newest first.
-        state: `OK`, `UNTESTED`, `UNSETTLED` (its prefix is not written yet, or another path's) or `UNREADABLE`.
+        state: `OK`, `UNTESTED`, `PREFIX_PENDING` (its prefix is not written yet, or that of another path) or
+            `UNREADABLE`.
     """
 
     path: str
-    entry: Entry
+    current: Generation
     host: str
     size: int
     shared: int
@@ -42,7 +43,7 @@ class DeploymentInfo:
     def as_dict(self) -> dict[str, Any]:
         return {
             "path": self.path,
-            **self.entry.as_dict(),
+            **self.current.as_dict(),
             "host": self.host,
             "size": self.size,
             "shared": self.shared,
@@ -57,12 +58,12 @@ def list_deployments(*, sizes: bool = True) -> Iterator[DeploymentInfo]:
     With ``sizes``, each is walked through to measure its files; without, the size is the one in its record.
     """
     for path in registered():
-        listed = look_at(path, sizes=sizes)
-        if listed is not None:
-            yield listed
+        found = deployment_info(path, sizes=sizes)
+        if found is not None:
+            yield found
 
 
-def look_at(path: Path, *, sizes: bool = True) -> DeploymentInfo | None:
+def deployment_info(path: Path, *, sizes: bool = True) -> DeploymentInfo | None:
     """Return one deployment, or None where there is none.
 
     When a part of it can't be read, its state is `UNREADABLE`. ``sizes``: see `list_deployments`.
@@ -74,16 +75,16 @@ def look_at(path: Path, *, sizes: bool = True) -> DeploymentInfo | None:
             return None
         kept = tuple(each.record.generation for each in state.kept())
         size, shared = measure(path) if sizes else (record.size, 0)
-        return DeploymentInfo(str(path), record.entry, _host(record), size, shared, kept, _state(path, record))
+        return DeploymentInfo(str(path), record.summary, _host(record), size, shared, kept, _state(path, record))
     except OSError:
-        unknown = Entry(0, "", "", "", "", 0, None)
+        unknown = Generation(0, "", "", "", "", 0, None)
         return DeploymentInfo(str(path), unknown, "", 0, 0, (), UNREADABLE)
 
 
 def _state(path: Path, record: Record) -> str:
     prefix = installed_prefix(path)
-    if prefix is None or not os.path.isdir(prefix) or not os.path.samefile(prefix, path):  # what activation asks
-        return UNSETTLED
+    if prefix is None or not os.path.isdir(prefix) or not os.path.samefile(prefix, path):  # as activation decides
+        return PREFIX_PENDING
     return OK if record.tested else UNTESTED
 
 

@@ -7,9 +7,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Iterator
 
-from envpack.runtime.deployment.record import note, read_record
+from envpack.runtime.deployment.record import read_record, update_record
 from envpack.runtime.deployment.state import COPY_JOURNAL, LOCK, TRASH, DeploymentState
-from envpack.runtime.deployment.swap import movable, swap
+from envpack.runtime.deployment.swap import swap, writable_dirs
 from envpack.runtime.format.layout import LOCK_PATH
 from envpack.runtime.fs.interrupt import retry_on_interrupt
 from envpack.runtime.fs.lock import locked
@@ -42,23 +42,23 @@ class LockedDeployment(DeploymentState):
         if is_there(self.generation_path(generation)):
             generation = self.next_generation()
             if record is not None:
-                note(path, record, generation=generation)
+                update_record(path, record, generation=generation)
         self.receive(path, generation)
 
     def receive(self, path: Path, generation: int) -> None:
         """Rename the tree at ``path`` to a previous generation in the state directory. Raises OSError."""
         with suppress(OSError):
             os.chmod(self.state_dir, 0o777 & ~umask())  # previous generations are as readable as a deployment
-        with movable(path):
+        with writable_dirs(path):
             os.rename(path, self.generation_path(generation))
 
-    def adopt_kept(self, former: DeploymentState) -> None:
-        """Move the previous generations of ``former`` here, after its deployment was moved here.
+    def adopt_kept(self, source: DeploymentState) -> None:
+        """Move the previous generations of ``source`` here, after its deployment was moved here.
 
         Call it while both are locked, on one filesystem. A generation that exists here already is not moved.
         Raises OSError.
         """
-        for kept in former.kept():
+        for kept in source.kept():
             if not is_there(self.generation_path(kept.record.generation)):
                 self.receive(kept.path, kept.record.generation)
 
@@ -77,7 +77,7 @@ class LockedDeployment(DeploymentState):
 
         def remove() -> None:
             if is_there(path):
-                with movable(path):
+                with writable_dirs(path):
                     os.rename(path, trash)
             if is_there(trash):
                 self.delete(trash)
@@ -147,7 +147,7 @@ class LockedDeployment(DeploymentState):
 
         Raises OSError.
         """
-        with movable(inside):
+        with writable_dirs(inside):
             os.rename(inside, self.path)
         self.sync()
 

@@ -18,7 +18,7 @@ UNRECORDED = 0
 
 
 @dataclass(frozen=True)
-class Entry:
+class Generation:
     """One generation of a deployment: what was deployed, from which bundle, and when.
 
     Args:
@@ -41,11 +41,11 @@ class Entry:
     tested: bool | None
 
     def as_dict(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in Entry.__dataclass_fields__}
+        return {name: getattr(self, name) for name in Generation.__dataclass_fields__}
 
 
 @dataclass(frozen=True)
-class Record(Entry):
+class Record(Generation):
     """The record of a tree: its own generation, and those before it.
 
     Args:
@@ -68,11 +68,12 @@ class Record(Entry):
     replaced: int | None = None
     store: str = ""
     check: Mapping[str, Any] = field(default_factory=dict)
-    history: tuple[Entry, ...] = ()
+    history: tuple[Generation, ...] = ()
 
     @property
-    def entry(self) -> Entry:
-        return Entry(*(getattr(self, name) for name in Entry.__dataclass_fields__))
+    def summary(self) -> Generation:
+        """The part that is noted in the history of later generations."""
+        return Generation(*(getattr(self, name) for name in Generation.__dataclass_fields__))
 
 
 def record_bytes(record: Record) -> bytes:
@@ -84,7 +85,7 @@ def record_bytes(record: Record) -> bytes:
         "size": record.size,
         "files": record.files,
         "destination": record.destination,
-        "history": [entry.as_dict() for entry in record.history],
+        "history": [item.as_dict() for item in record.history],
     }
     if record.replaced is not None:
         document["replaced"] = record.replaced
@@ -102,7 +103,7 @@ def write_record(root: Path, record: Record) -> None:
     replace_file(root / DEPLOYMENT_PATH, record_bytes(record))
 
 
-def note(root: Path, record: Record, **changes: Any) -> Record:
+def update_record(root: Path, record: Record, **changes: Any) -> Record:
     """Write a record with ``changes`` into the tree at ``root``, and return it. Raises OSError."""
     changed = replace(record, **changes)
     write_record(root, changed)
@@ -128,13 +129,13 @@ def read_record(root: Path) -> Record | None:
     if manifest is None and data is None:
         return None
     unpacked = int((root / (DEPLOYMENT_PATH if manifest is None else MANIFEST_PATH)).stat().st_ctime)
-    made_up = _of_manifest(manifest or b"", unpacked, str(root))
+    defaults = _of_manifest(manifest or b"", unpacked, str(root))
     if data is None:
-        return made_up
+        return defaults
     try:
-        return _parsed(json.loads(data), made_up)
+        return _parsed(json.loads(data), defaults)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        return made_up
+        return defaults
 
 
 def _content(path: Path) -> bytes | None:
@@ -164,34 +165,33 @@ def _of_manifest(data: bytes, unpacked: int, root: str) -> Record:
     )
 
 
-def _parsed(document: Mapping[str, Any], made_up: Record) -> Record:
-    entry = _entry(document, made_up)
+def _parsed(document: Mapping[str, Any], defaults: Record) -> Record:
     replaced = document.get("replaced")
     check = document.get("check")
     return replace(
-        made_up,
-        **entry.as_dict(),
+        defaults,
+        **_generation(document, defaults).as_dict(),
         by=_text(document.get("by")),
-        size=_count(document.get("size"), made_up.size),
-        files=_count(document.get("files"), made_up.files),
-        destination=_text(document.get("destination"), made_up.destination),
+        size=_count(document.get("size"), defaults.size),
+        files=_count(document.get("files"), defaults.files),
+        destination=_text(document.get("destination"), defaults.destination),
         came_from=_text(document.get("came_from")),
         replaced=replaced if isinstance(replaced, int) else None,
         store=_text(document.get("store")),
         check=check if isinstance(check, dict) else {},
-        history=tuple(_entry(item, made_up) for item in document.get("history", ())),
+        history=tuple(_generation(item, defaults) for item in document.get("history", ())),
     )
 
 
-def _entry(document: Mapping[str, Any], made_up: Record) -> Entry:
+def _generation(document: Mapping[str, Any], defaults: Record) -> Generation:
     tested = document.get("tested")
-    return Entry(
+    return Generation(
         generation=_count(document.get("generation", 1)),  # old records have no generation
-        name=_text(document.get("name"), made_up.name),
-        version=_text(document.get("version"), made_up.version),
+        name=_text(document.get("name"), defaults.name),
+        version=_text(document.get("version"), defaults.version),
         bundle=_text(document.get("bundle")),
         manifest_sha256=_text(document.get("manifest_sha256")),
-        deployed=_count(document.get("deployed"), made_up.deployed),
+        deployed=_count(document.get("deployed"), defaults.deployed),
         tested=tested if isinstance(tested, bool) else None,
     )
 

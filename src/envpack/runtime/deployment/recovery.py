@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Callable, Optional
 
 from envpack.runtime.deployment.locked import LockedDeployment
-from envpack.runtime.deployment.record import Record, note, read_record
+from envpack.runtime.deployment.record import Record, read_record, update_record
 from envpack.runtime.deployment.state import (
     COPY_JOURNAL,
     LOCK,
@@ -101,19 +101,19 @@ def recover(deployment: LockedDeployment) -> None:
             forget_begun(tree)
     if current is not None and is_there(deployment.generation_path(current.generation)):
         # moved here by hand
-        current = note(deployment.path, current, generation=deployment.next_generation())
+        current = update_record(deployment.path, current, generation=deployment.next_generation())
     if current is not None and current.destination not in ("", str(deployment.path)):
         _adopt_moved(deployment, current)
 
 
 def _adopt_moved(deployment: LockedDeployment, current: Record) -> None:
     """Adopt the previous generations of a deployment that was moved here by hand or by a stopped command."""
-    former = DeploymentState(Path(current.destination))
-    if is_folder(former.state_dir) and former.current() is None:
+    old = DeploymentState(Path(current.destination))
+    if is_folder(old.state_dir) and old.current() is None:
         try:
-            with locked(former.state_dir / LOCK, wait=False):
-                deployment.adopt_kept(former)
-                LockedDeployment(former, deployment.reporter).cleanup()
+            with locked(old.state_dir / LOCK, wait=False):
+                deployment.adopt_kept(old)
+                LockedDeployment(old, deployment.reporter).cleanup()
         except DestinationError:
             return  # another process holds its lock, such as the command that moves it
-    note(deployment.path, current, destination=str(deployment.path))
+    update_record(deployment.path, current, destination=str(deployment.path))

@@ -31,11 +31,11 @@ def prune(deployment: LockedDeployment, keep: int, reporter: Reporter, before: R
         kept = sorted(deployment.kept(), key=lambda kept: newest is not None and kept.record.generation != newest)
         staying = [old.record.generation for old in kept]
         for old in kept[keep:]:
-            mine = list(islice(additions(old.path), 3))
-            if mine:
+            changes = list(islice(additions(old.path), 3))
+            if changes:
                 reporter.warn(
                     f"generation {old.record.generation} stays, in {old.path}: "
-                    f"it has files that no bundle brought, such as {', '.join(mine)}"
+                    f"it has files that no bundle brought, such as {', '.join(changes)}"
                 )
             else:
                 deployment.move_to_trash(old.path)

@@ -11,7 +11,7 @@ from envpack.runtime.report import Reporter
 
 
 @dataclass(frozen=True)
-class Repair:
+class Fixup:
     """A correction of something that another tool left wrong: its kind, its reason, and the corrected files."""
 
     kind: str
@@ -43,7 +43,7 @@ class DeployedTree:
     manifest_bytes: bytes
     made_by: str
     missing_guarantees: tuple[str, ...] = ()
-    repairs: tuple[Repair, ...] = ()
+    repairs: tuple[Fixup, ...] = ()
     host_check: Mapping[str, Any] = field(default_factory=dict)
     read: int = 0
     stored: int = 0

@@ -99,7 +99,7 @@ class DeploymentState:
         if current is not None:
             records.append(current)
         known = [record.generation for record in records]
-        known += [entry.generation for record in records for entry in record.history]
+        known += [item.generation for record in records for item in record.history]
         known += [int(path.name) for path in self.entries() if path.name.isdecimal()]
         return max(known, default=0) + 1
 

@@ -16,15 +16,15 @@ from envpack.runtime.fs.paths import is_there
 from envpack.runtime.fs.sync import sync_folder
 
 
-def swap(final: Path, inside: Path, *, onward: bool = False) -> None:
-    """Exchange the tree at ``final`` with the tree at ``inside``.
+def swap(destination: Path, inside: Path, *, onward: bool = False) -> None:
+    """Exchange the tree at ``destination`` with the tree at ``inside``.
 
     Takes one step where the filesystem can exchange two names. Elsewhere it takes three renames, and between the
-    first two there is nothing at ``final``. They are written to a journal before, with which `finish_swap`
+    first two there is nothing at ``destination``. They are written to a journal before, with which `finish_swap`
     recovers from a crash.
 
     Args:
-        final: The destination.
+        destination: The destination.
         inside: A path in its state directory.
         onward: Recovery finishes the exchange instead of rolling it back: for an exchange that is itself a
             rollback.
@@ -32,37 +32,37 @@ def swap(final: Path, inside: Path, *, onward: bool = False) -> None:
     Raises:
         OSError: The two can't be exchanged.
     """
-    with movable(final, inside):
+    with writable_dirs(destination, inside):
         try:
-            exchange(inside, final)
+            exchange(inside, destination)
         except OSError as problem:
             if problem.errno not in WITHOUT:
                 raise
-            _swap_in_steps(final, inside, onward)
+            _swap_in_steps(destination, inside, onward)
 
 
-def _swap_in_steps(final: Path, inside: Path, onward: bool) -> None:
+def _swap_in_steps(destination: Path, inside: Path, onward: bool) -> None:
     displaced, journal = inside.with_name(DISPLACED), inside.with_name(SWAP_JOURNAL)
     replace_file(journal, json.dumps({"inside": inside.name, "onward": onward}).encode())
     try:
-        os.rename(final, displaced)
-        os.rename(inside, final)
+        os.rename(destination, displaced)
+        os.rename(inside, destination)
         os.rename(displaced, inside)
     except BaseException:
         with suppress(OSError):
-            finish_swap(final, inside.parent, lambda path: None)
+            finish_swap(destination, inside.parent, lambda path: None)
         raise
     os.unlink(journal)
 
 
-def finish_swap(final: Path, state_dir: Path, keep: Callable[[Path], None]) -> None:
+def finish_swap(destination: Path, state_dir: Path, keep: Callable[[Path], None]) -> None:
     """Finish or roll back an exchange that a command was stopped in.
 
     Args:
-        final: The destination.
+        destination: The destination.
         state_dir: Its state directory.
-        keep: Called with the former tree of ``final`` when both paths of the exchange are occupied, to keep it
-            under another name.
+        keep: Called with the displaced tree when both paths of the exchange are occupied, to keep it under another
+            name.
 
     Raises:
         OSError: A tree can't be renamed.
@@ -71,17 +71,17 @@ def finish_swap(final: Path, state_dir: Path, keep: Callable[[Path], None]) -> N
     if is_there(displaced):
         name, onward = _journalled(journal)
         inside = state_dir / name
-        if not is_there(final) and onward and is_there(inside):
-            os.rename(inside, final)
-        if not is_there(final):
-            os.rename(displaced, final)
+        if not is_there(destination) and onward and is_there(inside):
+            os.rename(inside, destination)
+        if not is_there(destination):
+            os.rename(displaced, destination)
         elif is_there(inside):
             keep(displaced)
         else:
             os.rename(displaced, inside)
     if is_there(journal):
         os.unlink(journal)
-        sync_folder(final.parent)
+        sync_folder(destination.parent)
         sync_folder(state_dir)
 
 
@@ -96,7 +96,7 @@ def _journalled(journal: Path) -> tuple[str, bool]:
 
 
 @contextmanager
-def movable(*trees: Path) -> Iterator[None]:
+def writable_dirs(*trees: Path) -> Iterator[None]:
     """Make folders writable while the block renames them, then restore their modes, wherever they are.
 
     rename(2) requires write permission on a folder that gets another parent. Raises OSError.

@@ -12,7 +12,7 @@ from envpack.runtime.deployment.locked import LockedDeployment
 from envpack.runtime.deployment.record import Record, has_record
 from envpack.runtime.deployment.recovery import recover
 from envpack.runtime.deployment.state import READY, STAGING
-from envpack.runtime.deployment.swap import finish_swap, movable
+from envpack.runtime.deployment.swap import finish_swap, writable_dirs
 from envpack.runtime.errors import DestinationError
 from envpack.runtime.fs.interrupt import retry_on_interrupt
 from envpack.runtime.fs.paths import is_folder, is_there, umask
@@ -81,7 +81,7 @@ class Transaction:
         finish_swap(deployment.path, deployment.state_dir, deployment.keep)
         if self._is_switched():
             if self._before is None:
-                with movable(deployment.path):
+                with writable_dirs(deployment.path):
                     os.rename(deployment.path, self._ready)
                 if self._was_empty_folder:
                     deployment.path.mkdir()
