@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from envpack.bundle.runtime_zip import runtime_zip
-from envpack.runtime.commands.check import examine, facts_from_file
+from envpack.runtime.commands.check import check, facts_from_file
 from support.fake_hosts import Host, build_stubs, bundle_of
 from support.host_cases import SITUATIONS, Situation, told
 
@@ -105,7 +105,7 @@ def test_situation(case: Situation, way: str, servers: Servers, tmp_path: Path) 
     expected = TOLD[case.name]
     assert facts.nvidia.state == expected.state
     bundle_of(tmp_path / "b.tar.gz", case.bundle)
-    verdicts = examine(tmp_path / "b.tar.gz", facts=facts, gpu=case.gpu).verdicts
+    verdicts = check(tmp_path / "b.tar.gz", facts=facts, gpu=case.gpu).verdicts
     said = (f"{item.verdict} {item.requirement}: {item.message}" for item in verdicts if item.verdict != "ok")
     assert sorted(said) == sorted(expected.lines)
     assert all(item.rule.text for item in verdicts if item.requirement in ("gpu", "cuda", "gpu_code"))

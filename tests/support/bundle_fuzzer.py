@@ -28,7 +28,7 @@ from unittest.mock import patch
 
 from envpack.bundle.codecs import FAST
 from envpack.cli.commands.inspect import describe
-from envpack.runtime.commands.check import Policy, examine_manifest
+from envpack.runtime.commands.check import Policy, check_manifest
 from envpack.runtime.commands.deploy import DeployOptions, deploy
 from envpack.runtime.commands.verify import verify
 from envpack.runtime.errors import FormatError, IntegrityError, RelocationError
@@ -224,7 +224,7 @@ def try_one(seed: int, folder: Path, facts: HostFacts = FACTS) -> str:
         assert ends[0] != "refused", "refused, and verify finds nothing"
     with contextlib.suppress(*REFUSED), open_bundle(bundle, FAST) as opened:
         json.dumps(describe(opened.manifest, "b", opened.size, opened.head_size))
-        examine_manifest(opened.manifest, "b", facts, Policy())
+        check_manifest(opened.manifest, "b", facts, Policy())
     assert sorted(path.name for path in folder.iterdir()) == ["b.tar.gz", "outside"]
     assert [path.name for path in outside.iterdir()] == ["victim"]
     assert (outside / "victim").read_text() == "untouched"

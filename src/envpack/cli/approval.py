@@ -18,9 +18,9 @@ def approval(console: Console) -> Approve | None:
     Raises:
         IntegrityError: The host's policy can't be followed.
     """
-    from envpack.runtime.commands.signature_requirement import demands_signatures
+    from envpack.runtime.commands.signature_requirement import signatures_required
 
-    if not demands_signatures(console.root):
+    if not signatures_required(console.root):
         return None
     from envpack.signing.policy import demand
 

@@ -22,7 +22,7 @@ from envpack.runtime.report import PlainReporter, Reporter, envelope, print_erro
 from envpack.runtime.version import __version__
 
 if TYPE_CHECKING:
-    from envpack.runtime.commands.check import Examined
+    from envpack.runtime.commands.check import CheckReport
 
 Argument = Tuple[Tuple[str, ...], Dict[str, Any]]
 Run = Callable[[argparse.Namespace, Reporter], "dict[str, Any]"]
@@ -36,7 +36,7 @@ def _unpack(arguments: argparse.Namespace, reporter: Reporter) -> dict[str, Any]
 
 
 def _deploy(arguments: argparse.Namespace, reporter: Reporter) -> dict[str, Any]:
-    from envpack.runtime.commands.check import policy
+    from envpack.runtime.commands.check import parse_policy
     from envpack.runtime.commands.deploy import DeployOptions, deploy
     from envpack.runtime.commands.signature_requirement import refuse_unchecked
     from envpack.runtime.transport.open import local_path
@@ -44,7 +44,7 @@ def _deploy(arguments: argparse.Namespace, reporter: Reporter) -> dict[str, Any]
     store = arguments.store if arguments.store is not None else os.environ.get("ENVPACK_STORE")
     refuse_unchecked("a bundle's own runtime can't check any; use 'envpack deploy'", arguments.system)
     options = DeployOptions(
-        policy=policy(arguments.gpu, arguments.allow, not arguments.no_check),
+        policy=parse_policy(arguments.gpu, arguments.allow, not arguments.no_check),
         run_tests=not arguments.no_test,
         keep=arguments.keep,
         wait=arguments.wait,
@@ -68,29 +68,29 @@ def _verify(arguments: argparse.Namespace, reporter: Reporter) -> dict[str, Any]
 
 
 def _check(arguments: argparse.Namespace, reporter: Reporter) -> dict[str, Any]:
-    from envpack.runtime.commands.check import examine, facts_from_file
+    from envpack.runtime.commands.check import check, facts_from_file
     from envpack.runtime.transport.open import local_path
 
     path = local_path(arguments.path)
     facts = facts_from_file(Path(arguments.host)) if arguments.host else None
-    examined = examine(path, facts=facts, gpu=arguments.gpu, allow=arguments.allow)
+    report = check(path, facts=facts, gpu=arguments.gpu, allow=arguments.allow)
     if arguments.stamp is not None:
-        _report_to_activation(arguments, Path(path), examined)
+        _report_to_activation(arguments, Path(path), report)
     else:
-        for item in examined.verdicts:
+        for item in report.verdicts:
             reporter.note(f"{item.verdict}: {item.requirement}: needs {item.needed}, found {item.found}")
-        for item in examined.of("warning"):
+        for item in report.of("warning"):
             reporter.warn(item.message)
-        examined.require("--allow {names} takes it all the same.")
-    return examined.as_dict()
+        report.require("--allow {names} takes it all the same.")
+    return report.as_dict()
 
 
-def _report_to_activation(arguments: argparse.Namespace, path: Path, examined: Examined) -> None:
+def _report_to_activation(arguments: argparse.Namespace, path: Path, report: CheckReport) -> None:
     """Report the check of an activation: only what is wrong; keep a stamp when nothing is."""
     from envpack.runtime.host.stamp import keep_stamp
 
     try:
-        examined.require(
+        report.require(
             "Once that is done, activate it again; ENVPACK_SKIP_CHECK=1 activates it all the same."
             if not arguments.warn
             else "ENVPACK_SKIP_CHECK=1 keeps envpack from looking."
@@ -101,7 +101,7 @@ def _report_to_activation(arguments: argparse.Namespace, path: Path, examined: E
             raise
         print_error(error, label="warning")
         return
-    for item in examined.of("warning"):
+    for item in report.of("warning"):
         if not item.allowed and item.requirement != "jit":  # the deployment has warned of that already
             print_wrapped(f"envpack: warning: {item.message}")
     digest = (path / DIGEST_PATH).read_text(encoding="ascii").split()[0]

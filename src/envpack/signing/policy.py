@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from envpack.config import nearest, read_toml
-from envpack.runtime.commands.signature_requirement import POLICY_PATH, UNSIGNED_HINT, demands_signatures
+from envpack.runtime.commands.signature_requirement import POLICY_PATH, UNSIGNED_HINT, signatures_required
 from envpack.runtime.errors import IntegrityError, UsageError
 from envpack.signing.bundle import Signed, check_manifest
 from envpack.signing.keys import PublicKey, public_key_of
@@ -46,7 +46,7 @@ def demand(root: Path = Path("/")) -> Demand | None:
         IntegrityError: The policy can't be read, has an unknown setting, or names no key, so that the requirement
             can't be determined.
     """
-    if not demands_signatures(root):
+    if not signatures_required(root):
         return None
     path = root / POLICY_PATH
     try:

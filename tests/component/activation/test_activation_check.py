@@ -17,7 +17,7 @@ import pytest
 from rattler.shell import ActivationVariables, activate
 from rattler.shell import Shell as RattlerShell
 
-from envpack.runtime.commands.check import policy
+from envpack.runtime.commands.check import parse_policy
 from envpack.runtime.commands.deploy import DeployOptions, deploy
 from envpack.runtime.format.needs import DetectedNeeds, Evidence
 from envpack.runtime.report import Reporter
@@ -31,7 +31,7 @@ STATUS = {"": "echo $?", ".fish": "echo $status", ".csh": "echo $status"}
 def deployed(folder: Path, content: Mapping[str, Any], **options: Any) -> Path:
     """A deployment of a bundle that says ``content`` of itself, made without a check unless ``options`` say so."""
     bundle_of(folder / "b.tar.gz", content, complete=True)
-    asked = DeployOptions(policy=policy(**{"check": False, **options}))
+    asked = DeployOptions(policy=parse_policy(**{"check": False, **options}))
     return Path(deploy(folder / "b.tar.gz", folder / "env", asked, reporter=Reporter()).destination)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from envpack.runtime.commands.check import policy
+from envpack.runtime.commands.check import parse_policy
 from envpack.runtime.commands.deploy import DeployOptions, deploy
 from envpack.runtime.deployment.protected_paths import CLOSED, SYSTEM, User, check_destination, current_user
 from envpack.runtime.errors import DestinationError
@@ -91,7 +91,7 @@ def test_root_may_use_its_own_home_when_it_says_so() -> None:
     check_destination("/root/envs/x", ROOT, root_home=True)
     with pytest.raises(DestinationError, match="is a folder of the system's"):
         check_destination("/root", ROOT, root_home=True)
-    assert policy(allow=["root-home"]).allow == ("root_home",)
+    assert parse_policy(allow=["root-home"]).allow == ("root_home",)
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or not os.access("/root", os.W_OK), reason="for root only")
@@ -102,6 +102,6 @@ def test_a_deployment_below_the_home_of_root(tmp_path: Path) -> None:
         with pytest.raises(DestinationError, match="the home of root") as refused:
             deploy(tmp_path / "b.tar.gz", Path(folder) / "x", reporter=Reporter())
         assert "--allow root-home" in refused.value.hint
-        options = DeployOptions(policy=policy(allow=["root-home"]))
+        options = DeployOptions(policy=parse_policy(allow=["root-home"]))
         deploy(tmp_path / "b.tar.gz", Path(folder) / "x", options, reporter=Reporter())
         assert (Path(folder) / "x/conda-meta/history").exists()

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from envpack.bundle.codecs import FAST
-from envpack.runtime.commands.check import Policy, examine
+from envpack.runtime.commands.check import Policy, check
 from envpack.runtime.commands.deploy import Deployment, DeployOptions, deploy
 from envpack.runtime.commands.repair import repair
 from envpack.runtime.commands.verify import verify
@@ -101,7 +101,7 @@ def test_only_the_head_is_read_for_inspect_and_check(server: Files, data: bytes)
         assert (bundle.manifest.name, bundle.size) == ("demo", len(data))
     assert server.served == START < len(data) / 100
     server.reset()
-    assert examine(f"{server.url}/b.tar.gz").title == "demo 1"
+    assert check(f"{server.url}/b.tar.gz").title == "demo 1"
     assert server.served == START
     assert server.requests == [("GET", "/b.tar.gz", f"bytes=0-{START - 1}")]
 

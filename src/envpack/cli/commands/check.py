@@ -14,7 +14,7 @@ from envpack.cli.terminal import Stream
 from envpack.cli.text import escape, wrap
 
 if TYPE_CHECKING:
-    from envpack.runtime.commands.check import Examined
+    from envpack.runtime.commands.check import CheckReport
     from envpack.runtime.host.checks.verdict import Verdict
 
 STYLES = {"ok": "32", "warning": "1;33", "failed": "1;31", "unknown": "36"}
@@ -78,7 +78,8 @@ def check(
     """
     from envpack.bundle.codecs import FAST
     from envpack.prefix.needs.environment_check import examine_environment, is_environment
-    from envpack.runtime.commands.check import examine, facts_from_file
+    from envpack.runtime.commands.check import check as run
+    from envpack.runtime.commands.check import facts_from_file
     from envpack.runtime.errors import HostError
     from envpack.runtime.transport.open import local_path
 
@@ -86,37 +87,35 @@ def check(
     facts = facts_from_file(host) if host is not None else None
     where = local_path(path)
     if isinstance(where, Path) and where.is_dir() and is_environment(where):
-        examined = examine_environment(where, reporter=console.reporter, facts=facts, gpu=gpu, allow=allow or ())
+        report = examine_environment(where, reporter=console.reporter, facts=facts, gpu=gpu, allow=allow or ())
     else:
-        examined = examine(
-            where, facts=facts, gpu=gpu, allow=allow or (), destination=dest or Path(), decoders=FAST
-        )
+        report = run(where, facts=facts, gpu=gpu, allow=allow or (), destination=dest or Path(), decoders=FAST)
     try:
-        examined.require(_HINTS[examined.kind])
+        report.require(_HINTS[report.kind])
     except HostError as error:
         if not console.json:
-            show(console, examined)
+            show(console, report)
             error.details.clear()  # they stand in the table
         raise
-    return Result("check", examined.as_dict(), lambda console: show(console, examined))
+    return Result("check", report.as_dict(), lambda console: show(console, report))
 
 
-def show(console: Console, examined: Examined) -> None:
+def show(console: Console, report: CheckReport) -> None:
     """The verdicts as a table: requirement, needed, found, verdict, and below each what there is to say of it."""
     from envpack.runtime.host.gpus import NO_DRIVER, NO_GPU
 
     out = console.out
-    out.write(out.style(escape(_headline(examined)), "1"))
-    if examined.kind in _REMARKS:
-        for line in wrap(_REMARKS[examined.kind], out.width, indent="", first=""):
+    out.write(out.style(escape(_headline(report)), "1"))
+    if report.kind in _REMARKS:
+        for line in wrap(_REMARKS[report.kind], out.width, indent="", first=""):
             out.write(out.style(line, "2"))
     out.write()
-    rows = [(item.requirement, item.needed, item.found, item.verdict) for item in examined.verdicts]
+    rows = [(item.requirement, item.needed, item.found, item.verdict) for item in report.verdicts]
     widths = _widths([_HEADINGS, *rows], out.width)
     for line in _cells(_HEADINGS, widths, out):
         out.write(out.style(line, "2"))
     told = {NO_DRIVER, NO_GPU}  # the verdict on the GPU says more
-    for item, row in zip(examined.verdicts, rows, strict=True):
+    for item, row in zip(report.verdicts, rows, strict=True):
         first, *rest = _cells(row, widths, out)
         out.write(first[: -len(item.verdict)] + out.style(item.verdict, STYLES[item.verdict]))
         for line in rest:
@@ -125,12 +124,12 @@ def show(console: Console, examined: Examined) -> None:
         told.add(item.message)
 
 
-def _headline(examined: Examined) -> str:
-    where = f"on {examined.host}" if examined.host else "here"
-    counts = {verdict: len(examined.of(verdict)) for verdict in ("failed", "warning", "unknown", "ok")}
+def _headline(report: CheckReport) -> str:
+    where = f"on {report.host}" if report.host else "here"
+    counts = {verdict: len(report.of(verdict)) for verdict in ("failed", "warning", "unknown", "ok")}
     said = "can't run" if counts["failed"] else "runs" if not counts["unknown"] else "may run"
     listed = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
-    return f"{examined.title} {said} {where}: {listed}"
+    return f"{report.title} {said} {where}: {listed}"
 
 
 def _widths(rows: Sequence[Sequence[str]], width: int | None) -> list[int]:

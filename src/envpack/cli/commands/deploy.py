@@ -83,7 +83,7 @@ def deploy(
     from envpack.bundle.codecs import FAST
     from envpack.config import load_config
     from envpack.interop.streams import is_archive
-    from envpack.runtime.commands.check import policy
+    from envpack.runtime.commands.check import parse_policy
     from envpack.runtime.commands.deploy import KEEP, DeployOptions
     from envpack.runtime.commands.deploy import deploy as run
     from envpack.runtime.transport.open import local_path
@@ -93,7 +93,7 @@ def deploy(
     where = local_path(bundle)
     kept = keep if keep is not None else config.keep
     options = DeployOptions(
-        policy=policy(gpu or "required", allow or (), not no_check),
+        policy=parse_policy(gpu or "required", allow or (), not no_check),
         run_tests=not no_test,
         keep=kept if kept is not None else KEEP,
         wait=wait,

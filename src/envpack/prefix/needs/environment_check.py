@@ -9,7 +9,7 @@ from pathlib import Path
 
 from envpack.prefix.inventory import read_prefix
 from envpack.prefix.needs.derive import derive_needs
-from envpack.runtime.commands.check import Examined, policy
+from envpack.runtime.commands.check import CheckReport, parse_policy
 from envpack.runtime.format.layout import MANIFEST_PATH
 from envpack.runtime.host.checks.evaluate import allowing, evaluate, needs_gpu_facts
 from envpack.runtime.host.checks.verdict import Verdict
@@ -34,21 +34,21 @@ def examine_environment(
     facts: HostFacts | None = None,
     gpu: str | None = None,
     allow: Iterable[str] = (),
-) -> Examined:
+) -> CheckReport:
     """Compare an environment with a host, by the needs that packing would find in it.
 
     Args:
         prefix: The environment's folder.
         reporter: Receives progress and warnings.
         facts: The facts of a host; None to gather those of this host.
-        gpu: The GPU policy, as of `policy`; None for "required".
-        allow: The requirements that may fail, as of `policy`.
+        gpu: The GPU policy, as of `parse_policy`; None for "required".
+        allow: The requirements that may fail, as of `parse_policy`.
 
     Raises:
         PackError: The environment's metadata is broken.
         UsageError: ``gpu`` or ``allow`` has an unknown word.
     """
-    asked = policy(gpu or "required", allow)
+    policy = parse_policy(gpu or "required", allow)
     contents = read_prefix(prefix, outside="keep", editable="skip", reporter=reporter)
     needs = derive_needs(contents, reporter)
     packages = [group.package for group in contents.groups if group.package]
@@ -61,10 +61,10 @@ def examine_environment(
         torch=any(package.name in ("torch", "pytorch") for package in packages),
         size=needs.disk,
     )
-    mine = facts if facts is not None else gather(prefix, gpu=needs_gpu_facts(wanted, asked.gpu))
-    verdicts = allowing(evaluate(wanted, mine, gpu=asked.gpu, deployed=True), asked.allow)
+    mine = facts if facts is not None else gather(prefix, gpu=needs_gpu_facts(wanted, policy.gpu))
+    verdicts = allowing(evaluate(wanted, mine, gpu=policy.gpu, deployed=True), policy.allow)
     host = mine.hostname if facts is not None else ""
-    return Examined(str(prefix), name, "", host, asked.gpu, tuple(map(_reworded, verdicts)), "environment")
+    return CheckReport(str(prefix), name, "", host, policy.gpu, tuple(map(_reworded, verdicts)), "environment")
 
 
 def _reworded(verdict: Verdict) -> Verdict:

@@ -28,7 +28,7 @@ _WHAT_TO_GIVE = "Give the path of a bundle, of a folder that one was deployed to
 
 @dataclass(frozen=True)
 class Policy:
-    """The policy of a host check; make one with `policy`.
+    """The policy of a host check; make one with `parse_policy`.
 
     Attributes:
         gpu: One of `GPU_MODES`.
@@ -41,7 +41,7 @@ class Policy:
     check: bool = True
 
 
-def policy(gpu: str = "required", allow: Iterable[str] = (), check: bool = True) -> Policy:
+def parse_policy(gpu: str = "required", allow: Iterable[str] = (), check: bool = True) -> Policy:
     """Return the policy that command-line words describe.
 
     Args:
@@ -65,7 +65,7 @@ def policy(gpu: str = "required", allow: Iterable[str] = (), check: bool = True)
 
 
 @dataclass(frozen=True)
-class Examined:
+class CheckReport:
     """The result of a comparison of an environment with a host.
 
     Attributes:
@@ -116,26 +116,26 @@ class Examined:
             )
 
 
-def examine_manifest(
-    manifest: Manifest, path: str, facts: HostFacts, asked: Policy, *, named: bool = False, deployed: bool = False
-) -> Examined:
+def check_manifest(
+    manifest: Manifest, path: str, facts: HostFacts, policy: Policy, *, named: bool = False, deployed: bool = False
+) -> CheckReport:
     """Return the verdicts for a manifest; pure, without I/O.
 
     Args:
         manifest: The manifest to check.
         path: The bundle or directory that it comes from, as text.
         facts: Facts of the host.
-        asked: Policy of the check.
+        policy: Policy of the check.
         named: Whether the facts are those of another host, so that the result names it.
         deployed: Whether the environment is on its disk already; disk space is not checked then.
     """
-    found = evaluate(wanted_of(manifest), facts, gpu=asked.gpu, deployed=deployed)
-    verdicts = tuple(allowing(found, asked.allow))
+    found = evaluate(wanted_of(manifest), facts, gpu=policy.gpu, deployed=deployed)
+    verdicts = tuple(allowing(found, policy.allow))
     host = facts.hostname if named else ""
-    return Examined(path, manifest.name, manifest.version, host, asked.gpu, verdicts)
+    return CheckReport(path, manifest.name, manifest.version, host, policy.gpu, verdicts)
 
 
-def examine(
+def check(
     path: Path | str,
     *,
     facts: HostFacts | None = None,
@@ -143,7 +143,7 @@ def examine(
     allow: Iterable[str] = (),
     destination: Path = Path(),
     decoders: Mapping[str, Decoder] = STANDARD,
-) -> Examined:
+) -> CheckReport:
     """Compare a bundle, or a deployment, with a host.
 
     Args:
@@ -167,21 +167,21 @@ def examine(
         recorded = Policy()
         with open_bundle(path, decoders) as bundle:
             manifest, name = bundle.manifest, bundle.name
-    asked = policy(gpu or recorded.gpu, (*recorded.allow, *allow))
-    mine = facts if facts is not None else facts_for(manifest, asked, destination)
-    examined = examine_manifest(manifest, name, mine, asked, named=facts is not None, deployed=root is not None)
+    policy = parse_policy(gpu or recorded.gpu, (*recorded.allow, *allow))
+    host_facts = facts if facts is not None else facts_for(manifest, policy, destination)
+    report = check_manifest(manifest, name, host_facts, policy, named=facts is not None, deployed=root is not None)
     if root is None:
-        return examined
-    return replace(examined, kind="deployment" if (root / DEPLOYMENT_PATH).is_file() else "unpacked")
+        return report
+    return replace(report, kind="deployment" if (root / DEPLOYMENT_PATH).is_file() else "unpacked")
 
 
-def facts_for(manifest: Manifest, asked: Policy, destination: Path = Path()) -> HostFacts:
+def facts_for(manifest: Manifest, policy: Policy, destination: Path = Path()) -> HostFacts:
     """Return this host's facts, as far as the manifest requires them: detection of GPUs takes longest."""
-    return gather(destination, gpu=needs_gpu_facts(wanted_of(manifest), asked.gpu))
+    return gather(destination, gpu=needs_gpu_facts(wanted_of(manifest), policy.gpu))
 
 
 def check_before(
-    manifest: Manifest, bundle: str, destination: Path, asked: Policy, reporter: Reporter
+    manifest: Manifest, bundle: str, destination: Path, policy: Policy, reporter: Reporter
 ) -> dict[str, Any]:
     """Check the host before a deployment, and return what the deployment records of the check.
 
@@ -192,7 +192,7 @@ def check_before(
         manifest: Manifest of the bundle.
         bundle: Name of the bundle, for messages.
         destination: Directory of the deployment.
-        asked: Policy of the check; nothing is checked where its ``check`` is False.
+        policy: Policy of the check; nothing is checked where its ``check`` is False.
         reporter: Receives warnings and notes.
 
     Returns:
@@ -201,18 +201,23 @@ def check_before(
     Raises:
         HostError: A requirement failed that the policy does not allow to fail.
     """
-    record: dict[str, Any] = {"check": asked.check, "gpu": asked.gpu, "allow": list(asked.allow), "overridden": []}
-    if not asked.check:
+    record: dict[str, Any] = {
+        "check": policy.check,
+        "gpu": policy.gpu,
+        "allow": list(policy.allow),
+        "overridden": [],
+    }
+    if not policy.check:
         return record
-    facts = facts_for(manifest, asked, destination)
-    examined = examine_manifest(manifest, bundle, facts, asked, deployed="disk" not in manifest.requires)
-    examined.require("Deploy it all the same with --allow {names}; 'envpack check BUNDLE' shows everything.")
-    for item in examined.of(WARNING):
+    facts = facts_for(manifest, policy, destination)
+    report = check_manifest(manifest, bundle, facts, policy, deployed="disk" not in manifest.requires)
+    report.require("Deploy it all the same with --allow {names}; 'envpack check BUNDLE' shows everything.")
+    for item in report.of(WARNING):
         reporter.warn(item.message)
-    for item in examined.of(UNKNOWN):
+    for item in report.of(UNKNOWN):
         if item.remedy:
             reporter.note(item.message)
-    record["overridden"] = [item.requirement for item in examined.verdicts if item.allowed]
+    record["overridden"] = [item.requirement for item in report.verdicts if item.allowed]
     return record
 
 
@@ -220,7 +225,7 @@ def recorded_policy(root: Path) -> Policy:
     """Return the policy that a deployment was made with; the default policy where no readable one is recorded."""
     try:
         record = json.loads((root / DEPLOYMENT_PATH).read_text(encoding="utf-8"))["check"]
-        return policy(record["gpu"], record["allow"])
+        return parse_policy(record["gpu"], record["allow"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, UsageError):
         return Policy()
 

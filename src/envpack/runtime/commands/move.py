@@ -97,19 +97,19 @@ def move(source: Path, destination: Path, *, reporter: Reporter, wait: bool = Fa
         raise DestinationError(f"{old.path} is where it is already")
     if old.path in new.path.parents:
         raise DestinationError(f"{new.path} lies in {old.path} itself")
-    strategy = _strategy(old, new)
-    with _both_locked(old, new, strategy, reporter, wait) as (here, there):
-        if strategy is not AdoptMoved:
-            strategy = _strategy(here, there)
-        unfit = _warn_unfit(here, there, reporter)
-        step = strategy(here, there, reporter)
+    kind = _strategy(old, new)
+    with _both_locked(old, new, kind, reporter, wait) as (locked_old, locked_new):
+        if kind is not AdoptMoved:
+            kind = _strategy(old, new)
+        unfit = _warn_unfit(old, new, reporter)
+        strategy = kind(locked_old, locked_new, reporter)
         try:
-            if not step.apply():
-                step = Copy(here, there, reporter)
-                step.apply()
-            record, rewritten = _complete(step, reporter)
+            if not strategy.apply():
+                strategy = Copy(locked_old, locked_new, reporter)
+                strategy.apply()
+            record, rewritten = _complete(strategy, reporter)
         except BaseException:
-            retry_on_interrupt(step.undo)
+            retry_on_interrupt(strategy.undo)
             raise
     unregister(old.path)
     if record.store:
@@ -123,14 +123,14 @@ def move(source: Path, destination: Path, *, reporter: Reporter, wait: bool = Fa
         rewritten=rewritten.written,
         changed=rewritten.changed,
         unfit=unfit,
-        copied=step.copied,
+        copied=strategy.copied,
         seconds=round(time.monotonic() - started, 3),
     )
 
 
 @contextmanager
 def _both_locked(
-    old: DeploymentState, new: DeploymentState, strategy: type[MoveStrategy], reporter: Reporter, wait: bool
+    old: DeploymentState, new: DeploymentState, kind: type[MoveStrategy], reporter: Reporter, wait: bool
 ) -> Iterator[tuple[LockedDeployment, LockedDeployment]]:
     """Lock both paths; the old one not where a move has left nothing there.
 
@@ -138,20 +138,20 @@ def _both_locked(
     """
     with ExitStack() as stack:
         for state in sorted((old, new), key=lambda state: str(state.path)):
-            if state is new or strategy is not AdoptMoved or is_folder(old.state_dir):
+            if state is new or kind is not AdoptMoved or is_folder(old.state_dir):
                 stack.enter_context(exclusive(state, reporter, wait=wait))
         yield LockedDeployment(old, reporter), LockedDeployment(new, reporter)
 
 
-def _complete(step: MoveStrategy, reporter: Reporter) -> tuple[Record, PrefixRewrite]:
+def _complete(strategy: MoveStrategy, reporter: Reporter) -> tuple[Record, PrefixRewrite]:
     """Make what arrived at the new path a deployment of that path; return its record and what was rewritten."""
-    source, target = step.source, step.target
+    source, target = strategy.source, strategy.target
     record = target.current()
     if record is None:
         raise DestinationError(f"{target.path} was changed by somebody else meanwhile")
     register(target.path, reporter)
     rewritten = rewrite_prefix(target.path, reporter, durable=True)
-    step.finish()
+    strategy.finish()
     with suppress(OSError):  # otherwise the next command there records it
         record = update_record(target.path, record, destination=str(target.path), came_from=str(source.path))
     return record, rewritten

@@ -63,7 +63,7 @@ def remove(destination: Path, *, force: bool = False, reporter: Reporter, wait: 
         trees = [(state.path, current)] if current is not None else []
         trees += [(each.path, each.record) for each in kept]
         if not force:
-            _require_nobody_s([path for path, _ in trees], state.path)
+            _require_no_local_changes([path for path, _ in trees], state.path)
         for path, _ in trees:
             deployment.move_to_trash(path)
         try:
@@ -76,12 +76,12 @@ def remove(destination: Path, *, force: bool = False, reporter: Reporter, wait: 
     return Removed(str(state.path), generations, sum(record.size for record in records))
 
 
-def _require_nobody_s(trees: list[Path], root: Path) -> None:
-    mine = [str(tree / path) for tree in trees for path in islice(additions(tree), _SHOWN + 1)]
-    if mine:
-        more = len(mine) > _SHOWN
+def _require_no_local_changes(trees: list[Path], root: Path) -> None:
+    changes = [str(tree / path) for tree in trees for path in islice(additions(tree), _SHOWN + 1)]
+    if changes:
+        more = len(changes) > _SHOWN
         raise DestinationError(
             f"{root} has files that no bundle brought, or that were edited; nothing was removed",
             hint="Save what you need, or remove them too: --force.",
-            details=[*mine[:_SHOWN], *(["and more"] if more else [])],
+            details=[*changes[:_SHOWN], *(["and more"] if more else [])],
         )

@@ -77,9 +77,8 @@ def rollback(destination: Path, *, to: int | None = None, reporter: Reporter, wa
         rewrite_prefix(target.path, reporter, place=str(state.path), durable=True)
         record = target.record
         if record.destination != str(state.path):
-            record = update_record(
-                target.path, record, destination=str(state.path)
-            )  # no later step needs disk space
+            # no later step needs disk space
+            record = update_record(target.path, record, destination=str(state.path))
         try:
             if current is None:
                 deployment.appear(target.path)

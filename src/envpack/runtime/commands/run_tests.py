@@ -30,13 +30,13 @@ def run_bundle_tests(root: Path, commands: tuple[str, ...], reporter: Reporter, 
             try:
                 run_inside(root, command)
             except DeploymentTestError as error:
-                now = (
+                outcome = (
                     "the deployment was taken away"
                     if before is None
                     else f"{before.name} {before.version}, generation {before.generation}, is in its place again"
                 )
                 raise DeploymentTestError(
-                    f"{error.message}; {now}", hint=error.hint, details=error.details
+                    f"{error.message}; {outcome}", hint=error.hint, details=error.details
                 ) from None
 
 
@@ -61,16 +61,15 @@ def run_inside(root: Path, command: str) -> None:
         start_new_session=True,  # so that an interrupt ends the command's child processes, too
     )
     try:
-        said, _ = process.communicate()
+        output, _ = process.communicate()
     except BaseException:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         raise
     if process.returncode != 0:
-        output = said.decode("utf-8", "replace").splitlines()
         raise DeploymentTestError(
             f"the bundle's test {command!r} failed with status {process.returncode}",
             hint="Deploy with --no-test to look at it in place.",
-            details=output[-20:],
+            details=output.decode("utf-8", "replace").splitlines()[-20:],
         )

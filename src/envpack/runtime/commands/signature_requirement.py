@@ -21,7 +21,7 @@ UNSIGNED_HINT = "Use a bundle that is signed by one of its keys, or ask who admi
 """Hint of the errors that refuse a bundle without a valid signature."""
 
 
-def demands_signatures(root: Path = Path("/")) -> bool:
+def signatures_required(root: Path = Path("/")) -> bool:
     """Return whether a policy file exists; one whose status can't be read counts as existing."""
     try:
         return exists(root / POLICY_PATH)
@@ -36,5 +36,5 @@ def refuse_unchecked(what: str, root: Path = Path("/")) -> None:
         what: Clause of the message that says why the signature can't be checked.
         root: Directory that the policy's path is relative to.
     """
-    if demands_signatures(root):
+    if signatures_required(root):
         raise IntegrityError(f"{root / POLICY_PATH} demands signatures, and {what}", hint=UNSIGNED_HINT)

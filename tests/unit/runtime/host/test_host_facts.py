@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from envpack.runtime.commands.check import policy
+from envpack.runtime.commands.check import parse_policy
 from envpack.runtime.errors import FormatError, UsageError
 from envpack.runtime.format.needs import DetectedNeeds, Evidence
 from envpack.runtime.host.checks.evaluate import evaluate
@@ -292,5 +292,5 @@ def test_a_requirement_of_a_later_version_is_unknown() -> None:
 @pytest.mark.parametrize(("words", "said"), [({"gpu": "maybe"}, "maybe"), ({"allow": ["cuda,moon"]}, "moon")])
 def test_words_nobody_knows_are_refused(words: dict[str, object], said: str) -> None:
     with pytest.raises(UsageError, match=said):
-        policy(**words)  # type: ignore[arg-type]
-    assert policy(allow=["gpu-memory, cuda", "cuda"]).allow == ("gpu_memory", "cuda")
+        parse_policy(**words)  # type: ignore[arg-type]
+    assert parse_policy(allow=["gpu-memory, cuda", "cuda"]).allow == ("gpu_memory", "cuda")
