@@ -72,7 +72,7 @@ class Rename(MoveStrategy):
     def apply(self) -> bool:
         try:
             with self.source.activation_locked():
-                self.target.appear(self.source.path)
+                self.target.rename_in(self.source.path)
         except OSError as problem:
             if problem.errno != errno.EXDEV:
                 raise
@@ -95,7 +95,7 @@ class Rename(MoveStrategy):
     def _rename_back(self, record: Record) -> None:
         source, target = self.source, self.target
         source.adopt_kept(target)
-        source.appear(target.path)
+        source.rename_in(target.path)
         target.sync()
         register(source.path, self.reporter)
         unregister(target.path)
@@ -117,7 +117,7 @@ class FinishCopy(MoveStrategy):
                 staging = target.state_dir / f"{STAGING}{generation}"
                 copy_tree(kept.path, staging)
                 sync_filesystem(staging)
-                target.receive(staging, generation)
+                target.add_generation(staging, generation)
         target.sync()
         retry_on_interrupt(self._remove_original)
 

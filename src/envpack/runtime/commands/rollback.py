@@ -81,7 +81,7 @@ def rollback(destination: Path, *, to: int | None = None, reporter: Reporter, wa
             record = update_record(target.path, record, destination=str(state.path))
         try:
             if current is None:
-                deployment.appear(target.path)
+                deployment.rename_in(target.path)
             else:
                 deployment.swap(target.path)
                 recover(deployment)  # renames the replaced tree to its generation

@@ -43,9 +43,9 @@ class LockedDeployment(DeploymentState):
             generation = self.next_generation()
             if record is not None:
                 update_record(path, record, generation=generation)
-        self.receive(path, generation)
+        self.add_generation(path, generation)
 
-    def receive(self, path: Path, generation: int) -> None:
+    def add_generation(self, path: Path, generation: int) -> None:
         """Rename the tree at ``path`` to a previous generation in the state directory. Raises OSError."""
         with suppress(OSError):
             os.chmod(self.state_dir, 0o777 & ~umask())  # previous generations are as readable as a deployment
@@ -60,7 +60,7 @@ class LockedDeployment(DeploymentState):
         """
         for kept in source.kept():
             if not is_there(self.generation_path(kept.record.generation)):
-                self.receive(kept.path, kept.record.generation)
+                self.add_generation(kept.path, kept.record.generation)
 
     # --- removal ---
 
@@ -142,7 +142,7 @@ class LockedDeployment(DeploymentState):
             with locked(self.path / LOCK_PATH, wait=True):
                 yield
 
-    def appear(self, inside: Path) -> None:
+    def rename_in(self, inside: Path) -> None:
         """Rename the tree at ``inside`` to the destination, which is missing or an empty folder, and sync.
 
         Raises OSError.

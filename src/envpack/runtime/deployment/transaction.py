@@ -68,7 +68,7 @@ class Transaction:
             self._deployment.keep(self._ready)
             return
         try:
-            self._deployment.appear(self._ready)
+            self._deployment.rename_in(self._ready)
         except OSError as problem:
             raise DestinationError(f"{self._deployment.path} appeared meanwhile: {problem.strerror}") from None
 
