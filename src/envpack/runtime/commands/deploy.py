@@ -195,13 +195,13 @@ def deploy_source(
                 sync_filesystem(new.folder)
             new.switch()
             register(state.path, reporter)
-            commands = tree.manifest.test if options.run_tests else ()
-            run_bundle_tests(state.path, commands, reporter, before)
+            tests = tree.manifest.test if options.run_tests else ()
+            run_bundle_tests(state.path, tests, reporter, before)
         if record.tested is None:
             _record_passed(state.path, record, reporter)
         kept = prune(deployment, options.keep, reporter, before)
     seconds = round(time.monotonic() - started, 3)
-    return result(source.name, tree, record, kept=kept, tests=commands, seconds=seconds)
+    return result(source.name, tree, record, kept=kept, tests=tests, seconds=seconds)
 
 
 def new_record(
