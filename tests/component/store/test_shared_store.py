@@ -22,6 +22,7 @@ from envpack.bundle.codecs import FAST
 from envpack.bundle.model import Item
 from envpack.runtime.commands.deploy import Deployment, DeployOptions, deploy
 from envpack.runtime.commands.move import move
+from envpack.runtime.commands.remove import remove
 from envpack.runtime.commands.repair import repair
 from envpack.runtime.commands.rollback import rollback
 from envpack.runtime.commands.verify import verify_deployment
@@ -34,7 +35,7 @@ from envpack.runtime.relocation.relocation import Relocation
 from envpack.runtime.report import Reporter
 from envpack.runtime.store.gc import Collected, collect
 from envpack.runtime.store.ingest import SegmentIngest
-from envpack.runtime.store.store import open_store
+from envpack.runtime.store.store import Store, follow, open_store
 from support.bundle_factory import PLACEHOLDER, file, link, make_bundle, text
 from support.namespaces import cloning_filesystem
 from support.small_prefix import Told
@@ -161,12 +162,14 @@ def test_files_without_a_place_in_them_are_shared_and_read_only(
     assert {path.stat().st_mode & 0o777 for path in stored} == {0o444, 0o555}
 
 
-# --- byte-code and binaries with a place written in ---
+# --- binaries with a prefix written in ---
 
 LIBRARY = b"\x7fELF" + PLACEHOLDER + b"/lib\0" + bytes(99)
 NATIVE = [
     file("lib/native.so", LIBRARY, 0o755, Relocation(PLACEHOLDER, padded=(4,))),
     file("lib/other.so", LIBRARY + b"2", 0o755, Relocation(PLACEHOLDER, strings=((4, 4 + len(PLACEHOLDER)),))),
+    file("lib/plain.so", LIBRARY[:4], 0o755),
+    file("lib/native.py", b"import plain\n"),
     text("etc/native.conf", b"root = @\n"),
 ]
 
@@ -180,94 +183,56 @@ def native(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_an_upgrade_shares_what_the_place_is_written_into_but_for_texts(native: Path, store: Path) -> None:
-    if _clones(native):
-        pytest.skip("files are clones here")
-    deployed(native / "1.tar.gz", native / "a", store)
-    before = {path: (native / "a" / path).stat() for path in ("lib/native.so", "lib/other.so", "etc/native.conf")}
-    deployed(native / "2.tar.gz", native / "a", store)
-    shared = {path: (native / "a" / path).stat().st_ino == was.st_ino for path, was in before.items()}
-    assert shared == {"lib/native.so": True, "lib/other.so": True, "etc/native.conf": False}
-    modes = {path: (native / "a" / path).stat().st_mode & 0o777 for path in before}
-    assert modes == {"lib/native.so": 0o555, "lib/other.so": 0o555, "etc/native.conf": 0o644}
-    whole(native / "a")
-    assert str(native / "a").encode() in (native / "a/lib/native.so").read_bytes()
-
-
-def test_another_place_gets_files_of_its_own(native: Path, store: Path) -> None:
+def test_each_deployment_has_its_own_files_with_a_prefix(native: Path, store: Path) -> None:
     for name in "ab":
         deployed(native / "1.tar.gz", native / name, store)
         whole(native / name)
-        assert str(native / name).encode() in (native / name / "lib/other.so").read_bytes()
-    assert not (native / "a/lib/native.so").samefile(native / "b/lib/native.so")
+        for path in ("lib/native.so", "lib/other.so"):
+            found = native / name / path
+            assert str(native / name).encode() in found.read_bytes()
+            assert found.stat().st_nlink == 1 and found.stat().st_mode & 0o777 == 0o755
+    assert len(segments(store)) == 2
 
 
-def test_what_the_place_was_written_into_is_kept_as_long_as_a_deployment_uses_it(
-    native: Path, store: Path
-) -> None:
-    def settled() -> set[str]:
-        return {name for name in segments(store) if "-" in name}
+@pytest.fixture
+def earlier(tmp_path: Path) -> Path:
+    """The deployment ``a`` of native-2, native-1 before, that commit a8ce372 made with the store ``store``.
 
-    for name in "ab":
-        deployed(native / "1.tar.gz", native / name, store)
-    assert len(settled()) == 2
-    collected(store)
-    assert len(settled()) == 2
-    shutil.rmtree(native / "a")
-    collected(store)
-    assert len(settled()) == 1 and len(segments(store)) == 3
-    move(native / "b", native / "c", reporter=Reporter())  # writes them anew
-    collected(store)
-    assert settled() == set() and len(segments(store)) == 2
-    whole(native / "c")
-    deployed(native / "2.tar.gz", native / "c", store)
-    assert len(settled()) == 1
-    whole(native / "c")
-    rollback(native / "c", reporter=Reporter())
-    whole(native / "c")
+    The binaries with the prefix of ``a`` are in the store too, which later versions have no use for.
+    """
+    archive = Path(__file__).parents[2] / "data/earlier/native/a8ce372.tar.gz"
+    subprocess.run(["tar", "-xzf", archive, "-C", tmp_path, "./native"], check=True)
+    store = Store(tmp_path / "native/store")
+    (made_at,) = store.roots.iterdir()
+    root = store.root(made_at)
+    assert root is not None
+    store.write_root(tmp_path / "native/a", root[1])  # as if it had been made in this folder
+    return tmp_path / "native"
 
 
-def test_one_that_was_written_to_is_not_used_again(native: Path, store: Path) -> None:
-    deployed(native / "1.tar.gz", native / "a", store)
-    (folder,) = (store / "1/segments").glob("*/*-*")
-    stored = folder / "0"
-    stored.chmod(0o755)
-    with stored.open("ab") as out:
-        out.write(b"more")
-    stored.chmod(0o555)
-    done = deployed(native / "2.tar.gz", native / "a", store)
-    assert done.read > 0
-    whole(native / "a")
-    assert collected(store).removed == 1
-    deployed(native / "2.tar.gz", native / "a", store)
-    whole(native / "a")
+def prefixed(store: Path) -> set[str]:
+    return {name for name in segments(store) if "-" in name}
 
 
-def test_a_repair_finds_such_a_file_in_the_store(native: Path, store: Path) -> None:
-    if _clones(native):
-        pytest.skip("the store's file is another one than the deployment's here")
-    deployed(native / "1.tar.gz", native / "a", store)
-    changed = native / "a/lib/native.so"
-    before = changed.stat()
-    changed.chmod(0o755)
-    with changed.open("r+b") as out:
-        out.write(b"other")
-    changed.chmod(0o555)
-    os.utime(changed, ns=(before.st_mtime_ns, before.st_mtime_ns))
-    told = Told()
-    repair(native / "a", native / "1.tar.gz", reporter=told)
-    assert len(told.warnings) == 1 and "lib/native.so is changed in the store" in told.warnings[0]
-    deployed(native / "2.tar.gz", native / "a", store)
-    whole(native / "a")
-    assert collected(store).removed == 1
+def test_files_with_a_prefix_of_an_earlier_version_stay_while_they_are_registered(earlier: Path) -> None:
+    store, root = earlier / "store", earlier / "a"
+    assert len(prefixed(store)) == 1
+    assert collected(store).removed == 0
+    assert deployed(earlier / "native-2.tar.gz", root, store).read == 0
+    whole(root)
+    assert (collected(store).removed, prefixed(store)) == (2, set())  # of native-1, too
+    rollback(root, reporter=Reporter())
+    whole(root)
 
 
-def test_where_links_are_impossible_nothing_is_kept_for_one_place(native: Path, elsewhere: Path) -> None:
-    if elsewhere.stat().st_dev == native.stat().st_dev:
-        pytest.skip("/dev/shm is no filesystem of its own")
-    deployed(native / "1.tar.gz", native / "a", elsewhere / "store")
-    whole(native / "a")
-    assert not [name for name in segments(elsewhere / "store") if "-" in name]
+def test_files_with_a_prefix_of_an_earlier_version_go_with_the_deployment(earlier: Path) -> None:
+    store = earlier / "store"
+    follow(str(store), earlier / "a", earlier / "b")
+    assert Store(store).root(Store(store).root_file(earlier / "b")) is not None
+    remove(earlier / "a", reporter=Reporter())
+    assert collected(store, dry_run=True).removed == 4
+    done = collected(store)
+    assert (done.removed, done.kept, segments(store)) == (4, 0, set())
 
 
 def _clones(folder: Path) -> bool:

@@ -163,7 +163,7 @@ def deploy(
             path = DeploymentState(destination).path
             store = open_store(options.store, path)
             stack.enter_context(store.in_use())
-            shared = store, plan(opened, store, path)
+            shared = store, plan(opened, store)
         source = BundleSource(opened, options.policy, reporter, shared)
         return deploy_source(source, destination, options, reporter=reporter)
 

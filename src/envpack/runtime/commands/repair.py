@@ -32,12 +32,11 @@ from envpack.runtime.format.paths_json import table_from_json
 from envpack.runtime.fs.lock import locked
 from envpack.runtime.fs.paths import sibling_path, umask
 from envpack.runtime.reader.bundle import Bundle, Located, open_bundle
-from envpack.runtime.relocation.files import digest_of, stored_bytes
+from envpack.runtime.relocation.files import digest_of
 from envpack.runtime.relocation.relocation import splices
 from envpack.runtime.relocation.splice import Splicer
 from envpack.runtime.report import Reporter, human_size
-from envpack.runtime.store.placement import is_kept
-from envpack.runtime.store.store import Store, settled_key
+from envpack.runtime.store.store import Store
 from envpack.runtime.tree.compare import Differences, folders_of
 from envpack.runtime.tree.prefix import check_prefix
 from envpack.runtime.tree.rewrite_prefix import rewrite_prefix
@@ -215,32 +214,31 @@ def _tell_store(root: Path, table: PathsTable, found: Differences, reporter: Rep
     deployed = read_record(root)
     if deployed is None or not deployed.store or not found.changed:
         return
-    store, prefix = Store(Path(deployed.store)), os.fsencode(root)
+    store = Store(Path(deployed.store))
     changed = {item.path for item in found.changed}
     for id, records in table.segments.items():
         key = table.digests[id]
         for index, record in enumerate(records):
             if record.type != "file" or record.path not in changed:
                 continue
-            for used in (key, settled_key(key, prefix)) if is_kept(record) else (key,):
-                if _is_changed(store.folder(used) / str(index), record, prefix):
-                    with suppress(OSError):
-                        store.note_damage(used)
-                    reporter.warn(
-                        f"{record.path} is changed in the store {store.path}, too, which does not use it any "
-                        "more; verify the other deployments that share it"
-                    )
+            if _is_changed(store.folder(key) / str(index), record):
+                with suppress(OSError):
+                    store.note_damage(key)
+                reporter.warn(
+                    f"{record.path} is changed in the store {store.path}, too, which does not use it any "
+                    "more; verify the other deployments that share it"
+                )
 
 
-def _is_changed(path: Path, record: PathRecord, prefix: bytes) -> bool:
+def _is_changed(path: Path, record: PathRecord) -> bool:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return False
-    with open(fd, "rb") as file:
-        if record.relocation is None:
-            return digest_of(fd) != record.sha256
-        return stored_bytes(file.read(), record.relocation, record.sha256, [prefix]) is None
+    try:
+        return digest_of(fd) != record.sha256
+    finally:
+        os.close(fd)
 
 
 def _with_their_links(records: Iterable[PathRecord], broken: set[str]) -> Iterator[PathRecord]:

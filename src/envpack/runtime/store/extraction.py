@@ -14,27 +14,24 @@ from envpack.runtime.extract.tree_writer import Tree, write_head
 from envpack.runtime.format.manifest import PathRecord, PathsTable
 from envpack.runtime.format.paths_json import table_from_json
 from envpack.runtime.format.tree_rules import check_bundle_tree
-from envpack.runtime.fs.io import read_pieces
 from envpack.runtime.reader.bundle import Bundle
 from envpack.runtime.reader.entries import entries
 from envpack.runtime.reader.frames import FramePrefetcher
-from envpack.runtime.relocation.files import proved, with_prefix
+from envpack.runtime.relocation.files import proved
 from envpack.runtime.report import Step
 from envpack.runtime.store.ingest import SegmentIngest, StoredFile
-from envpack.runtime.store.placement import MAX_PLACING, Placer, Placing, is_kept
-from envpack.runtime.store.store import Store, settled_key
+from envpack.runtime.store.placement import MAX_PLACING, Placer, Placing
+from envpack.runtime.store.store import Store
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The segments of a bundle that a store already has for a deployment with one prefix.
+    """The segments of a bundle that a store already has.
 
     Args:
         table_bytes: The bundle's paths table, as it is in the bundle.
         table: The same, parsed.
         keys: By segment id, the key of the segment's stored bytes.
-        settled: By segment id, the key of the segment's files with the prefix written in; only of segments that
-            have such files to share.
         ready: Every key that is in the store.
         size: Bytes of the files that remain to be written.
     """
@@ -42,41 +39,34 @@ class Plan:
     table_bytes: bytes
     table: PathsTable
     keys: Mapping[str, str]
-    settled: Mapping[str, str]
     ready: frozenset[str]
     size: int
 
     def has(self, id: str) -> bool:
-        """Return whether all files of a segment that can be shared are in the store."""
-        return self.keys[id] in self.ready and self.settled.get(id, self.keys[id]) in self.ready
+        """Return whether a segment is in the store."""
+        return self.keys[id] in self.ready
 
     @property
     def found(self) -> int:
         """The number of segments that need not be read from the bundle."""
-        return sum(key in self.ready for key in self.keys.values())
+        return sum(map(self.has, self.keys))
 
 
-def plan(bundle: Bundle, store: Store, destination: Path) -> Plan:
+def plan(bundle: Bundle, store: Store) -> Plan:
     """Read the bundle's paths table and return which of its segments the store has.
 
     Args:
         bundle: The bundle to extract.
         store: The store to look into.
-        destination: The prefix of the deployment.
 
     Raises:
         EnvpackError: The paths table can't be read, as in `table_from_json` and `check_bundle_tree`.
-        OSError: The store or the destination's parent can't be read.
+        OSError: The store can't be read.
     """
     table_bytes = bundle.table_bytes()
     table = table_from_json(table_bytes)
     check_bundle_tree(bundle.manifest, table)
     keys = {id: table.digests[id] for id, records in table.segments.items() if records}
-    prefix, settled = os.fsencode(destination), {}
-    if store.is_beside(destination):
-        settled = {
-            id: settled_key(key, prefix) for id, key in keys.items() if any(map(is_kept, table.segments[id]))
-        }
     ready, size = set(), 0
     for id, key in keys.items():
         records = table.segments[id]
@@ -84,14 +74,8 @@ def plan(bundle: Bundle, store: Store, destination: Path) -> Plan:
             ready.add(key)
         else:
             size += sum(record.size for record in records)
-        if id in settled and store.has(settled[id], records, is_kept):
-            ready.add(settled[id])
-        size += sum(
-            record.size
-            for record in records
-            if record.relocation is not None and (settled.get(id) not in ready or not is_kept(record))
-        )
-    return Plan(table_bytes, table, keys, settled, frozenset(ready), size)
+        size += sum(record.size for record in records if record.relocation is not None)
+    return Plan(table_bytes, table, keys, frozenset(ready), size)
 
 
 def extract_shared(
@@ -104,7 +88,7 @@ def extract_shared(
 
     Args:
         bundle: The bundle to extract.
-        planned: What `plan` returned for this bundle, store and prefix.
+        planned: What `plan` returned for this bundle and store.
         root: An empty folder to write into. When an error is raised, the caller removes what was written.
         prefix: The prefix to write into the files.
         step: The step that advances by uncompressed bytes.
@@ -121,7 +105,7 @@ def extract_shared(
     """
     with _into(store):
         digest = hashlib.sha256(bundle.manifest_bytes).hexdigest()
-        store.register(prefix, digest, [*planned.keys.values(), *planned.settled.values()])
+        store.register(prefix, digest, planned.keys.values())
     tree = Tree(os.fsencode(root), os.fsencode(prefix))
     write_head(tree, bundle, planned.table_bytes)
     placer = Placer(tree)
@@ -132,34 +116,26 @@ def extract_shared(
         placing = stack.enter_context(Placing(placer, min(jobs, MAX_PLACING)))
         for segment in segments:
             if planned.has(segment.id):
-                key, settled = planned.keys[segment.id], planned.settled.get(segment.id)
-                folders = store.folder(key), store.folder(settled) if settled else None
-                placing.add(planned.table.segments[segment.id], *folders)
+                placing.add(planned.table.segments[segment.id], store.folder(planned.keys[segment.id]))
         frames = stack.enter_context(FramePrefetcher(bundle, missing, jobs))
         ingest = stack.enter_context(SegmentIngest(store))
         for segment in segments:
-            id, key, settled = segment.id, planned.keys[segment.id], planned.settled.get(segment.id)
+            id, key = segment.id, planned.keys[segment.id]
             records = planned.table.segments[id]
             if planned.has(id):
                 continue
-            if id in missing and store.is_damaged(key):
+            if store.is_damaged(key):
                 for record, pieces in entries(frames.take(id), id, records, step.advance):
                     tree.put(record, pieces)
                 read += segment.stored
                 continue
             with _into(store):
-                if id in missing:
-                    if ingest.fill(key, segment.size, _unpacked(frames, id, records, step.advance)):
-                        read += segment.stored
-                    else:
-                        frames.skip(id)
-                        step.advance(segment.size)
-                if settled is not None and store.is_damaged(settled):
-                    settled = None
-                if settled is not None and settled not in planned.ready:
-                    size = sum(record.size for record in records if is_kept(record))
-                    ingest.fill(settled, size, _settled(ingest, key, records, os.fsencode(prefix)))
-            placer.place(records, ingest.folder(key), ingest.folder(settled) if settled else None)
+                if ingest.fill(key, segment.size, _unpacked(frames, id, records, step.advance)):
+                    read += segment.stored
+                else:
+                    frames.skip(id)
+                    step.advance(segment.size)
+            placer.place(records, ingest.folder(key))
         with _into(store):
             ingest.publish()
         placing.finish()
@@ -175,20 +151,6 @@ def _unpacked(
     for index, (record, pieces) in enumerate(entries(frames.take(id), id, records, advance)):
         if record.type == "file":
             yield index, record, proved(pieces, record.path, record.sha256)
-
-
-def _settled(
-    ingest: SegmentIngest, key: str, records: Sequence[PathRecord], prefix: bytes
-) -> Iterator[StoredFile]:
-    """Yield the files that the store holds with ``prefix`` written in, made from the stored bytes of ``key``."""
-    start = os.fsencode(ingest.folder(key)) + b"/"
-    for index, record in enumerate(records):
-        if is_kept(record):
-            yield (
-                index,
-                record,
-                with_prefix(read_pieces(start + b"%d" % index), record.relocation, record.size, prefix),
-            )
 
 
 @contextmanager

@@ -1,7 +1,6 @@
 """Placement of a store's files in a deployment: as clones where possible, else hard links, else copies.
 
-Byte-code and binaries with a prefix written in are also in the store, for the next deployment with the same
-prefix. Texts and scripts with a prefix belong to one deployment only, because users may want to edit them.
+Files with a prefix written in are not shared: each deployment gets its own.
 """
 
 from __future__ import annotations
@@ -24,12 +23,6 @@ MAX_PLACING = 4
 """The most threads that make links: more of them only wait for the filesystem's journal."""
 
 
-def is_kept(record: PathRecord) -> bool:
-    """Return whether the store holds a file with the prefix written in: byte-code and binaries, not text."""
-    relocation = record.relocation
-    return relocation is not None and bool(relocation.marshal or relocation.padded or relocation.strings)
-
-
 class Placing:
     """A thread pool that places segments of the store, as a context manager.
 
@@ -42,11 +35,11 @@ class Placing:
         self._pool = ThreadPoolExecutor(jobs, thread_name_prefix="place") if jobs > 1 else None
         self._futures: list[Future[None]] = []
 
-    def add(self, records: Sequence[PathRecord], folder: Path, settled: Path | None) -> None:
+    def add(self, records: Sequence[PathRecord], folder: Path) -> None:
         if self._pool is None:
-            self._placer.place(records, folder, settled)
+            self._placer.place(records, folder)
         else:
-            self._futures.append(self._pool.submit(self._placer.place, records, folder, settled))
+            self._futures.append(self._pool.submit(self._placer.place, records, folder))
 
     def finish(self) -> None:
         """Wait until all segments are placed; raise the error of a thread that failed."""
@@ -79,26 +72,22 @@ class Placer:
             _Method("copies", _copy, frozenset()),
         )
 
-    def place(self, records: Sequence[PathRecord], folder: Path, settled: Path | None) -> None:
+    def place(self, records: Sequence[PathRecord], folder: Path) -> None:
         """Write the paths of a segment into the tree.
 
         Args:
             records: The records of the segment.
             folder: The folder of its stored bytes.
-            settled: The folder of its files with the prefix written in; None when the store has none.
 
         Raises:
             OSError: A file can't be written, or not be read from the store.
         """
         tree, start = self._tree, os.fsencode(folder) + b"/"
-        start_settled = os.fsencode(settled) + b"/" if settled else None
         for index, record in enumerate(records):
             if record.type != "file":
                 tree.add(record)
             elif record.relocation is None:
                 self._share(start + b"%d" % index, tree.place_for(record), record)
-            elif start_settled is not None and is_kept(record):
-                self._share(start_settled + b"%d" % index, tree.place_for(record), record)
             else:
                 tree.write(record, read_pieces(start + b"%d" % index))
 

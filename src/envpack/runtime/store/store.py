@@ -4,13 +4,15 @@
 
     STORE/1/lock                 locked shared by deployments, exclusively by gc (`envpack.runtime.store.gc`)
     STORE/1/segments/KK/KEY/N    the stored bytes of the segment's Nth record, read-only; all files or none
-    STORE/1/segments/KK/KEY-P/N  byte-code and binaries with a prefix written in; P: the prefix's digest
     STORE/1/work/KEY             a segment being unpacked, under work/KEY.lock; to remove when that is not locked
     STORE/1/damaged/KEY          an empty file: a file of that segment was written to
     STORE/1/roots/HASH.json      a destination, and the segments of what was deployed there
 
 KEY is the sha256 of the segment's part of the paths table, which has the digest of every file. A segment that is
 in the store therefore never has to be read from a bundle again, whatever bundle, codec or level it came in.
+
+Earlier versions also stored files with a prefix written in, as segments with keys of the form KEY-P. They are not
+used any more, and gc removes them like other segments.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ import os
 import stat
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Iterable, Iterator, Mapping, Sequence
 
 from envpack.runtime.errors import DestinationError
 from envpack.runtime.format.manifest import PathRecord
@@ -31,10 +33,6 @@ from envpack.runtime.fs.paths import make_folders
 
 VERSION = "1"
 """The version of the layout. Another version would get its own folder beside it, and both could be used."""
-
-
-_SETTLED = "-"
-"""The separator in keys of files with a prefix written in; no other key has it."""
 
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
@@ -53,29 +51,15 @@ class Store:
         """Return the folder of a segment, whether it exists or not."""
         return self.segments / key[:2] / key
 
-    def is_beside(self, destination: Path) -> bool:
-        """Return whether ``destination`` is on the store's filesystem, so that hard links are possible.
-
-        Raises OSError.
-        """
-        folder = destination.parent
-        while not folder.exists():
-            folder = folder.parent
-        return folder.stat().st_dev == self.base.stat().st_dev
-
-    def has(
-        self, key: str, records: Sequence[PathRecord], kept: Callable[[PathRecord], bool] | None = None
-    ) -> bool:
+    def has(self, key: str, records: Sequence[PathRecord]) -> bool:
         """Return whether a segment is in the store and none of its files was written to.
 
         A segment with a file that was written to is marked as damaged, for gc. Time and size show every write that
-        was not made to be hidden; ``verify`` finds the others. A file with a prefix written in has another size
-        than its record states, so for such files only the time is compared.
+        was not made to be hidden; ``verify`` finds the others.
 
         Args:
             key: The key of the segment.
             records: The records of the segment.
-            kept: For a segment of files with a prefix written in: returns whether a record's file is one of them.
 
         Raises:
             OSError: The store can't be read, or the segment not marked.
@@ -86,12 +70,10 @@ class Store:
         prefix = folder + b"/"
         try:
             for index, record in enumerate(records):
-                if record.type != "file" or (kept is not None and not kept(record)):
+                if record.type != "file":
                     continue
                 facts = os.stat(prefix + b"%d" % index)
-                if facts.st_mtime != record.mtime or facts.st_mode & 0o7222:
-                    break
-                if facts.st_size != record.size and kept is None:
+                if (facts.st_mtime, facts.st_size) != (record.mtime, record.size) or facts.st_mode & 0o7222:
                     break
             else:
                 return True
@@ -250,11 +232,4 @@ def follow(store: str, former: Path, destination: Path) -> None:
         known = found.root(found.root_file(former))
         if known is not None:
             there = found.root(found.root_file(destination))
-            # the files with the former prefix were written anew
-            followed = {digest: [key for key in keys if _SETTLED not in key] for digest, keys in known[1].items()}
-            found.write_root(destination, {**(there[1] if there is not None else {}), **followed})
-
-
-def settled_key(key: str, prefix: bytes) -> str:
-    """Return the key of a segment's files with ``prefix`` written in."""
-    return f"{key}{_SETTLED}{hashlib.sha256(prefix).hexdigest()[:32]}"
+            found.write_root(destination, {**(there[1] if there is not None else {}), **known[1]})
