@@ -29,12 +29,11 @@ from envpack.runtime.format.layout import DEPLOYMENT_PATH, DIGEST_PATH, LOCK_PAT
 from envpack.runtime.format.manifest import PathRecord, PathsTable
 from envpack.runtime.format.manifest_json import digest_line
 from envpack.runtime.format.paths_json import table_from_json
+from envpack.runtime.fs.io import write_all
 from envpack.runtime.fs.lock import locked
 from envpack.runtime.fs.paths import sibling_path, umask
 from envpack.runtime.reader.bundle import Bundle, Located, open_bundle
-from envpack.runtime.relocation.files import digest_of
-from envpack.runtime.relocation.relocation import splices
-from envpack.runtime.relocation.splice import Splicer
+from envpack.runtime.relocation.files import deployed_bytes, stored_digest, verify_digest
 from envpack.runtime.report import Reporter, human_size
 from envpack.runtime.store.store import Store
 from envpack.runtime.tree.compare import Differences, folders_of
@@ -236,7 +235,7 @@ def _is_changed(path: Path, record: PathRecord) -> bool:
     except FileNotFoundError:
         return False
     try:
-        return digest_of(fd) != record.sha256
+        return stored_digest(fd, None, record.size, None) != record.sha256
     finally:
         os.close(fd)
 
@@ -344,16 +343,9 @@ class _Mender:
             _put(temporary, place)
 
     def _write(self, fd: int, record: PathRecord, pieces: Iterator[memoryview]) -> None:
-        hashed = hashlib.sha256()
-        splicer = Splicer(splices(record.relocation, self._prefix)) if record.relocation is not None else None
-        with os.fdopen(os.dup(fd), "wb") as out:
-            for piece in pieces:
-                hashed.update(piece)
-                out.writelines([piece] if splicer is None else splicer.feed(bytes(piece)))
-            if splicer is not None:
-                out.writelines(splicer.finish())
-        if hashed.hexdigest() != record.sha256:
-            raise IntegrityError(f"the bundle's {record.path!r} has not the digest that its paths table gives")
+        verified = verify_digest(pieces, record.path, record.sha256)
+        for piece in deployed_bytes(verified, record.relocation, record.size, self._prefix, record.path):
+            write_all(fd, piece)
 
     def link(self, record: PathRecord) -> None:
         """Make the symbolic or hard link of ``record``, and replace the old one."""

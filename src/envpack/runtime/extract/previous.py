@@ -14,7 +14,7 @@ import stat
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
-from typing import Iterator, Sequence
+from typing import Iterable, Iterator, Sequence
 
 from envpack.runtime.errors import EnvpackError, IntegrityError
 from envpack.runtime.extract.tree_writer import Tree, made
@@ -22,9 +22,7 @@ from envpack.runtime.format.manifest import Manifest, PathRecord, PathsTable
 from envpack.runtime.fs.clone import CANT_CLONE, FICLONE
 from envpack.runtime.parallel.threads import pool as threads
 from envpack.runtime.reader.bundle import Bundle
-from envpack.runtime.relocation.files import digest_of
-from envpack.runtime.relocation.relocation import splices
-from envpack.runtime.relocation.splice import Splicer, inverse
+from envpack.runtime.relocation.files import deployed_size, stored_digest, stored_pieces
 from envpack.runtime.report import Step
 from envpack.runtime.tree.head import read_head
 from envpack.runtime.tree.prefix import check_prefix, installed_prefix
@@ -33,8 +31,8 @@ _BATCH = 64
 """The number of files in one unit of work of a thread."""
 
 _PIECE = 128 << 10
-"""Bytes per read: fewer than `envpack.runtime.relocation.files.proved` hands to its one thread, because here
-several threads hash files."""
+"""Bytes per read: fewer than `envpack.runtime.relocation.files.verify_digest` hands to its one thread, because
+here several threads hash files."""
 
 _FOLDER = os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY | os.O_NOFOLLOW
 _FILE = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
@@ -153,26 +151,12 @@ class PreviousDeployment:
             raise IntegrityError(f"{record.path!r} was changed")
         return True
 
-    def _stored(self, fd: int, record: PathRecord) -> Iterator[bytes]:
-        """Yield a file's bytes as a bundle stores them; raise IntegrityError when that is not possible."""
-        left, splicer = record.size, None
-        if record.relocation is not None and self._prefix is not None:
-            forward = splices(record.relocation, self._prefix)
-            left += sum(len(new) - len(old) for _, old, new in forward)
-            splicer = Splicer(inverse(forward))
-        try:
-            if os.fstat(fd).st_size != left:
-                raise IntegrityError(f"{record.path!r} was changed")
-            while left > 0:
-                piece = os.read(fd, min(_PIECE, left))
-                if not piece:
-                    raise IntegrityError(f"{record.path!r} is being changed")
-                left -= len(piece)
-                yield from [piece] if splicer is None else splicer.feed(piece)
-        except OSError as problem:
-            raise IntegrityError(f"{record.path!r} can't be read: {problem.strerror}") from None
-        if splicer is not None:
-            yield from splicer.finish()
+    def _stored(self, fd: int, record: PathRecord) -> Iterable[bytes | memoryview]:
+        """Return a file's bytes as a bundle stores them; raise IntegrityError when that is not possible."""
+        size = deployed_size(record.relocation, record.size, self._prefix)
+        if os.fstat(fd).st_size != size:
+            raise IntegrityError(f"{record.path!r} was changed")
+        return stored_pieces(_read(fd, size, record.path), record.relocation, self._prefix)
 
 
 class _Folders:
@@ -222,12 +206,25 @@ class _Folders:
         self._close(0)
 
 
+def _read(fd: int, size: int, path: str) -> Iterator[bytes]:
+    """Yield the ``size`` bytes of a file; raise IntegrityError when it can't be read."""
+    while size > 0:
+        try:
+            piece = os.read(fd, min(_PIECE, size))
+        except OSError as problem:
+            raise IntegrityError(f"{path!r} can't be read: {problem.strerror}") from None
+        if not piece:
+            raise IntegrityError(f"{path!r} is being changed")
+        size -= len(piece)
+        yield piece
+
+
 def _is(path: bytes, record: PathRecord) -> bool:
     """Return whether a file has the size and digest of its record; False also when it can't be read."""
     try:
         fd = os.open(path, _FILE)
         try:
-            return os.fstat(fd).st_size == record.size and digest_of(fd) == record.sha256
+            return stored_digest(fd, None, record.size, None) == record.sha256
         finally:
             os.close(fd)
     except OSError:

@@ -15,7 +15,7 @@ from envpack.runtime.fs.io import write_all
 from envpack.runtime.fs.paths import umask
 from envpack.runtime.fs.sync import EARLY, begin_writing
 from envpack.runtime.reader.bundle import Bundle
-from envpack.runtime.relocation.files import proved, with_prefix
+from envpack.runtime.relocation.files import deployed_bytes, verify_digest
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
 
@@ -57,7 +57,7 @@ class Tree:
         raises IntegrityError when they differ from it.
         """
         if record.type == "file":
-            self.write(record, proved(pieces, record.path, record.sha256))
+            self.write(record, verify_digest(pieces, record.path, record.sha256))
         else:
             self.add(record)
 
@@ -87,7 +87,7 @@ class Tree:
         self._folder(name.rpartition(b"/")[0])
         fd = os.open(os.path.join(self._root, name), _NEW, record.mode)
         try:
-            for piece in with_prefix(pieces, record.relocation, record.size, self._prefix):
+            for piece in deployed_bytes(pieces, record.relocation, record.size, self._prefix, record.path):
                 write_all(fd, piece)
             os.utime(fd, (record.mtime, record.mtime))
             if record.size >= EARLY:

@@ -31,10 +31,14 @@ class Splicer:
     >>> splicer = Splicer([Splice(2, b"cd", b"CDE")])
     >>> b"".join(splicer.feed(b"abc") + splicer.feed(b"def") + splicer.finish())
     b'abCDEef'
+
+    Args:
+        todo: the splices.
+        path: a path to name in errors; "" for none.
     """
 
-    def __init__(self, todo: list[Splice]) -> None:
-        self._todo = todo
+    def __init__(self, todo: list[Splice], path: str = "") -> None:
+        self._todo, self._path = todo, path
         self._next = 0
         self._position = 0
         self._held = b""
@@ -54,7 +58,7 @@ class Splicer:
             if start + len(old) > len(data) or start >= len(data):
                 break
             if data[start : start + len(old)] != old:
-                raise IntegrityError(f"the bytes at offset {offset} are not those the paths table records")
+                raise self._mismatch(offset)
             out.append(data[done:start])
             out.append(new)
             done = start + len(old)
@@ -78,13 +82,17 @@ class Splicer:
         for offset, old, new in self._todo[self._next :]:
             start = offset - self._position
             if start > len(data) or data[start : start + len(old)] != old:
-                raise IntegrityError(f"the bytes at offset {offset} are not those the paths table records")
+                raise self._mismatch(offset)
             out.append(data[:start])
             out.append(new)
             data = data[start + len(old) :]
             self._position = offset + len(old)
         out.append(data)
         return out
+
+    def _mismatch(self, offset: int) -> IntegrityError:
+        where = f"{self._path!r}: " if self._path else ""
+        return IntegrityError(f"{where}the bytes at offset {offset} are not those the paths table records")
 
 
 def splice(data: bytes, todo: list[Splice]) -> bytes:

@@ -17,7 +17,7 @@ from envpack.runtime.format.tree_rules import check_bundle_tree
 from envpack.runtime.reader.bundle import Bundle
 from envpack.runtime.reader.entries import entries
 from envpack.runtime.reader.frames import FramePrefetcher
-from envpack.runtime.relocation.files import proved
+from envpack.runtime.relocation.files import verify_digest
 from envpack.runtime.report import Step
 from envpack.runtime.store.ingest import SegmentIngest, StoredFile
 from envpack.runtime.store.placement import MAX_PLACING, Placer, Placing
@@ -150,7 +150,7 @@ def _unpacked(
     """Yield a segment's files as the bundle stores them, verified."""
     for index, (record, pieces) in enumerate(entries(frames.take(id), id, records, advance)):
         if record.type == "file":
-            yield index, record, proved(pieces, record.path, record.sha256)
+            yield index, record, verify_digest(pieces, record.path, record.sha256)
 
 
 @contextmanager

@@ -11,15 +11,12 @@ import stat
 from dataclasses import dataclass, field
 from typing import Iterable, Iterator, Mapping, Sequence
 
-from envpack.runtime.errors import IntegrityError
 from envpack.runtime.format.layout import (
     OWN_PATHS,
 )
 from envpack.runtime.format.manifest import PathRecord, PathsTable
 from envpack.runtime.parallel.threads import pool as threads
-from envpack.runtime.relocation.files import digest_of
-from envpack.runtime.relocation.relocation import splices
-from envpack.runtime.relocation.splice import Splicer, inverse
+from envpack.runtime.relocation.files import stored_digest
 from envpack.runtime.report import Step
 
 _BATCH = 32
@@ -221,20 +218,10 @@ class _Checker:
             if content.relocation is None:
                 if facts.st_size != content.size:
                     return f"{facts.st_size} bytes, not {content.size}"
-                return "" if digest_of(fd) == content.sha256 else "other content"
-            fits = any(self._is(fd, facts.st_size, content, prefix) for prefix in self._prefixes)
-            return "" if fits else "other content, or place written in"
+                return "" if stored_digest(fd, None, content.size, None) == content.sha256 else "other content"
+            for prefix in self._prefixes:
+                if stored_digest(fd, content.relocation, content.size, prefix) == content.sha256:
+                    return ""
+            return "other content, or place written in"
         finally:
             os.close(fd)
-
-    def _is(self, fd: int, size: int, content: PathRecord, prefix: bytes | None) -> bool:
-        assert content.relocation is not None
-        if prefix is None:
-            return size == content.size and digest_of(fd) == content.sha256
-        forward = splices(content.relocation, prefix)
-        if size != content.size + sum(len(new) - len(old) for _, old, new in forward):
-            return False
-        try:
-            return digest_of(fd, Splicer(inverse(forward))) == content.sha256
-        except IntegrityError:
-            return False

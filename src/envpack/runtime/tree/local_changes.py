@@ -6,7 +6,6 @@ and size leave a doubt, so that even a large tree takes little time.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -81,7 +80,4 @@ def _is_edited(path: Path, record: PathRecord, prefixes: list[bytes]) -> bool:
     status = os.lstat(path)
     if int(status.st_mtime) == record.mtime and (record.relocation is not None or status.st_size == record.size):
         return False
-    data = path.read_bytes()
-    if record.relocation is not None:
-        return stored_bytes(data, record.relocation, record.sha256, prefixes) is None
-    return hashlib.sha256(data).hexdigest() != record.sha256
+    return stored_bytes(path.read_bytes(), record.relocation, record.sha256, prefixes) is None

@@ -23,9 +23,7 @@ from envpack.runtime.fs.atomic import ReplaceBatch, remove_temporary
 from envpack.runtime.fs.lock import locked
 from envpack.runtime.fs.paths import umask
 from envpack.runtime.fs.sync import sync_filesystem, sync_folder
-from envpack.runtime.relocation.files import stored_bytes
-from envpack.runtime.relocation.relocation import splices
-from envpack.runtime.relocation.splice import splice
+from envpack.runtime.relocation.files import deployed_bytes, stored_bytes
 from envpack.runtime.report import Reporter, Step
 from envpack.runtime.tree.head import read_head
 from envpack.runtime.tree.journal import Journal
@@ -218,7 +216,6 @@ def _renew(new: ReplaceBatch, record: PathRecord, prefixes: list[bytes], path: b
     Returns False, and writes nothing, when the file does not exist or its stored bytes can't be restored with any
     of the prefixes or the placeholder.
     """
-    assert record.relocation is not None
     try:
         data, mode = _read(path)
     except FileNotFoundError:
@@ -226,7 +223,7 @@ def _renew(new: ReplaceBatch, record: PathRecord, prefixes: list[bytes], path: b
     stored = stored_bytes(data, record.relocation, record.sha256, prefixes)
     if stored is None:
         return False
-    written = splice(stored, splices(record.relocation, prefixes[0]))
+    written = b"".join(deployed_bytes([stored], record.relocation, record.size, prefixes[0], record.path))
     source = path if written == data else new.file(path, written, mode, record.mtime)
     for link in links:
         if source is not path or not (os.path.exists(link) and os.path.samefile(path, link)):
