@@ -14,9 +14,9 @@ from envpack.interop.archive import Member, read_members
 from envpack.interop.record import find_root
 from envpack.interop.streams import format_of
 from envpack.prefix.owners.ownership import source_of
+from envpack.runtime.fs.io import create_file, write_pieces
 from envpack.runtime.report import Step
 
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 _QUARTER, _FARTHEST = 900, 15 * 3600
 """Seconds: time zones are whole quarters of an hour away from UTC, and less than 15 hours (tz database)."""
 
@@ -125,12 +125,8 @@ class _Writer:
 
 
 def _write(path: bytes, member: Member, data: Iterable[bytes | memoryview]) -> None:
-    fd = os.open(path, _NEW, 0o700 if member.mode & 0o111 else 0o600)
-    with open(fd, "wb", buffering=0) as file:
-        for piece in data:
-            while piece:
-                piece = piece[file.write(piece) :]
-    os.utime(path, (member.mtime, member.mtime))
+    mode = 0o700 if member.mode & 0o111 else 0o600
+    create_file(path, mode, member.mtime, lambda fd: write_pieces(fd, data))
 
 
 def _digest_of(path: bytes) -> str:

@@ -29,7 +29,7 @@ from envpack.runtime.format.layout import DEPLOYMENT_PATH, DIGEST_PATH, LOCK_PAT
 from envpack.runtime.format.manifest import PathRecord, PathsTable
 from envpack.runtime.format.manifest_json import digest_line
 from envpack.runtime.format.paths_json import table_from_json
-from envpack.runtime.fs.io import write_all
+from envpack.runtime.fs.io import CREATE, READ, write_pieces
 from envpack.runtime.fs.lock import locked
 from envpack.runtime.fs.paths import sibling_path, umask
 from envpack.runtime.reader.bundle import Bundle, Located, open_bundle
@@ -231,7 +231,7 @@ def _tell_store(root: Path, table: PathsTable, found: Differences, reporter: Rep
 
 def _is_changed(path: Path, record: PathRecord) -> bool:
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(path, READ)
     except FileNotFoundError:
         return False
     try:
@@ -332,7 +332,7 @@ class _Mender:
         self._folder_at(place.parent)
         self._unlock(place.parent)
         with _temporary(place) as temporary:
-            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            fd = os.open(temporary, CREATE, 0o600)
             try:
                 self._write(fd, record, pieces)
                 os.fchmod(fd, record.mode & ~self._umask)
@@ -344,8 +344,7 @@ class _Mender:
 
     def _write(self, fd: int, record: PathRecord, pieces: Iterator[memoryview]) -> None:
         verified = verify_digest(pieces, record.path, record.sha256)
-        for piece in deployed_bytes(verified, record.relocation, record.size, self._prefix, record.path):
-            write_all(fd, piece)
+        write_pieces(fd, deployed_bytes(verified, record.relocation, record.size, self._prefix, record.path))
 
     def link(self, record: PathRecord) -> None:
         """Make the symbolic or hard link of ``record``, and replace the old one."""

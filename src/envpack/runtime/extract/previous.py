@@ -8,7 +8,6 @@ changed, the whole segment is read from the bundle.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import stat
 from concurrent.futures import Future
@@ -17,9 +16,10 @@ from pathlib import Path
 from typing import Iterable, Iterator, Sequence
 
 from envpack.runtime.errors import EnvpackError, IntegrityError
-from envpack.runtime.extract.tree_writer import Tree, made
+from envpack.runtime.extract.tree_writer import Tree
 from envpack.runtime.format.manifest import Manifest, PathRecord, PathsTable
-from envpack.runtime.fs.clone import CANT_CLONE, FICLONE
+from envpack.runtime.fs.clone import CANT_CLONE, clone_file
+from envpack.runtime.fs.io import READ_FOLDER, READ_UNTRUSTED
 from envpack.runtime.parallel.threads import pool as threads
 from envpack.runtime.reader.bundle import Bundle
 from envpack.runtime.relocation.files import deployed_size, stored_digest, stored_pieces
@@ -33,9 +33,6 @@ _BATCH = 64
 _PIECE = 128 << 10
 """Bytes per read: fewer than `envpack.runtime.relocation.files.verify_digest` hands to its one thread, because
 here several threads hash files."""
-
-_FOLDER = os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY | os.O_NOFOLLOW
-_FILE = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 def previous_deployment(bundle: Bundle, root: Path) -> PreviousDeployment | None:
@@ -138,10 +135,9 @@ class PreviousDeployment:
         """
         if not self._clones:
             return False
-        path = tree.place_for(record)
+        path = tree.path_for(record)
         try:
-            with made(path, record) as out:
-                fcntl.ioctl(out, FICLONE, fd)
+            clone_file(fd, path, record.mode, record.mtime)
         except OSError as problem:
             if problem.errno not in CANT_CLONE:
                 raise
@@ -182,8 +178,8 @@ class _Folders:
         self._close(same)
         try:
             for part in folders[same:]:
-                self._way.append((part, os.open(part, _FOLDER, dir_fd=self._inside)))
-            fd = os.open(name, _FILE, dir_fd=self._inside)
+                self._way.append((part, os.open(part, READ_FOLDER, dir_fd=self._inside)))
+            fd = os.open(name, READ_UNTRUSTED, dir_fd=self._inside)
         except OSError as problem:
             raise IntegrityError(f"{path!r} can't be read: {problem.strerror}") from None
         if not stat.S_ISREG(os.fstat(fd).st_mode):
@@ -222,7 +218,7 @@ def _read(fd: int, size: int, path: str) -> Iterator[bytes]:
 def _is(path: bytes, record: PathRecord) -> bool:
     """Return whether a file has the size and digest of its record; False also when it can't be read."""
     try:
-        fd = os.open(path, _FILE)
+        fd = os.open(path, READ_UNTRUSTED)
         try:
             return stored_digest(fd, None, record.size, None) == record.sha256
         finally:
@@ -236,4 +232,4 @@ def _remove(tree: Tree, records: Sequence[PathRecord]) -> None:
     for record in records:
         if record.type == "file":
             with suppress(FileNotFoundError):
-                os.unlink(tree.place_for(record))
+                os.unlink(tree.path_for(record))

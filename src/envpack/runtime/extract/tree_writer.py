@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import errno
 import os
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
-from typing import Iterable, Iterator
+from typing import Iterable
 
 from envpack.runtime.format.layout import DIGEST_PATH, MANIFEST_PATH, PATHS_PATH
 from envpack.runtime.format.manifest import PathRecord
 from envpack.runtime.format.manifest_json import digest_line
-from envpack.runtime.fs.io import write_all
+from envpack.runtime.fs.io import create_file, write_pieces
 from envpack.runtime.fs.paths import umask
 from envpack.runtime.fs.sync import EARLY, begin_writing
 from envpack.runtime.reader.bundle import Bundle
 from envpack.runtime.relocation.files import deployed_bytes, verify_digest
-
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
 
 
 def write_head(tree: Tree, bundle: Bundle, table_bytes: bytes) -> None:
@@ -61,7 +59,7 @@ class Tree:
         else:
             self.add(record)
 
-    def place_for(self, record: PathRecord) -> bytes:
+    def path_for(self, record: PathRecord) -> bytes:
         """Create the folder of a record's path, and return the path to write to."""
         name = os.fsencode(record.path)
         self._folder(name.rpartition(b"/")[0])
@@ -73,36 +71,27 @@ class Tree:
         if record.type == "directory":
             self._folder(name)
             self._modes.append((name, record.mode))
-            return
-        self._folder(name.rpartition(b"/")[0])
-        path = os.path.join(self._root, name)
-        if record.type == "symlink":
-            os.symlink(os.fsencode(record.target), path)
+        elif record.type == "symlink":
+            os.symlink(os.fsencode(record.target), self.path_for(record))
         else:
-            os.link(os.path.join(self._root, os.fsencode(record.target)), path)
+            os.link(os.path.join(self._root, os.fsencode(record.target)), self.path_for(record))
 
     def write(self, record: PathRecord, pieces: Iterable[bytes | memoryview]) -> None:
         """Write a file, with the prefix put into its stored bytes ``pieces``, which are not verified."""
-        name = os.fsencode(record.path)
-        self._folder(name.rpartition(b"/")[0])
-        fd = os.open(os.path.join(self._root, name), _NEW, record.mode)
-        try:
-            for piece in deployed_bytes(pieces, record.relocation, record.size, self._prefix, record.path):
-                write_all(fd, piece)
-            os.utime(fd, (record.mtime, record.mtime))
+
+        def fill(fd: int) -> None:
+            write_pieces(fd, deployed_bytes(pieces, record.relocation, record.size, self._prefix, record.path))
             if record.size >= EARLY:
                 begin_writing(fd)
-        finally:
-            os.close(fd)
+
+        create_file(self.path_for(record), record.mode, record.mtime, fill)
 
     def move(self, record: PathRecord, source: Path) -> None:
         """Rename ``source``, a file that already has its final bytes, into the tree, and set its mode and time.
 
         Raises FileExistsError when the path exists already.
         """
-        name = os.fsencode(record.path)
-        self._folder(name.rpartition(b"/")[0])
-        path = os.path.join(self._root, name)
+        path = self.path_for(record)
         if os.path.lexists(path):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
         os.rename(source, path)
@@ -121,20 +110,3 @@ class Tree:
         """Set the modes of the folders: last, so that a folder without write permission can still be filled."""
         for name, mode in sorted(self._modes, reverse=True):  # children before their folder
             os.chmod(os.path.join(self._root, name), mode & ~self._mask)
-
-
-@contextmanager
-def made(target: bytes, record: PathRecord) -> Iterator[int]:
-    """Create the file ``target`` with the record's mode and time, and yield its descriptor.
-
-    The file is removed again when the block fails. Raises FileExistsError when it exists already.
-    """
-    fd = os.open(target, _NEW, record.mode)
-    try:
-        yield fd
-        os.utime(fd, (record.mtime, record.mtime))
-    except BaseException:
-        os.unlink(target)
-        raise
-    finally:
-        os.close(fd)

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Callable, Iterator, TypeVar
 
-from envpack.runtime.fs.io import write_all
+from envpack.runtime.fs.io import CREATE, create_file, write_all
 from envpack.runtime.fs.paths import sibling_name, sibling_path
 from envpack.runtime.fs.sync import sync_folder
 
@@ -21,8 +21,6 @@ T = TypeVar("T")
 
 _MARKER = "envpack-new"
 """End of the names of temporary siblings in a deployed tree."""
-
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def replace_file(
@@ -43,7 +41,7 @@ def replace_file(
             be synced after the rename.
     """
     with replacement(path, temporary or temporary_of(path)) as new:
-        fd = os.open(new, _NEW, mode)
+        fd = os.open(new, CREATE, mode)
         try:
             write_all(fd, data)
             if durable:
@@ -114,14 +112,10 @@ class ReplaceBatch:
             OSError: the sibling can't be created or written.
         """
         temporary = self._add(path)
-        fd = _anew(temporary, lambda: os.open(temporary, _NEW, 0o600))
-        try:
-            write_all(fd, data)
-            os.fchmod(fd, mode)
-            if mtime is not None:
-                os.utime(fd, (mtime, mtime))
-        finally:
-            os.close(fd)
+        _anew(
+            temporary,
+            lambda: create_file(temporary, mode, mtime, lambda fd: write_all(fd, data), exact=True),
+        )
         return temporary
 
     def link(self, source: bytes, path: bytes) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Iterator
 
 from envpack.runtime.errors import DestinationError
+from envpack.runtime.fs.io import LOCK
 
 _ATTEMPTS = 1000
 """Number of times that the folder may vanish before the lock is held: other processes remove it when they finish,
@@ -36,7 +37,7 @@ def locked(path: Path, *, wait: bool, folder_mode: int | None = None) -> Iterato
         try:
             if folder_mode is not None:
                 path.parent.mkdir(mode=folder_mode, exist_ok=True)
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+            fd = os.open(path, LOCK, 0o644)
         except OSError as problem:
             if folder_mode is not None and problem.errno == errno.ENOENT and path.parent.parent.is_dir():
                 continue

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Iterator
 
 from envpack.runtime.errors import DestinationError
+from envpack.runtime.fs.io import READ_FOLDER
 from envpack.runtime.fs.lock import locked
 
 _LOCK = ".envpack-lock"
@@ -159,7 +160,7 @@ def _open_up(folder: Path) -> None:
     if not stat.S_ISDIR(status.st_mode) or status.st_mode & stat.S_IRWXU == stat.S_IRWXU:
         return
     try:
-        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        fd = os.open(folder, READ_FOLDER)
     except PermissionError:  # the caller is not root, so a link swapped in gains nothing
         os.chmod(folder, 0o700)
         return

@@ -9,6 +9,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Callable
 
+from envpack.runtime.fs.io import READ
+
 
 def sync_filesystem(path: Path) -> None:
     """Write all pending data of the filesystem that holds ``path`` to its disk: syncfs(2), else sync(2).
@@ -16,7 +18,7 @@ def sync_filesystem(path: Path) -> None:
     Raises:
         OSError: ``path`` can't be opened, or writing failed.
     """
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    fd = os.open(path, READ)
     try:
         syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
         if syncfs is None:
@@ -61,7 +63,7 @@ def sync_folder(path: Path) -> None:
     Raises:
         OSError: ``path`` can't be opened, or writing failed.
     """
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    fd = os.open(path, READ)
     try:
         os.fsync(fd)
     except OSError as problem:

@@ -9,13 +9,11 @@ from typing import Iterable, Tuple, Union
 
 from envpack.runtime.errors import DestinationError
 from envpack.runtime.format.manifest import PathRecord
-from envpack.runtime.fs.io import write_all
+from envpack.runtime.fs.io import create_file, write_pieces
 from envpack.runtime.fs.lock import locked
 from envpack.runtime.fs.paths import remove_tree
 from envpack.runtime.fs.sync import EARLY, begin_writing, sync_filesystem, sync_folder
 from envpack.runtime.store.store import Store
-
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 BATCH = 512 << 20
 """Bytes of new segments that are written before they are synced and published: a sync writes all that is not yet
@@ -142,13 +140,9 @@ def stored_mode(mode: int) -> int:
 
 
 def _store_file(path: bytes, record: PathRecord, pieces: Iterable[bytes | memoryview]) -> None:
-    fd = os.open(path, _NEW, 0o600)
-    try:
-        for piece in pieces:
-            write_all(fd, piece)
-        os.fchmod(fd, stored_mode(record.mode))
-        os.utime(fd, (record.mtime, record.mtime))
+    def fill(fd: int) -> None:
+        write_pieces(fd, pieces)
         if record.size >= EARLY:
             begin_writing(fd)
-    finally:
-        os.close(fd)
+
+    create_file(path, stored_mode(record.mode), record.mtime, fill, exact=True)

@@ -6,16 +6,15 @@ Files with a prefix written in are not shared: each deployment gets its own.
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Callable, NamedTuple, Sequence
 
-from envpack.runtime.extract.tree_writer import Tree, made
+from envpack.runtime.extract.tree_writer import Tree
 from envpack.runtime.format.manifest import PathRecord
-from envpack.runtime.fs.clone import CANT_CLONE, FICLONE
-from envpack.runtime.fs.io import opened, read_pieces, write_all
+from envpack.runtime.fs.clone import CANT_CLONE, clone_file
+from envpack.runtime.fs.io import create_file, opened, read_pieces, write_pieces
 
 _CANT_LINK = frozenset((errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EACCES))
 
@@ -87,7 +86,7 @@ class Placer:
             if record.type != "file":
                 tree.add(record)
             elif record.relocation is None:
-                self._share(start + b"%d" % index, tree.place_for(record), record)
+                self._share(start + b"%d" % index, tree.path_for(record), record)
             else:
                 tree.write(record, read_pieces(start + b"%d" % index))
 
@@ -116,8 +115,8 @@ class _Method(NamedTuple):
 
 
 def _clone(source: bytes, target: bytes, record: PathRecord) -> None:
-    with made(target, record) as out, opened(source) as data:
-        fcntl.ioctl(out, FICLONE, data)
+    with opened(source) as fd:
+        clone_file(fd, target, record.mode, record.mtime)
 
 
 def _link(source: bytes, target: bytes, record: PathRecord) -> None:
@@ -125,6 +124,4 @@ def _link(source: bytes, target: bytes, record: PathRecord) -> None:
 
 
 def _copy(source: bytes, target: bytes, record: PathRecord) -> None:
-    with made(target, record) as out:
-        for piece in read_pieces(source):
-            write_all(out, piece)
+    create_file(target, record.mode, record.mtime, lambda fd: write_pieces(fd, read_pieces(source)))

@@ -29,13 +29,11 @@ from typing import Iterable, Iterator, Mapping, Sequence
 from envpack.runtime.errors import DestinationError
 from envpack.runtime.format.manifest import PathRecord
 from envpack.runtime.fs.atomic import replace_file
+from envpack.runtime.fs.io import CREATE, LOCK
 from envpack.runtime.fs.paths import make_folders
 
 VERSION = "1"
 """The version of the layout. Another version would get its own folder beside it, and both could be used."""
-
-
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 
 class Store:
@@ -88,7 +86,7 @@ class Store:
     def note_damage(self, key: str) -> None:
         """Mark a segment as damaged: it is not used any more until gc has removed it. Raises OSError."""
         with suppress(FileExistsError):
-            os.close(os.open(self.damaged / key, _NEW, 0o644))
+            os.close(os.open(self.damaged / key, CREATE, 0o644))
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
@@ -138,7 +136,7 @@ class Store:
 
     def _lock_file(self) -> int:
         try:
-            return os.open(self.base / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+            return os.open(self.base / "lock", LOCK, 0o644)
         except OSError as problem:
             raise self._cant_lock(problem) from None
 

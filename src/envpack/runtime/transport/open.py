@@ -10,6 +10,7 @@ from typing import Callable, Mapping
 from urllib.parse import unquote, urlsplit
 
 from envpack.runtime.errors import FetchError, FormatError, IntegrityError, UsageError
+from envpack.runtime.fs.io import READ
 from envpack.runtime.transport.base import ByteSource, FileSource, Pipe, StreamSource
 
 STDIN = "-"
@@ -110,7 +111,7 @@ def append_suffix(where: Path | str, suffix: str) -> Path | str:
 
 def _open_file(path: Path) -> ByteSource:
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # opening a pipe would wait for its writer
+        fd = os.open(path, READ | os.O_NONBLOCK)  # opening a pipe would wait for its writer
     except OSError as problem:
         raise FormatError(f"{path}: {problem.strerror}", hint=_HINT) from None
     kind = os.fstat(fd).st_mode

@@ -15,12 +15,12 @@ from envpack.runtime.format.layout import (
     OWN_PATHS,
 )
 from envpack.runtime.format.manifest import PathRecord, PathsTable
+from envpack.runtime.fs.io import READ_UNTRUSTED
 from envpack.runtime.parallel.threads import pool as threads
 from envpack.runtime.relocation.files import stored_digest
 from envpack.runtime.report import Step
 
 _BATCH = 32
-_READ = os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0) | os.O_NONBLOCK
 _KINDS = {"f": "a file", "d": "a folder", "l": "a link", "o": "neither file nor folder nor link"}
 _KIND_OF_TYPE = {"file": "f", "hardlink": "f", "directory": "d", "symlink": "l"}
 MISSING = "missing"
@@ -206,7 +206,7 @@ class _Checker:
 
         ``content`` is ``record`` itself, or for a hard link the record of its target.
         """
-        fd = os.open(f"{self._root}/{record.path}", _READ)
+        fd = os.open(f"{self._root}/{record.path}", READ_UNTRUSTED)
         try:
             facts = os.fstat(fd)
             if not stat.S_ISREG(facts.st_mode):
