@@ -1,4 +1,8 @@
-"""Extraction of a bundle through a store: segments come from the store, or are unpacked into it first."""
+"""Extraction of a bundle through a store: segments come from the store, or are unpacked into it first.
+
+`plan` looks into the store, `actions` decides from that where each segment comes from, and `extract_shared` writes
+it from there.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +10,13 @@ import hashlib
 import os
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
-from typing import Callable, Iterator, Mapping, Sequence
+from typing import AbstractSet, Callable, Iterator, Mapping, Sequence
 
 from envpack.runtime.errors import DestinationError
 from envpack.runtime.extract.tree_writer import Tree, write_head
-from envpack.runtime.format.manifest import PathRecord, PathsTable
+from envpack.runtime.format.manifest import PathRecord, PathsTable, Segment
 from envpack.runtime.format.paths_json import table_from_json
 from envpack.runtime.format.tree_rules import check_bundle_tree
 from envpack.runtime.reader.bundle import Bundle
@@ -20,19 +25,19 @@ from envpack.runtime.reader.frames import FramePrefetcher
 from envpack.runtime.relocation.files import verify_digest
 from envpack.runtime.report import Step
 from envpack.runtime.store.ingest import SegmentIngest, StoredFile
-from envpack.runtime.store.placement import MAX_PLACING, Placer, Placing
+from envpack.runtime.store.placement import MAX_PLACING, Placer, PlacingPool
 from envpack.runtime.store.store import Store
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The segments of a bundle that a store already has.
+    """What a store already has of a bundle.
 
     Args:
         table_bytes: The bundle's paths table, as it is in the bundle.
         table: The same, parsed.
-        keys: By segment id, the key of the segment's stored bytes.
-        ready: Every key that is in the store.
+        keys: By segment id, the key of the segment; only of segments with paths in them.
+        ready: The keys that are in the store.
         size: Bytes of the files that remain to be written.
     """
 
@@ -42,14 +47,10 @@ class Plan:
     ready: frozenset[str]
     size: int
 
-    def has(self, id: str) -> bool:
-        """Return whether a segment is in the store."""
-        return self.keys[id] in self.ready
-
     @property
     def found(self) -> int:
         """The number of segments that need not be read from the bundle."""
-        return sum(map(self.has, self.keys))
+        return sum(key in self.ready for key in self.keys.values())
 
 
 def plan(bundle: Bundle, store: Store) -> Plan:
@@ -78,13 +79,41 @@ def plan(bundle: Bundle, store: Store) -> Plan:
     return Plan(table_bytes, table, keys, frozenset(ready), size)
 
 
+class Action(Enum):
+    """Where a segment comes from."""
+
+    PLACE = "place it from the store"
+    INGEST = "unpack it into the store, and place it from there"
+    UNPACK = "unpack it into the tree only: the store has it, damaged"
+
+
+def actions(
+    segments: Sequence[Segment], keys: Mapping[str, str], ready: AbstractSet[str], damaged: AbstractSet[str]
+) -> Iterator[tuple[Segment, Action]]:
+    """Yield what is to be done for each segment, in the order of the bundle.
+
+    Args:
+        segments: The bundle's segments.
+        keys: By segment id, the key; segments without one have no paths.
+        ready: The keys that are in the store.
+        damaged: The keys of segments that are marked as damaged.
+    """
+    for segment in segments:
+        key = keys.get(segment.id)
+        if key is None:
+            continue
+        if key in ready:
+            yield segment, Action.PLACE
+        else:
+            yield segment, Action.UNPACK if key in damaged else Action.INGEST
+
+
 def extract_shared(
     bundle: Bundle, planned: Plan, root: Path, prefix: Path, step: Step, jobs: int, store: Store
 ) -> int:
     """Extract a bundle as `envpack.runtime.extract.extraction.Extraction` does, sharing files with ``store``.
 
-    Segments that are not in the store are unpacked into it; those that are there are not read from the bundle. One
-    that is marked as damaged is read and written to ``root`` only. Call it within ``store.in_use()``.
+    Call it within ``store.in_use()``.
 
     Args:
         bundle: The bundle to extract.
@@ -103,58 +132,75 @@ def extract_shared(
         DestinationError: The store can't be written to.
         OSError: ``root`` can't be written to.
     """
-    with _into(store):
-        digest = hashlib.sha256(bundle.manifest_bytes).hexdigest()
-        store.register(prefix, digest, planned.keys.values())
+    with _store_errors(store):
+        store.register(prefix, hashlib.sha256(bundle.manifest_bytes).hexdigest(), planned.keys.values())
+        damaged = store.damaged_keys()
     tree = Tree(os.fsencode(root), os.fsencode(prefix))
     write_head(tree, bundle, planned.table_bytes)
+    todo = list(actions(bundle.manifest.segments, planned.keys, planned.ready, damaged))
+    placed = [segment for segment, action in todo if action is Action.PLACE]
+    missing = [(segment, action) for segment, action in todo if action is not Action.PLACE]
     placer = Placer(tree)
-    segments = [segment for segment in bundle.manifest.segments if segment.id in planned.keys]
-    missing = [segment.id for segment in segments if planned.keys[segment.id] not in planned.ready]
-    read = 0
     with ExitStack() as stack:
-        placing = stack.enter_context(Placing(placer, min(jobs, MAX_PLACING)))
-        for segment in segments:
-            if planned.has(segment.id):
-                placing.add(planned.table.segments[segment.id], store.folder(planned.keys[segment.id]))
-        frames = stack.enter_context(FramePrefetcher(bundle, missing, jobs))
+        pool = stack.enter_context(PlacingPool(placer, min(jobs, MAX_PLACING)))
+        for segment in placed:  # threads place these while the others are read
+            pool.add(planned.table.segments[segment.id], store.folder(planned.keys[segment.id]))
+        frames = stack.enter_context(FramePrefetcher(bundle, [segment.id for segment, _ in missing], jobs))
         ingest = stack.enter_context(SegmentIngest(store))
-        for segment in segments:
-            id, key = segment.id, planned.keys[segment.id]
-            records = planned.table.segments[id]
-            if planned.has(id):
-                continue
-            if store.is_damaged(key):
-                for record, pieces in entries(frames.take(id), id, records, step.advance):
-                    tree.put(record, pieces)
-                read += segment.stored
-                continue
-            with _into(store):
-                if ingest.fill(key, segment.size, _unpacked(frames, id, records, step.advance)):
-                    read += segment.stored
-                else:
-                    frames.skip(id)
-                    step.advance(segment.size)
-            placer.place(records, ingest.folder(key))
-        with _into(store):
+        supplier = _Supplier(store, planned, tree, placer, frames, ingest, step.advance)
+        read = sum(supplier.supply(segment, action) for segment, action in missing)
+        with _store_errors(store):
             ingest.publish()
-        placing.finish()
-        step.advance(sum(segment.size for segment in segments if segment.id not in missing))
+        pool.finish()
+        step.advance(sum(segment.size for segment in placed))
         tree.finish()
     return read
 
 
-def _unpacked(
-    frames: FramePrefetcher, id: str, records: Sequence[PathRecord], advance: Callable[[int], None]
-) -> Iterator[StoredFile]:
-    """Yield a segment's files as the bundle stores them, verified."""
-    for index, (record, pieces) in enumerate(entries(frames.take(id), id, records, advance)):
-        if record.type == "file":
-            yield index, record, verify_digest(pieces, record.path, record.sha256)
+@dataclass(frozen=True)
+class _Supplier:
+    """The supplier of segments that are not in the store; each method returns the bytes read, as stored."""
+
+    store: Store
+    planned: Plan
+    tree: Tree
+    placer: Placer
+    frames: FramePrefetcher
+    ingest: SegmentIngest
+    advance: Callable[[int], None]
+
+    def supply(self, segment: Segment, action: Action) -> int:
+        """Write a segment into the tree."""
+        return self._through_store(segment) if action is Action.INGEST else self._from_bundle(segment)
+
+    def _through_store(self, segment: Segment) -> int:
+        """Unpack a segment into the store, unless another process has done so meanwhile, and place it."""
+        key = self.planned.keys[segment.id]
+        with _store_errors(self.store):
+            is_read = self.ingest.fill(key, segment.size, self._verified(segment))
+            if not is_read:
+                self.frames.skip(segment.id)
+                self.advance(segment.size)
+        self.placer.place(self.planned.table.segments[segment.id], self.ingest.folder(key))
+        return segment.stored if is_read else 0
+
+    def _verified(self, segment: Segment) -> Iterator[StoredFile]:
+        for index, (record, pieces) in enumerate(self._entries(segment)):
+            if record.type == "file":
+                yield index, record, verify_digest(pieces, record.path, record.sha256)
+
+    def _from_bundle(self, segment: Segment) -> int:
+        for record, pieces in self._entries(segment):
+            self.tree.put(record, pieces)
+        return segment.stored
+
+    def _entries(self, segment: Segment) -> Iterator[tuple[PathRecord, Iterator[memoryview]]]:
+        records = self.planned.table.segments[segment.id]
+        return entries(self.frames.take(segment.id), segment.id, records, self.advance)
 
 
 @contextmanager
-def _into(store: Store) -> Iterator[None]:
+def _store_errors(store: Store) -> Iterator[None]:
     """Raise DestinationError for an OSError of the block: the store can't be written to, not the destination."""
     try:
         yield

@@ -96,7 +96,7 @@ def _collect(store: Store, dry_run: bool) -> Collected:
             store.write_root(Path(destination), alive)
         else:
             os.unlink(file)
-    damaged = set(os.listdir(store.damaged))
+    damaged = store.damaged_keys()
     removed, kept, freed, size = 0, 0, 0, 0
     for folder in _segments(store):
         free, total = _sizes(folder)

@@ -22,7 +22,7 @@ MAX_PLACING = 4
 """The most threads that make links: more of them only wait for the filesystem's journal."""
 
 
-class Placing:
+class PlacingPool:
     """A thread pool that places segments of the store, as a context manager.
 
     Most of the time for a link is spent in the kernel, where several threads run at the same time. With one job
@@ -45,7 +45,7 @@ class Placing:
         for future in self._futures:
             future.result()
 
-    def __enter__(self) -> Placing:
+    def __enter__(self) -> PlacingPool:
         return self
 
     def __exit__(self, *error: object) -> None:

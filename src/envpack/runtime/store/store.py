@@ -80,8 +80,9 @@ class Store:
         self.note_damage(key)
         return False
 
-    def is_damaged(self, key: str) -> bool:
-        return (self.damaged / key).exists()
+    def damaged_keys(self) -> set[str]:
+        """Return the keys of the segments that are marked as damaged. Raises OSError."""
+        return set(os.listdir(self.damaged))
 
     def note_damage(self, key: str) -> None:
         """Mark a segment as damaged: it is not used any more until gc has removed it. Raises OSError."""
