@@ -13,7 +13,7 @@ from envpack.runtime.format.manifest import PathRecord
 from envpack.runtime.reader import partition
 from envpack.runtime.reader.bundle import Bundle, open_bundle
 from envpack.runtime.reader.entries import entries
-from envpack.runtime.reader.frames import FramePrefetcher
+from envpack.runtime.reader.frames import FramePrefetcher, frames_of
 from support.bundle_factory import file, link, make_bundle
 
 
@@ -57,7 +57,7 @@ def test_the_parts_are_the_whole(size: int, bundle: Path, monkeypatch: pytest.Mo
                 assert record not in found
                 found[record] = b"".join(pieces)
         whole = {}
-        with FramePrefetcher(opened, [segment.id for segment in segments], 2) as frames:
+        with FramePrefetcher(opened, frames_of(opened, [segment.id for segment in segments]), 2) as frames:
             for segment in segments:
                 records = table.segments.get(segment.id, ())
                 for record, pieces in entries(frames.take(segment.id), segment.id, records, lambda amount: None):

@@ -16,7 +16,7 @@ from envpack.runtime.format.tree_rules import check_bundle_tree, check_tree
 from envpack.runtime.parallel.threads import processors
 from envpack.runtime.reader.bundle import Bundle, open_bundle
 from envpack.runtime.reader.entries import entries
-from envpack.runtime.reader.frames import FramePrefetcher
+from envpack.runtime.reader.frames import FramePrefetcher, frames_of
 from envpack.runtime.relocation.files import deployed_bytes, verify_digest
 from envpack.runtime.report import Reporter, human_size
 from envpack.runtime.transport.open import local_path
@@ -244,7 +244,7 @@ def _check_contents(bundle: Bundle, reporter: Reporter, jobs: int) -> int:
     check_bundle_tree(manifest, table)
     total = sum(segment.size for segment in manifest.segments)
     with reporter.step(f"Verifying {manifest.name} {manifest.version}", total) as step:
-        with FramePrefetcher(bundle, segments, jobs) as frames:
+        with FramePrefetcher(bundle, frames_of(bundle, segments), jobs) as frames:
             for id in segments:
                 for record, pieces in entries(frames.take(id), id, table.segments.get(id, ()), step.advance):
                     if record.type != "file":

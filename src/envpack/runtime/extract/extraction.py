@@ -17,7 +17,7 @@ from envpack.runtime.format.tree_rules import check_bundle_tree
 from envpack.runtime.parallel.processes import ProcessPool, can_fork
 from envpack.runtime.reader.bundle import Bundle
 from envpack.runtime.reader.entries import entries
-from envpack.runtime.reader.frames import FramePrefetcher
+from envpack.runtime.reader.frames import FramePrefetcher, frames_of
 from envpack.runtime.reader.partition import Part, parts_of
 from envpack.runtime.report import Step
 
@@ -51,25 +51,25 @@ class Extraction:
         root: An empty folder to write into. When an error is raised, the caller removes what was written.
         prefix: The prefix to write into the files.
         jobs: The number of processes or threads; with 1 there is no worker pool.
-        former: Supplies segments, which are then not read from the bundle; with it there is no worker pool.
+        supplier: Supplies segments, which are then not read from the bundle; with it there is no worker pool.
 
     Raises:
         IntegrityError: The bundle is damaged or unsafe.
     """
 
     def __init__(
-        self, bundle: Bundle, root: Path, prefix: bytes, jobs: int, former: SegmentSupplier | None = None
+        self, bundle: Bundle, root: Path, prefix: bytes, jobs: int, supplier: SegmentSupplier | None = None
     ) -> None:
         table_bytes = bundle.table_bytes()
         self.table = table_from_json(table_bytes)
         check_bundle_tree(bundle.manifest, self.table)
-        self._bundle, self._jobs, self._former = bundle, jobs, former
+        self._bundle, self._jobs, self._supplier = bundle, jobs, supplier
         self._tree = Tree(os.fsencode(root), prefix)
         write_head(self._tree, bundle, table_bytes)
         self._pool: ProcessPool[None] | None = None
 
     def __enter__(self) -> Extraction:
-        alone = self._jobs == 1 or not self._bundle.is_seekable or self._former is not None
+        alone = self._jobs == 1 or not self._bundle.is_seekable or self._supplier is not None
         parts = [] if alone else parts_of(self._bundle, self.table)
         if len(parts) > 1 and can_fork():
             pool = ProcessPool(self._jobs, len(parts), lambda _, part, advance: self._write(parts[part], advance))
@@ -82,7 +82,7 @@ class Extraction:
             self._pool.__exit__(*error)
 
     def finish(self, step: Step) -> frozenset[str]:
-        """Write the tree and return the ids of the segments that ``former`` supplied.
+        """Write the tree and return the ids of the segments that ``supplier`` supplied.
 
         ``step`` advances by uncompressed bytes.
         """
@@ -106,11 +106,11 @@ class Extraction:
         bundle, table, tree = self._bundle, self.table, self._tree
         segments = bundle.manifest.segments
         given: frozenset[str] = frozenset()
-        if self._former is not None:
-            given = self._former.give(bundle.manifest, table, tree, step, self._jobs)
-        wanted = [segment.id for segment in segments if segment.id not in given]
-        with FramePrefetcher(bundle, wanted, self._jobs) as frames:
-            for id in wanted:
+        if self._supplier is not None:
+            given = self._supplier.give(bundle.manifest, table, tree, step, self._jobs)
+        missing = [segment.id for segment in segments if segment.id not in given]
+        with FramePrefetcher(bundle, frames_of(bundle, missing), self._jobs) as frames:
+            for id in missing:
                 for record, pieces in entries(frames.take(id), id, table.segments.get(id, ()), step.advance):
                     tree.put(record, pieces)
         return given

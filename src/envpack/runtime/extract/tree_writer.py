@@ -20,12 +20,14 @@ from envpack.runtime.relocation.files import deployed_bytes, verify_digest
 
 def write_head(tree: Tree, bundle: Bundle, table_bytes: bytes) -> None:
     """Write the manifest, its digest and the paths table into the tree, as they are in the bundle."""
-    for path, data in (
-        (MANIFEST_PATH, bundle.manifest_bytes),
-        (DIGEST_PATH, digest_line(bundle.manifest_bytes)),
-        (PATHS_PATH, table_bytes),
-    ):
-        tree.write(PathRecord(path, "file", size=len(data)), iter([data]))
+    for path, data in head_files(bundle, table_bytes):
+        tree.write(PathRecord(path, "file", size=len(data)), [data])
+
+
+def head_files(bundle: Bundle, table_bytes: bytes) -> tuple[tuple[str, bytes], ...]:
+    """Return the path and the content of the manifest, its digest and the paths table in a tree."""
+    digest = digest_line(bundle.manifest_bytes)
+    return (MANIFEST_PATH, bundle.manifest_bytes), (DIGEST_PATH, digest), (PATHS_PATH, table_bytes)
 
 
 class Tree:

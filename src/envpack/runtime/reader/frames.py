@@ -7,33 +7,39 @@ from __future__ import annotations
 
 from collections import deque
 from concurrent.futures import Future
-from typing import Iterator, NamedTuple, Sequence
+from typing import Iterable, Iterator, Mapping, NamedTuple, Sequence
 
 from envpack.runtime.parallel.threads import pool as threads
 from envpack.runtime.reader.bundle import Bundle, Located
 
 
+def frames_of(bundle: Bundle, segments: Iterable[str]) -> dict[str, list[Located]]:
+    """Return the frames of some segments, by the segments' ids in the given order."""
+    located: dict[str, list[Located]] = {id: [] for id in segments}
+    for frame in bundle.frames():
+        if frame.segment in located:
+            located[frame.segment].append(frame)
+    return located
+
+
 class FramePrefetcher:
-    """A prefetcher for the frames of some segments; a context manager.
+    """A prefetcher for frames of some segments; a context manager.
 
     One thread reads the frames in order, and ``jobs`` more threads verify and decompress them, a little ahead of
     the caller. The caller takes the segments in the given order. It skips a segment that it does not need, whose
-    frames are then not read, except those that were loaded already. Frames of other segments are never read.
+    frames are then not read, except those that were loaded already. No other frames are ever read.
 
     Args:
         bundle: the bundle to read.
-        segments: ids of the segments, in the order in which they will be taken or skipped.
+        frames: the frames to read of each segment, such as `frames_of` returns, in the order in which the segments
+            will be taken or skipped.
         jobs: number of threads that decompress.
     """
 
-    def __init__(self, bundle: Bundle, segments: Sequence[str], jobs: int) -> None:
-        located: dict[str, list[Located]] = {id: [] for id in segments}
-        for frame in bundle.frames():
-            if frame.segment in located:
-                located[frame.segment].append(frame)
-        bundle.prefetch(frame for id in segments for frame in located[id])
-        self._bundle, self._located = bundle, located
-        self._todo = (frame for id in segments for frame in located[id] if id not in self._done)
+    def __init__(self, bundle: Bundle, frames: Mapping[str, Sequence[Located]], jobs: int) -> None:
+        bundle.prefetch(frame for located in frames.values() for frame in located)
+        self._bundle, self._frames = bundle, frames
+        self._todo = (frame for id, located in frames.items() for frame in located if id not in self._done)
         self._done: set[str] = set()
         self._ahead = 2 * jobs
         self._pending: deque[_Pending] = deque()
@@ -41,12 +47,12 @@ class FramePrefetcher:
         self._pool = threads(jobs, "frame")
 
     def take(self, id: str) -> Iterator[bytes]:
-        """Iterate over the uncompressed frames of a segment.
+        """Iterate over the frames of a segment, uncompressed.
 
         Raises:
             IntegrityError: a frame is not what the manifest states.
         """
-        for _ in self._located[id]:
+        for _ in self._frames[id]:
             self._fill()
             yield self._pending.popleft().unpacked.result()
 

@@ -10,6 +10,7 @@ from envpack.runtime.format.manifest import PathRecord, PathsTable
 from envpack.runtime.parallel.processes import MAX_UNITS
 from envpack.runtime.reader.bundle import Bundle, Located
 from envpack.runtime.reader.entries import entries
+from envpack.runtime.reader.frames import frames_of
 
 SIZE = 48 << 20
 """Minimum uncompressed bytes of every part except one: a frame that two parts share is decompressed twice."""
@@ -68,9 +69,7 @@ def parts_of(bundle: Bundle, table: PathsTable) -> list[Part]:
 
     The largest come first, so that no large part starts when the others are almost done.
     """
-    located: dict[str, list[Located]] = {}
-    for frame in bundle.frames():
-        located.setdefault(frame.segment, []).append(frame)
+    located = frames_of(bundle, [segment.id for segment in bundle.manifest.segments])
     total = sum(segment.size for segment in bundle.manifest.segments)
     least = max(SIZE, total // (MAX_UNITS - 1))
     parts: list[Part] = []
@@ -78,7 +77,7 @@ def parts_of(bundle: Bundle, table: PathsTable) -> list[Part]:
     size = 0
     for segment in bundle.manifest.segments:
         records = table.segments.get(segment.id, ())
-        for each in _slices(segment.id, records, segment.size, located.get(segment.id, ()), least):
+        for each in _slices(segment.id, records, segment.size, located[segment.id], least):
             pending.append(each)
             size += each.end - each.start
             if size >= least:

@@ -21,7 +21,7 @@ from envpack.runtime.format.paths_json import table_from_json
 from envpack.runtime.format.tree_rules import check_bundle_tree
 from envpack.runtime.reader.bundle import Bundle
 from envpack.runtime.reader.entries import entries
-from envpack.runtime.reader.frames import FramePrefetcher
+from envpack.runtime.reader.frames import FramePrefetcher, frames_of
 from envpack.runtime.relocation.files import verify_digest
 from envpack.runtime.report import Step
 from envpack.runtime.store.ingest import SegmentIngest, StoredFile
@@ -145,7 +145,8 @@ def extract_shared(
         pool = stack.enter_context(PlacingPool(placer, min(jobs, MAX_PLACING)))
         for segment in placed:  # threads place these while the others are read
             pool.add(planned.table.segments[segment.id], store.folder(planned.keys[segment.id]))
-        frames = stack.enter_context(FramePrefetcher(bundle, [segment.id for segment, _ in missing], jobs))
+        to_read = frames_of(bundle, [segment.id for segment, _ in missing])
+        frames = stack.enter_context(FramePrefetcher(bundle, to_read, jobs))
         ingest = stack.enter_context(SegmentIngest(store))
         supplier = _Supplier(store, planned, tree, placer, frames, ingest, step.advance)
         read = sum(supplier.supply(segment, action) for segment, action in missing)

@@ -29,8 +29,9 @@ from typing import Iterable, Iterator, Mapping, Sequence
 from envpack.runtime.errors import DestinationError
 from envpack.runtime.format.manifest import PathRecord
 from envpack.runtime.fs.atomic import replace_file
-from envpack.runtime.fs.io import CREATE, LOCK
+from envpack.runtime.fs.io import CREATE, LOCK, opened
 from envpack.runtime.fs.paths import make_folders
+from envpack.runtime.relocation.files import stored_digest
 
 VERSION = "1"
 """The version of the layout. Another version would get its own folder beside it, and both could be used."""
@@ -77,14 +78,25 @@ class Store:
                 return True
         except FileNotFoundError:
             pass
-        self.note_damage(key)
+        self.mark_damaged(key)
         return False
 
     def damaged_keys(self) -> set[str]:
         """Return the keys of the segments that are marked as damaged. Raises OSError."""
         return set(os.listdir(self.damaged))
 
-    def note_damage(self, key: str) -> None:
+    def is_changed(self, key: str, index: int, record: PathRecord) -> bool:
+        """Return whether a file of the store has other content than its record states; False when there is none.
+
+        Raises OSError when it can't be read.
+        """
+        try:
+            with opened(os.fsencode(self.folder(key) / str(index))) as fd:
+                return stored_digest(fd, None, record.size, None) != record.sha256
+        except FileNotFoundError:
+            return False
+
+    def mark_damaged(self, key: str) -> None:
         """Mark a segment as damaged: it is not used any more until gc has removed it. Raises OSError."""
         with suppress(FileExistsError):
             os.close(os.open(self.damaged / key, CREATE, 0o644))

@@ -1,0 +1,207 @@
+"""Restoration of single paths of a tree from its bundle: each is replaced by one rename.
+
+Only the frames that hold these files are read. After an interruption every path is as before, or restored.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from bisect import bisect_left, bisect_right
+from contextlib import contextmanager, suppress
+from itertools import accumulate
+from pathlib import Path
+from typing import AbstractSet, Iterable, Iterator, Sequence, Tuple
+
+from envpack.runtime.errors import DestinationError, IntegrityError
+from envpack.runtime.extract.tree_writer import Tree, head_files
+from envpack.runtime.format.layout import OWN_FOLDER
+from envpack.runtime.format.manifest import PathRecord, PathsTable
+from envpack.runtime.fs.atomic import replacement
+from envpack.runtime.fs.paths import is_folder, umask
+from envpack.runtime.fs.sync import sync_folder
+from envpack.runtime.reader.bundle import Bundle, Located
+from envpack.runtime.reader.frames import FramePrefetcher, frames_of
+from envpack.runtime.relocation.files import verify_digest
+from envpack.runtime.report import Reporter, human_size
+from envpack.runtime.tree.compare import folders_of
+
+
+class TreeRestorer:
+    """A writer of single paths of an existing tree.
+
+    Methods raise OSError when the tree can't be written to, and DestinationError when a folder with files in it is
+    where a file belongs.
+
+    Args:
+        root: The folder of the tree; its path is the prefix that is written into the files.
+        bundle: The bundle of the tree.
+        table: The paths table of the bundle.
+        table_bytes: The same, as it is in the bundle.
+    """
+
+    def __init__(self, root: Path, bundle: Bundle, table: PathsTable, table_bytes: bytes) -> None:
+        self._root, self._bundle, self._table, self._table_bytes = root, bundle, table, table_bytes
+        self._tree = Tree(os.fsencode(root), os.fsencode(root))
+        self._unlocked: dict[Path, int] = {}
+
+    def restore_head(self) -> list[str]:
+        """Restore manifest, digest and paths table where they differ from the bundle's; return their paths."""
+        self._make_folder(self._root / OWN_FOLDER)
+        restored = []
+        for path, data in head_files(self._bundle, self._table_bytes):
+            if not _has(self._root / path, data):
+                self._replace(_record_of(path, data), [data])
+                restored.append(path)
+        return restored
+
+    def restore(self, broken: AbstractSet[str], reporter: Reporter, jobs: int) -> tuple[list[str], int]:
+        """Restore paths of any type.
+
+        Args:
+            broken: The paths to restore.
+            reporter: Receives progress.
+            jobs: The number of threads that decompress.
+
+        Returns:
+            The paths, folders first, and the bytes that were read of the bundle's segments, as stored.
+
+        Raises:
+            IntegrityError: The bundle is damaged.
+        """
+        if not broken:
+            return [], 0
+        restored = self._restore_folders(broken)
+        segments = self._table.segments
+        located = frames_of(self._bundle, segments)
+        needed = {id: _needed(located[id], records, broken) for id, records in segments.items()}
+        frames = {id: [frame for _, frame in each] for id, each in needed.items()}
+        with reporter.step("Mending what is changed or missing", len(broken), "paths") as step:
+            with FramePrefetcher(self._bundle, frames, jobs) as prefetcher:
+                for id, records in segments.items():
+                    contents = _Contents(needed[id], prefetcher.take(id))
+                    for record in _with_links(records, broken):
+                        self._replace(record, contents.take(record))
+                        if record.path in broken:
+                            restored.append(record.path)
+                            step.advance()
+            read = sum(frame.frame.stored for each in frames.values() for frame in each)
+            step.detail = f"{human_size(read)} read from the bundle"
+        return restored, read
+
+    @contextmanager
+    def writable_folders(self) -> Iterator[None]:
+        """Let our own read-only folders be written to within the block, and restore their modes afterwards."""
+        try:
+            yield
+        finally:
+            for folder, mode in self._unlocked.items():
+                with suppress(OSError):
+                    os.chmod(folder, mode)
+
+    def _restore_folders(self, broken: AbstractSet[str]) -> list[str]:
+        modes = {record.path: record.mode for record in self._table if record.type == "directory"}
+        restored = []
+        for path in sorted(folders_of(self._table) & broken):
+            if self._make_folder(self._root / path):
+                restored.append(path)
+                if path in modes:
+                    os.chmod(self._root / path, modes[path] & ~umask())
+        return restored
+
+    def _make_folder(self, path: Path) -> bool:
+        """Make a folder, and those it is in, in place of any file or link; return whether it was not there."""
+        if is_folder(path):
+            return False
+        if path.parent != self._root:
+            self._make_folder(path.parent)
+        self._unlock(path.parent)
+        with suppress(FileNotFoundError):
+            os.unlink(path)
+        os.mkdir(path, 0o755)
+        return True
+
+    def _replace(self, record: PathRecord, pieces: Iterable[bytes | memoryview]) -> None:
+        """Write a file, verified, or a link to a temporary sibling, and rename it over what is there."""
+        path = self._root / record.path
+        self._make_folder(path.parent)
+        self._unlock(path.parent)
+        try:
+            with replacement(path, over_folder=True) as temporary:
+                sibling = record._replace(path=str(temporary.relative_to(self._root)))
+                if record.type == "file":
+                    self._tree.write(sibling, verify_digest(pieces, record.path, record.sha256))
+                    sync_folder(temporary)
+                else:
+                    self._tree.add(sibling)
+        except OSError as problem:
+            if problem.errno != errno.ENOTEMPTY:
+                raise
+            raise DestinationError(
+                f"{path} is a folder with files in it, and a file belongs there",
+                hint="Move the folder away, then repair it again.",
+            ) from None
+
+    def _unlock(self, folder: Path) -> None:
+        facts = os.stat(folder)
+        mode = facts.st_mode & 0o7777
+        if mode & 0o300 != 0o300 and folder not in self._unlocked and facts.st_uid == os.geteuid():
+            os.chmod(folder, mode | 0o300)
+            self._unlocked[folder] = mode
+
+
+def _has(path: Path, data: bytes) -> bool:
+    return not path.is_symlink() and path.is_file() and path.read_bytes() == data
+
+
+def _record_of(path: str, data: bytes) -> PathRecord:
+    return PathRecord(path, "file", size=len(data), sha256=hashlib.sha256(data).hexdigest())
+
+
+def _with_links(records: Iterable[PathRecord], broken: AbstractSet[str]) -> Iterator[PathRecord]:
+    """Yield the broken files and links, and every hard link to them: they have to be one file again."""
+    for record in records:
+        if record.type != "directory" and (
+            record.path in broken or (record.type == "hardlink" and record.target in broken)
+        ):
+            yield record
+
+
+_Placed = Tuple[int, Located]
+"""A frame, and the offset of its first byte in its segment."""
+
+
+def _needed(frames: Sequence[Located], records: Iterable[PathRecord], broken: AbstractSet[str]) -> list[_Placed]:
+    """Return the frames of a segment that hold a broken file."""
+    starts = [0, *accumulate(each.frame.size for each in frames)]
+    needed: set[int] = set()
+    for record in records:
+        if record.type == "file" and record.size and record.path in broken:
+            first = bisect_right(starts, record.offset) - 1
+            needed.update(range(first, bisect_left(starts, record.offset + record.size)))
+    return [(starts[index], frame) for index, frame in enumerate(frames) if index in needed]
+
+
+class _Contents:
+    """The bytes of a segment's files, taken by ascending offset from the frames that hold them."""
+
+    def __init__(self, frames: list[_Placed], chunks: Iterator[bytes]) -> None:
+        self._frames = zip(frames, chunks)
+        self._start, self._data = 0, memoryview(b"")
+
+    def take(self, record: PathRecord) -> Iterator[memoryview]:
+        offset, end = record.offset, record.offset + record.size
+        while offset < end:
+            while offset >= self._start + len(self._data):
+                self._next(record)
+            piece = self._data[offset - self._start : end - self._start]
+            yield piece
+            offset += len(piece)
+
+    def _next(self, record: PathRecord) -> None:
+        found = next(self._frames, None)
+        if found is None:
+            raise IntegrityError(f"{record.path!r} lies outside its segment")
+        (self._start, _), data = found
+        self._data = memoryview(data)
