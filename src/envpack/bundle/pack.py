@@ -182,7 +182,7 @@ def pack_contents(
         for sentence in contradictions(settings.requires, needs):
             reporter.warn(sentence)
         step = stack.enter_context(reporter.step(title, total))
-        sink.add_segment(RUNTIME, _own_items())
+        sink.add_segment(RUNTIME, _own_items(settings.cache))
         for group in groups:
             packed = apart.take(group.id, step.advance) if apart is not None else None
             if packed is None:
@@ -279,8 +279,8 @@ def _created(settings: PackSettings, contents: PrefixContents) -> int:
     return int(epoch) if epoch and epoch.isdigit() else contents.newest
 
 
-def _own_items() -> Iterator[Item]:
-    for path, (data, mode) in sorted(runtime_files().items()):
+def _own_items(cache: Path | None) -> Iterator[Item]:
+    for path, (data, mode) in sorted(runtime_files(cache).items()):
         record = PathRecord(path, "file", mode=mode, size=len(data), sha256=sha256(data).hexdigest())
         yield Item(record, [data])
 

@@ -1,19 +1,24 @@
 """The runtime as it travels in a bundle: ``.envpack/runtime.pyz`` and the scripts beside it.
 
-The zip has the files of ``envpack.runtime``, unchanged, and the one module of nvidia-ml-py as NVIDIA publishes it
-(BSD licence, stated at its head). Its members are sorted, dated 1980-01-01 and uncompressed (the bundle compresses
-them), so the same versions of both give the same bytes everywhere.
+The zip has the files of ``envpack.runtime``, without docstrings and with the same line numbers, and the one module
+of nvidia-ml-py as NVIDIA publishes it (BSD licence, stated at its head). Its members are sorted, dated 1980-01-01
+and uncompressed (the bundle compresses them), so the same versions of both give the same bytes everywhere.
 """
 
 from __future__ import annotations
 
 import io
 import zipfile
+from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
+from hashlib import sha256
 from importlib import metadata
 from pathlib import Path
 
 import envpack
+from envpack.bundle.cache.cache_files import VERSION, write_whole
+from envpack.bundle.docstrings import without_docstrings
 from envpack.runtime.activation import scripts
 from envpack.runtime.format.layout import RUNTIME_PATH
 
@@ -23,33 +28,66 @@ _NOTICE = """\
 pynvml.py is nvidia-ml-py {version}, unchanged, Copyright (c) NVIDIA Corporation, under the BSD license that stands
 at its head: https://pypi.org/project/nvidia-ml-py/
 """
+_DIGEST_SIZE = 32
 
 
 @cache
-def runtime_files() -> dict[str, tuple[bytes, int]]:
-    """Return all files that envpack adds to an environment: path in the prefix -> (bytes, mode)."""
-    return {RUNTIME_PATH: (runtime_zip(), 0o644), **scripts()}
+def runtime_files(folder: Path | None = None) -> dict[str, tuple[bytes, int]]:
+    """Return all files that envpack adds to an environment: path in the prefix -> (bytes, mode).
+
+    Args:
+        folder: Directory of the segment cache, which also keeps the zip; None: no cache.
+    """
+    return {RUNTIME_PATH: (runtime_zip(folder), 0o644), **scripts()}
 
 
 @cache
-def runtime_zip() -> bytes:
-    """Return the runtime package as a zip file that Python can run."""
+def runtime_zip(folder: Path | None = None) -> bytes:
+    """Return the runtime package as a zip file that Python can run.
+
+    Args:
+        folder: Directory of the segment cache: removing docstrings takes 0.1 s.
+    """
+    sources = {**_runtime(), "__main__.py": _MAIN, **_nvml()}
+    if folder is None:
+        return _zipped(sources)
+    state = sha256(b"".join(map(Path.read_bytes, sorted(Path(__file__).parent.glob("*.py")))))
+    for name, data in sorted(sources.items()):
+        state.update(f"{name} {len(data)}\n".encode() + data)
+    kept = folder / VERSION / "runtime" / state.hexdigest()
+    with suppress(OSError):
+        data = kept.read_bytes()
+        if data[:_DIGEST_SIZE] == sha256(data[_DIGEST_SIZE:]).digest():
+            return data[_DIGEST_SIZE:]
+    data = _zipped(sources)
+    with suppress(OSError):
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        for other in kept.parent.iterdir():  # those of other versions
+            other.unlink(missing_ok=True)
+        write_whole(kept, sha256(data).digest() + data)
+    return data
+
+
+def _runtime() -> dict[str, bytes]:
+    """Return the files of the runtime package by their paths, unchanged."""
     package = Path(envpack.__file__).parent
     sources = [package / "__init__.py", *(package / "runtime").rglob("*")]
-    members = {
+    return {
         str(Path("envpack", source.relative_to(package))): source.read_bytes()
         for source in sources
         if source.is_file() and "__pycache__" not in source.parts
     }
-    members["__main__.py"] = _MAIN
-    members.update(_nvml())
+
+
+def _zipped(sources: Mapping[str, bytes]) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        for name in sorted(members):
+        for name, data in sorted(sources.items()):
             info = zipfile.ZipInfo(name, _DATE)
             info.external_attr = 0o644 << 16
             info.create_system = 3
-            archive.writestr(info, members[name])
+            ours = name.startswith("envpack/") and name.endswith(".py")
+            archive.writestr(info, without_docstrings(data) if ours else data)
     return buffer.getvalue()
 
 

@@ -120,7 +120,7 @@ def cache_facts(folder: Path) -> CacheFacts:
 def clear_cache(folder: Path) -> CacheFacts:
     """Remove everything from the cache in ``folder``; return what was there."""
     facts = cache_facts(folder)
-    for kind in ("bundles", "prefixes"):
+    for kind in ("bundles", "prefixes", "runtime"):
         with suppress(OSError):
             for path in (folder / VERSION / kind).iterdir():
                 path.unlink(missing_ok=True)
