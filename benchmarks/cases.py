@@ -23,7 +23,7 @@ FAST = 1
 """zstd's level for those in a hurry (target 2)."""
 
 RACY = 2.1
-"""Seconds after which the segment cache trusts a file's times (envpack.bundle.cache.segment_cache.RACY)."""
+"""Seconds after which the segment cache trusts a file's times (envpack.bundle.cache.signature.RACY)."""
 
 
 @dataclass(frozen=True)

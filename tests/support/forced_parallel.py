@@ -13,14 +13,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from envpack.bundle import parallel_pack, segment_items
-from envpack.bundle.cache import segment_cache
+from envpack.bundle.cache import signature
 from envpack.cli.app import main
 from envpack.cli.console import Console
 from envpack.runtime.reader import entries, partition
 
 partition.SIZE = parallel_pack.UNIT = 1
 parallel_pack.WORTH = 0
-segment_cache.RACY = -(10**9)  # the files are as old as the test
+signature.RACY = -(10**9)  # the files are as old as the test
 begun = 0
 _fork = os.fork
 

@@ -115,3 +115,31 @@ class PackFindings:
         self.unsearched += other.unsearched
         self.needs_activation += other.needs_activation
         self.changing += other.changing
+
+
+class PackedSegment(NamedTuple):
+    """A segment whose frames are in a file already.
+
+    Attributes:
+        listing: Its entry in the manifest and the paths table.
+        stored: Its frames.
+        found: The findings about its files.
+    """
+
+    listing: SegmentIndex
+    stored: StoredFrames
+    found: PackFindings
+
+
+class WrittenSegment(NamedTuple):
+    """A segment of a finished bundle.
+
+    Attributes:
+        listing: Its entry in the manifest and the paths table.
+        frames: Its frames, in order.
+        offset: Offset of the first frame in the bundle, in bytes.
+    """
+
+    listing: SegmentIndex
+    frames: tuple[Frame, ...]
+    offset: int

@@ -3,35 +3,33 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Protocol
 
 from envpack.bundle.cache.segment_cache import SegmentCache
 from envpack.bundle.codecs import encoder_for
 from envpack.bundle.model import Item, PackFindings
-from envpack.bundle.parallel_pack import ParallelPacker
 from envpack.bundle.reader_limits import check_paths
 from envpack.bundle.runtime_zip import runtime_files
-from envpack.bundle.segment_items import items_of
+from envpack.bundle.segment_adder import BundleSegmentAdder, SegmentAdder, Sink
+from envpack.bundle.variables import activation_variables, with_variables
 from envpack.bundle.writer import BundleWriter
-from envpack.prefix import ENVIRONMENT, Entry, FileNormalizer, Group, PrefixContents, read_prefix
+from envpack.prefix import FileNormalizer, PrefixContents, read_prefix
 from envpack.prefix.needs import contradictions, derive_needs
 from envpack.prefix.owners.editable_policy import Policy
 from envpack.prefix.relocate.residual_mentions import LIMIT
 from envpack.prefix.scan.prune import Selection
 from envpack.prefix.scan.walk import Outside
-from envpack.runtime.activation.variables import package_variables, read_variables, settable, variable_scripts
 from envpack.runtime.errors import PackError
 from envpack.runtime.format.changes import Changes, Unrelocatable
 from envpack.runtime.format.manifest import Manifest, PathRecord
 from envpack.runtime.format.tree_rules import unfit
 from envpack.runtime.host.detect.machine import host_subdir
 from envpack.runtime.parallel.threads import processors
-from envpack.runtime.report import Reporter, Step, human_size
+from envpack.runtime.report import Reporter, human_size
 from envpack.runtime.version import __version__
 
 RUNTIME = "runtime"
@@ -103,17 +101,10 @@ def pack_prefix(prefix: Path, output: Path, *, settings: PackSettings, reporter:
         writer = stack.enter_context(BundleWriter(output, encoder, jobs))
         cache = None
         if settings.cache is not None:
-            cache = stack.enter_context(SegmentCache(settings.cache, writer, encoder, contents, normalizer))
-
-        def annexes(groups: Iterable[Group]) -> ParallelPacker:
-            new = [group for group in groups if cache is None or not cache.has(group.id)]
-            return ParallelPacker(new, contents.prefix, normalizer, writer, encoder, output.parent, jobs)
-
-        manifest = pack_contents(
-            contents, normalizer, writer, settings=settings, reporter=reporter, cache=cache, annexes=annexes
-        )
-        if cache is not None:
-            cache.keep(output)
+            cache = stack.enter_context(SegmentCache(settings.cache, encoder, contents, normalizer))
+        adder = BundleSegmentAdder(contents, normalizer, writer, encoder, cache, output.parent, jobs)
+        manifest = pack_contents(contents, normalizer, writer, settings=settings, reporter=reporter, adder=adder)
+        adder.keep(output)
         return manifest
 
 
@@ -127,20 +118,6 @@ def read_for_packing(prefix: Path, settings: PackSettings, reporter: Reporter) -
     return read_prefix(prefix, keep=keep, outside=settings.outside, editable=settings.editable, reporter=reporter)
 
 
-class Sink(Protocol):
-    """A target that an environment is written to: a bundle, or a directory.
-
-    Attributes:
-        stored: Bytes of the target once it is finished.
-    """
-
-    stored: int
-
-    def add_segment(self, id: str, items: Iterable[Item]) -> None: ...
-
-    def finish(self, draft: Manifest) -> Manifest: ...
-
-
 def pack_contents(
     contents: PrefixContents,
     normalizer: FileNormalizer,
@@ -149,8 +126,7 @@ def pack_contents(
     settings: PackSettings,
     reporter: Reporter,
     title: str = "Packing",
-    cache: SegmentCache | None = None,
-    annexes: Callable[[Iterable[Group]], ParallelPacker] | None = None,
+    adder: SegmentAdder | None = None,
 ) -> Manifest:
     """Write an environment that was read, with the files that envpack adds.
 
@@ -161,8 +137,7 @@ def pack_contents(
         settings: Settings of the bundle.
         reporter: Receives progress and warnings.
         title: Name of the step, as shown.
-        cache: Cache of segments that need not be compressed again; None: no cache.
-        annexes: Returns the worker processes that pack these groups; None: no processes.
+        adder: Adds the segments to the target; None: each is packed by this process.
 
     Returns:
         The manifest of the bundle.
@@ -170,26 +145,22 @@ def pack_contents(
     Raises:
         PackError: As for `pack_prefix`.
     """
-    variables = _variables(contents.prefix, reporter)
+    adder = adder or SegmentAdder(contents, normalizer, sink)
+    variables = activation_variables(contents.prefix, reporter)
     _check_names(contents)
     found = PackFindings()
     total = sum(entry.size for group in contents.groups for entry in group.entries)
-    groups = tuple(_with_variables(contents.groups, variables))
+    groups = tuple(with_variables(contents.groups, variables))
     with ExitStack() as stack:
         # before any step of the reporter, as the processes fork: a progress bar may have a thread
-        apart = stack.enter_context(annexes(groups)) if annexes is not None else None
+        stack.enter_context(adder.workers(groups))
         needs = derive_needs(contents, reporter)
         for sentence in contradictions(settings.requires, needs):
             reporter.warn(sentence)
         step = stack.enter_context(reporter.step(title, total))
         sink.add_segment(RUNTIME, _own_items(settings.cache))
         for group in groups:
-            packed = apart.take(group.id, step.advance) if apart is not None else None
-            if packed is None:
-                packed = _add(group, contents.prefix, normalizer, sink, cache, step)
-            elif cache is not None:
-                cache.note(group, packed)
-            found.add(packed)
+            found.add(adder.add(group, step.advance))
         if found.changing:
             raise _changing(found.changing)
         if settings.strict and found.unrelocatable:
@@ -197,8 +168,8 @@ def pack_contents(
         manifest = sink.finish(replace(_draft(contents, settings, variables, found), needs=needs))
         step.detail = f"{human_size(manifest.size)} in {manifest.files} files"
         step.detail += f" to {human_size(sink.stored)}" if sink.stored else ""
-        if cache is not None and cache.taken:
-            step.detail += f", {cache.taken} of {len(contents.groups)} parts as packed before"
+        if adder.reused:
+            step.detail += f", {adder.reused} of {len(contents.groups)} parts as packed before"
     for path in found.unsearched:
         reporter.note(f"{path}: searched for the environment's path in its first {human_size(LIMIT)} only")
     return manifest
@@ -283,45 +254,3 @@ def _own_items(cache: Path | None) -> Iterator[Item]:
     for path, (data, mode) in sorted(runtime_files(cache).items()):
         record = PathRecord(path, "file", mode=mode, size=len(data), sha256=sha256(data).hexdigest())
         yield Item(record, [data])
-
-
-def _variables(prefix: Path, reporter: Reporter) -> dict[str, str]:
-    """Return the variables that activation sets; warn of those of packages that no shell can set."""
-    variables = read_variables(prefix)
-    possible = settable(variables)
-    left_out = package_variables(prefix).keys() & (variables.keys() - possible.keys())
-    for name in sorted(left_out):
-        reporter.warn(f"activation does not set {name}, a variable of a package: no shell can")
-    return {name: value for name, value in variables.items() if name not in left_out}
-
-
-def _with_variables(groups: tuple[Group, ...], variables: Mapping[str, str]) -> Iterator[Group]:
-    """Yield the groups, and add to the environment's own group the scripts that set its variables."""
-    for group in groups:
-        if group.id == ENVIRONMENT and variables:
-            scripts = variable_scripts(variables).items()
-            added = tuple(Entry(path, "file", size=len(data), content=data) for path, data in scripts)
-            ordered = sorted((*group.entries, *added), key=lambda entry: os.fsencode(entry.path))
-            group = replace(group, entries=tuple(ordered))
-        yield group
-
-
-def _add(
-    group: Group, prefix: Path, normalizer: FileNormalizer, sink: Sink, cache: SegmentCache | None, step: Step
-) -> PackFindings:
-    """Add a segment, from the cache where it has it; return the findings about its files."""
-    if cache is not None:
-        known = cache.take_by_status(group)
-        if known is None and cache.has(group.id):
-            found = PackFindings()
-            items = items_of(group, prefix, normalizer, found, Step().advance)
-            known = cache.take_by_content(group.id, (item.record for item in items))
-            known = found if known is not None else None
-        if known is not None:
-            step.advance(sum(entry.size for entry in group.entries))
-            return known
-    found = PackFindings()
-    sink.add_segment(group.id, items_of(group, prefix, normalizer, found, step.advance))
-    if cache is not None:
-        cache.note(group, found)
-    return found

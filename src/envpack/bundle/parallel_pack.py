@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 from envpack.bundle.codecs import Encoder
 from envpack.bundle.frames import FrameWriter
-from envpack.bundle.model import PackFindings, SegmentIndex, StoredFrames
+from envpack.bundle.model import PackedSegment, PackFindings, SegmentIndex, StoredFrames
 from envpack.bundle.segment_items import items_of
-from envpack.bundle.writer import BundleWriter, write_segment
+from envpack.bundle.writer import write_segment
 from envpack.prefix import FileNormalizer, Group
 from envpack.runtime.format.manifest import Frame
 from envpack.runtime.parallel.processes import MAX_UNITS, Advance, ProcessPool, can_fork
@@ -29,11 +29,11 @@ _MOST_THREADS = 4
 
 
 class _Packed(NamedTuple):
-    """A segment that a process has packed: in the file of number ``annex``, from ``offset`` (bytes) on."""
+    """A segment that the process of number ``worker`` has packed: in its file, from ``offset`` (bytes) on."""
 
-    listed: SegmentIndex
+    listing: SegmentIndex
     frames: tuple[Frame, ...]
-    annex: int
+    worker: int
     offset: int
     found: PackFindings
 
@@ -48,7 +48,6 @@ class ParallelPacker:
         groups: Groups of the environment to pack.
         prefix: Directory of the environment.
         normalizer: FileNormalizer of its files.
-        writer: Writer of the bundle that the segments are added to.
         encoder: Compressor of the frames.
         folder: Directory on a disk with space for the temporary files.
         jobs: Number of processes.
@@ -59,12 +58,11 @@ class ParallelPacker:
         groups: Sequence[Group],
         prefix: Path,
         normalizer: FileNormalizer,
-        writer: BundleWriter,
         encoder: Encoder,
         folder: Path,
         jobs: int,
     ) -> None:
-        self._prefix, self._normalizer, self._output, self._encoder = prefix, normalizer, writer, encoder
+        self._prefix, self._normalizer, self._encoder = prefix, normalizer, encoder
         self._folder, self._jobs = folder, jobs
         self._units = _units(groups) if jobs > 1 and sum(map(_size, groups)) >= WORTH else []
         self._ids = {group.id for group in groups}
@@ -88,37 +86,34 @@ class ParallelPacker:
     def __exit__(self, *error: object) -> None:
         self._held.close()
 
-    def take(self, id: str, advance: Advance) -> PackFindings | None:
-        """Add a segment to the bundle once it is packed; return the findings about its files.
-
-        Errors raised in the process pass through.
+    def take(self, id: str, advance: Advance) -> PackedSegment | None:
+        """Wait for a segment and return it. Errors raised in the process pass through.
 
         Args:
             id: Id of the segment.
             advance: Receives the bytes of all files packed meanwhile.
 
         Returns:
-            The findings, or None for a segment that is not packed by this pool.
+            The segment, or None for one that is not packed by this pool.
         """
         if id not in self._ids:
             return None
         if self._results is None:
             self._results = self._pool.results(advance)
         while id not in self._packed:
-            self._packed.update((packed.listed.id, packed) for packed in next(self._results))
+            self._packed.update((packed.listing.id, packed) for packed in next(self._results))
         packed = self._packed.pop(id)
-        stored = StoredFrames(packed.frames, self._files[packed.annex].fileno(), packed.offset, stay=False)
-        self._output.add_stored(packed.listed, stored)
-        return packed.found
+        stored = StoredFrames(packed.frames, self._files[packed.worker].fileno(), packed.offset, stay=False)
+        return PackedSegment(packed.listing, stored, packed.found)
 
-    def _pack(self, annex: int, unit: int, advance: Advance) -> list[_Packed]:
+    def _pack(self, worker: int, unit: int, advance: Advance) -> list[_Packed]:
         """Pack one unit, in one of the processes."""
-        file = self._files[annex]
+        file = self._files[worker]
         if self._writer is None:
             count = max(1, min(_MOST_THREADS, self._jobs // 2))
             self._writer = FrameWriter(file, self._encoder, threads(count, "compress"), 2 * count)
         writer = self._writer
-        begun = file.tell()
+        offset = file.tell()
         written = []
         for group in self._units[unit]:
             found = PackFindings()
@@ -126,9 +121,9 @@ class ParallelPacker:
             written.append((*write_segment(writer, group.id, items), found))
         writer.drain()
         packed = []
-        for listed, frames, found in written:
-            packed.append(_Packed(listed, tuple(frames), annex, begun, found))
-            begun += sum(frame.stored for frame in frames)
+        for index, frames, found in written:
+            packed.append(_Packed(index, tuple(frames), worker, offset, found))
+            offset += sum(frame.stored for frame in frames)
         return packed
 
 

@@ -17,7 +17,7 @@ from types import TracebackType
 from envpack.bundle.append import copy, move
 from envpack.bundle.codecs import Encoder
 from envpack.bundle.frames import FrameWriter, compress, compress_all
-from envpack.bundle.model import Item, SegmentIndex, StoredFrames, listed
+from envpack.bundle.model import Item, SegmentIndex, StoredFrames, WrittenSegment, listed
 from envpack.bundle.reader_limits import check_manifest, check_table
 from envpack.runtime.errors import DestinationError
 from envpack.runtime.format import tar
@@ -63,7 +63,6 @@ class BundleWriter:
 
     Attributes:
         stored: Bytes of the finished bundle.
-        offsets: Offset of each segment in the finished bundle, in bytes, by id.
 
     Raises:
         DestinationError: The output can't be written.
@@ -80,7 +79,7 @@ class BundleWriter:
         self._ahead = 2 * jobs
         self._folders: list[Path] = []
         self.stored = 0
-        self.offsets: dict[str, int] = {}
+        self._offsets: dict[str, int] = {}
 
     def __enter__(self) -> BundleWriter:
         try:
@@ -151,14 +150,15 @@ class BundleWriter:
                 else:
                     take = copy if stored.stay else move
                     take(stored.descriptor, stored.offset, output.fileno(), segment.stored)
-                self.offsets[segment.id] = offset
+                self._offsets[segment.id] = offset
                 offset += segment.stored
         self.stored = offset
         os.replace(self._partial_path, self._output)
 
-    def segments(self) -> Iterator[tuple[SegmentIndex, tuple[Frame, ...]]]:
-        """Return the entry and the frames of each segment; call it after `finish`."""
-        return ((segment, tuple(frames)) for segment, frames in self._segments)
+    def segments(self) -> Iterator[WrittenSegment]:
+        """Yield the segments of the finished bundle; call it after `finish`."""
+        for index, frames in self._segments:
+            yield WrittenSegment(index, tuple(frames), self._offsets[index.id])
 
 
 def complete(draft: Manifest, segments: Sequence[SegmentIndex]) -> tuple[Manifest, bytes]:

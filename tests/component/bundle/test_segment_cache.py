@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from envpack.bundle import segment_items as items
-from envpack.bundle.cache import segment_cache as cache
+from envpack.bundle.cache import signature
 from envpack.bundle.cache.cache_files import cache_facts, cache_folder, clear_cache
 from envpack.bundle.codecs import FAST
 from envpack.prefix import Entry
@@ -24,7 +24,7 @@ from support.small_prefix import SmallPrefix
 
 @pytest.fixture
 def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SmallPrefix:
-    monkeypatch.setattr(cache, "RACY", -(10**9))  # the files are as old as the test
+    monkeypatch.setattr(signature, "RACY", -(10**9))  # the files are as old as the test
     made = SmallPrefix(tmp_path / "env")
     fill(made)
     return made
@@ -127,7 +127,7 @@ def test_bytes_changed_under_the_same_size_and_time_are_noticed(made: SmallPrefi
 def test_a_file_that_was_written_a_moment_ago_is_read_again(
     made: SmallPrefix, tmp_path: Path, read: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cache, "RACY", 3600 * 10**9)
+    monkeypatch.setattr(signature, "RACY", 3600 * 10**9)
     first = packed(made, tmp_path)
     read.clear()
     assert packed(made, tmp_path) == first
@@ -228,10 +228,10 @@ def test_a_bundle_whose_parts_are_all_in_the_next_one_is_let_go(made: SmallPrefi
 _PACK = """
 import sys
 from pathlib import Path
-import envpack.bundle.cache.segment_cache as cache
+import envpack.bundle.cache.signature as signature
 from envpack.bundle.pack import PackSettings, pack_prefix
 from envpack.runtime.report import Reporter
-cache.RACY = -10**9
+signature.RACY = -10**9
 for _ in range(3):
     settings = PackSettings(cache=Path(sys.argv[3]))
     pack_prefix(Path(sys.argv[1]), Path(sys.argv[2]), settings=settings, reporter=Reporter())
@@ -266,4 +266,6 @@ def test_code_in_every_folder_of_a_package_counts(tmp_path: Path) -> None:
     (tmp_path / "room/deep").mkdir(parents=True)
     for name in ("a.py", "notes.md", "room/b.json", "room/deep/c.py", "room/deep/c.pyc"):
         (tmp_path / name).touch()
-    assert cache._sources(tmp_path) == [tmp_path / name for name in ("a.py", "room/b.json", "room/deep/c.py")]
+    assert signature.code_files(tmp_path) == [
+        tmp_path / name for name in ("a.py", "room/b.json", "room/deep/c.py")
+    ]
