@@ -455,3 +455,16 @@ def test_published_byte_code_follows_a_source_with_a_placeholder(made: Made) -> 
     moved = splice(b"".join(stored.pieces), splices(stored.relocation, b"/e"))
     assert moved == pyc(1500000000, len(b"root = '/e'\n"))
     assert store(contents, "lib/m.py").mtime == 1500000000
+
+
+@pytest.mark.parametrize("first", [0, 1], ids=["source first", "byte-code first"])
+def test_the_order_of_a_source_and_its_patched_byte_code_does_not_matter(made: Made, first: int) -> None:
+    paths = ["lib/p/__init__.py", "lib/p/__pycache__/__init__.cpython-311.pyc"]
+    made.conda("demo", {paths[0]: b"x = 1\n", paths[1]: pyc(1500000000, 6, b"(\1\0\0\0s\0\1\0\0" + PLACEHOLDER)})
+    contents = made.read()
+    normalizer = FileNormalizer(contents.prefix, contents)
+    stored = {}
+    for path in (paths[first], paths[1 - first]):
+        stored[path] = normalizer.normalize(by_path(contents)[path][1], (contents.prefix / path).read_bytes())
+    assert stored[paths[0]].mtime == 1500000000
+    assert not any(item.modified for item in stored.values())
