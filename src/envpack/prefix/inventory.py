@@ -6,24 +6,21 @@ import hashlib
 import os
 import posixpath
 import re
-import stat
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from operator import itemgetter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from envpack.prefix.model import ENVIRONMENT, SOURCE_MTIME, Entry, Group, PrefixContents, Published
-from envpack.prefix.owners.conda_meta import Claim, CondaRecord, portable_text, read_record, scrub
+from envpack.prefix.groups import foreign_paths, group_paths
+from envpack.prefix.model import SOURCE_MTIME, Group, PrefixContents
+from envpack.prefix.owners.conda_meta import Claim, CondaRecord, read_record
 from envpack.prefix.owners.conda_scripts import keep_scripts, renamed
-from envpack.prefix.owners.editable_policy import Policy, handle_editable
+from envpack.prefix.owners.editable_policy import Handled, Policy, handle_editable
 from envpack.prefix.owners.ownership import Ownership, assign
 from envpack.prefix.owners.pypi import Distribution, metadata_folder, metadata_folders, read_distribution
-from envpack.prefix.owners.redeploy import placeholders_of_deployment
 from envpack.prefix.relocate.restore_published import unpatch
 from envpack.prefix.scan.prefix_aliases import former, spellings
 from envpack.prefix.scan.walk import GENERATED, Outside, Tree, walk
 from envpack.runtime.errors import PackError
-from envpack.runtime.format.manifest import Package
 from envpack.runtime.report import Reporter
 
 
@@ -57,45 +54,96 @@ def read_prefix(
     prefix = Path(prefix)
     _check_environment(prefix)
     with reporter.step("Reading the environment", unit="files") as step:
-        names = spellings(prefix)
-        prefix = Path(os.fsdecode(names[0]))
-        moved = None if written else former(prefix)
-        names = tuple(written) or names
-        names += (moved,) if moved else ()
-        tree = walk(prefix, keep, names, outside)
-        records = _conda_records(prefix, tree)
-        disk = _Disk(prefix, names, tree.places)
-        hidden = {path: claim for record in records for path, claim in record.claims.items() if path in GENERATED}
-        kept = keep_scripts(tree, prefix, hidden, disk.proves, keep)
-        python, version = _python(tree, records)
-        step.detail = f"{len(tree.files)} files"
-    handled = handle_editable(tree, prefix, python, version, names, disk.read, editable)
+        scan = _scan(prefix, keep, outside, written)
+        step.detail = f"{len(scan.tree.files)} files"
+    handled = handle_editable(
+        scan.tree, scan.prefix, scan.python, scan.python_version, scan.aliases, scan.disk.read, editable
+    )
     with reporter.step("Finding whose they are", unit="files") as step:
-        distributions = _distributions(tree, records, disk)
-        claims = [*(record.claims for record in records), *(d.claims for d in distributions)]
-        claims = [_through_links(renamed(claimed, kept), tree, prefix) for claimed in claims]
-        ownership = assign({**tree.files, **tree.links}, claims, len(records), disk.proves)
-        groups = _groups(prefix, names, tree, ownership, records, distributions, handled.contents)
+        distributions = _distributions(scan.tree, scan.records, scan.disk)
+        ownership = _ownership(scan, distributions)
+        groups = group_paths(
+            scan.prefix, scan.aliases, scan.tree, ownership, scan.records, distributions, handled.contents
+        )
         step.detail = f"{len(groups) - 1} packages"
-    for told in sorted(tree.others):
-        reporter.note(f"left out: {told}")
-    for path, name in kept.items():
+    _note(scan, reporter)
+    return _contents(scan, handled, ownership, groups)
+
+
+@dataclass(frozen=True)
+class _Scan:
+    """What the folder of an environment holds.
+
+    Attributes:
+        prefix: The environment's real path.
+        aliases: Every path under which files may mention the prefix.
+        previous: The path where it was made, when it was moved since.
+        tree: Its files, links and folders.
+        records: Its conda packages.
+        kept: Conda's scripts that are packed under another name: path -> name.
+        disk: Reads its files.
+        python: Path of the interpreter, or "".
+        python_version: Version of the interpreter, or "".
+    """
+
+    prefix: Path
+    aliases: tuple[bytes, ...]
+    previous: bytes | None
+    tree: Tree
+    records: Sequence[CondaRecord]
+    kept: Mapping[str, str]
+    disk: _Disk
+    python: str
+    python_version: str
+
+
+def _scan(prefix: Path, keep: Callable[[str], bool] | None, outside: Outside, written: Sequence[bytes]) -> _Scan:
+    found = spellings(prefix)
+    prefix = Path(os.fsdecode(found[0]))
+    previous = None if written else former(prefix)
+    aliases = (*(written or found), *([previous] if previous else []))
+    tree = walk(prefix, keep, aliases, outside)
+    records = _conda_records(prefix, tree)
+    disk = _Disk(prefix, aliases, tree.places)
+    generated = {path: claim for record in records for path, claim in record.claims.items() if path in GENERATED}
+    kept = keep_scripts(tree, prefix, generated, disk.proves, keep)
+    python, version = _python(tree, records)
+    return _Scan(prefix, aliases, previous, tree, records, kept, disk, python, version)
+
+
+def _ownership(scan: _Scan, distributions: Sequence[Distribution]) -> Ownership:
+    tree = scan.tree
+    claims = [*(record.claims for record in scan.records), *(d.claims for d in distributions)]
+    claims = [_through_links(renamed(claimed, scan.kept), tree, scan.prefix) for claimed in claims]
+    return assign({**tree.files, **tree.links}, claims, len(scan.records), scan.disk.proves)
+
+
+def _note(scan: _Scan, reporter: Reporter) -> None:
+    """Tell the user what is not packed as it is."""
+    for path in sorted(scan.tree.others):
+        reporter.note(f"left out: {path}")
+    for path, name in scan.kept.items():
         reporter.note(f"conda's {path} is packed as {name}: bundles have their own")
-    if moved:
-        reporter.note(f"made in {os.fsdecode(moved)}, where nothing is now: what mentions that is relocated, too")
+    if scan.previous:
+        made = os.fsdecode(scan.previous)
+        reporter.note(f"made in {made}, where nothing is now: what mentions that is relocated, too")
+
+
+def _contents(scan: _Scan, handled: Handled, ownership: Ownership, groups: tuple[Group, ...]) -> PrefixContents:
+    tree = scan.tree
     present = {*tree.excluded, *tree.generated, *handled.left_out}
     return PrefixContents(
-        prefix,
-        names,
+        scan.prefix,
+        scan.aliases,
         groups,
         missing=tuple(path for path in ownership.missing if path not in present),
-        foreign=_foreign(tree, ownership),
+        foreign=foreign_paths(tree, ownership),
         left_out=handled.left_out,
         outside=tuple(sorted(tree.outside, key=os.fsencode)),
         replaced=tuple(sorted({*ownership.replaced, *tree.generated}, key=os.fsencode)),
-        python=python,
-        python_version=version,
-        newest=max((record.made for record in records), default=0) or SOURCE_MTIME,
+        python=scan.python,
+        python_version=scan.python_version,
+        newest=max((record.made for record in scan.records), default=0) or SOURCE_MTIME,
     )
 
 
@@ -180,115 +228,6 @@ def _through_links(claims: Mapping[str, Claim], tree: Tree, prefix: Path) -> Map
             if real in tree.files or real in tree.links:
                 moved[path] = real
     return {moved.get(path, path): claim for path, claim in claims.items()} if moved else claims
-
-
-# --- groups ---
-
-
-@dataclass
-class _Draft:
-    id: str
-    package: Package | None
-    paths: list[tuple[str, Claim]]
-
-
-_NOTHING = Claim()
-
-_WITHOUT_CREDENTIALS = frozenset({"conda-meta/history", ".condarc", ".mambarc"})
-"""Files that conda writes for an environment, with the channels' URLs in them; packed without credentials."""
-
-
-def _groups(
-    prefix: Path,
-    names: Sequence[bytes],
-    tree: Tree,
-    ownership: Ownership,
-    records: Sequence[CondaRecord],
-    distributions: Sequence[Distribution],
-    contents: Mapping[str, bytes],
-) -> tuple[Group, ...]:
-    drafts = []
-    taken: set[str] = set()
-    for package, place in [(r.package, r.path) for r in records] + [(d.package, d.folder) for d in distributions]:
-        id = package.segment if package.segment not in taken else f"{package.segment}@{place}"
-        taken.add(id)
-        drafts.append(_Draft(id, replace(package, segment=id), []))
-    rest = _Draft(ENVIRONMENT, None, [])
-    useless, owners, unowned = ownership.useless, ownership.owners, (-1, _NOTHING)
-    for path in (*tree.files, *tree.links):
-        if path in useless:
-            continue
-        owner, claim = owners.get(path, unowned)
-        # conda-meta describes the environment as a whole: it changes when any package does
-        draft = rest if owner < 0 or path.startswith("conda-meta/") else drafts[owner]
-        draft.paths.append((path, claim))
-    rest.paths.extend((path, _NOTHING) for path in tree.folders)
-    generated = {**contents, **{record.path: record.portable for record in records}}
-    for path in _WITHOUT_CREDENTIALS & tree.files.keys():
-        data = (prefix / tree.places.get(path, path)).read_bytes()
-        if path == "conda-meta/history":
-            generated[path] = portable_text(data, names)
-        elif scrub(data) != data:
-            generated[path] = scrub(data)
-    placeholders = placeholders_of_deployment(prefix)
-    return tuple(
-        Group(draft.id, draft.package, tuple(_entries(draft.paths, tree, generated, placeholders)))
-        for draft in (*drafts, rest)
-    )
-
-
-def _entries(
-    paths: list[tuple[str, Claim]],
-    tree: Tree,
-    generated: Mapping[str, bytes],
-    placeholders: Mapping[str, Published],
-) -> Iterator[Entry]:
-    first: dict[tuple[int, int, Published | None], str] = {}
-    plain = all(path.isascii() for path, _ in paths)  # as text they sort in the same order, and faster
-    for path, claim in sorted(paths, key=itemgetter(0) if plain else lambda item: os.fsencode(item[0])):
-        facts = tree.files.get(path)
-        if facts is None:
-            if path in tree.links:
-                yield Entry(path, "symlink", target=tree.links[path])
-            else:
-                yield Entry(path, "directory", tree.folders[path] & 0o777 | stat.S_IRWXU)
-            continue
-        mode = 0o755 if facts.executable else 0o644
-        changed, _, inode = facts.stamp
-        mtime = changed // 1_000_000_000
-        if path in generated:
-            yield Entry(path, "file", mode, len(generated[path]), mtime, content=generated[path])
-            continue
-        published = claim.published
-        if published is not None and published.placeholder is None and path in placeholders:
-            known = placeholders[path]
-            published = known if known.sha256 == published.sha256 else published
-        if facts.device is not None:
-            same = (facts.device, inode, published)
-            if first.setdefault(same, path) != path:
-                yield Entry(path, "hardlink", mode, facts.size, mtime, first[same])
-                continue
-        place = tree.places.get(path, "")
-        yield Entry(
-            path,
-            "file",
-            mode,
-            facts.size,
-            mtime,
-            "",
-            published,
-            claim.recorded,
-            None,
-            place,
-            facts.stamp,
-        )
-
-
-def _foreign(tree: Tree, ownership: Ownership) -> tuple[str, ...]:
-    """Return the paths that no package owns, without those of conda-meta."""
-    known = ownership.owners.keys() | ownership.useless
-    paths = (path for path in (*tree.files, *tree.links) if path not in known)
-    return tuple(sorted((path for path in paths if not path.startswith("conda-meta/")), key=os.fsencode))
 
 
 # --- the interpreter ---
