@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Sequence
+from functools import cache
 from typing import NamedTuple
 
 from envpack.prefix.relocate.occurrences import find_all, stands_alone
@@ -74,29 +75,61 @@ class UnparsableError(Exception):
     """The marshalled code is not what CPython 3.8-3.14 writes."""
 
 
-# Type bytes without FLAG_REF.
-_LONG_STRINGS = frozenset(b"stuaA")
-_SHORT_STRINGS = frozenset(b"zZ")
-_SINGLES = frozenset(b"NFTS.")
-_LONG_COUNTS = frozenset(b"([<>")
-_CODE, _DICT, _NULL, _SMALL_TUPLE, _SLICE = b"c{0):"
-_FIXED = {ord("i"): 4, ord("I"): 8, ord("g"): 8, ord("y"): 16, ord("r"): 4}
 _FLAG_REF = 0x80
+_NULL = ord("0")
+_COUNT = struct.Struct("<I")
+_OBJECT, _NUMBER, _DICT_ITEM = range(3)
+"""What may come next: an object, a 32-bit number of a code object, or the key of a dictionary or its end."""
+
+
+class _Type(NamedTuple):
+    """What follows a type byte.
+
+    Attributes:
+        size: Bytes of a fixed size.
+        children: What comes after these.
+        width: Bytes of a count, instead of both; 0: there is none.
+        unit: Bytes of each item that is counted; 0: the items are objects.
+        text: Whether the items are the bytes of a string.
+    """
+
+    size: int = 0
+    children: tuple[int, ...] = ()
+    width: int = 0
+    unit: int = 0
+    text: bool = False
+
+
+_TYPES = {
+    b"NFTS.": _Type(),
+    b"ir": _Type(size=4),
+    b"Ig": _Type(size=8),
+    b"y": _Type(size=16),
+    b"l": _Type(width=4, unit=2),
+    b"zZ": _Type(width=1, unit=1, text=True),
+    b"stuaA": _Type(width=4, unit=1, text=True),
+    b")": _Type(width=1),
+    b"([<>": _Type(width=4),
+    b"{": _Type(children=(_DICT_ITEM,)),
+    b":": _Type(children=(_OBJECT,) * 3),
+}
+"""The types of all versions, by their type bytes without FLAG_REF; code objects differ (`_types`)."""
 
 _MAGIC_3_8, _MAGIC_3_11, _MAGIC_AFTER = 3413, 3450, 3700
 """importlib's magic numbers: 3.8 (the field posonlyargcount), the first of 3.11 (code objects changed), and one
 after all known releases."""
 
+# code consts names varnames freevars cellvars filename name | firstlineno | lnotab
+_CODE_3_8 = _Type(6 * 4, (_OBJECT, _NUMBER, *[_OBJECT] * 8))
+# code consts names localsplusnames localspluskinds filename name qualname | firstlineno | lines exceptions
+_CODE_3_11 = _Type(5 * 4, (_OBJECT, _OBJECT, _NUMBER, *[_OBJECT] * 8))
 
-def _code_layout(magic: int) -> tuple[int, tuple[bool, ...]]:
-    """Return the count of 32-bit numbers that start a code object, and for each later field if it is an object."""
-    if magic < _MAGIC_3_8 or magic >= _MAGIC_AFTER:
-        raise UnparsableError(f"byte-code of magic number {magic}")
-    if magic < _MAGIC_3_11:
-        # code consts names varnames freevars cellvars filename name | firstlineno | lnotab
-        return 6, (True,) * 8 + (False, True)
-    # code consts names localsplusnames localspluskinds filename name qualname | firstlineno | lines exceptions
-    return 5, (True,) * 8 + (False, True, True)
+
+@cache
+def _types(code: _Type) -> tuple[_Type | None, ...]:
+    """Return the type for each type byte, with and without FLAG_REF; children stand in reverse order."""
+    known = {byte: type for several, type in {**_TYPES, b"c": code}.items() for byte in several}
+    return tuple(known.get(byte & ~_FLAG_REF) for byte in range(256))
 
 
 def marshal_strings(data: bytes) -> list[MarshalString]:
@@ -105,65 +138,50 @@ def marshal_strings(data: bytes) -> list[MarshalString]:
     Raises:
         UnparsableError: The code can't be parsed to its end.
     """
-    numbers, fields = _code_layout(struct.unpack_from("<H", data)[0])
-    code = tuple("object" if is_object else "number" for is_object in reversed(fields))
+    magic = struct.unpack_from("<H", data)[0]
+    if magic < _MAGIC_3_8 or magic >= _MAGIC_AFTER:
+        raise UnparsableError(f"byte-code of magic number {magic}")
+    types = _types(_CODE_3_8 if magic < _MAGIC_3_11 else _CODE_3_11)
     strings: list[MarshalString] = []
-    position = HEADER
-    pending: list[str] = ["object"]
+    position, end = HEADER, len(data)
+    pending = [_OBJECT]
     try:
         while pending:
             todo = pending.pop()
-            if todo == "number":
+            if todo == _NUMBER:
                 position += 4
                 continue
-            start, kind = position, data[position] & ~_FLAG_REF
+            start, byte = position, data[position]
             position += 1
-            if todo == "key":
-                if kind == _NULL:
+            if todo == _DICT_ITEM:
+                if byte & ~_FLAG_REF == _NULL:
                     continue
-                pending += ("key", "object")
-            if kind in _SHORT_STRINGS:
-                strings.append(MarshalString(start, position + 1, position + 1 + data[position]))
-                position = strings[-1].end
-            elif kind in _LONG_STRINGS:
-                length = struct.unpack_from("<I", data, position)[0]
-                strings.append(MarshalString(start, position + 4, position + 4 + length))
-                position = strings[-1].end
-            elif kind in _SINGLES:
-                pass
-            elif kind in _FIXED:
-                position += _FIXED[kind]
-            elif kind == _SMALL_TUPLE:
-                pending += ("object",) * data[position]
-                position += 1
-            elif kind in _LONG_COUNTS:
-                pending += ("object",) * _count(data, position)
-                position += 4
-            elif kind == ord("l"):
-                position += 4 + 2 * abs(struct.unpack_from("<i", data, position)[0])
-            elif kind == _CODE:
-                position += 4 * numbers
-                pending += code
-            elif kind == _DICT:
-                pending.append("key")
-            elif kind == _SLICE:
-                pending += ("object",) * 3
-            else:
-                raise UnparsableError(f"type byte {kind} at {start}")
-            if position > len(data):
+                pending += (_DICT_ITEM, _OBJECT)
+            type = types[byte]
+            if type is None:
+                raise UnparsableError(f"type byte {byte & ~_FLAG_REF} at {start}")
+            size, children, width, unit, text = type
+            if width:
+                count = data[position] if width == 1 else _COUNT.unpack_from(data, position)[0]
+                position += width
+                if text:
+                    size = count
+                    strings.append(MarshalString(start, position, position + size))
+                elif unit:
+                    size = unit * min(count, 2**32 - count)  # the sign of the count is that of the number
+                elif count > end:
+                    raise UnparsableError(f"a collection of {count} items at {position - width}")
+                else:
+                    children = (_OBJECT,) * count
+            pending += children
+            position += size
+            if position > end:
                 raise UnparsableError(f"an object at {start} that goes on beyond the end")
     except (IndexError, struct.error):
         raise UnparsableError("an object that goes on beyond the end") from None
-    if position != len(data):
+    if position != end:
         raise UnparsableError(f"bytes after the code, from {position}")
     return strings
-
-
-def _count(data: bytes, position: int) -> int:
-    count: int = struct.unpack_from("<I", data, position)[0]
-    if count > len(data):
-        raise UnparsableError(f"a collection of {count} items at {position}")
-    return count
 
 
 class Mention(NamedTuple):
