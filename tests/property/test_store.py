@@ -30,8 +30,8 @@ FILLER = st.binary(max_size=20).map(lambda data: data.replace(b"\0", b"").replac
 PLACEHOLDER = b"/conda/" + b"placehold_" * 24
 
 
-def normalizer(*spellings: bytes) -> FileNormalizer:
-    return FileNormalizer(Path("/nowhere"), PrefixContents(Path("/nowhere"), spellings, ()))
+def normalizer(*aliases: bytes) -> FileNormalizer:
+    return FileNormalizer(Path("/nowhere"), PrefixContents(Path("/nowhere"), aliases, ()))
 
 
 def store(data: bytes, prefix: bytes, path: str = "lib/file", mode: int = 0o644, **fields: object) -> Stored:

@@ -164,7 +164,7 @@ class ArchiveNormalizer(FileNormalizer):
         self._conda = {e.path for g, e in entries if g.package is not None and g.package.kind == "conda"}
         known = {e.published.placeholder for _, e in entries if e.published is not None}
         known |= {record.placeholder for record in origin.records.values()}
-        self._known = {name for name in known if name} - set(contents.spellings)
+        self._known = {name for name in known if name} - set(contents.aliases)
         self._wider: dict[frozenset[bytes], FileNormalizer] = {}
 
     @property
@@ -204,7 +204,7 @@ class ArchiveNormalizer(FileNormalizer):
             return None
         if entry.published is not None or entry.path in self._origin.records:
             return None
-        program = self._contents.spellings[0] + b"/bin/" + line["name"]
+        program = self._contents.aliases[0] + b"/bin/" + line["name"]
         lines = (lead + program + line["rest"] + data[line.end() :] for lead in (b"#!", b"#! "))
         for candidate in lines:
             if entry.recorded and hashlib.sha256(candidate).hexdigest() == entry.recorded:
@@ -231,10 +231,8 @@ class ArchiveNormalizer(FileNormalizer):
         if not present:
             return stored
         if present not in self._wider:
-            spellings = (*self._contents.spellings, *sorted(present))
-            self._wider[present] = FileNormalizer(
-                self._contents.prefix, replace(self._contents, spellings=spellings)
-            )
+            aliases = (*self._contents.aliases, *sorted(present))
+            self._wider[present] = FileNormalizer(self._contents.prefix, replace(self._contents, aliases=aliases))
         return self._wider[present].normalize(entry, data)
 
     def _kind(self, entry: Entry, data: Data, stored: Stored) -> str:

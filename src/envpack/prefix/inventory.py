@@ -18,7 +18,7 @@ from envpack.prefix.owners.editable_policy import Handled, Policy, handle_editab
 from envpack.prefix.owners.ownership import Ownership, assign
 from envpack.prefix.owners.pypi import Distribution, metadata_folder, metadata_folders, read_distribution
 from envpack.prefix.relocate.restore_published import unpatch
-from envpack.prefix.scan.prefix_aliases import former, spellings
+from envpack.prefix.scan.prefix_aliases import aliases, previous_prefix
 from envpack.prefix.scan.walk import GENERATED, Outside, Tree, walk
 from envpack.runtime.errors import PackError
 from envpack.runtime.report import Reporter
@@ -98,17 +98,17 @@ class _Scan:
 
 
 def _scan(prefix: Path, keep: Callable[[str], bool] | None, outside: Outside, written: Sequence[bytes]) -> _Scan:
-    found = spellings(prefix)
+    found = aliases(prefix)
     prefix = Path(os.fsdecode(found[0]))
-    previous = None if written else former(prefix)
-    aliases = (*(written or found), *([previous] if previous else []))
-    tree = walk(prefix, keep, aliases, outside)
+    previous = None if written else previous_prefix(prefix)
+    names = (*(written or found), *([previous] if previous else []))
+    tree = walk(prefix, keep, names, outside)
     records = _conda_records(prefix, tree)
-    disk = _Disk(prefix, aliases, tree.places)
+    disk = _Disk(prefix, names, tree.places)
     generated = {path: claim for record in records for path, claim in record.claims.items() if path in GENERATED}
     kept = keep_scripts(tree, prefix, generated, disk.proves, keep)
     python, version = _python(tree, records)
-    return _Scan(prefix, aliases, previous, tree, records, kept, disk, python, version)
+    return _Scan(prefix, names, previous, tree, records, kept, disk, python, version)
 
 
 def _ownership(scan: _Scan, distributions: Sequence[Distribution]) -> Ownership:

@@ -82,7 +82,7 @@ class PrefixContents:
 
     Attributes:
         prefix: The environment's real path.
-        spellings: Every path, as bytes, under which files may mention the prefix, the real one first.
+        aliases: Every path, as bytes, under which files may mention the prefix, the real one first.
         groups: Conda packages, pip distributions, then ENVIRONMENT, each kind sorted by id.
         missing: Paths that packages installed and that no longer exist.
         foreign: Paths that no package owns.
@@ -96,7 +96,7 @@ class PrefixContents:
     """
 
     prefix: Path
-    spellings: tuple[bytes, ...]
+    aliases: tuple[bytes, ...]
     groups: tuple[Group, ...]
     missing: tuple[str, ...] = ()
     foreign: tuple[str, ...] = ()

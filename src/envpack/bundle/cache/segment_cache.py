@@ -63,7 +63,7 @@ class SegmentCache:
         self._folder, self._normalizer = folder / VERSION, normalizer
         self._kind = code_identity(encoder)
         self._started = time.time_ns()
-        context = (self._kind, str(contents.prefix), *map(os.fsdecode, contents.spellings))
+        context = (self._kind, str(contents.prefix), *map(os.fsdecode, contents.aliases))
         self._context = "\0".join(context).encode("utf-8", "surrogateescape")
         name = hashlib.sha256(self._context).hexdigest()[:32]
         self._index_path = self._folder / "prefixes" / f"{name}{LIST}"

@@ -260,7 +260,7 @@ def portable_text(text: bytes, inside: Sequence[bytes] = ()) -> bytes:
 
     Args:
         text: The text to change.
-        inside: All paths of the environment itself (see `prefix_aliases.spellings`): these may hold blanks.
+        inside: All paths of the environment itself (see `prefix_aliases.aliases`): these may hold blanks.
     """
 
     def shortened(found: re.Match[bytes]) -> bytes:

@@ -48,7 +48,7 @@ def handle_editable(
         prefix: The environment's folder.
         python: Path of the environment's interpreter; "" when there is none, and then nothing is done.
         version: Version of the interpreter. Only its own site-packages are searched, not those of other versions.
-        names: All paths of the prefix (see `prefix_aliases.spellings`).
+        names: All paths of the prefix (see `prefix_aliases.aliases`).
         read: Returns the bytes of a path relative to ``prefix``.
         policy: How to treat editable installs.
 

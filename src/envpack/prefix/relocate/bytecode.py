@@ -191,30 +191,30 @@ class Mention(NamedTuple):
     places: tuple[tuple[int, int], ...]
 
 
-def mentions(data: bytes, spellings: Sequence[bytes], source: str) -> list[Mention]:
+def mentions(data: bytes, aliases: Sequence[bytes], source: str) -> list[Mention]:
     """Return the strings of a pyc that mention the prefix, ascending.
 
     Args:
         data: The bytes of the pyc.
-        spellings: All paths of the prefix.
+        aliases: All paths of the prefix.
         source: The path of its source, relative to the prefix.
 
     Raises:
         UnparsableError: The prefix is mentioned, but the code can't be parsed.
     """
-    found = [(offset, spelling) for spelling in spellings for offset in find_all(data, spelling, HEADER)]
+    found = [(offset, alias) for alias in aliases for offset in find_all(data, alias, HEADER)]
     if not found:
         return []
     found.sort()
-    quick = [_filename(data, offset, spelling, source) for offset, spelling in found]
+    quick = [_filename(data, offset, alias, source) for offset, alias in found]
     if all(quick):
         return [mention for mention in quick if mention is not None]
     return _parsed(data, found)
 
 
-def _filename(data: bytes, offset: int, spelling: bytes, source: str) -> Mention | None:
+def _filename(data: bytes, offset: int, alias: bytes, source: str) -> Mention | None:
     """Return the mention if it is the file name that code objects hold: a string of just the source's path."""
-    path = spelling + b"/" + source.encode("utf-8", "surrogateescape")
+    path = alias + b"/" + source.encode("utf-8", "surrogateescape")
     end = offset + len(path)
     if data[offset:end] != path:
         return None
@@ -223,7 +223,7 @@ def _filename(data: bytes, offset: int, spelling: bytes, source: str) -> Mention
         kind = data[start]
         known = kind & ~_FLAG_REF in (b"zZ" if head == 2 else b"aAut")
         if start >= HEADER and known and data[start:offset] == string_head(kind, len(path)):
-            return Mention(MarshalString(start, offset, end), ((offset, len(spelling)),))
+            return Mention(MarshalString(start, offset, end), ((offset, len(alias)),))
     return None
 
 

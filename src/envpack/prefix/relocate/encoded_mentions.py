@@ -42,18 +42,18 @@ class Encoded(NamedTuple):
     form: str
 
 
-def needles(spellings: Sequence[bytes]) -> tuple[tuple[bytes, str], ...]:
+def needles(aliases: Sequence[bytes]) -> tuple[tuple[bytes, str], ...]:
     """Return the byte strings to search for, each with its form.
 
     They are the encoded forms of every path that differ from the path itself.
     """
     found: dict[bytes, str] = {}
-    for spelling in spellings:
+    for alias in aliases:
         for form, encode in ENCODINGS.items():
-            if form.startswith("json") and not _is_utf_8(spelling):
+            if form.startswith("json") and not _is_utf_8(alias):
                 continue
-            needle = encode(spelling)
-            if needle not in spellings:
+            needle = encode(alias)
+            if needle not in aliases:
                 found.setdefault(needle, form)
     return tuple(found.items())
 

@@ -29,10 +29,10 @@ class FileNormalizer:
     """Stores files of one environment, each the same in whatever order; several threads may call it at once."""
 
     def __init__(self, prefix: Path, contents: PrefixContents) -> None:
-        self._spellings = contents.spellings
-        self._hidden = Search(contents.spellings)
+        self._aliases = contents.aliases
+        self._hidden = Search(contents.aliases)
         self._index = SourceIndex.of(contents.groups)
-        self._sources = SourceReader(f"{prefix}/", contents.spellings, self._index, self._store_any)
+        self._sources = SourceReader(f"{prefix}/", contents.aliases, self._index, self._store_any)
         self.related = self._index.related
 
     def normalize(self, entry: Entry, data: Data) -> Stored:
@@ -68,7 +68,7 @@ class FileNormalizer:
             return _stored(data, self._old_bytecode(data), modified)
         # byte-code records its source's size, and `Bytecode` can follow only changes by plain mentions
         needles = () if entry.path.endswith(".py") else self._hidden.encoded
-        canonical = canonicalise(data, self._spellings, self._is_script(entry), needles)
+        canonical = canonicalise(data, self._aliases, self._is_script(entry), needles)
         hidden = self._hidden(data, relocated=bool(needles) and is_text(data))
         if hidden.remarks:
             canonical = replace(canonical, remarks=canonical.remarks + hidden.remarks)
@@ -84,16 +84,16 @@ class FileNormalizer:
         if published.placeholder is None:
             same = digest([data]) == published.sha256
             return Stored(apply(data, ()), len(data), published.sha256) if same else None
-        restored = unpatch(data, published, self._spellings, self._is_script(entry))
+        restored = unpatch(data, published, self._aliases, self._is_script(entry))
         if restored is not None:
             return _restored(data, restored, published.sha256)
         if not published.sha256 and digest([data]) == entry.recorded:
-            restored = without_prefix(data, published, self._spellings)
+            restored = without_prefix(data, published, self._aliases)
         return _restored(data, restored) if restored is not None else None
 
     def _old_bytecode(self, data: Data) -> Canonical:
         """Return the stored form of a .pyc older than PEP 552, or no byte-code: lengths in it can't be parsed."""
-        mentioned = any(data.find(spelling) >= 0 for spelling in self._spellings)
+        mentioned = any(data.find(alias) >= 0 for alias in self._aliases)
         return Canonical(remarks=("byte-code older than Python 3.7: the build prefix stays",) if mentioned else ())
 
     # --- byte-code and its source ---
@@ -112,7 +112,7 @@ class FileNormalizer:
             and stamp.mtime in (source.disk.mtime, SOURCE_MTIME)
         )
         renamed = valid and source is not None and source.relocated is None and is_cache(entry.path)
-        canonical = canonicalise_bytecode(data, self._spellings, path, renamed)
+        canonical = canonicalise_bytecode(data, self._aliases, path, renamed)
         if valid and source is not None:
             edits = (*timestamp_edit(data, source.stored), *canonical.edits)
             relocation = canonical.relocation

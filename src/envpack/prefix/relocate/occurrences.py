@@ -39,19 +39,19 @@ def find_all(data: Data, needle: bytes, start: int = 0, end: int = -1) -> Iterat
         offset = data.find(needle, offset + len(needle), end)
 
 
-def find_prefix(data: Data, spellings: Sequence[bytes]) -> list[Occurrence]:
+def find_prefix(data: Data, aliases: Sequence[bytes]) -> list[Occurrence]:
     """Return where ``data`` mentions the prefix under any of its paths, as a path of its own, ascending.
 
     /opt/env is not mentioned by /opt/env2, /opt/env.bak or /data/opt/env; it is by -I/opt/env/include,
     "/opt/env", file:///opt/env and a sentence that ends in /opt/env.
     """
     found = [
-        Occurrence(offset, len(spelling))
-        for spelling in spellings
-        for offset in find_all(data, spelling)
-        if stands_alone(data, offset, offset + len(spelling))
+        Occurrence(offset, len(alias))
+        for alias in aliases
+        for offset in find_all(data, alias)
+        if stands_alone(data, offset, offset + len(alias))
     ]
-    if len(spellings) > 1 and len(found) > 1:
+    if len(aliases) > 1 and len(found) > 1:
         found = _without_overlaps(found)
     return found
 

@@ -68,7 +68,7 @@ class Canonical:
 
 def canonicalise(
     data: Data,
-    spellings: Sequence[bytes],
+    aliases: Sequence[bytes],
     executable: bool,
     needles: Sequence[tuple[bytes, str]] = (),
 ) -> Canonical:
@@ -76,17 +76,17 @@ def canonicalise(
 
     Args:
         data: The file's bytes.
-        spellings: All paths of the prefix.
+        aliases: All paths of the prefix.
         executable: Whether the file is run by its first line.
         needles: The encoded forms of the prefix that are relocated in text, too.
     """
-    anywhere = [Occurrence(place, len(name)) for name in spellings for place in find_all(data, name)]
+    anywhere = [Occurrence(place, len(name)) for name in aliases for place in find_all(data, name)]
     text = is_text(data)
     encoded = find_encoded(data, needles) if text and needles else []
     if not anywhere and not encoded:
         return Canonical()
-    found = find_prefix(data, spellings)
-    line = first_line(data[:HEAD], spellings) if executable and data[:2] == b"#!" else None
+    found = find_prefix(data, aliases)
+    line = first_line(data[:HEAD], aliases) if executable and data[:2] == b"#!" else None
     if text:
         return _text(data, found, encoded, line) if found or encoded else Canonical()
     if data[:2] == b"#!":
@@ -219,27 +219,25 @@ _SHORT_KIND = {ord("a"): ord("z"), ord("A"): ord("Z")}
 _FLAG_REF = 0x80
 
 
-def canonicalise_bytecode(
-    data: bytes, spellings: Sequence[bytes], source: str, renamed: bool = False
-) -> Canonical:
+def canonicalise_bytecode(data: bytes, aliases: Sequence[bytes], source: str, renamed: bool = False) -> Canonical:
     """Return the stored form of a pyc: strings of its constants grow, and their lengths with them.
 
     Args:
         data: The bytes of the pyc.
-        spellings: All paths of the prefix.
+        aliases: All paths of the prefix.
         source: The path of its source, relative to the prefix.
         renamed: Whether Python gives the code the path of ``source`` when it imports it (Lib/importlib/
             _bootstrap_external.py, _compile_bytecode). If nothing else mentions the prefix, there is nothing to
             relocate then: the name is stored relative to the prefix, as ``envpack build`` compiles it.
     """
     try:
-        mentioned = mentions(data, spellings, source)
+        mentioned = mentions(data, aliases, source)
     except UnparsableError as problem:
         return Canonical(remarks=(f"byte-code that can't be read ({problem}): the build prefix stays",))
     if not mentioned:
         return Canonical()
     name = source.encode("utf-8", "surrogateescape")
-    own = [spelling + b"/" + name for spelling in spellings]
+    own = [alias + b"/" + name for alias in aliases]
     if renamed and all(data[text:end] in own for (_, text, end), _ in mentioned):
         return Canonical(tuple(_named(data, string, name) for string, _ in mentioned))
     edits: list[Splice] = []

@@ -48,12 +48,12 @@ class Hidden(NamedTuple):
 class Search:
     """A search for one environment's prefix, under all its paths."""
 
-    def __init__(self, spellings: Sequence[bytes]) -> None:
-        self._spellings = tuple(spellings)
-        self._wide = tuple(filter(None, map(_wide, spellings)))
-        self.encoded = needles(spellings)
+    def __init__(self, aliases: Sequence[bytes]) -> None:
+        self._aliases = tuple(aliases)
+        self._wide = tuple(filter(None, map(_wide, aliases)))
+        self.encoded = needles(aliases)
         """The encoded forms, for `find_encoded`."""
-        self.needles = (*self._spellings, *self._wide, *(needle for needle, _ in self.encoded))
+        self.needles = (*self._aliases, *self._wide, *(needle for needle, _ in self.encoded))
         """All byte strings that are searched for."""
         self._tail = max(map(len, self.needles)) + 2 * _AROUND
 
@@ -86,7 +86,7 @@ class Search:
     def _mentions(self, data: bytes, last: bool) -> bool:
         """Return whether a piece of unpacked data mentions the prefix; ``last``: nothing follows it."""
         end = len(data) if last else len(data) - _AROUND
-        plain = any(place.offset + place.length <= end for place in find_prefix(data, self._spellings))
+        plain = any(place.offset + place.length <= end for place in find_prefix(data, self._aliases))
         return plain or any(self._find_wide(data)) or bool(find_encoded(data, self.encoded))
 
     def _mentioned(self, chunks: Iterator[bytes]) -> bool:
@@ -169,13 +169,13 @@ def _in_members(names: Sequence[str]) -> str:
     return f"zip archive, compressed {shown}: the build prefix stays"
 
 
-def _wide(spelling: bytes) -> bytes:
+def _wide(alias: bytes) -> bytes:
     """Return the bytes that UTF-16 of both byte orders has in common: all but the very first or last byte."""
     try:
-        little = spelling.decode("utf-8").encode("utf-16-le")
+        little = alias.decode("utf-8").encode("utf-16-le")
     except UnicodeDecodeError:
         return b""
-    return little[:-1] if spelling.isascii() else little
+    return little[:-1] if alias.isascii() else little
 
 
 def _narrow(data: bytes) -> bytes:

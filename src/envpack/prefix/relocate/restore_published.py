@@ -39,14 +39,14 @@ class Unpatched:
 
 
 def unpatch(
-    data: Data, published: Published, spellings: Sequence[bytes], executable: bool = False
+    data: Data, published: Published, aliases: Sequence[bytes], executable: bool = False
 ) -> Unpatched | None:
     """Return the edits that restore the published file, verified by its digest; None when the file was changed.
 
     Args:
         data: The installed file.
         published: The file as its package published it.
-        spellings: The paths that an installer may have written in.
+        aliases: The paths that an installer may have written in.
         executable: Whether a first line that runs something in the prefix becomes a Shebang.
     """
     placeholder = published.placeholder
@@ -57,7 +57,7 @@ def unpatch(
         same = published.size in (None, len(data)) and digest([data]) == published.sha256
         return Unpatched((), None) if same else None
     binary = published.file_mode == "binary"
-    for prefix in spellings:
+    for prefix in aliases:
         guesses = [_strings(data, prefix, placeholder)] if binary else _texts(data, prefix, published)
         for edits in guesses:
             growth = sum(len(edit.new) - len(edit.old) for edit in edits)
@@ -69,7 +69,7 @@ def unpatch(
     return None
 
 
-def without_prefix(data: Data, published: Published, spellings: Sequence[bytes]) -> Unpatched | None:
+def without_prefix(data: Data, published: Published, aliases: Sequence[bytes]) -> Unpatched | None:
     """Return the edits that restore a binary whose published digest is not known; None when that is not certain.
 
     The binary must be unchanged since it was installed. Installers leave all the room that the placeholder took:
@@ -78,7 +78,7 @@ def without_prefix(data: Data, published: Published, spellings: Sequence[bytes])
     placeholder = published.placeholder
     if placeholder is None:
         return None
-    for prefix in spellings:
+    for prefix in aliases:
         found = list(find_all(data, prefix))
         edits = _strings(data, prefix, placeholder)
         written = [edit for edit in edits if edit.new]

@@ -53,30 +53,30 @@ class FirstLine(NamedTuple):
     end: int
 
 
-def first_line(head: bytes, spellings: Sequence[bytes]) -> FirstLine | None:
+def first_line(head: bytes, aliases: Sequence[bytes]) -> FirstLine | None:
     """Return the interpreter in the prefix that a script starts with, in its direct form; None when it has none.
 
     Lines that mention the prefix twice, or end in a carriage return, have no direct form.
 
     Args:
         head: The first HEAD bytes of the file.
-        spellings: All paths of the prefix.
+        aliases: All paths of the prefix.
     """
-    return direct_line(head, spellings) or _portable(head, spellings)
+    return direct_line(head, aliases) or _portable(head, aliases)
 
 
-def direct_line(head: bytes, spellings: Sequence[bytes]) -> FirstLine | None:
+def direct_line(head: bytes, aliases: Sequence[bytes]) -> FirstLine | None:
     """Return the same as `first_line`, but only when the script is written in the direct form already."""
     match = _LEAD.match(head)
     if match is None:
         return None
     lead = match.group()
-    for spelling in spellings:
-        if head.startswith(spelling + b"/", len(lead)):
+    for alias in aliases:
+        if head.startswith(alias + b"/", len(lead)):
             end = head.find(b"\n")
             end = len(head) if end < 0 else end
-            rest = head[len(lead) + len(spelling) : end]
-            if b"\r" in rest or any(other in rest for other in spellings):
+            rest = head[len(lead) + len(alias) : end]
+            if b"\r" in rest or any(other in rest for other in aliases):
                 return None
             if b"env" in lead and (_SPLIT_ODD.search(rest) or (b"-S" not in lead and b" " in rest.rstrip())):
                 return None
@@ -164,14 +164,14 @@ def _call(head: bytes) -> _Call | None:
     return None
 
 
-def _portable(head: bytes, spellings: Sequence[bytes]) -> FirstLine | None:
+def _portable(head: bytes, aliases: Sequence[bytes]) -> FirstLine | None:
     call = _call(head)
     if call is None:
         return None
-    for spelling in spellings:
-        inner = call.program[len(spelling) :]
-        if call.program.startswith(spelling + b"/") and b" " not in inner:
-            if any(other in inner + call.arguments for other in spellings):
+    for alias in aliases:
+        inner = call.program[len(alias) :]
+        if call.program.startswith(alias + b"/") and b" " not in inner:
+            if any(other in inner + call.arguments for other in aliases):
                 return None
             lead = b"#!/usr/bin/env -S " if call.split and not is_python(inner) else b"#!"
             rest = inner + (b" " + call.arguments if call.arguments else b"")

@@ -25,7 +25,7 @@ _PATHS = re.compile(rb"\"(/[^\"\n\0]+)\"|'(/[^'\n\0]+)'|(/[^\s\0\"',:;=]+)")
 _SYSCONFIG_PREFIX = re.compile(rb"^ *'prefix': '(/[^'\n]+)'", re.MULTILINE)
 
 
-def spellings(prefix: Path) -> tuple[bytes, ...]:
+def aliases(prefix: Path) -> tuple[bytes, ...]:
     """Return every path, as bytes, by which the files in ``prefix`` may mention it.
 
     These are the real path, the one given, and of the paths named by its scripts, its history and its Python's
@@ -44,7 +44,7 @@ def spellings(prefix: Path) -> tuple[bytes, ...]:
     return tuple(dict.fromkeys((real, given, *sorted(found))))
 
 
-def former(prefix: Path) -> bytes | None:
+def previous_prefix(prefix: Path) -> bytes | None:
     """Return the path where the environment was made, when it was moved since and nothing exists there any more.
 
     The configuration of its Python records that path at installation. With several Pythons, their paths must

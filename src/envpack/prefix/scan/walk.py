@@ -84,7 +84,7 @@ def walk(
     Args:
         prefix: The environment's folder.
         keep: Returns whether a path is packed; it is called with ``/`` at the end of folders. None packs all.
-        names: All paths of the prefix (see `prefix_aliases.spellings`).
+        names: All paths of the prefix (see `prefix_aliases.aliases`).
         outside: How to treat links that lead out of the environment.
 
     Raises:

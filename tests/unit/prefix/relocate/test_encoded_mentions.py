@@ -21,8 +21,8 @@ from envpack.runtime.relocation.splice import inverse, splice
 PREFIX = "/opt/my énv"
 
 
-def store(data: bytes, *spellings: str, path: str = "share/x.txt") -> Stored:
-    names = tuple(spelling.encode() for spelling in spellings or (PREFIX,))
+def store(data: bytes, *aliases: str, path: str = "share/x.txt") -> Stored:
+    names = tuple(alias.encode() for alias in aliases or (PREFIX,))
     entry = Entry(path, "file", 0o644, len(data))
     return FileNormalizer(Path("/"), PrefixContents(Path("/"), names, ())).normalize(entry, data)
 

@@ -21,8 +21,8 @@ from envpack.runtime.relocation.splice import splice
 PREFIX = b"/opt/env"
 
 
-def store(data: bytes, *spellings: bytes, path: str = "lib/x", mode: int = 0o644) -> Stored:
-    names = spellings or (PREFIX,)
+def store(data: bytes, *aliases: bytes, path: str = "lib/x", mode: int = 0o644) -> Stored:
+    names = aliases or (PREFIX,)
     return FileNormalizer(Path("/"), PrefixContents(Path("/"), names, ())).normalize(
         Entry(path, "file", mode, len(data)), data
     )

@@ -25,8 +25,8 @@ PREFIX = b"/opt/env"
 TEXT = b"path = /opt/env/lib/x\n"
 
 
-def remarks(data: bytes, *, relocated: bool = False, spellings: tuple[bytes, ...] = (PREFIX,)) -> tuple[str, ...]:
-    found = Search(spellings)(data, relocated=relocated)
+def remarks(data: bytes, *, relocated: bool = False, aliases: tuple[bytes, ...] = (PREFIX,)) -> tuple[str, ...]:
+    found = Search(aliases)(data, relocated=relocated)
     assert not found.cut
     return found.remarks
 
@@ -74,8 +74,8 @@ def test_utf_16_among_other_strings_of_a_binary_stands_alone() -> None:
 
 
 def test_a_prefix_that_is_not_ascii_or_not_even_utf_8_is_searched_for_as_far_as_it_can_be() -> None:
-    assert remarks("x=/opt/né/a".encode("utf-16-le"), spellings=("/opt/né".encode(),))
-    assert remarks(gzip.compress(b"x=/opt/\xff/a"), spellings=(b"/opt/\xff",))
+    assert remarks("x=/opt/né/a".encode("utf-16-le"), aliases=("/opt/né".encode(),))
+    assert remarks(gzip.compress(b"x=/opt/\xff/a"), aliases=(b"/opt/\xff",))
 
 
 @pytest.mark.parametrize(

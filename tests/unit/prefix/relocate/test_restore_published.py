@@ -16,13 +16,13 @@ PREFIX = b"/opt/env"
 LONG = b"/opt/" + b"long" * 40
 
 
-def back(published: bytes, installed: bytes, *spellings: bytes, mode: str = "text") -> Unpatched:
+def back(published: bytes, installed: bytes, *aliases: bytes, mode: str = "text") -> Unpatched:
     """The way back, which must be the same whatever size the record gives: the published file's, as conda writes
     it, the installed file's, as rattler does, or none, as in old packages."""
     answers = []
     for size in (len(published), len(installed), None):
         known = Published(hashlib.sha256(published).hexdigest(), size, PLACEHOLDER, mode)
-        found = unpatch(installed, known, spellings or (PREFIX,), executable=True)
+        found = unpatch(installed, known, aliases or (PREFIX,), executable=True)
         assert found is not None
         assert b"".join(apply(installed, found.edits)) == published
         answers.append(found)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from envpack.prefix import read_prefix
-from envpack.prefix.scan.prefix_aliases import former, spellings
+from envpack.prefix.scan.prefix_aliases import aliases, previous_prefix
 
 SYSCONFIG = "lib/python3.11/_sysconfigdata__linux_x86_64-linux-gnu.py"
 
@@ -47,7 +47,7 @@ EVIDENCE = {
 def test_a_third_path_to_it_is_known_from_its_own_files(prefix: Path, where: str) -> None:
     path, text = EVIDENCE[where]
     write(prefix, path, text.replace("{}", str(third(prefix))).replace("{{", "{").replace("}}", "}"))
-    assert spellings(prefix) == (os.fsencode(prefix), os.fsencode(third(prefix)))
+    assert aliases(prefix) == (os.fsencode(prefix), os.fsencode(third(prefix)))
 
 
 def test_a_plain_shebang_without_blanks_is_evidence_too(tmp_path: Path) -> None:
@@ -56,13 +56,13 @@ def test_a_plain_shebang_without_blanks_is_evidence_too(tmp_path: Path) -> None:
     prefix = tmp_path / "env"
     write(prefix, "bin/pip", f"#!{tmp_path}/here/bin/python\n")
     (tmp_path / "here").symlink_to("env")
-    assert spellings(prefix) == (os.fsencode(prefix), os.fsencode(tmp_path / "here"))
+    assert aliases(prefix) == (os.fsencode(prefix), os.fsencode(tmp_path / "here"))
 
 
 def test_the_real_path_comes_first_and_then_the_one_given(prefix: Path, tmp_path: Path) -> None:
     (tmp_path / "now").symlink_to(third(prefix), target_is_directory=True)
     write(prefix, "conda-meta/history", f"# cmd: conda create -p '{third(prefix)}'\n")
-    found = spellings(tmp_path / "now")
+    found = aliases(tmp_path / "now")
     assert found == tuple(map(os.fsencode, (prefix, tmp_path / "now", third(prefix))))
 
 
@@ -73,19 +73,19 @@ def test_what_leads_elsewhere_or_nowhere_is_no_spelling(prefix: Path, tmp_path: 
     write(prefix, "bin/b", "#!/gone/bin/python\n")
     write(prefix, "bin/c", f"#!/bin/sh\n# {tmp_path}/home {prefix.parent} / // /bin/sh\0/x\n")
     write(prefix, "conda-meta/history", f"'{third(prefix)}' outside of a command\n")
-    assert spellings(prefix) == (os.fsencode(prefix),)
+    assert aliases(prefix) == (os.fsencode(prefix),)
 
 
 def test_an_environment_that_was_moved_tells_where_it_was(prefix: Path) -> None:
     write(prefix, SYSCONFIG, " 'exec_prefix': '/opt/old/env',\n 'prefix': '/opt/old/env',\n")
-    assert former(prefix) == b"/opt/old/env"
+    assert previous_prefix(prefix) == b"/opt/old/env"
     write(prefix, "lib/python3.9/_sysconfigdata_x.py", " 'prefix': '/opt/older',\n")
-    assert former(prefix) is None
+    assert previous_prefix(prefix) is None
 
 
 def test_a_copy_beside_its_original_was_not_moved(prefix: Path, tmp_path: Path) -> None:
     write(prefix, SYSCONFIG, f" 'prefix': '{tmp_path}',\n")
-    assert former(prefix) is None
+    assert previous_prefix(prefix) is None
 
 
 def test_every_spelling_is_relocated_and_links_through_them_are_inner_ones(prefix: Path) -> None:
@@ -95,6 +95,6 @@ def test_every_spelling_is_relocated_and_links_through_them_are_inner_ones(prefi
     (prefix / "lib/z").symlink_to(third(prefix) / "lib/y")
     write(prefix, "share/x.json", json.dumps([str(prefix), str(third(prefix)), "/opt/old/env/x"]))
     contents = read_prefix(prefix)
-    assert contents.spellings == tuple(map(os.fsencode, (prefix, third(prefix), "/opt/old/env")))
+    assert contents.aliases == tuple(map(os.fsencode, (prefix, third(prefix), "/opt/old/env")))
     targets = {e.path: e.target for group in contents.groups for e in group.entries if e.type == "symlink"}
     assert targets == {"lib/x": "y", "lib/z": "y"}
