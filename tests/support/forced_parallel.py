@@ -36,7 +36,7 @@ os.fork = _counted
 
 if "SLOW" in os.environ:
     seconds = float(os.environ["SLOW"])
-    _entries, _items = entries.entries, segment_items.items_of
+    _entries, _items = entries.entries, segment_items.segment_items
 
     def _slow_entries(*arguments: Any) -> Iterator[Any]:
         for entry in _entries(*arguments):
@@ -49,7 +49,7 @@ if "SLOW" in os.environ:
             yield item
 
     partition.entries = _slow_entries  # type: ignore[assignment]
-    parallel_pack.items_of = _slow_items  # type: ignore[assignment]
+    parallel_pack.segment_items = _slow_items  # type: ignore[assignment]
 
 code = main(sys.argv[1:], Console.of_process())
 print(f"processes: {begun}", file=sys.stderr)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from envpack.bundle.codecs import Encoder
 from envpack.bundle.frames import FrameWriter
 from envpack.bundle.model import PackedSegment, PackFindings, SegmentIndex, StoredFrames
-from envpack.bundle.segment_items import items_of
+from envpack.bundle.segment_items import segment_items
 from envpack.bundle.writer import write_segment
 from envpack.prefix import FileNormalizer, Group
 from envpack.runtime.format.manifest import Frame
@@ -117,7 +117,7 @@ class ParallelPacker:
         written = []
         for group in self._units[unit]:
             found = PackFindings()
-            items = items_of(group, self._prefix, self._normalizer, found, advance)
+            items = segment_items(group, self._prefix, self._normalizer, found, advance)
             written.append((*write_segment(writer, group.id, items), found))
         writer.drain()
         packed = []

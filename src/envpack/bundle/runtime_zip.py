@@ -17,7 +17,7 @@ from importlib import metadata
 from pathlib import Path
 
 import envpack
-from envpack.bundle.cache.cache_files import VERSION, write_whole
+from envpack.bundle.cache.cache_files import VERSION, write_cache_file
 from envpack.bundle.docstrings import without_docstrings
 from envpack.runtime.activation import scripts
 from envpack.runtime.format.layout import RUNTIME_PATH
@@ -64,7 +64,7 @@ def runtime_zip(folder: Path | None = None) -> bytes:
         kept.parent.mkdir(parents=True, exist_ok=True)
         for other in kept.parent.iterdir():  # those of other versions
             other.unlink(missing_ok=True)
-        write_whole(kept, sha256(data).digest() + data)
+        write_cache_file(kept, sha256(data).digest() + data)
     return data
 
 

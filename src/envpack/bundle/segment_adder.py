@@ -11,7 +11,7 @@ from envpack.bundle.cache.segment_cache import SegmentCache
 from envpack.bundle.codecs import Encoder
 from envpack.bundle.model import Item, PackedSegment, PackFindings
 from envpack.bundle.parallel_pack import ParallelPacker
-from envpack.bundle.segment_items import items_of
+from envpack.bundle.segment_items import segment_items
 from envpack.bundle.writer import BundleWriter
 from envpack.prefix import FileNormalizer, Group, PrefixContents
 from envpack.runtime.format.manifest import Manifest
@@ -70,7 +70,7 @@ class SegmentAdder:
         return found
 
     def _items(self, group: Group, found: PackFindings, advance: Advance) -> Iterator[Item]:
-        return items_of(group, self._prefix, self._normalizer, found, advance)
+        return segment_items(group, self._prefix, self._normalizer, found, advance)
 
 
 class BundleSegmentAdder(SegmentAdder):

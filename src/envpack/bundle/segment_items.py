@@ -10,7 +10,7 @@ from envpack.bundle.model import Item, PackFindings
 from envpack.prefix import Entry, FileNormalizer, Group
 from envpack.prefix.relocate.residual_mentions import matters
 from envpack.prefix.relocate.shebang import may_need_activation
-from envpack.prefix.scan.windowed_file import Data, Piece, WindowedFile
+from envpack.prefix.scan.windowed_file import FileData, Piece, WindowedFile
 from envpack.runtime.errors import PackError
 from envpack.runtime.format.changes import Unrelocatable
 from envpack.runtime.format.manifest import PathRecord
@@ -19,7 +19,7 @@ _LARGE = 16 << 20
 """Minimum bytes of a file that is read in parts instead of at once."""
 
 
-def items_of(
+def segment_items(
     group: Group, prefix: Path, normalizer: FileNormalizer, found: PackFindings, advance: Callable[[int], None]
 ) -> Iterator[Item]:
     """Yield the items that are stored of a package's paths, in their order.
@@ -70,7 +70,7 @@ def items_of(
         advance(entry.size)
 
 
-def _is_whole(pieces: Sequence[Piece], data: Data) -> bool:
+def _is_whole(pieces: Sequence[Piece], data: FileData) -> bool:
     """Return whether the pieces are the data itself, unchanged."""
     return len(pieces) == 1 and pieces[0] is data
 
@@ -87,7 +87,7 @@ def _is_other(facts: os.stat_result, entry: Entry) -> bool:
     return facts.st_size != entry.size or facts.st_mtime_ns != entry.stamp[0]
 
 
-def _read(place: str, entry: Entry) -> tuple[Data, bool]:
+def _read(place: str, entry: Entry) -> tuple[FileData, bool]:
     """Return a file's bytes, and whether it was changed since the tree was read.
 
     The bytes of a changed file may be partly old and partly new. A large file is read only when its bytes are

@@ -16,7 +16,7 @@ from envpack.interop.origin import RECORDED, Origin, missing_guarantees, origin_
 from envpack.interop.record import OWN, is_placeholder
 from envpack.interop.unpack import Contents, unpack
 from envpack.prefix import Entry, FileNormalizer, PrefixContents, Stored, read_prefix
-from envpack.prefix.scan.windowed_file import Data
+from envpack.prefix.scan.windowed_file import FileData
 from envpack.runtime.deployment.source import Fixup
 from envpack.runtime.errors import IntegrityError, PackError
 from envpack.runtime.report import Reporter
@@ -176,7 +176,7 @@ class ArchiveNormalizer(FileNormalizer):
             if self.repaired[kind]
         )
 
-    def normalize(self, entry: Entry, data: Data) -> Stored:
+    def normalize(self, entry: Entry, data: FileData) -> Stored:
         """Return how a file is stored, repaired where a repair is verified, and record the repair."""
         restored = self._restored(entry, data)
         given = data if restored is None else restored
@@ -191,7 +191,7 @@ class ArchiveNormalizer(FileNormalizer):
                 self.repaired[kind].append(entry.path)
         return stored
 
-    def _restored(self, entry: Entry, data: Data) -> bytes | None:
+    def _restored(self, entry: Entry, data: FileData) -> bytes | None:
         """Return a script with the first line it had before conda-pack rewrote it to use ``env``.
 
         The result is None where nothing shows that the script had another first line. A file that a conda package
@@ -217,7 +217,7 @@ class ArchiveNormalizer(FileNormalizer):
             return None
         return b"#!" + program + line["rest"] + data[line.end() :]
 
-    def _store_placeholders(self, entry: Entry, data: Data, stored: Stored) -> Stored:
+    def _store_placeholders(self, entry: Entry, data: FileData, stored: Stored) -> Stored:
         """Store a file that no digest verifies and that may still hold placeholders of packages.
 
         Such files are copies of linked folders in a zip, and files of packages that state no digests.
@@ -235,7 +235,7 @@ class ArchiveNormalizer(FileNormalizer):
             self._wider[present] = FileNormalizer(self._contents.prefix, replace(self._contents, aliases=aliases))
         return self._wider[present].normalize(entry, data)
 
-    def _kind(self, entry: Entry, data: Data, stored: Stored) -> str:
+    def _kind(self, entry: Entry, data: FileData, stored: Stored) -> str:
         """Return the kind of repair that a file got, "" for none."""
         where = stored.relocation
         renamed = entry.path.endswith(".pyc") and stored.size != len(data)

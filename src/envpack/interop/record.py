@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from envpack.interop.archive import safe_path
-from envpack.prefix.scan.windowed_file import Data
+from envpack.prefix.scan.windowed_file import FileData
 from envpack.runtime.errors import FormatError, IntegrityError
 
 UNPACK = ("bin/conda-unpack", "Scripts/conda-unpack-script.py")
@@ -134,7 +134,7 @@ def build_prefix(records: Iterable[PrefixRecord]) -> bytes | None:
     return max(found, key=lambda name: (not is_placeholder(name), found[name]), default=None)
 
 
-def is_placeholder(name: Data) -> bool:
+def is_placeholder(name: FileData) -> bool:
     """Return whether a path, or data with a path in it, has a placeholder as conda-build puts it into packages."""
     return any(name.find(placeholder) >= 0 for placeholder in _PLACEHOLDERS)
 

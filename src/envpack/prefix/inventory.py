@@ -17,7 +17,7 @@ from envpack.prefix.owners.conda_scripts import keep_scripts, renamed
 from envpack.prefix.owners.editable_policy import Handled, Policy, handle_editable
 from envpack.prefix.owners.ownership import Ownership, assign
 from envpack.prefix.owners.pypi import Distribution, metadata_folder, metadata_folders, read_distribution
-from envpack.prefix.relocate.restore_published import unpatch
+from envpack.prefix.relocate.restore_published import restore_published
 from envpack.prefix.scan.prefix_aliases import aliases, previous_prefix
 from envpack.prefix.scan.walk import GENERATED, Outside, Tree, walk
 from envpack.runtime.errors import PackError
@@ -182,7 +182,7 @@ class _Disk:
         if linked or not (claim.recorded or claim.published):
             return False
         data = self.read(path)
-        if claim.published is not None and unpatch(data, claim.published, self._names) is not None:
+        if claim.published is not None and restore_published(data, claim.published, self._names) is not None:
             return True
         return bool(claim.recorded) and hashlib.sha256(data).hexdigest() == claim.recorded
 

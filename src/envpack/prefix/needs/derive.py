@@ -37,7 +37,7 @@ from envpack.prefix.needs.libraries import (
     without_variant,
 )
 from envpack.prefix.needs.rules import table
-from envpack.prefix.scan.windowed_file import Data, WindowedFile
+from envpack.prefix.scan.windowed_file import FileData, WindowedFile
 from envpack.runtime.errors import PackError
 from envpack.runtime.format.manifest import Package
 from envpack.runtime.format.needs import DetectedNeeds, Evidence
@@ -205,7 +205,7 @@ def _library(path: str, machine: str) -> Library | None:
         return None
 
 
-def _examine(path: str, data: Data) -> Library | None:
+def _examine(path: str, data: FileData) -> Library | None:
     elf = read_elf(data)
     if elf is None:
         return None

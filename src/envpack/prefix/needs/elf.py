@@ -13,7 +13,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from envpack.prefix.scan.windowed_file import Data
+from envpack.prefix.scan.windowed_file import FileData
 
 MAGIC = b"\x7fELF"
 
@@ -79,7 +79,7 @@ def machine_of(head: bytes) -> str:
     return MACHINES.get(number, str(number))
 
 
-def read_elf(data: Data) -> Elf | None:
+def read_elf(data: FileData) -> Elf | None:
     """Read an ELF file of 64 bits; return None for anything else."""
     machine = machine_of(bytes(data[:20]))
     if not machine:
@@ -88,7 +88,7 @@ def read_elf(data: Data) -> Elf | None:
 
 
 class _Reader:
-    def __init__(self, data: Data, order: str) -> None:
+    def __init__(self, data: FileData, order: str) -> None:
         self._data, self._order, self._size = data, order, len(data)
         self._left = _MOST_RECORDS
 

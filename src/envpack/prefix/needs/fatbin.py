@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from envpack.prefix.scan.windowed_file import Data
+from envpack.prefix.scan.windowed_file import FileData
 
 MAGIC = b"\x50\xed\x55\xba"
 MOST_HEADERS = 1 << 18
@@ -72,7 +72,7 @@ class Targets:
     size: int = 0
 
 
-def targets(data: Data, sections: Iterable[tuple[int, int]]) -> Targets:
+def targets(data: FileData, sections: Iterable[tuple[int, int]]) -> Targets:
     """Return the targets in ``sections`` of (offset, size) in bytes; damaged ones are read as far as possible."""
     sizes: Counter[str] = Counter()
     newest: dict[str, tuple[int, int]] = {}
@@ -99,7 +99,7 @@ def _ascending(target: str) -> tuple[str, int, str]:
     return kind, int(digits), rest
 
 
-def kernels(data: Data, sections: Iterable[tuple[int, int]]) -> Iterator[Kernel]:
+def kernels(data: FileData, sections: Iterable[tuple[int, int]]) -> Iterator[Kernel]:
     """Yield every entry of the sections; one that is cut off or invalid ends its container, without an error."""
     left = MOST_HEADERS
     for offset, size in sections:
@@ -124,13 +124,13 @@ def kernels(data: Data, sections: Iterable[tuple[int, int]]) -> Iterator[Kernel]
             position = stop
 
 
-def _find(data: Data, start: int, end: int) -> int:
+def _find(data: FileData, start: int, end: int) -> int:
     """Return the offset of the next container, or ``end`` when there is none near."""
     found = bytes(data[start : min(start + _WIDEST_GAP, end)]).find(MAGIC)
     return end if found < 0 else start + found
 
 
-def _entry(data: Data, position: int) -> tuple[Kernel | None, int]:
+def _entry(data: FileData, position: int) -> tuple[Kernel | None, int]:
     """Return the entry at ``position`` and its size in bytes.
 
     The entry is None when it is neither SASS nor PTX; the size is 0 when there is no valid entry.

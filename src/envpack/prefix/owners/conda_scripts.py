@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from envpack.prefix.owners.conda_meta import Claim
-from envpack.prefix.scan.walk import Tree, facts_of
+from envpack.prefix.scan.walk import Tree, file_stat
 
 SUFFIX = ".conda"
 
@@ -49,7 +49,7 @@ def keep_scripts(
         if proves(path, claims[path]) or _is_conda_s(prefix / path):
             if keeps is not None and not keeps(name):
                 continue
-            tree.files[name] = facts_of(os.stat(prefix / path))
+            tree.files[name] = file_stat(os.stat(prefix / path))
             tree.places[name] = posixpath.join(str(prefix), path)
             tree.links.pop(name, None)
         if name in tree.files:

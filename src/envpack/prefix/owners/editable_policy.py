@@ -15,7 +15,7 @@ from typing import Literal
 
 from envpack.prefix.owners.editable import Editable, find_editable, without_lines
 from envpack.prefix.owners.pypi import Read
-from envpack.prefix.scan.walk import Tree, facts_of
+from envpack.prefix.scan.walk import Tree, file_stat
 from envpack.runtime.errors import PackError
 
 Install = Callable[[Sequence[Editable], Path], Path]
@@ -127,5 +127,5 @@ def _add(tree: Tree, overlay: Path) -> None:
             place = posixpath.join(folder, name)
             path = posixpath.relpath(place, overlay)
             _remove(tree, [path])
-            tree.files[path] = facts_of(os.stat(place))
+            tree.files[path] = file_stat(os.stat(place))
             tree.places[path] = place

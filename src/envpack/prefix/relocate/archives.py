@@ -13,7 +13,7 @@ from typing import IO, Any, NamedTuple, cast
 import zstandard
 from isal import isal_zlib
 
-from envpack.prefix.scan.windowed_file import Data, WindowedFile, part
+from envpack.prefix.scan.windowed_file import FileData, WindowedFile, part
 
 Part = bytes | memoryview | WindowedFile
 
@@ -26,7 +26,7 @@ _IGZIP_ERROR: type[Exception] = isal_zlib.error  # type: ignore[assignment]  # i
 _BROKEN = (OSError, EOFError, ValueError, struct.error, lzma.LZMAError, zstandard.ZstdError, _IGZIP_ERROR)
 
 
-def unpack(data: Data) -> tuple[str, Iterator[bytes]] | None:
+def unpack(data: FileData) -> tuple[str, Iterator[bytes]] | None:
     """Return the kind of a compressed file and its unpacked pieces; None for any other file.
 
     The pieces of a damaged file end early.
@@ -37,7 +37,7 @@ def unpack(data: Data) -> tuple[str, Iterator[bytes]] | None:
     return None
 
 
-def is_zip(data: Data) -> bool:
+def is_zip(data: FileData) -> bool:
     """Return whether it is a zip archive, or a script with a zip archive appended."""
     return data[:4] == ZIP or (data[:2] == b"#!" and data.find(_ZIP_END, max(0, len(data) - _ZIP_END_REACH)) >= 0)
 
@@ -61,7 +61,7 @@ class Member(NamedTuple):
     pieces: Iterable[bytes]
 
 
-def zip_members(data: Data) -> Iterator[Member]:
+def zip_members(data: FileData) -> Iterator[Member]:
     """Yield the files in a zip archive that can be unpacked; none for a damaged archive."""
     try:
         with zipfile.ZipFile(_File(data)) as archive:

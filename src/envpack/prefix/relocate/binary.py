@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from envpack.prefix.scan.windowed_file import Data
+from envpack.prefix.scan.windowed_file import FileData
 from envpack.runtime.relocation.relocation import Relocation
 
 # A byte that continues the path component before it: slashes between the two would change the path.
@@ -54,7 +54,7 @@ def binary_relocation(placeholder: bytes, strings: Iterable[String]) -> Relocati
     return Relocation(placeholder, padded=tuple(padded), strings=tuple(filled))
 
 
-def slashes(data: Data, start: int, most: int) -> int:
+def slashes(data: FileData, start: int, most: int) -> int:
     """Return the number of slashes at ``start``, at most ``most``."""
     count = 0
     while count < most and data[start + count : start + count + 1] == b"/":

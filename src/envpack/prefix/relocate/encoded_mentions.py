@@ -8,7 +8,7 @@ from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from envpack.prefix.relocate.occurrences import find_all, stands_alone
-from envpack.prefix.scan.windowed_file import Data
+from envpack.prefix.scan.windowed_file import FileData
 from envpack.runtime.relocation.relocation import ENCODINGS
 
 _AROUND = 96
@@ -66,7 +66,7 @@ def _is_utf_8(path: bytes) -> bool:
     return True
 
 
-def find_encoded(data: Data, searched: Sequence[tuple[bytes, str]]) -> list[Encoded]:
+def find_encoded(data: FileData, searched: Sequence[tuple[bytes, str]]) -> list[Encoded]:
     """Return where ``data`` mentions the prefix in a form of `needles`, as a path of its own, ascending."""
     found = [
         Encoded(offset, len(needle), form)
@@ -77,7 +77,7 @@ def find_encoded(data: Data, searched: Sequence[tuple[bytes, str]]) -> list[Enco
     return sorted(_without_overlaps(sorted(found, key=lambda place: (place.offset, -place.length))))
 
 
-def _alone(data: Data, start: int, end: int, decode: Callable[[bytes], bytes]) -> bool:
+def _alone(data: FileData, start: int, end: int, decode: Callable[[bytes], bytes]) -> bool:
     before = decode(data[max(0, start - _AROUND) : start])
     whole = before + decode(data[start : end + _AROUND])
     return stands_alone(whole, len(before), len(before) + len(decode(data[start:end])))

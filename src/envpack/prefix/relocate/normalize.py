@@ -14,10 +14,10 @@ from envpack.prefix.owners.ownership import source_of
 from envpack.prefix.relocate.bytecode import Timestamp, is_bytecode, is_cache, timestamp, timestamp_edit
 from envpack.prefix.relocate.occurrences import apply, digest, is_text
 from envpack.prefix.relocate.placeholder import TEXT, Canonical, canonicalise, canonicalise_bytecode
-from envpack.prefix.relocate.residual_mentions import Search
-from envpack.prefix.relocate.restore_published import Unpatched, unpatch, without_prefix
+from envpack.prefix.relocate.residual_mentions import ResidualSearch
+from envpack.prefix.relocate.restore_published import Restored, restore_published, without_prefix
 from envpack.prefix.relocate.sources import SourceIndex, SourceReader
-from envpack.prefix.scan.windowed_file import Data, Piece, WindowedFile, in_memory
+from envpack.prefix.scan.windowed_file import FileData, Piece, WindowedFile, in_memory
 from envpack.runtime.relocation.relocation import Relocation
 from envpack.runtime.relocation.splice import Splice
 
@@ -30,12 +30,12 @@ class FileNormalizer:
 
     def __init__(self, prefix: Path, contents: PrefixContents) -> None:
         self._aliases = contents.aliases
-        self._hidden = Search(contents.aliases)
+        self._residual = ResidualSearch(contents.aliases)
         self._index = SourceIndex.of(contents.groups)
         self._sources = SourceReader(f"{prefix}/", contents.aliases, self._index, self._store_any)
         self.related = self._index.related
 
-    def normalize(self, entry: Entry, data: Data) -> Stored:
+    def normalize(self, entry: Entry, data: FileData) -> Stored:
         """Return the stored form of ``entry``, whose bytes in the prefix are ``data``.
 
         Damaged files raise no error.
@@ -44,7 +44,7 @@ class FileNormalizer:
         if entry.path.endswith(".pyc") and is_bytecode(data[:]):
             return self._store_bytecode(entry, data[:])
         if isinstance(data, WindowedFile):
-            data.scan(self._hidden.needles)
+            data.scan(self._residual.needles)
         stored = self._store_any(entry, data)
         if entry.path in self._index.shipped and not stored.modified:
             return stored._replace(mtime=self._sources.shipped_mtime(entry))
@@ -59,7 +59,7 @@ class FileNormalizer:
 
     # --- what follows from a file's own bytes ---
 
-    def _store_any(self, entry: Entry, data: Data) -> Stored:
+    def _store_any(self, entry: Entry, data: FileData) -> Stored:
         published = self._as_published(entry, data)
         if published is not None:
             return published
@@ -67,16 +67,16 @@ class FileNormalizer:
         if entry.path.endswith(".pyc"):
             return _stored(data, self._old_bytecode(data), modified)
         # byte-code records its source's size, and `Bytecode` can follow only changes by plain mentions
-        needles = () if entry.path.endswith(".py") else self._hidden.encoded
+        needles = () if entry.path.endswith(".py") else self._residual.encoded
         canonical = canonicalise(data, self._aliases, self._is_script(entry), needles)
-        hidden = self._hidden(data, relocated=bool(needles) and is_text(data))
-        if hidden.remarks:
-            canonical = replace(canonical, remarks=canonical.remarks + hidden.remarks)
+        residual = self._residual(data, relocated=bool(needles) and is_text(data))
+        if residual.remarks:
+            canonical = replace(canonical, remarks=canonical.remarks + residual.remarks)
         known = digest([data]) if entry.recorded else ""
         modified = known != entry.recorded if entry.recorded else modified
-        return _stored(data, canonical, modified, known)._replace(searched=not hidden.cut)
+        return _stored(data, canonical, modified, known)._replace(searched=not residual.cut)
 
-    def _as_published(self, entry: Entry, data: Data) -> Stored | None:
+    def _as_published(self, entry: Entry, data: FileData) -> Stored | None:
         """Return the stored form of a file as its conda package published it; None where it is not verified."""
         published = entry.published
         if published is None:
@@ -84,14 +84,14 @@ class FileNormalizer:
         if published.placeholder is None:
             same = digest([data]) == published.sha256
             return Stored(apply(data, ()), len(data), published.sha256) if same else None
-        restored = unpatch(data, published, self._aliases, self._is_script(entry))
+        restored = restore_published(data, published, self._aliases, self._is_script(entry))
         if restored is not None:
             return _restored(data, restored, published.sha256)
         if not published.sha256 and digest([data]) == entry.recorded:
             restored = without_prefix(data, published, self._aliases)
         return _restored(data, restored) if restored is not None else None
 
-    def _old_bytecode(self, data: Data) -> Canonical:
+    def _old_bytecode(self, data: FileData) -> Canonical:
         """Return the stored form of a .pyc older than PEP 552, or no byte-code: lengths in it can't be parsed."""
         mentioned = any(data.find(alias) >= 0 for alias in self._aliases)
         return Canonical(remarks=("byte-code older than Python 3.7: the build prefix stays",) if mentioned else ())
@@ -133,19 +133,19 @@ class FileNormalizer:
         return stored._replace(relocation=relocation)
 
 
-def _pieces(data: Data, edits: Sequence[Splice]) -> tuple[Sequence[Piece], int]:
+def _pieces(data: FileData, edits: Sequence[Splice]) -> tuple[Sequence[Piece], int]:
     pieces = apply(data, edits)
     size = sum(len(piece) for piece in pieces)
     return ([b"".join(in_memory(pieces))] if len(pieces) > 1 and size <= _JOINED else pieces), size
 
 
-def _restored(data: Data, restored: Unpatched, sha256: str = "") -> Stored:
+def _restored(data: FileData, restored: Restored, sha256: str = "") -> Stored:
     """Return the stored form; ``sha256`` is the digest of the restored bytes, "" when it is not computed yet."""
     pieces, size = _pieces(data, restored.edits)
     return Stored(pieces, size, sha256 or digest(pieces), restored.relocation)
 
 
-def _stored(data: Data, canonical: Canonical, modified: bool, known: str = "") -> Stored:
+def _stored(data: FileData, canonical: Canonical, modified: bool, known: str = "") -> Stored:
     """Return the stored form; ``known`` is the digest of ``data``, "" when it is not computed yet."""
     pieces, size = _pieces(data, canonical.edits)
     sha256 = known if known and not canonical.edits else digest(pieces)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from envpack.prefix.scan.windowed_file import Data, Piece, WindowedFile, in_memory, part
+from envpack.prefix.scan.windowed_file import FileData, Piece, WindowedFile, in_memory, part
 from envpack.runtime.relocation.splice import Splice
 
 TEXT_PLACEHOLDER_LENGTH = 255
@@ -27,7 +27,7 @@ class Occurrence(NamedTuple):
     length: int
 
 
-def find_all(data: Data, needle: bytes, start: int = 0, end: int = -1) -> Iterator[int]:
+def find_all(data: FileData, needle: bytes, start: int = 0, end: int = -1) -> Iterator[int]:
     """Yield the offsets of ``needle`` in ``data[start:end]``, ascending, without overlaps.
 
     A negative ``end`` stands for the end of the data.
@@ -39,7 +39,7 @@ def find_all(data: Data, needle: bytes, start: int = 0, end: int = -1) -> Iterat
         offset = data.find(needle, offset + len(needle), end)
 
 
-def find_prefix(data: Data, aliases: Sequence[bytes]) -> list[Occurrence]:
+def find_prefix(data: FileData, aliases: Sequence[bytes]) -> list[Occurrence]:
     """Return where ``data`` mentions the prefix under any of its paths, as a path of its own, ascending.
 
     /opt/env is not mentioned by /opt/env2, /opt/env.bak or /data/opt/env; it is by -I/opt/env/include,
@@ -84,7 +84,7 @@ build`` uses a longer one, and installers replace placeholders of that length wi
 them."""
 
 
-def stands_alone(data: Data, start: int, end: int, first: int = 0, last: int = -1) -> bool:
+def stands_alone(data: FileData, start: int, end: int, first: int = 0, last: int = -1) -> bool:
     """Return whether the path at ``data[start:end]`` is not part of a longer name.
 
     Only the bytes in [first, last) are checked; ``last`` < 0: to the end.
@@ -106,12 +106,12 @@ def stands_alone(data: Data, start: int, end: int, first: int = 0, last: int = -
     return _OPTION.match(name) is not None and not before[: -len(name)].endswith(b"/")
 
 
-def is_text(data: Data) -> bool:
+def is_text(data: FileData) -> bool:
     """Return whether ``data`` has no NUL: then tools read it as lines, and its length may change."""
     return data.find(b"\0") < 0
 
 
-def apply(data: Data, edits: Sequence[Splice]) -> list[Piece]:
+def apply(data: FileData, edits: Sequence[Splice]) -> list[Piece]:
     """Return ``data`` with ``edits`` applied, as pieces that copy nothing of ``data``.
 
     The edits must be ascending, and must match the data: this is not checked.

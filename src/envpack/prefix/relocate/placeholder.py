@@ -22,7 +22,7 @@ from envpack.prefix.relocate.occurrences import (
     is_text,
 )
 from envpack.prefix.relocate.shebang import HEAD, FirstLine, first_line
-from envpack.prefix.scan.windowed_file import Data, in_memory, part
+from envpack.prefix.scan.windowed_file import FileData, in_memory, part
 from envpack.runtime.relocation.relocation import ENCODINGS, Relocation, string_head
 from envpack.runtime.relocation.splice import Splice
 
@@ -67,7 +67,7 @@ class Canonical:
 
 
 def canonicalise(
-    data: Data,
+    data: FileData,
     aliases: Sequence[bytes],
     executable: bool,
     needles: Sequence[tuple[bytes, str]] = (),
@@ -98,7 +98,7 @@ def canonicalise(
     return _strings(data, found)
 
 
-def container(data: Data) -> str:
+def container(data: FileData) -> str:
     """Return the format of a binary in which strings can't be changed in place; "" for other binaries."""
     for offset, magic, name in _CONTAINERS:
         if data[offset : offset + len(magic)] == magic:
@@ -113,7 +113,7 @@ def _remark(found: Sequence[Occurrence], where: str) -> str:
     return f"{where}: the build prefix stays at byte {places}"
 
 
-def _replace(found: Sequence[Occurrence], data: Data, placeholder: bytes) -> list[Splice]:
+def _replace(found: Sequence[Occurrence], data: FileData, placeholder: bytes) -> list[Splice]:
     return [Splice(offset, data[offset : offset + length], placeholder) for offset, length in found]
 
 
@@ -127,7 +127,7 @@ def _stored_offsets(edits: Sequence[Splice]) -> list[int]:
 
 
 def _text(
-    data: Data, found: Sequence[Occurrence], encoded: Sequence[Encoded], line: FirstLine | None
+    data: FileData, found: Sequence[Occurrence], encoded: Sequence[Encoded], line: FirstLine | None
 ) -> Canonical:
     begin = line.end if line is not None else 0
     plain = _behind(found, begin)
@@ -148,7 +148,7 @@ def _text(
     return Canonical(tuple(edits), Relocation(TEXT, text=text, encoded=coded, shebang=shebang))
 
 
-def _direct_line(data: Data, line: FirstLine) -> Splice:
+def _direct_line(data: FileData, line: FirstLine) -> Splice:
     return Splice(0, data[: line.end], line.shebang.lead + TEXT + line.shebang.rest)
 
 
@@ -156,7 +156,7 @@ def _behind(found: Sequence[Occurrence], end: int) -> list[Occurrence]:
     return [occurrence for occurrence in found if occurrence.offset >= end]
 
 
-def _script_with_payload(data: Data, found: Sequence[Occurrence], line: FirstLine | None) -> Canonical:
+def _script_with_payload(data: FileData, found: Sequence[Occurrence], line: FirstLine | None) -> Canonical:
     """Return the stored form of a script with binary data appended.
 
     In a zipapp the first lines may change their length, as zip files are read from their end. In any other file
@@ -174,7 +174,7 @@ def _script_with_payload(data: Data, found: Sequence[Occurrence], line: FirstLin
     return Canonical(tuple(edits), relocation if edits else None, remarks)
 
 
-def _strings(data: Data, found: Sequence[Occurrence]) -> Canonical:
+def _strings(data: FileData, found: Sequence[Occurrence]) -> Canonical:
     """Return the stored form of a binary with NUL-terminated strings.
 
     One file has one length of placeholder. A string that holds a longer path of the prefix than another one is

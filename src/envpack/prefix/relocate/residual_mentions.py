@@ -19,7 +19,7 @@ from envpack.prefix.relocate.archives import CHUNK, is_packed, is_zip, unpack, z
 from envpack.prefix.relocate.encoded_mentions import find_encoded, needles
 from envpack.prefix.relocate.occurrences import find_all, find_prefix, stands_alone
 from envpack.prefix.scan.prune import translate
-from envpack.prefix.scan.windowed_file import Data
+from envpack.prefix.scan.windowed_file import FileData
 
 LIMIT = 128 << 20
 """Bytes of one file, unpacked, that are searched: a fifth of a second. A limit on time would make the results
@@ -33,7 +33,7 @@ _DEEPEST = 3
 """Maximum depth of archives within archives: a wheel in a zip in a zip."""
 
 
-class Hidden(NamedTuple):
+class ResidualMentions(NamedTuple):
     """The result of a search.
 
     Attributes:
@@ -45,7 +45,7 @@ class Hidden(NamedTuple):
     cut: bool
 
 
-class Search:
+class ResidualSearch:
     """A search for one environment's prefix, under all its paths."""
 
     def __init__(self, aliases: Sequence[bytes]) -> None:
@@ -57,14 +57,14 @@ class Search:
         """All byte strings that are searched for."""
         self._tail = max(map(len, self.needles)) + 2 * _AROUND
 
-    def __call__(self, data: Data, *, relocated: bool) -> Hidden:
+    def __call__(self, data: FileData, *, relocated: bool) -> ResidualMentions:
         """Search one file; ``relocated``: its mentions in the forms of `encoded` are relocated already."""
         remarks = [f"{kind}: the build prefix stays{where}" for kind, where in self._in(data, relocated)]
         budget = _Budget(LIMIT)
         remarks += self._packed(data, budget, _DEEPEST)
-        return Hidden(tuple(remarks), budget.left <= 0)
+        return ResidualMentions(tuple(remarks), budget.left <= 0)
 
-    def _in(self, data: Data, relocated: bool) -> Iterator[tuple[str, str]]:
+    def _in(self, data: FileData, relocated: bool) -> Iterator[tuple[str, str]]:
         wide = sorted(self._find_wide(data))
         if wide:
             yield "UTF-16 text", _at(wide)
@@ -73,7 +73,7 @@ class Search:
             for form in sorted({place.form for place in found}):
                 yield _FORMS[form], _at([place.offset for place in found if place.form == form])
 
-    def _find_wide(self, data: Data) -> Iterator[int]:
+    def _find_wide(self, data: FileData) -> Iterator[int]:
         for needle in self._wide:
             for offset in find_all(data, needle):
                 # with ASCII on both sides, the result is the same in either byte order
@@ -97,7 +97,7 @@ class Search:
             window = window[-self._tail :] + chunk
         return bool(window) and self._mentions(window, last=True)
 
-    def _packed(self, data: Data, budget: _Budget, depth: int) -> list[str]:
+    def _packed(self, data: FileData, budget: _Budget, depth: int) -> list[str]:
         if is_zip(data):
             members = self._members(data, budget, depth)
             return [_in_members(members)] if members else []
@@ -106,7 +106,7 @@ class Search:
             return [f"{unpacked[0]}, compressed: the build prefix stays"]
         return []
 
-    def _members(self, data: Data, budget: _Budget, depth: int) -> list[str]:
+    def _members(self, data: FileData, budget: _Budget, depth: int) -> list[str]:
         """Return the names of the members that mention the prefix. Small ones are searched many at a time."""
         found: list[str] = []
         together: list[tuple[str, bytes]] = []

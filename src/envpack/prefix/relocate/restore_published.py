@@ -17,7 +17,7 @@ from envpack.prefix.model import Published
 from envpack.prefix.relocate.binary import Mention, String, binary_relocation, slashes
 from envpack.prefix.relocate.occurrences import apply, digest, find_all, stands_alone
 from envpack.prefix.relocate.shebang import HEAD, direct_line, published_lines
-from envpack.prefix.scan.windowed_file import Data, in_memory
+from envpack.prefix.scan.windowed_file import FileData, in_memory
 from envpack.runtime.relocation.relocation import Relocation
 from envpack.runtime.relocation.splice import Splice
 
@@ -26,7 +26,7 @@ _MOST_GUESSES = 300
 
 
 @dataclass(frozen=True)
-class Unpatched:
+class Restored:
     """The way from an installed file to the published one.
 
     Attributes:
@@ -38,9 +38,9 @@ class Unpatched:
     relocation: Relocation | None
 
 
-def unpatch(
-    data: Data, published: Published, aliases: Sequence[bytes], executable: bool = False
-) -> Unpatched | None:
+def restore_published(
+    data: FileData, published: Published, aliases: Sequence[bytes], executable: bool = False
+) -> Restored | None:
     """Return the edits that restore the published file, verified by its digest; None when the file was changed.
 
     Args:
@@ -55,7 +55,7 @@ def unpatch(
         published = replace(published, size=None)
     if placeholder is None:
         same = published.size in (None, len(data)) and digest([data]) == published.sha256
-        return Unpatched((), None) if same else None
+        return Restored((), None) if same else None
     binary = published.file_mode == "binary"
     for prefix in aliases:
         guesses = [_strings(data, prefix, placeholder)] if binary else _texts(data, prefix, published)
@@ -65,11 +65,11 @@ def unpatch(
                 continue
             if digest(apply(data, edits)) == published.sha256:
                 marks = _marks(data, edits, placeholder)
-                return Unpatched(tuple(edits), _relocation(data, edits, marks, placeholder, binary, executable))
+                return Restored(tuple(edits), _relocation(data, edits, marks, placeholder, binary, executable))
     return None
 
 
-def without_prefix(data: Data, published: Published, aliases: Sequence[bytes]) -> Unpatched | None:
+def without_prefix(data: FileData, published: Published, aliases: Sequence[bytes]) -> Restored | None:
     """Return the edits that restore a binary whose published digest is not known; None when that is not certain.
 
     The binary must be unchanged since it was installed. Installers leave all the room that the placeholder took:
@@ -85,14 +85,14 @@ def without_prefix(data: Data, published: Published, aliases: Sequence[bytes]) -
         certain = all(stands_alone(data, offset, offset + len(prefix)) for offset in found)
         if found and certain and len(written) == len(found):
             marks = _marks(data, edits, placeholder)
-            return Unpatched(tuple(edits), _relocation(data, edits, marks, placeholder, True, False))
+            return Restored(tuple(edits), _relocation(data, edits, marks, placeholder, True, False))
     return None
 
 
 # --- guesses: edits that may lead to the published bytes ---
 
 
-def _texts(data: Data, prefix: bytes, published: Published) -> Iterator[list[Splice]]:
+def _texts(data: FileData, prefix: bytes, published: Published) -> Iterator[list[Splice]]:
     placeholder = published.placeholder
     assert placeholder is not None
     firsts: list[list[Splice]] = [[]]
@@ -122,7 +122,7 @@ def _choices(found: list[int], length: int, growth: int, size: int | None) -> It
         yield from combinations(found, count)
 
 
-def _strings(data: Data, prefix: bytes, placeholder: bytes) -> list[Splice]:
+def _strings(data: FileData, prefix: bytes, placeholder: bytes) -> list[Splice]:
     """Return the edits for every NUL-terminated string that has the prefix in it and room for the placeholder.
 
     The room is slashes right after the prefix, as envpack deploys, or NULs after the string, as conda and rattler
@@ -147,7 +147,7 @@ def _strings(data: Data, prefix: bytes, placeholder: bytes) -> list[Splice]:
     return edits
 
 
-def _string_end(data: Data, start: int) -> int:
+def _string_end(data: FileData, start: int) -> int:
     end = data.find(b"\0", start)
     return len(data) if end < 0 else end
 
@@ -169,7 +169,7 @@ class _Mark(NamedTuple):
     stored: int
 
 
-def _marks(data: Data, edits: Sequence[Splice], placeholder: bytes) -> list[_Mark]:
+def _marks(data: FileData, edits: Sequence[Splice], placeholder: bytes) -> list[_Mark]:
     marks: list[_Mark] = []
     done = shift = 0
     for offset, old, new in (*edits, Splice(len(data), b"", b"")):
@@ -183,7 +183,7 @@ def _marks(data: Data, edits: Sequence[Splice], placeholder: bytes) -> list[_Mar
 
 
 def _relocation(
-    data: Data,
+    data: FileData,
     edits: Sequence[Splice],
     marks: Sequence[_Mark],
     placeholder: bytes,
@@ -204,7 +204,7 @@ def _relocation(
     return Relocation(placeholder, text=tuple(mark.stored for mark in marks))
 
 
-def _located_strings(data: Data, marks: Sequence[_Mark], length: int) -> list[String]:
+def _located_strings(data: FileData, marks: Sequence[_Mark], length: int) -> list[String]:
     strings: list[String] = []
     end = -1
     for mark in marks:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from envpack.prefix.model import SOURCE_MTIME, Entry, Group, Stored
 from envpack.prefix.owners.ownership import source_of
 from envpack.prefix.relocate.bytecode import Timestamp, is_bytecode, timestamp
-from envpack.prefix.scan.windowed_file import Data
+from envpack.prefix.scan.windowed_file import FileData
 from envpack.runtime.relocation.relocation import Bytecode
 
 
@@ -86,7 +86,7 @@ class SourceReader:
     """
 
     def __init__(
-        self, root: str, aliases: Sequence[bytes], index: SourceIndex, store: Callable[[Entry, Data], Stored]
+        self, root: str, aliases: Sequence[bytes], index: SourceIndex, store: Callable[[Entry, FileData], Stored]
     ) -> None:
         self._root, self._aliases, self._index, self._store = root, aliases, index, store
         self._sources: dict[str, Source | None] = {}

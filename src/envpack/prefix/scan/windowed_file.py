@@ -153,7 +153,7 @@ class WindowedFile:
             yield self[start : start + WINDOW]
 
 
-Data = bytes | WindowedFile
+FileData = bytes | WindowedFile
 """A file's bytes: in memory, or on disk."""
 
 Piece = bytes | memoryview | WindowedFile

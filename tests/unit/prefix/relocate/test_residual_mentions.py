@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from envpack.prefix.relocate.residual_mentions import LIMIT, Search, matters
+from envpack.prefix.relocate.residual_mentions import LIMIT, ResidualSearch, matters
 from envpack.prefix.scan.prune import translate
 
 PREFIX = b"/opt/env"
@@ -26,7 +26,7 @@ TEXT = b"path = /opt/env/lib/x\n"
 
 
 def remarks(data: bytes, *, relocated: bool = False, aliases: tuple[bytes, ...] = (PREFIX,)) -> tuple[str, ...]:
-    found = Search(aliases)(data, relocated=relocated)
+    found = ResidualSearch(aliases)(data, relocated=relocated)
     assert not found.cut
     return found.remarks
 
@@ -172,7 +172,7 @@ def test_damaged_and_locked_zip_archives_are_no_error() -> None:
 
 def test_what_unpacks_to_more_than_the_limit_is_searched_in_part_and_said_so() -> None:
     bomb = zstandard.ZstdCompressor().compress(bytes(LIMIT + (1 << 20)) + TEXT)
-    found = Search((PREFIX,))(bomb, relocated=False)
+    found = ResidualSearch((PREFIX,))(bomb, relocated=False)
     assert found.cut and found.remarks == ()
     assert len(bomb) < LIMIT // 1000
 

@@ -8,7 +8,7 @@ import pytest
 
 from envpack.prefix.model import Published
 from envpack.prefix.relocate.occurrences import apply
-from envpack.prefix.relocate.restore_published import Unpatched, unpatch, without_prefix
+from envpack.prefix.relocate.restore_published import Restored, restore_published, without_prefix
 from envpack.runtime.relocation.shebang import Shebang
 
 PLACEHOLDER = b"/h/" + b"placehold_" * 25
@@ -16,13 +16,13 @@ PREFIX = b"/opt/env"
 LONG = b"/opt/" + b"long" * 40
 
 
-def back(published: bytes, installed: bytes, *aliases: bytes, mode: str = "text") -> Unpatched:
+def back(published: bytes, installed: bytes, *aliases: bytes, mode: str = "text") -> Restored:
     """The way back, which must be the same whatever size the record gives: the published file's, as conda writes
     it, the installed file's, as rattler does, or none, as in old packages."""
     answers = []
     for size in (len(published), len(installed), None):
         known = Published(hashlib.sha256(published).hexdigest(), size, PLACEHOLDER, mode)
-        found = unpatch(installed, known, aliases or (PREFIX,), executable=True)
+        found = restore_published(installed, known, aliases or (PREFIX,), executable=True)
         assert found is not None
         assert b"".join(apply(installed, found.edits)) == published
         answers.append(found)
@@ -112,14 +112,14 @@ def test_the_spelling_the_installer_was_given_is_tried_as_well() -> None:
 def test_an_edited_file_is_not_taken_for_the_published_one(installed: bytes, mode: str) -> None:
     published = PLACEHOLDER + b"/lib2"
     known = Published(hashlib.sha256(published).hexdigest(), len(published), PLACEHOLDER, mode)
-    assert unpatch(installed, known, [PREFIX]) is None
+    assert restore_published(installed, known, [PREFIX]) is None
 
 
 def test_a_prefix_longer_than_the_placeholder_has_no_way_back_in_binaries() -> None:
     published = PLACEHOLDER + b"\0"
     known = Published(hashlib.sha256(published).hexdigest(), len(published), PLACEHOLDER, "binary")
     prefix = b"/" + b"x" * 300
-    assert unpatch(prefix + b"\0", known, [prefix]) is None
+    assert restore_published(prefix + b"\0", known, [prefix]) is None
 
 
 # --- packages without paths.json: the placeholder is known, and no digest of what was published ---
@@ -140,7 +140,7 @@ def test_a_binary_without_a_published_digest_gets_its_placeholder_back() -> None
     published = b"\x7fELF\0" + OLD + b"/lib\0other\0a=" + OLD + b":b=" + OLD + b"\0end\0"
     known = Published("", None, OLD, "binary")
     data = installed(published, PREFIX)
-    assert unpatch(data, known, [PREFIX]) is None  # nothing proves it
+    assert restore_published(data, known, [PREFIX]) is None  # nothing proves it
     found = without_prefix(data, known, [PREFIX])
     assert found is not None and b"".join(apply(data, found.edits)) == published
     assert found.relocation is not None and found.relocation.room == len(OLD)
