@@ -35,6 +35,7 @@ from envpack.cli.commands import list as list_module
 from envpack.cli.console import Console, Result
 from envpack.cli.options import Json, Quiet, Verbose
 from envpack.cli.signals import interruptible
+from envpack.cli.typer_command import typer_command
 from envpack.runtime.errors import INTERRUPTED, EnvpackError, UsageError
 from envpack.runtime.process import begin, leave
 from envpack.runtime.version import __version__
@@ -125,7 +126,7 @@ def application(commands: Iterable[str] = tuple(COMMANDS)) -> typer.Typer:
         return None
 
     for name in commands:
-        app.command(name)(COMMANDS[name])
+        app.command(name)(typer_command(COMMANDS[name]))
     return app
 
 

@@ -63,21 +63,27 @@ def _channel(value: str) -> str:
     return folder.resolve().as_uri() if is_channel else value
 
 
-def _option(*names: str, **settings: Any) -> Any:
+def option(*names: str, **settings: Any) -> Any:
+    """Return an option whose default, if it is to be shown, is written in its help."""
     return typer.Option(*names, show_default=False, **settings)
 
 
-Json = Annotated[bool, _option("--json", help="Print one JSON object on stdout.", callback=_sets("json"))]
+def argument(**settings: Any) -> Any:
+    """Return a positional argument whose default, if it is to be shown, is written in its help."""
+    return typer.Argument(show_default=False, **settings)
+
+
+Json = Annotated[bool, option("--json", help="Print one JSON object on stdout.", callback=_sets("json"))]
 Verbose = Annotated[
-    bool, _option("--verbose", "-v", help="Say more; a traceback for a bug.", callback=_sets("verbose"))
+    bool, option("--verbose", "-v", help="Say more; a traceback for a bug.", callback=_sets("verbose"))
 ]
 Quiet = Annotated[
-    bool, _option("--quiet", "-q", help="No progress, only warnings and errors.", callback=_sets("quiet"))
+    bool, option("--quiet", "-q", help="No progress, only warnings and errors.", callback=_sets("quiet"))
 ]
 
 Channels = Annotated[
     list[str] | None,
-    _option(
+    option(
         "--channel",
         "-c",
         metavar="CHANNEL",
@@ -86,19 +92,19 @@ Channels = Annotated[
     ),
 ]
 IndexUrl = Annotated[
-    str | None, _option("--index-url", metavar="URL", help="Package index for the pip section, not PyPI.")
+    str | None, option("--index-url", metavar="URL", help="Package index for the pip section, not PyPI.")
 ]
 Jobs = Annotated[
     int | None,
-    _option("--jobs", "-j", metavar="N", help="Processors to use. [default: all allowed]", callback=_at_least_one),
+    option("--jobs", "-j", metavar="N", help="Processors to use. [default: all allowed]", callback=_at_least_one),
 ]
 Level = Annotated[
     int | None,
-    _option("--level", metavar="N", help=f"Of compression: {_LEVELS}. [default: {_DEFAULTS}]"),
+    option("--level", metavar="N", help=f"Of compression: {_LEVELS}. [default: {_DEFAULTS}]"),
 ]
 Format = Annotated[
     str | None,
-    _option(
+    option(
         "--format",
         metavar="|".join(_FORMATS),
         help=f"{' or '.join(_FORMATS.values())}. [default: gz, or as -o names it]",
@@ -108,15 +114,15 @@ Format = Annotated[
 ]
 Exclude = Annotated[
     list[str] | None,
-    _option("--exclude", metavar="GLOB", help="Leave these files out; globs as in .gitignore. Repeatable."),
+    option("--exclude", metavar="GLOB", help="Leave these files out; globs as in .gitignore. Repeatable."),
 ]
 Include = Annotated[
     list[str] | None,
-    _option("--include", metavar="GLOB", help="Keep these of what --exclude and --prune take. Repeatable."),
+    option("--include", metavar="GLOB", help="Keep these of what --exclude and --prune take. Repeatable."),
 ]
 Prune = Annotated[
     list[str] | None,
-    _option(
+    option(
         "--prune",
         metavar="PROFILE",
         help="Leave out tests, docs, headers, static (libraries) or bytecode. Repeatable.",
@@ -141,14 +147,14 @@ Editable = Annotated[
 ]
 Strict = Annotated[
     bool,
-    _option("--strict", help="Refuse when the environment's path is somewhere where no other can be written in."),
+    option("--strict", help="Refuse when the environment's path is somewhere where no other can be written in."),
 ]
 NoCache = Annotated[
-    bool, _option("--no-cache", help="Compress everything anew, and keep nothing. See 'envpack cache'.")
+    bool, option("--no-cache", help="Compress everything anew, and keep nothing. See 'envpack cache'.")
 ]
 Gpu = Annotated[
     Literal["required", "optional", "none"] | None,
-    _option(
+    option(
         "--gpu",
         metavar="required|optional|none",
         help="Optional: what GPUs lack is a warning. None: not looked at. [default: required]",
@@ -156,31 +162,35 @@ Gpu = Annotated[
 ]
 Allow = Annotated[
     list[str] | None,
-    _option("--allow", metavar="WHAT", help="A requirement that may fail, such as cuda. Repeatable."),
+    option("--allow", metavar="WHAT", help="A requirement that may fail, such as cuda. Repeatable."),
 ]
 Backend = Annotated[
     str, typer.Option("--backend", metavar="NAME", help="Who installs: rattler, conda, mamba, micromamba.")
 ]
 WorkDir = Annotated[
     Path | None,
-    _option("--work-dir", metavar="DIR", help="Where to build. [default: ENVPACK_WORK, or in the user's cache]"),
+    option("--work-dir", metavar="DIR", help="Where to build. [default: ENVPACK_WORK, or in the user's cache]"),
 ]
-Wait = Annotated[bool, _option("--wait", help="Wait until another envpack process there has finished.")]
+Wait = Annotated[bool, option("--wait", help="Wait until another envpack process there has finished.")]
 Keep = Annotated[
     int | None,
-    _option("--keep", metavar="N", help="Previous deployments to keep. [default: 1]", min=0),
+    option("--keep", metavar="N", help="Previous deployments to keep. [default: 1]", min=0),
 ]
 
+SpecOrLock = Annotated[Path, argument(metavar="SPEC|LOCK", help="An environment.yml or a lock.")]
+BundleOrArchive = Annotated[
+    str, argument(metavar="BUNDLE", help="A path, an URL, or '-' for a pipe. Or an archive that conda-pack made.")
+]
+Deployed = Annotated[Path, argument(metavar="DEST", help="A deployment.")]
 
-VARIABLE = "ENVPACK_STORE"
+STORE_VARIABLE = "ENVPACK_STORE"
 
 Store = Annotated[
     Path | None,
-    typer.Option(
+    option(
         "--store",
         metavar="DIR",
         help="Share files with other deployments through this folder. [default: ENVPACK_STORE, or config.toml's]",
-        show_default=False,
     ),
 ]
 
@@ -189,4 +199,4 @@ def store_of(option: Path | None, environ: Mapping[str, str], config: Config) ->
     """Return the store's folder: from the option, else the variable, else the config file; None if none is set."""
     if option is not None:
         return option
-    return Path(environ[VARIABLE]) if environ.get(VARIABLE) else config.store
+    return Path(environ[STORE_VARIABLE]) if environ.get(STORE_VARIABLE) else config.store

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +12,10 @@ from envpack.cli.text import escape, plural, wrap
 if TYPE_CHECKING:
     from envpack.cli.terminal import Stream
     from envpack.prefix.scan.prune import Selection
+    from envpack.release.make import Made
     from envpack.runtime.deployment.source import Fixup
     from envpack.runtime.format.changes import Changes, Unrelocatable
+    from envpack.runtime.format.manifest import Manifest
     from envpack.runtime.format.needs import DetectedNeeds
 
 SHOWN = 3
@@ -88,18 +90,58 @@ def describe_unrelocatable(item: Unrelocatable) -> str:
     return f"{item.path}: {item.reason}" + ("" if item.matters else " (does not matter)")
 
 
-def facts_of(output: Path, console: Console) -> dict[str, Any]:
-    """Return the ``sha256`` and ``file_size`` (bytes) of an output for JSON; nothing without ``--json``.
+def describe_bundle(path: Path, manifest: Manifest, file: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the results of build, convert, pack and release say of the file that was written.
 
-    The ``sha256`` of a folder is None.
+    Args:
+        path: The file, or the folder that conda-pack's ``no-archive`` is.
+        manifest: Its manifest.
+        file: Its ``sha256`` and ``file_size``, where they are known, and what else is said of the file.
     """
+    return {
+        "bundle": str(path),
+        **file,
+        "name": manifest.name,
+        "version": manifest.version,
+        "subdir": manifest.subdir,
+        "size": manifest.size,
+        "files": manifest.files,
+        "packages": len(manifest.packages),
+        "longest_prefix": manifest.longest_prefix,
+        "changes": manifest.changes.counts,
+    }
+
+
+def describe_built(made: Made) -> dict[str, Any]:
+    """Return the ``result`` of ``envpack.build/1``, which is part of that of ``envpack.release/1``."""
+    file = {"checksum": str(made.checksum), "sha256": made.sha256, "file_size": made.file_size}
+    more = {"tests": list(made.manifest.test), "seconds": made.seconds}
+    return {**describe_bundle(made.bundle, made.manifest, file), **more}
+
+
+def digest_and_size(output: Path) -> dict[str, Any]:
+    """Return the ``sha256`` and ``file_size`` (bytes) of an output; the ``sha256`` of a folder is None."""
     from envpack.publish.local import sha256_of
 
-    if not console.json:
-        return {}
     if output.is_dir():
         return {"sha256": None, "file_size": sum(path.lstat().st_size for path in output.rglob("*"))}
     return {"sha256": sha256_of(output), "file_size": output.stat().st_size}
+
+
+def list_paths(console: Console, paths: Sequence[str], most: int = 10) -> None:
+    """Write paths, at most ``most`` of them without -v."""
+    shown = paths if console.verbose else paths[:most]
+    for path in shown:
+        console.out.write(f"  {escape(path)}")
+    if len(paths) > len(shown):
+        console.out.write(f"  ... and {len(paths) - len(shown):,} more (-v lists them)")
+
+
+def list_extra_files(console: Console, extra: Sequence[str], what: str) -> None:
+    """Write the files of a deployment that are in no bundle, under a title that ends in ``what``."""
+    if extra:
+        console.out.write(f"{plural(len(extra), 'file')} {what}:")
+        list_paths(console, extra)
 
 
 def tell_origin(

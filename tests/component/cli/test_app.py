@@ -27,7 +27,7 @@ def console() -> Console:
 
 
 def raising(problem: BaseException) -> Callable[[], Result]:
-    def command() -> NoReturn:
+    def command(console: Console) -> NoReturn:
         raise problem
 
     return command

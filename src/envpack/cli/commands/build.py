@@ -3,26 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Annotated
 
 from envpack.cli.console import Console, Result
-from envpack.cli.options import (
-    Backend,
-    Channels,
-    Format,
-    IndexUrl,
-    Jobs,
-    Json,
-    Level,
-    NoCache,
-    Quiet,
-    Strict,
-    Verbose,
-    WorkDir,
-)
-from envpack.cli.output import tell
+from envpack.cli.option_groups import BuildOptions
+from envpack.cli.options import SpecOrLock, option
+from envpack.cli.output import describe_built, tell
 from envpack.cli.text import escape
 
 if TYPE_CHECKING:
@@ -30,32 +16,14 @@ if TYPE_CHECKING:
 
 
 def build(
-    context: typer.Context,
-    spec: Annotated[
-        Path, typer.Argument(metavar="SPEC|LOCK", help="An environment.yml or a lock.", show_default=False)
-    ],
-    channels: Channels = None,
-    index_url: IndexUrl = None,
+    console: Console,
+    *,
+    spec: SpecOrLock,
     output: Annotated[
         Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="FILE|DIR",
-            help="[default: dist/NAME-VERSION-DATE-SUBDIR.tar.gz]",
-            show_default=False,
-        ),
+        option("--output", "-o", metavar="FILE|DIR", help="[default: dist/NAME-VERSION-DATE-SUBDIR.tar.gz]"),
     ] = None,
-    strict: Strict = False,
-    format_: Format = None,
-    level: Level = None,
-    jobs: Jobs = None,
-    no_cache: NoCache = False,
-    backend: Backend = "rattler",
-    work: WorkDir = None,
-    json: Json = False,
-    verbose: Verbose = False,
-    quiet: Quiet = False,
+    building: BuildOptions,
 ) -> Result:
     """Build an environment from a spec or lock, and pack it.
 
@@ -68,47 +36,12 @@ def build(
       envpack build environment.yml -c ./channel -o demo.tar.zst
       bundle=$(envpack build -q environment.lock)
     """
-    from envpack.release.make import Recipe, build_bundle
-    from envpack.release.names import format_of
+    from envpack.release.make import build_bundle
 
-    console: Console = context.obj
-    recipe = Recipe(
-        source=spec,
-        environ=console.environ,
-        channels=tuple(channels or ()),
-        index_url=index_url,
-        backend=backend,
-        format=format_of(format_, output),
-        level=level,
-        jobs=jobs,
-        cache=not no_cache,
-        work=work,
-        strict=strict,
-    )
+    recipe = building.recipe(spec, console.environ, output)
     made = build_bundle(recipe, output, console.reporter)
     tell(console, made.manifest.changes, made.selection)
-    return Result("build", describe(made), lambda console: _show(console, made))
-
-
-def describe(made: Made) -> dict[str, Any]:
-    """The ``result`` of ``envpack.build/1``."""
-    manifest = made.manifest
-    return {
-        "bundle": made.bundle,
-        "checksum": made.checksum,
-        "sha256": made.sha256,
-        "file_size": made.file_size,
-        "name": manifest.name,
-        "version": manifest.version,
-        "subdir": manifest.subdir,
-        "size": manifest.size,
-        "files": manifest.files,
-        "packages": len(manifest.packages),
-        "longest_prefix": manifest.longest_prefix,
-        "changes": manifest.changes.counts,
-        "tests": list(manifest.test),
-        "seconds": made.seconds,
-    }
+    return Result("build", describe_built(made), lambda console: _show(console, made))
 
 
 def _show(console: Console, made: Made) -> None:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from envpack.cli.console import Console, Result
-from envpack.cli.options import Json, Quiet, Verbose
 from envpack.cli.text import escape, plural
 from envpack.runtime.errors import UsageError
 from envpack.runtime.report import human_size
@@ -18,13 +17,10 @@ if TYPE_CHECKING:
 
 
 def cache(
-    context: typer.Context,
+    console: Console,
     action: Annotated[
         Literal["info", "clear"], typer.Argument(metavar="info|clear", help="Tell, or remove everything.")
     ] = "info",
-    json: Json = False,
-    verbose: Verbose = False,
-    quiet: Quiet = False,
 ) -> Result:
     """Tell what is kept of earlier packing, or remove it.
 

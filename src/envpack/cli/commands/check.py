@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from envpack.cli.console import Console, Result
-from envpack.cli.options import Allow, Gpu, Json, Quiet, Verbose
+from envpack.cli.options import Allow, Gpu, argument, option
 from envpack.cli.terminal import Stream
 from envpack.cli.text import escape, wrap
 
@@ -32,35 +30,28 @@ _HEADINGS = ("requirement", "needed", "found", "verdict")
 
 
 def check(
-    context: typer.Context,
+    console: Console,
     path: Annotated[
         str,
-        typer.Argument(
+        argument(
             metavar="BUNDLE|PREFIX",
             help="A bundle (a path, an URL, or '-'), what one was deployed to, or any conda environment.",
-            show_default=False,
         ),
     ],
     host: Annotated[
         Path | None,
-        typer.Option(
+        option(
             "--host",
             metavar="FILE",
             help="Another host: what 'envpack doctor --json' says there.",
-            show_default=False,
         ),
     ] = None,
     gpu: Gpu = None,
     allow: Allow = None,
     dest: Annotated[
         Path | None,
-        typer.Option(
-            "--dest", metavar="DIR", help="Where it would go; for the disk. [default: here]", show_default=False
-        ),
+        option("--dest", metavar="DIR", help="Where it would go; for the disk. [default: here]"),
     ] = None,
-    json: Json = False,
-    verbose: Verbose = False,
-    quiet: Quiet = False,
 ) -> Result:
     """Say whether this host, or another, can run an environment.
 
@@ -83,7 +74,6 @@ def check(
     from envpack.runtime.errors import HostError
     from envpack.runtime.transport.open import local_path
 
-    console: Console = context.obj
     facts = facts_from_file(host) if host is not None else None
     where = local_path(path)
     if isinstance(where, Path) and where.is_dir() and is_environment(where):

@@ -6,11 +6,9 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from envpack.cli.approval import approval, refuse_archive
 from envpack.cli.console import Console, Result
-from envpack.cli.options import Allow, Gpu, Jobs, Json, Keep, Quiet, Store, Verbose, Wait, store_of
+from envpack.cli.options import Allow, BundleOrArchive, Gpu, Jobs, Keep, Store, Wait, argument, option, store_of
 from envpack.cli.output import tell_origin
 from envpack.cli.text import escape, human_time, plural
 from envpack.runtime.report import human_size
@@ -20,36 +18,20 @@ if TYPE_CHECKING:
 
 
 def deploy(
-    context: typer.Context,
-    bundle: Annotated[
-        str,
-        typer.Argument(
-            metavar="BUNDLE",
-            help="A path, an URL, or '-' for a pipe. Or an archive that conda-pack made.",
-            show_default=False,
-        ),
-    ],
+    console: Console,
+    bundle: BundleOrArchive,
     destination: Annotated[
         Path,
-        typer.Argument(
-            metavar="DEST", help="A folder that is not there, empty, or a deployment.", show_default=False
-        ),
+        argument(metavar="DEST", help="A folder that is not there, empty, or a deployment."),
     ],
-    no_test: Annotated[
-        bool, typer.Option("--no-test", help="Don't run the bundle's test commands.", show_default=False)
-    ] = False,
+    no_test: Annotated[bool, option("--no-test", help="Don't run the bundle's test commands.")] = False,
     gpu: Gpu = None,
     allow: Allow = None,
-    no_check: Annotated[
-        bool, typer.Option("--no-check", help="Don't check whether this host can run it.", show_default=False)
-    ] = False,
+    no_check: Annotated[bool, option("--no-check", help="Don't check whether this host can run it.")] = False,
     keep: Keep = None,
     wait: Wait = False,
     store: Store = None,
     jobs: Jobs = None,
-    json: Json = False,
-    verbose: Verbose = False,
-    quiet: Quiet = False,
 ) -> Result:
     """Check this host, verify a bundle, unpack it to DEST, run its tests.
 
@@ -88,7 +70,6 @@ def deploy(
     from envpack.runtime.commands.deploy import deploy as run
     from envpack.runtime.transport.open import local_path
 
-    console: Console = context.obj
     config = load_config()
     where = local_path(bundle)
     kept = keep if keep is not None else config.keep

@@ -6,10 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from envpack.cli.console import Console, Result
-from envpack.cli.options import Json, Quiet, Verbose
+from envpack.cli.options import argument
 from envpack.cli.terminal import Stream
 from envpack.cli.text import escape, plural, wrap
 from envpack.runtime.report import human_size
@@ -22,14 +20,11 @@ _MARKS = {"yes": "32", "no": "2", "unknown": "36"}
 
 
 def doctor(
-    context: typer.Context,
+    console: Console,
     path: Annotated[
         Path,
-        typer.Argument(metavar="[PATH]", help="Where free disk is looked at. [default: here]", show_default=False),
+        argument(metavar="[PATH]", help="Where free disk is looked at. [default: here]"),
     ] = Path(),
-    json: Json = False,
-    verbose: Verbose = False,
-    quiet: Quiet = False,
 ) -> Result:
     """Show what this host has, and which PyTorch builds would run on it.
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from envpack.cli.console import Console, Result
-from envpack.cli.options import VARIABLE, Json, Quiet, Store, Verbose, store_of
+from envpack.cli.options import STORE_VARIABLE, Store, option, store_of
 from envpack.cli.text import escape, plural
 from envpack.runtime.errors import UsageError
 from envpack.runtime.report import human_size
@@ -17,14 +15,9 @@ if TYPE_CHECKING:
 
 
 def gc(
-    context: typer.Context,
+    console: Console,
     store: Store = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be removed, and remove nothing.", show_default=False)
-    ] = False,
-    json: Json = False,
-    verbose: Verbose = False,
-    quiet: Quiet = False,
+    dry_run: Annotated[bool, option("--dry-run", help="Say what would be removed, and remove nothing.")] = False,
 ) -> Result:
     """Remove from the store what no deployment uses any more.
 
@@ -39,10 +32,11 @@ def gc(
     from envpack.config import load_config
     from envpack.runtime.store.gc import collect
 
-    console: Console = context.obj
     folder = store_of(store, console.environ, load_config())
     if folder is None:
-        raise UsageError("no store is named", hint=f"Name it: --store DIR, {VARIABLE}, or 'store' in config.toml.")
+        raise UsageError(
+            "no store is named", hint=f"Name it: --store DIR, {STORE_VARIABLE}, or 'store' in config.toml."
+        )
     done = collect(folder, reporter=console.reporter, dry_run=dry_run)
     return Result("gc", done.as_dict(), lambda console: _show(console, done))
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from envpack.cli.console import Console, Result
-from envpack.cli.options import Json, Quiet, Verbose
+from envpack.cli.options import Deployed
 from envpack.cli.text import escape, human_date, table
 from envpack.runtime.report import human_size
 
@@ -17,11 +14,8 @@ if TYPE_CHECKING:
 
 
 def history(
-    context: typer.Context,
-    destination: Annotated[Path, typer.Argument(metavar="DEST", help="A deployment.", show_default=False)],
-    json: Json = False,
-    verbose: Verbose = False,
-    quiet: Quiet = False,
+    console: Console,
+    destination: Deployed,
 ) -> Result:
     """List what was deployed to DEST: the newest first, the current one marked.
 

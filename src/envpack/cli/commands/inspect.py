@@ -7,10 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from envpack.cli.console import Console, Result
-from envpack.cli.options import Json, Quiet, Verbose
+from envpack.cli.options import BundleOrArchive, option
 from envpack.cli.output import describe_unrelocatable, needs_lines, tell_origin
 from envpack.cli.terminal import Stream
 from envpack.cli.text import escape, human_date, plural
@@ -26,28 +24,14 @@ LARGEST = 20
 
 
 def inspect(
-    context: typer.Context,
-    bundle: Annotated[
-        str,
-        typer.Argument(
-            metavar="BUNDLE",
-            help="A path, an URL, or '-' for a pipe. Or an archive that conda-pack made.",
-            show_default=False,
-        ),
-    ],
-    everything: Annotated[
-        bool, typer.Option("--all", "-a", help="Every package, not only the largest.", show_default=False)
-    ] = False,
-    segments: Annotated[bool, typer.Option("--segments", help="List the segments.", show_default=False)] = False,
+    console: Console,
+    bundle: BundleOrArchive,
+    everything: Annotated[bool, option("--all", "-a", help="Every package, not only the largest.")] = False,
+    segments: Annotated[bool, option("--segments", help="List the segments.")] = False,
     require_cuda: Annotated[
         bool,
-        typer.Option(
-            "--require-cuda", help="Only what NVIDIA_REQUIRE_CUDA of an image is to say.", show_default=False
-        ),
+        option("--require-cuda", help="Only what NVIDIA_REQUIRE_CUDA of an image is to say."),
     ] = False,
-    json: Json = False,
-    verbose: Verbose = False,
-    quiet: Quiet = False,
 ) -> Result:
     """Show what a bundle holds: packages, sizes, requirements.
 
@@ -71,7 +55,6 @@ def inspect(
     if isinstance(where, Path) and is_archive(where):
         from envpack.interop.inspect import inspect_archive
 
-        console: Console = context.obj
         inspected = inspect_archive(where, console.reporter)
         manifest = inspected.manifest
         size = head = where.stat().st_size

@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from envpack.cli.console import Console, Result
-from envpack.cli.options import Json, Quiet, Verbose
+from envpack.cli.options import option
 from envpack.cli.text import escape, human_date, plural, wrap
 from envpack.runtime.report import human_size
 
@@ -18,16 +16,11 @@ if TYPE_CHECKING:
 
 
 def list_(
-    context: typer.Context,
+    console: Console,
     scan: Annotated[
         list[Path] | None,
-        typer.Option(
-            "--scan", metavar="ROOT", help="Look for deployments below it, too. Repeatable.", show_default=False
-        ),
+        option("--scan", metavar="ROOT", help="Look for deployments below it, too. Repeatable."),
     ] = None,
-    json: Json = False,
-    verbose: Verbose = False,
-    quiet: Quiet = False,
 ) -> Result:
     """List the deployments of this host: this user's, and root's.
 
@@ -46,7 +39,6 @@ def list_(
     from envpack.runtime.deployment.registry import scan as find
     from envpack.runtime.errors import UsageError
 
-    console: Console = context.obj
     for root in scan or ():
         if not root.expanduser().is_dir():
             raise UsageError(f"{root} is no folder to look for deployments in")

@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from envpack.cli.console import Console, Result
-from envpack.cli.options import Channels, IndexUrl, Json, Quiet, Verbose
+from envpack.cli.option_groups import SolveOptions
+from envpack.cli.options import argument, option
 from envpack.cli.text import escape
 from envpack.runtime.errors import DestinationError, UsageError
 
@@ -17,21 +16,18 @@ if TYPE_CHECKING:
 
 
 def lock(
-    context: typer.Context,
-    spec: Annotated[Path, typer.Argument(metavar="SPEC", help="An environment.yml.", show_default=False)],
+    console: Console,
+    *,
+    spec: Annotated[Path, argument(metavar="SPEC", help="An environment.yml.")],
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="FILE", help="[default: SPEC with .lock]", show_default=False),
+        option("--output", "-o", metavar="FILE", help="[default: SPEC with .lock]"),
     ] = None,
     platforms: Annotated[
         list[str] | None,
-        typer.Option("--platform", metavar="SUBDIR", help="E.g. linux-64. Repeatable.", show_default=False),
+        option("--platform", metavar="SUBDIR", help="E.g. linux-64. Repeatable."),
     ] = None,
-    channels: Channels = None,
-    index_url: IndexUrl = None,
-    json: Json = False,
-    verbose: Verbose = False,
-    quiet: Quiet = False,
+    solving: SolveOptions,
 ) -> Result:
     """Resolve a spec to exact packages, with hashes.
 
@@ -46,7 +42,6 @@ def lock(
     """
     from envpack.lock import Lock, load_input, solve_lock, write_lock
 
-    console: Console = context.obj
     given = load_input(spec)
     if isinstance(given, Lock):
         raise UsageError(f"{spec} is a lock already", hint=f"Build it: envpack build {spec}")
@@ -56,8 +51,8 @@ def lock(
     locked = solve_lock(
         given,
         platforms=tuple(platforms or ()),
-        channels=tuple(channels or ()),
-        index_url=index_url,
+        channels=tuple(solving.channels or ()),
+        index_url=solving.index_url,
         reporter=console.reporter,
     )
     write_lock(locked, output)

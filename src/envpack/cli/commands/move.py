@@ -6,10 +6,8 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from envpack.cli.console import Console, Result
-from envpack.cli.options import Json, Quiet, Verbose, Wait
+from envpack.cli.options import Wait, argument
 from envpack.cli.text import escape, human_time, plural
 
 if TYPE_CHECKING:
@@ -17,15 +15,10 @@ if TYPE_CHECKING:
 
 
 def move(
-    context: typer.Context,
-    source: Annotated[Path, typer.Argument(metavar="FROM", help="A deployment.", show_default=False)],
-    destination: Annotated[
-        Path, typer.Argument(metavar="TO", help="A folder that is not there, or empty.", show_default=False)
-    ],
+    console: Console,
+    source: Annotated[Path, argument(metavar="FROM", help="A deployment.")],
+    destination: Annotated[Path, argument(metavar="TO", help="A folder that is not there, or empty.")],
     wait: Wait = False,
-    json: Json = False,
-    verbose: Verbose = False,
-    quiet: Quiet = False,
 ) -> Result:
     """Move a deployment, and what is kept of it, to another place.
 
@@ -40,7 +33,6 @@ def move(
     """
     from envpack.runtime.commands.move import move as run
 
-    console: Console = context.obj
     done = run(source, destination, reporter=console.reporter, wait=wait)
     return Result("move", done.as_dict(), lambda console: _show_moved(console, done))
 

@@ -7,50 +7,23 @@ from typing import Annotated
 
 import typer
 
-from envpack.cli.commands.build import describe
 from envpack.cli.commands.sign import secret_key
 from envpack.cli.console import Console, Result
-from envpack.cli.options import (
-    Backend,
-    Channels,
-    Format,
-    IndexUrl,
-    Jobs,
-    Json,
-    Level,
-    NoCache,
-    Quiet,
-    Strict,
-    Verbose,
-    WorkDir,
-)
-from envpack.cli.output import tell
+from envpack.cli.option_groups import BuildOptions
+from envpack.cli.options import SpecOrLock, option
+from envpack.cli.output import describe_built, tell
 from envpack.cli.text import escape
 
 
 def release(
-    context: typer.Context,
-    spec: Annotated[
-        Path, typer.Argument(metavar="SPEC|LOCK", help="An environment.yml or a lock.", show_default=False)
-    ],
-    channels: Channels = None,
-    index_url: IndexUrl = None,
+    console: Console,
+    *,
+    spec: SpecOrLock,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for the files.")] = Path(
         "dist"
     ),
-    strict: Strict = False,
-    format_: Format = None,
-    level: Level = None,
-    jobs: Jobs = None,
-    no_cache: NoCache = False,
-    backend: Backend = "rattler",
-    work: WorkDir = None,
-    key: Annotated[
-        Path | None, typer.Option("--key", metavar="FILE", help="Sign with this secret key.", show_default=False)
-    ] = None,
-    json: Json = False,
-    verbose: Verbose = False,
-    quiet: Quiet = False,
+    building: BuildOptions,
+    key: Annotated[Path | None, option("--key", metavar="FILE", help="Sign with this secret key.")] = None,
 ) -> Result:
     """Build the files to publish: bundle, sha256, manifest.
 
@@ -65,28 +38,17 @@ def release(
     """
     from envpack.config import load_config
     from envpack.publish.local import LocalFolder
-    from envpack.release.make import Recipe, release_bundle
+    from envpack.release.make import release_bundle
 
-    console: Console = context.obj
     secret = secret_key(console, key) if key is not None or load_config(console.environ).sign_key else None
-    recipe = Recipe(
-        source=spec,
-        environ=console.environ,
-        channels=tuple(channels or ()),
-        index_url=index_url,
-        backend=backend,
-        format=format_ or "gz",
-        level=level,
-        jobs=jobs,
-        cache=not no_cache,
-        work=work,
-        strict=strict,
-    )
-    made = release_bundle(recipe, LocalFolder(output), console.reporter, secret)
+    made = release_bundle(building.recipe(spec, console.environ), LocalFolder(output), console.reporter, secret)
     tell(console, made.manifest.changes, made.selection)
+    written = [made.bundle, made.checksum, made.manifest_file, made.signature]
 
     def show(console: Console) -> None:
-        for path in filter(None, (made.bundle, made.checksum, made.manifest_file, made.signature)):
-            console.out.write(escape(path))
+        for path in filter(None, written):
+            console.out.write(escape(str(path)))
 
-    return Result("release", {**describe(made), "manifest": made.manifest_file, "signature": made.signature}, show)
+    signature = str(made.signature) if made.signature is not None else None
+    data = {**describe_built(made), "manifest": str(made.manifest_file), "signature": signature}
+    return Result("release", data, show)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from envpack.cli.console import Console, Result
-from envpack.cli.options import Json, Quiet, Verbose, Wait
+from envpack.cli.options import Deployed, Wait, option
 from envpack.cli.text import escape, plural
 from envpack.runtime.report import human_size
 
@@ -17,18 +14,13 @@ if TYPE_CHECKING:
 
 
 def remove(
-    context: typer.Context,
-    destination: Annotated[Path, typer.Argument(metavar="DEST", help="A deployment.", show_default=False)],
+    console: Console,
+    destination: Deployed,
     force: Annotated[
         bool,
-        typer.Option(
-            "--force", help="Even with files that no bundle brought, or edited ones.", show_default=False
-        ),
+        option("--force", help="Even with files that no bundle brought, or edited ones."),
     ] = False,
     wait: Wait = False,
-    json: Json = False,
-    verbose: Verbose = False,
-    quiet: Quiet = False,
 ) -> Result:
     """Remove a deployment, and the previous ones that are kept.
 
@@ -41,7 +33,6 @@ def remove(
     """
     from envpack.runtime.commands.remove import remove as run
 
-    console: Console = context.obj
     done = run(destination, force=force, reporter=console.reporter, wait=wait)
     return Result("remove", done.as_dict(), lambda console: _show_removed(console, done))
 

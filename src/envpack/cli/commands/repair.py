@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from envpack.cli.approval import approval
-from envpack.cli.commands.verify import show_extra, show_list
 from envpack.cli.console import Console, Result
-from envpack.cli.options import Jobs, Json, Quiet, Verbose
+from envpack.cli.options import Deployed, Jobs, argument
+from envpack.cli.output import list_extra_files, list_paths
 from envpack.cli.text import escape, human_time, plural
 from envpack.runtime.report import human_size
 
@@ -19,20 +16,16 @@ if TYPE_CHECKING:
 
 
 def repair(
-    context: typer.Context,
-    destination: Annotated[Path, typer.Argument(metavar="DEST", help="A deployment.", show_default=False)],
+    console: Console,
+    destination: Deployed,
     bundle: Annotated[
         str,
-        typer.Argument(
+        argument(
             metavar="BUNDLE",
             help="The bundle it was deployed from: a path, an URL, or '-'.",
-            show_default=False,
         ),
     ],
     jobs: Jobs = None,
-    json: Json = False,
-    verbose: Verbose = False,
-    quiet: Quiet = False,
 ) -> Result:
     """Mend the changed and missing files of a deployment, and nothing else.
 
@@ -46,7 +39,6 @@ def repair(
     from envpack.runtime.commands.repair import repair as run
     from envpack.runtime.transport.open import local_path
 
-    console: Console = context.obj
     done = run(
         destination,
         local_path(bundle),
@@ -67,5 +59,5 @@ def _show_repaired(console: Console, done: Repaired) -> None:
     else:
         out.write(f"{plural(len(done.mended), 'path')} mended in {escape(done.path)}")
         out.write(f"  {human_size(done.read)} read from the bundle, {human_time(done.seconds)}")
-        show_list(console, done.mended)
-    show_extra(console, done.extra, "that no bundle brought, left as they are")
+        list_paths(console, done.mended)
+    list_extra_files(console, done.extra, "that no bundle brought, left as they are")

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import shlex
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from envpack.cli.console import Console, Result
-from envpack.cli.options import Json, Quiet, Verbose, Wait
+from envpack.cli.options import Deployed, Wait, option
 from envpack.cli.text import escape
 
 if TYPE_CHECKING:
@@ -17,16 +14,13 @@ if TYPE_CHECKING:
 
 
 def rollback(
-    context: typer.Context,
-    destination: Annotated[Path, typer.Argument(metavar="DEST", help="A deployment.", show_default=False)],
+    console: Console,
+    destination: Deployed,
     to: Annotated[
         int | None,
-        typer.Option("--to", metavar="N", help="The generation. [default: the one before]", show_default=False),
+        option("--to", metavar="N", help="The generation. [default: the one before]"),
     ] = None,
     wait: Wait = False,
-    json: Json = False,
-    verbose: Verbose = False,
-    quiet: Quiet = False,
 ) -> Result:
     """Switch DEST back to the deployment that was there before.
 
@@ -40,7 +34,6 @@ def rollback(
     """
     from envpack.runtime.commands.rollback import rollback as run
 
-    console: Console = context.obj
     done = run(destination, to=to, reporter=console.reporter, wait=wait)
     return Result("rollback", done.as_dict(), lambda console: _show(console, done))
 

@@ -6,10 +6,8 @@ import json as _json
 from importlib.resources import files
 from typing import Annotated, Any
 
-import typer
-
 from envpack.cli.console import Console, Result
-from envpack.cli.options import Json, Quiet, Verbose
+from envpack.cli.options import argument
 from envpack.runtime.errors import UsageError
 
 
@@ -29,13 +27,8 @@ def load(name: str) -> dict[str, Any]:
 
 
 def schema(
-    context: typer.Context,
-    command: Annotated[
-        str | None, typer.Argument(metavar="[COMMAND]", help="[default: list them]", show_default=False)
-    ] = None,
-    json: Json = False,
-    verbose: Verbose = False,
-    quiet: Quiet = False,
+    console: Console,
+    command: Annotated[str | None, argument(metavar="[COMMAND]", help="[default: list them]")] = None,
 ) -> Result:
     """Print the JSON Schema of a command's --json output.
 

@@ -7,10 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from envpack.cli.console import Console, Result
-from envpack.cli.options import Json, Quiet, Verbose
+from envpack.cli.options import argument, option
 from envpack.cli.text import escape
 from envpack.runtime.errors import UsageError
 
@@ -19,25 +17,20 @@ if TYPE_CHECKING:
 
 
 def sign(
-    context: typer.Context,
-    bundles: Annotated[list[Path] | None, typer.Argument(metavar="[BUNDLE]...", show_default=False)] = None,
+    console: Console,
+    bundles: Annotated[list[Path] | None, argument(metavar="[BUNDLE]...")] = None,
     key: Annotated[
         Path | None,
-        typer.Option("--key", metavar="FILE", help="The secret key. [default: sign_key of config.toml]"),
+        option("--key", metavar="FILE", help="The secret key. [default: sign_key of config.toml]"),
     ] = None,
     comment: Annotated[
-        str, typer.Option("--comment", metavar="TEXT", help="Signed too. [default: the file's name]")
+        str, option("--comment", metavar="TEXT", help="Signed too. [default: the file's name]")
     ] = "",
     new_key: Annotated[
         Path | None,
-        typer.Option("--new-key", metavar="NAME", help="Make NAME.key and NAME.pub.", show_default=False),
+        option("--new-key", metavar="NAME", help="Make NAME.key and NAME.pub."),
     ] = None,
-    no_password: Annotated[
-        bool, typer.Option("--no-password", help="The new key's file is not encrypted.", show_default=False)
-    ] = False,
-    json: Json = False,
-    verbose: Verbose = False,
-    quiet: Quiet = False,
+    no_password: Annotated[bool, option("--no-password", help="The new key's file is not encrypted.")] = False,
 ) -> Result:
     """Sign bundles, or make a key.
 
@@ -51,7 +44,6 @@ def sign(
       envpack sign dist/demo-1.0-20251219-linux-64.tar.gz --key ci.key
       envpack verify dist/demo-1.0-20251219-linux-64.tar.gz --key ci.pub
     """
-    console: Console = context.obj
     if new_key is not None:
         if bundles or key is not None or comment:
             raise UsageError("--new-key makes a key and signs nothing", hint="Sign in a second call.")

@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from envpack.cli.console import Console, Result
-from envpack.cli.options import Jobs, Json, Quiet, Verbose
+from envpack.cli.options import Jobs, argument, option
+from envpack.cli.output import list_extra_files
 from envpack.cli.text import escape, human_time, plural
 from envpack.runtime.errors import UsageError
 from envpack.runtime.report import human_size
@@ -17,32 +16,25 @@ if TYPE_CHECKING:
     from envpack.runtime.commands.verify import Verified
     from envpack.signing.bundle import Signed
 
-_SHOWN = 10
-
 
 def verify(
-    context: typer.Context,
+    console: Console,
     path: Annotated[
         str,
-        typer.Argument(
+        argument(
             metavar="BUNDLE|DEST",
             help="A bundle (a path, an URL, or '-'), or what one was deployed to.",
-            show_default=False,
         ),
     ],
     key: Annotated[
         list[str] | None,
-        typer.Option(
+        option(
             "--key",
             metavar="KEY",
             help="Who has to have signed a bundle: a line that begins with RW, or a file. Repeatable.",
-            show_default=False,
         ),
     ] = None,
     jobs: Jobs = None,
-    json: Json = False,
-    verbose: Verbose = False,
-    quiet: Quiet = False,
 ) -> Result:
     """Say which files of a deployment are changed, missing or extra.
 
@@ -60,7 +52,6 @@ def verify(
     from envpack.runtime.commands.verify import verify as run
     from envpack.runtime.transport.open import local_path
 
-    console: Console = context.obj
     where = local_path(path)
     signed = _signed(where, key) if key else None
     found = run(where, reporter=console.reporter, jobs=jobs, decoders=FAST)
@@ -92,18 +83,4 @@ def _show(console: Console, found: Verified, signed: Signed | None) -> None:
         out.write(f"  signed by {signed.key.name}: {escape(signed.comment)}")
     if found.kind == "deployment" and not found.settled:
         out.write("  it was moved; the next activation writes the new place in")
-    show_extra(console, found.extra, "that no bundle brought")
-
-
-def show_extra(console: Console, extra: tuple[str, ...], what: str) -> None:
-    if extra:
-        console.out.write(f"{plural(len(extra), 'file')} {what}:")
-        show_list(console, extra)
-
-
-def show_list(console: Console, paths: tuple[str, ...]) -> None:
-    shown = paths if console.verbose else paths[:_SHOWN]
-    for path in shown:
-        console.out.write(f"  {escape(path)}")
-    if len(paths) > len(shown):
-        console.out.write(f"  ... and {len(paths) - len(shown):,} more (-v lists them)")
+    list_extra_files(console, found.extra, "that no bundle brought")

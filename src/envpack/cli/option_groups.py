@@ -1,0 +1,133 @@
+"""Groups of options: each is one parameter of the commands that share it (see `envpack.cli.typer_command`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from envpack.cli.options import (
+    Backend,
+    Channels,
+    Exclude,
+    Format,
+    Include,
+    IndexUrl,
+    Jobs,
+    Json,
+    Level,
+    NoCache,
+    Prune,
+    Quiet,
+    Strict,
+    Verbose,
+    WorkDir,
+    option,
+)
+from envpack.runtime.errors import DestinationError
+
+if TYPE_CHECKING:
+    from envpack.bundle.pack import PackSettings
+    from envpack.prefix.scan.prune import Selection
+    from envpack.release.make import Recipe
+
+
+@dataclass(frozen=True)
+class CommonOptions:
+    """Options of every command; their callbacks set the console's attributes."""
+
+    json: Json = False
+    verbose: Verbose = False
+    quiet: Quiet = False
+
+
+@dataclass(frozen=True)
+class SolveOptions:
+    """Where packages come from: options of the commands that solve a spec."""
+
+    channels: Channels = None
+    index_url: IndexUrl = None
+
+
+@dataclass(frozen=True)
+class PackOptions:
+    """How a bundle is packed: options of build, pack and release."""
+
+    strict: Strict = False
+    format: Format = None
+    level: Level = None
+    jobs: Jobs = None
+    no_cache: NoCache = False
+
+    def settings(self, name: str, version: str) -> PackSettings:
+        """Return the settings of a bundle with this name and version."""
+        from envpack.bundle.cache.cache_files import cache_folder
+        from envpack.bundle.pack import PackSettings
+
+        cache = None if self.no_cache else cache_folder()
+        return PackSettings(
+            name=name, version=version, strict=self.strict, level=self.level, jobs=self.jobs, cache=cache
+        )
+
+
+@dataclass(frozen=True)
+class SelectOptions:
+    """Which files of an environment are packed: options of pack."""
+
+    exclude: Exclude = None
+    include: Include = None
+    prune: Prune = None
+
+    def selection(self) -> Selection:
+        """Return the rules for files to leave out."""
+        from envpack.prefix.scan.prune import Selection
+
+        return Selection(exclude=self.exclude or (), include=self.include or (), prune=self.prune or ())
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """How a spec or a lock becomes a bundle: options of build and release."""
+
+    solving: SolveOptions
+    packing: PackOptions
+    backend: Backend = "rattler"
+    work: WorkDir = None
+
+    def recipe(self, source: Path, environ: Mapping[str, str], output: Path | None = None) -> Recipe:
+        """Return the settings for a build of ``source``; UsageError when ``output`` names another format."""
+        from envpack.release.make import Recipe
+        from envpack.release.names import format_of
+
+        return Recipe(
+            source=source,
+            environ=environ,
+            channels=tuple(self.solving.channels or ()),
+            index_url=self.solving.index_url,
+            backend=self.backend,
+            format=format_of(self.packing.format, output),
+            level=self.packing.level,
+            jobs=self.packing.jobs,
+            cache=not self.packing.no_cache,
+            work=self.work,
+            strict=self.packing.strict,
+        )
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """What one output is called inside, and whether it replaces a file: options of pack and convert."""
+
+    bundle_name: Annotated[
+        str | None, option("--bundle-name", metavar="NAME", help="[default: that of the input]")
+    ] = None
+    bundle_version: Annotated[
+        str | None, option("--bundle-version", metavar="VERSION", help="[default: that of the input, or 0.0.0]")
+    ] = None
+    force: Annotated[bool, option("--force", "-f", help="Replace the output when it is there.")] = False
+
+    def check(self, output: Path) -> None:
+        """Raise DestinationError when the output exists and is not to be replaced."""
+        if not self.force and (output.exists() or output.is_symlink()):
+            raise DestinationError(f"{output} exists; it was left as it is", hint="--force replaces it.")
