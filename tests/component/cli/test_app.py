@@ -34,7 +34,8 @@ def raising(problem: BaseException) -> Callable[[], Result]:
 
 
 def run(problem: BaseException, *options: str, monkeypatch: pytest.MonkeyPatch) -> tuple[int, str, str]:
-    monkeypatch.setitem(app.COMMANDS, "fail", raising(problem))
+    monkeypatch.setattr(app, "COMMANDS", ("fail",))
+    monkeypatch.setattr(app, "load_command", lambda name: raising(problem))
     world = console()
     code = app.main([*options, "fail"], world)
     assert isinstance(world.out.file, io.StringIO) and isinstance(world.err.file, io.StringIO)
