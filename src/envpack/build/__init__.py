@@ -2,7 +2,7 @@
 
 from envpack.build.backends import BACKENDS, Backend, choose_backend
 from envpack.build.build import BuildResult, build_prefix
-from envpack.build.bytecode import SOURCE_MTIME, Compiled, compile_prefix
+from envpack.build.bytecode import SOURCE_MTIME, CompileResult, compile_prefix
 from envpack.build.location import PREFIX_LENGTH, choose_prefix
 
 __all__ = [
@@ -11,7 +11,7 @@ __all__ = [
     "SOURCE_MTIME",
     "Backend",
     "BuildResult",
-    "Compiled",
+    "CompileResult",
     "build_prefix",
     "choose_backend",
     "choose_prefix",

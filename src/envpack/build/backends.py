@@ -7,12 +7,12 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from envpack.lock import LockedPlatform
+from envpack.lock import LockedPlatform, rattler_async
 from envpack.lock.inputs import explicit_text, url_path
-from envpack.lock.rattler_async import wait_for
 from envpack.lock.uvtool import without_secrets
 from envpack.runtime.errors import BuildError
 from envpack.runtime.report import Reporter, Step
@@ -24,29 +24,35 @@ PROGRAMS = ("conda", "mamba", "micromamba")
 BACKENDS = ("rattler", *PROGRAMS)
 
 
+@dataclass(frozen=True)
+class InstallJob:
+    """The conda packages to install, and where.
+
+    Attributes:
+        packages: The locked packages of one platform.
+        platform: The platform's conda subdir.
+        prefix: The prefix to make.
+        requested: The MatchSpecs of the spec, for ``conda-meta``.
+        cache_dir: The folder for downloaded packages, None for the program's own.
+    """
+
+    packages: LockedPlatform
+    platform: str
+    prefix: Path
+    requested: Sequence[str] = ()
+    cache_dir: Path | None = None
+
+
 class Backend(Protocol):
     """An installer of exactly the conda packages of a locked platform, into a prefix that does not exist yet."""
 
     name: str
 
-    def install(
-        self,
-        locked: LockedPlatform,
-        platform: str,
-        prefix: Path,
-        *,
-        requested: Sequence[str],
-        cache_dir: Path | None,
-        reporter: Reporter,
-    ) -> None:
+    def install(self, job: InstallJob, reporter: Reporter) -> None:
         """Install the conda packages.
 
         Args:
-            locked: The locked packages of one platform.
-            platform: The platform's conda subdir.
-            prefix: The prefix to make.
-            requested: The MatchSpecs of the spec, for ``conda-meta``.
-            cache_dir: The folder for downloaded packages, None for the program's own.
+            job: The packages and the prefix.
             reporter: Shows the progress.
 
         Raises:
@@ -81,31 +87,22 @@ class RattlerBackend:
 
     name = "rattler"
 
-    def install(
-        self,
-        locked: LockedPlatform,
-        platform: str,
-        prefix: Path,
-        *,
-        requested: Sequence[str],
-        cache_dir: Path | None,
-        reporter: Reporter,
-    ) -> None:
+    def install(self, job: InstallJob, reporter: Reporter) -> None:
         from rattler import MatchSpec, Subdir, install
 
         # py-rattler 0.28 checks for its inner type here, against its own annotation
-        specs: list[Any] = [MatchSpec(text)._match_spec for text in requested]
-        records = list(locked.conda)
+        specs: list[Any] = [MatchSpec(text)._match_spec for text in job.requested]
+        records = list(job.packages.conda)
         check_local_packages(records)
         total = sum(record.size or 0 for record in records)
         with reporter.step("Linking conda packages", total=total or None) as step:
             try:
-                wait_for(
+                rattler_async.run(
                     install(
                         records,
-                        prefix,
-                        cache_dir=cache_dir,
-                        platform=Subdir(platform),
+                        job.prefix,
+                        cache_dir=job.cache_dir,
+                        platform=Subdir(job.platform),
                         requested_specs=specs,
                         show_progress=False,
                         execute_link_scripts=False,
@@ -129,13 +126,13 @@ class InstallProgress:
         self._sizes = {record.name.normalized: record.size or 0 for record in records}
         self._lock = threading.Lock()
         self._names: dict[int, str] = {}
-        self._told: dict[str, int] = {}
+        self._reported: dict[str, int] = {}
 
-    def _tell(self, name: str, so_far: int) -> None:
+    def _report(self, name: str, done: int) -> None:
         with self._lock:
-            more = min(so_far, self._sizes.get(name, 0)) - self._told.get(name, 0)
+            more = min(done, self._sizes.get(name, 0)) - self._reported.get(name, 0)
             if more > 0:
-                self._told[name] = self._told.get(name, 0) + more
+                self._reported[name] = self._reported.get(name, 0) + more
                 self._step.advance(more)
 
     def _token(self, name: str) -> int:
@@ -163,7 +160,7 @@ class InstallProgress:
         return cache_entry
 
     def on_download_progress(self, download_idx: int, progress: int, total: int | None) -> None:
-        self._tell(self._names.get(download_idx, ""), progress)
+        self._report(self._names.get(download_idx, ""), progress)
 
     def on_download_completed(self, download_idx: int) -> None:
         pass
@@ -182,7 +179,7 @@ class InstallProgress:
 
     def on_link_complete(self, index: int) -> None:
         name = self._names.get(index, "")
-        self._tell(name, self._sizes.get(name, 0))
+        self._report(name, self._sizes.get(name, 0))
 
     def on_transaction_operation_complete(self, operation: int) -> None:
         pass
@@ -209,7 +206,7 @@ def check_local_packages(records: Sequence[RepoDataRecord]) -> None:
     Raises:
         BuildError: Packages differ; the details name each one.
     """
-    wrong = []
+    mismatches = []
     for record in records:
         path = url_path(record.url)
         if path is None or not record.sha256 or not path.is_file():
@@ -219,9 +216,9 @@ def check_local_packages(records: Sequence[RepoDataRecord]) -> None:
             while chunk := file.read(1 << 20):
                 digest.update(chunk)
         if digest.digest() != record.sha256:
-            wrong.append(f"{path}: sha256 is {digest.hexdigest()}, not {record.sha256.hex()}")
-    if wrong:
-        raise _changed(f"{Path(wrong[0].split(':')[0]).name}", wrong)
+            mismatches.append(f"{path}: sha256 is {digest.hexdigest()}, not {record.sha256.hex()}")
+    if mismatches:
+        raise _changed(f"{Path(mismatches[0].split(':')[0]).name}", mismatches)
 
 
 def _changed(name: str, details: Sequence[str]) -> BuildError:
@@ -262,29 +259,20 @@ class CommandBackend:
         """Return the command line that installs the packages listed in ``explicit`` into ``prefix``."""
         return [self._program, "create", "--yes", "--quiet", "--prefix", str(prefix), "--file", str(explicit)]
 
-    def install(
-        self,
-        locked: LockedPlatform,
-        platform: str,
-        prefix: Path,
-        *,
-        requested: Sequence[str],
-        cache_dir: Path | None,
-        reporter: Reporter,
-    ) -> None:
-        explicit = prefix.parent / "explicit.txt"
-        prefix.parent.mkdir(parents=True, exist_ok=True)
-        explicit.write_text(explicit_text(locked, platform), encoding="utf-8")
+    def install(self, job: InstallJob, reporter: Reporter) -> None:
+        explicit = job.prefix.parent / "explicit.txt"
+        explicit.parent.mkdir(parents=True, exist_ok=True)
+        explicit.write_text(explicit_text(job.packages, job.platform), encoding="utf-8")
         try:
             with reporter.step(f"Linking conda packages with {self.name}") as step:
-                done = subprocess.run(
-                    self.arguments(prefix, explicit), capture_output=True, text=True, errors="replace"
+                process = subprocess.run(
+                    self.arguments(job.prefix, explicit), capture_output=True, text=True, errors="replace"
                 )
-                if done.returncode != 0:
-                    tail = (done.stdout + done.stderr).strip().splitlines()[-30:]
+                if process.returncode != 0:
+                    tail = (process.stdout + process.stderr).strip().splitlines()[-30:]
                     raise BuildError(
-                        f"{self.name} could not install the packages (exit {done.returncode})", details=tail
+                        f"{self.name} could not install the packages (exit {process.returncode})", details=tail
                     )
-                step.detail = f"{len(locked.conda)} packages"
+                step.detail = f"{len(job.packages.conda)} packages"
         finally:
             explicit.unlink(missing_ok=True)

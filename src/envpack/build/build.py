@@ -6,21 +6,23 @@ import json
 import re
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-from envpack.build.backends import Backend, RattlerBackend
-from envpack.build.bytecode import Compiled, compile_prefix
-from envpack.build.pip import forget_build_machine, install_pip
-from envpack.lock import Lock, LockedPlatform, solve_lock
+from envpack.build.backends import Backend, InstallJob, RattlerBackend
+from envpack.build.bytecode import CompileResult, compile_prefix
+from envpack.build.pip import install_pip
+from envpack.lock import Lock, solve_lock
 from envpack.lock.target import current_platform
 from envpack.runtime.errors import BuildError
 from envpack.runtime.report import Reporter
 from envpack.spec import EnvSpec
 
 _CACHE_TAG = b"Signature: 8a477f597d28d172789f06886806bc55"  # https://bford.info/cachedir/
-_POST_LINK = re.compile(r"bin/\.(.+)-post-link\.sh")
+_POST_LINK = re.compile(r"\.(.+)-post-link\.sh")
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class BuildResult:
     lock: Lock
     platform: str
     python: Path | None
-    compiled: Compiled | None
+    compiled: CompileResult | None
 
 
 def build_prefix(
@@ -70,27 +72,55 @@ def build_prefix(
         BuildError: The environment can't be built; the message gives the reason.
     """
     reporter = reporter or Reporter()
-    backend = backend or RattlerBackend()
-    uv_cache = cache_dir.absolute() / "uv" if cache_dir else None
+    caches = _Caches.below(cache_dir)
     prefix = prefix.absolute()
     if prefix.exists() and (not prefix.is_dir() or any(prefix.iterdir())):
         raise BuildError(f"{prefix} exists and is not empty", hint="Choose another folder, or remove it.")
     if isinstance(source, EnvSpec):
-        platform = _platform(source.platform)
+        platform = _build_platform(source.platform)
         lock = solve_lock(
             source,
             platforms=[platform],
             channels=channels,
             index_url=index_url,
-            cache_dir=uv_cache,
+            cache_dir=caches.uv,
             reporter=reporter,
         )
     else:
         lock = source
-        platform = _platform(source.spec.platform or _only(source))
-    locked = lock.platform(platform)
+        platform = _build_platform(source.spec.platform or _only_platform(source))
+    packages = lock.platform(platform)
+    requested = [text.split("::", 1)[-1] for text in lock.spec.dependencies]
+    job = InstallJob(packages, platform, prefix, requested, caches.conda)
+    with _removed_on_failure(prefix):
+        _install_conda(job, backend or RattlerBackend(), lock.spec.variables, reporter)
+        python = prefix / "bin" / "python"
+        if packages.pypi:
+            _check_python(python, lock.spec.name)
+            install_pip(
+                lock.spec, packages.pypi, prefix, index_url=index_url, cache_dir=caches.uv, reporter=reporter
+            )
+        elif not python.exists():
+            return BuildResult(prefix, lock, platform, None, None)
+        compiled = compile_prefix(prefix, python, reporter=reporter)
+    return BuildResult(prefix, lock, platform, python, compiled)
+
+
+class _Caches(NamedTuple):
+    """The folders for downloads, None for the programs' own."""
+
+    conda: Path | None
+    uv: Path | None
+
+    @classmethod
+    def below(cls, folder: Path | None) -> _Caches:
+        return cls(folder.absolute() / "pkgs", folder.absolute() / "uv") if folder else cls(None, None)
+
+
+@contextmanager
+def _removed_on_failure(prefix: Path) -> Iterator[None]:
     try:
-        return _build(lock, locked, platform, prefix, backend, index_url, reporter, cache_dir, uv_cache)
+        yield
     except OSError as error:
         _remove(prefix)
         raise BuildError(
@@ -105,66 +135,37 @@ def build_prefix(
 
 def _remove(prefix: Path) -> None:
     """Delete a prefix until it stays deleted: rattler's threads may still write shortly after a failure."""
-    quiet = 0
+    absences = 0
     for _ in range(100):
         shutil.rmtree(prefix, ignore_errors=True)
         time.sleep(0.02)
-        quiet = 0 if prefix.exists() else quiet + 1
-        if quiet == 5:
+        absences = 0 if prefix.exists() else absences + 1
+        if absences == 5:
             return
 
 
-def _build(
-    lock: Lock,
-    locked: LockedPlatform,
-    platform: str,
-    prefix: Path,
-    backend: Backend,
-    index_url: str | None,
-    reporter: Reporter,
-    cache_dir: Path | None,
-    uv_cache: Path | None,
-) -> BuildResult:
-    backend.install(
-        locked,
-        platform,
-        prefix,
-        requested=_requested(lock),
-        cache_dir=cache_dir.absolute() / "pkgs" if cache_dir else None,
-        reporter=reporter,
-    )
-    _clean(prefix)
-    _warn_of_scripts(locked, prefix, reporter)
-    (prefix / "conda-meta").mkdir(parents=True, exist_ok=True)
-    if lock.spec.variables:
-        # what `conda env config vars set` writes, so that conda's own activation sets them too
-        state = {"version": 1, "env_vars": dict(sorted(lock.spec.variables.items()))}
-        (prefix / "conda-meta" / "state").write_text(json.dumps(state), encoding="utf-8")
-    python = prefix / "bin" / "python"
+def _install_conda(job: InstallJob, backend: Backend, variables: Mapping[str, str], reporter: Reporter) -> None:
+    """Install the conda packages, and write the variables of the spec where conda's activation reads them."""
+    backend.install(job, reporter)
+    _remove_cache_tag(job.prefix)
+    _warn_of_scripts(job, reporter)
+    conda_meta = job.prefix / "conda-meta"
+    conda_meta.mkdir(parents=True, exist_ok=True)
+    if variables:
+        # what `conda env config vars set` writes
+        state = {"version": 1, "env_vars": dict(sorted(variables.items()))}
+        (conda_meta / "state").write_text(json.dumps(state), encoding="utf-8")
+
+
+def _check_python(python: Path, name: str) -> None:
     if not python.exists():
-        if locked.pypi:
-            raise BuildError(
-                f"{lock.spec.name} has pip packages but no Python to install them into",
-                hint="Add python to the dependencies.",
-            )
-        return BuildResult(prefix, lock, platform, None, None)
-    if locked.pypi:
-        install_pip(
-            lock.spec,
-            locked.pypi,
-            python,
-            prefix.parent / f".{prefix.name[:40]}.pip",
-            index_url=index_url,
-            cache_dir=uv_cache,
-            reporter=reporter,
+        raise BuildError(
+            f"{name} has pip packages but no Python to install them into",
+            hint="Add python to the dependencies.",
         )
-        for site_packages in prefix.glob("lib/python*/site-packages"):
-            forget_build_machine(site_packages, prefix)
-    compiled = compile_prefix(prefix, python, reporter=reporter)
-    return BuildResult(prefix, lock, platform, python, compiled)
 
 
-def _platform(name: str | None) -> str:
+def _build_platform(name: str | None) -> str:
     """Return the platform to build for; only the machine's own can run the programs that a build runs."""
     here = current_platform()
     if name is not None and name != here:
@@ -175,15 +176,11 @@ def _platform(name: str | None) -> str:
     return here
 
 
-def _only(lock: Lock) -> str | None:
+def _only_platform(lock: Lock) -> str | None:
     return next(iter(lock.platforms)) if len(lock.platforms) == 1 else None
 
 
-def _requested(lock: Lock) -> list[str]:
-    return [text.split("::", 1)[-1] for text in lock.spec.dependencies]
-
-
-def _clean(prefix: Path) -> None:
+def _remove_cache_tag(prefix: Path) -> None:
     """Delete the mark of a cache folder, which rattler writes so that backup programs skip it.
 
     A deployed environment is not a cache.
@@ -193,9 +190,9 @@ def _clean(prefix: Path) -> None:
         tag.unlink()
 
 
-def _warn_of_scripts(locked: LockedPlatform, prefix: Path, reporter: Reporter) -> None:
-    names = {record.name.normalized for record in locked.conda}
-    found = [_POST_LINK.fullmatch(f"bin/{path.name}") for path in (prefix / "bin").glob(".*-post-link.sh")]
-    scripts = sorted(match[1] for match in found if match and match[1] in names)
+def _warn_of_scripts(job: InstallJob, reporter: Reporter) -> None:
+    names = {record.name.normalized for record in job.packages.conda}
+    matches = [_POST_LINK.fullmatch(path.name) for path in (job.prefix / "bin").glob(".*-post-link.sh")]
+    scripts = sorted(match[1] for match in matches if match and match[1] in names)
     if scripts:
         reporter.warn(f"post-link scripts are not run: {', '.join(scripts)}")

@@ -7,11 +7,12 @@ import os
 import re
 import subprocess
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import resources
+from itertools import repeat
 from pathlib import Path
 
 from envpack.runtime.errors import BuildError
@@ -24,28 +25,28 @@ which does no harm: that prefix is read and deleted. Its files are hard links in
 times must not be changed.
 """
 
-_RELEVANT = re.compile(r"^(.*)/__pycache__/([^/]+)\.([^/.]+)(?:\.opt-\d)?\.pyc$")
+_PYC = re.compile(r"^(.*)/__pycache__/([^/]+)\.([^/.]+)(?:\.opt-\d)?\.pyc$")
 
 
 @dataclass(frozen=True)
-class Compiled:
+class CompileResult:
     """The result of `compile_prefix`, in paths relative to the prefix.
 
     Attributes:
-        made: Sources whose byte code was made.
-        kept: Sources whose published byte code is still valid.
-        bad: Sources that are not valid for this Python (templates, tests of parsers, Python 2), which are skipped
-            as with ``compileall -q``.
+        compiled: Sources whose byte code was made.
+        valid: Sources whose published byte code is still valid.
+        invalid: Sources that are not valid for this Python (templates, tests of parsers, Python 2), which are
+            skipped as with ``compileall -q``.
     """
 
-    made: tuple[str, ...]
-    kept: tuple[str, ...]
-    bad: tuple[str, ...]
+    compiled: tuple[str, ...]
+    valid: tuple[str, ...]
+    invalid: tuple[str, ...]
 
 
 def compile_prefix(
     prefix: Path, python: Path, *, reporter: Reporter | None = None, workers: int | None = None
-) -> Compiled:
+) -> CompileResult:
     """Byte-compile the standard library and site-packages of ``python`` in ``prefix``.
 
     Byte code that packages published stays while it matches its source. Every other file under ``__pycache__``
@@ -61,39 +62,46 @@ def compile_prefix(
         BuildError: The environment's Python does not run, a worker stopped, or byte code can't be written.
     """
     reporter = reporter or Reporter()
-    library = _library(prefix, python)
-    sources = sorted(_sources(prefix, library))
+    sources = sorted(_sources(prefix, _library(prefix, python)))
     published = published_bytecode(prefix)
-    kept = [name for name in sources if _is_good(prefix, name, published)]
-    todo = sorted(set(sources) - set(kept))
-    told: dict[str, list[str]] = {"ok": [], "bad": [], "failed": []}
-    with reporter.step("Byte-compiling", total=len(todo), unit="files") as step:
-        lanes = workers or len(os.sched_getaffinity(0))
-        lock = threading.Lock()
-        shares = [share for lane in range(lanes) if (share := todo[lane::lanes])]
-        workers_at_work = [_start_worker(prefix, python) for _ in shares]
-        try:
-            with ThreadPoolExecutor(max(1, len(shares))) as pool:
-                try:
-                    lanes_done = [
-                        pool.submit(_run_lane, worker, share, told, step, lock)
-                        for worker, share in zip(workers_at_work, shares, strict=True)
-                    ]
-                    for done in lanes_done:
-                        done.result()
-                except BaseException:
-                    _stop(workers_at_work)
-                    raise
-        finally:
-            _stop(workers_at_work)
-        step.detail = f"{len(told['ok'])} files"
-    if told["failed"]:
+    valid = [name for name in sources if _has_valid_bytecode(prefix, name, published)]
+    stale = sorted(set(sources) - set(valid))
+    count = workers or len(os.sched_getaffinity(0))
+    shares = [share for start in range(count) if (share := stale[start::count])]
+    with reporter.step("Byte-compiling", total=len(stale), unit="files") as step:
+        results = _compile_all(prefix, python, shares, step)
+        step.detail = f"{len(results['ok'])} files"
+    if results["failed"]:
         raise BuildError(
-            f"byte code of {len(told['failed'])} files can't be written",
+            f"byte code of {len(results['failed'])} files can't be written",
             hint="Check the free space and the rights of the build folder.",
-            details=sorted(told["failed"])[:20],
+            details=sorted(results["failed"])[:20],
         )
-    return Compiled(tuple(sorted(told["ok"])), tuple(kept), tuple(sorted(told["bad"])))
+    return CompileResult(tuple(sorted(results["ok"])), tuple(valid), tuple(sorted(results["bad"])))
+
+
+def _compile_all(prefix: Path, python: Path, shares: Sequence[Sequence[str]], step: Step) -> dict[str, list[str]]:
+    """Compile each share of the sources in a process of its own; return the sources by result: ok, bad, failed."""
+    results: dict[str, list[str]] = {"ok": [], "bad": [], "failed": []}
+    lock = threading.Lock()
+
+    def collect(result: str, name: str) -> None:
+        with lock:
+            results[result].append(name)
+            step.advance()
+
+    processes = [_start_worker(prefix, python) for _ in shares]
+    try:
+        with ThreadPoolExecutor(max(1, len(shares))) as pool:
+            try:
+                for _ in pool.map(_compile_share, processes, shares, repeat(collect)):
+                    pass
+            except BaseException:
+                _stop(processes)  # before the pool waits for its threads
+                raise
+    finally:
+        _stop(processes)
+    return results
 
 
 def _library(prefix: Path, python: Path) -> str:
@@ -123,14 +131,14 @@ def _sources(prefix: Path, library: str) -> Iterator[str]:
 def published_bytecode(prefix: Path) -> dict[str, list[str]]:
     """Return the byte-code files that conda packages or wheels list as theirs, by the source they belong to."""
     found: dict[str, list[str]] = {}
-    for name in _owned(prefix):
-        match = _RELEVANT.match(name)
+    for name in _recorded_files(prefix):
+        match = _PYC.match(name)
         if match:
             found.setdefault(f"{match[1]}/{match[2]}.py", []).append(name)
     return found
 
 
-def _owned(prefix: Path) -> Iterable[str]:
+def _recorded_files(prefix: Path) -> Iterable[str]:
     for record in sorted((prefix / "conda-meta").glob("*.json")):
         yield from json.loads(record.read_text(encoding="utf-8")).get("files", ())
     for record in sorted(prefix.glob("lib/python*/site-packages/*.dist-info/RECORD")):
@@ -140,7 +148,7 @@ def _owned(prefix: Path) -> Iterable[str]:
                 yield f"{base}/{line.split(',', 1)[0]}"
 
 
-def _is_good(prefix: Path, source: str, published: dict[str, list[str]]) -> bool:
+def _has_valid_bytecode(prefix: Path, source: str, published: dict[str, list[str]]) -> bool:
     """Return whether ``source`` has published byte code that Python accepts once the source has its right time.
 
     PEP 552: bytes 4-8 are flags (bit 0: checked by hash, not by time), 12-16 the size of the source.
@@ -179,25 +187,19 @@ def _stop(workers: Iterable[subprocess.Popen[bytes]]) -> None:
                     stream.close()
 
 
-def _run_lane(
-    worker: subprocess.Popen[bytes],
-    names: list[str],
-    told: dict[str, list[str]],
-    step: Step,
-    lock: threading.Lock,
+def _compile_share(
+    worker: subprocess.Popen[bytes], names: Sequence[str], collect: Callable[[str, str], None]
 ) -> None:
-    """Send one worker process its files, and collect its result for each."""
+    """Send one worker process its files, and pass on its result for each."""
     assert worker.stdin is not None and worker.stdout is not None and worker.stderr is not None
     with suppress(BrokenPipeError):  # its stderr has the reason
         worker.stdin.write("\n".join(names).encode("utf-8", "surrogateescape"))
         worker.stdin.close()
     count = 0
     for line in worker.stdout:
-        word, _, name = line.decode("utf-8", "surrogateescape").rstrip("\n").partition(" ")
+        result, _, name = line.decode("utf-8", "surrogateescape").rstrip("\n").partition(" ")
         count += 1
-        with lock:
-            told[word].append(name)
-            step.advance()
+        collect(result, name)
     if count != len(names):
         errors = worker.stderr.read().decode(errors="replace")
         raise BuildError(

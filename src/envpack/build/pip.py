@@ -26,14 +26,13 @@ time of a build. uv copies where the cache is on another file system.
 def install_pip(
     spec: EnvSpec,
     packages: Sequence[LockedPypi],
-    python: Path,
-    scratch: Path,
+    prefix: Path,
     *,
     index_url: str | None,
     cache_dir: Path | None,
     reporter: Reporter,
 ) -> None:
-    """Install ``packages`` for the interpreter ``python``.
+    """Install ``packages`` into a prefix, and remove what they record about the build machine.
 
     Wheels come through uv's cache. Packages that are built from source are installed after them (a build without
     isolation may need them) and use a separate cache: a compiled file may hold the path of this prefix, and must
@@ -42,8 +41,7 @@ def install_pip(
     Args:
         spec: The spec, for the options of its pip section.
         packages: The locked packages.
-        python: The interpreter to install for.
-        scratch: A work folder that is made and removed here.
+        prefix: The prefix, which has a Python. A work folder beside it is made and removed here.
         index_url: The package index that replaces that of the spec.
         cache_dir: uv's cache for wheels, None for its own.
         reporter: Shows the progress.
@@ -51,29 +49,31 @@ def install_pip(
     Raises:
         BuildError: The packages can't be installed; it has uv's explanation or the end of the build's log.
     """
-    wheels = [package for package in packages if package.is_wheel]
-    sources = [package for package in packages if not package.is_wheel]
     lines = parse_lines(spec.pip)
     options = index_arguments(lines, index_url)
     options += [line.option for line in lines if line.option == "--no-build-isolation"]
+    scratch = prefix.parent / f".{prefix.name[:40]}.pip"
     scratch.mkdir(parents=True)
     try:
-        for title, chosen, cache in (
-            ("Installing wheels", wheels, cache_dir),
-            ("Building from source", sources, scratch / "cache"),
+        for title, group, cache in (
+            ("Installing wheels", [package for package in packages if package.is_wheel], cache_dir),
+            ("Building from source", [package for package in packages if not package.is_wheel], scratch / "cache"),
         ):
-            if not chosen:
+            if not group:
                 continue
-            placed = [_away_from_home(package, scratch / "sources") for package in chosen]
-            (scratch / "pylock.toml").write_text(pylock(placed), encoding="utf-8")
-            arguments = ["pip", "install", "--python", str(python), "--requirements", "pylock.toml"]
-            arguments += ["--no-deps", "--break-system-packages", "--link-mode", _LINK_MODE, *options]
+            copied = [_with_copied_sources(package, scratch / "sources") for package in group]
+            (scratch / "pylock.toml").write_text(pylock(copied), encoding="utf-8")
+            arguments = ["pip", "install", "--python", str(prefix / "bin" / "python")]
+            arguments += ["--requirements", "pylock.toml", "--no-deps", "--break-system-packages"]
+            arguments += ["--link-mode", _LINK_MODE, *options]
             what = f"the pip section of {spec.name} can't be installed"
-            with reporter.step(title, total=len(chosen), unit="packages") as step:
+            with reporter.step(title, total=len(group), unit="packages") as step:
                 run_uv(arguments, what, cwd=scratch, cache_dir=cache, on_line=partial(_count, step))
-                step.detail = f"{len(chosen)} packages"
+                step.detail = f"{len(group)} packages"
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+    for site_packages in prefix.glob("lib/python*/site-packages"):
+        remove_build_records(site_packages, prefix)
 
 
 NOT_COPIED = shutil.ignore_patterns(
@@ -81,7 +81,7 @@ NOT_COPIED = shutil.ignore_patterns(
 )
 
 
-def _away_from_home(package: LockedPypi, sources: Path) -> LockedPypi:
+def _with_copied_sources(package: LockedPypi, sources: Path) -> LockedPypi:
     """Copy the source folder of a package, if it has one, and return the package with the copy as its location.
 
     setuptools leaves object files in ``build/`` in the source folder and reuses them in the next build, with the
@@ -128,7 +128,7 @@ def _toml(text: str) -> str:
     return json.dumps(text)  # every JSON string is a TOML basic string
 
 
-def forget_build_machine(site_packages: Path, prefix: Path) -> None:
+def remove_build_records(site_packages: Path, prefix: Path) -> None:
     """Delete uv's records about the build machine, which differ between builds and are wrong on other machines.
 
     These are the time stamps of its cache, the folders that packages were built from, and the hashes in RECORD of
@@ -139,14 +139,15 @@ def forget_build_machine(site_packages: Path, prefix: Path) -> None:
         if _installer(record.parent) != "uv":
             continue
         before = record.read_text(encoding="utf-8", errors="surrogateescape")
-        gone = {f"{record.parent.name}/{path.name}": path for path in _leftovers(record.parent)}
-        built = (record.parent / "uv_build.json").is_file()
-        after = "".join(_settled(before.splitlines(keepends=True), site_packages, prefix, built, set(gone)))
+        removed = {f"{record.parent.name}/{path.name}": path for path in _build_machine_files(record.parent)}
+        lines = [line for line in before.splitlines(keepends=True) if _record_path(line) not in removed]
+        from_source = (record.parent / "uv_build.json").is_file()
+        after = "".join(_without_unstable_hashes(lines, site_packages, prefix, from_source))
         if after != before:
             part = record.with_name("RECORD.part")
             part.write_text(after, encoding="utf-8", errors="surrogateescape")
             part.replace(record)
-        for path in gone.values():
+        for path in removed.values():
             path.unlink()
 
 
@@ -157,7 +158,7 @@ def _installer(info: Path) -> str:
         return ""
 
 
-def _leftovers(info: Path) -> Iterator[Path]:
+def _build_machine_files(info: Path) -> Iterator[Path]:
     stamps, direct = info / "uv_cache.json", info / "direct_url.json"
     if stamps.is_file():
         yield stamps
@@ -165,25 +166,22 @@ def _leftovers(info: Path) -> Iterator[Path]:
         yield direct
 
 
-def _settled(
-    lines: Iterable[str], site_packages: Path, prefix: Path, built: bool, gone: set[str]
+def _record_path(line: str) -> str:
+    return next(csv.reader([line]))[0]
+
+
+def _without_unstable_hashes(
+    lines: Iterable[str], site_packages: Path, prefix: Path, from_source: bool
 ) -> Iterator[str]:
-    """Return the lines of RECORD that stay, without the hashes of files that hold the prefix.
+    """Yield the lines of RECORD, without the hashes of files that hold the prefix.
 
     Only scripts and packages that were built here can hold it.
     """
-    text = bytes(prefix)
     for line in lines:
-        name = next(csv.reader([line]))[0]
-        if name in gone:
-            continue
-        if (built or name.startswith("../")) and (site_packages / name).is_file():
-            content = (site_packages / name).read_bytes()
-            if text in content and not name.endswith("/RECORD"):
-                yield _unhashed(line)
-                continue
-        yield line
-
-
-def _unhashed(line: str) -> str:
-    return line.rsplit(",", 2)[0] + ",,\n"
+        name = _record_path(line)
+        may_hold_prefix = (from_source or name.startswith("../")) and not name.endswith("/RECORD")
+        file = site_packages / name
+        if may_hold_prefix and file.is_file() and bytes(prefix) in file.read_bytes():
+            yield line.rsplit(",", 2)[0] + ",,\n"
+        else:
+            yield line

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from envpack.build.bytecode import compile_prefix
-from envpack.build.pip import NOT_COPIED, forget_build_machine
+from envpack.build.pip import NOT_COPIED, remove_build_records
 from envpack.lock.uvtool import index_arguments, run_uv, without_secrets
 from envpack.runtime.errors import BuildError
 from envpack.runtime.report import Reporter
@@ -45,19 +45,19 @@ def install_as_wheels(projects: Mapping[Path, str], python: Path, folder: Path, 
         step.detail = ", ".join(wheel.name for wheel in built)
     (overlay / ".lock").unlink(missing_ok=True)  # left by uv
     for site_packages in overlay.glob("lib/*/site-packages"):
-        forget_build_machine(site_packages, python.parent.parent)
+        remove_build_records(site_packages, python.parent.parent)
     compile_prefix(overlay, python, reporter=reporter)
     return overlay
 
 
 def _build(name: str, project: Path, wheels: Path, python: Path) -> None:
     command = ["build", "--wheel", "--python", str(python), "--out-dir", str(wheels), *index_arguments([], None)]
-    said: list[str] = []
+    output: list[str] = []
     try:
-        run_uv([*command, str(project)], f"{name} can't be built", cwd=project.parent, on_line=said.append)
+        run_uv([*command, str(project)], f"{name} can't be built", cwd=project.parent, on_line=output.append)
     except BuildError as error:
         # the output of the build itself comes before uv's messages
-        own = [line for line in said if not line.startswith(("error:", "  ", "hint:"))]
+        build_output = [line for line in output if not line.startswith(("error:", "  ", "hint:"))]
         raise BuildError(
-            error.message, hint=error.hint, details=without_secrets("\n".join(own)).splitlines()[-20:]
+            error.message, hint=error.hint, details=without_secrets("\n".join(build_output)).splitlines()[-20:]
         ) from None

@@ -12,8 +12,8 @@ from urllib.parse import unquote, urlsplit
 import yaml
 from packaging.utils import canonicalize_name
 
+from envpack.lock import rattler_async
 from envpack.lock.model import ENVIRONMENT, Lock, LockedPlatform, LockedPypi, read_lock
-from envpack.lock.rattler_async import wait_for
 from envpack.lock.solve import channel_failure
 from envpack.lock.target import current_platform
 from envpack.runtime.errors import BuildError, SpecError
@@ -74,17 +74,17 @@ def load_input(path: Path, environment: str = ENVIRONMENT) -> EnvSpec | Lock:
         raise SpecError(f"{path} is not UTF-8 text (byte {error.start})") from None
     except OSError as error:
         raise SpecError(f"{path} can't be read: {error.strerror}") from None
-    kind = _kind(text)
-    if kind == "explicit":
+    format_ = _format(text)
+    if format_ == "explicit":
         return explicit_lock(text, path)
-    if kind == "rattler":
+    if format_ == "rattler":
         return read_lock(path, environment)
-    if kind == "conda-lock":
+    if format_ == "conda-lock":
         return conda_lock(text, path)
     return parse_spec(text, str(path))
 
 
-def _kind(text: str) -> str:
+def _format(text: str) -> str:
     if re.search(r"^@EXPLICIT\s*$", text, re.MULTILINE):
         return "explicit"
     keys = set(re.findall(r"^([A-Za-z_-]+):", text, re.MULTILINE))
@@ -97,7 +97,7 @@ def _kind(text: str) -> str:
 
 def explicit_lock(text: str, path: Path) -> Lock:
     """Return the lock for an ``@EXPLICIT`` list (``conda list --explicit [--md5|--sha256]``)."""
-    packages, wrong = [], []
+    packages, errors = [], []
     for number, line in enumerate(text.splitlines(), 1):
         line = line.strip()
         if not line or line.startswith("#") or line == "@EXPLICIT":
@@ -105,13 +105,13 @@ def explicit_lock(text: str, path: Path) -> Lock:
         where = f"{path}:{number}"
         package = parse_package_url(line, where, path.absolute().parent)
         if package is None:
-            wrong.append(f"{where}: {line!r}, expected the URL of a .conda or .tar.bz2 package, and #hash")
+            errors.append(f"{where}: {line!r}, expected the URL of a .conda or .tar.bz2 package, and #hash")
         else:
             packages.append(package)
-    if wrong:
-        raise SpecError(wrong[0], details=wrong)
+    if errors:
+        raise SpecError(errors[0], details=errors)
     platform = _platform(packages, path)
-    return Lock(_spec(path), _channels(packages), {platform: LockedPlatform(look_up(packages, platform))})
+    return Lock(_spec(path), _channels(packages), {platform: LockedPlatform(find_records(packages, platform))})
 
 
 def parse_package_url(text: str, where: str, folder: Path) -> PackageUrl | None:
@@ -150,7 +150,7 @@ def _spec(path: Path) -> EnvSpec:
     return EnvSpec(name=stem, source=str(path), directory=path.parent)
 
 
-def look_up(packages: Sequence[PackageUrl], platform: str) -> tuple[RepoDataRecord, ...]:
+def find_records(packages: Sequence[PackageUrl], platform: str) -> tuple[RepoDataRecord, ...]:
     """Return the full records of packages known by URL, from the index of their channel.
 
     A list of URLs does not hold what an installation needs: whether a package is noarch Python, and its
@@ -162,25 +162,31 @@ def look_up(packages: Sequence[PackageUrl], platform: str) -> tuple[RepoDataReco
     from rattler.exceptions import GatewayError
 
     try:
-        known = wait_for(_query(packages, platform))
+        available = rattler_async.run(_query(packages, platform))
     except GatewayError as error:
         raise channel_failure(str(error), _channels(packages)) from None
-    records, wrong = [], []
+    records, errors = [], []
     for package in packages:
-        record = known.get((package.subdir, package.file_name))
+        record = available.get((package.subdir, package.file_name))
         if record is None:
-            wrong.append(f"{package.where}: {package.channel} does not list {package.file_name}")
+            errors.append(f"{package.where}: {package.channel} does not list {package.file_name}")
             continue
-        for kind, given, has in (("md5", package.md5, record.md5), ("sha256", package.sha256, record.sha256)):
-            if given and has and has.hex() != given:
-                wrong.append(f"{package.where}: {package.file_name} has {kind} {has.hex()}, not {given}")
+        for algorithm, expected, actual in (
+            ("md5", package.md5, record.md5),
+            ("sha256", package.sha256, record.sha256),
+        ):
+            if expected and actual and actual.hex() != expected:
+                errors.append(
+                    f"{package.where}: {package.file_name} has {algorithm} {actual.hex()}, not {expected}"
+                )
         record.url = package.url
         records.append(record)
-    if wrong:
+    if errors:
+        file = packages[0].where.rpartition(":")[0]
         raise BuildError(
-            f"{len(wrong)} of {len(packages)} packages are not as {packages[0].where.rpartition(':')[0]} has them",
+            f"{len(errors)} of {len(packages)} packages are not as {file} has them",
             hint="Make the list again from an environment that installs today.",
-            details=wrong,
+            details=errors,
         )
     return tuple(sorted(records, key=lambda record: record.name.normalized))
 
@@ -225,7 +231,7 @@ def conda_lock(text: str, path: Path) -> Lock:
         if version != 1:
             raise SpecError(f"{path} has conda-lock's format {version}, expected 1")
         urls = [str(channel["url"]) for channel in metadata.get("channels", [])]
-        wanted = [package for package in packages if package.get("category", "main") == "main"]
+        main_packages = [package for package in packages if package.get("category", "main") == "main"]
         platforms = [name for name in metadata["platforms"] if name in PLATFORMS]
         if not platforms:
             raise SpecError(
@@ -234,15 +240,15 @@ def conda_lock(text: str, path: Path) -> Lock:
         return Lock(
             _spec(path),
             tuple(urls),
-            {name: _conda_lock_platform(wanted, name, path) for name in platforms},
+            {name: _conda_lock_platform(main_packages, name, path) for name in platforms},
         )
     except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
-        said = f"lacks {error}" if isinstance(error, KeyError) else str(error)
-        raise SpecError(f"{path} is not a conda-lock file: {said}") from None
+        reason = f"lacks {error}" if isinstance(error, KeyError) else str(error)
+        raise SpecError(f"{path} is not a conda-lock file: {reason}") from None
 
 
 def _conda_lock_platform(packages: Sequence[Mapping[str, Any]], platform: str, path: Path) -> LockedPlatform:
-    conda, pypi, wrong = [], [], []
+    conda, pypi, errors = [], [], []
     for package in packages:
         if package["platform"] != platform:
             continue
@@ -256,15 +262,15 @@ def _conda_lock_platform(packages: Sequence[Mapping[str, Any]], platform: str, p
             continue
         parsed = parse_package_url(package["url"].partition("#")[0], where, path.absolute().parent)
         if parsed is None:
-            wrong.append(f"{where}: {package['url']!r} is not the URL of a conda package")
+            errors.append(f"{where}: {package['url']!r} is not the URL of a conda package")
         else:
             conda.append(
                 PackageUrl(parsed.url, hashes.get("md5", ""), hashes.get("sha256", ""), f"{where}:{platform}")
             )
-    if wrong:
-        raise SpecError(wrong[0], details=wrong)
+    if errors:
+        raise SpecError(errors[0], details=errors)
     return LockedPlatform(
-        look_up(conda, platform) if conda else (), tuple(sorted(pypi, key=lambda package: package.name))
+        find_records(conda, platform) if conda else (), tuple(sorted(pypi, key=lambda package: package.name))
     )
 
 

@@ -154,15 +154,15 @@ def read_lock(path: Path, environment: str = ENVIRONMENT) -> Lock:
         raise SpecError(f"the lock {path} can't be read: {error}") from None
     except ParseCondaLockError as error:
         raise SpecError(f"{path} is not a lock envpack can read: {error}") from None
-    found = dict(file.environments())
-    if environment not in found:
+    environments = dict(file.environments())
+    if environment not in environments:
         raise SpecError(
             f"{path} has no environment {environment!r}",
-            hint=f"It has: {', '.join(sorted(found)) or 'none'}.",
+            hint=f"It has: {', '.join(sorted(environments)) or 'none'}.",
         )
     spec, digest = _header(text, path)
     platforms = {}
-    for platform, packages in found[environment].packages_by_platform().items():
+    for platform, packages in environments[environment].packages_by_platform().items():
         conda, pypi = [], []
         for package in packages:
             if isinstance(package, CondaLockedBinaryPackage):
@@ -178,7 +178,7 @@ def read_lock(path: Path, environment: str = ENVIRONMENT) -> Lock:
         conda.sort(key=lambda record: record.name.normalized)
         pypi.sort(key=lambda package: package.name)
         platforms[platform.name] = LockedPlatform(tuple(conda), tuple(pypi))
-    channels = tuple(str(channel) for channel in found[environment].channels())
+    channels = tuple(str(channel) for channel in environments[environment].channels())
     return Lock(spec or _named_after(path, environment), channels, platforms, digest)
 
 
@@ -209,9 +209,9 @@ def _read_pypi(package: object, path: Path) -> LockedPypi:
     assert isinstance(package, PypiLockedPackage)
     location, _, fragment = package.location.partition("#")
     sha256 = fragment.removeprefix("sha256=") if fragment.startswith("sha256=") else ""
-    known = package._package.hashes  # rattler's own `hashes` fails where a package has none
-    if not sha256 and known is not None and known.sha256:
-        sha256 = known.sha256.hex()
+    hashes = package._package.hashes  # rattler's own `hashes` fails where a package has none
+    if not sha256 and hashes is not None and hashes.sha256:
+        sha256 = hashes.sha256.hex()
     if "://" not in location:
         location = os.path.normpath(path.absolute().parent / location)
         if Path(location).is_file():

@@ -70,38 +70,51 @@ def resolve_pip(
             f"{spec.name} has a pip section but no Python to install it into",
             hint="Add python to the dependencies.",
         )
-    given = conda_distributions(conda)
-    asked = asked_anew(lines, given)
-    for name in sorted(asked):
-        reporter.note(f"pip replaces {name} {given[name]} of conda, as the pip section asks")
-    machine, (_, minor) = _MACHINES[platform], glibc_version(spec.requires)
-    uv_minor = next((known for known in _UV_GLIBC if known <= minor), _UV_GLIBC[-1])
-    arguments = ["pip", "compile", "-", "--format", "pylock.toml", "--no-header", "--no-annotate", "--quiet"]
-    arguments += ["--python-version", python, "--python-platform", f"{machine}-manylinux_2_{uv_minor}"]
-    arguments += index_arguments(lines, index_url)
-    arguments += [line.option for line in lines if line.option in ("--no-build-isolation", "--no-deps")]
+    installed = conda_distributions(conda)
+    replaced = replaced_by_pip(lines, installed)
+    for name in sorted(replaced):
+        reporter.note(f"pip replaces {name} {installed[name]} of conda, as the pip section asks")
+    constraints = {name: version for name, version in installed.items() if name not in replaced}
+    machine, (_, glibc_minor) = _MACHINES[platform], glibc_version(spec.requires)
+    uv_minor = next((known for known in _UV_GLIBC if known <= glibc_minor), _UV_GLIBC[-1])
+    target = ["--python-version", python, "--python-platform", f"{machine}-manylinux_2_{uv_minor}"]
+    options = [*target, *_options(lines), *index_arguments(lines, index_url)]
+    answer = _compile(spec, options, constraints, cache_dir)
+    tags = wheel_tags(python, machine, glibc_minor)
+    packages = [_locked(package, tags, spec.directory.absolute()) for package in answer.get("packages", [])]
+    packages = [package for package in packages if package.name not in constraints]
+    for package in packages:
+        if not package.sha256 and package.is_archive:
+            reporter.warn(f"the index gives no hash for {package.name} {package.version}")
+    return tuple(sorted(packages, key=lambda package: package.name))
+
+
+def _options(lines: Iterable[PipLine]) -> list[str]:
+    """Return uv's options for those of the pip section that are about the resolution."""
+    options = [line.option for line in lines if line.option in ("--no-build-isolation", "--no-deps")]
     if any(line.option == "--pre" for line in lines):
-        arguments += ["--prerelease", "allow"]
-    requirements = "\n".join(line.text for line in lines if line.option in _PASSED) + "\n"
+        options += ["--prerelease", "allow"]
+    return options
+
+
+def _compile(
+    spec: EnvSpec, options: Sequence[str], constraints: Mapping[str, str], cache_dir: Path | None
+) -> dict[str, Any]:
+    """Run ``uv pip compile`` on the pip section and return the pylock.toml (PEP 751)."""
+    requirements = "\n".join(line.text for line in parse_lines(spec.pip) if line.option in _PASSED) + "\n"
+    pins = [f"{name}=={version}\n" for name, version in sorted(constraints.items()) if _is_version(version)]
     with tempfile.TemporaryDirectory(prefix="envpack-") as scratch:
-        constraints = Path(scratch, "conda.txt")
-        kept = {name: version for name, version in given.items() if name not in asked}
-        constraints.write_text("".join(f"{name}=={v}\n" for name, v in sorted(kept.items()) if _is_version(v)))
+        file = Path(scratch, "conda.txt")
+        file.write_text("".join(pins))
+        command = ["pip", "compile", "-", "--format", "pylock.toml", "--no-header", "--no-annotate", "--quiet"]
         answer = run_uv(
-            [*arguments, "--constraints", str(constraints)],
+            [*command, *options, "--constraints", str(file)],
             f"the pip section of {spec.name} can't be resolved",
             cwd=spec.directory.absolute(),
             cache_dir=cache_dir,
             stdin=requirements,
         )
-    tags = wheel_tags(python, machine, minor)
-    packages = tomllib.loads(answer).get("packages", [])
-    found = [_locked(package, tags, spec.directory.absolute()) for package in packages]
-    found = [package for package in found if package.name not in kept]
-    for package in found:
-        if not package.sha256 and package.is_archive:
-            reporter.warn(f"the index gives no hash for {package.name} {package.version}")
-    return tuple(sorted(found, key=lambda package: package.name))
+    return tomllib.loads(answer)
 
 
 _PASSED = ("", "--requirement", "--constraint", "--editable", "--no-binary", "--only-binary")
@@ -123,21 +136,21 @@ def conda_distributions(conda: Iterable[RepoDataRecord]) -> dict[str, str]:
     return found
 
 
-def asked_anew(lines: Iterable[PipLine], given: Mapping[str, str]) -> set[str]:
+def replaced_by_pip(lines: Iterable[PipLine], installed: Mapping[str, str]) -> set[str]:
     """Return the names that the pip section requires in another version or from another source than conda's."""
-    asked = set()
+    replaced = set()
     for line in lines:
-        if line.name not in given:
+        if line.name not in installed:
             continue
         try:
             requirement = Requirement(line.text.split(" --")[0])
         except InvalidRequirement:
             continue
-        version = given[line.name]
+        version = installed[line.name]
         fits = _is_version(version) and requirement.specifier.contains(version, prereleases=True)
         if requirement.url or (requirement.specifier and not fits):
-            asked.add(line.name)
-    return asked
+            replaced.add(line.name)
+    return replaced
 
 
 def _is_version(text: str) -> bool:
@@ -176,9 +189,9 @@ def _locked(package: Mapping[str, Any], tags: Mapping[Tag, int], root: Path) -> 
         return LockedPypi(name, version, str(_resolved(root, package["directory"])))
     if "vcs" in package:
         vcs = package["vcs"]
-        place = vcs.get("url") or _resolved(root, vcs).as_uri()
+        repository = vcs.get("url") or _resolved(root, vcs).as_uri()
         below = f"#subdirectory={vcs['subdirectory']}" if vcs.get("subdirectory") else ""
-        return LockedPypi(name, version, f"{vcs['type']}+{place}@{vcs['commit-id']}{below}")
+        return LockedPypi(name, version, f"{vcs['type']}+{repository}@{vcs['commit-id']}{below}")
     archive = package.get("archive") or _best_wheel(package.get("wheels", []), tags) or package.get("sdist")
     if archive is None:
         raise BuildError(
@@ -189,8 +202,8 @@ def _locked(package: Mapping[str, Any], tags: Mapping[Tag, int], root: Path) -> 
     return LockedPypi(name, version, location, archive.get("hashes", {}).get("sha256", ""))
 
 
-def _resolved(root: Path, place: Mapping[str, Any]) -> Path:
-    return Path(root, place["path"], place.get("subdirectory", "")).resolve()
+def _resolved(root: Path, source: Mapping[str, Any]) -> Path:
+    return Path(root, source["path"], source.get("subdirectory", "")).resolve()
 
 
 def _best_wheel(wheels: Sequence[Mapping[str, Any]], tags: Mapping[Tag, int]) -> Mapping[str, Any] | None:

@@ -8,19 +8,19 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-_SETTLE = 0.05
+_GRACE = 0.05
 """Seconds to wait for rattler's threads after a result: they still release Python objects, and the interpreter
 crashes when it exits meanwhile (seen with py-rattler 0.28 in 1 of 5 runs that did nothing after a solve).
 """
 
 
-def wait_for(work: Coroutine[Any, Any, T]) -> T:
+def run(call: Coroutine[Any, Any, T]) -> T:
     """Run a rattler call and return its result; an interrupt cancels it."""
 
-    async def settled() -> T:
+    async def with_grace() -> T:
         try:
-            return await work
+            return await call
         finally:
-            await asyncio.sleep(_SETTLE)
+            await asyncio.sleep(_GRACE)
 
-    return asyncio.run(settled())
+    return asyncio.run(with_grace())

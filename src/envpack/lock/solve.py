@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from envpack.lock import rattler_async
 from envpack.lock.model import Lock, LockedPlatform, LockedPypi
 from envpack.lock.pip import resolve_pip
-from envpack.lock.rattler_async import wait_for
 from envpack.lock.target import current_platform, spec_channels, virtual_package_texts, virtual_packages
 from envpack.lock.uvtool import without_secrets
 from envpack.runtime.errors import BuildError
@@ -93,9 +93,9 @@ def solve_conda(
     from rattler import Subdir, solve
     from rattler.exceptions import GatewayError, SolverError
 
-    for_whom = ", ".join(text.rsplit("=", 1)[0] for text in virtual_package_texts(platform, spec.requires))
+    target = ", ".join(text.rsplit("=", 1)[0] for text in virtual_package_texts(platform, spec.requires))
     try:
-        records = wait_for(
+        records = rattler_async.run(
             solve(
                 channels,
                 specs,
@@ -109,7 +109,7 @@ def solve_conda(
         names = without_secrets(", ".join(channel.base_url for channel in channels))
         raise BuildError(
             f"the dependencies of {spec.name} can't be met on {platform}: {reason.rstrip('.')}",
-            hint=f"Looked in {names}, for {for_whom}. Loosen or correct the dependencies named above.",
+            hint=f"Looked in {names}, for {target}. Loosen or correct the dependencies named above.",
             details=lines[1:],
         ) from None
     except GatewayError as error:
@@ -124,24 +124,24 @@ def channel_failure(text: str, channels: Sequence[str]) -> BuildError:
         text: rattler's message.
         channels: The URLs of all channels; one in the message is named.
     """
-    named = [url for url in channels if url.rstrip("/") in text]
-    which = without_secrets(named[0] if named else ", ".join(channels))
+    mentioned = [url for url in channels if url.rstrip("/") in text]
+    channel = without_secrets(mentioned[0] if mentioned else ", ".join(channels))
     lines = [line.strip() for line in without_secrets(text).splitlines() if line.strip()]
     first = lines[0] if lines else "no reason given"
-    folder = which.rstrip("/").rsplit("/", 1)[-1]
-    if "://" in which and not which.startswith("file:") and Path(folder).is_dir():
+    folder = channel.rstrip("/").rsplit("/", 1)[-1]
+    if "://" in channel and not channel.startswith("file:") and Path(folder).is_dir():
         hint = f"A folder here has that name: to use it as a channel, write ./{folder}."
-        return BuildError(f"the channel {which} can't be read: {first}", hint=hint, details=lines[1:])
-    missing = any(sign in text for sign in ("could not find subdir", "404", "No such file"))
+        return BuildError(f"the channel {channel} can't be read: {first}", hint=hint, details=lines[1:])
+    missing = any(part in text for part in ("could not find subdir", "404", "No such file"))
     if missing:
         return BuildError(
-            f"there is no conda channel at {which}",
+            f"there is no conda channel at {channel}",
             hint="Check the name, or give another channel with --channel. A local channel has a folder "
             "noarch with a repodata.json.",
             details=lines,
         )
     return BuildError(
-        f"the channel {which} can't be read: {first}",
+        f"the channel {channel} can't be read: {first}",
         hint="Check the network and any proxy, or give a mirror or a local channel with --channel.",
         details=lines[1:],
     )

@@ -89,8 +89,9 @@ def index_arguments(lines: Iterable[PipLine], index_url: str | None) -> list[str
             args += ["--allow-insecure-host", line.value]
     for variable, option in _PIP_SETTINGS:
         words = os.environ.get(variable, "").split()
-        taken = any(os.environ.get(name) for name in _UV_SETTINGS[variable])
-        if taken or (option != "--find-links" and no_index) or (option == "--index-url" and "--index-url" in args):
+        overridden = any(os.environ.get(name) for name in _UV_SETTINGS[variable])
+        stated = option == "--index-url" and "--index-url" in args
+        if overridden or stated or (option != "--find-links" and no_index):
             continue
         for word in words[:1] if option == "--index-url" else words:
             args += [option, word]
@@ -126,7 +127,6 @@ def run_uv(
     command = [uv.find_uv_bin(), *args]
     if cache_dir is not None:
         command += ["--cache-dir", str(cache_dir)]
-    log: list[str] = []
     with subprocess.Popen(
         command,
         cwd=cwd,
@@ -144,13 +144,7 @@ def run_uv(
                 output, messages = process.communicate(stdin)
                 log = messages.splitlines()
             else:
-                assert process.stdin is not None and process.stdout is not None
-                process.stdin.close()
-                output = ""
-                for line in process.stdout:
-                    log.append(line.rstrip("\n"))
-                    on_line(log[-1])
-                process.wait()
+                output, log = "", _read_lines(process, on_line)
         except BaseException:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -160,17 +154,29 @@ def run_uv(
     return output
 
 
+def _read_lines(process: subprocess.Popen[str], on_line: Callable[[str], None]) -> list[str]:
+    """Call ``on_line`` with each line a process writes, until it ends, and return all lines."""
+    assert process.stdin is not None and process.stdout is not None
+    process.stdin.close()
+    log = []
+    for line in process.stdout:
+        log.append(line.rstrip("\n"))
+        on_line(log[-1])
+    process.wait()
+    return log
+
+
 def uv_failure(what: str, log: Sequence[str]) -> BuildError:
     """Return uv's messages as an error: its own explanation, without the lines that only show progress."""
     start = next((i for i, line in enumerate(log) if line.startswith("error:")), None)
-    told = log[start:] if start is not None else log[-30:]
-    told = [without_secrets(line) for line in told if line.strip()]
-    reason = told[0].removeprefix("error: ") if told else "uv said nothing"
-    if reason.startswith("No solution found") and len(told) > 1:
-        reason = " ".join(line.strip() for line in told[1:]).removeprefix("cause: ")
-        told = []
+    lines = log[start:] if start is not None else log[-30:]
+    lines = [without_secrets(line) for line in lines if line.strip()]
+    reason = lines[0].removeprefix("error: ") if lines else "uv said nothing"
+    if reason.startswith("No solution found") and len(lines) > 1:
+        reason = " ".join(line.strip() for line in lines[1:]).removeprefix("cause: ")
+        lines = []
     text = "\n".join(log)
-    return BuildError(f"{what}: {reason}", hint=_hint(text), details=told[1:60])
+    return BuildError(f"{what}: {reason}", hint=_hint(text), details=lines[1:60])
 
 
 def _hint(text: str) -> str:

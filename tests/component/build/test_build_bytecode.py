@@ -69,7 +69,7 @@ def test_the_same_sources_give_the_same_byte_code_everywhere(tmp_path, python):
     assert len(first) == 21 and set(first) < set(second)
     assert [name for name in first if first[name] != second[name]] == []
     relative = one.relative_to(short).as_posix()
-    assert result.bad == (f"{relative}/wrong.py",)
+    assert result.invalid == (f"{relative}/wrong.py",)
 
 
 def test_python_takes_the_byte_code_when_the_source_has_the_bundles_time(tmp_path):
@@ -107,7 +107,7 @@ def test_published_byte_code_stays_and_stray_byte_code_goes(tmp_path):
         f'{{"files": ["{relative}/m00.{tag}.pyc", "{relative}/m02.{tag}.pyc"]}}'
     )
     result = compile_prefix(prefix, prefix / "bin" / "python")
-    assert [Path(name).name for name in result.kept] == ["m00.py"]
+    assert [Path(name).name for name in result.valid] == ["m00.py"]
     assert (cache / f"m00.{tag}.pyc").read_bytes() == published
     assert (cache / f"m01.{tag}.pyc").read_bytes() != published
     assert (cache / f"m02.{tag}.pyc").read_bytes() != published

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from envpack.build import PREFIX_LENGTH, choose_backend, choose_prefix
-from envpack.build.backends import CommandBackend, InstallProgress
+from envpack.build.backends import CommandBackend, InstallJob, InstallProgress
 from envpack.lock import LockedPlatform
 from envpack.runtime.errors import BuildError
 from envpack.runtime.report import Reporter, Step
@@ -49,7 +49,7 @@ def test_other_programs_get_the_exact_list_and_their_failure_is_told(monkeypatch
     assert isinstance(backend, CommandBackend)
     prefix = tmp_path / "work" / "prefix"
     with pytest.raises(BuildError, match=r"mamba could not install the packages \(exit 3\)") as caught:
-        backend.install(LockedPlatform(()), "linux-64", prefix, requested=(), cache_dir=None, reporter=Reporter())
+        backend.install(InstallJob(LockedPlatform(()), "linux-64", prefix), Reporter())
     explicit = tmp_path / "work" / "explicit.txt"
     assert caught.value.details == [
         "# platform: linux-64",

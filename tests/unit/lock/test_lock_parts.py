@@ -10,7 +10,7 @@ import pytest
 
 from envpack.build.pip import pylock
 from envpack.lock import LockedPypi
-from envpack.lock.pip import _best_wheel, _locked, asked_anew, conda_distributions, wheel_tags
+from envpack.lock.pip import _best_wheel, _locked, conda_distributions, replaced_by_pip, wheel_tags
 from envpack.lock.solve import channel_failure, match_specs
 from envpack.lock.target import channel_names, spec_channels, virtual_package_texts
 from envpack.lock.uvtool import index_arguments, uv_environment, uv_failure, without_secrets
@@ -159,7 +159,7 @@ def test_conda_packages_that_run_on_python_count_under_their_name_on_pypi():
     ],
 )
 def test_only_a_section_that_asks_for_another_version_replaces_what_conda_gives(line, asked):
-    assert bool(asked_anew(parse_lines([line]), {"numpy": "2.1.0"})) is asked
+    assert bool(replaced_by_pip(parse_lines([line]), {"numpy": "2.1.0"})) is asked
 
 
 def test_the_best_wheel_for_the_target_is_chosen():
