@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from envpack.interop import streams
+from envpack.interop.archive.members import decompression
+from envpack.interop.archive.members.decompression import is_archive
 from envpack.interop.deploy import deploy_archive
 from envpack.interop.inspect import inspect_archive
-from envpack.interop.streams import is_archive
 from envpack.runtime.commands.deploy import Deployment
 from envpack.runtime.errors import EnvpackError, FormatError, HostError, IntegrityError, RelocationError
 from envpack.runtime.report import Reporter
@@ -233,7 +233,7 @@ def test_a_zip_that_contradicts_itself_is_refused(nothing_left: Path) -> None:
 def test_a_bomb_is_refused_before_it_fills_the_disk(
     name: str, nothing_left: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(streams, "GENEROUS", 1 << 20)
+    monkeypatch.setattr(decompression, "GENEROUS", 1 << 20)
     zeros = bytes(60 << 20)
     archive = nothing_left / name
     if name.endswith(".zip"):
@@ -498,7 +498,7 @@ def _dos(seconds: int) -> tuple[int, int, int, int, int, int]:
 
 def test_memory_stays_flat(tmp_path: Path) -> None:
     """A member is handed on in pieces, whatever its size: nothing asks for all of it."""
-    from envpack.interop.archive import read_members
+    from envpack.interop.archive.members.members import read_members
 
     archive = tar(tmp_path / "demo.tar.gz", file("large", bytes(40 << 20)))
     sizes = [len(piece) for found, data in read_members(archive, lambda n: None) for piece in data]

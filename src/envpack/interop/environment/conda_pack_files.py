@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from envpack.interop.archive import safe_path
+from envpack.interop.archive.members import safe_path
 from envpack.prefix.scan.windowed_file import FileData
 from envpack.runtime.errors import FormatError, IntegrityError
 

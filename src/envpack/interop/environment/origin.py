@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from envpack.interop.record import (
+from envpack.interop.archive.members.decompression import CHECKSUMS
+from envpack.interop.environment.read.conda_pack_files import (
     PARCEL,
     PARCEL_ROOT,
     UNPACK,
@@ -17,7 +18,7 @@ from envpack.interop.record import (
     prefix_of_scripts,
     read_script,
 )
-from envpack.interop.streams import CHECKSUMS, FORMATS
+from envpack.interop.archive.members.decompression import CHECKSUMS, FORMATS
 from envpack.runtime.errors import FormatError
 
 RECORDED, DEST_PREFIX, PARCEL_LAYOUT = "conda-unpack", "dest-prefix", "parcel"
@@ -113,7 +114,7 @@ def missing_guarantees(origin: Origin, format: str, proofs: tuple[int, int, int]
 
     Args:
         origin: The origin of the archive.
-        format: The format, as `envpack.interop.streams.format_of` returns it.
+        format: The format, as `envpack.interop.archive.decompression.format_of` returns it.
         proofs: The number of files verified to be what their packages installed, the number of all files, and the
             number of files that differ; None when no files were compared.
     """
