@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 
 from envpack.bundle.pack import PackSettings, pack_contents
+from envpack.interop.environment.origin import name_of
 from envpack.interop.environment.read import as_integrity, read_archive
 from envpack.interop.folder_writer import FolderWriter
-from envpack.interop.environment.origin import name_of
 from envpack.runtime.commands.check import Policy, check_before, check_platform
 from envpack.runtime.commands.deploy import DEFAULTS, Deployment, DeployOptions, deploy_source
 from envpack.runtime.deployment.source import DeployedTree

@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
+from envpack.interop.archive.decompression import FORMATS, format_of
 from envpack.interop.archive.members import Member, read_members
-from envpack.interop.environment.origin import Origin, missing_guarantees, name_of, origin_of
 from envpack.interop.environment.conda_pack_files import OWN, PARCEL, UNPACK, find_root
-from envpack.interop.archive.members.decompression import FORMATS, format_of
+from envpack.interop.environment.origin import Origin, missing_guarantees, name_of, origin_of
 from envpack.prefix.owners.conda_meta import Claim, CondaRecord, read_record
 from envpack.prefix.owners.ownership import Ownership, assign
 from envpack.prefix.owners.pypi import Distribution, metadata_folders, read_distribution

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 from envpack.bundle.model import Item, SegmentIndex, listed
 from envpack.bundle.pack import RUNTIME, PackSettings, pack_contents, read_for_packing
 from envpack.bundle.writer import complete
-from envpack.interop.archive.members.members import read_members
+from envpack.interop.archive.members import read_members
 from envpack.prefix import FileNormalizer
 from envpack.prefix.scan.windowed_file import in_memory
 from envpack.runtime.errors import DestinationError, IntegrityError, PackError, UsageError

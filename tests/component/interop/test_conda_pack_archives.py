@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 import zstandard
 
+from envpack.interop.archive.decompression import is_archive
 from envpack.interop.archive.members import decompression
-from envpack.interop.archive.members.decompression import is_archive
 from envpack.interop.deploy import deploy_archive
 from envpack.interop.inspect import inspect_archive
 from envpack.runtime.commands.deploy import Deployment
@@ -498,7 +498,7 @@ def _dos(seconds: int) -> tuple[int, int, int, int, int, int]:
 
 def test_memory_stays_flat(tmp_path: Path) -> None:
     """A member is handed on in pieces, whatever its size: nothing asks for all of it."""
-    from envpack.interop.archive.members.members import read_members
+    from envpack.interop.archive.members import read_members
 
     archive = tar(tmp_path / "demo.tar.gz", file("large", bytes(40 << 20)))
     sizes = [len(piece) for found, data in read_members(archive, lambda n: None) for piece in data]

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envpack.interop.archive.members.members import read_members
-from envpack.interop.archive.members.tar_headers import Header, is_header, read_headers
+from envpack.interop.archive.members import read_members
+from envpack.interop.archive.tar_headers import Header, is_header, read_headers
 from envpack.runtime.errors import FormatError, IntegrityError
 from support.hostile_bundles import block
 

@@ -17,8 +17,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envpack.interop.archive.members.members import read_members
-from envpack.interop.archive.members.zip_entries import read_data, read_entries
+from envpack.interop.archive.members import read_members
+from envpack.interop.archive.zip_entries import read_data, read_entries
 from envpack.runtime.errors import IntegrityError
 
 TEXT = bytes(range(256)) * 300

@@ -14,7 +14,7 @@ import zstandard
 from isal import isal_zlib
 
 from envpack.bundle.codecs import LIBRARIES
-from envpack.interop.archive.members.tar_headers import is_header
+from envpack.interop.archive.tar_headers import is_header
 from envpack.runtime.errors import FormatError, IntegrityError
 from envpack.runtime.format.codec import CODECS, Codec
 from envpack.runtime.format.layout import MANIFEST_PATH

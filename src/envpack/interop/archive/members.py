@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from envpack.interop.archive.members.decompression import Unpacked, format_of, most_unpacked
-from envpack.interop.archive.members.tar_headers import Header, read_headers
-from envpack.interop.archive.members.zip_entries import Entry, read_data, read_entries
+from envpack.interop.archive.decompression import Unpacked, format_of, most_unpacked
+from envpack.interop.archive.tar_headers import Header, read_headers
+from envpack.interop.archive.zip_entries import Entry, read_data, read_entries
 from envpack.runtime.errors import FormatError, IntegrityError
 from envpack.runtime.format.tar import BLOCK
 from envpack.runtime.format.tree_rules import leads_out

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from envpack.interop.archive.members.decompression import CHECKSUMS
-from envpack.interop.environment.read.conda_pack_files import (
+from envpack.interop.archive.decompression import CHECKSUMS, FORMATS
+from envpack.interop.environment.conda_pack_files import (
     PARCEL,
     PARCEL_ROOT,
     UNPACK,
@@ -18,7 +18,6 @@ from envpack.interop.environment.read.conda_pack_files import (
     prefix_of_scripts,
     read_script,
 )
-from envpack.interop.archive.members.decompression import CHECKSUMS, FORMATS
 from envpack.runtime.errors import FormatError
 
 RECORDED, DEST_PREFIX, PARCEL_LAYOUT = "conda-unpack", "dest-prefix", "parcel"

@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from envpack.interop.environment.read.conda_pack_files import OWN, is_placeholder
-from envpack.interop.environment.read.origin import RECORDED, Origin, missing_guarantees, origin_of, telling_files
-from envpack.interop.environment.read.symlinks import check_links, restore_links
-from envpack.interop.environment.read.unpack import Contents, unpack
+from envpack.interop.environment.conda_pack_files import OWN, is_placeholder
+from envpack.interop.environment.origin import RECORDED, Origin, missing_guarantees, origin_of, telling_files
+from envpack.interop.environment.symlinks import check_links, restore_links
+from envpack.interop.environment.unpack import Contents, unpack
 from envpack.prefix import Entry, FileNormalizer, PrefixContents, Stored, read_prefix
 from envpack.prefix.scan.windowed_file import FileData
 from envpack.runtime.deployment.source import Fixup

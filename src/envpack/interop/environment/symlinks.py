@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from envpack.interop.archive.members.members import safe_path
+from envpack.interop.archive.members import safe_path
 from envpack.runtime.errors import IntegrityError
 
 

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from envpack.interop.archive.members.decompression import format_of
-from envpack.interop.archive.members.members import Member, read_members
-from envpack.interop.environment.read.conda_pack_files import find_root
+from envpack.interop.archive.decompression import format_of
+from envpack.interop.archive.members import Member, read_members
+from envpack.interop.environment.conda_pack_files import find_root
 from envpack.prefix.owners.ownership import source_of
 from envpack.runtime.fs.io import create_file, write_pieces
 from envpack.runtime.report import Step
