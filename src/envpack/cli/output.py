@@ -90,7 +90,7 @@ def describe_unrelocatable(item: Unrelocatable) -> str:
     return f"{item.path}: {item.reason}" + ("" if item.matters else " (does not matter)")
 
 
-def describe_bundle(path: Path, manifest: Manifest, file: Mapping[str, Any]) -> dict[str, Any]:
+def describe_bundle(path: Path | str, manifest: Manifest, file: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the results of build, convert, pack and release say of the file that was written.
 
     Args:

@@ -33,7 +33,7 @@ from envpack.runtime.report import Reporter
 from envpack.runtime.store.store import follow
 from envpack.runtime.tree.head import limit_of, read_head
 from envpack.runtime.tree.prefix import check_prefix, installed_prefix
-from envpack.runtime.tree.rewrite_prefix import PrefixRewrite, rewrite_prefix
+from envpack.runtime.tree.rewrite_prefix import RewriteResult, rewrite_prefix
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ def _both_locked(
         yield LockedDeployment(old, reporter), LockedDeployment(new, reporter)
 
 
-def _complete(strategy: MoveStrategy, reporter: Reporter) -> tuple[Record, PrefixRewrite]:
+def _complete(strategy: MoveStrategy, reporter: Reporter) -> tuple[Record, RewriteResult]:
     """Make what arrived at the new path a deployment of that path; return its record and what was rewritten."""
     source, target = strategy.source, strategy.target
     record = target.current()
