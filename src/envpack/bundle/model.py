@@ -52,9 +52,9 @@ class SegmentIndex:
 def listed(id: str, records: Sequence[PathRecord]) -> SegmentIndex:
     """Return the entry of a segment with these records, which are in the order of the tar stream."""
     rooms = (
-        (record.relocation.room, record.path)
+        (record.relocation.max_prefix_length, record.path)
         for record in records
-        if record.relocation is not None and record.relocation.room is not None
+        if record.relocation is not None and record.relocation.max_prefix_length is not None
     )
     room, limited_by = min(rooms, default=(None, ""))
     size = sum(record.size for record in records if record.type == "file")

@@ -52,7 +52,7 @@ class FolderWriter:
         self._segments.append(listed(id, records))
 
     def _write(self, record: PathRecord, item: Item) -> None:
-        room = record.relocation.room if record.relocation is not None else None
+        room = record.relocation.max_prefix_length if record.relocation is not None else None
         if room is not None and room < len(self._prefix):
             return
         if item.source and record.relocation is None and _is_to_move(Path(item.source)):

@@ -164,7 +164,7 @@ class _CondaPackWriter:
             if not self._fits(self._prefix / path):
                 given = _Given(self._copy(replace(item, pieces=[(self._prefix / path).read_bytes()])), path)
         elif where is not None:
-            mode = "binary" if where.room is not None else "text"
+            mode = "binary" if where.max_prefix_length is not None else "text"
             escaped = self._escaped(path) if mode == "text" else path
             given = self._copied[path] = _Given(self._copy(item), escaped, mode, os.fsdecode(where.placeholder))
         elif record.type == "file" and not (item.source and self._fits(Path(item.source))):

@@ -143,7 +143,7 @@ def verify_deployment(root: Path, *, reporter: Reporter, jobs: int | None = None
     root = Path(os.path.realpath(root))
     manifest, table, digest = read_head(root)
     check_record(root, digest)
-    settled, prefixes = prefixes_of(root)
+    is_rewritten, prefixes = prefixes_of(root)
     found = compare_tree(root, manifest, table, prefixes, reporter, jobs)
     return Verified(
         path=str(root),
@@ -153,7 +153,7 @@ def verify_deployment(root: Path, *, reporter: Reporter, jobs: int | None = None
         manifest_sha256=digest,
         files=sum(len(records) for records in table.segments.values()),
         size=manifest.size,
-        settled=settled,
+        settled=is_rewritten,
         seconds=round(time.monotonic() - started, 3),
         changed=tuple(found.changed),
         missing=tuple(found.missing),

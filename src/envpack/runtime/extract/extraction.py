@@ -25,7 +25,7 @@ from envpack.runtime.report import Step
 class SegmentSupplier(Protocol):
     """A source of segments that need not be read from the bundle."""
 
-    def give(self, manifest: Manifest, table: PathsTable, tree: Tree, step: Step, jobs: int) -> frozenset[str]:
+    def supply(self, manifest: Manifest, table: PathsTable, tree: Tree, step: Step, jobs: int) -> frozenset[str]:
         """Write whole segments of ``table`` into ``tree``.
 
         Args:
@@ -86,7 +86,7 @@ class Extraction:
 
         ``step`` advances by uncompressed bytes.
         """
-        given: frozenset[str] = frozenset()
+        supplied: frozenset[str] = frozenset()
         if self._pool is not None:
             links = [record for record in self.table if record.type != "file"]
             for record in links:
@@ -98,22 +98,22 @@ class Extraction:
                 if record.type == "hardlink":
                     self._tree.add(record)
         else:
-            given = self._stream(step)
+            supplied = self._stream(step)
         self._tree.finish()
-        return given
+        return supplied
 
     def _stream(self, step: Step) -> frozenset[str]:
         bundle, table, tree = self._bundle, self.table, self._tree
         segments = bundle.manifest.segments
-        given: frozenset[str] = frozenset()
+        supplied: frozenset[str] = frozenset()
         if self._supplier is not None:
-            given = self._supplier.give(bundle.manifest, table, tree, step, self._jobs)
-        missing = [segment.id for segment in segments if segment.id not in given]
+            supplied = self._supplier.supply(bundle.manifest, table, tree, step, self._jobs)
+        missing = [segment.id for segment in segments if segment.id not in supplied]
         with FramePrefetcher(bundle, frames_of(bundle, missing), self._jobs) as frames:
             for id in missing:
                 for record, pieces in entries(frames.take(id), id, table.segments.get(id, ()), step.advance):
                     tree.put(record, pieces)
-        return given
+        return supplied
 
     def _write(self, part: Part, advance: Callable[[int], None]) -> None:
         """Write the files of a part; links are made when all files exist."""

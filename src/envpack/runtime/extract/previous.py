@@ -68,7 +68,7 @@ class PreviousDeployment:
         self._root, self._table, self._prefix = os.fsencode(root), table, prefix
         self._clones = True
 
-    def give(self, manifest: Manifest, table: PathsTable, tree: Tree, step: Step, jobs: int) -> frozenset[str]:
+    def supply(self, manifest: Manifest, table: PathsTable, tree: Tree, step: Step, jobs: int) -> frozenset[str]:
         """Copy the unchanged segments of ``table`` into ``tree``.
 
         Args:
@@ -84,7 +84,7 @@ class PreviousDeployment:
         Raises:
             OSError: The tree can't be written to.
         """
-        given = set()
+        supplied = set()
         copying: list[tuple[str, list[Future[bool]]]] = []
         sizes = {segment.id: segment.size for segment in manifest.segments}
         pool = threads(jobs, "reuse")
@@ -104,14 +104,14 @@ class PreviousDeployment:
                 for record in records:
                     if record.type != "file":
                         tree.add(record)
-                given.add(id)
+                supplied.add(id)
                 step.advance(sizes[id])
         finally:
             for _, parts in copying:
                 for part in parts:
                     part.cancel()
             pool.shutdown()
-        return frozenset(given)
+        return frozenset(supplied)
 
     def _copy(self, tree: Tree, records: Sequence[PathRecord]) -> bool:
         """Copy files into the tree; return False when one of them was changed or can't be read."""

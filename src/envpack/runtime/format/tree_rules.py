@@ -36,7 +36,7 @@ def check_bundle_tree(manifest: Manifest, table: PathsTable) -> None:
     files = sum(map(len, table.segments.values()))
     if files != manifest.files:
         raise IntegrityError(f"there are {files:,} paths, and the manifest states {manifest.files:,}")
-    rooms = [(r.relocation.room, r.path) for r in table if r.relocation is not None]
+    rooms = [(r.relocation.max_prefix_length, r.path) for r in table if r.relocation is not None]
     least, path = min(((room, path) for room, path in rooms if room is not None), default=(None, ""))
     if least is not None and (manifest.longest_prefix is None or manifest.longest_prefix > least):
         raise IntegrityError(f"there is room for {least} bytes in {path!r}, less than the manifest states")

@@ -71,7 +71,7 @@ class Relocation:
     bytecode: Bytecode | None = None
 
     @property
-    def room(self) -> int | None:
+    def max_prefix_length(self) -> int | None:
         """Return the length of the longest prefix that fits, in bytes; None when every length does."""
         return len(self.placeholder) if self.strings or self.padded else None
 
@@ -118,7 +118,7 @@ def unsafe_bytes(prefix: bytes) -> bytes:
 def splices(relocation: Relocation, prefix: bytes) -> list[Splice]:
     """Return the replacements that write ``prefix`` into a file's stored bytes, by ascending offset.
 
-    The prefix must not be longer than `Relocation.room`; this is not checked here.
+    The prefix must not be longer than `Relocation.max_prefix_length`; this is not checked here.
     """
     placeholder = relocation.placeholder
     found: list[Splice] = []

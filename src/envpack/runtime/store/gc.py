@@ -64,7 +64,7 @@ def collect(path: Path, *, reporter: Reporter, dry_run: bool = False) -> Collect
     store = open_store(path)
     if store.is_in_use():
         reporter.note(f"waiting for deployments that use the store {store.path}")
-    with store.alone(), reporter.step("Removing what nothing uses", unit="segments") as step:
+    with store.exclusive(), reporter.step("Removing what nothing uses", unit="segments") as step:
         try:
             done = _collect(store, dry_run)
         except OSError as problem:

@@ -59,16 +59,15 @@ class Placer:
     """The placement of a store's files in a tree, from one thread or several.
 
     Clones are tried first, then hard links, then copies; the first method that works is used for all files that
-    follow. ``how`` names the method in use ("clones", "links" or "copies"; "" before the first file).
+    follow.
     """
 
     def __init__(self, tree: Tree) -> None:
         self._tree = tree
-        self.how = ""
         self._methods: tuple[_Method, ...] = (
-            _Method("clones", _clone, CANT_CLONE),
-            _Method("links", _link, _CANT_LINK),
-            _Method("copies", _copy, frozenset()),
+            _Method(_clone, CANT_CLONE),
+            _Method(_link, _CANT_LINK),
+            _Method(_copy, frozenset()),
         )
 
     def place(self, records: Sequence[PathRecord], folder: Path) -> None:
@@ -94,7 +93,6 @@ class Placer:
         method = self._methods[0]
         try:
             method.make(source, target, record)
-            self.how = method.name
         except OSError as problem:
             if problem.errno == errno.EMLINK:  # for this file only: ext4 allows 65,000 links to a file
                 _copy(source, target, record)
@@ -109,7 +107,6 @@ class Placer:
 class _Method(NamedTuple):
     """A method of sharing a file, and the error numbers that say it is not possible for any file."""
 
-    name: str
     make: Callable[[bytes, bytes, PathRecord], None]
     impossible: frozenset[int]
 

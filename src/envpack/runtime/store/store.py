@@ -111,7 +111,7 @@ class Store:
             yield
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
+    def exclusive(self) -> Iterator[None]:
         """Hold the store's lock exclusively: no deployment uses the store meanwhile. Waits for those that do.
 
         Raises DestinationError when the store can't be locked.
@@ -120,7 +120,7 @@ class Store:
             yield
 
     def is_in_use(self) -> bool:
-        """Return whether `alone` would have to wait now; raise DestinationError when the store can't be locked."""
+        """Return whether `exclusive` would wait now; raise DestinationError when the store can't be locked."""
         fd = self._lock_file()
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -169,9 +169,9 @@ class Store:
         """
         known = self.root(self.root_file(destination))
         manifests = known[1] if known is not None else {}
-        wanted = sorted(keys)
-        if manifests.get(manifest_sha256) != wanted:
-            self.write_root(destination, {**manifests, manifest_sha256: wanted})
+        listed = sorted(keys)
+        if manifests.get(manifest_sha256) != listed:
+            self.write_root(destination, {**manifests, manifest_sha256: listed})
 
     def root_file(self, destination: Path) -> Path:
         return self.roots / f"{hashlib.sha256(os.fsencode(destination)).hexdigest()}.json"
@@ -227,20 +227,20 @@ def open_store(path: Path, destination: Path | None = None) -> Store:
     return store
 
 
-def follow(store: str, former: Path, destination: Path) -> None:
-    """Record that a deployment which uses ``store`` was moved from ``former`` to ``destination``.
+def follow(store: str, previous: Path, destination: Path) -> None:
+    """Record that a deployment which uses ``store`` was moved from ``previous`` to ``destination``.
 
     Never fails: where this can't be recorded, the deployment works all the same, but shares no files with the
     store any more after the next gc.
 
     Args:
         store: The path of the store.
-        former: The destination that the deployment was moved from.
+        previous: The destination that the deployment was moved from.
         destination: The destination that it is at now.
     """
     found = Store(Path(store))
     with suppress(OSError, DestinationError), found.in_use():
-        known = found.root(found.root_file(former))
+        known = found.root(found.root_file(previous))
         if known is not None:
             there = found.root(found.root_file(destination))
             found.write_root(destination, {**(there[1] if there is not None else {}), **known[1]})

@@ -64,7 +64,7 @@ def test_strings_of_two_spellings_get_one_placeholder_and_keep_the_size() -> Non
     data = b"\x7fELF\0/real/env/lib:/env/x\0/env/y\0end"
     stored = store(data, b"/real/env", b"/env")
     assert stored.relocation is not None
-    assert stored.relocation.placeholder == canonical_placeholder(4) and stored.relocation.room == 4
+    assert stored.relocation.placeholder == canonical_placeholder(4) and stored.relocation.max_prefix_length == 4
     assert stored.size == len(data)
     assert deployed(stored, b"/env") == b"\x7fELF\0/env/lib:/env/x\0\0\0\0\0\0/env/y\0end"
     assert deployed(stored, b"/e") == b"\x7fELF\0/e///lib:/e///x".ljust(25, b"\0") + b"\0/e///y\0end"

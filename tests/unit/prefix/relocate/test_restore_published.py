@@ -143,7 +143,7 @@ def test_a_binary_without_a_published_digest_gets_its_placeholder_back() -> None
     assert restore_published(data, known, [PREFIX]) is None  # nothing proves it
     found = without_prefix(data, known, [PREFIX])
     assert found is not None and b"".join(apply(data, found.edits)) == published
-    assert found.relocation is not None and found.relocation.room == len(OLD)
+    assert found.relocation is not None and found.relocation.max_prefix_length == len(OLD)
 
 
 @pytest.mark.parametrize(
