@@ -26,7 +26,7 @@ from envpack.prefix.scan.walk import Outside
 from envpack.runtime.errors import PackError
 from envpack.runtime.format.changes import Changes, Unrelocatable
 from envpack.runtime.format.manifest import Manifest, PathRecord
-from envpack.runtime.format.tree_rules import unfit
+from envpack.runtime.format.tree_rules import forbidden_reason
 from envpack.runtime.host.detect.machine import host_subdir
 from envpack.runtime.parallel.threads import processors
 from envpack.runtime.report import Reporter, human_size
@@ -177,7 +177,8 @@ def pack_contents(
 
 def _check_names(contents: PrefixContents) -> None:
     """Raise PackError for paths that every reader of bundles refuses, before anything is compressed."""
-    wrong = [unfit(entry.path) for group in contents.groups for entry in group.entries if unfit(entry.path)]
+    reasons = (forbidden_reason(entry.path) for group in contents.groups for entry in group.entries)
+    wrong = [reason for reason in reasons if reason]
     if wrong:
         raise PackError(
             f"{len(wrong):,} path{'s' if len(wrong) > 1 else ''} can't be in a bundle: {wrong[0]}",

@@ -436,7 +436,7 @@ def test_other_places_get_an_error_that_says_what_to_give(where: str, hint: str)
     assert hint in caught.value.hint
 
 
-def test_places(tmp_path: Path) -> None:
+def test_paths_and_urls(tmp_path: Path) -> None:
     assert local_path("file:///a%20b/c") == Path("/a b/c")
     assert local_path("a//b") == Path("a/b")
     assert local_path("C:/x") == Path("C:/x")
@@ -450,7 +450,7 @@ def test_places(tmp_path: Path) -> None:
 
 def test_urls_are_asked_for_as_they_are() -> None:
     url = parse_url("HTTPS://User:pa%20ss@Exämple.org:8443/a b/%2F?q=1&r=ü#part")
-    assert url.place == ("https", "xn--exmple-cua.org", 8443)
+    assert url.origin == ("https", "xn--exmple-cua.org", 8443)
     assert url.target == "/a%20b/%2F?q=1&r=%C3%BC"
     assert url.authorization == basic("User", "pa ss")
     assert str(url) == "https://xn--exmple-cua.org:8443/a%20b/%2F"

@@ -25,23 +25,23 @@ _SHAPE = bytes(
 _LONG = b"0" * (_DIGITS + 1)
 
 
-def bounded(data: bytes, name: str, *, most: int, values: int) -> str:
+def bounded(data: bytes, name: str, *, max_size: int, max_values: int) -> str:
     """Return the text of a JSON document after a check of its size.
 
     Args:
         data: the bytes of the document.
         name: name of the document in errors.
-        most: allowed size in bytes.
-        values: allowed number of values, keys and brackets, counted by `MARKS`.
+        max_size: allowed size in bytes.
+        max_values: allowed number of values, keys and brackets, counted by `MARKS`.
 
     Raises:
-        IntegrityError: the document is larger than ``most``, or has more than about ``values`` values.
+        IntegrityError: the document is larger than ``max_size``, or has more than about ``max_values`` values.
         FormatError: the document is not ASCII.
     """
-    if len(data) > most:
-        raise IntegrityError(f"{name} has {len(data):,} bytes, more than the {most:,} of any environment")
-    if sum(map(data.count, MARKS)) > values:
-        raise IntegrityError(f"{name} has more values in it than any environment needs, {values:,}")
+    if len(data) > max_size:
+        raise IntegrityError(f"{name} has {len(data):,} bytes, more than the {max_size:,} of any environment")
+    if sum(map(data.count, MARKS)) > max_values:
+        raise IntegrityError(f"{name} has more values in it than any environment needs, {max_values:,}")
     try:
         return data.decode("ascii")
     except ValueError as problem:
@@ -57,21 +57,21 @@ def has_long_number(data: bytes) -> bool:
     return b"," + _LONG in shape or b",-" + _LONG in shape or shape[:64].lstrip(b",-").startswith(_LONG)
 
 
-def parse(data: bytes, name: str, *, most: int, values: int) -> JsonValue:
+def parse(data: bytes, name: str, *, max_size: int, max_values: int) -> JsonValue:
     """Parse a JSON document within limits.
 
     Args:
         data: the bytes of the document.
         name: name of the document in errors.
-        most: allowed size in bytes.
-        values: allowed number of values, see `bounded`.
+        max_size: allowed size in bytes.
+        max_values: allowed number of values, see `bounded`.
 
     Raises:
         IntegrityError: the document is beyond the limits.
         FormatError: the document is not ASCII or not JSON, an object has a key twice, or a number is beyond 64
             bits.
     """
-    text = bounded(data, name, most=most, values=values)
+    text = bounded(data, name, max_size=max_size, max_values=max_values)
     try:
         # a text equal to what json.dumps writes has no duplicate key and no number in a second spelling: parsing
         # and writing it takes a fraction of the time of a check of each object
@@ -130,12 +130,12 @@ class JsonValue:
         if not right:
             raise FormatError(f"{self.where}: {expected} expected, found {_short(self.value)}")
 
-    def text(self, most: int) -> str:
-        """Return a string of at most ``most`` characters, without NUL, that can be encoded to bytes (PEP 383)."""
+    def text(self, max_length: int) -> str:
+        """Return a string of at most ``max_length`` characters, without NUL, that has bytes (PEP 383)."""
         self._is(isinstance(self.value, str), "a string")
         value: str = self.value
-        if len(value) > most:
-            raise FormatError(f"{self.where}: at most {most:,} characters expected, found {len(value):,}")
+        if len(value) > max_length:
+            raise FormatError(f"{self.where}: at most {max_length:,} characters expected, found {len(value):,}")
         if "\0" in value:
             raise FormatError(f"{self.where}: a NUL in {_short(value)}")
         encode(value, self)
@@ -198,30 +198,30 @@ class JsonValue:
         """Return what ``read`` makes of the field ``key``, or ``default`` when the object has no such field."""
         return read(self[key]) if self.has(key) else default
 
-    def flat(self, most: int) -> Any:
+    def flat(self, max_length: int) -> Any:
         """Return the value as it was parsed, with at most 5 levels of lists and objects.
 
-        Its strings are checked as `text` checks them, with ``most`` as their maximum number of characters.
+        Its strings are checked as `text` checks them, with ``max_length`` as their maximum number of characters.
         """
-        self._flat(self.value, most, 5)
+        self._flat(self.value, max_length, 5)
         return self.value
 
-    def _flat(self, value: Any, most: int, levels: int) -> None:
+    def _flat(self, value: Any, max_length: int, levels: int) -> None:
         if isinstance(value, str):
-            JsonValue(value, self._parent, self._key).text(most)
+            JsonValue(value, self._parent, self._key).text(max_length)
         elif isinstance(value, (list, dict)):
             if not levels:
                 raise FormatError(f"{self.where}: nested too deep")
             for item in value if isinstance(value, list) else (*value, *value.values()):
-                self._flat(item, most, levels - 1)
+                self._flat(item, max_length, levels - 1)
 
 
-def encode(text: str, place: JsonValue) -> bytes:
+def encode(text: str, node: JsonValue) -> bytes:
     """Return the bytes that ``text`` stands for (UTF-8, PEP 383 for other bytes).
 
     Args:
         text: the string to encode.
-        place: the value that holds it, named in errors.
+        node: the value that holds it, named in errors.
 
     Raises:
         FormatError: the text can't be encoded, or is not the one right spelling of its bytes: two surrogates for
@@ -232,9 +232,9 @@ def encode(text: str, place: JsonValue) -> bytes:
     try:
         data = text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
-        raise FormatError(f"{place.where}: {_short(text)} is no text") from None
+        raise FormatError(f"{node.where}: {_short(text)} is no text") from None
     if data.decode("utf-8", "surrogateescape") != text:
-        raise FormatError(f"{place.where}: {_short(text)} has another spelling")
+        raise FormatError(f"{node.where}: {_short(text)} has another spelling")
     return data
 
 

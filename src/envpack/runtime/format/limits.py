@@ -49,7 +49,7 @@ MAX_FACT = 4096
 """Characters of a string about the host: a requirement, or a detected need and its source."""
 
 
-def most_stored(size: int) -> int:
+def max_stored_size(size: int) -> int:
     """Return the largest compressed size, in bytes, of a frame of ``size`` uncompressed bytes.
 
     Data that can't be compressed grows by 5 bytes in 10,000 (libdeflate, deflate_compress_none) or 3 in 131,072

@@ -76,13 +76,13 @@ def known_format(top: JsonValue) -> JsonValue:
     return top
 
 
-def _text(place: JsonValue) -> str:
-    return place.text(limits.MAX_TEXT)
+def _text(node: JsonValue) -> str:
+    return node.text(limits.MAX_TEXT)
 
 
-def fact(place: JsonValue) -> str:
+def fact(node: JsonValue) -> str:
     """Return a string of at most `limits.MAX_FACT` characters."""
-    return place.text(limits.MAX_FACT)
+    return node.text(limits.MAX_FACT)
 
 
 def manifest_from_json(data: bytes) -> Manifest:
@@ -93,7 +93,7 @@ def manifest_from_json(data: bytes) -> Manifest:
         IntegrityError: the manifest is beyond the limits, or the path of its interpreter is unsafe.
     """
     top = known_format(
-        parse(data, MANIFEST_PATH, most=limits.MAX_MANIFEST, values=limits.MAX_MANIFEST_VALUES),
+        parse(data, MANIFEST_PATH, max_size=limits.MAX_MANIFEST, max_values=limits.MAX_MANIFEST_VALUES),
     )
     segments = tuple(
         Segment(fact(segment["id"]), _read_frames(segment["frames"])) for segment in top["segments"].items()
@@ -128,52 +128,52 @@ def manifest_from_json(data: bytes) -> Manifest:
     )
 
 
-def _read_frames(place: JsonValue) -> tuple[Frame, ...]:
+def _read_frames(node: JsonValue) -> tuple[Frame, ...]:
     return tuple(
         Frame(stored.count(), size.count(), sha256.digest())
-        for stored, size, sha256 in (item.exactly(3, "[stored, size, sha256]") for item in place.items())
+        for stored, size, sha256 in (item.exactly(3, "[stored, size, sha256]") for item in node.items())
     )
 
 
-def _read_python(place: JsonValue) -> str:
-    return safe_path(fact(place)) if place.value != "" else ""
+def _read_python(node: JsonValue) -> str:
+    return safe_path(fact(node)) if node.value != "" else ""
 
 
-def _fact_key(key: str, place: JsonValue) -> str:
-    return JsonValue(key, place, "name").text(limits.MAX_FACT)
+def _fact_key(key: str, node: JsonValue) -> str:
+    return JsonValue(key, node, "name").text(limits.MAX_FACT)
 
 
-def _read_strings(place: JsonValue) -> dict[str, str]:
-    return {_fact_key(key, value): _text(value) for key, value in place.pairs()}
+def _read_strings(node: JsonValue) -> dict[str, str]:
+    return {_fact_key(key, value): _text(value) for key, value in node.pairs()}
 
 
-def _read_list(place: JsonValue) -> tuple[str, ...]:
-    return tuple(_text(item) for item in place.items())
+def _read_list(node: JsonValue) -> tuple[str, ...]:
+    return tuple(_text(item) for item in node.items())
 
 
-def _read_needs(place: JsonValue) -> DetectedNeeds:
+def _read_needs(node: JsonValue) -> DetectedNeeds:
     try:
-        return needs_from_json(place.flat(limits.MAX_FACT))
+        return needs_from_json(node.flat(limits.MAX_FACT))
     except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as problem:
-        raise FormatError(f"{place.where}: not what an environment needs: {problem}") from None
+        raise FormatError(f"{node.where}: not what an environment needs: {problem}") from None
 
 
-def _read_changes(place: JsonValue) -> Changes:
+def _read_changes(node: JsonValue) -> Changes:
     try:
-        return changes_from_json(place.flat(limits.MAX_TEXT))
+        return changes_from_json(node.flat(limits.MAX_TEXT))
     except ValueError as problem:
-        raise FormatError(f"{place.where}: {problem}") from None
+        raise FormatError(f"{node.where}: {problem}") from None
 
 
-def _read_package(place: JsonValue) -> Package:
+def _read_package(node: JsonValue) -> Package:
     texts = ("build", "subdir", "channel", "url", "sha256", "license", "segment")
     return Package(
-        kind=fact(place["kind"]),
-        name=fact(place["name"]),
-        version=fact(place["version"]),
-        size=place.get("size", JsonValue.count, 0),
-        files=place.get("files", JsonValue.count, 0),
-        **{name: place.get(name, _text, "") for name in texts},
+        kind=fact(node["kind"]),
+        name=fact(node["name"]),
+        version=fact(node["version"]),
+        size=node.get("size", JsonValue.count, 0),
+        files=node.get("files", JsonValue.count, 0),
+        **{name: node.get(name, _text, "") for name in texts},
     )
 
 

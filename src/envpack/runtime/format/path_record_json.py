@@ -66,73 +66,73 @@ def _relocation_json(relocation: Relocation, placeholders: dict[bytes, int]) -> 
     return document
 
 
-def read_placeholder(place: JsonValue) -> bytes:
+def read_placeholder(node: JsonValue) -> bytes:
     """Return a placeholder of 1 to `limits.MAX_PLACEHOLDER` characters; raise FormatError for any other value."""
-    placeholder = encode(place.text(limits.MAX_PLACEHOLDER), place)
+    placeholder = encode(node.text(limits.MAX_PLACEHOLDER), node)
     if not placeholder:
-        raise FormatError(f"{place.where}: an empty placeholder")
+        raise FormatError(f"{node.where}: an empty placeholder")
     return placeholder
 
 
-def read_record(place: JsonValue, placeholders: tuple[bytes, ...]) -> PathRecord:
+def read_record(node: JsonValue, placeholders: tuple[bytes, ...]) -> PathRecord:
     """Return the record that a JSON object describes.
 
     Args:
-        place: the JSON object.
+        node: the JSON object.
         placeholders: the segment's placeholders, by index.
 
     Raises:
         FormatError: a field is missing or wrong; the message names it.
         IntegrityError: the path is unsafe, or a value is beyond the limits.
     """
-    path, type_ = safe_path(place["path"].text(limits.MAX_PATH)), place["type"].value
+    path, type_ = safe_path(node["path"].text(limits.MAX_PATH)), node["type"].value
     if type_ == "file":
-        size = place["size"].count()
+        size = node["size"].count()
         return PathRecord(
             path,
             type_,
-            mode=_read_mode(place["mode"]),
+            mode=_read_mode(node["mode"]),
             size=size,
-            sha256=place["sha256"].digest(),
-            offset=place["offset"].count(),
-            mtime=_read_mtime(place["mtime"]),
-            relocation=place.get("relocation", lambda p: read_relocation(p, placeholders, size), None),
+            sha256=node["sha256"].digest(),
+            offset=node["offset"].count(),
+            mtime=_read_mtime(node["mtime"]),
+            relocation=node.get("relocation", lambda p: read_relocation(p, placeholders, size), None),
         )
     if type_ == "directory":
-        return PathRecord(path, type_, mode=_read_mode(place["mode"]))
+        return PathRecord(path, type_, mode=_read_mode(node["mode"]))
     if type_ == "symlink":
-        return PathRecord(path, type_, target=_read_target(place["target"]))
+        return PathRecord(path, type_, target=_read_target(node["target"]))
     if type_ == "hardlink":
-        return PathRecord(path, type_, target=safe_path(place["target"].text(limits.MAX_PATH)))
-    raise FormatError(f"{place['type'].where}: file, hardlink, symlink or directory expected")
+        return PathRecord(path, type_, target=safe_path(node["target"].text(limits.MAX_PATH)))
+    raise FormatError(f"{node['type'].where}: file, hardlink, symlink or directory expected")
 
 
-def _read_mode(place: JsonValue) -> int:
-    mode = place.count()
+def _read_mode(node: JsonValue) -> int:
+    mode = node.count()
     if mode & ~0o777:
-        raise IntegrityError(f"{place.where}: {mode:o} has more than permission bits")
+        raise IntegrityError(f"{node.where}: {mode:o} has more than permission bits")
     return mode
 
 
-def _read_mtime(place: JsonValue) -> int:
-    mtime = place.count()
+def _read_mtime(node: JsonValue) -> int:
+    mtime = node.count()
     if mtime > limits.MAX_MTIME:
-        raise IntegrityError(f"{place.where}: {mtime} is beyond what an archive can state")
+        raise IntegrityError(f"{node.where}: {mtime} is beyond what an archive can state")
     return mtime
 
 
-def _read_target(place: JsonValue) -> str:
-    target = place.text(limits.MAX_PATH)
-    if not target or len(encode(target, place)) > limits.MAX_PATH:
-        raise IntegrityError(f"{place.where}: a link's target has 1 to {limits.MAX_PATH} bytes")
+def _read_target(node: JsonValue) -> str:
+    target = node.text(limits.MAX_PATH)
+    if not target or len(encode(target, node)) > limits.MAX_PATH:
+        raise IntegrityError(f"{node.where}: a link's target has 1 to {limits.MAX_PATH} bytes")
     return target
 
 
-def read_relocation(place: JsonValue, placeholders: tuple[bytes, ...], size: int) -> Relocation:
+def read_relocation(node: JsonValue, placeholders: tuple[bytes, ...], size: int) -> Relocation:
     """Return the relocation that a JSON object describes.
 
     Args:
-        place: the JSON object.
+        node: the JSON object.
         placeholders: the segment's placeholders, by index.
         size: stored bytes of the file; all replacements must lie within them.
 
@@ -140,46 +140,46 @@ def read_relocation(place: JsonValue, placeholders: tuple[bytes, ...], size: int
         FormatError: a field is missing or wrong; the message names it.
         IntegrityError: a replacement does not fit into the file.
     """
-    index = place["placeholder"].count()
+    index = node["placeholder"].count()
     if index >= len(placeholders):
-        raise FormatError(f"{place.where}.placeholder: there are only {len(placeholders)}")
-    parts = {name: read(place[name]) for name, read in _PARTS if name in place.value}
+        raise FormatError(f"{node.where}.placeholder: there are only {len(placeholders)}")
+    parts = {name: read(node[name]) for name, read in _PARTS if name in node.value}
     relocation = Relocation(placeholders[index], **parts)
-    check_fits(relocation, size, lambda: place.where)
+    check_fits(relocation, size, lambda: node.where)
     return relocation
 
 
 _PARTS: tuple[tuple[str, Callable[[JsonValue], Any]], ...] = (
-    ("text", lambda place: place.counts(1)),
-    ("padded", lambda place: place.counts(1)),
-    ("strings", lambda place: tuple(item.counts(2) for item in place.items())),
-    ("marshal", lambda place: tuple(item.counts(4) for item in place.items())),
-    ("encoded", lambda place: _read_encoded(place)),
-    ("shebang", lambda place: _read_shebang(place)),
-    ("bytecode", lambda place: _read_bytecode(place)),
+    ("text", lambda node: node.counts(1)),
+    ("padded", lambda node: node.counts(1)),
+    ("strings", lambda node: tuple(item.counts(2) for item in node.items())),
+    ("marshal", lambda node: tuple(item.counts(4) for item in node.items())),
+    ("encoded", lambda node: _read_encoded(node)),
+    ("shebang", lambda node: _read_shebang(node)),
+    ("bytecode", lambda node: _read_bytecode(node)),
 )
 
 
-def _read_bytecode(place: JsonValue) -> Bytecode | None:
-    size, count, length = (item.count() for item in place.exactly(3, "[size, count, length]"))
+def _read_bytecode(node: JsonValue) -> Bytecode | None:
+    size, count, length = (item.count() for item in node.exactly(3, "[size, count, length]"))
     return Bytecode(size, count, length)
 
 
-def _read_shebang(place: JsonValue) -> Shebang | None:
-    words = [item.text(limits.MAX_PLACEHOLDER) for item in place.items()]
+def _read_shebang(node: JsonValue) -> Shebang | None:
+    words = [item.text(limits.MAX_PLACEHOLDER) for item in node.items()]
     lead, rest, form, coding, *others = (*words, "", "", "", "")
     if not lead or not rest or any(others) or not coding.isascii():
-        raise FormatError(f"{place.where}: [lead, rest] and perhaps a form and a coding expected")
+        raise FormatError(f"{node.where}: [lead, rest] and perhaps a form and a coding expected")
     if form not in ("", THROUGH_ENV) and form not in forms():
-        raise FormatError(f"{place.where}: {form!r} is no form that this envpack knows")
-    return Shebang(encode(lead, place), encode(rest, place), form, coding)
+        raise FormatError(f"{node.where}: {form!r} is no form that this envpack knows")
+    return Shebang(encode(lead, node), encode(rest, node), form, coding)
 
 
-def _read_encoded(place: JsonValue) -> tuple[tuple[str, tuple[int, ...]], ...]:
-    for form, item in place.pairs():
+def _read_encoded(node: JsonValue) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    for form, item in node.pairs():
         if form not in ENCODINGS:
             raise FormatError(f"{item.where}: there is no such form that this envpack knows")
-    return tuple((form, item.counts(1)) for form, item in sorted(place.pairs(), key=lambda pair: pair[0]))
+    return tuple((form, item.counts(1)) for form, item in sorted(node.pairs(), key=lambda pair: pair[0]))
 
 
 def segment_content(segment: dict[str, Any]) -> str:

@@ -79,4 +79,4 @@ def read_strict(data: bytes) -> PathsTable:
 
 
 def _bounds() -> dict[str, int]:
-    return {"most": limits.MAX_TABLE, "values": limits.MAX_TABLE_VALUES}
+    return {"max_size": limits.MAX_TABLE, "max_values": limits.MAX_TABLE_VALUES}

@@ -13,7 +13,7 @@ from envpack.runtime.format.layout import OWN_FOLDER, OWN_PATHS
 from envpack.runtime.format.limits import MAX_DEPTH, MAX_FOLDERS, MAX_LINKS, MAX_NAME, MAX_PATH
 from envpack.runtime.format.manifest import Manifest, PathRecord, PathsTable
 
-_AT_WORK = re.compile(r"\.(.*\.)?envpack-.*\Z|\..*\.envpack\Z", re.DOTALL)
+_TEMPORARY_NAME = re.compile(r"\.(.*\.)?envpack-.*\Z|\..*\.envpack\Z", re.DOTALL)
 """Names of envpack's temporary files and folders: see ``sibling_path`` in ``envpack.runtime.fs.paths``."""
 
 
@@ -96,12 +96,12 @@ def _check_name(record: PathRecord) -> None:
         raise IntegrityError(
             f"{path!r} is no plain file with a plain name, as everything in {OWN_FOLDER} has to be"
         )
-    wrong = unfit(path)
+    wrong = forbidden_reason(path)
     if wrong:
         raise IntegrityError(wrong)
 
 
-def unfit(path: str) -> str:
+def forbidden_reason(path: str) -> str:
     """Return the reason why no bundle may have a path of this name; "" for an allowed path."""
     parts = path.split("/")
     if len(parts) > MAX_DEPTH or (len(path) > MAX_PATH // 4 and len(_bytes(path)) > MAX_PATH):
@@ -109,7 +109,7 @@ def unfit(path: str) -> str:
     for part in parts:
         if len(part) > MAX_NAME // 4 and len(_bytes(part)) > MAX_NAME:
             return f"a name of {len(_bytes(part)):,} bytes: {part[:40]!r}..."
-    if "envpack" in path and any(map(_AT_WORK.match, parts)):
+    if "envpack" in path and any(map(_TEMPORARY_NAME.match, parts)):
         return f"{path!r} has a name that envpack reserves for its temporary files"
     return ""
 
@@ -178,26 +178,26 @@ def _climbs_out(start: str, links: Mapping[str, str], free: set[str], known: dic
     ``known`` maps each link followed so far to the path it leads to, None for one without a path in the
     environment: each link is followed once, however many links pass through it.
     """
-    work = [_Walk(start, links[start])]
-    at_work = {start}
-    while work:
-        walk = work[-1]
+    stack = [_Walk(start, links[start])]
+    in_progress = {start}
+    while stack:
+        walk = stack[-1]
         passed = walk.go(links)
         if passed == _OUT:
-            known.update((each.link, None) for each in work)
+            known.update((each.link, None) for each in stack)
             return True
         if passed is None:
             known[walk.link] = walk.at
-            at_work.discard(walk.link)
-            work.pop()
-        elif passed in free or passed in at_work or (passed in known and known[passed] is None):
-            known.update((each.link, None) for each in work)  # a loop, or through a link that may lead out
+            in_progress.discard(walk.link)
+            stack.pop()
+        elif passed in free or passed in in_progress or (passed in known and known[passed] is None):
+            known.update((each.link, None) for each in stack)  # a loop, or through a link that may lead out
             return False
         elif passed in known:
             walk.at = str(known[passed])
         else:
-            work.append(_Walk(passed, links[passed]))
-            at_work.add(passed)
+            stack.append(_Walk(passed, links[passed]))
+            in_progress.add(passed)
             walk.again(passed)
     return False
 

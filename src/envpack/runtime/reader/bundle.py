@@ -15,7 +15,7 @@ from envpack.runtime.errors import FormatError, IntegrityError
 from envpack.runtime.format import tar
 from envpack.runtime.format.codec import STANDARD, Decoder, codec_of
 from envpack.runtime.format.layout import DIGEST_PATH, MANIFEST_PATH, PATHS_PATH
-from envpack.runtime.format.limits import MAX_FRAME, MAX_MANIFEST, MAX_TABLE, most_stored
+from envpack.runtime.format.limits import MAX_FRAME, MAX_MANIFEST, MAX_TABLE, max_stored_size
 from envpack.runtime.format.manifest import Frame, Manifest, PathRecord, PathsTable
 from envpack.runtime.format.manifest_json import digest_line, manifest_from_json
 from envpack.runtime.format.paths_json import table_from_json
@@ -70,7 +70,7 @@ class Bundle:
         return data
 
     def _read_manifest(self) -> tuple[bytes, int]:
-        wanted, most = _HEAD_STEP, most_stored(MAX_MANIFEST)
+        wanted, most = _HEAD_STEP, max_stored_size(MAX_MANIFEST)
         first = None
         data = self._start
         while first is None:
@@ -101,7 +101,7 @@ class Bundle:
         if not manifest.segments or manifest.segments[-1].id != END_SEGMENT:
             raise FormatError(f"{self.name}: the manifest's last segment is not {END_SEGMENT!r}")
         for _, _, frame in self._located():
-            if not 0 < frame.size <= MAX_FRAME or not 0 < frame.stored <= most_stored(frame.size):
+            if not 0 < frame.size <= MAX_FRAME or not 0 < frame.stored <= max_stored_size(frame.size):
                 raise IntegrityError(
                     f"{self.name}: a frame of {frame.stored:,} bytes, {frame.size:,} unpacked, is impossible"
                 )

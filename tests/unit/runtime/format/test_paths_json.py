@@ -155,7 +155,7 @@ def test_the_fast_reader_reads_what_envpack_writes() -> None:
 def test_json_that_lies_is_refused_however_it_is_written(text: str) -> None:
     for spelling in (text, text + "\n", text.replace(":", ": ")):
         with pytest.raises(EnvpackError):
-            parse(spelling.encode(), "x", most=1 << 20, values=1 << 20)
+            parse(spelling.encode(), "x", max_size=1 << 20, max_values=1 << 20)
 
 
 @pytest.mark.parametrize("before", ["", "[", "[1,", '{"a":', '{"a": ', '{"a":\n\t', "[1, -", "-"])
@@ -183,7 +183,7 @@ def test_a_table_that_ends_otherwise_is_refused(text: str) -> None:
 def test_json_is_the_same_however_it_is_written(separators: tuple[str, str]) -> None:
     document = {"a": [1, -5, "\udc80\u00fc", {"b": None}], "c": (1 << 63) - 1}
     text = json.dumps(document, separators=separators)
-    assert parse(text.encode(), "x", most=1 << 20, values=1 << 20).value == document
+    assert parse(text.encode(), "x", max_size=1 << 20, max_values=1 << 20).value == document
 
 
 @pytest.mark.parametrize("odd", range(3))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from envpack.runtime.format.tree_rules import leading_out, unfit
+from envpack.runtime.format.tree_rules import forbidden_reason, leading_out
 
 
 def real_way(start: Path, target: str) -> str:
@@ -100,4 +100,4 @@ def test_a_million_steps_take_no_time() -> None:
     ],
 )
 def test_names_that_no_bundle_may_have(path: str, said: str) -> None:
-    assert said in unfit(path) and bool(said) == bool(unfit(path))
+    assert said in forbidden_reason(path) and bool(said) == bool(forbidden_reason(path))

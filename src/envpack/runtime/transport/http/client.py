@@ -21,10 +21,10 @@ RETRIES = 5
 BACKOFF_SECONDS = 0.25
 """Seconds before the first retry; each further one waits twice as long. Five retries without one byte between them
 take 8 s."""
-_LONGEST_WAIT = 30.0
+_MAX_WAIT = 30.0
 _PROGRESS = 64 << 10
 """Bytes received in one response after which the count of retries starts again."""
-_MOST_REDIRECTS = 10
+_MAX_REDIRECTS = 10
 _REDIRECTS = {301, 302, 303, 307, 308}
 _BUSY = {408, 425, 429, 500, 502, 503, 504}
 _EXPIRED = {400, 401, 403, 404, 410}
@@ -204,12 +204,12 @@ class Client:
 
     def _hopeless(self, problem: Exception) -> bool:
         """Return whether the first request failed in a way that no retry can repair."""
-        nobody = (ConnectionRefusedError, socket.gaierror, ssl.SSLError)
-        return self._known is None and (isinstance(problem, nobody) or "Tunnel" in str(problem))
+        unreachable = (ConnectionRefusedError, socket.gaierror, ssl.SSLError)
+        return self._known is None and (isinstance(problem, unreachable) or "Tunnel" in str(problem))
 
     def _get(self, headers: Headers) -> Reply:
         url = self._now
-        for _ in range(_MOST_REDIRECTS):
+        for _ in range(_MAX_REDIRECTS):
             link = self._link(url)
             try:
                 reply = Reply(self, link, link.get(url, headers))
@@ -265,10 +265,10 @@ class Client:
 
     def _link(self, url: Url) -> Link:
         with self._lock:
-            kept = next((link for link in self._idle if link.place == url.place), None)
-            if kept is not None:
-                self._idle.remove(kept)
-        link = kept or Link(url)
+            idle = next((link for link in self._idle if link.origin == url.origin), None)
+            if idle is not None:
+                self._idle.remove(idle)
+        link = idle or Link(url)
         with self._lock:
             self._links.add(link)
         if self._cancelled.is_set():
@@ -332,4 +332,4 @@ class _Tries:
         seconds = BACKOFF_SECONDS * 2 ** (self._failed - 1)
         with suppress(ValueError):
             seconds = max(seconds, float(wait))
-        self._client.wait(min(seconds, _LONGEST_WAIT))
+        self._client.wait(min(seconds, _MAX_WAIT))

@@ -44,7 +44,7 @@ class Link:
     """
 
     def __init__(self, url: Url) -> None:
-        self.place = url.place
+        self.origin = url.origin
         self.used = False
         self._prefix, self._headers = "", {"User-Agent": f"envpack/{__version__}", "Accept-Encoding": "identity"}
         proxy = proxy_for(url)

@@ -59,7 +59,7 @@ class HttpSource(ByteSource):
         self._client, self._start = client, start
         self._lock = threading.Lock()
         self._pool = threads(CONNECTIONS, "fetch")
-        self._ahead = _Ahead(client, self._pool, ())
+        self._prefetcher = _Prefetcher(client, self._pool, ())
 
     def read(self, offset: int, size: int) -> bytes:
         size = max(0, min(size, self._client.total - offset))
@@ -68,22 +68,22 @@ class HttpSource(ByteSource):
             return known
         offset, size = offset + len(known), size - len(known)
         with self._lock:
-            pieces = [known, *self._ahead.take(offset, size)]
+            pieces = [known, *self._prefetcher.take(offset, size)]
         return b"".join(pieces) if pieces[2:] or known else pieces[1]
 
     def prefetch(self, extents: Sequence[Extent]) -> None:
         known = len(self._start)
-        most = self._client.total
+        total = self._client.total
         with self._lock:
-            self._ahead.cancel()
-            unknown = ((max(start, known), min(start + size, most)) for start, size in extents)
-            self._ahead = _Ahead(self._client, self._pool, ranges(unknown))
+            self._prefetcher.cancel()
+            unknown = ((max(start, known), min(start + size, total)) for start, size in extents)
+            self._prefetcher = _Prefetcher(self._client, self._pool, ranges(unknown))
 
     def cancel(self) -> None:
         self._client.cancel()
 
     def close(self) -> None:
-        self._ahead.cancel()
+        self._prefetcher.cancel()
         self._client.cancel()
         self._pool.shutdown()
         self._client.close()
@@ -116,7 +116,7 @@ def ranges(extents: Iterable[tuple[int, int]]) -> Iterator[Range]:
             yield Range(part, min(part + RANGE, end))
 
 
-class _Flying(NamedTuple):
+class _PendingRange(NamedTuple):
     """A range that is being fetched to the beginning of ``buffer``; ``done`` completes when it is there."""
 
     range: Range
@@ -124,7 +124,7 @@ class _Flying(NamedTuple):
     done: Future[None]
 
 
-class _Ahead:
+class _Prefetcher:
     """A prefetcher of ranges, at most `CONNECTIONS` at a time, in the order in which they will be read.
 
     Buffers are reused: freed and allocated one by one, they would take twice as much memory.
@@ -133,14 +133,14 @@ class _Ahead:
     def __init__(self, client: Client, pool: ThreadPoolExecutor, todo: Iterable[Range]) -> None:
         self._client, self._pool = client, pool
         self._todo = deque(todo)
-        self._flying: deque[_Flying] = deque()
+        self._pending: deque[_PendingRange] = deque()
         self._free: list[bytearray] = []
 
     def take(self, offset: int, size: int) -> Iterator[bytes]:
         """Yield the bytes of an extent, in pieces; bytes that were not announced get a request of their own."""
         while size:
             self._advance(offset)
-            first = self._flying[0] if self._flying else None
+            first = self._pending[0] if self._pending else None
             if first is None or not first.range.start <= offset < first.range.end:
                 data = bytearray(size)
                 self._client.fill(offset, memoryview(data))
@@ -154,20 +154,20 @@ class _Ahead:
 
     def _advance(self, offset: int) -> None:
         """Drop the ranges that end at or before ``offset``, and request the next ones."""
-        while self._flying and self._flying[0].range.end <= offset:
-            passed = self._flying.popleft()
+        while self._pending and self._pending[0].range.end <= offset:
+            passed = self._pending.popleft()
             if passed.done.cancel() or passed.done.done():
                 self._free.append(passed.buffer)
-        while self._todo and len(self._flying) < CONNECTIONS:
-            coming = self._todo.popleft()
-            if coming.end > offset:
+        while self._todo and len(self._pending) < CONNECTIONS:
+            next_range = self._todo.popleft()
+            if next_range.end > offset:
                 buffer = self._free.pop() if self._free else bytearray(RANGE)
-                view = memoryview(buffer)[: coming.end - coming.start]
-                self._flying.append(
-                    _Flying(coming, buffer, self._pool.submit(self._client.fill, coming.start, view))
+                view = memoryview(buffer)[: next_range.end - next_range.start]
+                self._pending.append(
+                    _PendingRange(next_range, buffer, self._pool.submit(self._client.fill, next_range.start, view))
                 )
 
     def cancel(self) -> None:
         self._todo.clear()
-        for flying in self._flying:
-            flying.done.cancel()
+        for pending in self._pending:
+            pending.done.cancel()

@@ -39,7 +39,7 @@ class Url:
     remark: str = ""
 
     @property
-    def place(self) -> tuple[str, str, int]:
+    def origin(self) -> tuple[str, str, int]:
         """Return the scheme, host and port: a connection or a password is valid for these three together."""
         return self.scheme, self.host, self.port
 
@@ -77,7 +77,7 @@ class Url:
             found = _of(parts)
         except UsageError as error:
             raise FetchError(f"{self}: the server leads on to what is no URL: {error.message}") from None
-        return replace(found, authorization=self.authorization) if found.place == self.place else found
+        return replace(found, authorization=self.authorization) if found.origin == self.origin else found
 
 
 def parse_url(text: str) -> Url:
