@@ -31,7 +31,7 @@ from envpack.runtime.fs.interrupt import retry_on_interrupt
 from envpack.runtime.fs.paths import is_folder
 from envpack.runtime.report import Reporter
 from envpack.runtime.store.store import follow
-from envpack.runtime.tree.head import limit_of, read_head
+from envpack.runtime.tree.head import prefix_limit, read_head
 from envpack.runtime.tree.prefix import check_prefix, installed_prefix
 from envpack.runtime.tree.rewrite_prefix import RewriteResult, rewrite_prefix
 
@@ -187,7 +187,7 @@ def _warn_unfit(source: DeploymentState, target: DeploymentState, reporter: Repo
     length, unfit = len(os.fsencode(target.path)), []
     found = {each.record.generation: each for each in (*target.kept(), *source.kept())}
     for generation, kept in sorted(found.items(), reverse=True):
-        limit, _ = limit_of(kept.path)
+        limit, _ = prefix_limit(kept.path)
         if limit is not None and length > limit:
             unfit.append(generation)
             reporter.warn(

@@ -22,7 +22,7 @@ from envpack.runtime.errors import EnvpackError
 from envpack.runtime.fs.atomic import replace_file
 from envpack.runtime.fs.copy import copy_tree
 from envpack.runtime.fs.interrupt import retry_on_interrupt
-from envpack.runtime.fs.paths import is_folder, is_there
+from envpack.runtime.fs.paths import exists, is_folder
 from envpack.runtime.fs.sync import sync_filesystem
 from envpack.runtime.report import Reporter
 from envpack.runtime.tree.rewrite_prefix import rewrite_prefix
@@ -86,7 +86,7 @@ class Rename(MoveStrategy):
             record = target.current()
             if record is not None and source.current() is None:
                 self._rename_back(record)
-            if self._was_empty_folder and not is_there(target.path):
+            if self._was_empty_folder and not exists(target.path):
                 os.mkdir(target.path)
         except (OSError, EnvpackError) as problem:
             reason = problem.message if isinstance(problem, EnvpackError) else str(problem)
@@ -113,7 +113,7 @@ class FinishCopy(MoveStrategy):
         source, target = self.source, self.target
         for kept in source.kept():
             generation = kept.record.generation
-            if not is_there(target.generation_path(generation)):
+            if not exists(target.generation_path(generation)):
                 staging = target.state_dir / f"{STAGING}{generation}"
                 copy_tree(kept.path, staging)
                 sync_filesystem(staging)
@@ -152,7 +152,7 @@ class Copy(FinishCopy):
             title = f"Copying {record.name} {record.version} to another filesystem"
             with self.reporter.step(title, unit="files"):
                 copy_tree(source.path, new.folder)
-                rewrite_prefix(new.folder, self.reporter, place=str(target.path))
+                rewrite_prefix(new.folder, self.reporter, prefix=str(target.path))
                 if not has_record(new.folder):
                     write_record(new.folder, record)
                 sync_filesystem(new.folder)

@@ -12,7 +12,7 @@ from envpack.runtime.deployment.registry import unregister
 from envpack.runtime.deployment.state import DeploymentState
 from envpack.runtime.errors import DestinationError
 from envpack.runtime.report import Reporter
-from envpack.runtime.tree.local_changes import additions
+from envpack.runtime.tree.local_changes import local_changes
 
 _SHOWN = 10
 """Maximum number of files listed in an error."""
@@ -77,7 +77,7 @@ def remove(destination: Path, *, force: bool = False, reporter: Reporter, wait: 
 
 
 def _require_no_local_changes(trees: list[Path], root: Path) -> None:
-    changes = [str(tree / path) for tree in trees for path in islice(additions(tree), _SHOWN + 1)]
+    changes = [str(tree / path) for tree in trees for path in islice(local_changes(tree), _SHOWN + 1)]
     if changes:
         more = len(changes) > _SHOWN
         raise DestinationError(

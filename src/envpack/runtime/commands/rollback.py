@@ -16,7 +16,7 @@ from envpack.runtime.deployment.state import DeploymentState, Kept
 from envpack.runtime.errors import DestinationError, EnvpackError, RelocationError
 from envpack.runtime.fs.interrupt import retry_on_interrupt
 from envpack.runtime.report import Reporter
-from envpack.runtime.tree.head import limit_of
+from envpack.runtime.tree.head import prefix_limit
 from envpack.runtime.tree.rewrite_prefix import rewrite_prefix
 
 
@@ -74,7 +74,7 @@ def rollback(destination: Path, *, to: int | None = None, reporter: Reporter, wa
             return _result(state, current, current.generation)
         _require_fit(target, str(state.path))
         # The deployment may have been moved.
-        rewrite_prefix(target.path, reporter, place=str(state.path), durable=True)
+        rewrite_prefix(target.path, reporter, prefix=str(state.path), durable=True)
         record = target.record
         if record.destination != str(state.path):
             # no later step needs disk space
@@ -95,7 +95,7 @@ def rollback(destination: Path, *, to: int | None = None, reporter: Reporter, wa
 
 
 def _require_fit(kept: Kept, prefix: str) -> None:
-    length, (limit, limited_by) = len(os.fsencode(prefix)), limit_of(kept.path)
+    length, (limit, limited_by) = len(os.fsencode(prefix)), prefix_limit(kept.path)
     if limit is not None and length > limit:
         record = kept.record
         raise RelocationError(

@@ -13,7 +13,7 @@ from envpack.runtime.deployment.recovery import recover
 from envpack.runtime.deployment.state import LOCK, DeploymentState
 from envpack.runtime.errors import DestinationError
 from envpack.runtime.fs.lock import locked
-from envpack.runtime.fs.paths import is_folder, is_there, make_folders, remove_empty
+from envpack.runtime.fs.paths import exists, is_folder, make_folders, remove_empty
 from envpack.runtime.report import Reporter
 
 
@@ -63,7 +63,7 @@ def _require_own(state: DeploymentState) -> None:
     The state directory must belong to this user, or to the owner of its parent folder, which could replace it
     anyway.
     """
-    if is_there(state.state_dir):
+    if exists(state.state_dir):
         owner = os.lstat(state.state_dir).st_uid
         if not is_folder(state.state_dir) or owner not in (os.geteuid(), os.stat(state.path.parent).st_uid):
             raise DestinationError(

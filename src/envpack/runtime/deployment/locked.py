@@ -13,7 +13,7 @@ from envpack.runtime.deployment.swap import swap, writable_dirs
 from envpack.runtime.format.layout import LOCK_PATH
 from envpack.runtime.fs.interrupt import retry_on_interrupt
 from envpack.runtime.fs.lock import locked
-from envpack.runtime.fs.paths import is_there, remove_tree, umask
+from envpack.runtime.fs.paths import exists, remove_tree, umask
 from envpack.runtime.fs.sync import sync_folder
 from envpack.runtime.report import Reporter
 from envpack.runtime.tree.prefix import installed_prefix
@@ -39,7 +39,7 @@ class LockedDeployment(DeploymentState):
         """
         record = read_record(path)
         generation = record.generation if record is not None else 0
-        if is_there(self.generation_path(generation)):
+        if exists(self.generation_path(generation)):
             generation = self.next_generation()
             if record is not None:
                 update_record(path, record, generation=generation)
@@ -59,7 +59,7 @@ class LockedDeployment(DeploymentState):
         Raises OSError.
         """
         for kept in source.kept():
-            if not is_there(self.generation_path(kept.record.generation)):
+            if not exists(self.generation_path(kept.record.generation)):
                 self.add_generation(kept.path, kept.record.generation)
 
     # --- removal ---
@@ -71,15 +71,15 @@ class LockedDeployment(DeploymentState):
         renamed.
         """
         number = 1
-        while is_there(self.state_dir / f"{TRASH}{number}"):
+        while exists(self.state_dir / f"{TRASH}{number}"):
             number += 1
         trash = self.state_dir / f"{TRASH}{number}"
 
         def remove() -> None:
-            if is_there(path):
+            if exists(path):
                 with writable_dirs(path):
                     os.rename(path, trash)
-            if is_there(trash):
+            if exists(trash):
                 self.delete(trash)
 
         retry_on_interrupt(remove)
@@ -103,7 +103,7 @@ class LockedDeployment(DeploymentState):
 
     def _remove_state_dir(self) -> None:
         left = set(os.listdir(self.state_dir))
-        if COPY_JOURNAL in left and not is_there(self.path):
+        if COPY_JOURNAL in left and not exists(self.path):
             os.unlink(self.state_dir / COPY_JOURNAL)
         if left <= {LOCK, COPY_JOURNAL}:
             if LOCK in left:
@@ -126,7 +126,7 @@ class LockedDeployment(DeploymentState):
         """
         with self.activation_locked():
             swap(self.path, inside, onward=onward)
-        if is_there(self.state_dir / COPY_JOURNAL):
+        if exists(self.state_dir / COPY_JOURNAL):
             os.unlink(self.state_dir / COPY_JOURNAL)  # it does not describe the new deployment
         self.sync()
 

@@ -27,8 +27,8 @@ from envpack.runtime.errors import DestinationError
 from envpack.runtime.format.layout import DEPLOYMENT_PATH, JOURNAL_PATH
 from envpack.runtime.fs.atomic import temporary_of
 from envpack.runtime.fs.lock import locked
-from envpack.runtime.fs.paths import is_folder, is_there
-from envpack.runtime.tree.rewrite_prefix import forget_begun
+from envpack.runtime.fs.paths import exists, is_folder
+from envpack.runtime.tree.rewrite_prefix import clear_pending_rewrite
 
 Action = Callable[[LockedDeployment, Path, Optional[Record]], None]
 """What is done with an entry of the state directory: the deployment, the entry's path, the current record."""
@@ -95,11 +95,11 @@ def recover(deployment: LockedDeployment) -> None:
                 action(deployment, path, current)
                 break
     for tree in deployment.trees():
-        if is_there(temporary_of(tree / DEPLOYMENT_PATH)):
+        if exists(temporary_of(tree / DEPLOYMENT_PATH)):
             os.unlink(temporary_of(tree / DEPLOYMENT_PATH))
-        if is_there(tree / JOURNAL_PATH):
-            forget_begun(tree)
-    if current is not None and is_there(deployment.generation_path(current.generation)):
+        if exists(tree / JOURNAL_PATH):
+            clear_pending_rewrite(tree)
+    if current is not None and exists(deployment.generation_path(current.generation)):
         # moved here by hand
         current = update_record(deployment.path, current, generation=deployment.next_generation())
     if current is not None and current.destination not in ("", str(deployment.path)):

@@ -7,7 +7,7 @@ from itertools import islice
 from envpack.runtime.deployment.locked import LockedDeployment
 from envpack.runtime.deployment.record import Record
 from envpack.runtime.report import Reporter
-from envpack.runtime.tree.local_changes import additions
+from envpack.runtime.tree.local_changes import local_changes
 
 
 def prune(deployment: LockedDeployment, keep: int, reporter: Reporter, before: Record | None) -> tuple[int, ...]:
@@ -31,7 +31,7 @@ def prune(deployment: LockedDeployment, keep: int, reporter: Reporter, before: R
         kept = sorted(deployment.kept(), key=lambda kept: newest is not None and kept.record.generation != newest)
         staying = [old.record.generation for old in kept]
         for old in kept[keep:]:
-            changes = list(islice(additions(old.path), 3))
+            changes = list(islice(local_changes(old.path), 3))
             if changes:
                 reporter.warn(
                     f"generation {old.record.generation} stays, in {old.path}: "

@@ -26,7 +26,7 @@ from pathlib import Path
 from envpack.runtime.deployment.protected_paths import check_destination, current_user
 from envpack.runtime.deployment.record import Record, read_record
 from envpack.runtime.errors import DestinationError
-from envpack.runtime.fs.paths import is_folder, is_there, sibling_path
+from envpack.runtime.fs.paths import exists, is_folder, sibling_path
 
 LOCK = "lock"
 STAGING, READY, TRASH = "new-", "next-", "trash-"
@@ -114,7 +114,7 @@ class DeploymentState:
         if path.is_symlink():
             return f"{path} exists and is a link, to {os.readlink(path)}"
         try:
-            if not is_there(path):
+            if not exists(path):
                 return ""
             if not is_folder(path):
                 return f"{path} exists and is no folder"

@@ -11,8 +11,8 @@ from typing import Callable, Iterator
 
 from envpack.runtime.deployment.state import DISPLACED, SWAP_JOURNAL
 from envpack.runtime.fs.atomic import replace_file
-from envpack.runtime.fs.exchange import WITHOUT, exchange
-from envpack.runtime.fs.paths import is_there
+from envpack.runtime.fs.exchange import UNSUPPORTED, exchange
+from envpack.runtime.fs.paths import exists
 from envpack.runtime.fs.sync import sync_folder
 
 
@@ -36,7 +36,7 @@ def swap(destination: Path, inside: Path, *, onward: bool = False) -> None:
         try:
             exchange(inside, destination)
         except OSError as problem:
-            if problem.errno not in WITHOUT:
+            if problem.errno not in UNSUPPORTED:
                 raise
             _swap_in_steps(destination, inside, onward)
 
@@ -68,18 +68,18 @@ def finish_swap(destination: Path, state_dir: Path, keep: Callable[[Path], None]
         OSError: A tree can't be renamed.
     """
     displaced, journal = state_dir / DISPLACED, state_dir / SWAP_JOURNAL
-    if is_there(displaced):
+    if exists(displaced):
         name, onward = _journalled(journal)
         inside = state_dir / name
-        if not is_there(destination) and onward and is_there(inside):
+        if not exists(destination) and onward and exists(inside):
             os.rename(inside, destination)
-        if not is_there(destination):
+        if not exists(destination):
             os.rename(displaced, destination)
-        elif is_there(inside):
+        elif exists(inside):
             keep(displaced)
         else:
             os.rename(displaced, inside)
-    if is_there(journal):
+    if exists(journal):
         os.unlink(journal)
         sync_folder(destination.parent)
         sync_folder(state_dir)

@@ -15,7 +15,7 @@ from envpack.runtime.deployment.state import READY, STAGING
 from envpack.runtime.deployment.swap import finish_swap, writable_dirs
 from envpack.runtime.errors import DestinationError
 from envpack.runtime.fs.interrupt import retry_on_interrupt
-from envpack.runtime.fs.paths import is_folder, is_there, umask
+from envpack.runtime.fs.paths import exists, is_folder, umask
 from envpack.runtime.fs.sync import sync_folder
 from envpack.runtime.report import human_size
 
@@ -87,7 +87,7 @@ class Transaction:
                     deployment.path.mkdir()
             else:
                 previous = deployment.generation_path(self._before.generation)
-                if not is_there(self._ready):
+                if not exists(self._ready):
                     os.rename(previous, self._ready)
                 deployment.swap(self._ready, onward=True)
         recover(deployment)

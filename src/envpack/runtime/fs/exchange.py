@@ -18,7 +18,7 @@ _NUMBERS = {
 """System call number of renameat2 by machine, for C libraries without that function (glibc before 2.28); source:
 <asm/unistd.h>."""
 
-WITHOUT = (errno.ENOSYS, errno.EINVAL, errno.EPERM, errno.ENOTSUP)
+UNSUPPORTED = (errno.ENOSYS, errno.EINVAL, errno.EPERM, errno.ENOTSUP)
 """Error numbers which mean that the kernel or the filesystem (such as NFS) does not support the exchange, or that
 a sandbox forbids the call. Where EPERM has another cause, renaming in two steps fails with it too, before anything
 is changed."""
@@ -28,7 +28,7 @@ def exchange(first: Path, second: Path) -> None:
     """Exchange two paths on one filesystem atomically.
 
     Raises:
-        OSError: the exchange failed; its errno is one of `WITHOUT` where it is not supported.
+        OSError: the exchange failed; its errno is one of `UNSUPPORTED` where it is not supported.
     """
     library = ctypes.CDLL(None, use_errno=True)
     one, two = os.fsencode(first), os.fsencode(second)

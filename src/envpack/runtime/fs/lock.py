@@ -57,7 +57,7 @@ def locked(path: Path, *, wait: bool, folder_mode: int | None = None) -> Iterato
                     f"another envpack process is using {path.parent}",
                     hint="Try again when it has finished; deploy, rollback, move and remove wait with --wait.",
                 ) from None
-            if not _is_still(path, fd):
+            if not _is_same_file(path, fd):
                 continue  # its folder was renamed or removed while we waited
             yield
             return
@@ -73,7 +73,7 @@ def _unwritable(folder: Path, problem: OSError) -> DestinationError:
     )
 
 
-def _is_still(path: Path, fd: int) -> bool:
+def _is_same_file(path: Path, fd: int) -> bool:
     try:
         return os.path.samestat(os.stat(path), os.fstat(fd))
     except FileNotFoundError:

@@ -147,14 +147,14 @@ def remove_tree(folder: Path) -> None:
     Raises:
         OSError: a part of it can't be removed.
     """
-    _open_up(folder)
+    _make_writable(folder)
     for parent, folders, _ in os.walk(folder):
         for name in folders:
-            _open_up(Path(parent, name))
+            _make_writable(Path(parent, name))
     shutil.rmtree(folder)
 
 
-def _open_up(folder: Path) -> None:
+def _make_writable(folder: Path) -> None:
     """Give the owner all permissions on a folder; never on a link's target, also if it becomes a link just now."""
     status = os.lstat(folder)
     if not stat.S_ISDIR(status.st_mode) or status.st_mode & stat.S_IRWXU == stat.S_IRWXU:
@@ -177,10 +177,6 @@ def exists(path: Path) -> bool:
         OSError: the name can't be looked up.
     """
     return _status(path) is not None
-
-
-is_there = exists
-"""The former name, for callers that are not renamed yet."""
 
 
 def is_folder(path: Path) -> bool:

@@ -15,7 +15,7 @@ from envpack.runtime.format.manifest_json import digest_line, manifest_from_json
 from envpack.runtime.format.paths_json import table_from_json
 
 
-def limit_of(root: Path) -> tuple[int | None, str]:
+def prefix_limit(root: Path) -> tuple[int | None, str]:
     """Return the maximum prefix length of the tree at ``root``, in bytes, and the path that limits it.
 
     The length is None when any prefix fits, or when the manifest can't be read: `rewrite_prefix` then reports the

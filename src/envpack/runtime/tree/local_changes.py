@@ -20,7 +20,7 @@ from envpack.runtime.tree.head import read_head
 from envpack.runtime.tree.prefix import prefixes_in
 
 
-def additions(root: Path) -> Iterator[str]:
+def local_changes(root: Path) -> Iterator[str]:
     """Iterate over the paths of files and links in a tree that are not from its bundle, or were edited.
 
     Byte-code that Python writes by itself is left out. When the tree's own paths table can't be read and verified,

@@ -47,7 +47,7 @@ class RewriteResult:
     changed: tuple[str, ...]
 
 
-def rewrite_prefix(root: Path, reporter: Reporter, *, place: str = "", durable: bool = False) -> RewriteResult:
+def rewrite_prefix(root: Path, reporter: Reporter, *, prefix: str = "", durable: bool = False) -> RewriteResult:
     """Rewrite the installed prefix of the unpacked tree at ``root``, atomically and restartably.
 
     Does nothing when the prefix is installed already. Several processes may call it at the same time.
@@ -55,7 +55,7 @@ def rewrite_prefix(root: Path, reporter: Reporter, *, place: str = "", durable: 
     Args:
         root: folder of the tree.
         reporter: where progress, notes and warnings go.
-        place: the prefix to write; "" for the real path of ``root``.
+        prefix: the prefix to write; "" for the real path of ``root``.
         durable: sync the new files to the disk before the prefix is recorded as installed.
 
     Raises:
@@ -66,19 +66,19 @@ def rewrite_prefix(root: Path, reporter: Reporter, *, place: str = "", durable: 
         DestinationError: the tree can't be written to.
     """
     root = Path(os.path.realpath(root))
-    prefix = place or str(root)
+    prefix = prefix or str(root)
     if installed_prefix(root) == prefix:
         if Journal(root).exists():
-            forget_begun(root)
+            clear_pending_rewrite(root)
         return RewriteResult(prefix, prefix, 0, ())
     manifest, table, _ = read_head(root)
     check_bundle_tree(manifest, table)  # a plain tar -x checks nothing
     check_prefix(manifest, prefix)
     with locked(root / LOCK_PATH, wait=True):
-        former = installed_prefix(root)
-        if former == prefix:
+        previous = installed_prefix(root)
+        if previous == prefix:
             return RewriteResult(prefix, prefix, 0, ())
-        rewrite = PrefixRewrite(root, table, prefix, former)
+        rewrite = PrefixRewrite(root, table, prefix, previous)
         with reporter.step(f"Writing the prefix {prefix} in", len(rewrite.records), "files") as step:
             with _os_errors_as_destination_error(root):
                 rewrite.run(step, durable)
@@ -86,7 +86,7 @@ def rewrite_prefix(root: Path, reporter: Reporter, *, place: str = "", durable: 
         warn_activation_needed(table, os.fsencode(prefix), reporter)
         for path in rewrite.changed:
             reporter.warn(f"{path} was changed or removed by hand, and left as it is")
-        return RewriteResult(prefix, former, rewrite.written, tuple(rewrite.changed))
+        return RewriteResult(prefix, previous, rewrite.written, tuple(rewrite.changed))
 
 
 @contextmanager
@@ -107,21 +107,21 @@ class PrefixRewrite:
         root: folder of the tree.
         table: its paths table.
         prefix: the prefix to write.
-        former: the installed prefix, or None.
+        previous: the installed prefix, or None.
 
     Attributes:
         records: the relocated files.
         changed: paths of those that are left unchanged, as they were changed or removed by hand.
     """
 
-    def __init__(self, root: Path, table: PathsTable, prefix: str, former: str | None) -> None:
+    def __init__(self, root: Path, table: PathsTable, prefix: str, previous: str | None) -> None:
         self.records = [record for record in table if record.relocation is not None]
         self.changed: list[str] = []
-        self._root, self._former = root, former
+        self._root, self._previous = root, previous
         self._journal = Journal(root)
         was_completed, pending = self._journal.read()
-        self._was_completed = was_completed or former is not None
-        self._prefixes = list(dict.fromkeys([prefix, *([former] if former is not None else []), *pending]))
+        self._was_completed = was_completed or previous is not None
+        self._prefixes = list(dict.fromkeys([prefix, *([previous] if previous is not None else []), *pending]))
         self._base = os.fsencode(root) + b"/"
         self._links = _hard_links(table)
         self._files, self._prefix_file = ReplaceBatch(), ReplaceBatch()
@@ -178,7 +178,7 @@ class PrefixRewrite:
         Meanwhile no prefix counts as installed, not even when the tree is moved back.
         """
         self._is_committing = True
-        if self._former is not None:
+        if self._previous is not None:
             os.unlink(self._root / PREFIX_PATH)
         self._files.put()
         if durable:
@@ -193,7 +193,7 @@ class PrefixRewrite:
             self._journal.remove()
 
 
-def forget_begun(root: Path) -> None:
+def clear_pending_rewrite(root: Path) -> None:
     """Remove the journal and temporary files of a `rewrite_prefix` stopped before its first change or at its end.
 
     Does nothing when no prefix is installed; errors are ignored.
