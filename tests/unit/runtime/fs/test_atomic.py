@@ -1,0 +1,113 @@
+"""Atomic replacement: the new content or the old, nothing left beside it, and nothing written through a link."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from envpack.runtime.fs.atomic import (
+    ReplaceBatch,
+    is_temporary_name,
+    process_temporary,
+    remove_temporary,
+    replace_file,
+    replacement,
+    temporary_of,
+)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def a_file(path: Path, other: Path) -> None:
+    path.write_text("left by a crash")
+
+
+def a_link(path: Path, other: Path) -> None:
+    path.symlink_to(other)
+
+
+def a_hard_link(path: Path, other: Path) -> None:
+    path.hardlink_to(other)
+
+
+@pytest.mark.parametrize("leave", [a_file, a_link, a_hard_link])
+def test_what_is_at_the_temporary_path_is_never_written_through(
+    tmp_path: Path, leave: Callable[[Path, Path], None]
+) -> None:
+    path, other = tmp_path / "x", tmp_path / "other"
+    other.write_text("untouched")
+    leave(temporary_of(path), other)
+    replace_file(path, b"new")
+    assert path.read_bytes() == b"new" and other.read_text() == "untouched"
+    assert names(tmp_path) == ["other", "x"]
+    batch = ReplaceBatch()
+    leave(
+        Path(os.fsdecode(batch.file(os.fsencode(tmp_path / "y"), b"1", 0o600))).with_name(".z.envpack-new"), other
+    )
+    batch.file(os.fsencode(tmp_path / "z"), b"2", 0o640)
+    batch.put()
+    assert names(tmp_path) == ["other", "x", "y", "z"] and other.read_text() == "untouched"
+    assert (tmp_path / "z").stat().st_mode & 0o777 == 0o640
+
+
+def test_a_failed_block_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_text("old")
+    with pytest.raises(KeyboardInterrupt), replacement(path) as temporary:
+        assert is_temporary_name(temporary.name)
+        temporary.write_text("half")
+        raise KeyboardInterrupt
+    assert path.read_text() == "old" and names(tmp_path) == ["x"]
+
+
+def test_a_link_to_the_same_file_leaves_nothing_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_text("same")
+    with replacement(path) as temporary:
+        temporary.hardlink_to(path)
+    assert path.read_text() == "same" and names(tmp_path) == ["x"]
+
+
+def test_a_folder_is_replaced_only_on_request_and_when_it_is_empty(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.mkdir()
+    with pytest.raises(IsADirectoryError), replacement(path) as temporary:
+        temporary.symlink_to("target")
+    (path / "file").touch()
+    with pytest.raises(OSError, match="not empty"), replacement(path, over_folder=True) as temporary:
+        temporary.symlink_to("target")
+    assert names(tmp_path) == ["x"]
+    (path / "file").unlink()
+    with replacement(path, over_folder=True) as temporary:
+        temporary.symlink_to("target")
+    assert path.readlink() == Path("target") and names(tmp_path) == ["x"]
+
+
+def test_the_mode_of_a_file_is_subject_to_the_umask(tmp_path: Path) -> None:
+    old = os.umask(0o027)
+    try:
+        replace_file(tmp_path / "x", b"", 0o666, temporary=process_temporary(tmp_path / "x"), durable=False)
+    finally:
+        os.umask(old)
+    assert (tmp_path / "x").stat().st_mode & 0o777 == 0o640
+
+
+def test_a_batch_is_renamed_whole_or_dropped(tmp_path: Path) -> None:
+    one, two = (os.fsencode(tmp_path / name) for name in ("one", "two"))
+    batch = ReplaceBatch()
+    batch.link(batch.file(one, b"1", 0o644, mtime=5), two)
+    assert all(map(is_temporary_name, names(tmp_path)))
+    batch.put()
+    assert (tmp_path / "one").samefile(tmp_path / "two") and (tmp_path / "one").stat().st_mtime == 5
+    dropped = ReplaceBatch()
+    dropped.file(one, b"2", 0o644)
+    assert dropped.drop()
+    left = ReplaceBatch()
+    left.file(two, b"3", 0o644)
+    remove_temporary(two)
+    assert names(tmp_path) == ["one", "two"] and (tmp_path / "one").read_text() == "1"

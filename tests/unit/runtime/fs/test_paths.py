@@ -1,0 +1,27 @@
+"""Whether a path exists, and whether it is a folder: links are not followed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from envpack.runtime.fs.paths import exists, is_folder
+
+
+def test_links_are_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    (tmp_path / "dangling").symlink_to("nowhere")
+    (tmp_path / "link").symlink_to("folder")
+    assert all(exists(tmp_path / name) for name in ("folder", "file", "dangling", "link"))
+    assert [name for name in ("folder", "file", "dangling", "link") if is_folder(tmp_path / name)] == ["folder"]
+    for path in (tmp_path / "nothing", tmp_path / "file" / "below", tmp_path / "nothing" / "below"):
+        assert not exists(path) and not is_folder(path)
+
+
+def test_a_name_that_can_t_be_looked_up_is_an_error(tmp_path: Path) -> None:
+    """Callers replace what does not exist."""
+    for function in (exists, is_folder):
+        with pytest.raises(OSError, match="too long"):
+            function(tmp_path / ("n" * 300))
