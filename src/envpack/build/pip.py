@@ -12,6 +12,7 @@ from pathlib import Path
 
 from envpack.lock import LockedPypi
 from envpack.lock.uvtool import index_arguments, run_uv
+from envpack.runtime.fs.atomic import replace_file
 from envpack.runtime.report import Reporter, Step
 from envpack.spec import EnvSpec
 from envpack.spec.pip_lines import parse_lines
@@ -144,9 +145,7 @@ def remove_build_records(site_packages: Path, prefix: Path) -> None:
         from_source = (record.parent / "uv_build.json").is_file()
         after = "".join(_without_unstable_hashes(lines, site_packages, prefix, from_source))
         if after != before:
-            part = record.with_name("RECORD.part")
-            part.write_text(after, encoding="utf-8", errors="surrogateescape")
-            part.replace(record)
+            replace_file(record, after.encode("utf-8", "surrogateescape"), durable=False)
         for path in removed.values():
             path.unlink()
 
