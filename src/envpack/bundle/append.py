@@ -45,7 +45,7 @@ _NOT_IN_THE_KERNEL = (errno.ENOSYS, errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP,
 """Errors of copy_file_range after which the bytes are copied through a buffer instead."""
 
 
-def move(source: int, offset: int, target: int, size: int) -> None:
+def copy_and_punch(source: int, offset: int, target: int, size: int) -> None:
     """Append a range of one file to another, and punch a hole in its place where the filesystem supports holes.
 
     The bytes then occupy the disk and the page cache only once, and the kernel does not have to find new memory
@@ -64,17 +64,17 @@ def move(source: int, offset: int, target: int, size: int) -> None:
     while offset < end:
         step = min(_STEP, end - offset)
         copy(source, offset, target, step)
-        _let_go(source, offset, step)
+        _punch_hole(source, offset, step)
         offset += step
 
 
-def _let_go(descriptor: int, offset: int, size: int) -> None:
+def _punch_hole(descriptor: int, offset: int, size: int) -> None:
     call = _fallocate()
     if call is not None:
-        call(descriptor, _PUNCH_HOLE, offset, size)  # on an error the bytes stay until the file goes
+        call(descriptor, _PUNCH_MODE, offset, size)  # on an error the bytes stay until the file goes
 
 
-_PUNCH_HOLE = 3
+_PUNCH_MODE = 3
 """FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE of <linux/falloc.h>."""
 
 

@@ -60,11 +60,11 @@ class FrameWriter:
         self.position += size
         while done < size:
             count = min(size - done, FRAME_SIZE - self._filled)
-            room = memoryview(self._buffer)[self._filled : self._filled + count]
+            space = memoryview(self._buffer)[self._filled : self._filled + count]
             if isinstance(data, WindowedFile):
-                data.read_into(room, done)
+                data.read_into(space, done)
             else:
-                room[:] = data[done : done + count]
+                space[:] = data[done : done + count]
             done += count
             self._filled += count
             if self._filled == FRAME_SIZE:

@@ -37,31 +37,31 @@ class SegmentIndex:
         table: Its part of the paths table, as JSON.
         paths: Number of its paths.
         size: Bytes of its files, as stored.
-        room: Bytes of the longest prefix that fits into all of its files; None: any prefix.
-        limited_by: Path of the file that limits ``room``, or "".
+        max_prefix_length: Bytes of the longest prefix that fits into all of its files; None: any prefix.
+        limited_by: Path of the file that limits it, or "".
     """
 
     id: str
     table: bytes
     paths: int
     size: int
-    room: int | None = None
+    max_prefix_length: int | None = None
     limited_by: str = ""
 
 
-def listed(id: str, records: Sequence[PathRecord]) -> SegmentIndex:
+def segment_index(id: str, records: Sequence[PathRecord]) -> SegmentIndex:
     """Return the entry of a segment with these records, which are in the order of the tar stream."""
-    rooms = (
+    limits = (
         (record.relocation.max_prefix_length, record.path)
         for record in records
         if record.relocation is not None and record.relocation.max_prefix_length is not None
     )
-    room, limited_by = min(rooms, default=(None, ""))
+    longest, limited_by = min(limits, default=(None, ""))
     size = sum(record.size for record in records if record.type == "file")
-    return SegmentIndex(id, segment_to_json(id, records), len(records), size, room, limited_by)
+    return SegmentIndex(id, segment_to_json(id, records), len(records), size, longest, limited_by)
 
 
-def placed(records: Iterable[PathRecord]) -> Iterator[PathRecord]:
+def with_offsets(records: Iterable[PathRecord]) -> Iterator[PathRecord]:
     """Yield the records with their offsets in the tar stream of the segment."""
     position = 0
     for record in records:

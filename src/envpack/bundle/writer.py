@@ -14,10 +14,10 @@ from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
 
-from envpack.bundle.append import copy, move
+from envpack.bundle.append import copy, copy_and_punch
 from envpack.bundle.codecs import Encoder
 from envpack.bundle.frames import FrameWriter, compress, compress_all
-from envpack.bundle.model import Item, SegmentIndex, StoredFrames, WrittenSegment, listed
+from envpack.bundle.model import Item, SegmentIndex, StoredFrames, WrittenSegment, segment_index
 from envpack.bundle.reader_limits import check_manifest, check_table
 from envpack.runtime.errors import DestinationError
 from envpack.runtime.format import tar
@@ -50,7 +50,7 @@ def write_segment(frames: FrameWriter, id: str, items: Iterable[Item]) -> tuple[
             frames.write(piece)
         frames.write(bytes(tar.padding(record.size)) if record.type == "file" else b"")
         records.append(record)
-    return listed(id, records), frames.end_segment()
+    return segment_index(id, records), frames.end_segment()
 
 
 class BundleWriter:
@@ -145,10 +145,10 @@ class BundleWriter:
             for segment in segments:
                 stored = self._stored.get(segment.id)
                 if stored is None:
-                    move(self._payload.fileno(), taken, output.fileno(), segment.stored)
+                    copy_and_punch(self._payload.fileno(), taken, output.fileno(), segment.stored)
                     taken += segment.stored
                 else:
-                    take = copy if stored.stay else move
+                    take = copy if stored.stay else copy_and_punch
                     take(stored.descriptor, stored.offset, output.fileno(), segment.stored)
                 self._offsets[segment.id] = offset
                 offset += segment.stored
@@ -164,8 +164,12 @@ class BundleWriter:
 def complete(draft: Manifest, segments: Sequence[SegmentIndex]) -> tuple[Manifest, bytes]:
     """Return ``draft`` with what follows from the segments, and their paths table."""
     table = join_table(segment.table for segment in segments)
-    rooms = ((segment.room, segment.limited_by) for segment in segments if segment.room is not None)
-    longest, limited_by = min(rooms, default=(None, ""))
+    limits = (
+        (segment.max_prefix_length, segment.limited_by)
+        for segment in segments
+        if segment.max_prefix_length is not None
+    )
+    longest, limited_by = min(limits, default=(None, ""))
     known = {segment.id: segment for segment in segments}
     packages = (
         replace(package, files=known[package.segment].paths, size=known[package.segment].size)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from envpack.bundle.model import Item, SegmentIndex, listed
+from envpack.bundle.model import Item, SegmentIndex, segment_index
 from envpack.bundle.reader_limits import check_table
 from envpack.bundle.writer import complete
 from envpack.prefix.scan.windowed_file import Piece, in_memory
@@ -49,11 +49,11 @@ class FolderWriter:
             else:
                 self._tree.add(record)
             records.append(record)
-        self._segments.append(listed(id, records))
+        self._segments.append(segment_index(id, records))
 
     def _write(self, record: PathRecord, item: Item) -> None:
-        room = record.relocation.max_prefix_length if record.relocation is not None else None
-        if room is not None and room < len(self._prefix):
+        longest = record.relocation.max_prefix_length if record.relocation is not None else None
+        if longest is not None and longest < len(self._prefix):
             return
         if item.source and record.relocation is None and _is_to_move(Path(item.source)):
             self._tree.move(record, Path(item.source))

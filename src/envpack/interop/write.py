@@ -20,7 +20,7 @@ from pathlib import Path
 from subprocess import CalledProcessError
 from typing import Any, NamedTuple
 
-from envpack.bundle.model import Item, SegmentIndex, listed
+from envpack.bundle.model import Item, SegmentIndex, segment_index
 from envpack.bundle.pack import RUNTIME, PackSettings, pack_contents, read_for_packing
 from envpack.bundle.writer import complete
 from envpack.interop.archive.members import read_members
@@ -148,7 +148,7 @@ class _CondaPackWriter:
             if id != RUNTIME and not item.record.path.startswith(f"{OWN_FOLDER}/"):
                 self._add(item)
                 records.append(item.record)
-        self._segments.append(listed(id, records))
+        self._segments.append(segment_index(id, records))
 
     def _add(self, item: Item) -> None:
         record = item.record

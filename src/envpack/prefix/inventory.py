@@ -243,9 +243,9 @@ def _python(tree: Tree, records: Sequence[CondaRecord]) -> tuple[str, str]:
         match = _INTERPRETER.fullmatch(path)
         if match:
             found[match.group(1)] = path
-    wanted = ".".join(version.split(".")[:2])
-    if wanted in found:
-        return found[wanted], version
+    minor = ".".join(version.split(".")[:2])
+    if minor in found:
+        return found[minor], version
     path = "bin/python"
     for _ in range(8):
         if path not in tree.links:

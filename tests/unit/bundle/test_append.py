@@ -13,7 +13,7 @@ import pytest
 from envpack.bundle import append as transfer
 
 DATA = os.urandom(64 << 10) * 37
-WAYS = {"copy": transfer.copy, "move": transfer.move}
+WAYS = {"copy": transfer.copy, "copy_and_punch": transfer.copy_and_punch}
 
 
 @pytest.fixture(autouse=True)
@@ -60,7 +60,7 @@ def test_a_source_that_became_shorter_is_an_error(way: str, source: Path) -> Non
 
 def test_what_is_moved_takes_no_room_any_more_and_the_rest_stays(source: Path) -> None:
     before = source.stat().st_blocks
-    appended(transfer.move, source, 5000, len(DATA) - 10_000)
+    appended(transfer.copy_and_punch, source, 5000, len(DATA) - 10_000)
     assert source.stat().st_blocks < before / 8
     left = source.read_bytes()
     assert left[:5000] == DATA[:5000] and left[-5000:] == DATA[-5000:] and len(left) == len(DATA)

@@ -30,7 +30,7 @@ def segment_document(segment: WrittenSegment, found: PackFindings, table: int) -
         "table": [table, len(index.table)],
         "paths": index.paths,
         "size": index.size,
-        "room": index.room,
+        "room": index.max_prefix_length,
         "limited_by": index.limited_by,
         "modified": found.modified,
         "unrelocatable": [[item.path, item.reason, item.matters] for item in found.unrelocatable],

@@ -40,7 +40,7 @@ from envpack.bundle.cache.cache_files import (
 from envpack.bundle.cache.kept_bundle import KeptBundle, bundle_document, segment_document
 from envpack.bundle.cache.signature import code_identity, content_digest, status_signature
 from envpack.bundle.codecs import Encoder
-from envpack.bundle.model import PackedSegment, PackFindings, WrittenSegment, listed, placed
+from envpack.bundle.model import PackedSegment, PackFindings, WrittenSegment, segment_index, with_offsets
 from envpack.prefix import FileNormalizer, Group, PrefixContents
 from envpack.runtime.format.manifest import PathRecord
 
@@ -92,7 +92,7 @@ class SegmentCache:
 
     def by_content(self, id: str, records: Iterable[PathRecord]) -> PackedSegment | None:
         """Return the segment with this id and these records, or None where there is none."""
-        content = content_digest(listed(id, list(placed(records))))
+        content = content_digest(segment_index(id, list(with_offsets(records))))
         known = (bundle.segment(id, content) for bundle in self._bundles.values())
         return next((segment for segment in known if segment is not None), None)
 

@@ -86,23 +86,25 @@ def _contradictions(
     overruled: Sequence[Finding],
     stated: dict[str, Finding],
 ) -> list[str]:
-    said = []
+    warnings = []
     for family, truth in stated.items():
         wrong = [f for f in overruled if f.family == family and f.platform != CPU and kind(f.rule) != HINT]
         if wrong:
-            said.append(f"{_made_for([truth])}, but also for {_said(wrong)}: they can't work together")
+            warnings.append(f"{_made_for([truth])}, but also for {_named(wrong)}: they can't work together")
     if leader is None:
-        return said
+        return warnings
     if rocm is not None:
-        said.append(f"{_made_for([leader])}, but also for {_said([rocm])}: no host has both")
+        warnings.append(f"{_made_for([leader])}, but also for {_named([rocm])}: no host has both")
     if kind(leader.rule) != USER:
-        return said
+        return warnings
     for major in dict.fromkeys(f.major for f in users if f.major != leader.major):
         others = [f for f in users if f.major == major]
-        said.append(f"{_made_for([leader])}, but also for {_said(others)}: those need other libraries and drivers")
+        warnings.append(
+            f"{_made_for([leader])}, but also for {_named(others)}: those need other libraries and drivers"
+        )
     if runtimes and leader.major not in {f.major for f in runtimes}:
-        said.append(f"{_made_for([leader])}, but the only CUDA runtime in it is {_said(runtimes[:1])}")
-    return said
+        warnings.append(f"{_made_for([leader])}, but the only CUDA runtime in it is {_named(runtimes[:1])}")
+    return warnings
 
 
 def _unused(
@@ -110,14 +112,14 @@ def _unused(
 ) -> tuple[str, ...]:
     if leader is not None or not runtimes or not (rocm or refusals):
         return ()
-    return (f"{_made_for([rocm or refusals[0]])}: nothing uses its runtime of {_said(runtimes[:1])}",)
+    return (f"{_made_for([rocm or refusals[0]])}: nothing uses its runtime of {_named(runtimes[:1])}",)
 
 
 def _made_for(findings: Sequence[Finding]) -> str:
-    return f"the environment is made for {_said(findings)}"
+    return f"the environment is made for {_named(findings)}"
 
 
-def _said(findings: Sequence[Finding]) -> str:
+def _named(findings: Sequence[Finding]) -> str:
     """Describe findings in words: "CUDA 11 (pypi:cupy-cuda11x-13.0.0, and 1 more)"."""
     first = findings[0]
     names = {CUDA: f"CUDA {first.value}", ROCM: f"ROCm {first.value}".rstrip(), CPU: "CPUs only"}

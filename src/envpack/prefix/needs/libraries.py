@@ -62,10 +62,10 @@ class Variants:
         It is the variant of that version, else the newest before it of the same major version, else the oldest
         after it. That is how bitsandbytes chooses (bitsandbytes/cextension.py).
         """
-        wanted = _numbers(version)
+        target = _numbers(version)
         same = {_numbers(v): path for (p, v), path in self.by_version.items() if p == platform}
-        same = {numbers: path for numbers, path in same.items() if numbers[:1] == wanted[:1]}
-        before = [numbers for numbers in same if numbers <= wanted]
+        same = {numbers: path for numbers, path in same.items() if numbers[:1] == target[:1]}
+        before = [numbers for numbers in same if numbers <= target]
         return same[max(before) if before else min(same)] if same else ""
 
     def versions(self, platform: str) -> list[str]:

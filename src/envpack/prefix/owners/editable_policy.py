@@ -60,8 +60,8 @@ def handle_editable(
         return Handled()
     minor = ".".join(version.split(".")[:2])
     folders = {path.rpartition("/")[0] for path in (*tree.files, *tree.links) if path.startswith("lib/")}
-    wanted = (f"lib/python{minor}", f"lib/python{minor}t", f"lib/pypy{minor}")
-    sites = [f"{folder}/site-packages" for folder in wanted if f"{folder}/site-packages" in folders]
+    libraries = (f"lib/python{minor}", f"lib/python{minor}t", f"lib/pypy{minor}")
+    sites = [f"{folder}/site-packages" for folder in libraries if f"{folder}/site-packages" in folders]
     found = find_editable(str(prefix), tree.files, sites, read, _Inside(names))
     if not found:
         return Handled()

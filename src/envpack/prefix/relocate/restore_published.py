@@ -195,8 +195,8 @@ def _relocation(
     if binary:
         return binary_relocation(placeholder, _located_strings(data, marks, len(placeholder)))
     if executable and data[:2] == b"#!":
-        begun = [edit for edit in edits if edit.offset + len(edit.old) <= HEAD]
-        head = b"".join(in_memory(apply(data[:HEAD], begun)))
+        first_edits = [edit for edit in edits if edit.offset + len(edit.old) <= HEAD]
+        head = b"".join(in_memory(apply(data[:HEAD], first_edits)))
         line = direct_line(head, [placeholder])
         if line is not None:
             rest = tuple(mark.stored for mark in marks if mark.stored >= line.end)

@@ -50,12 +50,12 @@ def previous_prefix(prefix: Path) -> bytes | None:
     The configuration of its Python records that path at installation. With several Pythons, their paths must
     agree.
     """
-    said = set()
+    recorded = set()
     for data in _read(_configurations(prefix), _MOST):
-        said.update(_SYSCONFIG_PREFIX.findall(data))
-    if len(said) != 1:
+        recorded.update(_SYSCONFIG_PREFIX.findall(data))
+    if len(recorded) != 1:
         return None
-    path = posixpath.normpath(said.pop())
+    path = posixpath.normpath(recorded.pop())
     return None if path == b"/" or os.path.lexists(path) else path
 
 

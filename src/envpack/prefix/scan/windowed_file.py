@@ -79,12 +79,12 @@ class WindowedFile:
         start, stop, _ = slice(start, stop).indices(len(self))
         return WindowedFile(self._opened, self._start + start, self._start + max(start, stop))
 
-    def read_into(self, room: memoryview, start: int) -> None:
-        """Fill ``room`` with the bytes from ``start`` on."""
+    def read_into(self, target: memoryview, start: int) -> None:
+        """Fill ``target`` with the bytes from ``start`` on."""
         done = 0
-        while done < len(room):
+        while done < len(target):
             try:
-                read = os.preadv(self._opened.descriptor, [room[done:]], self._start + start + done)
+                read = os.preadv(self._opened.descriptor, [target[done:]], self._start + start + done)
             except OSError as problem:
                 raise PackError(f"can't read {self._opened.name}: {problem.strerror}") from None
             if not read:
