@@ -244,7 +244,7 @@ def test_modes_links_and_empty_folders(made: Made) -> None:
     }
 
 
-def test_links_by_another_spelling_of_the_prefix_are_made_relative(made: Made, tmp_path: Path) -> None:
+def test_links_by_another_alias_of_the_prefix_are_made_relative(made: Made, tmp_path: Path) -> None:
     (tmp_path / "current").symlink_to("env", target_is_directory=True)
     (made.prefix / "lib").mkdir()
     (made.prefix / "lib/x").symlink_to(tmp_path / "current/lib/y")

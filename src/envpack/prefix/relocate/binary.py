@@ -13,7 +13,7 @@ from envpack.runtime.relocation.relocation import Relocation
 _CONTINUES = re.compile(rb"[\w\-+@~.\x80-\xff]")
 
 
-class Mention(NamedTuple):
+class BinaryMention(NamedTuple):
     """A mention of the prefix in a binary.
 
     Attributes:
@@ -25,14 +25,14 @@ class Mention(NamedTuple):
     following: bytes
 
 
-class String(NamedTuple):
+class BinaryString(NamedTuple):
     """A NUL-terminated string with mentions in it; ``end`` is the offset of its NUL in the stored bytes."""
 
-    mentions: Sequence[Mention]
+    mentions: Sequence[BinaryMention]
     end: int
 
 
-def binary_relocation(placeholder: bytes, strings: Iterable[String]) -> Relocation:
+def binary_relocation(placeholder: bytes, strings: Iterable[BinaryString]) -> Relocation:
     """Return the relocation of the ``placeholder`` in the given strings of a binary.
 
     A mention that is followed by more of a path is padded with slashes, which every path accepts, so that pointers

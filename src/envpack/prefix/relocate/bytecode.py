@@ -87,7 +87,7 @@ class _Type(NamedTuple):
 
     Attributes:
         size: Bytes of a fixed size.
-        children: What comes after these.
+        children: What comes after these, in reverse order.
         width: Bytes of a count, instead of both; 0: there is none.
         unit: Bytes of each item that is counted; 0: the items are objects.
         text: Whether the items are the bytes of a string.
@@ -127,7 +127,7 @@ _CODE_3_11 = _Type(5 * 4, (_OBJECT, _OBJECT, _NUMBER, *[_OBJECT] * 8))
 
 @cache
 def _types(code: _Type) -> tuple[_Type | None, ...]:
-    """Return the type for each type byte, with and without FLAG_REF; children stand in reverse order."""
+    """Return the type for each type byte, with and without FLAG_REF."""
     known = {byte: type for several, type in {**_TYPES, b"c": code}.items() for byte in several}
     return tuple(known.get(byte & ~_FLAG_REF) for byte in range(256))
 
@@ -184,14 +184,14 @@ def marshal_strings(data: bytes) -> list[MarshalString]:
     return strings
 
 
-class Mention(NamedTuple):
+class BytecodeMention(NamedTuple):
     """A string constant that mentions a prefix; ``places`` are the (offset, length) of each mention."""
 
     string: MarshalString
     places: tuple[tuple[int, int], ...]
 
 
-def mentions(data: bytes, aliases: Sequence[bytes], source: str) -> list[Mention]:
+def mentions(data: bytes, aliases: Sequence[bytes], source: str) -> list[BytecodeMention]:
     """Return the strings of a pyc that mention the prefix, ascending.
 
     Args:
@@ -212,7 +212,7 @@ def mentions(data: bytes, aliases: Sequence[bytes], source: str) -> list[Mention
     return _parsed(data, found)
 
 
-def _filename(data: bytes, offset: int, alias: bytes, source: str) -> Mention | None:
+def _filename(data: bytes, offset: int, alias: bytes, source: str) -> BytecodeMention | None:
     """Return the mention if it is the file name that code objects hold: a string of just the source's path."""
     path = alias + b"/" + source.encode("utf-8", "surrogateescape")
     end = offset + len(path)
@@ -223,11 +223,11 @@ def _filename(data: bytes, offset: int, alias: bytes, source: str) -> Mention | 
         kind = data[start]
         known = kind & ~_FLAG_REF in (b"zZ" if head == 2 else b"aAut")
         if start >= HEADER and known and data[start:offset] == string_head(kind, len(path)):
-            return Mention(MarshalString(start, offset, end), ((offset, len(alias)),))
+            return BytecodeMention(MarshalString(start, offset, end), ((offset, len(alias)),))
     return None
 
 
-def _parsed(data: bytes, found: list[tuple[int, bytes]]) -> list[Mention]:
+def _parsed(data: bytes, found: list[tuple[int, bytes]]) -> list[BytecodeMention]:
     mentioning = []
     remaining = iter(found)
     upcoming = next(remaining, None)
@@ -241,5 +241,5 @@ def _parsed(data: bytes, found: list[tuple[int, bytes]]) -> list[Mention]:
                 places.append((offset, length))
             upcoming = next(remaining, None)
         if places:
-            mentioning.append(Mention(string, tuple(places)))
+            mentioning.append(BytecodeMention(string, tuple(places)))
     return mentioning

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from envpack.prefix.relocate.binary import Mention, String, binary_relocation
+from envpack.prefix.relocate.binary import BinaryMention, BinaryString, binary_relocation
 from envpack.prefix.relocate.bytecode import MarshalString, UnparsableError, mentions
 from envpack.prefix.relocate.encoded_mentions import Encoded, find_encoded
 from envpack.prefix.relocate.occurrences import (
@@ -204,9 +204,9 @@ def _strings(data: FileData, found: Sequence[Occurrence]) -> Canonical:
         # the string starts at the same offset as before, as does all data outside of strings
         mentions, shift = [], 0
         for offset, length in places:
-            mentions.append(Mention(offset - shift, data[offset + length : offset + length + 1]))
+            mentions.append(BinaryMention(offset - shift, data[offset + length : offset + length + 1]))
             shift += length - len(placeholder)
-        table.append(String(mentions, end - spare))
+        table.append(BinaryString(mentions, end - spare))
         if spare:
             edits.append(Splice(end, b"", bytes(spare)))
     return Canonical(tuple(edits), binary_relocation(placeholder, table), remarks)

@@ -14,7 +14,7 @@ from itertools import combinations
 from typing import NamedTuple
 
 from envpack.prefix.model import Published
-from envpack.prefix.relocate.binary import Mention, String, binary_relocation, slashes
+from envpack.prefix.relocate.binary import BinaryMention, BinaryString, binary_relocation, slashes
 from envpack.prefix.relocate.occurrences import apply, digest, find_all, stands_alone
 from envpack.prefix.relocate.shebang import HEAD, direct_line, published_lines
 from envpack.prefix.scan.windowed_file import FileData, in_memory
@@ -204,16 +204,16 @@ def _relocation(
     return Relocation(placeholder, text=tuple(mark.stored for mark in marks))
 
 
-def _located_strings(data: FileData, marks: Sequence[_Mark], length: int) -> list[String]:
-    strings: list[String] = []
+def _located_strings(data: FileData, marks: Sequence[_Mark], length: int) -> list[BinaryString]:
+    strings: list[BinaryString] = []
     end = -1
     for mark in marks:
-        mentions: list[Mention] = []
+        mentions: list[BinaryMention] = []
         if mark.offset < end:
             mentions = list(strings.pop().mentions)
         else:
             end = _string_end(data, mark.offset)
         behind = mark.offset + mark.length
-        mentions.append(Mention(mark.stored, data[behind : behind + 1]))
-        strings.append(String(mentions, mark.stored + length + end - behind))
+        mentions.append(BinaryMention(mark.stored, data[behind : behind + 1]))
+        strings.append(BinaryString(mentions, mark.stored + length + end - behind))
     return strings

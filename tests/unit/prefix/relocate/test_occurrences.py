@@ -76,7 +76,7 @@ def test_part_of_another_path_is_no_mention(text: bytes) -> None:
     assert find_prefix(text, [PREFIX]) == []
 
 
-def test_both_spellings_are_found_and_the_longer_wins_where_they_overlap() -> None:
+def test_both_aliases_are_found_and_the_longer_wins_where_they_overlap() -> None:
     found = find_prefix(b"/real/env/x:/env/y:/env", [b"/env", b"/real/env"])
     assert [(o.offset, o.length) for o in found] == [(0, 9), (12, 4), (19, 4)]
 

@@ -60,7 +60,7 @@ def test_a_module_with_a_first_line_stays_one_line_shorter_or_longer() -> None:
     assert stored.relocation is not None and stored.relocation.text == (2,)
 
 
-def test_strings_of_two_spellings_get_one_placeholder_and_keep_the_size() -> None:
+def test_strings_of_two_aliases_get_one_placeholder_and_keep_the_size() -> None:
     data = b"\x7fELF\0/real/env/lib:/env/x\0/env/y\0end"
     stored = store(data, b"/real/env", b"/env")
     assert stored.relocation is not None

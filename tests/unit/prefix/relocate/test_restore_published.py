@@ -103,7 +103,7 @@ def test_what_no_installer_replaced_yet_is_relocated_all_the_same() -> None:
     assert found.edits == () and found.relocation is not None and found.relocation.text == (5,)
 
 
-def test_the_spelling_the_installer_was_given_is_tried_as_well() -> None:
+def test_the_alias_the_installer_was_given_is_tried_as_well() -> None:
     assert back(PLACEHOLDER + b"/lib", b"/link/env/lib", b"/data/real/env", b"/link/env").edits
 
 

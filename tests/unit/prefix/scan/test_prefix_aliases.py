@@ -66,7 +66,7 @@ def test_the_real_path_comes_first_and_then_the_one_given(prefix: Path, tmp_path
     assert found == tuple(map(os.fsencode, (prefix, tmp_path / "now", third(prefix))))
 
 
-def test_what_leads_elsewhere_or_nowhere_is_no_spelling(prefix: Path, tmp_path: Path) -> None:
+def test_what_leads_elsewhere_or_nowhere_is_no_alias(prefix: Path, tmp_path: Path) -> None:
     other = tmp_path / "disk" / "envs" / "other"
     other.mkdir()
     write(prefix, "bin/a", f"#!{other}/bin/python\n")
@@ -88,7 +88,7 @@ def test_a_copy_beside_its_original_was_not_moved(prefix: Path, tmp_path: Path) 
     assert previous_prefix(prefix) is None
 
 
-def test_every_spelling_is_relocated_and_links_through_them_are_inner_ones(prefix: Path) -> None:
+def test_every_alias_is_relocated_and_links_through_them_are_inner_ones(prefix: Path) -> None:
     write(prefix, "conda-meta/history", f"# cmd: conda create -p '{third(prefix)}'\n")
     write(prefix, SYSCONFIG, " 'prefix': '/opt/old/env',\n")
     (prefix / "lib/x").symlink_to("/opt/old/env/lib/y")
