@@ -9,6 +9,10 @@ import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from envpack.interop.deploy import deploy_archive
+from envpack.runtime.commands.deploy import Deployment
+from envpack.runtime.report import Reporter
+
 BUILD_PREFIX = "/home/somebody/envs/demo"
 Add = Callable[[tarfile.TarFile], None]
 
@@ -79,3 +83,7 @@ def zipped(path: Path, *members: tuple[zipfile.ZipInfo | str, bytes]) -> Path:
         for info, data in members:
             archive.writestr(info, data)
     return path
+
+
+def deployed(archive: Path, destination: Path) -> Deployment:
+    return deploy_archive(archive, destination, reporter=Reporter())

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from envpack.runtime.commands.deploy import Deployment, DeployOptions, deploy
+from envpack.bundle.codecs import FAST
+from envpack.runtime.commands.deploy import Deployment, deploy
 from envpack.runtime.deployment.record import read_record
 from envpack.runtime.report import Reporter
 from support.bundle_factory import file, make_bundle, text
@@ -28,7 +29,13 @@ def bundle(folder: Path, version: str, test: tuple[str, ...] = PASSES, **extra: 
     return path
 
 
-def put(folder: Path, version: str, destination: Path | None = None, **options: Any) -> Deployment:
+def deployed(bundle: Path | str, root: Path, store: Path | None = None, **settings: Any) -> Deployment:
+    """Deploys any bundle, as the command line does, without a word."""
+    settings = {"jobs": 2, "decoders": FAST, "store": store, **settings}
+    return deploy(bundle, root, reporter=Reporter(), **settings)
+
+
+def put(folder: Path, version: str, destination: Path | None = None, **settings: object) -> Deployment:
     """Deploys that version to ``folder / "x"``, or elsewhere."""
     made = bundle(folder, version)
     return deploy(made, destination or folder / "x", DeployOptions(**options), reporter=Reporter())

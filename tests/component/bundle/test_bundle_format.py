@@ -35,6 +35,7 @@ from envpack.runtime.reader.bundle import open_bundle
 from envpack.runtime.relocation.relocation import Relocation
 from envpack.runtime.report import Reporter
 from support.bundle_factory import PLACEHOLDER, file, link, make_bundle, text
+from support.sample_deployments import deployed
 from support.trees import snapshot
 
 NOISE = random.Random(1).randbytes(2 * FRAME_SIZE + 12345)
@@ -68,10 +69,6 @@ def gz(tmp_path: Path) -> Path:
     path = tmp_path / "b.tar.gz"
     make_bundle(path, SEGMENTS)
     return path
-
-
-def deployed(bundle: Path, destination: Path) -> None:
-    deploy(bundle, destination, reporter=Reporter(), decoders=FAST)
 
 
 def test_a_deployment_has_the_destination_written_in(bundle: Path, tmp_path: Path) -> None:

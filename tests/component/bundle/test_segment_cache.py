@@ -15,10 +15,8 @@ import pytest
 from envpack.bundle import segment_items as items
 from envpack.bundle.cache import signature
 from envpack.bundle.cache.cache_files import cache_facts, cache_folder, clear_cache
-from envpack.bundle.codecs import FAST
 from envpack.prefix import Entry
-from envpack.runtime.commands.deploy import deploy
-from envpack.runtime.report import Reporter
+from support.sample_deployments import deployed
 from support.small_prefix import SmallPrefix
 
 
@@ -251,7 +249,7 @@ def test_a_bundle_made_of_kept_parts_deploys(made: SmallPrefix, tmp_path: Path) 
     packed(made, tmp_path)
     made.write("lib/one/3.txt", "changed")
     packed(made, tmp_path)
-    deploy(tmp_path / "b.tar.gz", tmp_path / "to", reporter=Reporter(), decoders=FAST)
+    deployed(tmp_path / "b.tar.gz", tmp_path / "to")
     assert (tmp_path / "to/lib/one/3.txt").read_text() == "changed"
     assert (tmp_path / "to/lib/two/0.txt").read_text() == f"two lib/two/0.txt in {tmp_path}/to\n"
 

@@ -26,6 +26,7 @@ from envpack.runtime.relocation.relocation import Relocation
 from envpack.runtime.report import Reporter
 from envpack.runtime.tree.rewrite_prefix import rewrite_prefix
 from support.bundle_factory import PLACEHOLDER, file, link, make_bundle, text
+from support.sample_deployments import deployed
 from support.trees import inodes, snapshot
 
 LARGE = os.urandom(2 * FRAME_SIZE + 4321)
@@ -64,7 +65,7 @@ def bundle(made: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def root(bundle: Path, tmp_path: Path) -> Path:
-    deploy(bundle, tmp_path / "x", reporter=Reporter(), decoders=FAST)
+    deployed(bundle, tmp_path / "x")
     return tmp_path / "x"
 
 

@@ -13,13 +13,12 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from envpack.bundle.codecs import FAST
 from envpack.bundle.model import Item
-from envpack.runtime.commands.deploy import Deployment, DeployOptions, deploy
+from envpack.runtime.commands.deploy import Deployment
 from envpack.runtime.commands.move import move
 from envpack.runtime.commands.rollback import rollback
 from envpack.runtime.commands.verify import verify_deployment
@@ -29,6 +28,7 @@ from envpack.runtime.relocation.relocation import Relocation
 from envpack.runtime.report import Reporter
 from support.bundle_factory import PLACEHOLDER, file, link, make_bundle, text
 from support.namespaces import cloning_filesystem
+from support.sample_deployments import deployed
 from support.servers import Files, serving
 from support.trees import snapshot
 
@@ -70,17 +70,13 @@ def server(bundles: Path) -> Iterator[Files]:
 @pytest.fixture
 def x(bundles: Path, tmp_path: Path) -> Path:
     """Version 1, deployed."""
-    put(bundles / "1.tar.zst", tmp_path / "x")
+    deployed(bundles / "1.tar.zst", tmp_path / "x")
     return tmp_path / "x"
-
-
-def put(bundle: Path | str, root: Path, **options: Any) -> Deployment:
-    return deploy(bundle, root, DeployOptions(jobs=2, **options), reporter=Reporter(), decoders=FAST)
 
 
 def upgraded(server: Files, root: Path) -> Deployment:
     server.reset()
-    return put(f"{server.url}/2.tar.zst", root)
+    return deployed(f"{server.url}/2.tar.zst", root)
 
 
 def like_fresh(bundles: Path, root: Path) -> None:
@@ -88,7 +84,7 @@ def like_fresh(bundles: Path, root: Path) -> None:
     found = snapshot(root, record=False)
     root.rename(root.with_name("aside"))
     root.with_name(f".{root.name}.envpack").rename(root.with_name("kept"))
-    put(bundles / "2.tar.zst", root)
+    deployed(bundles / "2.tar.zst", root)
     assert found == snapshot(root, record=False)
 
 
@@ -152,7 +148,7 @@ def test_a_file_and_a_server_without_ranges_are_read_whole(x: Path, bundles: Pat
     server.ranges = False
     done = upgraded(server, x)
     assert done.read == done.stored < server.served
-    done = put(bundles / "1.tar.zst", x)
+    done = deployed(bundles / "1.tar.zst", x)
     assert done.read == done.stored
 
 
@@ -300,7 +296,7 @@ def test_clones_are_proved_as_copies_are(
 
 def test_a_filesystem_that_clones_is_asked_to(bundles: Path, server: Files, tmp_path: Path) -> None:
     with cloning_filesystem(tmp_path) as mount:
-        put(bundles / "1.tar.zst", mount / "x")
+        deployed(bundles / "1.tar.zst", mount / "x")
         assert upgraded(server, mount / "x").read == stored(bundles / "2.tar.zst", "pypi:demo-2")
         (mount / ".x.envpack/1" / LARGE).write_text("mine")
         like_fresh(bundles, mount / "x")
@@ -353,7 +349,7 @@ def test_memory_does_not_grow_with_what_is_taken(tmp_path: Path) -> None:
     large = NOISE[:524_288] * 192
     parts = {"conda:a": [file("lib/a", large)], "conda:b": [file("lib/b", large)]}
     make_bundle(tmp_path / "b.tar.zst", {**parts, "runtime": [file("bin/activate", b"true\n")]})
-    put(tmp_path / "b.tar.zst", tmp_path / "x")
+    deployed(tmp_path / "b.tar.zst", tmp_path / "x")
     with serving({"/b": (tmp_path / "b.tar.zst").read_bytes()}) as server:
         command = [sys.executable, "-c", _MEASURED, f"{server.url}/b", tmp_path / "x"]
         done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=True)

@@ -24,12 +24,12 @@ from jsonschema import Draft202012Validator
 from envpack.bundle.pack import PackSettings, pack_prefix
 from envpack.cli.commands.schema import load
 from envpack.interop.convert import convert_archive
-from envpack.interop.deploy import deploy_archive
-from envpack.interop.environment.read import REASONS
+from envpack.interop.environment import REASONS
 from envpack.runtime.commands.deploy import Deployment, deploy
 from envpack.runtime.errors import EnvpackError, IntegrityError
 from envpack.runtime.report import Reporter
 from support.conda_install import conda_install, imported_code, path_of_length, uv_install
+from support.conda_pack_archives import deployed
 from support.trees import paths
 
 CLEAN = {
@@ -79,10 +79,6 @@ def untar(archive: Path, root: Path) -> Path:
     root.mkdir(parents=True)
     run("tar", "-xf", archive, "-C", root)
     return root
-
-
-def deployed(archive: Path, root: Path) -> Deployment:
-    return deploy_archive(archive, root, reporter=Reporter())
 
 
 def compile_as_conda_does(prefix: Path, *modules: str) -> None:

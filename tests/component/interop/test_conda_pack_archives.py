@@ -15,17 +15,16 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from envpack.interop.archive.decompression import is_archive
-from envpack.interop.archive.members import decompression
-from envpack.interop.deploy import deploy_archive
+from envpack.interop import streams
 from envpack.interop.inspect import inspect_archive
-from envpack.runtime.commands.deploy import Deployment
+from envpack.interop.streams import is_archive
 from envpack.runtime.errors import EnvpackError, FormatError, HostError, IntegrityError, RelocationError
 from envpack.runtime.report import Reporter
 from support.conda_pack_archives import (
     BUILD_PREFIX,
     ENVIRONMENT,
     Add,
+    deployed,
     file,
     link,
     member,
@@ -34,10 +33,6 @@ from support.conda_pack_archives import (
     unpack_script,
     zipped,
 )
-
-
-def deployed(archive: Path, destination: Path) -> Deployment:
-    return deploy_archive(archive, destination, reporter=Reporter())
 
 
 def test_a_small_archive_deploys(tmp_path: Path) -> None:

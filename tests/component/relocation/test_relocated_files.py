@@ -20,12 +20,11 @@ from urllib.parse import quote, unquote, urlsplit
 
 import pytest
 
-from envpack.bundle.codecs import FAST
-from envpack.runtime.commands.deploy import deploy
 from envpack.runtime.errors import PackError
 from envpack.runtime.report import Reporter
 from envpack.runtime.tree.rewrite_prefix import rewrite_prefix
 from support.compilers import compile_c, compiler
+from support.sample_deployments import deployed
 from support.small_prefix import SmallPrefix
 
 SITE = "lib/python3.11/site-packages"
@@ -150,7 +149,7 @@ def place(request: pytest.FixtureRequest, made: SmallPrefix, tmp_path_factory: p
     root: Path = tmp_path_factory.mktemp("d") / PLACES[request.param]
     made.pack(root.parent / "b.tar.zst")
     first = root if request.param != "moved" else root.with_name("before the move")
-    deploy(root.parent / "b.tar.zst", first, reporter=Reporter(), decoders=FAST)
+    deployed(root.parent / "b.tar.zst", first)
     if first != root:
         first.rename(root)
         assert rewrite_prefix(root, Reporter()).changed == ()

@@ -20,7 +20,7 @@ import pytest
 
 from envpack.bundle.codecs import FAST
 from envpack.bundle.model import Item
-from envpack.runtime.commands.deploy import Deployment, DeployOptions, deploy
+from envpack.runtime.commands.deploy import deploy
 from envpack.runtime.commands.move import move
 from envpack.runtime.commands.remove import remove
 from envpack.runtime.commands.repair import repair
@@ -38,6 +38,7 @@ from envpack.runtime.store.ingest import SegmentIngest
 from envpack.runtime.store.store import Store, follow, open_store
 from support.bundle_factory import PLACEHOLDER, file, link, make_bundle, text
 from support.namespaces import cloning_filesystem
+from support.sample_deployments import deployed
 from support.small_prefix import Told
 from support.trees import contents
 
@@ -74,10 +75,6 @@ def bundles(made: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
     return tmp_path / "store"
-
-
-def deployed(bundle: Path, root: Path, store: Path, **options: Any) -> Deployment:
-    return deploy(bundle, root, DeployOptions(jobs=2, store=store, **options), reporter=Reporter(), decoders=FAST)
 
 
 def whole(root: Path) -> None:

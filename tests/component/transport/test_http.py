@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from envpack.bundle.codecs import FAST
-from envpack.runtime.commands.check import Policy, check
-from envpack.runtime.commands.deploy import Deployment, DeployOptions, deploy
+from envpack.runtime.commands.check import Policy, examine
+from envpack.runtime.commands.deploy import Deployment
 from envpack.runtime.commands.repair import repair
 from envpack.runtime.commands.verify import verify
 from envpack.runtime.errors import EnvpackError, FetchError, FormatError, IntegrityError, UsageError
@@ -28,6 +28,7 @@ from envpack.runtime.transport.http.source import GAP, RANGE, ranges
 from envpack.runtime.transport.http.url import basic, parse_url
 from envpack.runtime.transport.open import append_suffix, local_path, open_source, shown
 from support.bundle_factory import file, make_bundle, text
+from support.sample_deployments import deployed
 from support.servers import Files, serving
 
 MIB = 1 << 20
@@ -73,10 +74,9 @@ def hasty(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
 
 
-def put(where: Path | str, folder: Path, **options: Any) -> Deployment:
-    decoders = options.pop("decoders", FAST)
-    options = {"run_tests": False, "policy": Policy(check=False), "jobs": 2, **options}
-    return deploy(where, folder / "x", DeployOptions(**options), reporter=Reporter(), decoders=decoders)
+def put(where: Path | str, folder: Path, **settings: Any) -> Deployment:
+    settings = {"run_tests": False, "policy": Policy(check=False), **settings}
+    return deployed(where, folder / "x", **settings)
 
 
 def whole(folder: Path) -> bool:
