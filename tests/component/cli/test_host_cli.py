@@ -183,7 +183,7 @@ def test_doctor_shows_gpus_and_which_torch_runs(tmp_path: Path) -> None:
     assert "whl/cu126" not in shown
     builds = answer(envpack("doctor", "--json", environ=environ), "doctor")["result"]["torch"]
     assert {build["build"]: build["runs"] for build in builds} == {
-        **dict.fromkeys(("cu121", "cu124", "cu126", "cu128", "cu130", "cu132"), "no"),
+        **dict.fromkeys(("cu121", "cu124", "cu126", "cu128", "cu129", "cu130", "cu132"), "no"),
         **dict.fromkeys(("cu118", "cpu"), "yes"),
     }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from envpack.runtime.host.checks.remedies import driver_for, driver_runs, has_code_for
+from envpack.runtime.host.checks.remedies import driver_for, driver_runs, has_code_for, torch_builds
 from envpack.runtime.host.facts import HostFacts, facts_to_json
 from envpack.runtime.host.gpus import compat_in_use, name_of, seen, sm
 from envpack.runtime.host.tables import (
@@ -99,7 +99,7 @@ def diagnose(facts: HostFacts) -> Diagnosis:
         compatible=compatible,
         remark=_remark(facts),
         rules=rules,
-        torch=tuple(_build(row, facts) for row in table("torch", "builds")),
+        torch=tuple(_build(row, facts) for row in torch_builds(facts.subdir)),
     )
 
 
@@ -115,7 +115,9 @@ def _cuda(driver: str, libcuda: str) -> tuple[str, str, tuple[Rule, ...]]:
     if toolkit is None:
         return "", "", ()
     native = branch_cuda(driver) or major_minor(toolkit["cuda"])
-    rules = [cite("cuda", f"CUDA {toolkit['cuda']} came with driver {toolkit['driver']}", toolkit)]
+    rules = [
+        cite("cuda", f"everything in CUDA {toolkit['cuda']} works from driver {toolkit['driver']} on", toolkit)
+    ]
     compatible = native
     for row in table("cuda", "minor_compatibility"):
         if at_least(driver, row["driver"]):
@@ -143,8 +145,8 @@ def _build(row: Row, facts: HostFacts) -> Build:
 
 def _runs(row: Row, facts: HostFacts) -> tuple[str, str]:
     """Return whether a build runs on the host, and the reason."""
-    if facts.subdir not in ("linux-64", "linux-aarch64") or (row["cuda"] and facts.subdir != "linux-64"):
-        return "unknown", f"the table is of Linux x86_64, and this is {facts.subdir}"
+    if facts.subdir not in row["subdirs"]:
+        return "unknown", f"the table is of Linux x86_64 and aarch64, and this is {facts.subdir}"
     if not facts.glibc or not at_least(facts.glibc, row["glibc"]):
         return "no", f"needs glibc >= {row['glibc']}"
     if not row["cuda"]:

@@ -11,7 +11,9 @@ import pytest
 
 import envpack
 from envpack.runtime.host.arch import target_of
+from envpack.runtime.host.checks.remedies import has_code_for, torch_builds
 from envpack.runtime.host.detect.nvml import _STATES
+from envpack.runtime.host.facts import Gpu
 from envpack.runtime.host.tables import (
     branch_cuda,
     distributions,
@@ -51,7 +53,7 @@ def test_every_row_has_a_source_and_a_date() -> None:
 
 def test_no_gpu_of_a_build_of_torch_is_only_in_its_older_wheels() -> None:
     """The pip line installs the newest of an index, and torch 2.11 for cu128 has no code for Volta any more."""
-    builds = {row["build"]: row["sass"] for row in table("torch", "builds")}
+    builds = {row["build"]: row["sass"] for row in torch_builds("linux-64")}
     assert "sm_70" in builds["cu126"] and "sm_70" not in builds["cu128"]
 
 
@@ -59,7 +61,7 @@ def test_newer_toolkits_came_with_newer_drivers() -> None:
     rows = table("cuda", "toolkits")
     for older, newer in pairwise(rows):
         assert compare(older["cuda"], newer["cuda"]) < 0
-        assert compare(older["driver"], newer["driver"]) < 0
+        assert compare(older["driver"], newer["driver"]) <= 0  # an update may bring the same driver, or none
 
 
 @pytest.mark.parametrize(
@@ -86,7 +88,15 @@ def test_where_no_row_reaches_there_is_none(cuda: str) -> None:
 
 @pytest.mark.parametrize(
     ("cuda", "driver"),
-    [("12.6", "560.28.03"), ("12.6.2", "560.35.03"), ("12.6.3", "560.35.05"), ("11.4.2", "470.57.02")],
+    [
+        ("12.6", "560.28.03"),
+        ("12.6.2", "560.35.03"),
+        ("12.6.3", "560.35.05"),
+        ("11.4.2", "470.57.02"),
+        ("13.3.1", "610.43.02"),
+        ("13.4", "615"),
+        ("13.5", "620"),
+    ],
 )
 def test_the_native_driver_is_that_of_the_update(cuda: str, driver: str) -> None:
     row = native_driver(cuda)
@@ -100,8 +110,11 @@ def test_the_native_driver_is_that_of_the_update(cuda: str, driver: str) -> None
         ("550.54.14", "12.4.0", "12.4"),
         ("550.54.13", "12.3.1", "12.4"),
         ("565.57.01", "12.6.3", "12.7"),
-        ("615.10", "13.3", "13.4"),
-        ("620.01", "13.3", ""),
+        ("610.43.02", "13.3.1", "13.3"),
+        ("615.71.09", "13.4.2", "13.4"),
+        ("616.00", "13.4.2", "13.4"),
+        ("620.70.06", "13.5", "13.5"),
+        ("640.10.01", "13.5", ""),
     ],
 )
 def test_what_a_driver_speaks(driver: str, toolkit: str, speaks: str) -> None:
@@ -115,7 +128,8 @@ def test_a_driver_older_than_the_tables_has_no_toolkit() -> None:
 
 
 @pytest.mark.parametrize(
-    ("isa", "cuda"), [("7.0", "11.0"), ("8.5", "12.5"), ("8.6", "12.7"), ("9.3", "13.3"), ("6.4", "11.0")]
+    ("isa", "cuda"),
+    [("7.0", "11.0"), ("8.5", "12.5"), ("8.6", "12.7"), ("9.3", "13.3"), ("9.5", "13.5"), ("6.4", "11.0")],
 )
 def test_ptx(isa: str, cuda: str) -> None:
     row = isa_row(isa)
@@ -133,7 +147,8 @@ def test_cuda_12_6_compiles_what_12_5_does() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cuda", "isa"), [("12.6", "8.5"), ("12.6.3", "8.5"), ("13.4", "9.4"), ("14.0", ""), ("10.2", "")]
+    ("cuda", "isa"),
+    [("12.6", "8.5"), ("12.6.3", "8.5"), ("13.4", "9.4"), ("13.5", "9.5"), ("14.0", ""), ("10.2", "")],
 )
 def test_the_ptx_that_a_toolkit_makes(cuda: str, isa: str) -> None:
     assert made_isa(cuda) == isa
@@ -145,7 +160,48 @@ def test_every_build_of_torch_has_a_driver_targets_and_a_pip_line() -> None:
         if row["cuda"]:
             assert minimum_driver(row["cuda"]) is not None
             assert row["build"] == f"cu{row['cuda'].replace('.', '')}"
-            assert row["sass"] and all(target_of(name) for name in row["sass"])
+            assert row["sass"] and all(target_of(name) for name in row["sass"] + row["ptx"])
+            assert len(row["subdirs"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("subdir", "build", "torch", "code"),
+    [
+        ("linux-64", "cu126", "2.6 to 2.14", "50 60 70 75 80 86 90"),
+        ("linux-64", "cu129", "2.8 to 2.13", "75 80 86 90 100 120"),
+        ("linux-64", "cu132", "from 2.12 on", "75 80 86 90 100 120 120+PTX"),
+        ("linux-aarch64", "cu126", "up to 2.14", "80 90"),
+        ("linux-aarch64", "cu128", "up to 2.11", "80 90 100 120"),
+        ("linux-aarch64", "cu129", "up to 2.13", "80 90 100 120"),
+        ("linux-aarch64", "cu130", "from 2.9 on", "80 90 100 110 120 120+PTX"),
+        ("linux-aarch64", "cu132", "from 2.12 on", "80 90 100 110 120 120+PTX"),
+    ],
+)
+def test_a_build_of_torch(subdir: str, build: str, torch: str, code: str) -> None:
+    (row,) = (row for row in torch_builds(subdir) if row["build"] == build)
+    targets = [name[len("sm_") :] for name in row["sass"]] + [
+        f"{name[len('compute_') :]}+PTX" for name in row["ptx"]
+    ]
+    assert (row["torch"], " ".join(targets)) == (torch, code)
+
+
+def test_each_platform_has_each_build_of_torch_once_the_oldest_cuda_first() -> None:
+    for subdir in ("linux-64", "linux-aarch64"):
+        rows = torch_builds(subdir)
+        assert [row["build"] for row in rows][-1] == "cpu"
+        assert all(compare(older["cuda"], newer["cuda"]) < 0 for older, newer in pairwise(rows[:-1]))
+    assert [row["build"] for row in torch_builds("osx-arm64")] == [
+        row["build"] for row in torch_builds("linux-64")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("build", "capability", "has"),
+    [("cu130", "12.1", True), ("cu130", "13.0", True), ("cu129", "13.0", False), ("cu130", "10.7", True)],
+)
+def test_ptx_of_a_build_of_torch_is_for_newer_gpus(build: str, capability: str, has: bool) -> None:
+    (row,) = (row for row in torch_builds("linux-64") if row["build"] == build)
+    assert has_code_for(row, Gpu(index=0, compute_capability=capability)) is has
 
 
 def test_every_error_of_nvml_that_is_told_apart_has_its_row() -> None:
@@ -163,6 +219,8 @@ def test_old_gpus_have_a_last_driver() -> None:
 def test_distributions_by_glibc() -> None:
     assert distributions("2.28") == "RHEL 8 and Debian 10"
     assert distributions("2.29") == "Ubuntu 20.04 and Debian 11"
+    assert distributions("2.42") == "Fedora 43 and Ubuntu 25.10"
+    assert distributions("2.43") == "Ubuntu 26.04"
     assert distributions("9.9") == ""
 
 

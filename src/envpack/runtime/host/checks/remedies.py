@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Iterator
 
 from envpack.runtime.format.needs import GpuCode
-from envpack.runtime.host.arch import capability, runs_sass, target_of
+from envpack.runtime.host.arch import capability, runs_ptx, runs_sass, target_of
 from envpack.runtime.host.facts import Gpu, HostFacts
 from envpack.runtime.host.gpus import name_of, seen, sm
 from envpack.runtime.host.requirements import Requirements
@@ -40,7 +40,9 @@ def driver_remedy(wanted: Requirements, facts: HostFacts, least: str) -> str:
 def _contented(wanted: Requirements, facts: HostFacts, least: str) -> Iterator[str]:
     """Return the builds that run with this driver as remedies, the newest first."""
     if wanted.torch:
-        for build in torch_builds():
+        for build in reversed(torch_builds(facts.subdir)):
+            if not build["cuda"]:
+                continue
             needed = driver_for(build)
             if driver_runs(facts, build["cuda"]) and all(has_code_for(build, gpu) for gpu in seen(facts.nvidia)):
                 yield f"rebuild with torch for {build['build']}" + (
@@ -65,9 +67,15 @@ def driver_runs(facts: HostFacts, cuda: str) -> bool:
     return bool(nvidia.driver) and row is not None and at_least(nvidia.driver, row["driver"])
 
 
-def torch_builds() -> list[Row]:
-    """Return the builds of PyTorch with CUDA, the newest first."""
-    return [row for row in reversed(table("torch", "builds")) if row["cuda"]]
+def torch_builds(subdir: str) -> list[Row]:
+    """Return the builds of PyTorch for a platform (conda's subdir), the oldest first.
+
+    For a platform without builds these are the builds for linux-64.
+    """
+    rows = table("torch", "builds")
+    return [row for row in rows if subdir in row["subdirs"]] or [
+        row for row in rows if "linux-64" in row["subdirs"]
+    ]
 
 
 def driver_for(build: Row) -> str:
@@ -80,8 +88,11 @@ def driver_for(build: Row) -> str:
 def has_code_for(build: Row, gpu: Gpu) -> bool:
     """Return whether a build of PyTorch has code for this GPU; True when its compute capability is unknown."""
     device = capability(gpu.compute_capability)
-    targets = [target_of(name) for name in build["sass"]]
-    return device is None or any(target is not None and runs_sass(target, device) for target in targets)
+    if device is None:
+        return True
+    kinds = ((build["sass"], runs_sass), (build["ptx"], runs_ptx))
+    targets = [(target_of(name), runs) for names, runs in kinds for name in names]
+    return any(target is not None and runs(target, device) for target, runs in targets)
 
 
 def code_remedy(wanted: Requirements, facts: HostFacts, code: GpuCode, gpu: Gpu) -> str:
@@ -95,7 +106,9 @@ def code_remedy(wanted: Requirements, facts: HostFacts, code: GpuCode, gpu: Gpu)
     """
     if not (wanted.torch and "torch" in (code.package or code.library)):
         return f"rebuild with a {code.package or code.library} that has code for {sm(gpu)}, or use another GPU"
-    builds = [build for build in torch_builds() if has_code_for(build, gpu)]
+    builds = [
+        build for build in reversed(torch_builds(facts.subdir)) if build["cuda"] and has_code_for(build, gpu)
+    ]
     for build in builds:
         if driver_runs(facts, build["cuda"]):
             return f"rebuild with torch for {build['build']}, which has code for {sm(gpu)}"
