@@ -54,7 +54,7 @@ $(shell mkdir -p build/tmp)
 endif
 endif
 
-.PHONY: help install channel demo test test-shells test-pythons fresh test-large test-property test-wheels test-faults bench bench-scaling fuzz cases lint type release clean
+.PHONY: help install channel demo test test-shells test-pythons fresh test-large test-property test-wheels test-faults bench bench-scaling fuzz cases check-tables lint type release clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -123,6 +123,9 @@ test-wheels: $(READY) ## what published wheels need of a host (minutes, 3 GB of 
 
 fuzz: $(READY) ## deploy 20,000 bundles that were changed at random (minutes; COUNT=..., FIRST=...)
 	@PYTHONPATH=tests "$(BIN)/python" tests/support/bundle_fuzzer.py --count $(or $(COUNT),20000) --first $(or $(FIRST),0) --jobs $(JOBS)
+
+check-tables: $(READY) ## list the rows of the host tables that nobody has looked up for half a year
+	@"$(BIN)/python" scripts/check_tables.py
 
 lint: $(READY) ## ruff: rules and formatting
 	@"$(BIN)/ruff" check .
