@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from envpack.bundle.codecs import FAST
-from envpack.runtime.commands.deploy import Deployment, deploy
+from envpack.runtime.commands.deploy import Deployment, DeployOptions, deploy
 from envpack.runtime.deployment.record import read_record
 from envpack.runtime.report import Reporter
 from support.bundle_factory import file, make_bundle, text
@@ -31,11 +31,12 @@ def bundle(folder: Path, version: str, test: tuple[str, ...] = PASSES, **extra: 
 
 def deployed(bundle: Path | str, root: Path, store: Path | None = None, **settings: Any) -> Deployment:
     """Deploys any bundle, as the command line does, without a word."""
-    settings = {"jobs": 2, "decoders": FAST, "store": store, **settings}
-    return deploy(bundle, root, reporter=Reporter(), **settings)
+    decoders = settings.pop("decoders", FAST)
+    options = DeployOptions(**{"jobs": 2, "store": store, **settings})
+    return deploy(bundle, root, options, reporter=Reporter(), decoders=decoders)
 
 
-def put(folder: Path, version: str, destination: Path | None = None, **settings: object) -> Deployment:
+def put(folder: Path, version: str, destination: Path | None = None, **options: Any) -> Deployment:
     """Deploys that version to ``folder / "x"``, or elsewhere."""
     made = bundle(folder, version)
     return deploy(made, destination or folder / "x", DeployOptions(**options), reporter=Reporter())

@@ -14,13 +14,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from envpack.bundle.codecs import FAST
 from envpack.bundle.model import Item
-from envpack.runtime.commands.deploy import deploy
+from envpack.runtime.commands.deploy import DeployOptions, deploy
 from envpack.runtime.commands.move import move
 from envpack.runtime.commands.remove import remove
 from envpack.runtime.commands.repair import repair

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from envpack.bundle.codecs import FAST
-from envpack.runtime.commands.check import Policy, examine
+from envpack.runtime.commands.check import Policy, check
 from envpack.runtime.commands.deploy import Deployment
 from envpack.runtime.commands.repair import repair
 from envpack.runtime.commands.verify import verify
