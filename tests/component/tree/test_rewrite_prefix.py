@@ -37,7 +37,7 @@ def root(tmp_path: Path) -> Path:
     return root
 
 
-def written_for(root: Path, prefix: Path) -> None:
+def assert_prefix_in_files(root: Path, prefix: Path) -> None:
     for name in "abcdefgh":
         assert (root / f"bin/{name}").read_text() == f"#!/bin/sh\necho {prefix} {name}\n"
 
@@ -55,14 +55,14 @@ def test_a_tree_moves_any_number_of_times(root: Path, tmp_path: Path) -> None:
         root = root.rename(tmp_path / name)
         done = rewrite_prefix(root, Reporter())
         assert done.changed == ()
-        written_for(root, root)
+        assert_prefix_in_files(root, root)
     assert rewrite_prefix(root, Reporter()).written == 0
 
 
-def test_through_a_link_the_real_place_is_written(root: Path, tmp_path: Path) -> None:
+def test_through_a_link_the_real_path_is_written(root: Path, tmp_path: Path) -> None:
     (tmp_path / "current").symlink_to(root)
     rewrite_prefix(tmp_path / "current", Reporter())
-    written_for(root, root)
+    assert_prefix_in_files(root, root)
 
 
 def test_hard_links_stay_one_file(root: Path) -> None:
@@ -92,7 +92,7 @@ def test_stopped_anywhere_the_next_call_goes_on(
         rewrite_prefix(root, Reporter())
     monkeypatch.undo()
     rewrite_prefix(root, Reporter())
-    written_for(root, root)
+    assert_prefix_in_files(root, root)
     assert not [path for path in root.rglob("*") if "envpack-new" in path.name]
 
 
@@ -100,10 +100,10 @@ def test_many_at_once_write_it_once(root: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         done = list(pool.map(lambda _: rewrite_prefix(root, Reporter()), range(8)))
     assert sorted(each.written for each in done) == [0] * 7 + [8]
-    written_for(root, root)
+    assert_prefix_in_files(root, root)
 
 
-def test_a_file_edited_since_is_left_and_told(root: Path, tmp_path: Path) -> None:
+def test_a_file_edited_since_is_left_and_reported(root: Path, tmp_path: Path) -> None:
     rewrite_prefix(root, Reporter())
     (root / "bin/a").write_text("mine")
     (root / "bin/b").unlink()
@@ -128,7 +128,7 @@ def test_an_edited_table_is_refused(root: Path) -> None:
         rewrite_prefix(root, Reporter())
 
 
-def test_a_place_that_breaks_scripts_is_refused(root: Path, tmp_path: Path) -> None:
+def test_a_prefix_that_breaks_scripts_is_refused(root: Path, tmp_path: Path) -> None:
     root = root.rename(tmp_path / "a$b")
     with pytest.raises(RelocationError):
         rewrite_prefix(root, Reporter())

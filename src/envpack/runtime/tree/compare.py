@@ -208,16 +208,16 @@ class _Checker:
         """
         fd = os.open(f"{self._root}/{record.path}", READ_UNTRUSTED)
         try:
-            facts = os.fstat(fd)
-            if not stat.S_ISREG(facts.st_mode):
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode):
                 return "no file"
-            if facts.st_mode & 0o7000:
-                return f"mode {facts.st_mode & 0o7777:o}"
-            if (facts.st_mode ^ content.mode) & 0o100:
-                return "executable" if facts.st_mode & 0o100 else "not executable"
+            if status.st_mode & 0o7000:
+                return f"mode {status.st_mode & 0o7777:o}"
+            if (status.st_mode ^ content.mode) & 0o100:
+                return "executable" if status.st_mode & 0o100 else "not executable"
             if content.relocation is None:
-                if facts.st_size != content.size:
-                    return f"{facts.st_size} bytes, not {content.size}"
+                if status.st_size != content.size:
+                    return f"{status.st_size} bytes, not {content.size}"
                 return "" if stored_digest(fd, None, content.size, None) == content.sha256 else "other content"
             for prefix in self._prefixes:
                 if stored_digest(fd, content.relocation, content.size, prefix) == content.sha256:
