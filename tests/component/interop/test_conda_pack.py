@@ -328,7 +328,7 @@ PUT_RIGHT = {
 
 def test_the_documentation_lists_the_same_differences() -> None:
     page = (Path(__file__).parents[3] / "docs/interop.md").read_text(encoding="utf-8")
-    right, _, rest = page.partition("### What else differs")
+    right, _, rest = page.partition("### Other differences")
     kinds = set(re.findall(r"^\| `([\w-]+)` \|", right, re.MULTILINE))
     assert kinds == REASONS.keys()
     assert set(PUT_RIGHT.values()) <= kinds
