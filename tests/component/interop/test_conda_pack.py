@@ -333,7 +333,7 @@ def test_the_documentation_lists_the_same_differences() -> None:
     assert kinds == REASONS.keys()
     assert set(PUT_RIGHT.values()) <= kinds
     listed = set(re.findall(r"^\| ([\w*/ -]+?) \|", rest.partition("`envpack convert`")[0], re.MULTILINE))
-    assert listed - {"difference"} == {name for name, *_ in DIFFERENCES} - PUT_RIGHT.keys()
+    assert listed - {"part"} == {name for name, *_ in DIFFERENCES} - PUT_RIGHT.keys()
 
 
 def test_nothing_of_the_machine_it_was_packed_on_stays(trees: Trees) -> None:
