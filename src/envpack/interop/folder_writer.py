@@ -11,11 +11,10 @@ from envpack.bundle.model import Item, SegmentIndex, segment_index
 from envpack.bundle.reader_limits import check_table
 from envpack.bundle.writer import complete
 from envpack.prefix.scan.windowed_file import Piece, in_memory
-from envpack.runtime.extract.tree_writer import Tree
+from envpack.runtime.extract.tree_writer import Tree, head_files
 from envpack.runtime.format import tar
-from envpack.runtime.format.layout import DIGEST_PATH, MANIFEST_PATH, PATHS_PATH
 from envpack.runtime.format.manifest import Manifest, PathRecord, Segment
-from envpack.runtime.format.manifest_json import digest_line, manifest_to_json
+from envpack.runtime.format.manifest_json import manifest_to_json
 
 _PIECE = 1 << 20
 _WORTH_MOVING = 1 << 16
@@ -66,11 +65,7 @@ class FolderWriter:
         check_table(table)
         manifest = replace(manifest, segments=tuple(Segment(segment.id, ()) for segment in self._segments))
         self.manifest_bytes = manifest_to_json(manifest)
-        for path, data in (
-            (MANIFEST_PATH, self.manifest_bytes),
-            (DIGEST_PATH, digest_line(self.manifest_bytes)),
-            (PATHS_PATH, table),
-        ):
+        for path, data in head_files(self.manifest_bytes, table):
             self._tree.write(PathRecord(path, "file", size=len(data)), [data])
         self._tree.finish()
         return manifest

@@ -12,6 +12,7 @@ from typing import Callable, Iterator
 from envpack.runtime.deployment.state import DISPLACED, SWAP_JOURNAL
 from envpack.runtime.fs.atomic import replace_file
 from envpack.runtime.fs.exchange import UNSUPPORTED, exchange
+from envpack.runtime.fs.io import READ_FOLDER
 from envpack.runtime.fs.paths import exists
 from envpack.runtime.fs.sync import sync_folder
 
@@ -106,7 +107,7 @@ def writable_dirs(*trees: Path) -> Iterator[None]:
         for tree in trees:
             status = os.lstat(tree)
             if stat.S_ISDIR(status.st_mode) and not status.st_mode & stat.S_IWUSR:
-                fd = os.open(tree, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+                fd = os.open(tree, READ_FOLDER)
                 closed.append((fd, stat.S_IMODE(status.st_mode)))
                 os.fchmod(fd, stat.S_IMODE(status.st_mode) | stat.S_IWUSR)
         yield

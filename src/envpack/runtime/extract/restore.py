@@ -50,7 +50,7 @@ class TreeRestorer:
         """Restore manifest, digest and paths table where they differ from the bundle's; return their paths."""
         self._make_folder(self._root / OWN_FOLDER)
         restored = []
-        for path, data in head_files(self._bundle, self._table_bytes):
+        for path, data in head_files(self._bundle.manifest_bytes, self._table_bytes):
             if not _has(self._root / path, data):
                 self._replace(_record_of(path, data), [data])
                 restored.append(path)

@@ -20,14 +20,14 @@ from envpack.runtime.relocation.files import deployed_bytes, verify_digest
 
 def write_head(tree: Tree, bundle: Bundle, table_bytes: bytes) -> None:
     """Write the manifest, its digest and the paths table into the tree, as they are in the bundle."""
-    for path, data in head_files(bundle, table_bytes):
+    for path, data in head_files(bundle.manifest_bytes, table_bytes):
         tree.write(PathRecord(path, "file", size=len(data)), [data])
 
 
-def head_files(bundle: Bundle, table_bytes: bytes) -> tuple[tuple[str, bytes], ...]:
+def head_files(manifest_bytes: bytes, table_bytes: bytes) -> tuple[tuple[str, bytes], ...]:
     """Return the path and the content of the manifest, its digest and the paths table in a tree."""
-    digest = digest_line(bundle.manifest_bytes)
-    return (MANIFEST_PATH, bundle.manifest_bytes), (DIGEST_PATH, digest), (PATHS_PATH, table_bytes)
+    digest = digest_line(manifest_bytes)
+    return (MANIFEST_PATH, manifest_bytes), (DIGEST_PATH, digest), (PATHS_PATH, table_bytes)
 
 
 class Tree:
@@ -44,8 +44,6 @@ class Tree:
 
     def __init__(self, root: bytes, prefix: bytes) -> None:
         self._root, self._prefix = root, prefix
-        self._mask = os.umask(0o077)
-        os.umask(self._mask)
         self._umask = umask()
         self._made = {b""}
         self._modes: list[tuple[bytes, int]] = []
@@ -111,4 +109,4 @@ class Tree:
     def finish(self) -> None:
         """Set the modes of the folders: last, so that a folder without write permission can still be filled."""
         for name, mode in sorted(self._modes, reverse=True):  # children before their folder
-            os.chmod(os.path.join(self._root, name), mode & ~self._mask)
+            os.chmod(os.path.join(self._root, name), mode & ~self._umask)
