@@ -21,6 +21,9 @@ BIN := .venv/bin
 READY := .venv/.installed
 endif
 
+# The versions that the tests are run with; make CONSTRAINTS= takes the newest that pyproject.toml allows.
+CONSTRAINTS ?= constraints.txt
+
 # Some tests compile C: where there is no compiler, zig's comes as a wheel.
 COMPILER := $(shell command -v "$${CC:-cc}" >/dev/null || command -v gcc >/dev/null || echo --group compiler)
 
@@ -54,21 +57,25 @@ $(shell mkdir -p build/tmp)
 endif
 endif
 
-.PHONY: help install channel demo test test-shells test-pythons fresh test-large test-property test-wheels test-faults bench bench-scaling fuzz cases check-tables lint type release clean
+.PHONY: help install constraints channel demo test test-shells test-pythons fresh test-large test-property test-wheels test-faults bench bench-scaling fuzz cases check-tables lint type release clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(READY) ## set up .venv with envpack and the tools to work on it
 
-.venv/.installed: pyproject.toml
+.venv/.installed: pyproject.toml $(CONSTRAINTS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
 	  || { echo "error: $(PYTHON) is older than Python 3.10; name a newer one: make PYTHON=python3.12" >&2; exit 2; }
-	@echo "Setting up .venv (once, half a minute; again when pyproject.toml changes) ..." >&2
+	@echo "Setting up .venv (once, half a minute; again when pyproject.toml or constraints.txt changes) ..." >&2
 	@.venv/bin/python -c '' 2>/dev/null || $(PYTHON) -m venv --clear .venv
 	@.venv/bin/python -m pip install -qq --disable-pip-version-check --upgrade 'pip>=25.1' # knows --group
-	@.venv/bin/python -m pip install -qq --disable-pip-version-check --group dev $(COMPILER) -e .
+	@.venv/bin/python -m pip install -qq --disable-pip-version-check --group dev $(COMPILER) $(CONSTRAINTS:%=-c %) -e .
 	@touch $@
+
+constraints: $(READY) ## write constraints.txt: the newest versions that pyproject.toml allows
+	@"$(BIN)/uv" pip compile --quiet --upgrade --universal --python-version 3.10 --group dev --group bench --group compiler \
+	  --no-annotate --custom-compile-command 'make constraints' --output-file constraints.txt pyproject.toml
 
 channel: $(LOCAL_READY) ## make the local channel that the demo is built from
 
@@ -109,7 +116,7 @@ bench: $(READY) ## envpack beside conda-pack, tar and cp (ENVIRONMENT=A, B, synt
 	@"$(BIN)/python" benchmarks/compare.py $(or $(ENVIRONMENT),A) --rounds $(or $(ROUNDS),3) --json build/bench/$(notdir $(or $(ENVIRONMENT),A)).json
 
 bench-scaling: $(READY) ## how time and memory grow with files and bytes (OPTIONS="--files 1000 200000 ...")
-	@"$(BIN)/python" -m pip install -qq --disable-pip-version-check --group bench
+	@"$(BIN)/python" -m pip install -qq --disable-pip-version-check --group bench $(CONSTRAINTS:%=-c %)
 	@"$(BIN)/python" benchmarks/scaling.py $(OPTIONS) --json build/bench/scaling.json --plot build/bench/scaling.svg
 
 test-property: $(READY) ## random environments packed, deployed and moved (minutes; EXAMPLES=...)
