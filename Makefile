@@ -57,7 +57,7 @@ $(shell mkdir -p build/tmp)
 endif
 endif
 
-.PHONY: help install constraints channel demo test test-shells test-pythons fresh test-large test-property test-wheels test-faults bench bench-scaling fuzz cases check-tables lint type release clean
+.PHONY: help install constraints channel demo test test-shells test-pythons fresh test-large test-property test-wheels test-faults bench bench-scaling fuzz cases check-tables lint type release package clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -143,6 +143,11 @@ type: $(READY) ## mypy --strict
 
 release: $(READY) $(CHANNEL_READY) ## build the files to publish into dist/ (SPEC=..., CHANNEL=...)
 	@"$(BIN)/envpack" release $(SPEC) $(foreach channel,$(CHANNEL),-c $(channel))
+
+package: $(READY) ## build envpack's own wheel and source archive into dist/
+	@"$(BIN)/uv" build --quiet --no-create-gitignore --out-dir dist .
+	@version="$$("$(BIN)/python" -c 'from envpack.runtime.version import __version__; print(__version__)')"; cd dist; \
+	  name="conda_envpack-$$version"; sha256sum "$$name.tar.gz" "$$name-py3-none-any.whl" > "$$name.sha256"
 
 clean: ## remove what was built and cached, but not .venv
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
