@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from support.real_environments import CLEAN
 from support.trees import paths, snapshot
 
 SPEC = """\
@@ -40,7 +41,6 @@ envpack:
     hello: python -c "print('hello')"
 """
 REPOSITORY = Path(__file__).resolve().parents[2]
-CLEAN = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", "LANG": "C.UTF-8"}
 PLACEHOLDERS = (b"placehold_placehold", b"_h_env_placehold", b"envpack_placeholder")
 
 

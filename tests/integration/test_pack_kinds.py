@@ -20,28 +20,12 @@ from envpack.runtime.commands.deploy import deploy
 from envpack.runtime.format.manifest import Manifest
 from envpack.runtime.host.detect.machine import host_subdir
 from envpack.runtime.report import Reporter
-from support.conda_install import conda_install
 from support.conda_packages import SHORT, Channel
+from support.real_environments import MINOR, NO_BYTECODE, SITE, conda_install, run
 from support.small_prefix import Told
 from support.trees import paths
 
-MINOR = f"{sys.version_info.major}.{sys.version_info.minor}"
-SITE = f"lib/python{MINOR}/site-packages"
-CLEAN = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", "LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1"}
 HOST_PYTHON = f"{Path(sys.executable).resolve().parent}:/usr/bin:/bin"
-
-
-def run(*command: object, cwd: Path | None = None, **environment: object) -> str:
-    done = subprocess.run(
-        [str(part) for part in command],
-        env={**CLEAN, **{name: str(value) for name, value in environment.items()}},
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
-    )
-    assert done.returncode == 0, (command, done.stdout, done.stderr)
-    return done.stdout
 
 
 class Moved:
@@ -272,7 +256,7 @@ def test_plain_tar_without_python_in_it_takes_the_host_s_or_says_what_to_do(
         (bare / name).symlink_to(Path(shutil.which(name) or "").resolve())
     refused = subprocess.run(
         ["/bin/sh", "-c", script],
-        env={**CLEAN, "PATH": str(bare), "ENVPACK_PREFIX": str(root)},
+        env={**NO_BYTECODE, "PATH": str(bare), "ENVPACK_PREFIX": str(root)},
         capture_output=True,
         text=True,
     )

@@ -14,16 +14,7 @@ from pathlib import Path
 
 import pytest
 
-CLEAN = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", "LANG": "C.UTF-8"}
-INSTALL = """
-import asyncio, sys, rattler
-async def main():
-    channel = rattler.Channel(sys.argv[1])
-    records = await rattler.solve([channel], sys.argv[3:], platforms=["linux-64", "noarch"])
-    await rattler.install(records, sys.argv[2], show_progress=False)
-    await asyncio.sleep(0.1)
-asyncio.run(main())
-"""
+from support.real_environments import CLEAN, conda_install
 
 
 def envpack(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -33,10 +24,9 @@ def envpack(*arguments: object, **environment: str) -> subprocess.CompletedProce
 
 @pytest.fixture(scope="module")
 def original(channel_url: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    prefix = tmp_path_factory.mktemp("conda") / "envs" / "work"
-    command = [sys.executable, "-c", INSTALL, channel_url, str(prefix), "python", "pip", "click"]
-    subprocess.run(command, check=True)
-    return prefix
+    folder = tmp_path_factory.mktemp("conda")
+    conda_install([channel_url], folder / "envs/work", ["python", "pip", "click"], folder / "cache")
+    return folder / "envs/work"
 
 
 @pytest.fixture(scope="module")

@@ -25,15 +25,14 @@ from rattler import Channel, Subdir, install, solve
 from channel_maker.linked import PLATFORM
 from envpack.prefix.needs.elf import read_elf
 from support.namespaces import namespace
+from support.real_environments import CLEAN, MINOR
 from support.servers import make_certificate, serving
 from support.tiny_wheels import write_wheel
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 MAKER = REPOSITORY / "scripts" / "make_channel.py"
 SOURCE = Path(sys.base_prefix)
-MINOR = f"{sys.version_info[0]}.{sys.version_info[1]}"
 SITE_PACKAGES = f"lib/python{MINOR}/site-packages"
-CLEAN = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", "LANG": "C.UTF-8"}
 # Modules that stand on shared libraries, and may be missing where the interpreter was built without them.
 OPTIONAL = "bz2 ctypes curses dbm.gnu decimal lzma readline sqlite3 ssl tkinter uuid zlib"
 # Extension modules that stand on shared libraries.

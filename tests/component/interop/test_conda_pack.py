@@ -11,7 +11,6 @@ import shutil
 import subprocess
 import sys
 import tarfile
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,34 +27,21 @@ from envpack.interop.environment.read import REASONS
 from envpack.runtime.commands.deploy import Deployment, deploy
 from envpack.runtime.errors import EnvpackError, IntegrityError
 from envpack.runtime.report import Reporter
-from support.conda_install import conda_install, imported_code, path_of_length, uv_install
 from support.conda_pack_archives import deployed
+from support.real_environments import (
+    MINOR,
+    NO_BYTECODE,
+    SITE,
+    conda_install,
+    imported_code,
+    path_of_length,
+    run,
+    uv_install,
+)
 from support.trees import paths
 
-CLEAN = {
-    "PATH": "/usr/bin:/bin",
-    "HOME": "/nonexistent",
-    "LANG": "C.UTF-8",
-    "PYTHONDONTWRITEBYTECODE": "1",
-    "TMPDIR": tempfile.gettempdir(),  # conda-pack writes to it
-}
-SITE = f"lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
-MINOR = f"{sys.version_info.major}.{sys.version_info.minor}"
 HOST_PATH = f"{Path(sys.executable).resolve().parent}:/usr/bin:/bin"
 FOREIGN_SCRIPT, FOREIGN_BINARY = "bin/written-by-hand", "lib/compiled-by-hand.so"
-
-
-def run(*command: object, cwd: Path | None = None, **environment: object) -> str:
-    done = subprocess.run(
-        [str(part) for part in command],
-        env={**CLEAN, **{name: str(value) for name, value in environment.items()}},
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
-    )
-    assert done.returncode == 0, (command, done.stdout, done.stderr)
-    return done.stdout
 
 
 def need(program: str) -> str:
@@ -363,7 +349,9 @@ def check_scripts(root: Path, how_many: int | None = None) -> None:
     scripts = [path for path in (root / "bin").iterdir() if path.read_bytes()[:2] == b"#!"]
     for script in sorted(scripts)[:how_many]:
         if script.name not in ("conda-unpack", Path(FOREIGN_SCRIPT).name):
-            done = subprocess.run([script, "--help"], env=CLEAN, capture_output=True, stdin=subprocess.DEVNULL)
+            done = subprocess.run(
+                [script, "--help"], env=NO_BYTECODE, capture_output=True, stdin=subprocess.DEVNULL
+            )
             assert b"Traceback" not in done.stderr and b"bad interpreter" not in done.stderr, (script, done.stderr)
             assert done.returncode in (0, 1, 2), (script, done.stderr)
     assert run(root / FOREIGN_SCRIPT).strip() == str(root)

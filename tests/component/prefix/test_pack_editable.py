@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import re
@@ -12,13 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import rattler
 
-from envpack.runtime.host.detect.machine import host_subdir
+from support.real_environments import CLEAN, SITE, conda_install, uv_install
 from support.trees import snapshot
-
-CLEAN = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", "LANG": "C.UTF-8"}
-SITE = f"lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
 
 PROJECT = """\
 [build-system]
@@ -68,27 +63,15 @@ def write_project(folder: Path, name: str, package: str, text: str, file: str) -
 def made(channel_url: str, tmp_path_factory: pytest.TempPathFactory) -> Made:
     folder = tmp_path_factory.mktemp("editable")
     prefix, projects = folder / "env", folder / "projects"
-
-    async def install() -> None:
-        records = await rattler.solve(
-            [rattler.Channel(channel_url)],
-            ["python", "pip"],
-            platforms=[host_subdir(), "noarch"],  # type: ignore[list-item]
-            virtual_packages=rattler.VirtualPackage.detect(),
-        )
-        await rattler.install(records, prefix, cache_dir=folder / "cache", show_progress=False)
-
-    asyncio.run(install())
+    conda_install([channel_url], prefix, ["python", "pip"], folder / "cache")
     for name, (backend, hook, package) in KINDS.items():
         text = PROJECT.format(backend=backend, hook=hook, name=name, module=module_of(name))
         write_project(projects / name, name, package, text, "pyproject.toml")
     text = SETUP.format(name="by-develop", module="by_develop")
     write_project(projects / "by-develop", "by-develop", "by_develop", text, "setup.py")
-    uv = [sys.executable, "-m", "uv", "pip", "install", "-q", "--python", str(prefix / "bin/python")]
-    uv.append("--break-system-packages")
-    subprocess.run([*uv, *(part for name in KINDS for part in ("-e", projects / name))], check=True)
+    uv_install(prefix, *(part for name in KINDS for part in ("-e", str(projects / name))))
     # the last one that can do it
-    subprocess.run([*uv, "setuptools<80"], check=True)
+    uv_install(prefix, "setuptools<80")
     subprocess.run(
         [prefix / "bin/python", "-W", "ignore", "setup.py", "-q", "develop", "--no-deps"],
         cwd=projects / "by-develop",

@@ -21,10 +21,9 @@ from envpack.runtime.format.manifest import PathRecord, PathsTable
 from envpack.runtime.format.paths_json import table_to_json
 from envpack.runtime.relocation.relocation import splices
 from envpack.runtime.relocation.splice import splice
-from support.conda_install import conda_install, imported_code, path_of_length, uv_install
+from support.real_environments import SITE, conda_install, imported_code, path_of_length, uv_install
 
 PACKAGES = ["python", "numpy", "requests", "rich", "click", "pip"]
-SITE = f"lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
 EDITED, DELETED = f"{SITE}/requests/sessions.py", f"{SITE}/idna/codec.py"
 SCRIPT = "bin/written-by-hand"
 DESTINATION = b"/opt/somewhere else/env"

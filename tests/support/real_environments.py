@@ -8,6 +8,7 @@ import marshal
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from types import CodeType
@@ -15,6 +16,26 @@ from types import CodeType
 import rattler
 
 from envpack.runtime.host.detect.machine import host_subdir
+
+MINOR = f"{sys.version_info.major}.{sys.version_info.minor}"
+SITE = f"lib/python{MINOR}/site-packages"
+CLEAN = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", "LANG": "C.UTF-8"}
+NO_BYTECODE = {**CLEAN, "PYTHONDONTWRITEBYTECODE": "1", "TMPDIR": tempfile.gettempdir()}
+"""The same, for programs that are to leave their environment as it is; conda-pack writes to TMPDIR."""
+
+
+def run(*command: object, cwd: Path | None = None, **environment: object) -> str:
+    """What a program prints that must not fail, with `NO_BYTECODE` and ``environment``."""
+    done = subprocess.run(
+        [str(part) for part in command],
+        env={**NO_BYTECODE, **{name: str(value) for name, value in environment.items()}},
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+    )
+    assert done.returncode == 0, (command, done.stdout, done.stderr)
+    return done.stdout
 
 
 def conda_install(
