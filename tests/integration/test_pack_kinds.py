@@ -22,7 +22,7 @@ from envpack.runtime.host.detect.machine import host_subdir
 from envpack.runtime.report import Reporter
 from support.conda_packages import SHORT, Channel
 from support.real_environments import MINOR, NO_BYTECODE, SITE, conda_install, run
-from support.small_prefix import Told
+from support.reporters import RecordingReporter
 from support.trees import paths
 
 HOST_PYTHON = f"{Path(sys.executable).resolve().parent}:/usr/bin:/bin"
@@ -33,7 +33,7 @@ class Moved:
 
     def __init__(self, prefix: Path, folder: Path, name: str = "deployed elsewhere", **settings: Any) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.told = Told()
+        self.told = RecordingReporter()
         self.bundle, self.root = folder / "b.tar.gz", folder / name
         self.manifest: Manifest = pack_prefix(
             prefix, self.bundle, settings=PackSettings(level=1, **settings), reporter=self.told

@@ -6,7 +6,6 @@ knows what a deployment means by rules of its own. More examples: ``make test-pr
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import importlib.util
 import json
@@ -35,6 +34,7 @@ from envpack.runtime.relocation.files import stored_bytes
 from envpack.runtime.report import Reporter
 from envpack.runtime.tree.head import read_head
 from envpack.runtime.tree.rewrite_prefix import rewrite_prefix
+from support.constants import with_constants
 from support.small_prefix import SmallPrefix
 from support.trees import environment
 
@@ -248,18 +248,6 @@ class Packaged:
         return self.file.at(prefix, PLACEHOLDER)
 
 
-class Fill(ast.NodeTransformer):
-    """Puts values in the places of ``'0'``, ``'1'`` ..., which keeps every line and column as it is."""
-
-    def __init__(self, values: list[str]) -> None:
-        self._values = values
-
-    def visit_Constant(self, node: ast.Constant) -> ast.Constant:
-        if isinstance(node.value, str) and node.value.isdigit():
-            return ast.copy_location(ast.Constant(self._values[int(node.value)]), node)
-        return node
-
-
 @dataclass(frozen=True)
 class Module:
     """A source with mentions in it; its byte-code is that of CPython, stamped with the source's time and size."""
@@ -292,7 +280,7 @@ class Module:
     def _compiled(self, name: str, prefix: bytes, made_in: bytes, mtime: int) -> bytes:
         body = "".join(f"A{index} = '{index}'\n" for index in range(len(self.constants)))
         values = [f"{before} {prefix.decode()} {after}" for before, after in self.constants]
-        code = compile(Fill(values).visit(ast.parse(body)), name, "exec", dont_inherit=True)
+        code = compile(with_constants(body, values), name, "exec", dont_inherit=True)
         size = len(self.source_at(prefix, made_in))
         return importlib.util.MAGIC_NUMBER + struct.pack("<III", 0, mtime, size) + marshal.dumps(code)
 

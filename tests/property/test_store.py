@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import importlib.util
 import marshal
 import re
 import string
-from pathlib import Path
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envpack.prefix import Entry, FileNormalizer, PrefixContents, Published, Stored
+from envpack.prefix import Entry, Published
 from envpack.prefix.relocate.bytecode import HEADER
-from envpack.runtime.relocation.relocation import splices
-from envpack.runtime.relocation.splice import splice
+from support.constants import with_constants
+from support.normalized import deployed, normalizer, store
 
 NAMES = st.text(string.ascii_letters + string.digits + "_.-é ", min_size=1, max_size=12).filter(
     lambda t: t.strip(". ")
@@ -28,21 +26,6 @@ BEFORE = st.sampled_from([b"", b" ", b'"', b"=", b"-I", b"file://", b"\\n", b"\n
 AFTER = st.sampled_from([b"", b" ", b'"', b"/lib/x", b"/", b":", b". ", b"\n", b"%s"])
 FILLER = st.binary(max_size=20).map(lambda data: data.replace(b"\0", b"").replace(b"/", b""))
 PLACEHOLDER = b"/conda/" + b"placehold_" * 24
-
-
-def normalizer(*aliases: bytes) -> FileNormalizer:
-    return FileNormalizer(Path("/nowhere"), PrefixContents(Path("/nowhere"), aliases, ()))
-
-
-def store(data: bytes, prefix: bytes, path: str = "lib/file", mode: int = 0o644, **fields: object) -> Stored:
-    return normalizer(prefix).normalize(Entry(path, "file", mode, len(data), **fields), data)  # type: ignore[arg-type]
-
-
-def deployed(stored: Stored, prefix: bytes) -> bytes:
-    data = b"".join(stored.pieces)
-    assert len(data) == stored.size
-    assert hashlib.sha256(data).hexdigest() == stored.sha256
-    return splice(data, splices(stored.relocation, prefix)) if stored.relocation else data
 
 
 @st.composite
@@ -108,18 +91,6 @@ def kept_in_place(data: bytes, old: bytes, new: bytes) -> bytes:
 CONSTANTS = st.text(string.ascii_letters + " é€", max_size=300)
 
 
-class Fill(ast.NodeTransformer):
-    """Puts values in the places of ``'0'``, ``'1'`` ..., which keeps every line and column as it is."""
-
-    def __init__(self, values: list[str]) -> None:
-        self._values = values
-
-    def visit_Constant(self, node: ast.Constant) -> ast.Constant:
-        if isinstance(node.value, str) and node.value.isdigit():
-            return ast.copy_location(ast.Constant(self._values[int(node.value)]), node)
-        return node
-
-
 def compiled(prefix: bytes, constants: list[tuple[str, str]]) -> bytes:
     """A pyc as CPython itself writes it in that prefix."""
     path = prefix.decode()
@@ -127,7 +98,7 @@ def compiled(prefix: bytes, constants: list[tuple[str, str]]) -> bytes:
     source = (
         f"def f(x):\n    def g(): return x, 'constant'\n    return g, {{1.5, 2j}}, {10**30}, b'bytes', ...\n{body}"
     )
-    tree = Fill([f"{before} {path} {after}" for before, after in constants]).visit(ast.parse(source))
+    tree = with_constants(source, [f"{before} {path} {after}" for before, after in constants])
     code = compile(tree, f"{path}/lib/pkg/module.py", "exec", dont_inherit=True)
     return importlib.util.MAGIC_NUMBER + bytes(12) + marshal.dumps(code)
 
@@ -139,13 +110,13 @@ def test_byte_code_deploys_to_what_python_compiles_there(
 ) -> None:
     path = "lib/pkg/__pycache__/module.cpython-311.pyc"
     original = compiled(built, constants)
-    stored = store(original, built, path)
+    stored = store(original, built, path=path)
     assert stored.unrelocatable == ()
     assert deployed(stored, built) == original
     moved = deployed(stored, target)
     assert moved == compiled(target, constants)
     assert marshal.loads(moved[HEADER:]).co_filename == f"{target.decode()}/lib/pkg/module.py"
-    assert store(compiled(target, constants), target, path).sha256 == stored.sha256
+    assert store(compiled(target, constants), target, path=path).sha256 == stored.sha256
 
 
 def installed_as_conda_does(published: bytes, prefix: bytes, mode: str) -> bytes:

@@ -14,20 +14,6 @@ from envpack.runtime.report import Reporter
 SITE = "lib/python3.11/site-packages"
 
 
-class Heard(Reporter):
-    """Keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.warnings: list[str] = []
-        self.notes: list[str] = []
-
-    def warn(self, message: str) -> None:
-        self.warnings.append(message)
-
-    def note(self, message: str) -> None:
-        self.notes.append(message)
-
-
 class Environment:
     """An environment at ``prefix``, empty at first. Paths of wheels start at site-packages."""
 

@@ -15,20 +15,6 @@ from envpack.runtime.reader.bundle import open_bundle
 from envpack.runtime.report import Reporter
 
 
-class Told(Reporter):
-    """Remembers what it was told."""
-
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-        self.warnings: list[str] = []
-
-    def note(self, message: str) -> None:
-        self.notes.append(message)
-
-    def warn(self, message: str) -> None:
-        self.warnings.append(message)
-
-
 class SmallPrefix:
     """An environment without packages, to be filled."""
 

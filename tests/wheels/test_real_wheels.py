@@ -22,7 +22,8 @@ from envpack.prefix.needs import contradictions, derive_needs
 from envpack.prefix.needs.derive import summary
 from envpack.runtime.format.needs import DetectedNeeds, GpuCode
 from envpack.runtime.host.tables import minimum_driver
-from envpack.runtime.report import Reporter, human_size
+from envpack.runtime.report import human_size
+from support.reporters import RecordingReporter
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CACHE = REPOSITORY / "build" / "wheels"
@@ -130,14 +131,6 @@ def download(requirement: str, machine: str) -> Path:
     return wheel
 
 
-class Heard(Reporter):
-    def __init__(self) -> None:
-        self.warnings: list[str] = []
-
-    def warn(self, message: str) -> None:
-        self.warnings.append(message)
-
-
 @dataclass(frozen=True)
 class Found:
     case: Case
@@ -165,7 +158,7 @@ def found(request: pytest.FixtureRequest) -> Iterator[Found]:
         for wheel in wheels:
             with zipfile.ZipFile(wheel) as archive:
                 archive.extractall(prefix / SITE)
-        heard = Heard()
+        heard = RecordingReporter()
         contents = read_prefix(prefix)
         started = time.monotonic()
         needs = derive_needs(contents, heard)

@@ -22,9 +22,9 @@ from envpack.build import SOURCE_MTIME, build_prefix, choose_prefix
 from envpack.lock import Lock, LockedPypi, load_input, read_lock, solve_lock, write_lock
 from envpack.lock.inputs import explicit_text
 from envpack.runtime.errors import BuildError, SpecError
-from envpack.runtime.report import Reporter
 from envpack.spec import EnvSpec, parse_spec
 from support.compilers import compiler, variables
+from support.reporters import RecordingReporter
 from support.trees import contents
 
 PLATFORM = "linux-64"
@@ -391,16 +391,11 @@ def test_a_pip_section_without_python_is_refused(channel_url, tmp_path):
 
 
 def test_pip_replaces_a_conda_package_only_when_the_section_asks_for_another_version(channel_url, tmp_path):
-    class Notes(Reporter):
-        notes: list[str] = []  # noqa: RUF012
-
-        def note(self, message: str) -> None:
-            self.notes.append(message)
-
     spec = parse_spec("name: x\ndependencies: [python, click, pip: [click==8.1.7]]\n", "x.yml")
-    lock = solve_lock(spec, channels=[channel_url], reporter=Notes())
+    reporter = RecordingReporter()
+    lock = solve_lock(spec, channels=[channel_url], reporter=reporter)
     assert [(package.name, package.version) for package in lock.platform(PLATFORM).pypi] == [("click", "8.1.7")]
-    assert "pip replaces click" in Notes.notes[0]
+    assert "pip replaces click" in reporter.notes[0]
 
 
 def test_links_pages_of_pips_own_settings_are_looked_at(channel_url, tmp_path, monkeypatch):

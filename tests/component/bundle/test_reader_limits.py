@@ -19,21 +19,10 @@ from envpack.runtime.format.manifest_json import manifest_from_json
 from envpack.runtime.format.paths_json import table_from_json, table_to_json
 from envpack.runtime.format.tree_rules import check_tree
 from envpack.runtime.reader.bundle import open_bundle
-from envpack.runtime.report import Reporter
+from support.reporters import RecordingReporter
 from support.small_prefix import SmallPrefix
 
 MARKS = ",:[{"
-
-
-class Steps(Reporter):
-    """Remembers which steps there were."""
-
-    def __init__(self) -> None:
-        self.titles: list[str] = []
-
-    def step(self, title: str, total: int | None = None, unit: str = "bytes"):  # type: ignore[no-untyped-def]
-        self.titles.append(title)
-        return super().step(title, total, unit)
 
 
 @pytest.fixture
@@ -44,10 +33,10 @@ def made(tmp_path: Path) -> SmallPrefix:
 @contextmanager
 def refused(made: SmallPrefix, output: Path, match: str, *, packing: bool) -> Iterator[PackError]:
     """Packing fails so, leaving nothing behind; ``packing``: whether it had begun to compress."""
-    steps = Steps()
+    steps = RecordingReporter()
     with pytest.raises(PackError, match=match) as caught:
         made.pack(output / "b.tar.gz", steps)
-    assert not output.exists() and ("Packing" in steps.titles) == packing
+    assert not output.exists() and ("Packing" in steps.steps) == packing
     assert "xclude" in caught.value.hint
     yield caught.value
 

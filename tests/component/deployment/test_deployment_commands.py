@@ -30,8 +30,8 @@ from envpack.runtime.relocation.relocation import Relocation
 from envpack.runtime.report import Reporter
 from envpack.runtime.tree.rewrite_prefix import rewrite_prefix
 from support.bundle_factory import file, make_bundle
+from support.reporters import RecordingReporter
 from support.sample_deployments import beside, bundle, put, whole
-from support.small_prefix import Told
 
 
 @pytest.fixture
@@ -211,7 +211,7 @@ def test_a_kept_deployment_that_the_new_place_is_too_long_for_is_told_of(tmp_pat
     for version in ("1", "2"):
         put(tmp_path, version, keep=2)
 
-    class Watching(Told):
+    class Watching(RecordingReporter):
         def warn(self, message: str) -> None:
             assert at_most.is_dir() and not y.exists() and beside(at_most) == ["1", "2"]
             super().warn(message)
@@ -443,7 +443,7 @@ def test_sizes_count_a_file_once(tmp_path: Path) -> None:
 def test_a_list_that_can_t_be_written_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("ENVPACK_STATE", str(tmp_path / "file/deployments"))
-    told = Told()
+    told = RecordingReporter()
     deploy(bundle(tmp_path, "1"), tmp_path / "x", reporter=told)
     assert whole(tmp_path / "x") == "1"
     assert "won't show" in told.warnings[0]

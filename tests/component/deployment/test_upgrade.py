@@ -21,8 +21,8 @@ from envpack.runtime.deployment.transaction import open_transaction
 from envpack.runtime.errors import DeploymentTestError, DestinationError, EnvpackError
 from envpack.runtime.fs.exchange import exchange
 from envpack.runtime.report import Reporter
+from support.reporters import RecordingReporter
 from support.sample_deployments import beside, bundle, put, whole
-from support.small_prefix import Told
 
 
 def recover(root: Path) -> None:
@@ -89,7 +89,7 @@ def test_the_previous_ones_beyond_those_to_keep_go(x: Path, tmp_path: Path) -> N
 def test_files_of_the_user_s_own_are_kept_with_their_deployment(x: Path, tmp_path: Path) -> None:
     (x / "notes.txt").write_text("mine")
     put(tmp_path, "2")
-    told = Told()
+    told = RecordingReporter()
     put(tmp_path, "3", keep=0)
     deploy(bundle(tmp_path, "4"), x, DeployOptions(keep=0), reporter=told)
     assert beside(x) == ["1"]
@@ -143,7 +143,7 @@ def test_the_first_error_is_told_even_when_nothing_can_be_put_back(
     x: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bad = bundle(tmp_path, "2", test=("false",))
-    told = Told()
+    told = RecordingReporter()
     real = exchange
     calls = 0
 

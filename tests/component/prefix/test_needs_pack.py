@@ -11,8 +11,9 @@ from envpack.bundle.codecs import FAST
 from envpack.bundle.pack import PackSettings, pack_prefix
 from envpack.runtime.format.needs import Evidence, GpuCode
 from envpack.runtime.reader.bundle import open_bundle
-from support.environments import SITE, Environment, Heard
+from support.environments import SITE, Environment
 from support.gpu_files import SASS, Code, elf, fatbin
+from support.reporters import RecordingReporter
 
 MACHINE = {"x86_64": 62, "aarch64": 183}.get(platform.machine(), 62)
 
@@ -29,7 +30,7 @@ def environment(tmp_path: Path) -> Environment:
 
 
 def test_the_manifest_of_a_bundle_says_what_was_found(environment: Environment, tmp_path: Path) -> None:
-    bundle, heard = tmp_path / "bundle.tar.gz", Heard()
+    bundle, heard = tmp_path / "bundle.tar.gz", RecordingReporter()
     packed = pack_prefix(environment.prefix, bundle, settings=PackSettings(), reporter=heard)
     with open_bundle(bundle, FAST) as opened:
         needs = opened.manifest.needs
@@ -45,7 +46,10 @@ def test_the_manifest_of_a_bundle_says_what_was_found(environment: Environment, 
 def test_a_spec_that_lets_in_hosts_that_can_t_run_it_is_warned_of(
     environment: Environment, tmp_path: Path
 ) -> None:
-    settings, heard = PackSettings(requires={"cuda": "11.8", "glibc": "2.17", "memory": "1 GB"}), Heard()
+    settings, heard = (
+        PackSettings(requires={"cuda": "11.8", "glibc": "2.17", "memory": "1 GB"}),
+        RecordingReporter(),
+    )
     manifest = pack_prefix(environment.prefix, tmp_path / "bundle.tar.gz", settings=settings, reporter=heard)
     assert [warning.partition(", but")[0] for warning in heard.warnings] == [
         "requires cuda is 11.8",
@@ -58,5 +62,7 @@ def test_what_is_left_out_of_the_bundle_is_not_needed(environment: Environment, 
     from envpack.prefix.scan.prune import Selection
 
     settings = PackSettings(selection=Selection(exclude=["libtorch_cuda.so"]))
-    manifest = pack_prefix(environment.prefix, tmp_path / "bundle.tar.gz", settings=settings, reporter=Heard())
+    manifest = pack_prefix(
+        environment.prefix, tmp_path / "bundle.tar.gz", settings=settings, reporter=RecordingReporter()
+    )
     assert (manifest.needs.glibc, manifest.needs.gpu_code) == (None, ())

@@ -14,7 +14,8 @@ import pytest
 from envpack.bundle.codecs import FAST
 from envpack.runtime.commands.deploy import deploy
 from envpack.runtime.tree.rewrite_prefix import rewrite_prefix
-from support.small_prefix import SmallPrefix, Told
+from support.reporters import RecordingReporter
+from support.small_prefix import SmallPrefix
 from support.trees import environment
 
 # neither `env NAME` nor anything else finds a program by its name
@@ -115,7 +116,7 @@ def places(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
     """Where the bundle was deployed to, with links to real interpreters in each place."""
     folder = tmp_path_factory.mktemp("p")
     for place in PLACES:
-        deploy(bundle, folder / place, reporter=Told(), decoders=FAST)
+        deploy(bundle, folder / place, reporter=RecordingReporter(), decoders=FAST)
         link_interpreters(folder / place)
     return {place: folder / place for place in PLACES}
 
@@ -152,7 +153,7 @@ def test_a_script_of_a_language_that_not_all_have_does_too(places: dict[str, Pat
 
 def test_scripts_stay_themselves_from_place_to_place(bundle: Path, tmp_path: Path) -> None:
     """Each move gives what a deployment to there gives, and the last one what the first had."""
-    told = Told()
+    told = RecordingReporter()
     root = tmp_path / "moved" / "short"  # "moved" and "again": of one length, as some first lines depend on it
     root.parent.mkdir()
     deploy(bundle, root, reporter=told, decoders=FAST)
@@ -204,7 +205,7 @@ def test_what_needs_activation_in_a_long_place_is_told_when_packing_and_when_dep
     assert manifest.changes.needs_activation == ("bin/odd", "bin/page")
     assert manifest.changes.unrelocatable == ()
     for place, needs in (("x", False), ("a b", False), ("l" * 150, True), ("a b" * 50, True)):
-        told = Told()
+        told = RecordingReporter()
         deploy(tmp_path / "b.tar.zst", tmp_path / place, reporter=told, decoders=FAST)
         assert any("bin/page" in note and "activated" in note for note in told.notes) == needs, (place, told.notes)
     line = (tmp_path / "a b/bin/page").read_text().split("\n")[0]

@@ -37,8 +37,8 @@ from envpack.runtime.store.ingest import SegmentIngest
 from envpack.runtime.store.store import Store, follow, open_store
 from support.bundle_factory import PLACEHOLDER, file, link, make_bundle, text
 from support.namespaces import cloning_filesystem
+from support.reporters import RecordingReporter
 from support.sample_deployments import deployed
-from support.small_prefix import Told
 from support.trees import contents
 
 NUMPY = [
@@ -404,7 +404,7 @@ def test_a_repair_takes_the_changed_file_of_the_store_out_of_use_too(
     changed.write_text("core = 2\n")
     changed.chmod(0o444)
     os.utime(changed, ns=(before.st_mtime_ns, before.st_mtime_ns))
-    told = Told()
+    told = RecordingReporter()
     repair(tmp_path / "a", bundles / "1.tar.gz", reporter=told)
     assert len(told.warnings) == 1 and "lib/numpy/core.py is changed in the store" in told.warnings[0]
     whole(tmp_path / "a")
@@ -467,7 +467,7 @@ def test_a_deployment_that_envpack_moved_goes_on_sharing(bundles: Path, tmp_path
 def test_a_gc_waits_for_a_deployment_at_work(bundles: Path, tmp_path: Path, store: Path) -> None:
     deployed(bundles / "1.tar.gz", tmp_path / "a", store)
     shutil.rmtree(tmp_path / "a")
-    told, done = Told(), threading.Event()
+    told, done = RecordingReporter(), threading.Event()
 
     def run() -> None:
         collect(store, reporter=told)

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from envpack.runtime.format.needs import DetectedNeeds, Evidence, needs_from_json, needs_to_json
-from support.environments import SITE, Environment, Heard
+from support.environments import SITE, Environment
 from support.gpu_files import ARCH, PTX, SASS, Code, elf, fatbin
+from support.reporters import RecordingReporter
 
 MACHINE = {"x86_64": 62, "aarch64": 183}.get(platform.machine(), 62)
 OTHER = 183 if MACHINE == 62 else 62
@@ -61,7 +62,7 @@ def test_a_torch_environment_from_wheels(environment: Environment) -> None:
     )
     environment.wheel("triton", "3.3.1")
     environment.wheel("bitsandbytes", "0.50.2", BNB)
-    heard = Heard()
+    heard = RecordingReporter()
     needs = environment.needs(heard)
     assert needs.cuda == Evidence("12.6", f"{SITE}/torch/version.py: cuda = '12.6'")
     assert [(evidence.value, evidence.source) for evidence in needs.cuda_all[1:]] == [
@@ -170,7 +171,7 @@ def test_contradictions_are_warned_of(environment: Environment) -> None:
     environment.wheel("torch", "2.7.1", TORCH)
     environment.wheel("cupy-cuda11x", "13.3.0")
     environment.wheel("bitsandbytes", "0.40", {path: data for path, data in BNB.items() if "cuda126" not in path})
-    heard = Heard()
+    heard = RecordingReporter()
     environment.needs(heard)
     assert heard.warnings == [
         f"the environment is made for CUDA 12.6 ({SITE}/torch/version.py: cuda = '12.6'), but also for CUDA 11 "

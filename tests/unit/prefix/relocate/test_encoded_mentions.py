@@ -3,36 +3,31 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from urllib.parse import quote, unquote
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envpack.prefix import Entry, FileNormalizer, PrefixContents, Stored
+from envpack.prefix import Stored
 from envpack.prefix.relocate.encoded_mentions import find_encoded, needles
 from envpack.runtime.errors import FormatError
 from envpack.runtime.format.manifest import PathRecord, PathsTable
 from envpack.runtime.format.paths_json import table_from_json, table_to_json
 from envpack.runtime.relocation.relocation import ENCODINGS, Relocation, splices
-from envpack.runtime.relocation.splice import inverse, splice
+from envpack.runtime.relocation.splice import splice
+from support import normalized
 
 PREFIX = "/opt/my énv"
 
 
 def store(data: bytes, *aliases: str, path: str = "share/x.txt") -> Stored:
-    names = tuple(alias.encode() for alias in aliases or (PREFIX,))
-    entry = Entry(path, "file", 0o644, len(data))
-    return FileNormalizer(Path("/"), PrefixContents(Path("/"), names, ())).normalize(entry, data)
+    return normalized.store(data, *(alias.encode() for alias in aliases or (PREFIX,)), path=path)
 
 
 def deployed(stored: Stored, prefix: str) -> bytes:
     assert stored.relocation is not None and stored.unrelocatable == ()
-    forward = splices(stored.relocation, prefix.encode())
-    result = splice(b"".join(stored.pieces), forward)
-    assert splice(result, inverse(forward)) == b"".join(stored.pieces)
-    return result
+    return normalized.deployed(stored, prefix.encode())
 
 
 def slashed(text: str) -> str:

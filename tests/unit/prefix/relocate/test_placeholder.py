@@ -7,6 +7,7 @@ import io
 import pickle
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,23 +15,15 @@ from envpack.prefix import Entry, FileNormalizer, PrefixContents, Published, Sto
 from envpack.prefix.relocate.occurrences import canonical_placeholder
 from envpack.prefix.relocate.placeholder import TEXT
 from envpack.prefix.scan.windowed_file import WindowedFile, in_memory
-from envpack.runtime.relocation.relocation import splices
 from envpack.runtime.relocation.shebang import Shebang
-from envpack.runtime.relocation.splice import splice
+from support import normalized
+from support.normalized import deployed
 
 PREFIX = b"/opt/env"
 
 
-def store(data: bytes, *aliases: bytes, path: str = "lib/x", mode: int = 0o644) -> Stored:
-    names = aliases or (PREFIX,)
-    return FileNormalizer(Path("/"), PrefixContents(Path("/"), names, ())).normalize(
-        Entry(path, "file", mode, len(data)), data
-    )
-
-
-def deployed(stored: Stored, prefix: bytes) -> bytes:
-    assert stored.relocation is not None
-    return splice(b"".join(in_memory(stored.pieces)), splices(stored.relocation, prefix))
+def store(data: bytes, *aliases: bytes, **fields: Any) -> Stored:
+    return normalized.store(data, *(aliases or (PREFIX,)), **fields)
 
 
 def test_a_file_without_the_prefix_is_handed_on_untouched() -> None:
