@@ -11,7 +11,7 @@ from pathlib import Path
 from envpack.bundle.codecs import FAST, encoder_for
 from envpack.bundle.pack import PackSettings, pack_contents
 from envpack.bundle.writer import BundleWriter
-from envpack.interop.archive.decompression import is_archive
+from envpack.interop.detect import is_archive
 from envpack.interop.environment.origin import name_of
 from envpack.interop.environment.read import as_integrity, read_archive
 from envpack.interop.write import check_output, format_for, write_archive

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
-from envpack.interop.archive.decompression import FORMATS, format_of
+from envpack.interop.archive.formats import FORMATS, format_of
 from envpack.interop.archive.members import Member, read_members
 from envpack.interop.environment.conda_pack_files import OWN, PARCEL, UNPACK, find_root
 from envpack.interop.environment.origin import Origin, missing_guarantees, name_of, origin_of

@@ -23,7 +23,7 @@ from jsonschema import Draft202012Validator
 from envpack.bundle.pack import PackSettings, pack_prefix
 from envpack.cli.commands.schema import load
 from envpack.interop.convert import convert_archive
-from envpack.interop.environment.read import REASONS
+from envpack.interop.environment.repairs import REASONS
 from envpack.runtime.commands.deploy import Deployment, deploy
 from envpack.runtime.errors import EnvpackError, IntegrityError
 from envpack.runtime.report import Reporter

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from envpack.bundle.codecs import FAST, LIBRARIES, encoder_for
-from envpack.interop.archive.decompression import FORMATS, format_of
+from envpack.interop.archive.formats import FORMATS, format_of
 from envpack.interop.environment.origin import name_of
 from envpack.release.names import SUFFIXES
 from envpack.runtime.errors import FormatError, UsageError

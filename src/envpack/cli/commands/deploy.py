@@ -64,7 +64,7 @@ def deploy(
     """
     from envpack.bundle.codecs import FAST
     from envpack.config import load_config
-    from envpack.interop.archive.decompression import is_archive
+    from envpack.interop.detect import is_archive
     from envpack.runtime.commands.check import parse_policy
     from envpack.runtime.commands.deploy import KEEP, DeployOptions
     from envpack.runtime.commands.deploy import deploy as run

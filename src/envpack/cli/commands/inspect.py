@@ -47,7 +47,7 @@ def inspect(
       envpack inspect --require-cuda demo.tar.gz  # for a container image
     """
     from envpack.bundle.codecs import FAST
-    from envpack.interop.archive.decompression import is_archive
+    from envpack.interop.detect import is_archive
     from envpack.runtime.reader.bundle import open_bundle
     from envpack.runtime.transport.open import local_path
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from envpack.interop.archive.decompression import Unpacked, format_of, most_unpacked
+from envpack.interop.archive.decompression import DecompressedStream, max_unpacked_size
+from envpack.interop.archive.formats import format_of
 from envpack.interop.archive.tar_headers import Header, read_headers
 from envpack.interop.archive.zip_entries import Entry, read_data, read_entries
 from envpack.runtime.errors import FormatError, IntegrityError
@@ -94,7 +95,7 @@ def _named_data(path: Path, data: Iterator[bytes | memoryview]) -> Iterator[byte
 
 def _tar_members(path: Path, codec: str, advance: Callable[[int], None]) -> Members:
     with path.open("rb") as file:
-        stream = Unpacked(file, codec, most_unpacked(path.stat().st_size), advance)
+        stream = DecompressedStream(file, codec, max_unpacked_size(path.stat().st_size), advance)
         try:
             for header in read_headers(stream):
                 yield _tar_member(header), _tar_data(stream, header)
@@ -105,7 +106,7 @@ def _tar_members(path: Path, codec: str, advance: Callable[[int], None]) -> Memb
         stream.finish()
 
 
-def _tar_data(stream: Unpacked, header: Header) -> Iterator[memoryview]:
+def _tar_data(stream: DecompressedStream, header: Header) -> Iterator[memoryview]:
     left = header.size
     while left:
         piece = stream.piece(min(left, _PIECE))
@@ -129,7 +130,7 @@ def _tar_member(header: Header) -> Member:
 def _zip_members(path: Path, advance: Callable[[int], None]) -> Members:
     with path.open("rb") as file:
         entries = read_entries(file)
-        if sum(entry.size for entry in entries) > most_unpacked(path.stat().st_size):
+        if sum(entry.size for entry in entries) > max_unpacked_size(path.stat().st_size):
             raise IntegrityError("it would unpack to more than any environment of its size")
         for entry in entries:
             yield _zip_member(file, entry), read_data(file, entry)

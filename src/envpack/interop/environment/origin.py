@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from envpack.interop.archive.decompression import CHECKSUMS, FORMATS
+from envpack.interop.archive.formats import CHECKSUMS, FORMATS
 from envpack.interop.environment.conda_pack_files import (
     PARCEL,
     PARCEL_ROOT,
@@ -113,7 +113,7 @@ def missing_guarantees(origin: Origin, format: str, proofs: tuple[int, int, int]
 
     Args:
         origin: The origin of the archive.
-        format: The format, as `envpack.interop.archive.decompression.format_of` returns it.
+        format: The format, as `envpack.interop.archive.formats.format_of` returns it.
         proofs: The number of files verified to be what their packages installed, the number of all files, and the
             number of files that differ; None when no files were compared.
     """

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from envpack.interop.archive.decompression import format_of
+from envpack.interop.archive.formats import format_of
 from envpack.interop.archive.members import Member, read_members
 from envpack.interop.environment.conda_pack_files import find_root
 from envpack.prefix.owners.ownership import source_of

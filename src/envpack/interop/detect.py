@@ -1,0 +1,38 @@
+"""Whether a file is a bundle, or an archive of another tool."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from envpack.interop.archive.decompression import ALWAYS_ALLOWED, DecompressedStream
+from envpack.interop.archive.formats import format_of, starts_tar
+from envpack.runtime.errors import FormatError, IntegrityError
+from envpack.runtime.format.codec import CODECS
+from envpack.runtime.format.layout import MANIFEST_PATH
+
+
+def is_archive(path: Path) -> bool:
+    """Return whether a file is an archive of another tool, and not a bundle.
+
+    A folder and a file with damaged data count as bundles: the reader of bundles reports the error.
+
+    Raises:
+        FormatError: The file is neither tar nor zip, or can't be read.
+    """
+    if path.is_dir():
+        return False
+    kind = format_of(path)
+    if not kind:
+        suffixes = ", ".join(codec.suffixes[0] for codec in CODECS)
+        raise FormatError(
+            f"{path}: neither a bundle nor an archive that conda-pack made",
+            hint=f"Give a bundle ({suffixes}), or an archive that conda-pack made.",
+        )
+    if kind not in {codec.format for codec in CODECS}:
+        return True
+    with path.open("rb") as file:
+        try:
+            block = DecompressedStream(file, kind, ALWAYS_ALLOWED, lambda amount: None).read(512)
+        except IntegrityError:
+            return False
+    return starts_tar(block) and block[:100].rstrip(b"\0") != MANIFEST_PATH.encode()
