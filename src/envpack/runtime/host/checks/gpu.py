@@ -258,7 +258,7 @@ CHECKS = (
         "the minimum driver for this CUDA: by minor-version compatibility for CUDA 11 and later, before that the "
         "toolkit's own driver",
         needs=("cuda",),
-        facts=("nvidia", "wsl", "container"),
+        facts=("subdir", "nvidia", "wsl", "container"),
         form=cuda_version(
             "the CUDA version that the host's driver must be able to run; given to the solver as `__cuda`", "11.8"
         ),
@@ -270,7 +270,7 @@ CHECKS = (
         "for each GPU, whether every main library has machine code (SASS) for it, or PTX that the driver can "
         "compile",
         needs=("cuda", "gpu_code"),
-        facts=("nvidia", "wsl", "container"),
+        facts=("subdir", "nvidia", "wsl", "container"),
         scope=GPU,
     ),
     Check(
@@ -295,7 +295,7 @@ CHECKS = (
         "whether code compiled at run time may be too new for the driver; a warning, see "
         "[Run-time compilation](#run-time-compilation)",
         needs=("cuda", "jit"),
-        facts=("nvidia", "wsl", "container"),
+        facts=("subdir", "nvidia", "wsl", "container"),
         scope=GPU,
     ),
     Check(
