@@ -10,7 +10,10 @@ for _candidate in "$1/bin/python" "$1/bin/python3" python3 python; do
 import sys
 if sys.version_info < (3, 8):
     sys.exit("it is Python %d.%d" % sys.version_info[:2])
-from importlib.util import find_spec
+try:
+    from importlib.util import find_spec
+except ImportError:
+    sys.exit("its standard library is not complete: it has no module importlib")
 missing = [name for name in ("argparse", "ctypes", "hashlib", "http", "json", "urllib") if find_spec(name) is None]
 if missing:
     sys.exit("its standard library is not complete: it has no module " + missing[0])
