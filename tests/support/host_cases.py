@@ -35,7 +35,7 @@ from support.fake_hosts import (
 
 
 @dataclass(frozen=True)
-class Situation:
+class HostCase:
     """A host, what a bundle for it says of itself, and how GPUs are asked for."""
 
     name: str
@@ -45,21 +45,21 @@ class Situation:
 
 
 @dataclass(frozen=True)
-class Told:
+class ExpectedAnswer:
     """The state of NVIDIA, and "verdict requirement: message" of each requirement that is not ok."""
 
     state: str
     lines: tuple[str, ...]
 
 
-def told() -> dict[str, Told]:
-    """What people are told, by the situation's name."""
+def expected_answers() -> dict[str, ExpectedAnswer]:
+    """What people are told, by the name of the case."""
     text = (Path(__file__).parents[1] / "data/host_situations.txt").read_text(encoding="utf-8")
     found = {}
     for block in re.split(r"^(?=[^ #\n])", text, flags=re.MULTILINE)[1:]:
         first, *lines = block.strip().splitlines()
         name, _, state = first.rpartition(" [")
-        found[name] = Told(state.rstrip("]"), tuple(line.strip() for line in lines))
+        found[name] = ExpectedAnswer(state.rstrip("]"), tuple(line.strip() for line in lines))
     return found
 
 
@@ -99,41 +99,41 @@ def numba(cuda: str) -> dict[str, Any]:
 
 ROCM = {"needs": DetectedNeeds(rocm=Evidence("6.4", "torch/version.py: hip = '6.4'"))}
 
-SITUATIONS = [
-    Situation("driver new enough", Host("560.35.03", 12060, [A100]), CU118),
-    Situation("driver of minor-version compatibility", Host("535.129.03", 12020, [A100]), CU126),
-    Situation("driver too old", Host("470.57.02", 11040, [RTX3090]), CU126),
-    Situation("driver too old for everything", Host("440.33.01", 10020, [V100]), CU126),
-    Situation("driver one patch too old", Host("525.60.11", 12000, [A100]), CU126),
-    Situation("driver newer than the tables", Host("640.10.01", 14010, [H100]), CU130),
-    Situation(
+HOST_CASES = [
+    HostCase("driver new enough", Host("560.35.03", 12060, [A100]), CU118),
+    HostCase("driver of minor-version compatibility", Host("535.129.03", 12020, [A100]), CU126),
+    HostCase("driver too old", Host("470.57.02", 11040, [RTX3090]), CU126),
+    HostCase("driver too old for everything", Host("440.33.01", 10020, [V100]), CU126),
+    HostCase("driver one patch too old", Host("525.60.11", 12000, [A100]), CU126),
+    HostCase("driver newer than the tables", Host("640.10.01", 14010, [H100]), CU130),
+    HostCase(
         "a compiler newer than the driver", Host("535.129.03", 12020, [A100]), torch("12.1", 80, ptxas="12.4")
     ),
-    Situation(
+    HostCase(
         "a compiler of the next CUDA", Host("470.57.02", 11040, [A100]), torch("11.8", 80, ptxas="12.4", jit=True)
     ),
-    Situation("numba and an older driver", Host("535.129.03", 12020, [A100]), numba("12.6")),
-    Situation("numba, where PTX is the same", Host("555.42.02", 12050, [A100]), numba("12.6")),
-    Situation("numba and a CUDA newer than the tables", Host("640.10.01", 14000, [H100]), numba("14.2")),
-    Situation("CUDA newer than the tables", Host("640.10.01", 14010, [H100]), torch("14.0", 90)),
-    Situation("CUDA newer than the tables and the driver", Host("610.43.02", 13030, [H100]), torch("14.0", 90)),
-    Situation("CUDA newer than the tables, minor", Host("640.10.01", 14000, [H100]), torch("14.2", 90)),
-    Situation(
+    HostCase("numba and an older driver", Host("535.129.03", 12020, [A100]), numba("12.6")),
+    HostCase("numba, where PTX is the same", Host("555.42.02", 12050, [A100]), numba("12.6")),
+    HostCase("numba and a CUDA newer than the tables", Host("640.10.01", 14000, [H100]), numba("14.2")),
+    HostCase("CUDA newer than the tables", Host("640.10.01", 14010, [H100]), torch("14.0", 90)),
+    HostCase("CUDA newer than the tables and the driver", Host("610.43.02", 13030, [H100]), torch("14.0", 90)),
+    HostCase("CUDA newer than the tables, minor", Host("640.10.01", 14000, [H100]), torch("14.2", 90)),
+    HostCase(
         "open kernel modules",
         Host(None, 13020, [H100], files={"proc/driver/nvidia/version": OPEN_MODULE.format("595.91.07")}),
         CU130,
     ),
-    Situation("old CUDA without compatibility", Host("396.37", 9020, [V100]), torch("10.0", 60, 70, jit=False)),
-    Situation("Kepler", Host("470.256.02", 11040, [K80]), CU126),
-    Situation("Kepler with cu118", Host("470.256.02", 11040, [K80]), CU118),
-    Situation("Volta and CUDA 13", Host("580.95.05", 13000, [V100]), CU130),
-    Situation("Pascal and cu128", Host("570.124.06", 12080, [P100]), CU128),
-    Situation("new GeForce, old build", Host("570.124.06", 12080, [RTX5090]), CU126),
-    Situation("new data-centre GPU, old build", Host("575.57.08", 12090, [B300]), CU126),
-    Situation("GPU of a higher minor", Host("580.95.05", 13000, [B300]), CU128),
-    Situation("Jetson Orin", Host("540.4.0", 12060, [gpu("Orin (nvgpu)", "8.7", 62000)]), CU126),
-    Situation("several kinds of GPUs", Host("570.124.06", 12080, [H100, P100]), CU128),
-    Situation(
+    HostCase("old CUDA without compatibility", Host("396.37", 9020, [V100]), torch("10.0", 60, 70, jit=False)),
+    HostCase("Kepler", Host("470.256.02", 11040, [K80]), CU126),
+    HostCase("Kepler with cu118", Host("470.256.02", 11040, [K80]), CU118),
+    HostCase("Volta and CUDA 13", Host("580.95.05", 13000, [V100]), CU130),
+    HostCase("Pascal and cu128", Host("570.124.06", 12080, [P100]), CU128),
+    HostCase("new GeForce, old build", Host("570.124.06", 12080, [RTX5090]), CU126),
+    HostCase("new data-centre GPU, old build", Host("575.57.08", 12090, [B300]), CU126),
+    HostCase("GPU of a higher minor", Host("580.95.05", 13000, [B300]), CU128),
+    HostCase("Jetson Orin", Host("540.4.0", 12060, [gpu("Orin (nvgpu)", "8.7", 62000)]), CU126),
+    HostCase("several kinds of GPUs", Host("570.124.06", 12080, [H100, P100]), CU128),
+    HostCase(
         "one of several hidden",
         Host(
             "570.124.06",
@@ -143,10 +143,10 @@ SITUATIONS = [
         ),
         CU128,
     ),
-    Situation(
+    HostCase(
         "unlike GPUs by number", Host("560.35.03", 12060, [A100, T4], environ={"CUDA_VISIBLE_DEVICES": "0"}), CU126
     ),
-    Situation(
+    HostCase(
         "by UUID",
         Host(
             "560.35.03",
@@ -156,55 +156,55 @@ SITUATIONS = [
         ),
         CU126,
     ),
-    Situation("all hidden", Host("560.35.03", 12060, [A100], environ={"CUDA_VISIBLE_DEVICES": ""}), CU126),
-    Situation("hidden by -1", Host("560.35.03", 12060, [A100], environ={"CUDA_VISIBLE_DEVICES": "-1"}), CU126),
-    Situation(
+    HostCase("all hidden", Host("560.35.03", 12060, [A100], environ={"CUDA_VISIBLE_DEVICES": ""}), CU126),
+    HostCase("hidden by -1", Host("560.35.03", 12060, [A100], environ={"CUDA_VISIBLE_DEVICES": "-1"}), CU126),
+    HostCase(
         "hidden by a number too high",
         Host("560.35.03", 12060, [A100], environ={"CUDA_VISIBLE_DEVICES": "3"}),
         CU126,
     ),
-    Situation("no GPU", Host(library=False, files=ANOTHER_CARD), CU126),
-    Situation("no GPU, but optional", Host(library=False), CU126, gpu="optional"),
-    Situation("no GPU, not asked for", Host(library=False), CU126, gpu="none"),
-    Situation("GPU without a driver", Host(library=False, files=A_GPU), CU126),
-    Situation("driver not loaded", Host(init=9, files=A_GPU), CU126),
-    Situation(
+    HostCase("no GPU", Host(library=False, files=ANOTHER_CARD), CU126),
+    HostCase("no GPU, but optional", Host(library=False), CU126, gpu="optional"),
+    HostCase("no GPU, not asked for", Host(library=False), CU126, gpu="none"),
+    HostCase("GPU without a driver", Host(library=False, files=A_GPU), CU126),
+    HostCase("driver not loaded", Host(init=9, files=A_GPU), CU126),
+    HostCase(
         "library and module differ",
         Host(init=18, files={"proc/driver/nvidia/version": MODULE.format("535.129.03")}),
         CU126,
     ),
-    Situation("no permission", Host(init=4, files=A_GPU), CU126),
-    Situation("GPU lost", Host("560.35.03", 12060, [gpu("", "", 0, error=15)]), CU126),
-    Situation("one of two GPUs lost", Host("560.35.03", 12060, [A100, gpu("", "", 0, error=15)]), CU126),
-    Situation("GPU needs a reset", Host(init=16), CU126),
-    Situation("container that lost its GPUs", Host(init=999, files=IN_CONTAINER), CU126),
-    Situation("unknown error", Host(init=999), CU126),
-    Situation("an error with no name here", Host(init=11), CU126),
-    Situation("container without GPUs", Host(library=False, files=IN_CONTAINER), CU126),
-    Situation("container with libraries, without devices", Host(init=9, files=IN_CONTAINER), CU126),
-    Situation(
+    HostCase("no permission", Host(init=4, files=A_GPU), CU126),
+    HostCase("GPU lost", Host("560.35.03", 12060, [gpu("", "", 0, error=15)]), CU126),
+    HostCase("one of two GPUs lost", Host("560.35.03", 12060, [A100, gpu("", "", 0, error=15)]), CU126),
+    HostCase("GPU needs a reset", Host(init=16), CU126),
+    HostCase("container that lost its GPUs", Host(init=999, files=IN_CONTAINER), CU126),
+    HostCase("unknown error", Host(init=999), CU126),
+    HostCase("an error with no name here", Host(init=11), CU126),
+    HostCase("container without GPUs", Host(library=False, files=IN_CONTAINER), CU126),
+    HostCase("container with libraries, without devices", Host(init=9, files=IN_CONTAINER), CU126),
+    HostCase(
         "NVIDIA_VISIBLE_DEVICES=void",
         Host(library=False, files=IN_CONTAINER, environ={"NVIDIA_VISIBLE_DEVICES": "void"}),
         CU126,
     ),
-    Situation(
+    HostCase(
         "NVIDIA_VISIBLE_DEVICES=none",
         Host("560.35.03", 12060, files=IN_CONTAINER, environ={"NVIDIA_VISIBLE_DEVICES": "none"}),
         CU126,
     ),
-    Situation(
+    HostCase(
         "files in /dev missing",
         Host(init=9, files={"proc/driver/nvidia/version": MODULE.format("535.129.03")}),
         CU126,
     ),
-    Situation("driver shows no GPU", Host("560.35.03", 12060), CU126),
-    Situation("driver too old, in a container", Host("470.57.02", 11040, [T4], files={".dockerenv": ""}), CU126),
-    Situation("WSL", Host("551.61", 12040, [RTX3090], files=WSL), CU126),
-    Situation("WSL with an old driver", Host("472.12", 11040, [RTX3090], files=WSL), CU126),
-    Situation("WSL without the libraries", Host(library=False, files=WSL), CU126),
-    Situation("MIG", Host("560.35.03", 12060, [A100_MIG], [SMALL_SLICE, LARGE_SLICE]), ASKS_40_GB),
-    Situation("MIG slices too small", Host("560.35.03", 12060, [A100_MIG], [SMALL_SLICE]), ASKS_40_GB),
-    Situation(
+    HostCase("driver shows no GPU", Host("560.35.03", 12060), CU126),
+    HostCase("driver too old, in a container", Host("470.57.02", 11040, [T4], files={".dockerenv": ""}), CU126),
+    HostCase("WSL", Host("551.61", 12040, [RTX3090], files=WSL), CU126),
+    HostCase("WSL with an old driver", Host("472.12", 11040, [RTX3090], files=WSL), CU126),
+    HostCase("WSL without the libraries", Host(library=False, files=WSL), CU126),
+    HostCase("MIG", Host("560.35.03", 12060, [A100_MIG], [SMALL_SLICE, LARGE_SLICE]), ASKS_40_GB),
+    HostCase("MIG slices too small", Host("560.35.03", 12060, [A100_MIG], [SMALL_SLICE]), ASKS_40_GB),
+    HostCase(
         "MIG, the small slice by UUID",
         Host(
             "560.35.03",
@@ -215,56 +215,56 @@ SITUATIONS = [
         ),
         ASKS_40_GB,
     ),
-    Situation(
+    HostCase(
         "MIG, a slice that is gone",
         Host("560.35.03", 12060, [A100_MIG], [SMALL_SLICE], environ={"CUDA_VISIBLE_DEVICES": "MIG-40192"}),
         CU126,
     ),
-    Situation("MIG without an instance", Host("560.35.03", 12060, [A100_MIG]), CU126),
-    Situation(
+    HostCase("MIG without an instance", Host("560.35.03", 12060, [A100_MIG]), CU126),
+    HostCase(
         "vGPU of the C series",
         Host("560.35.03", 12060, [gpu("GRID A100-40C", "8.0", 40960, 9, virtualization=2, licensed=1)]),
         CU126,
     ),
-    Situation(
+    HostCase(
         "vGPU without a licence",
         Host("560.35.03", 12060, [gpu("GRID A100-40C", "8.0", 40960, 9, virtualization=2)]),
         CU126,
     ),
-    Situation(
+    HostCase(
         "vGPU without CUDA",
         Host("560.35.03", 12060, [gpu("GRID T4-2B", "7.5", 2048, 8, virtualization=2, licensed=1)]),
         CU126,
     ),
-    Situation(
+    HostCase(
         "fabric manager missing",
         Host("570.124.06", 12080, [gpu("NVIDIA H100 80GB HBM3", "9.0", 81559, fabric=2)] * 2),
         CU128,
     ),
-    Situation(
+    HostCase(
         "fabric not up, one GPU",
         Host("570.124.06", 12080, [gpu("NVIDIA H100 80GB HBM3", "9.0", 81559, fabric=2)]),
         CU128,
     ),
-    Situation(
+    HostCase(
         "fabric ready",
         Host("570.124.06", 12080, [gpu("NVIDIA H100 80GB HBM3", "9.0", 81559, fabric=3)] * 2),
         CU128,
     ),
-    Situation("fabric manager missing before Hopper", Host("560.35.03", 12060, [A100], files=NVSWITCH), CU126),
-    Situation(
+    HostCase("fabric manager missing before Hopper", Host("560.35.03", 12060, [A100], files=NVSWITCH), CU126),
+    HostCase(
         "fabric manager running before Hopper",
         Host("560.35.03", 12060, [A100], files={**NVSWITCH, "proc/4711/comm": "nv-fabricmanage\n"}),
         CU126,
     ),
-    Situation("cuda-compat on a data-centre GPU", Host("470.57.02", 12060, [A100]), CU126),
-    Situation("cuda-compat on GeForce", Host("470.57.02", 12060, [RTX3090]), CU126),
-    Situation("cuda-compat in the bundle", Host("560.35.03", 12060, [RTX3090]), COMPAT),
-    Situation("PTX only", Host("570.124.06", 12080, [H100]), kernels("8.5")),
-    Situation("PTX too new", Host("525.60.13", 12000, [H100]), kernels("8.5")),
-    Situation("PTX newer than the tables", Host("610.43.02", 13030, [H100]), kernels("9.9")),
-    Situation("old NVML", Host("440.33.01", 10020, [V100], old=True), torch("10.2", 60, 70, jit=False)),
-    Situation(
+    HostCase("cuda-compat on a data-centre GPU", Host("470.57.02", 12060, [A100]), CU126),
+    HostCase("cuda-compat on GeForce", Host("470.57.02", 12060, [RTX3090]), CU126),
+    HostCase("cuda-compat in the bundle", Host("560.35.03", 12060, [RTX3090]), COMPAT),
+    HostCase("PTX only", Host("570.124.06", 12080, [H100]), kernels("8.5")),
+    HostCase("PTX too new", Host("525.60.13", 12000, [H100]), kernels("8.5")),
+    HostCase("PTX newer than the tables", Host("610.43.02", 13030, [H100]), kernels("9.9")),
+    HostCase("old NVML", Host("440.33.01", 10020, [V100], old=True), torch("10.2", 60, 70, jit=False)),
+    HostCase(
         "nvidia-smi alone",
         Host(
             library=False,
@@ -275,7 +275,7 @@ SITUATIONS = [
         ),
         CU118,
     ),
-    Situation(
+    HostCase(
         "nvidia-smi from R610 on",
         Host(
             library=False,
@@ -286,49 +286,49 @@ SITUATIONS = [
         ),
         CU130,
     ),
-    Situation("CONDA_OVERRIDE_CUDA", Host(library=False, environ={"CONDA_OVERRIDE_CUDA": "12.4"}), CU126),
-    Situation(
+    HostCase("CONDA_OVERRIDE_CUDA", Host(library=False, environ={"CONDA_OVERRIDE_CUDA": "12.4"}), CU126),
+    HostCase(
         "CONDA_OVERRIDE_CUDA too old",
         Host("560.35.03", 12060, [A100], environ={"CONDA_OVERRIDE_CUDA": "11.4"}),
         CU126,
     ),
-    Situation(
+    HostCase(
         "CONDA_OVERRIDE_CUDA empty", Host("560.35.03", 12060, [A100], environ={"CONDA_OVERRIDE_CUDA": ""}), CU126
     ),
-    Situation(
+    HostCase(
         "CONDA_OVERRIDE_CUDA of no version",
         Host("560.35.03", 12060, [A100], environ={"CONDA_OVERRIDE_CUDA": "yes"}),
         CU126,
     ),
-    Situation(
+    HostCase(
         "CONDA_OVERRIDE_GLIBC", Host("560.35.03", 12060, [A100], environ={"CONDA_OVERRIDE_GLIBC": "2.12"}), CU118
     ),
-    Situation(
+    HostCase(
         "a processor of a lower level",
         Host(library=False),
         {"needs": DetectedNeeds(cpu=Evidence("x86-64-v4", "lib/libx.so is marked so"))},
     ),
-    Situation(
+    HostCase(
         "glibc too old for a container's image",
         Host(library=False, environ={"CONDA_OVERRIDE_GLIBC": "2.26"}),
         {"needs": DetectedNeeds(glibc=Evidence("2.28", "lib/libx.so needs GLIBC_2.28"))},
     ),
-    Situation("stated driver", Host("525.60.13", 12000, [A100]), {**CU126, "requires": {"driver": ">=535"}}),
-    Situation(
+    HostCase("stated driver", Host("525.60.13", 12000, [A100]), {**CU126, "requires": {"driver": ">=535"}}),
+    HostCase(
         "stated driver wins", Host("470.57.02", 11040, [A100]), {**CU126, "requires": {"driver": "450.80.02"}}
     ),
-    Situation(
+    HostCase(
         "stated capability and memory",
         Host("560.35.03", 12060, [T4]),
         {**CU126, "requires": {"compute_capability": ">=8.0", "gpu_memory": "24 GB"}},
     ),
-    Situation(
+    HostCase(
         "a card sold as 24 GB", Host("560.35.03", 12060, [A10G]), {**CU126, "requires": {"gpu_memory": "24 GB"}}
     ),
-    Situation("an expression that holds", Host("470.57.02", 11040, [T4]), EXPRESSION),
-    Situation("an expression that does not", Host("470.57.02", 11040, [RTX3090]), EXPRESSION),
-    Situation("an environment without torch", Host("470.57.02", 11040, [T4]), CUPY),
-    Situation("ROCm", Host(library=False), ROCM),
-    Situation("ROCm with its driver", Host(library=False, files={"dev/kfd": ""}), ROCM),
-    Situation("CPU only", Host(library=False), {"needs": DetectedNeeds(glibc=Evidence("2.17", "bin/python3.11"))}),
+    HostCase("an expression that holds", Host("470.57.02", 11040, [T4]), EXPRESSION),
+    HostCase("an expression that does not", Host("470.57.02", 11040, [RTX3090]), EXPRESSION),
+    HostCase("an environment without torch", Host("470.57.02", 11040, [T4]), CUPY),
+    HostCase("ROCm", Host(library=False), ROCM),
+    HostCase("ROCm with its driver", Host(library=False, files={"dev/kfd": ""}), ROCM),
+    HostCase("CPU only", Host(library=False), {"needs": DetectedNeeds(glibc=Evidence("2.17", "bin/python3.11"))}),
 ]

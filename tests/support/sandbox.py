@@ -36,7 +36,7 @@ class Done:
     memory: int
 
 
-class Confined:
+class Sandbox:
     """The helper. ``home``: a folder for HOME, where envpack may keep its lists."""
 
     def __init__(self, home: Path) -> None:
@@ -51,17 +51,22 @@ class Confined:
         )
 
     def run(
-        self, folder: Path, *commands: Sequence[str], memory: int = MEMORY, umask: int = 0o022, apart: bool = False
+        self,
+        folder: Path,
+        *commands: Sequence[str],
+        memory: int = MEMORY,
+        umask: int = 0o022,
+        parallel: bool = False,
     ) -> Done:
         """The commands one after the other in ``folder``; one whose first word is RUNTIME is the runtime's own.
-        ``apart``: files are written by other processes, however few there are."""
+        ``parallel``: files are written by other processes, however few there are."""
         assert self._process.stdin is not None and self._process.stdout is not None
         job: dict[str, Any] = {
             "folder": str(folder),
             "commands": [list(command) for command in commands],
             "memory": memory,
             "umask": umask,
-            "apart": apart,
+            "parallel": parallel,
         }
         self._process.stdin.write(json.dumps(job) + "\n")
         self._process.stdin.flush()
@@ -135,7 +140,7 @@ def _child(job: dict[str, Any], marks: int) -> None:
             setattr(sys, stream, open(fd, "r" if fd == 0 else "w", encoding="utf-8", closefd=False))  # noqa: SIM115
         os.chdir(job["folder"])
         os.umask(job["umask"])
-        if job["apart"]:
+        if job["parallel"]:
             envpack.runtime.reader.partition.SIZE = 1
         resource.setrlimit(resource.RLIMIT_AS, (job["memory"], job["memory"]))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

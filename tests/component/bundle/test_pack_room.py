@@ -12,7 +12,7 @@ import pytest
 from support.environments import Environment
 from support.namespaces import namespace
 
-APART = [sys.executable, str(Path(__file__).parents[2] / "support/forced_parallel.py")]
+FORCED_PARALLEL = [sys.executable, str(Path(__file__).parents[2] / "support/forced_parallel.py")]
 MOVED = 16
 """MB that are there twice for a moment, `envpack.bundle.append`'s step."""
 
@@ -25,7 +25,7 @@ def test_a_disk_with_room_for_little_more_than_the_bundle_is_enough(jobs: int, t
         made.wheel(f"w{number}", "1", {f"w{number}.bin": os.urandom(10 << 20)})
     (tmp_path / "disk").mkdir()
     script = 'mount -t tmpfs -o size="$1"m none "$2" && shift && cd "$1" && shift && "$@" && stat -c %s x.tar.zst'
-    pack = [*APART, "-q", "pack", "-p", str(made.prefix), "-o", "x.tar.zst", "-j", str(jobs)]
+    pack = [*FORCED_PARALLEL, "-q", "pack", "-p", str(made.prefix), "-o", "x.tar.zst", "-j", str(jobs)]
 
     def packed(megabytes: int) -> subprocess.CompletedProcess[str]:
         command = [*way, "sh", "-c", script, "sh", str(megabytes), str(tmp_path / "disk"), *pack]

@@ -12,7 +12,7 @@ import pytest
 
 from envpack.cli.app import COMMANDS
 from support.hostile_bundles import HOSTILE, SOUND_BUNDLES, Forgery, file, folder
-from support.sandbox import RUNTIME, Confined, Done
+from support.sandbox import RUNTIME, Done, Sandbox
 from support.trees import snapshot
 
 REFUSED = {6, 7}
@@ -20,8 +20,8 @@ RAW = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 
 @pytest.fixture(scope="module")
-def confined(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Confined]:
-    helper = Confined(tmp_path_factory.mktemp("home"))
+def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
+    helper = Sandbox(tmp_path_factory.mktemp("home"))
     yield helper
     helper.close()
 
@@ -53,7 +53,7 @@ def test_there_are_enough_of_them() -> None:
 
 
 @pytest.mark.parametrize("what", HOSTILE)
-def test_a_hostile_bundle_is_refused(what: str, place: Path, confined: Confined) -> None:
+def test_a_hostile_bundle_is_refused(what: str, place: Path, sandbox: Sandbox) -> None:
     bundle = HOSTILE[what].write(place / "hostile.tar.gz")
     heavy = bundle.stat().st_size > 1 << 20 or "MB" in what or "million" in what
     before = snapshot(place)
@@ -63,27 +63,27 @@ def test_a_hostile_bundle_is_refused(what: str, place: Path, confined: Confined)
     if "verify" in COMMANDS:
         strict.append(["verify", "-q", str(bundle)])
     reads = reading(bundle)[: 1 if heavy else 3]
-    done = confined.run(place, *(strict[:1] if heavy else strict), *reads)
+    done = sandbox.run(place, *(strict[:1] if heavy else strict), *reads)
     strict = strict[: len(done.codes) - len(reads)]
     tidy(done)
     assert snapshot(place) == before
     assert strict and done.codes[len(strict) :], done.said
     assert set(done.codes[: len(strict)]) <= REFUSED, done.said
     assert set(done.codes[len(strict) :]) <= REFUSED | {0, 9}, done.said
-    apart = confined.run(place, strict[0], apart=True)
-    tidy(apart)
-    assert apart.codes == done.codes[:1] and snapshot(place) == before, apart.said
+    parallel = sandbox.run(place, strict[0], parallel=True)
+    tidy(parallel)
+    assert parallel.codes == done.codes[:1] and snapshot(place) == before, parallel.said
     if "future" in what and "table" not in what:
         assert done.codes[0] == 6 and "pip install --upgrade" in done.said[0]
 
 
-@pytest.mark.parametrize("apart", [False, True], ids=["here", "apart"])
+@pytest.mark.parametrize("parallel", [False, True], ids=["one process", "processes"])
 @pytest.mark.parametrize("what", SOUND_BUNDLES)
-def test_an_odd_bundle_that_is_right_is_deployed(what: str, apart: bool, place: Path, confined: Confined) -> None:
+def test_an_odd_bundle_that_is_right_is_deployed(what: str, parallel: bool, place: Path, sandbox: Sandbox) -> None:
     forgery = SOUND_BUNDLES[what]
     bundle = forgery.write(place / "hostile.tar.gz")
     deployed = ["deploy", "-q", "--no-check", "--jobs", "3", str(bundle), "envs/x"]
-    done = confined.run(place, deployed, *reading(bundle), apart=apart)
+    done = sandbox.run(place, deployed, *reading(bundle), parallel=parallel)
     tidy(done)
     assert done.codes == [0, 0, 0, 0], done.said
     assert (place / "outside/victim").read_text() == "untouched"
@@ -98,36 +98,36 @@ def test_an_odd_bundle_that_is_right_is_deployed(what: str, apart: bool, place: 
 @pytest.mark.parametrize(
     "what", [what for what in HOSTILE if what.startswith(("a name of a", "the lock", "the prefix is", "places"))]
 )
-def test_a_hostile_bundle_that_tar_has_unpacked_is_refused(what: str, place: Path, confined: Confined) -> None:
+def test_a_hostile_bundle_that_tar_has_unpacked_is_refused(what: str, place: Path, sandbox: Sandbox) -> None:
     bundle = HOSTILE[what].write(place / "hostile.tar.gz")
     (place / "envs/x").mkdir()
     subprocess.run(["tar", "-xzf", bundle, "-C", place / "envs/x"], check=True, capture_output=True)
     before = snapshot(place)
-    done = confined.run(place, [RUNTIME, "unpack", "-q", "envs/x"])
+    done = sandbox.run(place, [RUNTIME, "unpack", "-q", "envs/x"])
     tidy(done)
     assert done.codes[0] in (7, 10), done.said
     changed = snapshot(place).items() ^ before.items()
     assert not [path for path, _ in changed if not path.startswith("envs/x")]
 
 
-def test_nothing_is_written_through_a_link_that_stands_in_the_way(place: Path, confined: Confined) -> None:
+def test_nothing_is_written_through_a_link_that_stands_in_the_way(place: Path, sandbox: Sandbox) -> None:
     """Names of temporary files are known to everybody; a link there leads wherever its maker wants."""
     bundle = Forgery().write(place / "sound.tar.gz")
-    assert confined.run(place, ["deploy", "-q", "--no-check", str(bundle), "envs/x"]).codes == [0]
+    assert sandbox.run(place, ["deploy", "-q", "--no-check", str(bundle), "envs/x"]).codes == [0]
     (place / "envs/x/bin/.tool.envpack-new").symlink_to(place / "outside/victim")
     (place / "envs/x").rename(place / "envs/y")
-    done = confined.run(place, [RUNTIME, "unpack", "-q", "envs/y"])
+    done = sandbox.run(place, [RUNTIME, "unpack", "-q", "envs/y"])
     assert done.codes == [0], done.said
     assert (place / "outside/victim").read_text() == "untouched"
     assert (place / "envs/y/bin/tool").read_text().startswith(f"#!{place}/envs/y/bin/python")
     assert not (place / "envs/y/bin/.tool.envpack-new").is_symlink()
 
 
-def test_modes_and_owners_follow_who_deploys(place: Path, confined: Confined) -> None:
+def test_modes_and_owners_follow_who_deploys(place: Path, sandbox: Sandbox) -> None:
     """A bundle can't give away what it brings, nor make it writable for more than the umask allows."""
     wide = Forgery([file("x", mode=0o777), folder("d", 0o777), folder("e/f", 0o700)]).write(place / "wide.tar.gz")
     for umask, expected in ((0o022, 0o755), (0o077, 0o700), (0o002, 0o775)):
-        done = confined.run(place, ["deploy", "-q", "--no-check", str(wide), f"envs/{umask}"], umask=umask)
+        done = sandbox.run(place, ["deploy", "-q", "--no-check", str(wide), f"envs/{umask}"], umask=umask)
         assert done.codes == [0], done.said
         root = place / f"envs/{umask}"
         assert [(root / name).stat().st_mode & 0o7777 for name in ("x", "d", "bin/tool")] == [
@@ -141,10 +141,10 @@ def test_modes_and_owners_follow_who_deploys(place: Path, confined: Confined) ->
         assert owners == {(os.geteuid(), os.getegid())}
 
 
-def test_what_is_no_file_is_refused_at_once(place: Path, confined: Confined) -> None:
+def test_what_is_no_file_is_refused_at_once(place: Path, sandbox: Sandbox) -> None:
     os.mkfifo(place / "pipe")
     for path in ("pipe", "/dev/zero", "envs", "none"):
-        done = confined.run(
+        done = sandbox.run(
             place, ["deploy", path, "envs/x"], ["inspect", path], [RUNTIME, "deploy", path, "envs/x"]
         )
         tidy(done)

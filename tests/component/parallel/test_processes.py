@@ -19,7 +19,7 @@ from envpack.runtime.reader.bundle import open_bundle
 from support.small_prefix import SmallPrefix
 from support.trees import snapshot
 
-APART = [sys.executable, str(Path(__file__).parents[2] / "support/forced_parallel.py")]
+FORCED_PARALLEL = [sys.executable, str(Path(__file__).parents[2] / "support/forced_parallel.py")]
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="forks on Linux only")
 
@@ -51,7 +51,11 @@ def record(name: str, files: list[str]) -> str:
 def envpack(*words: str | Path, code: int = 0, **environ: str) -> tuple[int, str]:
     """How many processes began, and what was said."""
     done = subprocess.run(
-        [*APART, *map(str, words)], capture_output=True, text=True, env={**os.environ, **environ}, timeout=120
+        [*FORCED_PARALLEL, *map(str, words)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environ},
+        timeout=120,
     )
     assert done.returncode == code, done.stdout + done.stderr
     *said, last = done.stderr.strip().split("\n")
@@ -137,7 +141,7 @@ def test_a_file_that_changes_meanwhile_is_told(made: SmallPrefix, tmp_path: Path
 def _started(place: Path, *words: str | Path, seconds: str = "0.05") -> subprocess.Popen[bytes]:
     """A command whose processes are at work, slowly."""
     started = subprocess.Popen(
-        [*APART, *map(str, words)],
+        [*FORCED_PARALLEL, *map(str, words)],
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         env={**os.environ, "SLOW": seconds},
@@ -210,7 +214,7 @@ def test_a_full_disk_is_told(made: SmallPrefix, tmp_path: Path) -> None:
         ["pack", "-p", str(made.path), "-o", str(tmp_path / "c.tar.gz")],
         ["deploy", str(tmp_path / "b.tar.gz"), str(tmp_path / "d")],
     ):
-        limited = ["/bin/sh", "-c", 'ulimit -f 4000; exec "$@"', "sh", *APART, *words, "--jobs", "2"]
+        limited = ["/bin/sh", "-c", 'ulimit -f 4000; exec "$@"', "sh", *FORCED_PARALLEL, *words, "--jobs", "2"]
         done = subprocess.run(limited, capture_output=True, text=True, timeout=60)
         assert done.returncode == 10 and "File too large" in done.stderr, done.stderr
         assert "Traceback" not in done.stderr and done.stderr.strip().endswith("processes: 2")

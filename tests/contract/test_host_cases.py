@@ -14,9 +14,9 @@ import pytest
 from envpack.bundle.runtime_zip import runtime_zip
 from envpack.runtime.commands.check import check, facts_from_file
 from support.fake_hosts import Host, build_stubs, bundle_of
-from support.host_cases import SITUATIONS, Situation, told
+from support.host_cases import HOST_CASES, HostCase, expected_answers
 
-TOLD = told()
+EXPECTED = expected_answers()
 
 
 @pytest.fixture(scope="module")
@@ -96,13 +96,13 @@ def servers(stubs: Path, pyz: Path) -> Iterator[Servers]:
 
 
 @pytest.mark.parametrize("way", ["installed", "travelling"])
-@pytest.mark.parametrize("case", SITUATIONS, ids=lambda case: case.name)
-def test_situation(case: Situation, way: str, servers: Servers, tmp_path: Path) -> None:
+@pytest.mark.parametrize("case", HOST_CASES, ids=lambda case: case.name)
+def test_host_case(case: HostCase, way: str, servers: Servers, tmp_path: Path) -> None:
     root = case.host.root(tmp_path / "root")
     answer = servers.ask(way, case.host, tmp_path, "facts", str(tmp_path), "--root", str(root), "--json")
     (tmp_path / "facts.json").write_text(answer)
     facts = facts_from_file(tmp_path / "facts.json")
-    expected = TOLD[case.name]
+    expected = EXPECTED[case.name]
     assert facts.nvidia.state == expected.state
     bundle_of(tmp_path / "b.tar.gz", case.bundle)
     verdicts = check(tmp_path / "b.tar.gz", facts=facts, gpu=case.gpu).verdicts
@@ -112,13 +112,13 @@ def test_situation(case: Situation, way: str, servers: Servers, tmp_path: Path) 
 
 
 def test_there_are_as_many_as_promised() -> None:
-    assert len(SITUATIONS) >= 25
-    assert [case.name for case in SITUATIONS] == list(TOLD)
+    assert len(HOST_CASES) >= 25
+    assert [case.name for case in HOST_CASES] == list(EXPECTED)
 
 
 def test_a_bundle_s_own_runtime_refuses_a_host(stubs: Path, pyz: Path, tmp_path: Path) -> None:
     """The whole way: NVML, facts, verdicts, exit code."""
-    case = next(case for case in SITUATIONS if case.name == "driver too old")
+    case = next(case for case in HOST_CASES if case.name == "driver too old")
     bundle_of(tmp_path / "b.tar.gz", case.bundle)
     asked = [sys.executable, "-I", "-S", str(pyz), "check", str(tmp_path / "b.tar.gz"), "--json"]
     done = subprocess.run(asked, env=case.host.environment(stubs, tmp_path), capture_output=True, text=True)
