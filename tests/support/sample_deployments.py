@@ -36,13 +36,13 @@ def deployed(bundle: Path | str, root: Path, store: Path | None = None, **settin
     return deploy(bundle, root, options, reporter=Reporter(), decoders=decoders)
 
 
-def put(folder: Path, version: str, destination: Path | None = None, **options: Any) -> Deployment:
+def deploy_version(folder: Path, version: str, destination: Path | None = None, **options: Any) -> Deployment:
     """Deploys that version to ``folder / "x"``, or elsewhere."""
     made = bundle(folder, version)
     return deploy(made, destination or folder / "x", DeployOptions(**options), reporter=Reporter())
 
 
-def whole(root: Path) -> str:
+def whole_version(root: Path) -> str:
     """The version that stands at ``root``, after making sure that it is that, whole, and written for its place."""
     version = (root / "lib/version").read_text()
     assert (root / "bin/tool").read_text() == f"#!/bin/sh\necho {root} {version}\n"
@@ -54,7 +54,7 @@ def whole(root: Path) -> str:
     return version
 
 
-def beside(root: Path) -> list[str]:
+def state_entries(root: Path) -> list[str]:
     """What lies in the folder beside, by name, its lock apart; [] where there is none."""
     folder = root.with_name(f".{root.name}.envpack")
     return sorted(path.name for path in folder.iterdir() if path.name != "lock") if folder.exists() else []

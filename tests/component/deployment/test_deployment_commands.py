@@ -31,14 +31,14 @@ from envpack.runtime.report import Reporter
 from envpack.runtime.tree.rewrite_prefix import rewrite_prefix
 from support.bundle_factory import file, make_bundle
 from support.reporters import RecordingReporter
-from support.sample_deployments import beside, bundle, put, whole
+from support.sample_deployments import bundle, deploy_version, state_entries, whole_version
 
 
 @pytest.fixture
 def x(tmp_path: Path) -> Path:
     """Version 2, deployed over version 1, which is kept."""
-    put(tmp_path, "1")
-    put(tmp_path, "2")
+    deploy_version(tmp_path, "1")
+    deploy_version(tmp_path, "2")
     return tmp_path / "x"
 
 
@@ -56,21 +56,21 @@ def states(root: Path) -> list[tuple[int, str, str]]:
 def test_back_and_forth(x: Path) -> None:
     done = back(x)
     assert (done.generation, done.version, done.replaced) == (1, "1", 2)
-    assert whole(x) == "1" and beside(x) == ["2"]
+    assert whole_version(x) == "1" and state_entries(x) == ["2"]
     assert states(x) == [(2, "2", "kept"), (1, "1", "current")]
     assert back(x, to=2).replaced == 1
-    assert whole(x) == "2" and beside(x) == ["1"]
+    assert whole_version(x) == "2" and state_entries(x) == ["1"]
     assert back(x, to=2).replaced == 2
-    assert whole(x) == "2" and beside(x) == ["1"]
+    assert whole_version(x) == "2" and state_entries(x) == ["1"]
 
 
 def test_after_a_rollback_an_upgrade_comes_back_to_what_it_replaced(x: Path, tmp_path: Path) -> None:
     back(x)
-    done = put(tmp_path, "3", keep=2)
+    done = deploy_version(tmp_path, "3", keep=2)
     assert (done.generation, done.replaced, done.kept) == (3, 1, (2, 1))
     assert back(x).generation == 1
     back(x, to=3)
-    put(tmp_path, "4", keep=1)
+    deploy_version(tmp_path, "4", keep=1)
     assert states(x) == [(4, "4", "current"), (3, "3", "kept"), (2, "2", "gone"), (1, "1", "gone")]
 
 
@@ -85,7 +85,7 @@ def test_a_rollback_that_fails_is_undone(x: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(LockedDeployment, "sync", fail)
     with pytest.raises(DestinationError, match="Input/output error"):
         back(x)
-    assert whole(x) == "2" and beside(x) == ["1"]
+    assert whole_version(x) == "2" and state_entries(x) == ["1"]
 
 
 def test_there_has_to_be_something_to_go_back_to(x: Path, tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_there_has_to_be_something_to_go_back_to(x: Path, tmp_path: Path) -> Non
 def test_a_deployment_that_somebody_removed_comes_back(x: Path) -> None:
     shutil.rmtree(x)
     assert back(x).replaced is None
-    assert whole(x) == "1" and beside(x) == []
+    assert whole_version(x) == "1" and state_entries(x) == []
 
 
 def test_the_history_is_there_for_who_may_only_read(x: Path, tmp_path: Path) -> None:
@@ -143,9 +143,9 @@ def test_what_is_the_user_s_own_is_not_removed_unless_forced(
     with pytest.raises(DestinationError, match="nothing was removed") as caught:
         remove(x, reporter=Reporter())
     assert caught.value.details == [str(tmp_path / where / ("bin/tool" if what == "edited" else "lib/mine"))]
-    assert (x / "bin/activate").exists() and beside(x) == ["1"]
+    assert (x / "bin/activate").exists() and state_entries(x) == ["1"]
     remove(x, force=True, reporter=Reporter())
-    assert not x.exists() and beside(x) == []
+    assert not x.exists() and state_entries(x) == []
 
 
 def test_what_python_writes_by_itself_is_nobody_s(x: Path) -> None:
@@ -191,11 +191,11 @@ def test_a_deployment_moves_any_number_of_times_with_what_is_kept(x: Path, tmp_p
         assert (place / "mine").read_text() == "mine"
         assert (place / "bin/linked").samefile(place / "bin/activate")
         assert (place / "bin/tool").read_text() == f"#!/bin/sh\necho {place} 2\n"
-        assert beside(place) == ["1"]
+        assert state_entries(place) == ["1"]
         assert len(list(tmp_path.rglob(".*.envpack"))) == 1
     assert registered().count(x) == 1
     back(x)
-    assert whole(x) == "1"
+    assert whole_version(x) == "1"
     moved(x, tmp_path / "y")
     back(tmp_path / "y", to=2)
     assert (tmp_path / "y/bin/tool").read_text() == f"#!/bin/sh\necho {tmp_path / 'y'} 2\n"
@@ -209,18 +209,18 @@ def test_a_kept_deployment_that_the_new_place_is_too_long_for_is_told_of(tmp_pat
     assert manifest.longest_prefix == len(room)
     deploy(tmp_path / "demo-0.tar.gz", tmp_path / "x", reporter=Reporter())
     for version in ("1", "2"):
-        put(tmp_path, version, keep=2)
+        deploy_version(tmp_path, version, keep=2)
 
     class Watching(RecordingReporter):
         def warn(self, message: str) -> None:
-            assert at_most.is_dir() and not y.exists() and beside(at_most) == ["1", "2"]
+            assert at_most.is_dir() and not y.exists() and state_entries(at_most) == ["1", "2"]
             super().warn(message)
 
     told = Watching()
     at_most, y = tmp_path / "y.........", tmp_path / "y.........."
     assert move(tmp_path / "x", at_most, reporter=told).unfit == () and not told.warnings
     done = move(at_most, y, reporter=told)
-    assert done.unfit == (1,) and whole(y) == "2" and beside(y) == ["1", "2"]
+    assert done.unfit == (1,) and whole_version(y) == "2" and state_entries(y) == ["1", "2"]
     (warned,) = told.warnings
     assert "generation 1 (demo 0)" in warned and str(y) in warned
     assert f"has {len(room) + 1} bytes" in warned and f"room for {len(room)};" in warned
@@ -229,15 +229,15 @@ def test_a_kept_deployment_that_the_new_place_is_too_long_for_is_told_of(tmp_pat
         back(y, to=1)
     assert f"at most {len(room)} bytes" in refused.value.hint and f"envpack move {y} TO" in refused.value.hint
     assert refused.value.details == [f"lib/binary: room for {len(room)} bytes"]
-    assert whole(y) == "2" and beside(y) == ["1", "2"]
-    assert back(y, to=2).version == "1" and whole(y) == "1"  # the other one goes on being of use
+    assert whole_version(y) == "2" and state_entries(y) == ["1", "2"]
+    assert back(y, to=2).version == "1" and whole_version(y) == "1"  # the other one goes on being of use
     moved(y, tmp_path / "x")
     assert back(tmp_path / "x", to=1).version == "0"
     assert (tmp_path / "x/lib/binary").read_bytes().startswith(os.fsencode(tmp_path / "x/lib") + b"\0")
 
 
 def test_a_move_over_something_else_is_refused(x: Path, tmp_path: Path) -> None:
-    put(tmp_path, "1", tmp_path / "y")
+    deploy_version(tmp_path, "1", tmp_path / "y")
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder/mine").touch()
     for target, why in (
@@ -251,19 +251,19 @@ def test_a_move_over_something_else_is_refused(x: Path, tmp_path: Path) -> None:
             moved(x, target)
     with pytest.raises(DestinationError, match="nothing is deployed"):
         moved(tmp_path / "nowhere", tmp_path / "z")
-    assert whole(x) == "2" and beside(x) == ["1"] and whole(tmp_path / "y") == "1"
+    assert whole_version(x) == "2" and state_entries(x) == ["1"] and whole_version(tmp_path / "y") == "1"
     assert not (tmp_path / "z").exists() and not (tmp_path / ".z.envpack").exists()
 
 
 def test_a_move_into_an_empty_folder(x: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    assert whole(moved(x, tmp_path / "empty")) == "2"
+    assert whole_version(moved(x, tmp_path / "empty")) == "2"
 
 
 def test_after_mv_the_next_command_finds_what_was_kept(x: Path, tmp_path: Path) -> None:
     y = x.rename(tmp_path / "y")
     assert back(y).generation == 1
-    assert whole(y) == "1" and beside(y) == ["2"]
+    assert whole_version(y) == "1" and state_entries(y) == ["2"]
     assert not (tmp_path / ".x.envpack").exists()
 
 
@@ -271,7 +271,7 @@ def test_a_copy_leaves_the_original_what_was_kept_of_it(x: Path, tmp_path: Path)
     shutil.copytree(x, tmp_path / "y", symlinks=True)
     with pytest.raises(DestinationError, match="no deployment before"):
         back(tmp_path / "y")
-    assert beside(x) == ["1"]
+    assert state_entries(x) == ["1"]
 
 
 @pytest.mark.parametrize("stopped", ["renamed", "settled", "some kept", "all but the record"])
@@ -285,7 +285,7 @@ def test_a_move_that_was_stopped_goes_on(x: Path, tmp_path: Path, stopped: str) 
     if stopped == "all but the record":
         shutil.rmtree(tmp_path / ".x.envpack")
     for _ in range(2):  # and once it is done, once more changes nothing
-        assert whole(moved(x, y)) == "2" and beside(y) == ["1"]
+        assert whole_version(moved(x, y)) == "2" and state_entries(y) == ["1"]
     assert not (tmp_path / ".x.envpack").exists()
 
 
@@ -301,7 +301,7 @@ def test_a_move_that_fails_goes_back(x: Path, tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(move_module, "rewrite_prefix", fail)
     with pytest.raises(DestinationError, match="the disk is full"):
         moved(x, tmp_path / "y")
-    assert whole(x) == "2" and beside(x) == ["1"]
+    assert whole_version(x) == "2" and state_entries(x) == ["1"]
     assert not (tmp_path / "y").exists() and not (tmp_path / ".y.envpack").exists()
 
 
@@ -319,7 +319,7 @@ def test_a_move_that_finds_the_disk_full_has_rewritten_nothing(
     monkeypatch.setattr(ReplaceBatch, "file", fail)
     with pytest.raises(DestinationError, match="No space left"):
         moved(x, tmp_path / "y")
-    assert whole(x) == "2" and beside(x) == ["1"] and not (tmp_path / "y").exists()
+    assert whole_version(x) == "2" and state_entries(x) == ["1"] and not (tmp_path / "y").exists()
     assert {path: path.stat().st_ino for path in sorted(x.rglob("*")) if path.name != "lock"} == {
         path: number for path, number in before.items() if path.name != "lock"
     }
@@ -344,7 +344,7 @@ def test_settling_that_was_stopped_is_not_taken_for_done_when_the_tree_comes_bac
     assert f"echo {y} 2" in (y / "bin/tool").read_text()
     y.rename(x)
     rewrite_prefix(x, Reporter())
-    assert whole(x) == "2"
+    assert whole_version(x) == "2"
 
 
 def other_filesystem() -> Path:
@@ -368,11 +368,11 @@ def test_a_move_to_another_filesystem_and_back(x: Path, tmp_path: Path) -> None:
         assert (y / "mine").readlink() == Path("bin/tool")
         assert (y / "bin/linked").samefile(y / "bin/activate")
         assert y.stat().st_mode & 0o777 == 0o750
-        assert not x.exists() and beside(x) == [] and beside(y) == ["1"]
+        assert not x.exists() and state_entries(x) == [] and state_entries(y) == ["1"]
         back(y)
-        assert whole(y) == "1"
+        assert whole_version(y) == "1"
         moved(y, x)
-        assert whole(x) == "1" and beside(x) == ["2"]
+        assert whole_version(x) == "1" and state_entries(x) == ["2"]
         assert list(elsewhere.iterdir()) == []
     finally:
         shutil.rmtree(elsewhere)
@@ -386,11 +386,11 @@ def test_a_copy_to_another_filesystem_that_was_stopped_goes_on(x: Path, tmp_path
     shutil.copytree(x, y, symlinks=True)
     rewrite_prefix(y, Reporter())
     moved(x, y)
-    assert whole(y) == "2" and beside(y) == ["1"] and not x.exists()
+    assert whole_version(y) == "2" and state_entries(y) == ["1"] and not x.exists()
     (tmp_path / ".x.envpack").mkdir()
     (tmp_path / ".x.envpack/moving").write_text(json.dumps({"from": str(y), **moving}))
     moved(y, x)
-    assert whole(x) == "2" and beside(x) == ["1"] and not (tmp_path / ".y.envpack").exists()
+    assert whole_version(x) == "2" and state_entries(x) == ["1"] and not (tmp_path / ".y.envpack").exists()
 
 
 def test_a_move_to_a_place_where_somebody_is_at_work_is_refused(x: Path, tmp_path: Path) -> None:
@@ -398,7 +398,7 @@ def test_a_move_to_a_place_where_somebody_is_at_work_is_refused(x: Path, tmp_pat
         refused = pytest.raises(DestinationError, match="another envpack process is using")
         with exclusive(DeploymentState(busy), Reporter()), refused:
             moved(x, tmp_path / "y")
-    assert whole(x) == "2"
+    assert whole_version(x) == "2"
 
 
 # --- the list ---
@@ -445,7 +445,7 @@ def test_a_list_that_can_t_be_written_is_a_warning(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("ENVPACK_STATE", str(tmp_path / "file/deployments"))
     told = RecordingReporter()
     deploy(bundle(tmp_path, "1"), tmp_path / "x", reporter=told)
-    assert whole(tmp_path / "x") == "1"
+    assert whole_version(tmp_path / "x") == "1"
     assert "won't show" in told.warnings[0]
 
 
@@ -455,4 +455,4 @@ def test_a_record_that_is_damaged_hides_nothing(x: Path, tmp_path: Path) -> None
         record = read_record(x)
         assert record is not None and (record.generation, record.version) == (0, "2")
     back(x, to=1)
-    assert whole(x) == "1" and beside(x) == ["0"]
+    assert whole_version(x) == "1" and state_entries(x) == ["0"]

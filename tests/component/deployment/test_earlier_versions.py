@@ -27,7 +27,7 @@ import pytest
 from envpack.cli.app import main
 from envpack.cli.console import Console
 from envpack.runtime.__main__ import main as runtime_main
-from support.sample_deployments import beside, whole
+from support.sample_deployments import state_entries, whole_version
 
 DATA = Path(__file__).resolve().parents[2] / "data" / "earlier"
 ARCHIVES = sorted(DATA.glob("*.tar.gz"))
@@ -119,7 +119,7 @@ def test_its_bundles_are_read_converted_and_deployed(earlier: Earlier, name: str
         run("convert", bundle, earlier / "converted.zip")
         run("inspect", earlier / "converted.zip")
     else:
-        assert whole(root) == name[len("demo-")]
+        assert whole_version(root) == name[len("demo-")]
 
 
 @pytest.mark.parametrize("name", BUNDLES)
@@ -142,16 +142,16 @@ def test_its_deployments_are_upgraded_rolled_back_moved_and_removed(earlier: Ear
     root, moved = earlier / name, earlier / "moved"
     store = ("--store", earlier / "store") if name == "y" else ()
     runtime("unpack", root)
-    assert whole(root) == "2" and beside(root) == ["1"]
+    assert whole_version(root) == "2" and state_entries(root) == ["1"]
     run("verify", root)
     run("check", root)
     run("history", root)
     run("deploy", earlier / "demo-3.tar.gz", root, "--no-check", *store)
-    assert whole(root) == "3" and beside(root) == ["2"]
+    assert whole_version(root) == "3" and state_entries(root) == ["2"]
     run("rollback", root)
-    assert whole(root) == "2"
+    assert whole_version(root) == "2"
     run("move", root, moved)
-    assert whole(moved) == "2"
+    assert whole_version(moved) == "2"
     run("verify", moved)
     run("remove", moved)
     assert not moved.exists() and not root.exists()
@@ -167,16 +167,16 @@ def test_its_list_is_read(earlier: Earlier, capsys: pytest.CaptureFixture[str]) 
 
 def test_what_it_kept_is_rolled_back_to(earlier: Earlier) -> None:
     run("rollback", earlier / "x")
-    assert whole(earlier / "x") == "1"
+    assert whole_version(earlier / "x") == "1"
     run("rollback", earlier / "x", "--to", 2)
-    assert whole(earlier / "x") == "2"
+    assert whole_version(earlier / "x") == "2"
 
 
 def test_a_deployment_that_was_moved_by_hand_gets_what_is_kept_of_it(earlier: Earlier) -> None:
     moved = earlier / "by-hand/moved"
     runtime("unpack", moved)
     run("deploy", earlier / "demo-3.tar.gz", moved, "--no-check", "--keep", 2)
-    assert whole(moved) == "3" and beside(moved) == ["1", "2"]
+    assert whole_version(moved) == "3" and state_entries(moved) == ["1", "2"]
     assert not (earlier / "by-hand/.x.envpack").exists()
 
 
@@ -186,7 +186,7 @@ def test_its_deployments_are_repaired(earlier: Earlier) -> None:
     run("verify", root, code=7)
     run("repair", root, earlier / "demo-2.tar.gz")
     (root / "lib/mine").unlink()
-    assert whole(root) == "2"
+    assert whole_version(root) == "2"
     run("verify", root)
 
 
@@ -204,7 +204,7 @@ def test_its_store_is_used_and_collected(earlier: Earlier) -> None:
     segments = earlier / "store/1/segments"
     before = sorted(segments.glob("*/*"))
     run("deploy", earlier / "demo-2.tar.gz", earlier / "z", "--no-check", "--store", earlier / "store")
-    assert whole(earlier / "z") == "2" and sorted(segments.glob("*/*")) == before
+    assert whole_version(earlier / "z") == "2" and sorted(segments.glob("*/*")) == before
     run("gc", "--store", earlier / "store")
     assert sorted(segments.glob("*/*")) == before
     for name in "zy":
@@ -234,7 +234,7 @@ def test_its_cache_changes_nothing_and_is_cleared(
 def deployed_for_the_first_time(earlier: Earlier, folder: Path) -> None:
     root = folder / "x"
     run("deploy", earlier / "demo-2.tar.gz", root, "--no-check")
-    assert whole(root) == "2"
+    assert whole_version(root) == "2"
     run("remove", root)
     assert not list(folder.iterdir())
 
@@ -244,9 +244,9 @@ def upgraded(earlier: Earlier, folder: Path) -> None:
     if root.exists():
         run("history", root)
     run("deploy", earlier / "demo-3.tar.gz", root, "--no-check")
-    assert whole(root) == "3"
+    assert whole_version(root) == "3"
     run("rollback", root)
-    assert whole(root) in ("1", "2")
+    assert whole_version(root) in ("1", "2")
     run("remove", root)
     assert not list(folder.iterdir())
 
@@ -254,10 +254,10 @@ def upgraded(earlier: Earlier, folder: Path) -> None:
 def rolled_back(earlier: Earlier, folder: Path) -> None:
     root = folder / "x"
     runtime("unpack", root)
-    order = "12" if whole(root) == "2" else "21"
+    order = "12" if whole_version(root) == "2" else "21"
     for version in order:  # each has the generation of the same number
         run("rollback", root, "--to", version)
-        assert whole(root) == version and beside(root) == ["12".replace(version, "")]
+        assert whole_version(root) == version and state_entries(root) == ["12".replace(version, "")]
 
 
 def removed(earlier: Earlier, folder: Path) -> None:
@@ -272,9 +272,9 @@ def moved(earlier: Earlier, folder: Path) -> None:
         run("move", folder / "x", root)
     else:
         runtime("unpack", root)
-    assert whole(root) == "2" and beside(root) == ["1"]
+    assert whole_version(root) == "2" and state_entries(root) == ["1"]
     run("rollback", root)
-    assert whole(root) == "1"
+    assert whole_version(root) == "1"
     assert not list(folder.glob("*x*"))
 
 

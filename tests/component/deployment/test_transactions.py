@@ -28,7 +28,7 @@ from envpack.runtime.deployment.record import read_record
 from envpack.runtime.report import Reporter
 from support.bundle_factory import draft, file, text
 from support.conda_pack_archives import tar
-from support.sample_deployments import beside, bundle, put, whole
+from support.sample_deployments import bundle, deploy_version, state_entries, whole_version
 from support.shells import BARE, SHELLS, Session, installed
 
 
@@ -60,7 +60,7 @@ def until(path: Path) -> None:
 @pytest.fixture
 def x(tmp_path: Path) -> Path:
     """Version 1, deployed."""
-    put(tmp_path, "1")
+    deploy_version(tmp_path, "1")
     return tmp_path / "x"
 
 
@@ -123,13 +123,13 @@ def test_killed_during_its_tests_the_new_one_stays_and_says_so(x: Path, tmp_path
     process.kill()
     process.communicate()
     go.touch()
-    assert whole(x) == "2"
+    assert whole_version(x) == "2"
     record = read_record(x)
     assert record is not None and record.tested is None
     states = [(item["version"], item["state"], item["tested"]) for item in generations(x)]
     assert states == [("2", "current", None), ("1", "kept", True)]
     assert envpack("rollback", x)["result"]["version"] == "1"
-    assert whole(x) == "1" and beside(x) == ["2"]
+    assert whole_version(x) == "1" and state_entries(x) == ["2"]
 
 
 def generations(x: Path) -> list[dict[str, Any]]:
@@ -142,12 +142,12 @@ def test_interrupted_the_old_one_is_there_again(x: Path, tmp_path: Path, number:
     new, started, go = blocking(tmp_path, "2")
     process = start("deploy", new, x)
     until(started)
-    assert whole(x) == "2"
+    assert whole_version(x) == "2"
     process.send_signal(number)
     _, said = process.communicate()
     go.touch()
     assert process.returncode == 130 and "nothing half-done" in said
-    assert whole(x) == "1" and beside(x) == []
+    assert whole_version(x) == "1" and state_entries(x) == []
     assert sorted(path.name for path in tmp_path.glob(".*")) == []
 
 
@@ -169,7 +169,7 @@ def test_the_second_gives_up_at_once_or_waits(x: Path, tmp_path: Path) -> None:
     assert first.wait() == 0 and waiting.wait() == 0
     first.communicate()
     waiting.communicate()
-    assert whole(x) == "3" and beside(x) == ["1", "2"]
+    assert whole_version(x) == "3" and state_entries(x) == ["1", "2"]
 
 
 def test_a_lock_goes_with_its_process(x: Path, tmp_path: Path) -> None:
@@ -180,7 +180,7 @@ def test_a_lock_goes_with_its_process(x: Path, tmp_path: Path) -> None:
     first.communicate()
     assert envpack("deploy", bundle(tmp_path, "3"), x)["result"]["generation"] == 3
     go.touch()
-    assert whole(x) == "3"
+    assert whole_version(x) == "3"
 
 
 def test_many_at_once_leave_one_whole(tmp_path: Path) -> None:
@@ -189,7 +189,7 @@ def test_many_at_once_leave_one_whole(tmp_path: Path) -> None:
     processes = [start("deploy", each, x, "--wait", "--keep", "2", "-q") for each in bundles]
     results = [process.communicate() for process in processes]
     assert [process.returncode for process in processes] == [0] * 6, results
-    assert whole(x) in "012345"
+    assert whole_version(x) in "012345"
     listed = generations(x)
     assert [item["generation"] for item in listed] == [6, 5, 4, 3, 2, 1]
     assert [item["state"] for item in listed] == ["current", "kept", "kept", "gone", "gone", "gone"]
@@ -207,7 +207,7 @@ def test_many_at_once_to_an_empty_place_one_wins(tmp_path: Path) -> None:
     go.touch()
     first.communicate()
     assert [first.returncode, *(other.returncode for other in others)] == [0, 10, 10, 10]
-    assert whole(x) == "1" and beside(x) == []
+    assert whole_version(x) == "1" and state_entries(x) == []
 
 
 # --- places ---
@@ -222,11 +222,11 @@ def test_a_destination_however_it_is_named(tmp_path: Path) -> None:
     envpack("deploy", tmp_path / "demo-1.tar.gz", "link/an env", cwd=home)
     envpack("deploy", tmp_path / "demo-2.tar.gz", home / "real/../link/an env/")
     place = home / "real/an env"
-    assert whole(place) == "2" and beside(place) == ["1"]
+    assert whole_version(place) == "2" and state_entries(place) == ["1"]
     envpack("rollback", "an env", cwd=home / "link")
-    assert whole(place) == "1"
+    assert whole_version(place) == "1"
     envpack("move", "./an env", "another", cwd=home / "real")
-    assert whole(home / "real/another") == "1"
+    assert whole_version(home / "real/another") == "1"
     assert [item["path"] for item in envpack("list", "--scan", tmp_path)["result"]["deployments"]].count(
         str(home / "real/another")
     ) == 1
@@ -256,7 +256,7 @@ def test_in_a_folder_that_can_t_be_written_nothing_changes(x: Path, tmp_path: Pa
         done = subprocess.run([*read_only, *command(*arguments)], capture_output=True, text=True, env=environment)
         assert done.returncode == 10, done.stderr
         assert done.stderr.startswith(f"error: can't write to {tmp_path}: ")
-    assert whole(x) == "1" and beside(x) == []
+    assert whole_version(x) == "1" and state_entries(x) == []
 
 
 def test_without_exchange_in_a_real_process(x: Path, tmp_path: Path) -> None:
@@ -272,7 +272,7 @@ def test_without_exchange_in_a_real_process(x: Path, tmp_path: Path) -> None:
     ):
         done = subprocess.run([*refusing, *command(*arguments)], capture_output=True, text=True)
         assert (done.returncode == 0) == (arguments[0] == "rollback" or version == "2"), done.stderr
-        assert whole(x) == version and beside(x) == kept
+        assert whole_version(x) == version and state_entries(x) == kept
 
 
 # --- other tools' archives ---
@@ -281,8 +281,8 @@ def test_without_exchange_in_a_real_process(x: Path, tmp_path: Path) -> None:
 def test_archives_of_other_tools_upgrade_and_come_back(tmp_path: Path) -> None:
     x = tmp_path / "x"
     first = deploy_archive(tar(tmp_path / "demo.tar.gz"), x, reporter=Reporter())
-    put(tmp_path, "2")
-    assert whole(x) == "2" and beside(x) == ["1"]
+    deploy_version(tmp_path, "2")
+    assert whole_version(x) == "2" and state_entries(x) == ["1"]
     assert rollback(x, reporter=Reporter()).generation == first.generation == 1
     assert (x / "bin/tool").read_text() == f"#!/bin/sh\necho {x}\n"
     again = envpack("deploy", tmp_path / "demo.tar.gz", x, "--keep", "0")["result"]
@@ -318,7 +318,7 @@ def test_lists_fit_a_terminal_of_80_columns(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("ENVPACK_STATE", str(tmp_path / "state"))
     x = tmp_path / "x"
     for version in ("2026.11.21.1234567890+with.a.long.local.version", "2"):
-        put(tmp_path, version, run_tests=False)
+        deploy_version(tmp_path, version, run_tests=False)
     history = in_terminal("history", x, "-v")
     lines = history.splitlines()
     assert lines[0] == str(x)
@@ -333,7 +333,7 @@ def test_lists_fit_a_terminal_of_80_columns(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_names_from_bundles_are_harmless_in_lists(tmp_path: Path) -> None:
-    put(tmp_path, "1")
+    deploy_version(tmp_path, "1")
     record = tmp_path / "x/.envpack/deployment.json"
     record.write_text(record.read_text().replace('"name": "demo"', '"name": "\\u001b[2Jdemo\\u202e"'))
     for arguments in (("history", tmp_path / "x"), ("list",), ("rollback", tmp_path / "x", "--to", "1")):

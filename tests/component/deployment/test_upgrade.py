@@ -22,7 +22,7 @@ from envpack.runtime.errors import DeploymentTestError, DestinationError, Envpac
 from envpack.runtime.fs.exchange import exchange
 from envpack.runtime.report import Reporter
 from support.reporters import RecordingReporter
-from support.sample_deployments import beside, bundle, put, whole
+from support.sample_deployments import bundle, deploy_version, state_entries, whole_version
 
 
 def recover(root: Path) -> None:
@@ -39,7 +39,7 @@ def record_of(root: Path) -> Record:
 @pytest.fixture
 def x(tmp_path: Path) -> Path:
     """Version 1, deployed."""
-    put(tmp_path, "1")
+    deploy_version(tmp_path, "1")
     return tmp_path / "x"
 
 
@@ -59,17 +59,17 @@ def forbid_exchange(monkeypatch: pytest.MonkeyPatch, number: int = errno.EINVAL)
 
 
 def test_a_first_deployment_leaves_nothing_beside(x: Path, tmp_path: Path) -> None:
-    assert whole(x) == "1"
+    assert whole_version(x) == "1"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["demo-1.tar.gz", "x"]
     record = record_of(x)
     assert (record.generation, record.replaced, record.tested, record.history) == (1, None, True, ())
 
 
 def test_an_upgrade_switches_and_keeps_the_previous_one(x: Path, tmp_path: Path, way: str) -> None:
-    done = put(tmp_path, "2")
+    done = deploy_version(tmp_path, "2")
     assert (done.generation, done.replaced) == (2, 1)
-    assert whole(x) == "2"
-    assert beside(x) == ["1"]
+    assert whole_version(x) == "2"
+    assert state_entries(x) == ["1"]
     kept = tmp_path / ".x.envpack/1"
     assert (kept / "bin/tool").read_text() == f"#!/bin/sh\necho {x} 1\n"
     record = record_of(x)
@@ -79,20 +79,20 @@ def test_an_upgrade_switches_and_keeps_the_previous_one(x: Path, tmp_path: Path,
 
 def test_the_previous_ones_beyond_those_to_keep_go(x: Path, tmp_path: Path) -> None:
     for version, keep, left in (("2", 1, ["1"]), ("3", 2, ["1", "2"]), ("4", 2, ["2", "3"]), ("5", 0, [])):
-        put(tmp_path, version, keep=keep)
-        assert whole(x) == version
-        assert beside(x) == left
+        deploy_version(tmp_path, version, keep=keep)
+        assert whole_version(x) == version
+        assert state_entries(x) == left
     assert [entry.version for entry in record_of(x).history] == ["1", "2", "3", "4"]
     assert not (tmp_path / ".x.envpack").exists()
 
 
 def test_files_of_the_user_s_own_are_kept_with_their_deployment(x: Path, tmp_path: Path) -> None:
     (x / "notes.txt").write_text("mine")
-    put(tmp_path, "2")
+    deploy_version(tmp_path, "2")
     told = RecordingReporter()
-    put(tmp_path, "3", keep=0)
+    deploy_version(tmp_path, "3", keep=0)
     deploy(bundle(tmp_path, "4"), x, DeployOptions(keep=0), reporter=told)
-    assert beside(x) == ["1"]
+    assert state_entries(x) == ["1"]
     assert (tmp_path / ".x.envpack/1/notes.txt").read_text() == "mine"
     assert "generation 1 stays" in told.warnings[0] and "notes.txt" in told.warnings[0]
 
@@ -101,11 +101,11 @@ def test_edited_files_are_the_user_s_own_and_byte_code_is_nobody_s(x: Path, tmp_
     (x / "lib/__pycache__").mkdir()
     (x / "lib/__pycache__/a.cpython-311.pyc").touch()
     os.utime(x / "lib/version")
-    put(tmp_path, "2", keep=0)
-    assert beside(x) == []
+    deploy_version(tmp_path, "2", keep=0)
+    assert state_entries(x) == []
     (x / "lib/version").write_text("two")
-    put(tmp_path, "3", keep=0)
-    assert beside(x) == ["2"]
+    deploy_version(tmp_path, "3", keep=0)
+    assert state_entries(x) == ["2"]
 
 
 def test_a_failing_test_switches_back(x: Path, tmp_path: Path, way: str) -> None:
@@ -113,7 +113,7 @@ def test_a_failing_test_switches_back(x: Path, tmp_path: Path, way: str) -> None
     with pytest.raises(DeploymentTestError, match="demo 1, generation 1, is in its place again") as caught:
         deploy(bad, x, reporter=Reporter())
     assert caught.value.details == [f"{x} 2"]
-    assert whole(x) == "1"
+    assert whole_version(x) == "1"
     assert not (tmp_path / ".x.envpack").exists()
 
 
@@ -130,13 +130,13 @@ def test_an_interrupt_at_a_test_switches_back(x: Path, tmp_path: Path, monkeypat
     from envpack.runtime.commands import run_tests as deploy_module
 
     def interrupt(root: Path, command: str) -> None:
-        assert whole(root) == "2"
+        assert whole_version(root) == "2"
         raise KeyboardInterrupt
 
     monkeypatch.setattr(deploy_module, "run_inside", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        put(tmp_path, "2")
-    assert whole(x) == "1" and beside(x) == []
+        deploy_version(tmp_path, "2")
+    assert whole_version(x) == "1" and state_entries(x) == []
 
 
 def test_the_first_error_is_told_even_when_nothing_can_be_put_back(
@@ -158,18 +158,18 @@ def test_the_first_error_is_told_even_when_nothing_can_be_put_back(
     with pytest.raises(DeploymentTestError):
         deploy(bad, x, reporter=told)
     assert any("could not be put back" in warning for warning in told.warnings)
-    assert whole(x) == "2"
+    assert whole_version(x) == "2"
     recover(x)
-    assert whole(x) == "2" and beside(x) == ["1"]
+    assert whole_version(x) == "2" and state_entries(x) == ["1"]
 
 
 def test_an_environment_that_tar_unpacked_is_generation_0(tmp_path: Path) -> None:
     x = tmp_path / "x"
     x.mkdir()
     subprocess.run(["tar", "-xzf", bundle(tmp_path, "1"), "-C", x], check=True)
-    done = put(tmp_path, "2")
+    done = deploy_version(tmp_path, "2")
     assert (done.generation, done.replaced) == (1, 0)
-    assert whole(x) == "2" and beside(x) == ["0"]
+    assert whole_version(x) == "2" and state_entries(x) == ["0"]
 
 
 def test_a_folder_that_is_no_deployment_is_left_alone(tmp_path: Path) -> None:
@@ -177,35 +177,35 @@ def test_a_folder_that_is_no_deployment_is_left_alone(tmp_path: Path) -> None:
     x.mkdir()
     (x / "mine").touch()
     with pytest.raises(DestinationError, match="is not empty and no deployment"):
-        put(tmp_path, "1")
+        deploy_version(tmp_path, "1")
     (tmp_path / "link").symlink_to(x)
     with pytest.raises(DestinationError, match="is a link"):
-        put(tmp_path, "1", tmp_path / "link")
+        deploy_version(tmp_path, "1", tmp_path / "link")
     assert [path.name for path in x.iterdir()] == ["mine"]
 
 
 def test_the_mode_of_a_deployment_s_folder_stays(x: Path, tmp_path: Path) -> None:
     x.chmod(0o750)
-    put(tmp_path, "2")
+    deploy_version(tmp_path, "2")
     assert x.stat().st_mode & 0o777 == 0o750
 
 
 def test_a_copy_put_where_a_deployment_was_gets_a_generation_of_its_own(x: Path, tmp_path: Path) -> None:
     shutil.copytree(x, tmp_path / "copy", symlinks=True)
-    put(tmp_path, "2")
+    deploy_version(tmp_path, "2")
     shutil.rmtree(x)
     (tmp_path / "copy").rename(x)
-    put(tmp_path, "3", keep=9)
-    assert whole(x) == "3" and beside(x) == ["1", "2"]
+    deploy_version(tmp_path, "3", keep=9)
+    assert whole_version(x) == "3" and state_entries(x) == ["1", "2"]
 
 
 @pytest.mark.parametrize("name", ["n" * 255, "ü" * 127])
 def test_a_destination_s_name_may_be_as_long_as_the_filesystem_takes(tmp_path: Path, name: str) -> None:
     for version in ("1", "2"):
-        put(tmp_path, version, tmp_path / name)
-    assert whole(tmp_path / name) == "2"
+        deploy_version(tmp_path, version, tmp_path / name)
+    assert whole_version(tmp_path / name) == "2"
     assert rollback(tmp_path / name, reporter=Reporter()).generation == 1
-    assert whole(tmp_path / name) == "1"
+    assert whole_version(tmp_path / name) == "1"
 
 
 # --- what a command was stopped at: every state that a switch goes through ---
@@ -215,7 +215,7 @@ def staged(x: Path, name: str, version: str, generation: int) -> Path:
     """A tree beside, as an upgrade makes it."""
     state = DeploymentState(x)
     with exclusive(state, Reporter()) as deployment, open_transaction(deployment, 0, state.current()) as new:
-        put(x.parent, version, x.parent / "made")
+        deploy_version(x.parent, version, x.parent / "made")
         made = record_of(x.parent / "made")
         update_record(x.parent / "made", made, generation=generation, destination=str(x), replaced=generation - 1)
         (x.parent / "made/bin/tool").write_text(f"#!/bin/sh\necho {x} {version}\n")
@@ -242,20 +242,20 @@ def test_killed_while_writing_the_new_one(x: Path, tmp_path: Path) -> None:
     lay(x, staged(x, "new-2", "2", 2), "new-2")
     (tmp_path / ".x.envpack/lock").touch()
     recover(x)
-    assert whole(x) == "1" and not (tmp_path / ".x.envpack").exists()
+    assert whole_version(x) == "1" and not (tmp_path / ".x.envpack").exists()
 
 
 def test_killed_before_the_exchange(x: Path) -> None:
     lay(x, staged(x, "next-2", "2", 2), "next-2")
     recover(x)
-    assert whole(x) == "1" and beside(x) == []
+    assert whole_version(x) == "1" and state_entries(x) == []
 
 
 def test_killed_between_the_exchange_and_the_rename(x: Path) -> None:
     there = lay(x, staged(x, "next-2", "2", 2), "next-2")
     exchange(there, x)
     recover(x)
-    assert whole(x) == "2" and beside(x) == ["1"]
+    assert whole_version(x) == "2" and state_entries(x) == ["1"]
 
 
 def test_killed_between_the_exchange_and_the_rename_after_plain_tar(x: Path) -> None:
@@ -263,7 +263,7 @@ def test_killed_between_the_exchange_and_the_rename_after_plain_tar(x: Path) -> 
     there = lay(x, staged(x, "next-1", "2", 1), "next-1")
     exchange(there, x)
     recover(x)
-    assert whole(x) == "2" and beside(x) == ["0"]
+    assert whole_version(x) == "2" and state_entries(x) == ["0"]
 
 
 @pytest.mark.parametrize("done", range(4))
@@ -277,40 +277,40 @@ def test_killed_in_the_steps_of_a_filesystem_without_exchange(x: Path, done: int
     if done > 2:
         (there.parent / "aside").rename(there)
     recover(x)
-    assert whole(x) == ("1" if done < 2 else "2")
-    assert beside(x) == ([] if done < 2 else ["1"])
+    assert whole_version(x) == ("1" if done < 2 else "2")
+    assert state_entries(x) == ([] if done < 2 else ["1"])
 
 
 def test_killed_while_switching_back(x: Path, tmp_path: Path) -> None:
-    put(tmp_path, "2")
+    deploy_version(tmp_path, "2")
     side = tmp_path / ".x.envpack"
     (side / "1").rename(side / "next-2")
     recover(x)
-    assert whole(x) == "2" and beside(x) == ["1"]
+    assert whole_version(x) == "2" and state_entries(x) == ["1"]
     (side / "1").rename(side / "next-2")
     exchange(side / "next-2", x)
     recover(x)
-    assert whole(x) == "1" and beside(x) == []
+    assert whole_version(x) == "1" and state_entries(x) == []
 
 
 def test_killed_in_a_rollback(x: Path, tmp_path: Path) -> None:
-    put(tmp_path, "2")
+    deploy_version(tmp_path, "2")
     exchange(tmp_path / ".x.envpack/1", x)
     recover(x)
-    assert whole(x) == "1" and beside(x) == ["2"]
+    assert whole_version(x) == "1" and state_entries(x) == ["2"]
 
 
 def test_what_was_on_its_way_out_goes(x: Path, tmp_path: Path) -> None:
     (tmp_path / ".x.envpack/trash-1/folder").mkdir(parents=True)
     (tmp_path / ".x.envpack/trash-1/folder").chmod(0)
-    put(tmp_path, "2", keep=0)
+    deploy_version(tmp_path, "2", keep=0)
     assert not (tmp_path / ".x.envpack").exists()
 
 
 def test_the_user_s_own_things_beside_stay(x: Path, tmp_path: Path) -> None:
     (tmp_path / ".x.envpack/mine").mkdir(parents=True)
-    put(tmp_path, "2", keep=0)
-    assert beside(x) == ["mine"]
+    deploy_version(tmp_path, "2", keep=0)
+    assert state_entries(x) == ["mine"]
 
 
 def test_a_tree_without_a_record_is_never_taken_for_rubbish_after_a_switch(x: Path) -> None:
@@ -319,7 +319,7 @@ def test_a_tree_without_a_record_is_never_taken_for_rubbish_after_a_switch(x: Pa
     shutil.rmtree(there / ".envpack")
     (there / "mine").touch()
     recover(x)
-    assert whole(x) == "2" and beside(x) == ["0"]
+    assert whole_version(x) == "2" and state_entries(x) == ["0"]
 
 
 @pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOSYS, errno.EPERM, errno.ENOTSUP])
@@ -327,8 +327,8 @@ def test_whatever_says_that_names_can_t_be_exchanged(
     x: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     forbid_exchange(monkeypatch, number)
-    put(tmp_path, "2")
-    assert whole(x) == "2" and beside(x) == ["1"]
+    deploy_version(tmp_path, "2")
+    assert whole_version(x) == "2" and state_entries(x) == ["1"]
 
 
 @pytest.mark.parametrize("failing", [1, 2, 3])
@@ -348,11 +348,11 @@ def test_a_step_that_fails_is_taken_back(
 
     monkeypatch.setattr(os, "rename", rename)
     with pytest.raises(EnvpackError):
-        put(tmp_path, "2")
+        deploy_version(tmp_path, "2")
     monkeypatch.undo()
-    assert whole(x) == "1"
+    assert whole_version(x) == "1"
     recover(x)
-    assert whole(x) == "1" and beside(x) == []
+    assert whole_version(x) == "1" and state_entries(x) == []
 
 
 # --- permissions ---
@@ -380,11 +380,11 @@ def test_a_deployment_made_read_only_is_upgraded_and_stays_read_only(x: Path, tm
     ):
         done = subprocess.run([*runtime, *map(str, arguments)], capture_output=True, text=True)
         assert done.returncode == code, done.stderr
-        assert whole(x) == version and beside(x) == kept
+        assert whole_version(x) == version and state_entries(x) == kept
         assert x.stat().st_mode & 0o777 == 0o555
     done = subprocess.run([*runtime, "remove", str(x)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert not x.exists() and beside(x) == []
+    assert not x.exists() and state_entries(x) == []
 
 
 def test_a_folder_beside_that_is_somebody_else_s_is_refused(x: Path, tmp_path: Path) -> None:
@@ -393,9 +393,9 @@ def test_a_folder_beside_that_is_somebody_else_s_is_refused(x: Path, tmp_path: P
     (tmp_path / ".x.envpack").mkdir()
     os.chown(tmp_path / ".x.envpack", 65534, 65534)
     with pytest.raises(DestinationError, match="not this user's folder"):
-        put(tmp_path, "2")
+        deploy_version(tmp_path, "2")
     (tmp_path / ".x.envpack").rmdir()
     (tmp_path / ".x.envpack").symlink_to(tmp_path)
     with pytest.raises(DestinationError, match="not this user's folder"):
-        put(tmp_path, "2")
-    assert whole(x) == "1"
+        deploy_version(tmp_path, "2")
+    assert whole_version(x) == "1"
