@@ -34,6 +34,12 @@ def text(path: str, content: bytes, mode: int = 0o644) -> Item:
     return file(path, PLACEHOLDER.join(parts), mode, relocation)
 
 
+def library(path: str) -> Item:
+    """A binary with a string that starts with the prefix, and another one after it."""
+    relocation = Relocation(PLACEHOLDER, strings=((4, 4 + 255 + 4),))
+    return file(path, b"\x7fELF" + PLACEHOLDER + b"/lib\0rest\0", relocation=relocation)
+
+
 def link(path: str, target: str) -> Item:
     return Item(PathRecord(path, "symlink", target=target))
 

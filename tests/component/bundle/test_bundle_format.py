@@ -34,7 +34,7 @@ from envpack.runtime.fs.lock import locked
 from envpack.runtime.reader.bundle import open_bundle
 from envpack.runtime.relocation.relocation import Relocation
 from envpack.runtime.report import Reporter
-from support.bundle_factory import PLACEHOLDER, file, link, make_bundle, text
+from support.bundle_factory import PLACEHOLDER, file, library, link, make_bundle, text
 from support.sample_deployments import deployed
 from support.trees import snapshot
 
@@ -45,11 +45,7 @@ SEGMENTS = {
         text("bin/tool", b"prefix is @/share and @\n", 0o755),
         file("lib/big.bin", NOISE),
         file("lib/empty", b""),
-        file(
-            "lib/lib.so",
-            b"\x7fELF" + PLACEHOLDER + b"/lib\0rest\0",
-            relocation=Relocation(PLACEHOLDER, strings=((4, 4 + 255 + 4),)),
-        ),
+        library("lib/lib.so"),
         link("lib/big.link", "big.bin"),
     ],
     "environment": [text("etc/config", b"root=@\n")],

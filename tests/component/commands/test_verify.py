@@ -25,7 +25,7 @@ from envpack.runtime.reader.bundle import open_bundle
 from envpack.runtime.relocation.relocation import Relocation
 from envpack.runtime.report import Reporter
 from envpack.runtime.tree.rewrite_prefix import rewrite_prefix
-from support.bundle_factory import PLACEHOLDER, file, link, make_bundle, text
+from support.bundle_factory import PLACEHOLDER, file, library, link, make_bundle, text
 from support.sample_deployments import deployed
 from support.trees import inodes, snapshot
 
@@ -37,11 +37,7 @@ SEGMENTS = {
         file("lib/a.py", b"A = 1\n"),
         file("lib/large.bin", LARGE),
         file("lib/deep/er/b.txt", b"b"),
-        file(
-            "lib/lib.so",
-            b"\x7fELF" + PLACEHOLDER + b"/lib\0rest\0",
-            relocation=Relocation(PLACEHOLDER, strings=((4, 4 + 255 + 4),)),
-        ),
+        library("lib/lib.so"),
         link("lib/latest", "large.bin"),
         file("share/ro/locked", b"in a read-only folder"),
         Item(PathRecord("share/ro", "directory", mode=0o555)),
