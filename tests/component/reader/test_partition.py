@@ -10,10 +10,10 @@ import pytest
 from envpack.bundle.codecs import FAST
 from envpack.runtime.errors import IntegrityError
 from envpack.runtime.format.manifest import PathRecord
-from envpack.runtime.reader import partition
 from envpack.runtime.reader.bundle import Bundle, open_bundle
 from envpack.runtime.reader.entries import entries
 from envpack.runtime.reader.frames import FramePrefetcher, frames_of
+from envpack.runtime.reader.partition import Part, parts_of
 from support.bundle_factory import file, link, make_bundle
 
 
@@ -45,14 +45,13 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("size", [1, 1 << 10, 100_000, 5_000_000, 1 << 40])
-def test_the_parts_are_the_whole(size: int, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(partition, "SIZE", size)
+def test_the_parts_are_the_whole(size: int, bundle: Path) -> None:
     found: dict[PathRecord, bytes] = {}
     told: list[int] = []
     with open_bundle(bundle, FAST) as opened:
         segments = opened.manifest.segments
         table = opened.table()
-        for part in partition.parts_of(opened, table):
+        for part in parts_of(opened, table, min_size=size):
             for record, pieces in part.entries(opened, told.append):
                 assert record not in found
                 found[record] = b"".join(pieces)
@@ -66,24 +65,21 @@ def test_the_parts_are_the_whole(size: int, bundle: Path, monkeypatch: pytest.Mo
     assert sum(told) == sum(segment.size for segment in segments)
 
 
-def test_large_parts_come_first_and_there_are_not_too_many(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(partition, "SIZE", 1)
-    monkeypatch.setattr(partition, "MAX_UNITS", 100)
+def test_large_parts_come_first_and_there_are_not_too_many(bundle: Path) -> None:
     with open_bundle(bundle, FAST) as opened:
-        sizes = [part.size for part in partition.parts_of(opened, opened.table())]
+        sizes = [part.size for part in parts_of(opened, opened.table(), min_size=1, max_parts=100)]
     assert sizes == sorted(sizes, reverse=True) and 5 < len(sizes) <= 100
 
 
-def test_a_part_is_proved_like_the_whole(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(partition, "SIZE", 1)
+def test_a_part_is_proved_like_the_whole(bundle: Path, tmp_path: Path) -> None:
     data = bytearray(bundle.read_bytes())
     data[len(data) // 2] ^= 1
     (tmp_path / "b.tar.zst").write_bytes(data)
     with open_bundle(tmp_path / "b.tar.zst", FAST) as opened:
-        assert any(refused(opened, part) for part in partition.parts_of(opened, opened.table()))
+        assert any(refused(opened, part) for part in parts_of(opened, opened.table(), min_size=1))
 
 
-def refused(bundle: Bundle, part: partition.Part) -> bool:
+def refused(bundle: Bundle, part: Part) -> bool:
     try:
         for _, pieces in part.entries(bundle, lambda amount: None):
             b"".join(pieces)

@@ -64,14 +64,22 @@ class Part:
             yield from entries(each.chunks(bundle), each.id, each.records, advance, each.start)
 
 
-def parts_of(bundle: Bundle, table: PathsTable) -> list[Part]:
-    """Divide the whole bundle into parts, at most `MAX_UNITS`.
+def parts_of(
+    bundle: Bundle, table: PathsTable, *, min_size: int | None = None, max_parts: int = MAX_UNITS
+) -> list[Part]:
+    """Divide the whole bundle into parts.
 
     The largest come first, so that no large part starts when the others are almost done.
+
+    Args:
+        bundle: The bundle.
+        table: Its paths table.
+        min_size: Minimum uncompressed bytes of every part except one; None for `SIZE`.
+        max_parts: Maximum number of parts.
     """
     located = frames_of(bundle, [segment.id for segment in bundle.manifest.segments])
     total = sum(segment.size for segment in bundle.manifest.segments)
-    least = max(SIZE, total // (MAX_UNITS - 1))
+    least = max(SIZE if min_size is None else min_size, total // (max_parts - 1))
     parts: list[Part] = []
     pending: list[SegmentSlice] = []
     size = 0
