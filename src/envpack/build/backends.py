@@ -74,7 +74,7 @@ def choose_backend(name: str) -> Backend:
     if program is None:
         raise BuildError(
             f"the backend {name} needs the program {name}, which is not on the PATH",
-            hint="Install it, or leave --backend out: the built-in one needs nothing.",
+            hint="Install it, or omit --backend to use the built-in backend.",
         )
     return CommandBackend(name, program)
 
@@ -224,7 +224,7 @@ def check_local_packages(records: Sequence[RepoDataRecord]) -> None:
 def _changed(name: str, details: Sequence[str]) -> BuildError:
     return BuildError(
         f"{name} is not the package that was locked",
-        hint="Its channel changed it, or it was damaged on the way: fetch it again, or lock anew.",
+        hint="The channel has replaced it, or it is damaged. Try again, or lock again.",
         details=details,
     )
 
@@ -237,7 +237,9 @@ def install_failure(error: BaseException) -> BuildError:
     if "hash mismatch" in text or "Invalid checksum" in text:
         return _changed(first.removeprefix("failed to fetch "), lines[1:])
     if "No space left" in text:
-        return BuildError("the disk is full", hint="Free some space, or set the cache elsewhere.", details=lines)
+        return BuildError(
+            "the disk is full", hint="Free some space, or use a cache on another disk.", details=lines
+        )
     return BuildError(
         f"the conda packages can't be installed: {first}",
         hint="Check that the channel still has the package and can be reached.",

@@ -75,7 +75,7 @@ def build_prefix(
     caches = _Caches.below(cache_dir)
     prefix = prefix.absolute()
     if prefix.exists() and (not prefix.is_dir() or any(prefix.iterdir())):
-        raise BuildError(f"{prefix} exists and is not empty", hint="Choose another folder, or remove it.")
+        raise BuildError(f"{prefix} exists and is not empty", hint="Choose another directory, or remove it.")
     if isinstance(source, EnvSpec):
         platform = _build_platform(source.platform)
         lock = solve_lock(
@@ -124,8 +124,8 @@ def _removed_on_failure(prefix: Path) -> Iterator[None]:
     except OSError as error:
         _remove(prefix)
         raise BuildError(
-            f"the build stopped: {error.strerror or error}",
-            hint="Check the free space and the rights of the build and cache folders.",
+            f"the build failed: {error.strerror or error}",
+            hint="Check the free space and the permissions of the build and cache directories.",
             details=[str(error)],
         ) from error
     except BaseException:

@@ -73,8 +73,8 @@ def compile_prefix(
         step.detail = f"{len(results['ok'])} files"
     if results["failed"]:
         raise BuildError(
-            f"byte code of {len(results['failed'])} files can't be written",
-            hint="Check the free space and the rights of the build folder.",
+            f"byte-code of {len(results['failed'])} files can't be written",
+            hint="Check the free space and the permissions of the build directory.",
             details=sorted(results["failed"])[:20],
         )
     return CompileResult(tuple(sorted(results["ok"])), tuple(valid), tuple(sorted(results["bad"])))
@@ -113,7 +113,7 @@ def _library(prefix: Path, python: Path) -> str:
         details = getattr(error, "stderr", None) or str(error)
         raise BuildError(
             f"the environment's Python does not run: {python.relative_to(prefix)}",
-            hint="Is the environment for another machine than this one?",
+            hint="Check that the environment is for this platform.",
             details=details.splitlines()[-10:],
         ) from None
     return done.stdout

@@ -27,8 +27,8 @@ def choose_prefix(work: Path) -> Path:
     room = PREFIX_LENGTH - len(parent)
     if room < len(_PADDING):
         raise BuildError(
-            f"the work folder {work.absolute()} is too long: {len(parent) - 3} bytes, at most "
+            f"the path of the work directory {work.absolute()} is too long: {len(parent) - 3} bytes, at most "
             f"{PREFIX_LENGTH - len(_PADDING) - 3}",
-            hint="Build in a folder with a shorter path.",
+            hint="Build in a directory with a shorter path.",
         )
     return Path(os.fsdecode(parent) + (_PADDING * (room // len(_PADDING) + 1))[:room])

@@ -105,7 +105,9 @@ def explicit_lock(text: str, path: Path) -> Lock:
         where = f"{path}:{number}"
         package = parse_package_url(line, where, path.absolute().parent)
         if package is None:
-            errors.append(f"{where}: {line!r}, expected the URL of a .conda or .tar.bz2 package, and #hash")
+            errors.append(
+                f"{where}: {line!r}, expected the URL of a .conda or .tar.bz2 package, optionally with #HASH"
+            )
         else:
             packages.append(package)
     if errors:
@@ -135,7 +137,7 @@ def parse_package_url(text: str, where: str, folder: Path) -> PackageUrl | None:
 def _platform(packages: Sequence[PackageUrl], path: Path) -> str:
     found = sorted({package.subdir for package in packages} - {"noarch"})
     if len(found) > 1 or (found and found[0] not in PLATFORMS):
-        raise SpecError(f"{path} holds packages for {', '.join(found)}, expected one of {', '.join(PLATFORMS)}")
+        raise SpecError(f"{path} contains packages for {', '.join(found)}, expected one of {', '.join(PLATFORMS)}")
     return found[0] if found else current_platform()
 
 
@@ -184,8 +186,8 @@ def find_records(packages: Sequence[PackageUrl], platform: str) -> tuple[RepoDat
     if errors:
         file = packages[0].where.rpartition(":")[0]
         raise BuildError(
-            f"{len(errors)} of {len(packages)} packages are not as {file} has them",
-            hint="Make the list again from an environment that installs today.",
+            f"{len(errors)} of {len(packages)} packages in {file} do not match their channel",
+            hint="Create the file again: its channel has removed or replaced these packages.",
             details=errors,
         )
     return tuple(sorted(records, key=lambda record: record.name.normalized))
@@ -243,7 +245,7 @@ def conda_lock(text: str, path: Path) -> Lock:
             {name: _conda_lock_platform(main_packages, name, path) for name in platforms},
         )
     except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
-        reason = f"lacks {error}" if isinstance(error, KeyError) else str(error)
+        reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise SpecError(f"{path} is not a conda-lock file: {reason}") from None
 
 

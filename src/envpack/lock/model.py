@@ -96,7 +96,7 @@ class Lock:
         """
         if name not in self.platforms:
             raise SpecError(
-                f"the lock of {self.spec.name} holds {', '.join(self.platforms) or 'no platform'}, not {name}",
+                f"the lock of {self.spec.name} is for {', '.join(self.platforms) or 'no platform'}, not {name}",
                 hint=f"Lock again with --platform {name}.",
             )
         return self.platforms[name]
@@ -153,7 +153,7 @@ def read_lock(path: Path, environment: str = ENVIRONMENT) -> Lock:
     except (OSError, UnicodeDecodeError) as error:
         raise SpecError(f"the lock {path} can't be read: {error}") from None
     except ParseCondaLockError as error:
-        raise SpecError(f"{path} is not a lock envpack can read: {error}") from None
+        raise SpecError(f"{path} is not a lock file in a known format: {error}") from None
     environments = dict(file.environments())
     if environment not in environments:
         raise SpecError(
@@ -171,9 +171,8 @@ def read_lock(path: Path, environment: str = ENVIRONMENT) -> Lock:
                 pypi.append(_read_pypi(package, path))
             else:
                 raise SpecError(
-                    f"{path}: {package.name} is to be built from source ({package.location}), "
-                    "which envpack does not do",
-                    hint="Build it into a channel first, and lock again.",
+                    f"{path}: {package.name} is a source package ({package.location}), which envpack can't build",
+                    hint="Build it, add it to a channel, and lock again.",
                 )
         conda.sort(key=lambda record: record.name.normalized)
         pypi.sort(key=lambda package: package.name)

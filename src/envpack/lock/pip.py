@@ -73,7 +73,7 @@ def resolve_pip(
     installed = conda_distributions(conda)
     replaced = replaced_by_pip(lines, installed)
     for name in sorted(replaced):
-        reporter.note(f"pip replaces {name} {installed[name]} of conda, as the pip section asks")
+        reporter.note(f"pip replaces {name} {installed[name]} of conda, as the pip section requires")
     constraints = {name: version for name, version in installed.items() if name not in replaced}
     machine, (_, glibc_minor) = _MACHINES[platform], glibc_version(spec.requires)
     uv_minor = next((known for known in _UV_GLIBC if known <= glibc_minor), _UV_GLIBC[-1])

@@ -108,8 +108,8 @@ def solve_conda(
         reason = lines[0].removeprefix("Cannot solve the request because of: ") if lines else "no reason given"
         names = without_secrets(", ".join(channel.base_url for channel in channels))
         raise BuildError(
-            f"the dependencies of {spec.name} can't be met on {platform}: {reason.rstrip('.')}",
-            hint=f"Looked in {names}, for {target}. Loosen or correct the dependencies named above.",
+            f"the dependencies of {spec.name} can't be satisfied on {platform}: {reason.rstrip('.')}",
+            hint=f"Loosen or correct the dependencies named above. Channels: {names}. Target: {target}.",
             details=lines[1:],
         ) from None
     except GatewayError as error:
@@ -130,13 +130,13 @@ def channel_failure(text: str, channels: Sequence[str]) -> BuildError:
     first = lines[0] if lines else "no reason given"
     folder = channel.rstrip("/").rsplit("/", 1)[-1]
     if "://" in channel and not channel.startswith("file:") and Path(folder).is_dir():
-        hint = f"A folder here has that name: to use it as a channel, write ./{folder}."
+        hint = f"To use the directory of that name as a channel, write ./{folder}."
         return BuildError(f"the channel {channel} can't be read: {first}", hint=hint, details=lines[1:])
     missing = any(part in text for part in ("could not find subdir", "404", "No such file"))
     if missing:
         return BuildError(
             f"there is no conda channel at {channel}",
-            hint="Check the name, or give another channel with --channel. A local channel has a folder "
+            hint="Check the name, or give another channel with --channel. A local channel has a directory "
             "noarch with a repodata.json.",
             details=lines,
         )

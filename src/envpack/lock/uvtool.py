@@ -171,7 +171,7 @@ def uv_failure(what: str, log: Sequence[str]) -> BuildError:
     start = next((i for i, line in enumerate(log) if line.startswith("error:")), None)
     lines = log[start:] if start is not None else log[-30:]
     lines = [without_secrets(line) for line in lines if line.strip()]
-    reason = lines[0].removeprefix("error: ") if lines else "uv said nothing"
+    reason = lines[0].removeprefix("error: ") if lines else "uv printed no message"
     if reason.startswith("No solution found") and len(lines) > 1:
         reason = " ".join(line.strip() for line in lines[1:]).removeprefix("cause: ")
         lines = []
@@ -182,11 +182,14 @@ def uv_failure(what: str, log: Sequence[str]) -> BuildError:
 def _hint(text: str) -> str:
     hints = (
         ("No space left on device", "Free some space, or set the cache and the output to another disk."),
-        ("Hash mismatch", "The file is not the one that was locked: lock again if its publisher changed it."),
-        ("build backend returned an error", "Above is what its build said; often a compiler or a library lacks."),
-        ("was not found in the package registry", "Check the name, and that its index is given in the spec."),
-        ("error sending request", "The index can't be reached: check the network, or give --index-url."),
-        ("401 Unauthorized", "The index wants credentials: put them in its URL or in ~/.netrc."),
+        ("Hash mismatch", "Lock again if the publisher has replaced the file."),
+        (
+            "build backend returned an error",
+            "See the output of its build above: a compiler or a library is often missing.",
+        ),
+        ("was not found in the package registry", "Check the name, and add its index to the spec."),
+        ("error sending request", "Check the network connection, or give another index with --index-url."),
+        ("401 Unauthorized", "Put the credentials for the index in its URL or in ~/.netrc."),
         ("unsatisfiable", "Loosen one of the requirements named above."),
     )
     return next((hint for sign, hint in hints if sign in text), "")

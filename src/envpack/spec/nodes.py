@@ -73,7 +73,7 @@ def describe(node: Node) -> str:
     if isinstance(node, yaml.SequenceNode):
         return "a list"
     if node.tag == _NULL:
-        return "nothing"
+        return "empty"
     return repr(node.value)
 
 
@@ -100,7 +100,7 @@ def mapping(node: Node, what: str, problems: Problems) -> Iterator[tuple[str, No
             problems.add(key, f"{what} has {describe(key)} as a key, expected a name")
             continue
         if key.value in seen:
-            problems.add(key, f"{key.value!r} stands twice in {what}, first in line {seen[key.value]}")
+            problems.add(key, f"{key.value!r} is given twice in {what}, first in line {seen[key.value]}")
             continue
         seen[key.value] = key.start_mark.line + 1
         yield key.value, key, value

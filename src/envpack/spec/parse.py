@@ -202,16 +202,14 @@ def _variables(node: Node | None, problems: Problems) -> dict[str, str]:
         return found
     for key, key_node, value in mapping(node, "variables", problems):
         if not _VARIABLE.fullmatch(key):
-            problems.add(key_node, f"{key!r} is not a name of a variable, expected letters, digits and _")
+            problems.add(key_node, f"{key!r} is not a valid name of a variable, expected letters, digits and _")
             continue
         if key in RESERVED:
-            problems.add(
-                key_node, f"{key!r} belongs to the shells or to the activation itself, expected another name"
-            )
+            problems.add(key_node, f"{key!r} is reserved for shells and activation scripts, expected another name")
             continue
         text = string(value, f"variable {key}", problems)
         if text is not None and "\0" in text:
-            problems.add(value, f"variable {key} holds a NUL character, expected text")
+            problems.add(value, f"variable {key} contains a NUL character, expected text")
         elif text is not None:
             found[key] = text
     return found
@@ -253,7 +251,7 @@ def _requires(node: Node, problems: Problems) -> Requires:
     found: dict[str, Minimum] = {}
     for key, key_node, value in mapping(node, "requires", problems):
         if key not in FORMS:
-            problems.add(key_node, f"{key!r} is not something to require{nearest(key, FORMS)}")
+            problems.add(key_node, f"{key!r} is not a known requirement{nearest(key, FORMS)}")
             continue
         text = string(value, f"requires {key}", problems)
         if text is None:
@@ -269,7 +267,7 @@ def _globs(node: Node, what: str, problems: Problems) -> tuple[str, ...]:
     found = []
     for text, item in strings(node, what, f"a glob of {what}", problems):
         if text.startswith("/") or ".." in text.split("/"):
-            problems.add(item, f"{text!r} leaves the environment, expected a path in it such as share/doc/**")
+            problems.add(item, f"{text!r} is not a path in the environment, expected one such as share/doc/**")
         else:
             found.append(text)
     return tuple(found)

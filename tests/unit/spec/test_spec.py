@@ -100,7 +100,7 @@ WRONG = [
     ("- python\n", "e.yml:1: the spec is a list, expected a mapping with dependencies"),
     ("name: a\nchanels: []\n", "e.yml:2: 'chanels' is not a key of a spec; did you mean 'channels'?"),
     ("name: a\nrequires: {}\n", "e.yml:2: 'requires' is not a key of a spec; it belongs under 'envpack:'"),
-    ("name: a\nname: b\n", "e.yml:2: 'name' stands twice in the spec, first in line 1"),
+    ("name: a\nname: b\n", "e.yml:2: 'name' is given twice in the spec, first in line 1"),
     ("name: a/b\n", "e.yml:1: name is 'a/b', expected letters, digits and . _ + - only"),
     ("name: [a]\n", "e.yml:1: name is a list, expected text"),
     (
@@ -147,10 +147,10 @@ WRONG = [
         'e.yml:2: variable A is 1.10 without quotes, which YAML reads as the number 1.1: write "1.10"',
     ),
     ("variables:\n  A: yes\n", 'e.yml:2: variable A is yes without quotes, expected text: write "yes"'),
-    ("variables:\n  A-B: x\n", "e.yml:2: 'A-B' is not a name of a variable, expected letters, digits and _"),
+    ("variables:\n  A-B: x\n", "e.yml:2: 'A-B' is not a valid name of a variable, expected letters, digits and _"),
     (
         "variables:\n  PWD: x\n",
-        "e.yml:2: 'PWD' belongs to the shells or to the activation itself, expected another name",
+        "e.yml:2: 'PWD' is reserved for shells and activation scripts, expected another name",
     ),
     (
         "envpack:\n  version: 1.10\n",
@@ -167,7 +167,7 @@ WRONG = [
     ),
     (
         "envpack:\n  requires:\n    cuds: 11.8\n",
-        "e.yml:3: 'cuds' is not something to require; did you mean 'cuda'?",
+        "e.yml:3: 'cuds' is not a known requirement; did you mean 'cuda'?",
     ),
     (
         "envpack:\n  requires:\n    memory: 64\n",
@@ -189,7 +189,7 @@ WRONG = [
     ("envpack:\n  prune: [test]\n", "e.yml:2: 'test' is not a prune profile; did you mean 'tests'?"),
     (
         "envpack:\n  exclude: [../x]\n",
-        "e.yml:2: '../x' leaves the environment, expected a path in it such as share/doc/**",
+        "e.yml:2: '../x' is not a path in the environment, expected one such as share/doc/**",
     ),
     (
         "envpack:\n  commands: {a b: x}\n",
