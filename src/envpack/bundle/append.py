@@ -36,7 +36,7 @@ def copy(source: int, offset: int, target: int, size: int) -> None:
             write_all(target, data)
             done = len(data)
         if not done:
-            raise OSError(errno.EIO, "a file that is copied became shorter")
+            raise OSError(errno.EIO, "a file became shorter while it was copied")
         offset += done
         size -= done
 

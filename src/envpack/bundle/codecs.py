@@ -120,7 +120,7 @@ def _frame_length(data: bytes) -> int | None:
         IntegrityError: It is no zstd frame.
     """
     if not data.startswith(zstandard.FRAME_HEADER):
-        raise IntegrityError("a frame is damaged: no zstd data")
+        raise IntegrityError("a frame is damaged: it is not zstd data")
     try:
         position = zstandard.frame_header_size(data)
     except zstandard.ZstdError as problem:
@@ -134,7 +134,7 @@ def _frame_length(data: bytes) -> int | None:
         if position + 3 > len(data):
             return None
         if kind == _RESERVED:
-            raise IntegrityError("a frame is damaged: a block of no known kind")
+            raise IntegrityError("a frame is damaged: a block has an unknown type")
         position += 3 + (1 if kind == _RLE else size)
     position += 4 if data[4] & 4 else 0  # the checksum
     return position if position <= len(data) else None
@@ -178,12 +178,12 @@ def encoder_for(filename: str, level: int | None = None) -> Encoder:
     if codec is None:
         suffixes = (suffix for codec in CODECS for suffix in codec.suffixes)
         raise UsageError(
-            f"{filename!r}: what format this is to be can't be told from its name",
-            hint=f"Name it *{', *'.join(suffixes)}.",
+            f"{filename!r} does not end in a known suffix",
+            hint=f"Use one of {', '.join(suffixes)}.",
         )
     level = codec.level if level is None else level
     if level not in codec.levels:
         raise UsageError(
-            f"{codec.name} has no level {level}", hint=f"Levels are {codec.levels[0]} to {codec.levels[-1]}."
+            f"{codec.name} has no level {level}", hint=f"Use a level from {codec.levels[0]} to {codec.levels[-1]}."
         )
     return LIBRARIES[codec.name].encoder(level)

@@ -169,9 +169,9 @@ def pack_contents(
         step.detail = f"{human_size(manifest.size)} in {manifest.files} files"
         step.detail += f" to {human_size(sink.stored)}" if sink.stored else ""
         if adder.reused:
-            step.detail += f", {adder.reused} of {len(contents.groups)} parts as packed before"
+            step.detail += f", {adder.reused} of {len(contents.groups)} parts reused"
     for path in found.unsearched:
-        reporter.note(f"{path}: searched for the environment's path in its first {human_size(LIMIT)} only")
+        reporter.note(f"{path}: only its first {human_size(LIMIT)} were searched for the environment's path")
     return manifest
 
 
@@ -192,7 +192,7 @@ def _changing(found: list[str]) -> PackError:
     several = len(found) > 1
     return PackError(
         f"{len(found)} file{'s' if several else ''} changed while the environment was packed",
-        hint="Pack again when nothing writes to it; exclude what is written to all the time, such as logs.",
+        hint="Pack again when no process writes to it. Exclude files that change all the time, such as logs.",
         details=sorted(found),
     )
 
@@ -200,9 +200,9 @@ def _changing(found: list[str]) -> PackError:
 def _not_relocatable(found: list[Unrelocatable]) -> PackError:
     several = len(found) > 1
     return PackError(
-        f"{len(found)} file{'s mention' if several else ' mentions'} the environment's path where no other can be "
-        "written in",
-        hint="Exclude them, or pack without --strict when a deployment can do without them.",
+        f"{len(found)} file{'s contain' if several else ' contains'} the environment's path in a form that can't "
+        "be relocated",
+        hint="Exclude them, or pack without --strict if deployments do not need them.",
         details=[f"{item.path}: {item.reason}" for item in sorted(found, key=lambda item: item.path)],
     )
 

@@ -14,7 +14,7 @@ from envpack.runtime.format.json_reader import MARKS
 from envpack.runtime.format.manifest import PathRecord
 from envpack.runtime.format.paths_json import segment_to_json
 
-_HINT = "Exclude what it can do without, or make several environments of it."
+_HINT = "Exclude files that are not needed, or split it into several environments."
 
 
 def check_paths(groups: Iterable[Group]) -> None:
@@ -29,9 +29,9 @@ def check_paths(groups: Iterable[Group]) -> None:
     size = len(joined) + files * file_size + len(others) * other_size
     if values > limits.MAX_TABLE_VALUES or size > limits.MAX_TABLE:
         most = int(len(entries) * min(limits.MAX_TABLE_VALUES / values, limits.MAX_TABLE / size))
-        links = f" and {len(others):,} links and empty folders" if others else ""
+        links = f" and {len(others):,} links and empty directories" if others else ""
         raise PackError(
-            f"the environment has {files:,} files{links}, and a bundle has room for about {most:,} paths like "
+            f"the environment has {files:,} files{links}, but a bundle can contain about {most:,} paths like "
             "these",
             hint=_HINT,
             details=_most_of(paths),
@@ -40,7 +40,7 @@ def check_paths(groups: Iterable[Group]) -> None:
     folders = joined.count("/") + len(others)  # an upper bound
     if folders > limits.MAX_FOLDERS and (folders := _folders(entries)) > limits.MAX_FOLDERS:
         raise PackError(
-            f"the environment has {folders:,} folders, and a bundle may have {limits.MAX_FOLDERS:,}",
+            f"the environment has {folders:,} directories, but the limit of a bundle is {limits.MAX_FOLDERS:,}",
             hint=_HINT,
             details=_most_of(paths),
         )
@@ -59,15 +59,17 @@ def check_manifest(manifest: bytes, frame: int) -> None:
         manifest: The manifest, as JSON.
         frame: Bytes of the frame that contains it, uncompressed.
     """
-    why = "too many files are changed, missing, of no package, or too large"
+    why = "too many files are changed, missing, in no package, or too large"
     _check(manifest, frame, "the manifest", why, limits.MAX_MANIFEST, limits.MAX_MANIFEST_VALUES)
 
 
 def _check(data: bytes, size: int, what: str, why: str, most: int, most_values: int) -> None:
     if size > most:
-        raise PackError(f"{what} would have {size:,} bytes, and may have {most:,}: {why}", hint=_HINT)
+        raise PackError(f"{what} would have {size:,} bytes, but the limit is {most:,}: {why}", hint=_HINT)
     if len(data) > most_values and (values := _values(data)) > most_values:
-        raise PackError(f"{what} would have {values:,} values, and may have {most_values:,}: {why}", hint=_HINT)
+        raise PackError(
+            f"{what} would have {values:,} values, but the limit is {most_values:,}: {why}", hint=_HINT
+        )
 
 
 @cache
@@ -86,15 +88,15 @@ def _check_links(entries: Sequence[Entry]) -> None:
     long = [entry.path for entry in entries if len(os.fsencode(entry.target)) > limits.MAX_PATH]
     if long:
         raise PackError(
-            f"{long[0]} is a link to a path of more than {limits.MAX_PATH:,} bytes, as none in a bundle may be",
-            hint="Make them shorter, or exclude them.",
+            f"{long[0]} is a link to a path of more than {limits.MAX_PATH:,} bytes, which is the limit",
+            hint="Shorten the targets of these links, or exclude the links.",
             details=long,
         )
     linked = Counter(entry.target for entry in entries if entry.type == "hardlink")
     for path, number in linked.most_common(1):
         if number > limits.MAX_LINKS:
             raise PackError(
-                f"{path} has {number:,} hard links, and in a bundle a file may have {limits.MAX_LINKS:,}",
+                f"{path} has {number:,} hard links, but the limit of a bundle is {limits.MAX_LINKS:,}",
                 hint="Exclude some of them, or make them symbolic links.",
             )
 
@@ -121,4 +123,4 @@ def _most_of(paths: Sequence[str]) -> list[str]:
         if 2 * len(inside) < len(paths):
             break
         found, within = f"{found}{name}/", inside
-    return [f"{len(within):,} of these {len(paths):,} paths lie in {found}"] if found else []
+    return [f"{len(within):,} of these {len(paths):,} paths are in {found}"] if found else []

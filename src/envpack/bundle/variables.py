@@ -22,7 +22,7 @@ def activation_variables(prefix: Path, reporter: Reporter) -> dict[str, str]:
     possible = settable(variables)
     left_out = package_variables(prefix).keys() & (variables.keys() - possible.keys())
     for name in sorted(left_out):
-        reporter.warn(f"activation does not set {name}, a variable of a package: no shell can")
+        reporter.warn(f"activation does not set {name}, a variable of a package, because shells can't set it")
     return {name: value for name, value in variables.items() if name not in left_out}
 
 

@@ -195,5 +195,5 @@ def _member(path: str, data: bytes) -> bytes:
 def _unwritable(output: Path, problem: OSError) -> DestinationError:
     return DestinationError(
         f"can't write {output}: {problem.strerror}",
-        hint="Choose another output, or free some space there.",
+        hint="Choose another output, or free some disk space.",
     )

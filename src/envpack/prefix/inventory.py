@@ -59,7 +59,7 @@ def read_prefix(
     handled = handle_editable(
         scan.tree, scan.prefix, scan.python, scan.python_version, scan.aliases, scan.disk.read, editable
     )
-    with reporter.step("Finding whose they are", unit="files") as step:
+    with reporter.step("Matching files to packages", unit="files") as step:
         distributions = _distributions(scan.tree, scan.records, scan.disk)
         ownership = _ownership(scan, distributions)
         groups = group_paths(
@@ -123,10 +123,10 @@ def _note(scan: _Scan, reporter: Reporter) -> None:
     for path in sorted(scan.tree.others):
         reporter.note(f"left out: {path}")
     for path, name in scan.kept.items():
-        reporter.note(f"conda's {path} is packed as {name}: bundles have their own")
+        reporter.note(f"conda's {path} is packed as {name}, because bundles contain their own")
     if scan.previous:
         made = os.fsdecode(scan.previous)
-        reporter.note(f"made in {made}, where nothing is now: what mentions that is relocated, too")
+        reporter.note(f"the environment was moved from {made}: mentions of that path are relocated, too")
 
 
 def _contents(scan: _Scan, handled: Handled, ownership: Ownership, groups: tuple[Group, ...]) -> PrefixContents:
@@ -150,15 +150,15 @@ def _contents(scan: _Scan, handled: Handled, ownership: Ownership, groups: tuple
 def _check_environment(prefix: Path) -> None:
     if not prefix.is_dir():
         raise PackError(
-            f"{prefix} is no folder", hint="Give the path of an environment, such as ~/miniforge3/envs/x."
+            f"{prefix} is not a directory", hint="Give the path of an environment, such as ~/miniforge3/envs/x."
         )
     if not (prefix / "conda-meta").is_dir() and not os.path.lexists(prefix / "bin" / "python"):
         raise PackError(
-            f"{prefix} is no environment: it has neither conda-meta nor bin/python",
+            f"{prefix} is not an environment: it has neither conda-meta nor bin/python",
             hint="Give the path of the environment itself, such as ~/miniforge3/envs/x.",
         )
     if os.path.realpath(prefix) == "/":
-        raise PackError("the root of the file system can't be packed as an environment")
+        raise PackError("the root of the filesystem can't be packed as an environment")
 
 
 def _conda_records(prefix: Path, tree: Tree) -> list[CondaRecord]:

@@ -47,8 +47,8 @@ def test_too_many_files_are_refused_before_anything_is_compressed(
     for number in range(100):
         made.write(f"share/data/{number % 4}/{number}", "")
     monkeypatch.setattr(limits, "MAX_TABLE_VALUES", 15 * 80)
-    with refused(made, tmp_path / "to", "101 files, .* room for about 80 paths", packing=False) as error:
-        assert error.details == ["100 of these 101 paths lie in share/data/"]
+    with refused(made, tmp_path / "to", "101 files, .* can contain about 80 paths", packing=False) as error:
+        assert error.details == ["100 of these 101 paths are in share/data/"]
 
 
 def test_names_that_fill_the_table_are_refused_before_anything_is_compressed(
@@ -57,7 +57,7 @@ def test_names_that_fill_the_table_are_refused_before_anything_is_compressed(
     for number in range(40):
         made.write(f"{'long' * 50}/{number}", "")
     monkeypatch.setattr(limits, "MAX_TABLE", 40 * 200)
-    with refused(made, tmp_path / "to", "41 files, .* room for about 2. paths", packing=False):
+    with refused(made, tmp_path / "to", "41 files, .* can contain about 2. paths", packing=False):
         pass
 
 
@@ -66,12 +66,12 @@ def test_mentions_of_the_environment_that_fill_the_table_are_refused(
 ) -> None:
     made.write("bin/mentions", f"{made.path}\n" * 20_000)
     monkeypatch.setattr(limits, "MAX_TABLE", 100_000)
-    said = r"paths table would have 1\d\d,\d{3} bytes, and may have 100,000"
+    said = r"paths table would have 1\d\d,\d{3} bytes, but the limit is 100,000"
     with refused(made, tmp_path / "to", said, packing=True):
         pass
     monkeypatch.undo()
     monkeypatch.setattr(limits, "MAX_TABLE_VALUES", 15_000)
-    with refused(made, tmp_path / "to", r"would have 20,\d{3} values, and may have 15,000", packing=True):
+    with refused(made, tmp_path / "to", r"would have 20,\d{3} values, but the limit is 15,000", packing=True):
         pass
 
 
@@ -81,7 +81,7 @@ def test_a_manifest_that_no_reader_takes_is_refused(
     for number in range(300):
         made.write(f"share/{'name' * 10}/{number}", "")  # each is of no package, as the manifest says
     monkeypatch.setattr(limits, "MAX_MANIFEST", 15_000)
-    with refused(made, tmp_path / "to", "manifest would have .* bytes, and may have 15,000", packing=True):
+    with refused(made, tmp_path / "to", "manifest would have .* bytes, but the limit is 15,000", packing=True):
         pass
 
 
@@ -92,7 +92,7 @@ def test_links_that_no_reader_takes_are_refused(
     for number in range(9):
         os.link(first, made.path / f"lib/{number}")
     monkeypatch.setattr(limits, "MAX_LINKS", 8)
-    with refused(made, tmp_path / "to", "lib/0 has 9 hard links, .* may have 8", packing=False):
+    with refused(made, tmp_path / "to", "lib/0 has 9 hard links, .* bundle is 8", packing=False):
         pass
     monkeypatch.undo()
     made.link("lib/long", "a/" * 1024 + "b")
@@ -113,7 +113,7 @@ def test_folders_are_counted_as_readers_count_them(monkeypatch: pytest.MonkeyPat
         monkeypatch.setattr(limits, "MAX_FOLDERS", most)
         monkeypatch.setattr(tree_rules, "MAX_FOLDERS", most)
         if most < 7:
-            with pytest.raises(PackError, match=f"7 folders, and a bundle may have {most}"):
+            with pytest.raises(PackError, match=f"7 directories, but the limit of a bundle is {most}"):
                 check_paths([group])
             with pytest.raises(IntegrityError, match="folders"):
                 check_tree(table, ["s"])
@@ -142,7 +142,7 @@ def test_what_is_refused_is_what_readers_refuse_and_no_more(
             check(data)
             read(data)
             monkeypatch.setattr(limits, name, most - 1)
-            with pytest.raises(PackError, match=f"may have {most - 1:,}"):
+            with pytest.raises(PackError, match=f"limit is {most - 1:,}"):
                 check(data)
             with pytest.raises(IntegrityError):
                 read(data)

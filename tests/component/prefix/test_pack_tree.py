@@ -90,9 +90,9 @@ def test_links_that_go_round_or_nowhere_can_t_be_followed(
         made.pack(tmp_path / "b.tar.gz", outside="follow")
     assert caught.value.details == [
         f"lib/gone: links to {outside}/nothing: No such file or directory",
-        "lib/root: links to /, which it lies in itself",
-        f"lib/round/parent: links to {tmp_path}, which it lies in itself",
-        f"lib/up: links to {tmp_path}, which it lies in itself",
+        "lib/root: links to /, which contains the link",
+        f"lib/round/parent: links to {tmp_path}, which contains the link",
+        f"lib/up: links to {tmp_path}, which contains the link",
     ]
 
 

@@ -112,7 +112,7 @@ def _unused(
 ) -> tuple[str, ...]:
     if leader is not None or not runtimes or not (rocm or refusals):
         return ()
-    return (f"{_made_for([rocm or refusals[0]])}: nothing uses its runtime of {_named(runtimes[:1])}",)
+    return (f"{_made_for([rocm or refusals[0]])}: nothing in it uses the runtime for {_named(runtimes[:1])}",)
 
 
 def _made_for(findings: Sequence[Finding]) -> str:

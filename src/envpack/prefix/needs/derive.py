@@ -56,7 +56,7 @@ def derive_needs(contents: PrefixContents, reporter: Reporter) -> DetectedNeeds:
     Only the metadata of packages, the files in which frameworks record their build, and the headers of libraries
     are read. Unreadable files are skipped: packing reports them.
     """
-    with reporter.step("Finding out what it needs of a host", unit="files") as step:
+    with reporter.step("Detecting host requirements", unit="files") as step:
         packages = {group.package.segment: group.package for group in contents.groups if group.package}
         records = list(_records(contents, packages.values()))
         libraries = list(_libraries(contents))
@@ -90,7 +90,9 @@ def derive_needs(contents: PrefixContents, reporter: Reporter) -> DetectedNeeds:
     for sentence in decision.remarks:
         reporter.note(sentence)
     for marker, path in sorted(unknown_markers(loaded).items()):
-        reporter.note(f"{path} needs {marker} of the host's glibc, which not every glibc of one version has")
+        reporter.note(
+            f"{path} needs {marker} in the host's glibc, which some builds of a glibc version do not have"
+        )
     return needs
 
 

@@ -53,8 +53,8 @@ def _cuda(stated: Minimum | None, needs: DetectedNeeds) -> list[str]:
     if major(str(stated.minimum)) >= major(needs.cuda.value):
         return []  # within a major version the older driver runs it, by minor-version compatibility
     return [
-        f"requires cuda is {stated.text}, but the environment is for CUDA {needs.cuda.value}, which drivers of "
-        f"CUDA {stated.minimum} don't run: {needs.cuda.source}"
+        f"requires cuda is {stated.text}, but the environment is for CUDA {needs.cuda.value}, which drivers for "
+        f"CUDA {stated.minimum} do not support: {needs.cuda.source}"
     ]
 
 
@@ -63,7 +63,7 @@ def _driver(stated: Minimum | None, needs: DetectedNeeds) -> list[str]:
     if stated is None or needs.cuda is None or row is None or at_least(str(stated.minimum), row["driver"]):
         return []
     return [
-        f"requires driver is {stated.text}, but CUDA {needs.cuda.value} runs from driver {row['driver']} on: "
+        f"requires driver is {stated.text}, but CUDA {needs.cuda.value} needs driver {row['driver']} or later: "
         f"{needs.cuda.source}"
     ]
 
@@ -89,4 +89,4 @@ def _glibc(stated: Minimum | None, needs: DetectedNeeds) -> list[str]:
 def _disk(stated: Minimum | None, needs: DetectedNeeds) -> list[str]:
     if stated is None or not isinstance(stated.minimum, int) or stated.minimum >= needs.disk:
         return []
-    return [f"requires disk is {stated.text}, but the environment takes {human_size(needs.disk)}"]
+    return [f"requires disk is {stated.text}, but the environment needs {human_size(needs.disk)}"]

@@ -92,7 +92,7 @@ def _seconds(timestamp: Any) -> int:
 def _broken(path: str, problem: str) -> PackError:
     return PackError(
         f"{path} is broken: {problem}",
-        hint="Reinstall that package (conda install --force-reinstall, or the like), then pack again.",
+        hint="Reinstall the package, for example with conda install --force-reinstall, and pack again.",
     )
 
 
@@ -130,13 +130,13 @@ def _claims(document: Mapping[str, Any]) -> dict[str, Claim]:
         raise ValueError("the field 'files' should be a list of paths")
     paths = paths_data.get("paths") or [] if isinstance(paths_data, dict) else None
     if not isinstance(paths, list):
-        raise ValueError("the field 'paths_data' should hold a list of paths")
+        raise ValueError("the field 'paths_data' should contain a list of paths")
     if not paths:
         return {file: Claim(expected=not file.endswith(".pyc")) for file in files}
     claims = {}
     for item in paths:
         if not isinstance(item, dict):
-            raise ValueError("the field 'paths_data.paths' should hold objects")
+            raise ValueError("the field 'paths_data.paths' should contain objects")
         claims[_text(item, "_path")] = _claim(item)
     return claims
 

@@ -67,8 +67,8 @@ def handle_editable(
         return Handled()
     if policy == "error":
         raise PackError(
-            f"{len(found)} editable install{'s lead' if len(found) > 1 else ' leads'} out of the environment",
-            hint="--editable wheel packs a wheel of each in its place, --editable skip leaves them out.",
+            f"{len(found)} editable install{'s point' if len(found) > 1 else ' points'} out of the environment",
+            hint="Use --editable wheel to pack them as wheels, or --editable skip to leave them out.",
             details=[str(editable) for editable in found],
         )
     if policy == "skip":
@@ -76,9 +76,9 @@ def handle_editable(
     hopeless = [editable for editable in found if not editable.project]
     if hopeless:
         raise PackError(
-            f"{len(hopeless)} folder{'s' if len(hopeless) > 1 else ''} outside can't be built into a wheel: "
+            f"{len(hopeless)} editable install{'s' if len(hopeless) > 1 else ''} can't be built into a wheel: "
             "there is neither a pyproject.toml nor a setup.py",
-            hint="Take them out of the .pth file, or leave all editable installs out: --editable skip.",
+            hint="Remove them from the .pth file, or use --editable skip to leave all of them out.",
             details=[str(editable) for editable in hopeless],
         )
     overlay = policy(found, prefix / python)

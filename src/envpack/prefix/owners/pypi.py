@@ -130,7 +130,7 @@ def _record_claims(folder: str, data: bytes) -> dict[str, Claim]:
     except csv.Error as problem:
         raise PackError(
             f"{folder}/RECORD is broken: {problem}",
-            hint="Reinstall that distribution (pip install --force-reinstall), then pack again.",
+            hint="Reinstall the distribution with pip install --force-reinstall, and pack again.",
         ) from None
     return claims
 

@@ -98,7 +98,9 @@ def walk(
         raise PackError(
             f"{len(problems)} path{'s' if len(problems) > 1 else ''} in {prefix} can't be packed",
             hint="Remove them, make them readable, or exclude them."
-            + (" --outside-links follow or keep takes links that lead out." if walker.leads_out else ""),
+            + (
+                " Use --outside-links follow or keep for links out of the environment." if walker.leads_out else ""
+            ),
             details=sorted(problems),
         )
     return walker.tree
@@ -213,7 +215,7 @@ class _Walker:
         if not stat.S_ISDIR(status.st_mode):
             self._file(path, real, status, folder, elsewhere=True)
         elif any(f"{root}/".startswith(f"{real.rstrip('/')}/") for root, _ in folder.roots):
-            self.problems.append(f"{path}: links to {real}, which it lies in itself")
+            self.problems.append(f"{path}: links to {real}, which contains the link")
         else:
             self._pending.append(_Folder(path, real, [(real, path), *folder.roots]))
 

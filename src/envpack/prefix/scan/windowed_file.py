@@ -90,7 +90,7 @@ class WindowedFile:
             if not read:
                 raise PackError(
                     f"{self._opened.name} became shorter while the environment was packed",
-                    hint="Pack again when nothing writes to it.",
+                    hint="Pack again when no process writes to it.",
                 )
             done += read
 

@@ -59,8 +59,8 @@ def test_a_build_for_cpus_needs_no_cuda_even_with_a_runtime_left_over() -> None:
     assert (decision.cuda, decision.rocm) == (None, None)
     assert [evidence.value for evidence in decision.cpu_builds] == ["torch"]
     assert decision.remarks == (
-        "the environment is made for CPUs only (torch/version.py: cpu): nothing uses its runtime of CUDA 12.6 "
-        "(pypi:nvidia-cuda-runtime-cu12-12.6.1)",
+        "the environment is made for CPUs only (torch/version.py: cpu): nothing in it uses the runtime for CUDA "
+        "12.6 (pypi:nvidia-cuda-runtime-cu12-12.6.1)",
     )
 
 

@@ -26,8 +26,8 @@ ROCM = DetectedNeeds(rocm=Evidence("6.2", "torch/version.py: __version__ = '2.6.
         (
             {"cuda": "11.8"},
             TORCH,
-            "requires cuda is 11.8, but the environment is for CUDA 12.6, which drivers of CUDA 11.8 don't run: "
-            "torch/version.py: cuda = '12.6'",
+            "requires cuda is 11.8, but the environment is for CUDA 12.6, which drivers for CUDA 11.8 do not "
+            "support: torch/version.py: cuda = '12.6'",
         ),
         (
             {"cuda": "12.6"},
@@ -44,7 +44,7 @@ ROCM = DetectedNeeds(rocm=Evidence("6.2", "torch/version.py: __version__ = '2.6.
         (
             {"driver": "470.57.02"},
             TORCH,
-            "requires driver is 470.57.02, but CUDA 12.6 runs from driver 525.60.13 on: torch/version.py: "
+            "requires driver is 470.57.02, but CUDA 12.6 needs driver 525.60.13 or later: torch/version.py: "
             "cuda = '12.6'",
         ),
         (
@@ -58,7 +58,7 @@ ROCM = DetectedNeeds(rocm=Evidence("6.2", "torch/version.py: __version__ = '2.6.
             TORCH,
             "requires glibc is 2.17, but glibc 2.28 is needed: lib/libx.so needs GLIBC_2.28",
         ),
-        ({"disk": "5 GB"}, TORCH, "requires disk is 5 GB, but the environment takes 6.0 GB"),
+        ({"disk": "5 GB"}, TORCH, "requires disk is 5 GB, but the environment needs 6.0 GB"),
     ],
 )
 def test_what_a_host_can_meet_and_still_not_run_it(
