@@ -1,4 +1,4 @@
-# One target per habit; CI calls the same ones. All that is needed is Python 3.10 or later and a package index:
+# CI uses the same targets. They need only Python 3.10 or later and a package index:
 # every target makes what it needs. pip's configuration (PIP_* variables, pip.conf) is honoured.
 
 SHELL := /bin/bash
@@ -62,11 +62,11 @@ endif
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-install: $(READY) ## set up .venv with envpack and the tools to work on it
+install: $(READY) ## set up .venv with envpack and the development tools
 
 .venv/.installed: pyproject.toml $(CONSTRAINTS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
-	  || { echo "error: $(PYTHON) is older than Python 3.10; name a newer one: make PYTHON=python3.12" >&2; exit 2; }
+	  || { echo "error: $(PYTHON) is older than Python 3.10; use a newer one: make PYTHON=python3.12" >&2; exit 2; }
 	@echo "Setting up .venv (once, half a minute; again when pyproject.toml or constraints.txt changes) ..." >&2
 	@.venv/bin/python -c '' 2>/dev/null || $(PYTHON) -m venv --clear .venv
 	@.venv/bin/python -m pip install -qq --disable-pip-version-check --upgrade 'pip>=25.1' # knows --group
@@ -77,20 +77,20 @@ constraints: $(READY) ## write constraints.txt: the newest versions that pyproje
 	@"$(BIN)/uv" pip compile --quiet --upgrade --universal --python-version 3.10 --group dev --group bench --group compiler \
 	  --no-annotate --custom-compile-command 'make constraints' --output-file constraints.txt pyproject.toml
 
-channel: $(LOCAL_READY) ## make the local channel that the demo is built from
+channel: $(LOCAL_READY) ## create the local channel for the demo
 
 $(LOCAL_READY): $(READY) $(DEMO) scripts/make_channel.py $(wildcard scripts/channel_maker/*.py)
-	@echo "Making a local channel in $(LOCAL) ..." >&2
+	@echo "Creating a local channel in $(LOCAL) ..." >&2
 	@"$(BIN)/python" scripts/make_channel.py $(LOCAL) numpy rich click pip
 	@touch $@
 
 demo: $(READY) $(LOCAL_READY) ## build, inspect, deploy and run the demo environment
 	@PATH="$$(cd "$(BIN)" && pwd):$$PATH" scripts/demo.sh $(LOCAL)
 
-test: lint type ## lint, types, and the whole default suite
+test: lint type ## run lint, type checks and the default test suite
 	@"$(BIN)/python" -m pytest -n $(JOBS) --dist loadfile
 
-test-shells: $(READY) ## install the shells, languages and tools that Debian has (root), and run their tests
+test-shells: $(READY) ## install shells, languages and tools from Debian (root), and run the tests that need them
 	@test "$$(id -u)" = 0 || { echo "error: only root can install packages: sudo make test-shells" >&2; exit 2; }
 	@apt-get update -qq && apt-get install -y -qq --no-install-recommends $(SHELLS) >/dev/null
 	@"$(BIN)/python" -m pytest -n $(JOBS) --dist loadfile $(SHELL_TESTS)
@@ -101,44 +101,44 @@ test-pythons: ## run 'make test' with each Python 3.10 or later on this machine 
 fresh: ## run the README's two commands in a minimal Debian, as root and as an ordinary user (root; SUITE=...)
 	@scripts/fresh.sh build/fresh $(WAYS)
 
-test-large: $(READY) ## an environment of 40,000 files in three places (minutes, 20 GB of disk)
+test-large: $(READY) ## test an environment of 40,000 files (minutes, 20 GB of disk)
 	@"$(BIN)/python" -m pytest tests/large -s
 
-cases: $(READY) build/cases-channel/.made ## run a folder of scripts that reproduce reports (CASES=folder NAMES="...")
-	@test -n "$(CASES)" || { echo "error: name the folder with the scripts: make cases CASES=..." >&2; exit 2; }
+cases: $(READY) build/cases-channel/.made ## run scripts that reproduce bug reports (CASES=directory NAMES="...")
+	@test -n "$(CASES)" || { echo "error: give the directory of the scripts: make cases CASES=..." >&2; exit 2; }
 	@ENVPACK="$(abspath $(BIN))/envpack" CHANNEL="$(CURDIR)/build/cases-channel" scripts/cases.sh "$(CASES)" $(NAMES)
 
 build/cases-channel/.made: $(READY) scripts/make_channel.py $(wildcard scripts/channel_maker/*.py)
 	@"$(BIN)/python" scripts/make_channel.py build/cases-channel numpy pillow requests idna six pip setuptools wheel
 	@touch $@
 
-bench: $(READY) ## envpack beside conda-pack, tar and cp (ENVIRONMENT=A, B, synthetic or a folder; ROUNDS=3)
+bench: $(READY) ## compare envpack with conda-pack, tar and cp (ENVIRONMENT=A, B, synthetic or a path; ROUNDS=3)
 	@"$(BIN)/python" benchmarks/compare.py $(or $(ENVIRONMENT),A) --rounds $(or $(ROUNDS),3) --json build/bench/$(notdir $(or $(ENVIRONMENT),A)).json
 
-bench-scaling: $(READY) ## how time and memory grow with files and bytes (OPTIONS="--files 1000 200000 ...")
+bench-scaling: $(READY) ## measure time and memory by number of files and bytes (OPTIONS="--files 1000 200000 ...")
 	@"$(BIN)/python" -m pip install -qq --disable-pip-version-check --group bench $(CONSTRAINTS:%=-c %)
 	@"$(BIN)/python" benchmarks/scaling.py $(OPTIONS) --json build/bench/scaling.json --plot build/bench/scaling.svg
 
-test-property: $(READY) ## random environments packed, deployed and moved (minutes; EXAMPLES=...)
+test-property: $(READY) ## pack, deploy and move random environments (minutes; EXAMPLES=...)
 	@ENVPACK_EXAMPLES=$(or $(EXAMPLES),3000) "$(BIN)/python" -m pytest tests/property/test_pack_property.py -o timeout=0
 
-test-faults: $(READY) ## kill and fail everything that changes deployments, at every system call (half an hour; SCENARIO=...)
+test-faults: $(READY) ## inject faults at every system call that changes deployments (half an hour; SCENARIO=...)
 	@"$(BIN)/python" tests/faults/harness.py $(if $(SCENARIO),--only "$(SCENARIO)")
 
-test-wheels: $(READY) ## what published wheels need of a host (minutes, 3 GB of downloads, once)
+test-wheels: $(READY) ## test the host requirements of published wheels (minutes, 3 GB of downloads, once)
 	@"$(BIN)/python" -m pytest tests/wheels -s
 
-fuzz: $(READY) ## deploy 20,000 bundles that were changed at random (minutes; COUNT=..., FIRST=...)
+fuzz: $(READY) ## deploy 20,000 randomly damaged bundles (minutes; COUNT=..., FIRST=...)
 	@PYTHONPATH=tests "$(BIN)/python" tests/support/bundle_fuzzer.py --count $(or $(COUNT),20000) --first $(or $(FIRST),0) --jobs $(JOBS)
 
-check-tables: $(READY) ## list the rows of the host tables that nobody has looked up for half a year
+check-tables: $(READY) ## list the rows of the host tables that were not checked for half a year
 	@"$(BIN)/python" scripts/check_tables.py
 
-lint: $(READY) ## ruff: rules and formatting
+lint: $(READY) ## run ruff (rules and formatting)
 	@"$(BIN)/ruff" check .
 	@"$(BIN)/ruff" format --check .
 
-type: $(READY) ## mypy --strict
+type: $(READY) ## run mypy --strict
 	@"$(BIN)/mypy"
 
 release: $(READY) $(CHANNEL_READY) ## build the files to publish into dist/ (SPEC=..., CHANNEL=...)
@@ -149,6 +149,6 @@ package: $(READY) ## build envpack's own wheel and source archive into dist/
 	@version="$$("$(BIN)/python" -c 'from envpack.runtime.version import __version__; print(__version__)')"; cd dist; \
 	  name="conda_envpack-$$version"; sha256sum "$$name.tar.gz" "$$name-py3-none-any.whl" > "$$name.sha256"
 
-clean: ## remove what was built and cached, but not .venv
+clean: ## remove build outputs and caches, but not .venv
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find src tests scripts -name __pycache__ -prune -exec rm -rf {} +

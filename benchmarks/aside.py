@@ -48,7 +48,7 @@ class Aside:
         if self._removed is not None:
             left = self._removed + RECENT - time.monotonic()
             if left > 0:
-                say(f"waiting {left:.0f} s: the filesystem is slow after many files were removed")
+                say(f"waiting {left:.0f} s, because the filesystem is slow after many files were removed")
                 time.sleep(left)
             self._removed = None
 

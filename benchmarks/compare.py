@@ -93,18 +93,21 @@ def _figures(runs: list[tuple[Case, Measured, int]]) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", help=f"{', '.join(RECIPES)}, synthetic, or an environment's folder")
+    parser.add_argument("what", help=f"{', '.join(RECIPES)}, synthetic, or the path of an environment")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--slow-rounds", type=int, help="of conda-pack with -j [default: all]")
-    parser.add_argument("--only", action="append", help="cases, as a glob; repeatable")
+    parser.add_argument("--slow-rounds", type=int, help="rounds of conda-pack with -j [default: --rounds]")
+    parser.add_argument("--only", action="append", help="run only the cases that match this glob; can be repeated")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument(
-        "--high", type=int, default=HIGH, help="zstd's level to make a bundle as small as conda-pack's"
+        "--high", type=int, default=HIGH, help="zstd level at which a bundle is as small as conda-pack's"
     )
     parser.add_argument(
-        "--folder", type=Path, default=FOLDER, help="on a disk with room for six copies, better for twenty"
+        "--folder",
+        type=Path,
+        default=FOLDER,
+        help="work directory, with space for 6 copies, better 20",
     )
-    parser.add_argument("--json", type=Path, help="write the figures here too")
+    parser.add_argument("--json", type=Path, help="write the results to this file, too")
     add_options(parser)
     arguments = parser.parse_args()
     stoppable()

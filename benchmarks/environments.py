@@ -330,7 +330,7 @@ def _machine_code(chance: random.Random, size: int) -> bytes:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=[*RECIPES, "synthetic"])
-    parser.add_argument("--folder", type=Path, default=FOLDER / "environments", help="where it is kept")
+    parser.add_argument("--folder", type=Path, default=FOLDER / "environments", help="directory to create it in")
     add_options(parser)
     arguments = parser.parse_args()
     print(named(arguments.what, arguments.folder.resolve(), arguments))
@@ -339,13 +339,26 @@ def main() -> None:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of a synthetic environment."""
     default = Synthetic()
-    parser.add_argument("--size", type=float, default=default.size, help="GB")
+    parser.add_argument("--size", type=float, default=default.size, help="size in GB")
     parser.add_argument("--files", type=int, default=default.files)
     parser.add_argument(
-        "--prefix-files", type=float, default=default.prefix_files, help="share of modules, 0 to 1"
+        "--prefix-files",
+        type=float,
+        default=default.prefix_files,
+        help="share of modules with the prefix, 0 to 1",
     )
-    parser.add_argument("--prefix-bytes", type=float, default=default.prefix_bytes, help="share of libraries")
-    parser.add_argument("--incompressible", type=float, default=default.incompressible, help="share of libraries")
+    parser.add_argument(
+        "--prefix-bytes",
+        type=float,
+        default=default.prefix_bytes,
+        help="share of libraries with the prefix",
+    )
+    parser.add_argument(
+        "--incompressible",
+        type=float,
+        default=default.incompressible,
+        help="share of the bytes of libraries that can't be compressed",
+    )
     parser.add_argument("--seed", type=int, default=default.seed)
 
 

@@ -54,8 +54,8 @@ def _scaling(result: dict[str, Any], plot: str) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("json", type=Path, nargs="+")
-    parser.add_argument("--note", action="append", default=[], help="a paragraph about the run; repeatable")
-    parser.add_argument("--plot", default="", help="path of the scaling run's plot, from the document")
+    parser.add_argument("--note", action="append", default=[], help="a paragraph about the run; can be repeated")
+    parser.add_argument("--plot", default="", help="path of the plot of the scaling run, relative to the document")
     parser.add_argument("-o", "--output", type=Path, required=True)
     arguments = parser.parse_args()
     results = [json.loads(path.read_text(encoding="utf-8")) for path in arguments.json]

@@ -92,7 +92,7 @@ def plot(result: dict[str, Any], path: Path) -> None:
     try:
         import matplotlib  # type: ignore[import-not-found, unused-ignore]
     except ImportError:
-        say("no plot: it needs matplotlib, which 'pip install --group bench' installs")
+        say("no plot, because matplotlib is not installed: pip install --group bench")
         return
     matplotlib.use("svg")
     matplotlib.rcParams["svg.hashsalt"] = "envpack"
@@ -128,14 +128,14 @@ def _series(points: Iterable[Synthetic], folder: Path, rounds: int, aside: Aside
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--files", type=int, nargs="+", default=FILES, help="as many, each with --size bytes")
-    parser.add_argument("--sizes", type=float, nargs="+", default=SIZES, help="GB, each in --count files")
-    parser.add_argument("--size", type=float, default=0.2, help="GB")
-    parser.add_argument("--count", type=int, default=2000, help="files")
+    parser.add_argument("--files", type=int, nargs="+", default=FILES, help="numbers of files, --size GB each")
+    parser.add_argument("--sizes", type=float, nargs="+", default=SIZES, help="sizes in GB, --count files each")
+    parser.add_argument("--size", type=float, default=0.2, help="size in GB for --files")
+    parser.add_argument("--count", type=int, default=2000, help="number of files for --sizes")
     parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--folder", type=Path, default=FOLDER, help="where environments are made")
-    parser.add_argument("--json", type=Path, help="write the figures here too")
-    parser.add_argument("--plot", type=Path, help="and a plot here, .svg; needs matplotlib")
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="directory to create environments in")
+    parser.add_argument("--json", type=Path, help="write the results to this file, too")
+    parser.add_argument("--plot", type=Path, help="write a plot to this .svg file; needs matplotlib")
     arguments = parser.parse_args()
     stoppable()
     folder = arguments.folder.resolve()

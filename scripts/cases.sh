@@ -9,7 +9,7 @@
 set -euo pipefail
 folder=$(realpath "${1:?usage: scripts/cases.sh FOLDER [NAME ...]}")
 shift
-: "${ENVPACK:?the command to try}" "${CHANNEL:?a folder with a conda channel}"
+: "${ENVPACK:?set it to the command to test}" "${CHANNEL:?set it to a directory with a conda channel}"
 export ENVPACK CHANNEL
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT

@@ -30,9 +30,9 @@ def old_rows(data: Path, today: date) -> Iterator[str]:
 def main() -> int:
     """Print the old rows and return 1, or 0 when there are none."""
     parser = argparse.ArgumentParser(description="List rows of the host tables that are older than half a year.")
-    parser.add_argument("--today", type=date.fromisoformat, default=date.today(), help="the date to compare with")
+    parser.add_argument("--today", type=date.fromisoformat, default=date.today(), help="compare with this date")
     lines = list(old_rows(DATA, parser.parse_args().today))
-    print("\n".join(lines) if lines else "every row was looked up within half a year")
+    print("\n".join(lines) if lines else "every row was checked within half a year")
     return 1 if lines else 0
 
 

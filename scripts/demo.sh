@@ -19,25 +19,25 @@ run() {
 
 rm -rf "$destination" # of an earlier demo
 
-say "1. A spec becomes a bundle"
+say "1. Build a bundle from a spec"
 typed "envpack build envspecs/demo.yml -c $channel"
 bundle=$(envpack build envspecs/demo.yml -c "$channel") # the path is all it prints on stdout
 printf '%s\n' "$bundle"
 
-say "2. What is in it"
+say "2. Show the content of the bundle"
 run "envpack inspect $bundle"
 
-say "3. The bundle becomes a running environment, in another place"
+say "3. Deploy the bundle to another path"
 case "$(id -u):$PWD/" in
 0:"$(cd ~ && pwd)"/*) allow=" --allow root-home" ;; # else root may not deploy below its own home
 *) allow="" ;;
 esac
 run "envpack deploy $bundle $destination$allow"
 
-say "4. Its programs run, from a shell that knows nothing of conda"
+say "4. Run a program of the environment, without conda and without activation"
 run "$destination/bin/cowsay -t 'Hello from $destination'"
 
-say "5. And with the environment activated"
+say "5. Activate the environment"
 typed "source $destination/bin/activate"
 # shellcheck disable=SC1091 # it is made above
 source "$destination/bin/activate"
@@ -45,4 +45,4 @@ run "python -c 'import numpy; print(numpy.__version__, numpy.__file__)'"
 run 'echo "$DEMO_GREETING"'
 run deactivate
 
-say "Done. $bundle is ordinary gzipped tar: any host can take it from here."
+say "Done. $bundle is a gzipped tar file, which any host can unpack."

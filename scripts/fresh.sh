@@ -25,7 +25,7 @@ die() {
     echo "error: $1" >&2
     exit 2
 }
-[[ $(id -u) == 0 ]] || die "a new system is made by root only: sudo make fresh"
+[[ $(id -u) == 0 ]] || die "only root can create a new system: sudo make fresh"
 command -v debootstrap >/dev/null || die "debootstrap is missing: apt-get install debootstrap"
 
 system=$folder/$suite
@@ -93,7 +93,7 @@ commands='time make demo && time make test'
 for way; do
     case $way in
     root | user) ;;
-    *) die "there is no way '$way' to run: root, user" ;;
+    *) die "unknown argument '$way': use root or user" ;;
     esac
     echo "== $suite, $(chroot "$system" python3 --version), $way" >&2
     "as_$way"

@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _say(error.hint)
         return 1
     except KeyboardInterrupt:
-        _say("make_channel: interrupted; the channel is as it was")
+        _say("make_channel: interrupted; the channel has not been changed")
         return 130
     if options.json:
         print(json.dumps(report, indent=2))
@@ -68,43 +68,66 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="make_channel.py",
         description="Make a local conda channel, or add to one: Python from any CPython, packages from wheels. "
-        "Which index wheels come from is pip's configuration, as always. A package that is there already is not "
+        "Wheels are downloaded from the index that pip is configured with. A package that exists already is not "
         "made again.",
         epilog="Packages have the names of the package index: torch, not pytorch. The Python package leaves out "
-        "test suites, IDLE and ensurepip; take pip as a package.",
+        "test suites, IDLE and ensurepip; request pip as a package.",
     )
     add = parser.add_argument
-    add("channel", type=Path, metavar="CHANNEL_DIR", help="the folder of the channel; made where it is missing")
+    add(
+        "channel",
+        type=Path,
+        metavar="CHANNEL_DIR",
+        help="the directory of the channel; created if missing",
+    )
     add(
         "requirements",
         nargs="*",
         metavar="REQUIREMENT",
-        help='as for pip: "rich", "numpy>=2", "uvicorn[standard]"',
+        help='a requirement as for pip: "rich", "numpy>=2", "uvicorn[standard]"',
     )
     add(
         "--python",
         action="append",
         type=Path,
         metavar="PATH",
-        help="a CPython 3.8 or later to package, and to find wheels for; may be given again "
-        "(default: the one this runs on)",
+        help="a CPython 3.8 or later to package and to find wheels for; can be repeated "
+        "(default: the Python that runs this script)",
     )
-    add("--wheel", action="append", type=Path, default=[], metavar="FILE", help="a wheel file; may be given again")
-    add("-r", "--requirement", action="append", type=Path, default=[], metavar="FILE", help="a requirements file")
-    add("--index-url", metavar="URL", help="the package index, instead of the configured one")
+    add("--wheel", action="append", type=Path, default=[], metavar="FILE", help="a wheel file; can be repeated")
     add(
-        "--extra-index-url", action="append", default=[], metavar="URL", help="a further index; may be given again"
+        "-r",
+        "--requirement",
+        action="append",
+        type=Path,
+        default=[],
+        metavar="FILE",
+        help="a requirements file; can be repeated",
     )
-    add("--no-deps", action="store_true", help="only what is named, not what it depends on")
+    add("--index-url", metavar="URL", help="use this package index instead of the configured one")
+    add(
+        "--extra-index-url",
+        action="append",
+        default=[],
+        metavar="URL",
+        help="an additional index; can be repeated",
+    )
+    add("--no-deps", action="store_true", help="do not add the dependencies of the requirements")
     add("--with-relocation-samples", action="store_true", help="add a package of files that are hard to relocate")
-    add("--jobs", type=_positive, default=os.cpu_count() or 1, metavar="N", help="packages made at a time")
+    add(
+        "--jobs",
+        type=_positive,
+        default=os.cpu_count() or 1,
+        metavar="N",
+        help="number of packages to make in parallel (default: one per CPU)",
+    )
     add("--json", action="store_true", help="print the packages on stdout as JSON")
     return parser
 
 
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of jobs")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of jobs (1 or more)")
     return int(text)
 
 
@@ -141,7 +164,7 @@ def make(options: argparse.Namespace) -> dict[str, Any]:
 def _wanted(options: argparse.Namespace) -> Wanted:
     for path in (*options.wheel, *options.requirement):
         if not path.is_file():
-            raise ChannelError(f"There is no file {path}.")
+            raise ChannelError(f"The file {path} does not exist.")
     index: list[str] = []
     if options.index_url:
         index += ["--index-url", options.index_url]
@@ -232,7 +255,7 @@ def _description(identity: PackageIdentity, channel: Path) -> dict[str, Any]:
 
 
 def _say_waiting() -> None:
-    _say("waiting    another make_channel is at work on this channel")
+    _say("waiting    another make_channel process has locked this channel")
 
 
 def _size(path: Path) -> str:
@@ -244,7 +267,7 @@ def _epoch() -> int:
     if not text:
         return DEFAULT_EPOCH
     if not text.isdecimal():
-        raise ChannelError(f"SOURCE_DATE_EPOCH is {text!r}; it has to be a number of seconds.")
+        raise ChannelError(f"SOURCE_DATE_EPOCH is {text!r}; it must be a number of seconds.")
     return int(text)
 
 

@@ -176,7 +176,7 @@ def main() -> int:
         stale = [path for path, made in MADE.items() if path.read_text(encoding="utf-8") != made()]
         for path in stale:
             name = path.relative_to(DOCS.parent)
-            print(f"{name} is not what the source says: run scripts/make_docs.py", file=sys.stderr)
+            print(f"{name} is out of date: run scripts/make_docs.py", file=sys.stderr)
         return 1 if stale else 0
     for path, made in {**MADE, DOCS / "commands.md": commands}.items():
         path.write_text(made(), encoding="utf-8")

@@ -29,7 +29,7 @@ for python; do
     version=$(version_of "$python") || continue
     [[ -n ${found[$version]:-} ]] || found[$version]=$python
 done
-[[ ${#found[@]} -gt 0 ]] || { echo "error: no Python 3.10 or later with venv was found; name one" >&2; exit 2; }
+[[ ${#found[@]} -gt 0 ]] || { echo "error: no Python 3.10 or later with venv was found; give its path as an argument" >&2; exit 2; }
 
 failed=0
 results=()

@@ -38,7 +38,7 @@ def _take(channel: Path, waiting: Callable[[], None]) -> int:
             channel.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(channel, os.O_RDONLY | os.O_DIRECTORY)
         except OSError as error:
-            raise ChannelError(f"The channel folder {channel} can't be made or read: {error.strerror}.") from None
+            raise ChannelError(f"The channel {channel} can't be created or read: {error.strerror}.") from None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -68,8 +68,8 @@ def _pip(interpreter: Interpreter) -> list[str]:
         if run([*candidate, "--version"]).status == 0:
             return candidate
     raise ChannelError(
-        f"No pip was found that works with {python}.",
-        hint="Install pip or uv into the environment this runs in: python -m ensurepip",
+        f"There is no pip that works with {python}.",
+        hint="Install pip or uv into this environment: python -m ensurepip",
     )
 
 
@@ -80,12 +80,12 @@ def _explained(log: str, interpreter: Interpreter) -> ChannelError:
     if missing:
         return ChannelError(
             f"No wheel of {missing[1].strip()} was found for Python {interpreter.version}.",
-            hint="It may exist as source only, or for other Pythons only. Build a wheel with `pip wheel` and give "
-            "it with --wheel, or ask for another version.",
+            hint="It may exist only as source, or only for other Pythons. Build a wheel with `pip wheel` and pass "
+            "it with --wheel, or request another version.",
             details=errors,
         )
     return ChannelError(
-        f"pip could not resolve and download what was asked for on Python {interpreter.version}.",
+        f"pip could not resolve and download the requirements for Python {interpreter.version}.",
         details=errors or _tail(log),
     )
 

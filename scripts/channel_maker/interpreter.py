@@ -125,7 +125,7 @@ def ask(python: Path) -> Interpreter:
         answer = {}
     if not answer:
         raise ChannelError(
-            f"{python} does not answer as a Python interpreter does (exit status {result.returncode}).",
+            f"{python} is not a working Python interpreter (exit status {result.returncode}).",
             hint="Name the program itself, such as /usr/bin/python3.",
             details=result.stderr.strip().splitlines()[-5:],
         )
@@ -134,13 +134,13 @@ def ask(python: Path) -> Interpreter:
 
 def _interpreter(python: Path, answer: Mapping[str, Any]) -> Interpreter:
     if "too_old" in answer:
-        raise ChannelError(f"{python} is Python {answer['too_old']}; 3.8 or later is needed.")
+        raise ChannelError(f"{python} is Python {answer['too_old']}; 3.8 or later is required.")
     if answer["implementation"] != "cpython":
         raise ChannelError(f"{python} is {answer['implementation']}; only CPython can be packaged.")
     if answer["abiflags"]:
         raise ChannelError(
             f"{python} is a build with ABI flags {answer['abiflags']!r} (debug or free-threaded); "
-            "only the ordinary build can be packaged."
+            "only the default build can be packaged."
         )
     subdir = SUBDIRS.get((answer["system"], answer["machine"]))
     if subdir is None:

@@ -46,11 +46,11 @@ here than on the host (conda has packages of them for the same reasons); libcryp
 2.28 and not on every host; zlib, expat, and what belongs to a desktop, all of which PEP 600 expects on a host.
 """
 
-_TCL = "Tcl and Tk need their scripts (init.tcl, tk.tcl) from folders of the machine they were installed on"
+_TCL = "Tcl and Tk find their scripts (init.tcl, tk.tcl) by absolute paths compiled into them"
 UNMOVABLE = {
     "libtcl[0-9.]*": _TCL,
     "libtk[0-9.]*": _TCL,
-    "libc.musl-*": "it is the C library of musl, and packages are made for glibc",
+    "libc.musl-*": "it is the C library of musl, but packages are made for glibc",
 }
 """Libraries of a distribution that would not work from another place, by the pattern of their names, and why.
 Where Tcl's scripts are is compiled into it: https://www.tcl-lang.org/man/tcl8.6/TclCmd/library.htm."""
@@ -72,7 +72,7 @@ DEFAULT_FOLDERS = tuple(
 over."""
 
 OTHER_PYTHON = (
-    "Name another Python: one of conda-forge, or one that 'uv python install' installs, brings all that it needs."
+    "Use another Python: those of conda-forge and of 'uv python install' contain all the libraries they need."
 )
 
 
@@ -175,13 +175,13 @@ def closure(
             if name in PLATFORM or name in found:
                 continue
             if "/" in name:
-                return Unmovable(name, "it is named by its path")
+                return Unmovable(name, "it is linked by its path")
             library = loader.find(name, chain)
             if why := _unmovable(name, library, is_own):
                 return Unmovable(name, why)
             if library is None:
                 raise ChannelError(
-                    f"{chain[0].path} is linked to {name}, which is nowhere on this machine.",
+                    f"{chain[0].path} is linked to {name}, which was not found on this machine.",
                     hint=f"Install the library. {OTHER_PYTHON}",
                 )
             found[name] = library
@@ -194,5 +194,5 @@ def _unmovable(name: str, library: Binary | None, is_own: Callable[[Path], bool]
     if library and is_own(library.path):
         return ""
     if library and "GLIBC_PRIVATE" in library.elf.versions:
-        return "it is a part of this machine's glibc and works with no other build of it (GLIBC_PRIVATE)"
+        return "it is part of this machine's glibc and works only with this build of it (GLIBC_PRIVATE)"
     return next((why for pattern, why in UNMOVABLE.items() if fnmatchcase(name, pattern)), "")

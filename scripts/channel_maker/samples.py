@@ -56,8 +56,8 @@ def plan_samples(subdir: str) -> SamplesPlan:
     compiler = find_compiler()
     if compiler is None:
         raise ChannelError(
-            "The relocation samples need a C compiler and none was found ($CC, gcc, cc, the package ziglang).",
-            hint="Install one (pip install ziglang), or leave --with-relocation-samples out.",
+            "The relocation samples need a C compiler, but $CC, gcc, cc and the package ziglang were not found.",
+            hint="Install one (pip install ziglang), or omit --with-relocation-samples.",
         )
     digest = hashlib.sha256(str(REVISION).encode())
     for path in sorted(SOURCES.iterdir()):

@@ -62,7 +62,7 @@ def _version(text: str, part: Specifier) -> Version:
     try:
         return Version(text)
     except InvalidVersion:
-        raise ChannelError(f"The version in {str(part)!r} can't be expressed for conda.") from None
+        raise ChannelError(f"The version in {str(part)!r} can't be converted for conda.") from None
 
 
 def same_result_range(environment: MarkerEnvironment, result: Callable[[MarkerEnvironment], object]) -> str | None:

@@ -94,7 +94,7 @@ def parse_entry_points(text: str) -> tuple[EntryPoint, ...]:
         for name, value in parser.items(section) if parser.has_section(section) else ():
             match = _ENTRY_POINT.match(value)
             if match is None or "/" in name or name in ("", ".", ".."):
-                raise ChannelError(f"entry_points.txt declares a script that can't be made: {name} = {value}")
+                raise ChannelError(f"entry_points.txt declares an invalid script: {name} = {value}")
             found.setdefault(name, EntryPoint(name, match["module"], match["object"]))
     return tuple(found.values())
 
@@ -127,7 +127,7 @@ def wheel_files(
         if member.is_dir() or member.filename in dropped:
             continue
         if member.filename.startswith("/") or ".." in member.filename.split("/"):
-            raise ChannelError(f"The wheel holds a file whose path leads out of it: {member.filename}")
+            raise ChannelError(f"The wheel contains a path outside its root: {member.filename}")
         files.append(_moved(archive, member, data_folder, layout, distribution, digests))
     if layout.minor:
         files += [
@@ -184,7 +184,7 @@ def _moved(
         "headers": f"include/python{layout.minor}/{distribution}/",
     }
     if kind not in folders or (kind == "headers" and not layout.minor):
-        raise ChannelError(f"The wheel holds files of a kind that has no place in a package: {path}")
+        raise ChannelError(f"The wheel contains files that a conda package can't contain: {path}")
     return PackageFile(folders[kind] + rest, InZip(archive, member), executable, sha256=digest)
 
 

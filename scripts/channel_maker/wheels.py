@@ -45,7 +45,7 @@ class Wheel:
         try:
             name, version, _, tags = parse_wheel_filename(self.path.name)
         except InvalidWheelFilename as error:
-            raise ChannelError(f"{self.path} is not named as a wheel is: {error}") from None
+            raise ChannelError(f"{self.path} does not have the name of a wheel: {error}") from None
         return name, str(version), tags
 
     @property
@@ -81,7 +81,7 @@ class Wheel:
                 and canonicalize_name(folder.removesuffix(".dist-info").rpartition("-")[0]) == self.name
             ]
             if len(matching) != 1:
-                raise ChannelError(f"{self.path.name} has no .dist-info folder of its own name.")
+                raise ChannelError(f"{self.path.name} has no .dist-info directory with its name.")
             texts = {"": matching[0]}
             present = set(archive.namelist())
             for name in ("METADATA", "WHEEL", "entry_points.txt"):

@@ -178,7 +178,7 @@ def test_the_package_of_a_package_has_the_same_files(prefix: Path, tmp_path: Pat
 def test_certificates_are_found_on_a_host_that_has_them_elsewhere(prefix: Path, tmp_path: Path) -> None:
     (ssl_module,) = prefix.glob("lib/python3.*/ssl.py")
     if b"_use_certificates_of_the_host" not in ssl_module.read_bytes():
-        pytest.skip("this Python brings an OpenSSL of its own")
+        pytest.skip("this Python contains its own OpenSSL")
     certificate = make_certificate(tmp_path)
     python = prefix / "bin" / "python"
     default = run(python, "-c", "import ssl; print(ssl.get_default_verify_paths().openssl_cafile)").strip()
@@ -401,7 +401,7 @@ def test_an_interrupted_run_leaves_nothing_behind(tmp_path: Path, number: signal
             maker.send_signal(number)
             _, log = maker.communicate()
     assert maker.returncode == 130
-    assert log.splitlines()[-1] == "make_channel: interrupted; the channel is as it was"
+    assert log.splitlines()[-1] == "make_channel: interrupted; the channel has not been changed"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -424,8 +424,8 @@ def test_what_exists_as_source_only_is_refused_in_a_sentence(tmp_path: Path, off
     ("arguments", "status", "sentence"),
     [
         (["--python", "/nowhere/python"], 1, "/nowhere/python can't be run as a Python interpreter"),
-        (["--python", "/bin/cat"], 1, "/bin/cat does not answer as a Python interpreter does"),
-        (["--wheel", "nowhere.whl"], 1, "There is no file nowhere.whl."),
+        (["--python", "/bin/cat"], 1, "/bin/cat is not a working Python interpreter"),
+        (["--wheel", "nowhere.whl"], 1, "The file nowhere.whl does not exist."),
         (["--jobs", "0"], 2, "'0' is not a number of jobs"),
     ],
 )
@@ -482,7 +482,7 @@ def distribution_python() -> Path | None:
     return found if answer.stdout.split() == ["/usr", "True"] and str(SOURCE) != "/usr" else None
 
 
-@pytest.mark.skipif(distribution_python() is None, reason="no other Python in /usr")
+@pytest.mark.skipif(distribution_python() is None, reason="there is no other Python in /usr")
 def test_a_distributions_python_becomes_an_ordinary_prefix(tmp_path: Path, offline: dict[str, str]) -> None:
     python = distribution_python()
     wheel = write_wheel(tmp_path, {"tiny.py": "value = 7\n"}, name="tiny")
