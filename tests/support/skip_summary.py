@@ -30,14 +30,14 @@ def last_line(reasons: Iterable[str]) -> str:
     if missing:
         names = ", ".join(sorted(missing))
         parts.append(
-            f"{_tests(sum(missing.values()))} for lack of programs ({len(missing)}: {names}): "
-            "'make test-shells' as root installs what Debian has"
+            f"{_tests(sum(missing.values()))} because programs are not installed ({names}): "
+            "run 'make test-shells' as root to install those of Debian"
         )
     if root:
         parts.append(f"{_tests(root)} for root only: run as root")
     if others:
-        parts.append(f"{_tests(others)} not for this machine (-rs lists them)")
-    return f"left out: {'; '.join(parts)}" if parts else ""
+        parts.append(f"{_tests(others)} for other machines: list them with -rs")
+    return f"skipped: {'; '.join(parts)}" if parts else ""
 
 
 def _tests(count: int) -> str:

@@ -208,7 +208,7 @@ def test_torch_s_targets_are_those_it_tells_of_itself(found: Found) -> None:
     """``torch.cuda.get_arch_list()`` is a string in its library."""
     library = found.prefix / SITE / "torch/lib/libtorch_python.so"
     if not found.case.cuda or not library.exists():
-        pytest.skip("no torch for CUDA")
+        pytest.skip("the package index has no torch for CUDA")
     said = re.findall(rb"sm_\d+[af]?(?: sm_\d+[af]?)+", library.read_bytes())
     assert found.main.sass == tuple(max(said, key=len).decode().split())
 

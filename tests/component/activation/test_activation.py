@@ -160,7 +160,7 @@ def test_leaving_keeps_a_variable_of_this_shell_only_unexported(
 
 def test_leaving_keeps_what_was_added_to_path_meanwhile(shell: Shell, session: Session, tmp_path: Path) -> None:
     if shell.suffix == ".csh":
-        pytest.skip("tcsh puts PATH back as it was, as activate.csh says")
+        pytest.skip("tcsh restores the earlier PATH, see activate.csh")
     prefix = make_tree(tmp_path / "env")
     lengthen = {"": 'PATH="/before:$PATH:/after"', ".fish": "set PATH /before $PATH /after"}[shell.suffix]
     outcome = session.run(shell, [shell.source(prefix), lengthen, "deactivate", "DUMP"])
@@ -281,7 +281,7 @@ def test_the_prompt_shows_the_environment_while_it_is_active(
     shell: Shell, session: Session, tmp_path: Path, prompt: str
 ) -> None:
     if shell.suffix == ".fish":
-        pytest.skip("fish's prompt is a function, and has a test of its own")
+        pytest.skip("fish's prompt is a function and has its own test")
     enter, other = shell.source(make_tree(tmp_path / "env")), shell.source(make_tree(tmp_path / "other"))
     assert prompt_after(shell, session, prompt, [enter]) == f"(env) {prompt}"
     assert prompt_after(shell, session, prompt, [enter, enter]) == f"(env) {prompt}"

@@ -389,7 +389,7 @@ def test_a_deployment_made_read_only_is_upgraded_and_stays_read_only(x: Path, tm
 
 def test_a_folder_beside_that_is_somebody_else_s_is_refused(x: Path, tmp_path: Path) -> None:
     if os.geteuid() != 0:
-        pytest.skip("only root can give a folder away")
+        pytest.skip("only root can change the owner of a directory")
     (tmp_path / ".x.envpack").mkdir()
     os.chown(tmp_path / ".x.envpack", 65534, 65534)
     with pytest.raises(DestinationError, match="not this user's folder"):

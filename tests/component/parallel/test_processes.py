@@ -21,7 +21,7 @@ from support.trees import snapshot
 
 FORCED_PARALLEL = [sys.executable, str(Path(__file__).parents[2] / "support/forced_parallel.py")]
 
-pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="forks on Linux only")
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="processes are forked only on Linux")
 
 
 @pytest.fixture

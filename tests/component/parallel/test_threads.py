@@ -12,7 +12,7 @@ from envpack.runtime.parallel import resources
 from envpack.runtime.parallel.threads import pool, processors
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="threads have priorities of their own on Linux only")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has priorities of threads")
 def test_the_threads_give_way_and_the_caller_does_not() -> None:
     def own() -> int:
         return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())

@@ -26,7 +26,7 @@ def run(script: str) -> str:
     return done.stdout.strip()
 
 
-pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="forks on Linux only")
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="processes are forked only on Linux")
 
 
 def test_each_unit_is_done_once_and_told_of() -> None:

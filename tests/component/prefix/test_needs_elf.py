@@ -160,7 +160,7 @@ REAL = sorted(
 @pytest.mark.parametrize("path", REAL[:: max(1, len(REAL) // 25)], ids=lambda path: path.name)
 def test_real_libraries_are_read_as_readelf_reads_them(path: Path) -> None:
     if path.read_bytes()[:5] != b"\x7fELF\x02":
-        pytest.skip("no ELF file of 64 bits")
+        pytest.skip("this file is not a 64-bit ELF file")
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         found = read_elf(data)
     assert found is not None
@@ -179,7 +179,7 @@ __asm__(".pushsection .note.isa, \\"a\\", @note\\n.balign 8\\n.long 4, 16, 5\\n.
 """
 
 
-@pytest.mark.skipif(os.uname().machine != "x86_64", reason="levels are of x86-64")
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="only x86-64 has such levels")
 @pytest.mark.parametrize("level", [2, 3, 4])
 def test_a_library_that_its_linker_marked_for_a_cpu_level_is_known(tmp_path: Path, level: int) -> None:
     source, library = tmp_path / "x.c", tmp_path / "libx.so"

@@ -163,7 +163,7 @@ def test_what_nvcc_makes_is_read(tmp_path: Path, compress: str) -> None:
     command = ["nvcc", *options, f"--compress-mode={compress}", "-rdc=true", "--shared", "-Xcompiler", "-fPIC"]
     done = subprocess.run([*command, "-o", library, source], capture_output=True, text=True)
     if done.returncode:
-        pytest.skip(f"this nvcc does not make them: {done.stderr[-200:]}")
+        pytest.skip(f"this nvcc does not support them: {done.stderr[-200:]}")
     data = library.read_bytes()
     found = read_elf(data)
     assert found is not None

@@ -255,7 +255,7 @@ def elsewhere() -> Iterator[Path]:
 
 def test_a_store_on_another_filesystem_is_copied_from(bundles: Path, tmp_path: Path, elsewhere: Path) -> None:
     if elsewhere.stat().st_dev == tmp_path.stat().st_dev:
-        pytest.skip("/dev/shm is no filesystem of its own")
+        pytest.skip("/dev/shm is not a separate filesystem")
     for name in "ab":
         deployed(bundles / "1.tar.gz", tmp_path / name, elsewhere / "store")
         whole(tmp_path / name)
@@ -395,7 +395,7 @@ def test_a_repair_takes_the_changed_file_of_the_store_out_of_use_too(
 ) -> None:
     """Also where time and size hide the change."""
     if _clones(tmp_path):
-        pytest.skip("the store's file is another one than the deployment's here")
+        pytest.skip("this filesystem clones files instead of linking them")
     for name in "ab":
         deployed(bundles / "1.tar.gz", tmp_path / name, store)
     changed = tmp_path / "a/lib/numpy/core.py"
