@@ -25,7 +25,7 @@ from envpack.runtime.parallel.threads import processors
 from envpack.runtime.reader.bundle import open_bundle
 from envpack.runtime.report import Reporter
 
-_ROOM = 200
+_PREFIX_ROOM = 200
 """Bytes of the longest destination path for which envpack promises that a bundle has room."""
 
 
@@ -62,7 +62,7 @@ def convert_file(old: Path, new: Path, *, settings: PackSettings, reporter: Repo
             raise UsageError(f"{old} is a bundle already", hint="Convert it to another format, such as .zip.")
         return convert_archive(old, new, settings=settings, reporter=reporter)
     check_output(new, settings.level)
-    with _work_beside(new, "unpacked") as work:
+    with _work_folder_beside(new, "unpacked") as work:
         converted = None
         bundle = old
         if archive:
@@ -71,29 +71,29 @@ def convert_file(old: Path, new: Path, *, settings: PackSettings, reporter: Repo
         with open_bundle(bundle, FAST) as opened:
             manifest = opened.manifest
         unchecked = DeployOptions(policy=Policy(check=False), run_tests=False)
-        place = _roomy(work, manifest.longest_prefix)
-        deploy(bundle, place, unchecked, reporter=reporter, decoders=FAST)
+        unpacked = _padded_folder(work, manifest.longest_prefix)
+        deploy(bundle, unpacked, unchecked, reporter=reporter, decoders=FAST)
         settings = replace(
             settings, name=settings.name or manifest.name, version=settings.version or manifest.version
         )
-        written = write_archive(place, new, settings=settings, reporter=reporter)
+        manifest_written = write_archive(unpacked, new, settings=settings, reporter=reporter)
     if converted is not None:
-        return replace(converted, manifest=written)
-    return Converted(written, manifest.writer, (), ())
+        return replace(converted, manifest=manifest_written)
+    return Converted(manifest_written, manifest.writer, (), ())
 
 
-def _roomy(folder: Path, room: int | None) -> Path:
-    """Return a path below ``folder`` that is as long as ``room`` allows, at most `_ROOM` bytes.
+def _padded_folder(folder: Path, max_length: int | None) -> Path:
+    """Return a path below ``folder`` that is as long as ``max_length`` allows, at most `_PREFIX_ROOM` bytes.
 
     Files that no digest verifies are packed with room for a prefix no longer than the one they were last installed
     at.
     """
-    most = min(room or _ROOM, _ROOM)
-    return folder / "env".ljust(max(3, most - len(os.fsencode(os.path.realpath(folder))) - 1), "_")
+    length = min(max_length or _PREFIX_ROOM, _PREFIX_ROOM)
+    return folder / "env".ljust(max(3, length - len(os.fsencode(os.path.realpath(folder))) - 1), "_")
 
 
 @contextmanager
-def _work_beside(output: Path, what: str) -> Iterator[Path]:
+def _work_folder_beside(output: Path, what: str) -> Iterator[Path]:
     with folders_for(output), work_folder(sibling_path(output, f"envpack-{what}")) as work:
         yield work
 
@@ -115,7 +115,7 @@ def convert_archive(archive: Path, output: Path, *, settings: PackSettings, repo
         DestinationError: The output can't be written; then no output appears.
     """
     encoder = encoder_for(output.name, settings.level)
-    with _work_beside(output, "work") as work:
+    with _work_folder_beside(output, "work") as work:
         folder = work / "unpacked"
         folder.mkdir()
         environment = read_archive(archive, folder, reporter)

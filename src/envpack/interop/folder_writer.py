@@ -17,7 +17,7 @@ from envpack.runtime.format.manifest import Manifest, PathRecord, Segment
 from envpack.runtime.format.manifest_json import manifest_to_json
 
 _PIECE = 1 << 20
-_WORTH_MOVING = 1 << 16
+_MIN_MOVE_SIZE = 1 << 16
 
 
 class FolderWriter:
@@ -54,10 +54,10 @@ class FolderWriter:
         longest = record.relocation.max_prefix_length if record.relocation is not None else None
         if longest is not None and longest < len(self._prefix):
             return
-        if item.source and record.relocation is None and _is_to_move(Path(item.source)):
+        if item.source and record.relocation is None and _is_movable(Path(item.source)):
             self._tree.move(record, Path(item.source))
         else:
-            self._tree.write(record, _cut(item.pieces))
+            self._tree.write(record, _split(item.pieces))
 
     def finish(self, draft: Manifest) -> Manifest:
         """Complete ``draft``, write manifest, digest and paths table, and return the completed manifest."""
@@ -71,17 +71,17 @@ class FolderWriter:
         return manifest
 
 
-def _is_to_move(source: Path) -> bool:
+def _is_movable(source: Path) -> bool:
     """Return whether a file is moved and not copied.
 
     A file is copied when it has other hard links, when it is small, or when it is Python source or byte-code:
     byte-code stored later is compared with its source.
     """
     facts = source.stat()
-    return facts.st_nlink == 1 and facts.st_size >= _WORTH_MOVING and source.suffix not in (".py", ".pyc")
+    return facts.st_nlink == 1 and facts.st_size >= _MIN_MOVE_SIZE and source.suffix not in (".py", ".pyc")
 
 
-def _cut(pieces: Iterable[Piece]) -> Iterator[memoryview]:
+def _split(pieces: Iterable[Piece]) -> Iterator[memoryview]:
     """Yield the same bytes in pieces of at most `_PIECE` bytes, to be copied one at a time."""
     for piece in in_memory(pieces):
         view = memoryview(piece)

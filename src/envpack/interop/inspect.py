@@ -13,7 +13,7 @@ from pathlib import Path
 
 from envpack.interop.archive.formats import FORMATS, format_of
 from envpack.interop.archive.members import Member, read_members
-from envpack.interop.environment.conda_pack_files import OWN, PARCEL, UNPACK, find_root
+from envpack.interop.environment.conda_pack_files import ADDED_FILES, CONDA_UNPACK, PARCEL, find_root
 from envpack.interop.environment.origin import Origin, missing_guarantees, name_of, origin_of
 from envpack.prefix.owners.conda_meta import Claim, CondaRecord, read_record
 from envpack.prefix.owners.ownership import Ownership, assign
@@ -27,14 +27,14 @@ from envpack.runtime.report import Reporter
 
 _CODECS = {known.name: known.codec for known in FORMATS}
 
-_TELLING = re.compile(
+_METADATA = re.compile(
     r"(?:^|/)(?:conda-meta/(?:[^/]+\.json|state)"
     r"|[^/]+\.(?:dist|egg)-info/(?:METADATA|PKG-INFO|RECORD|INSTALLER|direct_url\.json|installed-files\.txt)"
-    rf"|{'|'.join(map(re.escape, (*UNPACK, PARCEL)))})$"
+    rf"|{'|'.join(map(re.escape, (*CONDA_UNPACK, PARCEL)))})$"
 )
 _SCRIPT = re.compile(r"(?:^|/)bin/[^/]+$")
 _INTERPRETER = re.compile(r"bin/(?:python|pypy)\d+\.\d+")
-_LARGEST = 256 << 20
+_MAX_METADATA_SIZE = 256 << 20
 _HEAD = 4096
 
 
@@ -63,25 +63,25 @@ def inspect_archive(archive: Path, reporter: Reporter) -> Inspected:
     with reporter.step(f"Reading {archive.name}", archive.stat().st_size) as step:
         for member, data in read_members(archive, step.advance):
             members[member.path] = member
-            if member.type == "file" and _TELLING.search(member.path):
-                read[member.path] = _whole(member, data)
+            if member.type == "file" and _METADATA.search(member.path):
+                read[member.path] = _read_whole(member, data)
             elif member.type == "file" and _SCRIPT.search(member.path):
                 read[member.path] = b"".join(bytes(piece) for piece in islice(data, 1))[:_HEAD]
         root = find_root(members)
         step.detail = f"{len(members)} members"
     start = len(root) + 1 if root else 0
     inside = {path[start:]: member for path, member in members.items() if path[start:]}
-    kept = {path[start:]: data for path, data in read.items()}
-    origin = origin_of({path: data for path, data in kept.items() if not path.startswith("conda-meta/")}, root)
+    metadata = {path[start:]: data for path, data in read.items()}
+    origin = origin_of({path: data for path, data in metadata.items() if not path.startswith("conda-meta/")}, root)
     try:
-        manifest = _manifest(archive, origin, inside, kept)
+        manifest = _manifest(archive, origin, inside, metadata)
     except PackError as problem:
         raise IntegrityError(f"{archive}: {problem.message}") from None
     return Inspected(origin, manifest, missing_guarantees(origin, format_of(archive)))
 
 
-def _whole(member: Member, data: Iterable[bytes | memoryview]) -> bytes:
-    if member.size > _LARGEST:
+def _read_whole(member: Member, data: Iterable[bytes | memoryview]) -> bytes:
+    if member.size > _MAX_METADATA_SIZE:
         raise IntegrityError(f"{member.path!r} is far too large for what it is")
     return b"".join(data)
 
@@ -91,10 +91,10 @@ def _manifest(archive: Path, origin: Origin, members: Mapping[str, Member], read
     records = [read_record(path, read[path]) for path in sorted(paths) if _is_record(path) and path in read]
     distributions = list(_distributions(paths, records, read))
     owners: list[CondaRecord | Distribution] = [*records, *distributions]
-    own = {path for path in (*OWN, *UNPACK, *GENERATED) if path in paths}
-    counted = {path: member for path, member in paths.items() if path not in own}
-    ownership = assign(counted, [owner.claims for owner in owners], len(records), lambda path, claim: False)
-    longest, limited_by = _room(origin, records)
+    own = {path for path in (*ADDED_FILES, *CONDA_UNPACK, *GENERATED) if path in paths}
+    packaged = {path: member for path, member in paths.items() if path not in own}
+    ownership = assign(packaged, [owner.claims for owner in owners], len(records), lambda path, claim: False)
+    longest, limited_by = _max_prefix_length(origin, records)
     subdirs = {record.package.subdir for record in records} - {"noarch", ""}
     return Manifest(
         name=origin.name or name_of(archive),
@@ -109,14 +109,14 @@ def _manifest(archive: Path, origin: Origin, members: Mapping[str, Member], read
         paths_sha256="",
         head=(),
         segments=(),
-        packages=tuple(_packages([owner.package for owner in owners], ownership, counted)),
+        packages=tuple(_packages([owner.package for owner in owners], ownership, packaged)),
         python=max((path for path in paths if _INTERPRETER.fullmatch(path)), default=""),
         longest_prefix=longest,
         limited_by=limited_by,
         variables=_variables(read.get("conda-meta/state", b"")),
         changes=Changes(
             missing=tuple(path for path in ownership.missing if path not in own),
-            foreign=tuple(sorted(path for path in counted if _is_foreign(path, ownership))),
+            foreign=tuple(sorted(path for path in packaged if _is_foreign(path, ownership))),
             replaced=tuple(sorted({*ownership.replaced, *own})),
         ),
     )
@@ -134,22 +134,22 @@ def _distributions(
     paths: Mapping[str, Member], records: Iterable[CondaRecord], read: Mapping[str, bytes]
 ) -> Iterator[Distribution]:
     """Yield the distributions that pip installed, without those that came with conda packages."""
-    by_conda: dict[str, Claim] = {}
+    conda_claims: dict[str, Claim] = {}
     for record in records:
-        by_conda.update(record.claims)
+        conda_claims.update(record.claims)
     for folder in metadata_folders(paths):
         inside = [path for path in paths if path.startswith(f"{folder}/")]
-        known = [path for path in inside if path in read]
-        distribution = read_distribution(folder, known, lambda path: read[path])
+        present = [path for path in inside if path in read]
+        distribution = read_distribution(folder, present, lambda path: read[path])
         distribution = replace(distribution, claims={**dict.fromkeys(inside, Claim()), **distribution.claims})
-        claim = by_conda.get(distribution.record)
+        claim = conda_claims.get(distribution.record)
         published = claim.published if claim is not None else None
-        again = (
+        reinstalled = (
             published is not None
             and distribution.installer not in ("", "conda")
             and hashlib.sha256(read.get(distribution.record, b"")).hexdigest() != published.sha256
         )
-        if claim is None or again:
+        if claim is None or reinstalled:
             yield distribution
 
 
@@ -163,14 +163,14 @@ def _packages(packages: list[Package], ownership: Ownership, paths: Mapping[str,
         yield replace(package, size=size, files=count, segment="")
 
 
-def _room(origin: Origin, records: Iterable[CondaRecord]) -> tuple[int | None, str]:
-    rooms = [(len(r.placeholder), r.path) for r in origin.records.values() if r.mode == "binary"]
+def _max_prefix_length(origin: Origin, records: Iterable[CondaRecord]) -> tuple[int | None, str]:
+    lengths = [(len(r.placeholder), r.path) for r in origin.records.values() if r.mode == "binary"]
     for record in records:
         for path, claim in record.claims.items():
             published = claim.published
             if published is not None and published.placeholder is not None and published.file_mode == "binary":
-                rooms.append((len(published.placeholder), path))
-    return min(rooms, default=(None, ""))
+                lengths.append((len(published.placeholder), path))
+    return min(lengths, default=(None, ""))
 
 
 def _variables(state: bytes) -> dict[str, str]:

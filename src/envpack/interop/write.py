@@ -48,7 +48,7 @@ FORMATS = {
 """conda-pack's name of a format, by the output's suffix (conda_pack/core.py, ``_output_and_format``)."""
 
 _PARCEL = re.compile(r"(?P<name>[^-]+)-(?P<version>[^-]+)-(?P<distro>[^-]+)\.parcel")
-_FIRST_OF_ZIP = 315619200
+_FIRST_ZIP_TIME = 315619200
 """Seconds since 1970 of 1980-01-02 UTC: in every time zone a day that a zip can state (APPNOTE 4.4.6)."""
 
 
@@ -77,15 +77,15 @@ def write_archive(prefix: Path, output: Path, *, settings: PackSettings, reporte
     kind = check_output(output, settings.level)
     contents = read_for_packing(prefix, settings, reporter)
     with folders_for(output), work_folder(sibling_path(output, "envpack-work")) as work:
-        sink = _CondaPackWriter(contents.prefix, work, output, kind, settings)
+        writer = _CondaPackWriter(contents.prefix, work, output, kind, settings)
         manifest = pack_contents(
-            contents, FileNormalizer(contents.prefix, contents), sink, settings=settings, reporter=reporter
+            contents, FileNormalizer(contents.prefix, contents), writer, settings=settings, reporter=reporter
         )
         sync_filesystem(work)
-        os.replace(sink.packed, output)
-    if sink.stale:
+        os.replace(writer.packed, output)
+    if writer.stale:
         reporter.note(
-            f"{sink.stale:,} byte-code files keep the environment's path: conda-unpack can't write another in"
+            f"{writer.stale:,} byte-code files keep the environment's path: conda-unpack can't write another in"
         )
     return manifest
 
@@ -109,7 +109,7 @@ def check_output(output: Path, level: int | None) -> str:
     return kind
 
 
-class _Given(NamedTuple):
+class _InputFile(NamedTuple):
     """A file for conda-pack: the path of its bytes, and its path in the archive.
 
     ``placeholder`` is what conda-unpack is to replace in it, and ``mode`` is "text" or "binary"; both are None for
@@ -137,8 +137,8 @@ class _CondaPackWriter:
         self._prefix, self._kind, self._settings = prefix, kind, settings
         self._files = work / "files"
         self._files.mkdir()
-        self._given: list[_Given] = []
-        self._copied: dict[str, _Given] = {}
+        self._inputs: list[_InputFile] = []
+        self._copied: dict[str, _InputFile] = {}
         self._segments: list[SegmentIndex] = []
 
     def add_segment(self, id: str, items: Iterable[Item]) -> None:
@@ -152,58 +152,60 @@ class _CondaPackWriter:
 
     def _add(self, item: Item) -> None:
         record = item.record
-        path, where = record.path, record.relocation
-        given = _Given(str(self._prefix / path), path)
+        path, relocation = record.path, record.relocation
+        file = _InputFile(str(self._prefix / path), path)
         if record.type == "symlink":
-            given = _Given(self._link(record.target), path)
+            file = _InputFile(self._link(record.target), path)
         elif record.type == "hardlink" and record.target in self._copied:
-            given = self._copied[record.target]
-            given = given._replace(path=self._escaped(path) if given.mode == "text" else path)
+            file = self._copied[record.target]
+            file = file._replace(path=self._escaped(path) if file.mode == "text" else path)
         elif record.type == "file" and path.endswith(".pyc") and (self._prefix / path).is_file():
-            self.stale += where is not None and bool(where.marshal)
-            if not self._fits(self._prefix / path):
-                given = _Given(self._copy(replace(item, pieces=[(self._prefix / path).read_bytes()])), path)
-        elif where is not None:
-            mode = "binary" if where.max_prefix_length is not None else "text"
+            self.stale += relocation is not None and bool(relocation.marshal)
+            if not self._usable_as_is(self._prefix / path):
+                file = _InputFile(self._copy(replace(item, pieces=[(self._prefix / path).read_bytes()])), path)
+        elif relocation is not None:
+            mode = "binary" if relocation.max_prefix_length is not None else "text"
             escaped = self._escaped(path) if mode == "text" else path
-            given = self._copied[path] = _Given(self._copy(item), escaped, mode, os.fsdecode(where.placeholder))
-        elif record.type == "file" and not (item.source and self._fits(Path(item.source))):
-            given = self._copied[path] = _Given(self._copy(item), path)
+            file = self._copied[path] = _InputFile(
+                self._copy(item), escaped, mode, os.fsdecode(relocation.placeholder)
+            )
+        elif record.type == "file" and not (item.source and self._usable_as_is(Path(item.source))):
+            file = self._copied[path] = _InputFile(self._copy(item), path)
         elif record.type == "file":
-            given = _Given(str(item.source), path)  # which lies elsewhere where a link that leads out is followed
-        self._given.append(given)
+            file = _InputFile(str(item.source), path)  # elsewhere where a link that leads out is followed
+        self._inputs.append(file)
 
     def _escaped(self, path: str) -> str:
         return f"./{path}" if path.startswith("bin") and self._kind != "parcel" else path
 
-    def _fits(self, source: Path) -> bool:
+    def _usable_as_is(self, source: Path) -> bool:
         """Return whether conda-pack can take a file as it is: all may read it, and a zip can state its time."""
         facts = source.stat()
         readable = stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH
-        timely = self._kind != "zip" or facts.st_mtime >= _FIRST_OF_ZIP
-        return timely and facts.st_mode & readable == readable and self._kind != "no-archive"
+        time_fits = self._kind != "zip" or facts.st_mtime >= _FIRST_ZIP_TIME
+        return time_fits and facts.st_mode & readable == readable and self._kind != "no-archive"
 
     def _new_name(self) -> Path:
-        return self._files / str(len(self._given))
+        return self._files / str(len(self._inputs))
 
     def _link(self, target: str) -> str:
-        place = self._new_name()
-        place.symlink_to(target)
-        return str(place)
+        copy = self._new_name()
+        copy.symlink_to(target)
+        return str(copy)
 
     def _copy(self, item: Item) -> str:
-        place = self._new_name()
-        with place.open("wb") as file:
+        copy = self._new_name()
+        with copy.open("wb") as file:
             for piece in in_memory(item.pieces):
                 file.write(piece)
-        place.chmod(item.record.mode)
+        copy.chmod(item.record.mode)
         try:
             mtime = (self._prefix / item.record.path).stat().st_mtime
         except OSError:
             mtime = item.record.mtime
-        mtime = max(mtime, _FIRST_OF_ZIP)
-        os.utime(place, (mtime, mtime))
-        return str(place)
+        mtime = max(mtime, _FIRST_ZIP_TIME)
+        os.utime(copy, (mtime, mtime))
+        return str(copy)
 
     def finish(self, draft: Manifest) -> Manifest:
         """Run conda-pack, check its output, and return the completed manifest.
@@ -219,15 +221,15 @@ class _CondaPackWriter:
         )
 
         files = [
-            File(given.source, given.path, file_mode=given.mode, prefix_placeholder=given.placeholder)
-            for given in self._given
+            File(file.source, file.path, file_mode=file.mode, prefix_placeholder=file.placeholder)
+            for file in self._inputs
         ]
         jobs = self._settings.jobs or processors()
         level = 4 if self._settings.level is None else self._settings.level
         options: dict[str, Any] = {"compress_level": level, "n_threads": jobs}
-        named = _PARCEL.fullmatch(self.packed.name)
-        if self._kind == "parcel" and named is not None:
-            options.update({f"parcel_{key}": value for key, value in named.groupdict().items()})
+        parcel = _PARCEL.fullmatch(self.packed.name)
+        if self._kind == "parcel" and parcel is not None:
+            options.update({f"parcel_{key}": value for key, value in parcel.groupdict().items()})
         try:
             with _temporary_files_in(self.packed.parent), _stdout_to_stderr():
                 CondaEnv(str(self._prefix), files).pack(str(self.packed), zip_symlinks=True, **options)
@@ -236,20 +238,20 @@ class _CondaPackWriter:
         except (CondaPackException, zipfile.LargeZipFile, ValueError, SystemError) as problem:
             raise PackError(f"conda-pack can't pack it: {problem}") from None
         if self._kind == "no-archive":
-            self._tidy_folder()
+            self._clean_folder()
         else:
             self.packed.chmod(0o666 & ~umask())
-        self._check(len(files))
+        self._verify(len(files))
         return complete(draft, self._segments)[0]
 
-    def _tidy_folder(self) -> None:
+    def _clean_folder(self) -> None:
         """Remove conda-pack's unused temporary file from the folder it made, and let all users read the folder.
 
         conda-pack moves that file into the folder, which only its user can open.
         """
-        expected = {given.path.removeprefix("./").split("/")[0] for given in self._given} | {"bin"}
+        names = {file.path.removeprefix("./").split("/")[0] for file in self._inputs} | {"bin"}
         for entry in list(self.packed.iterdir()):
-            if entry.name not in expected:
+            if entry.name not in names:
                 entry.unlink()
         for name in ("activate", "activate.fish", "deactivate"):  # they share their inodes with the library's own
             script = self.packed / "bin" / name
@@ -258,42 +260,42 @@ class _CondaPackWriter:
             script.write_bytes(data)
         self.packed.chmod(0o777 & ~umask())
 
-    def _check(self, least: int) -> None:
+    def _verify(self, expected: int) -> None:
         """Read back the output, where envpack can: conda-pack has written archives that no program reads."""
         if self._kind in ("no-archive", "squashfs"):
             return
         self.stored = self.packed.stat().st_size
-        found = 0
+        count = 0
         try:
             for _, data in read_members(self.packed, lambda amount: None):
-                found += 1
+                count += 1
                 for _ in data:
                     pass
         except IntegrityError as problem:
             raise PackError(f"what conda-pack wrote can't be read: {problem.message}") from None
-        if found < least:
-            raise PackError(f"conda-pack wrote {found} files of {least}")
+        if count < expected:
+            raise PackError(f"conda-pack wrote {count} files of {expected}")
 
 
 @contextmanager
 def _temporary_files_in(folder: Path) -> Iterator[None]:
     """Let conda-pack make its archive in ``folder``: the system's folder for temporary files may be small."""
-    former, tempfile.tempdir = tempfile.tempdir, str(folder)
+    previous, tempfile.tempdir = tempfile.tempdir, str(folder)
     try:
         yield
     finally:
-        tempfile.tempdir = former
+        tempfile.tempdir = previous
 
 
 @contextmanager
 def _stdout_to_stderr() -> Iterator[None]:
     """Redirect stdout to stderr: what conda-pack and mksquashfs print is no result."""
     sys.stdout.flush()
-    kept = os.dup(1)
+    saved_stdout = os.dup(1)
     os.dup2(2, 1)
     try:
         yield
     finally:
         sys.stdout.flush()
-        os.dup2(kept, 1)
-        os.close(kept)
+        os.dup2(saved_stdout, 1)
+        os.close(saved_stdout)

@@ -14,14 +14,14 @@ from envpack.interop.archive.formats import FORMATS
 from envpack.runtime.errors import IntegrityError
 
 _PIECE = 1 << 20
-_READ = 256 << 10
-_READ_ZSTD = 4 << 10
+_READ_SIZE = 256 << 10
+_READ_SIZE_ZSTD = 4 << 10
 """Bytes read at once: zstandard unpacks all of them, and 4 bytes may become 128 KiB (RFC 8878, 3.1.1.2)."""
 
 _DECOMPRESSORS = {known.name: known.decompressor for known in FORMATS if known.decompressor is not None}
 
 _ISAL_ERROR: Any = isal_zlib.error
-_DAMAGE: tuple[type[Exception], ...] = (
+_DECODER_ERRORS: tuple[type[Exception], ...] = (
     zlib.error,
     _ISAL_ERROR,
     lzma.LZMAError,
@@ -107,7 +107,7 @@ class DecompressedStream:
     def _next(self) -> bytes:
         try:
             data = next(self._pieces, b"")
-        except _DAMAGE as problem:
+        except _DECODER_ERRORS as problem:
             raise IntegrityError(f"the {self._codec} data is damaged: {problem}") from None
         self._unpacked += len(data)
         if self._unpacked > self._limit:
@@ -128,7 +128,7 @@ class DecompressedStream:
             while not decoder.eof:
                 if not data and getattr(decoder, "needs_input", True):
                     data = self._read_file()
-                unpacked, rest = self._step(decoder, data)
+                unpacked, rest = self._decode(decoder, data)
                 if not unpacked and not data and not decoder.eof:
                     raise ValueError("it ends too early")
                 if unpacked:
@@ -140,7 +140,7 @@ class DecompressedStream:
             if not data:
                 return
 
-    def _step(self, decoder: Any, data: bytes) -> tuple[bytes, bytes]:
+    def _decode(self, decoder: Any, data: bytes) -> tuple[bytes, bytes]:
         """Return some unpacked bytes, and the input that must be passed again."""
         if self._codec == "zst":
             return decoder.decompress(data), b""
@@ -148,6 +148,6 @@ class DecompressedStream:
         return unpacked, getattr(decoder, "unconsumed_tail", b"")
 
     def _read_file(self) -> bytes:
-        data = self._file.read(_READ_ZSTD if self._codec == "zst" else _READ)
+        data = self._file.read(_READ_SIZE_ZSTD if self._codec == "zst" else _READ_SIZE)
         self._advance(len(data))
         return data

@@ -20,7 +20,7 @@ from envpack.runtime.format.tar import BLOCK
 from envpack.runtime.format.tree_rules import leads_out
 
 _PIECE = 1 << 20
-_LONGEST_TARGET = 1 << 16
+_MAX_TARGET_SIZE = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Member:
         size: Bytes of data.
         mtime: Whole seconds since 1970.
         target: The target of a link; for a hard link, the path of another member.
-        linked: The member was a hard link that carries data of its own, and is now a file.
+        was_hardlink: The member was a hard link that carries data of its own, and is now a file.
     """
 
     path: str
@@ -43,7 +43,7 @@ class Member:
     size: int = 0
     mtime: int = 0
     target: str = ""
-    linked: bool = False
+    was_hardlink: bool = False
 
 
 Members = Iterator[tuple[Member, Iterator[bytes | memoryview]]]
@@ -66,16 +66,16 @@ def read_members(path: Path, advance: Callable[[int], None]) -> Members:
     kind = format_of(path)
     if not kind:
         raise FormatError(f"{path}: neither a bundle nor an archive that conda-pack made")
-    guard = _Guard()
-    with _named(path):
+    checker = _TreeChecker()
+    with _archive_in_errors(path):
         for member, data in _zip_members(path, advance) if kind == "zip" else _tar_members(path, kind, advance):
-            checked = guard.check(member)
+            checked = checker.check(member)
             if checked is not None:
-                yield checked, _named_data(path, data)
+                yield checked, _data_of(path, data)
 
 
 @contextmanager
-def _named(path: Path) -> Iterator[None]:
+def _archive_in_errors(path: Path) -> Iterator[None]:
     """Add the path of the archive to the message of each IntegrityError."""
     try:
         yield
@@ -84,9 +84,9 @@ def _named(path: Path) -> Iterator[None]:
         raise IntegrityError(message, hint=problem.hint, details=problem.details) from None
 
 
-def _named_data(path: Path, data: Iterator[bytes | memoryview]) -> Iterator[bytes | memoryview]:
+def _data_of(path: Path, data: Iterator[bytes | memoryview]) -> Iterator[bytes | memoryview]:
     """Yield the data with errors that name the archive: the caller reads it outside of `read_members`."""
-    with _named(path):
+    with _archive_in_errors(path):
         yield from data
 
 
@@ -107,12 +107,12 @@ def _tar_members(path: Path, codec: str, advance: Callable[[int], None]) -> Memb
 
 
 def _tar_data(stream: DecompressedStream, header: Header) -> Iterator[memoryview]:
-    left = header.size
-    while left:
-        piece = stream.piece(min(left, _PIECE))
+    remaining = header.size
+    while remaining:
+        piece = stream.piece(min(remaining, _PIECE))
         if not piece:
             raise IntegrityError(f"it is cut short within {header.path!r}")
-        left -= len(piece)
+        remaining -= len(piece)
         yield piece
 
 
@@ -120,7 +120,7 @@ def _tar_member(header: Header) -> Member:
     mode, mtime = header.mode & 0o777, max(0, header.mtime)
     if header.type == "hardlink" and header.size:
         # conda-pack writes these for scripts that share an inode, and other programs lose track there
-        return Member(header.path, "file", mode, header.size, mtime, linked=True)
+        return Member(header.path, "file", mode, header.size, mtime, was_hardlink=True)
     return Member(header.path, header.type, mode, header.size, mtime, header.target)
 
 
@@ -142,7 +142,7 @@ def _zip_member(file: BinaryIO, entry: Entry) -> Member:
     if entry.path.endswith("/") and kind in (0, stat.S_IFDIR):
         return Member(entry.path, "directory", mode or 0o755)
     if kind == stat.S_IFLNK:
-        if entry.size > _LONGEST_TARGET:
+        if entry.size > _MAX_TARGET_SIZE:
             raise IntegrityError(f"{entry.path!r} is a link with an impossible target")
         target = b"".join(read_data(file, entry)).decode("utf-8", "surrogateescape")
         return Member(entry.path, "symlink", target=target)
@@ -158,7 +158,7 @@ def _zip_member(file: BinaryIO, entry: Entry) -> Member:
 # --- safety ---
 
 
-class _Guard:
+class _TreeChecker:
     """The members seen so far, and the check that each new one fits into one tree inside one folder."""
 
     def __init__(self) -> None:
@@ -182,9 +182,9 @@ class _Guard:
             parent = posixpath.dirname(parent)
         else:
             raise IntegrityError(f"{path!r} lies below {parent!r}, which is no folder")
-        before = self._kinds.setdefault(path, kind)
-        if before != kind or (kind == "symlink" and self._links.setdefault(path, member.target) != member.target):
-            raise IntegrityError(f"{path!r} is there twice: as a {before} and as another {kind}")
+        earlier = self._kinds.setdefault(path, kind)
+        if earlier != kind or (kind == "symlink" and self._links.setdefault(path, member.target) != member.target):
+            raise IntegrityError(f"{path!r} is there twice: as a {earlier} and as another {kind}")
         if "\0" in member.target:
             raise IntegrityError(f"the link {path!r} has an impossible target: {member.target!r}")
         if kind == "symlink" and not member.target.startswith("/") and leads_out(path, member.target):

@@ -14,9 +14,9 @@ from typing import NamedTuple, Protocol
 from envpack.runtime.errors import IntegrityError
 from envpack.runtime.format.tar import BLOCK, padding
 
-_LONGEST = 1 << 20
+_MAX_FIELD_SIZE = 1 << 20
 """Most bytes of a name, or of pax's further fields: Linux takes no path over 4,096 bytes (PATH_MAX)."""
-_LIMIT = 1 << 63
+_MAX_NUMBER = 1 << 63
 """Sizes and times from this value on fit into no system call (off_t and time_t of 64 bits)."""
 
 _NULS = bytes(BLOCK)
@@ -28,10 +28,10 @@ _TIME = re.compile(rb"(?P<whole>-?[0-9]{1,20})(?:\.[0-9]*)?(?P<exponent>[eE][-+]
 """A time in pax. Python's ``tarfile`` writes a float as Python does, also with an exponent."""
 
 _TYPES = {b"0": "file", b"\0": "file", b"7": "file", b"1": "hardlink", b"2": "symlink", b"5": "directory"}
-_REFUSED = {b"3": "a device", b"4": "a device", b"6": "a pipe", b"S": "a sparse file"}
+_UNSUPPORTED = {b"3": "a device", b"4": "a device", b"6": "a pipe", b"S": "a sparse file"}
 _LONG = {b"L": b"path", b"K": b"linkpath"}
 _PAX = (b"x", b"X")  # "X": Solaris, the same
-_READ = (b"path", b"linkpath", b"size", b"mtime")
+_KEYWORDS = (b"path", b"linkpath", b"size", b"mtime")
 _SPARSE = (b"GNU.sparse.", b"SCHILY.realsize", b"SUN.holesdata")
 
 _Fields = dict[bytes, bytes]
@@ -84,7 +84,7 @@ def read_headers(stream: Stream) -> Iterator[Header]:
     """
     defaults: _Fields = {}
     stated: _Fields = {}
-    before: set[str] = set()  # the kinds of extended headers that stand before the member
+    extended_kinds: set[str] = set()  # the kinds of extended headers that stand before the member
     while (block := stream.read(BLOCK)) != _NULS:
         if len(block) < BLOCK:
             raise IntegrityError("it is cut short: the end-of-archive marker is missing")
@@ -92,30 +92,32 @@ def read_headers(stream: Stream) -> Iterator[Header]:
             raise IntegrityError("damaged: bad checksum in a header")
         kind = block[156:157]
         if kind == b"g":
-            defaults.update(_global_fields(_extended(stream, block)))
+            defaults.update(_global_fields(_read_extended(stream, block)))
         elif kind in _PAX or kind in _LONG:
             name = "pax" if kind in _PAX else kind.decode()
-            fields = _pax_fields(_extended(stream, block)) if name == "pax" else _long_name(stream, block, kind)
-            if name in before or not stated.keys().isdisjoint(fields):
+            fields = (
+                _pax_fields(_read_extended(stream, block)) if name == "pax" else _long_name(stream, block, kind)
+            )
+            if name in extended_kinds or not stated.keys().isdisjoint(fields):
                 raise IntegrityError("damaged: two extended headers state the same of one member")
-            before.add(name)
+            extended_kinds.add(name)
             stated.update(fields)
         else:
             header = _member(block, {**defaults, **stated})
             start = stream.tell()
             yield header
             stream.seek(start + header.size + padding(header.size))
-            stated, before = {}, set()
-    if before:
+            stated, extended_kinds = {}, set()
+    if extended_kinds:
         raise IntegrityError("damaged: there is no member behind an extended header")
     if len(stream.read(BLOCK)) < BLOCK:
         raise IntegrityError("it is cut short: the end-of-archive marker is not whole")
 
 
-def _extended(stream: Stream, block: bytes) -> bytes:
+def _read_extended(stream: Stream, block: bytes) -> bytes:
     """Return the data of an extended header."""
     size = _number(block[124:136], "size")
-    if not 0 <= size <= _LONGEST:
+    if not 0 <= size <= _MAX_FIELD_SIZE:
         raise IntegrityError(f"a header states the impossible size {size}")
     data = stream.read(size + padding(size))
     if len(data) < size + padding(size):
@@ -124,7 +126,7 @@ def _extended(stream: Stream, block: bytes) -> bytes:
 
 
 def _long_name(stream: Stream, block: bytes, kind: bytes) -> _Fields:
-    return {_LONG[kind]: _extended(stream, block).rstrip(b"\0")}
+    return {_LONG[kind]: _read_extended(stream, block).rstrip(b"\0")}
 
 
 def _pax_fields(data: bytes) -> _Fields:
@@ -137,7 +139,7 @@ def _pax_fields(data: bytes) -> _Fields:
         if match is None or not match.end() < end <= len(data) or data[end - 1] != ord("\n"):
             raise IntegrityError("damaged: a pax header's records are not well-formed")
         keyword, value = match[2], data[match.end() : end - 1]
-        if keyword in _READ:
+        if keyword in _KEYWORDS:
             found[keyword] = value
         elif keyword.startswith(_SPARSE):
             found[b"sparse"] = b""
@@ -156,12 +158,12 @@ def _global_fields(data: bytes) -> _Fields:
 def _member(block: bytes, stated: _Fields) -> Header:
     path = _text(stated[b"path"] if b"path" in stated else _name(block))
     size = _size(stated[b"size"]) if b"size" in stated else _number(block[124:136], "size")
-    if not 0 <= size < _LIMIT:
+    if not 0 <= size < _MAX_NUMBER:
         raise IntegrityError(f"{path!r} states the impossible size {size}")
     code = block[156:157]
-    refused = _REFUSED[b"S"] if b"sparse" in stated else _REFUSED.get(code)
-    if refused:
-        raise IntegrityError(f"{path!r} is {refused}, as no environment has them")
+    unsupported = _UNSUPPORTED[b"S"] if b"sparse" in stated else _UNSUPPORTED.get(code)
+    if unsupported:
+        raise IntegrityError(f"{path!r} is {unsupported}, as no environment has them")
     kind = _TYPES.get(code)
     if kind is None:
         raise IntegrityError(f"{path!r} is a member of the unknown type {code!r}")
@@ -170,7 +172,7 @@ def _member(block: bytes, stated: _Fields) -> Header:
         if size:
             raise IntegrityError(f"{path!r} is a folder with data")
     mtime = _time(stated[b"mtime"]) if b"mtime" in stated else _number(block[136:148], "time")
-    if not -_LIMIT <= mtime < _LIMIT:
+    if not -_MAX_NUMBER <= mtime < _MAX_NUMBER:
         raise IntegrityError(f"{path!r} has the impossible time {mtime}")
     target = ""
     if kind in ("hardlink", "symlink"):
@@ -219,6 +221,6 @@ def _size(value: bytes) -> int:
 
 def _time(value: bytes) -> int:
     match = _TIME.fullmatch(value)
-    if match is None or not abs(float(value)) < _LIMIT:
+    if match is None or not abs(float(value)) < _MAX_NUMBER:
         raise IntegrityError(f"a pax header states the impossible time {_text(value[:40])!r}")
     return int(float(value)) if match["exponent"] else int(match["whole"])

@@ -18,8 +18,8 @@ from isal import isal_zlib
 from envpack.runtime.errors import IntegrityError
 
 _PIECE = 1 << 20
-_READ = 64 << 10
-_LARGEST_DIRECTORY = 256 << 20
+_READ_SIZE = 64 << 10
+_MAX_DIRECTORY_SIZE = 256 << 20
 """Most bytes of the central directory: a million files of 200 bytes of path."""
 
 _LOCAL = struct.Struct("<4s5H3L2H")  # 4.3.7
@@ -27,10 +27,10 @@ _CENTRAL = struct.Struct("<4s6H3L5H2L")  # 4.3.12
 _END64 = struct.Struct("<4sQ2H2L4Q")  # 4.3.14
 _LOCATOR = struct.Struct("<4sLQL")  # 4.3.15
 _END = struct.Struct("<4s4H2LH")  # 4.3.16
-_LONGEST_COMMENT = (1 << 16) - 1
+_MAX_COMMENT_SIZE = (1 << 16) - 1
 _IN_ZIP64 = (1 << 16) - 1, (1 << 32) - 1  # value of a field that is in zip64's field (4.4.1.4)
 
-_ENCRYPTED, _SIZES_BEHIND, _UTF8 = 0x2041, 0x8, 0x800  # 4.4.4
+_ENCRYPTED, _DATA_DESCRIPTOR, _UTF8 = 0x2041, 0x8, 0x800  # 4.4.4
 _UNIX = 3  # 4.4.2.2
 _STORED, _DEFLATED = 0, 8  # 4.4.5
 _ZIP64, _UNICODE_PATH = 0x0001, 0x7075  # 4.5.3, 4.6.9
@@ -90,7 +90,7 @@ def read_entries(file: BinaryIO) -> list[Entry]:
 def _find_directory(file: BinaryIO) -> tuple[int, int, int]:
     """Return the number of entries in the central directory, and the offsets of its start and end."""
     length = file.seek(0, os.SEEK_END)
-    reach = min(length, _LONGEST_COMMENT + _END.size + _LOCATOR.size)
+    reach = min(length, _MAX_COMMENT_SIZE + _END.size + _LOCATOR.size)
     file.seek(length - reach)
     tail = file.read(reach)
     at = tail.rfind(b"PK\5\6")
@@ -110,7 +110,7 @@ def _find_directory(file: BinaryIO) -> tuple[int, int, int]:
     disk, first_disk, here, count, size, start = stated
     if disk or first_disk or here != count:
         raise IntegrityError("it is one part of several")
-    if start + size != end or size > _LARGEST_DIRECTORY:
+    if start + size != end or size > _MAX_DIRECTORY_SIZE:
         raise IntegrityError("damaged: the central directory is not where it should be")
     return count, start, end
 
@@ -140,7 +140,7 @@ def _entry(data: bytes, at: int) -> tuple[Entry, int]:
         raise IntegrityError("damaged: an entry of the central directory is cut short")
     extras = _extras(extra) if extra else {}
     if (1 << 32) - 1 in (size, stored, offset):
-        size, stored, offset = _widened((size, stored, offset), extras.get(_ZIP64, b""))
+        size, stored, offset = _zip64_values((size, stored, offset), extras.get(_ZIP64, b""))
     day = (1980 + (date >> 9), date >> 5 & 15, date & 31, time >> 11, time >> 5 & 63, (time & 31) * 2)
     path = _path(name, flags, fields[1] >> 8, extras.get(_UNICODE_PATH, b""))
     return Entry(path, name, attributes >> 16, size, stored, crc, method, flags, day, offset), at
@@ -158,7 +158,7 @@ def _extras(data: bytes) -> dict[int, bytes]:
     return found
 
 
-def _widened(fields: tuple[int, ...], extra: bytes) -> list[int]:
+def _zip64_values(fields: tuple[int, ...], extra: bytes) -> list[int]:
     """Return the fields with values from zip64's extra field, which has only those, in this order (4.5.3)."""
     wide = []
     for field in fields:
@@ -229,7 +229,7 @@ def _data_offset(file: BinaryIO, entry: Entry) -> int:
         raise IntegrityError(f"damaged: {entry.path!r} has no header")
     _, _, flags, method, _, _, crc, stored, size, name_size, extra_size = _LOCAL.unpack_from(head)
     same = head[_LOCAL.size :] == entry.name and name_size == len(entry.name) and method == entry.method
-    known = not flags & _SIZES_BEHIND and _IN_ZIP64[1] not in (stored, size)
+    known = not flags & _DATA_DESCRIPTOR and _IN_ZIP64[1] not in (stored, size)
     if known and (crc, stored, size) != (entry.crc, entry.stored, entry.size):
         same = False
     if not same or (flags ^ entry.flags) & (_ENCRYPTED | _UTF8):
@@ -245,7 +245,7 @@ def _stored(file: BinaryIO, at: int, size: int) -> Iterator[bytes]:
     end = at + size
     while at < end:
         file.seek(at)
-        data = file.read(min(_READ, end - at))
+        data = file.read(min(_READ_SIZE, end - at))
         if not data:
             raise IntegrityError("it is cut short")
         at += len(data)

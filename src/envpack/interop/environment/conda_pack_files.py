@@ -19,11 +19,11 @@ from envpack.interop.archive.members import safe_path
 from envpack.prefix.scan.windowed_file import FileData
 from envpack.runtime.errors import FormatError, IntegrityError
 
-UNPACK = ("bin/conda-unpack", "Scripts/conda-unpack-script.py")
+CONDA_UNPACK = ("bin/conda-unpack", "Scripts/conda-unpack-script.py")
 """Paths at which conda-pack writes its program: on Linux and macOS, and on Windows."""
 
 PARCEL = "meta/parcel.json"
-OWN = ("bin/conda_unpack_progress.py", PARCEL, "meta/conda_env.sh")
+ADDED_FILES = ("bin/conda_unpack_progress.py", PARCEL, "meta/conda_env.sh")
 """Paths that conda-pack adds, besides scripts with the names of envpack's own (``Packer.finish``)."""
 
 PARCEL_ROOT = "/opt/cloudera/parcels"
@@ -101,8 +101,8 @@ def find_root(paths: Collection[str]) -> str:
     """
     roots = set()
     for path in paths:
-        if path.endswith(UNPACK) or (path.endswith(".json") and "conda-meta/" in path):
-            for mark in (*UNPACK, posixpath.join("conda-meta", posixpath.basename(path))):
+        if path.endswith(CONDA_UNPACK) or (path.endswith(".json") and "conda-meta/" in path):
+            for mark in (*CONDA_UNPACK, posixpath.join("conda-meta", posixpath.basename(path))):
                 if path == mark or path.endswith(f"/{mark}"):
                     roots.add(path[: -len(mark)].rstrip("/"))
     least = min((root.count("/") + 1 if root else 0 for root in roots), default=-1)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from envpack.interop.archive.formats import CHECKSUMS, FORMATS
 from envpack.interop.environment.conda_pack_files import (
+    CONDA_UNPACK,
     PARCEL,
     PARCEL_ROOT,
-    UNPACK,
     PrefixRecord,
     build_prefix,
     parcel_of,
@@ -22,7 +22,7 @@ from envpack.runtime.errors import FormatError
 
 RECORDED, DEST_PREFIX, PARCEL_LAYOUT = "conda-unpack", "dest-prefix", "parcel"
 _HEAD = 4096
-_LARGEST = 256 << 20
+_MAX_SIZE = 256 << 20
 """Most bytes of a ``conda-unpack``: a record of 100,000 files has 20 MB."""
 
 _SUFFIXES = tuple(suffix for known in FORMATS for suffix in known.suffixes)
@@ -50,54 +50,54 @@ class Origin:
     version: str = ""
 
 
-def origin_of(read: Mapping[str, bytes], root: str) -> Origin:
+def origin_of(files: Mapping[str, bytes], root: str) -> Origin:
     """Return the origin of an archive as its files show it.
 
     Args:
-        read: The files to look at, by path: conda-unpack, parcel.json, and the first bytes of each file in bin.
+        files: The files to look at, by path: conda-unpack, parcel.json, and the first bytes of each file in bin.
         root: The environment's folder in the archive, "" for the archive itself.
 
     Raises:
         FormatError, IntegrityError: As `read_script` raises them.
     """
-    for path in UNPACK:
-        if path in read:
-            script = read_script(read[path])
+    for path in CONDA_UNPACK:
+        if path in files:
+            script = read_script(files[path])
             made_by = f"conda-pack {script.version}".rstrip()
             return Origin(made_by, RECORDED, build_prefix(script.records.values()), script.records)
-    if PARCEL in read:
-        name, version = parcel_of(read[PARCEL])
+    if PARCEL in files:
+        name, version = parcel_of(files[PARCEL])
         prefix = os.fsencode(f"{PARCEL_ROOT}/{root}") if root else None
-        written = prefix_of_scripts(read.values())
+        written = prefix_of_scripts(files.values())
         return Origin("conda-pack", PARCEL_LAYOUT, written or prefix, name=name, version=version)
     # conda-pack's activate begins with this in every version (conda_pack/scripts/posix/activate)
-    by_conda_pack = read.get("bin/activate", b"").startswith(b"_conda_pack_activate()")
+    by_conda_pack = files.get("bin/activate", b"").startswith(b"_conda_pack_activate()")
     made_by = "conda-pack" if by_conda_pack else "a program that left no sign"
-    return Origin(made_by, DEST_PREFIX, prefix_of_scripts(read.values()))
+    return Origin(made_by, DEST_PREFIX, prefix_of_scripts(files.values()))
 
 
-def telling_files(root: Path) -> dict[str, bytes]:
+def identifying_files(root: Path) -> dict[str, bytes]:
     """Return the files of an unpacked environment that `origin_of` reads, by path.
 
     Raises:
         FormatError: A file is far too large for what it should be.
     """
-    return dict(_telling_files(root))
+    return dict(_identifying_files(root))
 
 
-def _telling_files(root: Path) -> Iterator[tuple[str, bytes]]:
-    for path in (*UNPACK, PARCEL):
-        place = root / path
-        if place.is_file() and not place.is_symlink():
-            if place.stat().st_size > _LARGEST:
+def _identifying_files(root: Path) -> Iterator[tuple[str, bytes]]:
+    for path in (*CONDA_UNPACK, PARCEL):
+        file = root / path
+        if file.is_file() and not file.is_symlink():
+            if file.stat().st_size > _MAX_SIZE:
                 raise FormatError(f"{path} in it is too large to be what conda-pack writes")
-            yield path, place.read_bytes()
+            yield path, file.read_bytes()
     folder = root / "bin"
     if folder.is_dir() and not folder.is_symlink():
         for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-            if entry.is_file(follow_symlinks=False) and f"bin/{entry.name}" not in UNPACK:
-                with open(entry.path, "rb") as file:
-                    yield f"bin/{entry.name}", file.read(_HEAD)
+            if entry.is_file(follow_symlinks=False) and f"bin/{entry.name}" not in CONDA_UNPACK:
+                with open(entry.path, "rb") as script:
+                    yield f"bin/{entry.name}", script.read(_HEAD)
 
 
 def name_of(archive: Path) -> str:
@@ -108,30 +108,30 @@ def name_of(archive: Path) -> str:
     return name or "environment"
 
 
-def missing_guarantees(origin: Origin, format: str, proofs: tuple[int, int, int] | None = None) -> tuple[str, ...]:
+def missing_guarantees(origin: Origin, format: str, counts: tuple[int, int, int] | None = None) -> tuple[str, ...]:
     """Return what an archive doesn't state, one sentence each.
 
     Args:
         origin: The origin of the archive.
         format: The format, as `envpack.interop.archive.formats.format_of` returns it.
-        proofs: The number of files verified to be what their packages installed, the number of all files, and the
+        counts: The number of files verified to be what their packages installed, the number of all files, and the
             number of files that differ; None when no files were compared.
     """
-    found = ["no checksums: 'envpack deploy' compares files with what their packages and pip recorded of them"]
-    if proofs is not None:
-        proved, files, differing = proofs
-        found = [f"no checksums: {proved:,} of {files:,} files are as their packages or pip recorded them"]
-        found[0] += f", and {differing:,} are not" if differing else ""
+    sentences = ["no checksums: 'envpack deploy' compares files with what their packages and pip recorded of them"]
+    if counts is not None:
+        verified, total, differing = counts
+        sentences = [f"no checksums: {verified:,} of {total:,} files are as their packages or pip recorded them"]
+        sentences[0] += f", and {differing:,} are not" if differing else ""
     if format not in CHECKSUMS:
-        found.append(f"no checksum of the archive: {format} has none here, so damage may go unseen")
-    found.append("no manifest: packages were looked up in conda-meta and in pip's metadata")
-    found.append("no requirements: what the host must have was looked up in the files")
-    found.append("no tests, no commands" + ("" if origin.name else ", no name and version"))
+        sentences.append(f"no checksum of the archive: {format} has none here, so damage may go unseen")
+    sentences.append("no manifest: packages were looked up in conda-meta and in pip's metadata")
+    sentences.append("no requirements: what the host must have was looked up in the files")
+    sentences.append("no tests, no commands" + ("" if origin.name else ", no name and version"))
     if origin.layout == RECORDED:
-        found.append(
+        sentences.append(
             "no edits: conda-pack packs files from the package cache, and not as they are in the environment"
         )
     else:
         where = f"packed for {os.fsdecode(origin.prefix)}" if origin.prefix else "where it was is unknown"
-        found.append(f"no record of prefixes ({where}): mentions were found by search")
-    return tuple(found)
+        sentences.append(f"no record of prefixes ({where}): mentions were found by search")
+    return tuple(sentences)

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from envpack.interop.environment.conda_pack_files import OWN
-from envpack.interop.environment.origin import Origin, missing_guarantees, origin_of, telling_files
+from envpack.interop.environment.conda_pack_files import ADDED_FILES
+from envpack.interop.environment.origin import Origin, identifying_files, missing_guarantees, origin_of
 from envpack.interop.environment.repairs import ArchiveNormalizer
 from envpack.interop.environment.symlinks import check_links, restore_links
-from envpack.interop.environment.unpack import Contents, unpack
+from envpack.interop.environment.unpack import Unpacked, unpack
 from envpack.prefix import Entry, PrefixContents, read_prefix
 from envpack.runtime.errors import IntegrityError, PackError
 from envpack.runtime.report import Reporter
@@ -34,8 +34,8 @@ class Environment:
         The numbers are complete once all files are stored.
         """
         files = sum(entry.type == "file" for group in self.contents.groups for entry in group.entries)
-        proofs = (self.normalizer.proved, files, self.normalizer.differing)
-        return missing_guarantees(self.origin, self.format, proofs)
+        counts = (self.normalizer.verified, files, self.normalizer.differing)
+        return missing_guarantees(self.origin, self.format, counts)
 
     @property
     def subdir(self) -> str:
@@ -70,28 +70,30 @@ def read_archive(archive: Path, folder: Path, reporter: Reporter) -> Environment
         unpacked = unpack(archive, folder, step)
     root = folder / unpacked.root
     try:
-        origin = origin_of(telling_files(root), unpacked.root)
+        origin = origin_of(identifying_files(root), unpacked.root)
         _check_record(origin, root)
-        names = (origin.prefix or os.fsencode(os.path.realpath(root)),)
-        check_links(root, unpacked.links, names[0])
+        prefixes = (origin.prefix or os.fsencode(os.path.realpath(root)),)
+        check_links(root, unpacked.links, prefixes[0])
         copies = list(restore_links(root)) if unpacked.format == "zip" else []
-        own = _drop_own(root)
+        own_files = _remove_own_files(root)
         with as_integrity(root):
-            contents = read_prefix(root, written=names, reporter=reporter)
-        _check_twice(unpacked, contents)
+            contents = read_prefix(root, written=prefixes, reporter=reporter)
+        _check_conflicts(unpacked, contents)
     except IntegrityError as problem:
         raise IntegrityError(f"{archive}: {problem.message}", hint=problem.hint, details=problem.details) from None
-    replaced = tuple(sorted((*contents.replaced, *own), key=os.fsencode))
-    groups = tuple(replace(group, entries=tuple(map(_of_any_size, group.entries))) for group in contents.groups)
+    replaced = tuple(sorted((*contents.replaced, *own_files), key=os.fsencode))
+    groups = tuple(
+        replace(group, entries=tuple(map(_without_published_size, group.entries))) for group in contents.groups
+    )
     contents = replace(contents, replaced=replaced, groups=groups)
     normalizer = ArchiveNormalizer(contents, origin)
-    normalizer.repaired["linked"].extend(unpacked.linked)
-    normalizer.repaired["times"].extend(unpacked.timed)
+    normalizer.repaired["linked"].extend(unpacked.hardlinks)
+    normalizer.repaired["times"].extend(unpacked.retimed)
     normalizer.repaired["copies"].extend(copies)
     return Environment(origin, contents, normalizer, unpacked.format)
 
 
-def _of_any_size(entry: Entry) -> Entry:
+def _without_published_size(entry: Entry) -> Entry:
     """Drop the published size of a file with a prefix in it.
 
     rattler records the size of files as installed, and conda-pack packs most files as they were published.
@@ -109,22 +111,22 @@ def _check_record(origin: Origin, root: Path) -> None:
         )
 
 
-def _drop_own(root: Path) -> list[str]:
+def _remove_own_files(root: Path) -> list[str]:
     """Remove the files that conda-pack added for itself, and return their paths.
 
     Its scripts are replaced by those of envpack, which have the same names.
     """
-    found = [path for path in OWN if os.path.lexists(root / path)]
+    found = [path for path in ADDED_FILES if os.path.lexists(root / path)]
     for path in found:
         os.unlink(root / path)
     return found
 
 
-def _check_twice(unpacked: Contents, contents: PrefixContents) -> None:
+def _check_conflicts(unpacked: Unpacked, contents: PrefixContents) -> None:
     """Raise IntegrityError when a file is in the archive twice with different content.
 
     The exception is a file that two packages own: conda-pack itself writes it twice.
     """
-    others = sorted(set(unpacked.twice) - set(contents.replaced))
+    others = sorted(set(unpacked.conflicting) - set(contents.replaced))
     if others:
         raise IntegrityError(f"{others[0]!r} is there twice, and differs, though no two packages have it")

@@ -39,14 +39,14 @@ class ArchiveNormalizer(FileNormalizer):
     def __init__(self, contents: PrefixContents, origin: Origin) -> None:
         super().__init__(contents.prefix, contents)
         self.repaired: dict[str, list[str]] = defaultdict(list)
-        self.proved = self.differing = 0
+        self.verified = self.differing = 0
         self._contents, self._origin = contents, origin
         entries = [(group, entry) for group in contents.groups for entry in group.entries]
         self._conda = {e.path for g, e in entries if g.package is not None and g.package.kind == "conda"}
-        known = {e.published.placeholder for _, e in entries if e.published is not None}
-        known |= {record.placeholder for record in origin.records.values()}
-        self._known = {name for name in known if name} - set(contents.aliases)
-        self._wider: dict[frozenset[bytes], FileNormalizer] = {}
+        placeholders = {e.published.placeholder for _, e in entries if e.published is not None}
+        placeholders |= {record.placeholder for record in origin.records.values()}
+        self._placeholders = {name for name in placeholders if name} - set(contents.aliases)
+        self._with_placeholders: dict[frozenset[bytes], FileNormalizer] = {}
 
     @property
     def repairs(self) -> tuple[Fixup, ...]:
@@ -59,20 +59,20 @@ class ArchiveNormalizer(FileNormalizer):
 
     def normalize(self, entry: Entry, data: FileData) -> Stored:
         """Return how a file is stored, repaired where a repair is verified, and record the repair."""
-        restored = self._restored(entry, data)
-        given = data if restored is None else restored
-        stored = super().normalize(entry, given)
+        script = self._restored_script(entry, data)
+        content = data if script is None else script
+        stored = super().normalize(entry, content)
         if entry.content is None:
-            stored = self._store_placeholders(entry, given, stored)
+            stored = self._store_placeholders(entry, content, stored)
             if entry.published is not None or entry.recorded:
-                self.proved += not stored.modified
+                self.verified += not stored.modified
                 self.differing += stored.modified
-            kind = self._kind(entry, data, stored)
+            kind = self._repair_kind(entry, data, stored)
             if kind:
                 self.repaired[kind].append(entry.path)
         return stored
 
-    def _restored(self, entry: Entry, data: FileData) -> bytes | None:
+    def _restored_script(self, entry: Entry, data: FileData) -> bytes | None:
         """Return a script with the first line it had before conda-pack rewrote it to use ``env``.
 
         The result is None where nothing shows that the script had another first line. A file that a conda package
@@ -90,8 +90,8 @@ class ArchiveNormalizer(FileNormalizer):
         for candidate in lines:
             if entry.recorded and hashlib.sha256(candidate).hexdigest() == entry.recorded:
                 return candidate
-        rewritten = entry.path not in self._conda and not entry.path.startswith("bin/python")
-        if not (rewritten or line["rest"].strip()) or not _is_utf8(data):
+        was_rewritten = entry.path not in self._conda and not entry.path.startswith("bin/python")
+        if not (was_rewritten or line["rest"].strip()) or not _is_utf8(data):
             return None
         name = os.fsdecode(line["name"])
         if not os.path.lexists(self._contents.prefix / "bin" / name):
@@ -106,25 +106,27 @@ class ArchiveNormalizer(FileNormalizer):
         if (entry.published is not None and not stored.modified) or entry.path.endswith(".pyc"):
             return stored
         record = self._origin.records.get(entry.path)
-        if not is_placeholder(data) and (record is None or record.placeholder not in self._known):
+        if not is_placeholder(data) and (record is None or record.placeholder not in self._placeholders):
             return stored
-        present = frozenset(name for name in self._known if data.find(name) >= 0)
+        present = frozenset(name for name in self._placeholders if data.find(name) >= 0)
         if not present:
             return stored
-        if present not in self._wider:
+        if present not in self._with_placeholders:
             aliases = (*self._contents.aliases, *sorted(present))
-            self._wider[present] = FileNormalizer(self._contents.prefix, replace(self._contents, aliases=aliases))
-        return self._wider[present].normalize(entry, data)
+            self._with_placeholders[present] = FileNormalizer(
+                self._contents.prefix, replace(self._contents, aliases=aliases)
+            )
+        return self._with_placeholders[present].normalize(entry, data)
 
-    def _kind(self, entry: Entry, data: FileData, stored: Stored) -> str:
+    def _repair_kind(self, entry: Entry, data: FileData, stored: Stored) -> str:
         """Return the kind of repair that a file got, "" for none."""
-        where = stored.relocation
+        relocation = stored.relocation
         renamed = entry.path.endswith(".pyc") and stored.size != len(data)
-        if where is None and not renamed:
+        if relocation is None and not renamed:
             return ""
         if (
-            where is not None
-            and where.shebang is not None
+            relocation is not None
+            and relocation.shebang is not None
             and isinstance(data, bytes)
             and _THROUGH_ENV.match(data)
         ):

@@ -17,32 +17,32 @@ from envpack.prefix.owners.ownership import source_of
 from envpack.runtime.fs.io import create_file, write_pieces
 from envpack.runtime.report import Step
 
-_QUARTER, _FARTHEST = 900, 15 * 3600
+_TIMEZONE_STEP, _MAX_TIMEZONE = 900, 15 * 3600
 """Seconds: time zones are whole quarters of an hour away from UTC, and less than 15 hours (tz database)."""
 
 
 @dataclass(frozen=True)
-class Contents:
+class Unpacked:
     """The content of an unpacked archive; paths are relative to the environment.
 
     Args:
         format: The format, such as "gz" or "zip".
         root: The environment's folder in the archive, "" for the archive itself.
-        linked: Hard links that came with data of their own.
-        twice: Files that were there twice, and differed.
-        timed: Sources with a time restored from their byte-code.
+        hardlinks: Hard links that came with data of their own.
+        conflicting: Files that were there twice, and differed.
+        retimed: Sources with a time restored from their byte-code.
         links: Symbolic links.
     """
 
     format: str
     root: str
-    linked: tuple[str, ...]
-    twice: tuple[str, ...]
-    timed: tuple[str, ...]
+    hardlinks: tuple[str, ...]
+    conflicting: tuple[str, ...]
+    retimed: tuple[str, ...]
     links: tuple[str, ...]
 
 
-def unpack(archive: Path, folder: Path, step: Step) -> Contents:
+def unpack(archive: Path, folder: Path, step: Step) -> Unpacked:
     """Unpack ``archive`` into the empty ``folder``; of the files' modes only the executable bit is used.
 
     The caller removes what was unpacked, also after an error.
@@ -64,13 +64,13 @@ def unpack(archive: Path, folder: Path, step: Step) -> Contents:
     root = find_root(writer.kinds)
     start = len(root) + 1 if root else 0
     inside = [path[start:] for path in writer.kinds if path.startswith(f"{root}/" if root else "")]
-    timed = _restore_times(folder / root, inside) if kind == "zip" else ()
-    return Contents(
+    retimed = _restore_times(folder / root, inside) if kind == "zip" else ()
+    return Unpacked(
         kind,
         root,
-        tuple(path[start:] for path in writer.linked),
-        tuple(path[start:] for path in writer.twice),
-        tuple(timed),
+        tuple(path[start:] for path in writer.hardlinks),
+        tuple(path[start:] for path in writer.conflicting),
+        tuple(retimed),
         tuple(path[start:] for path, type in writer.kinds.items() if type == "symlink" and path[start:]),
     )
 
@@ -80,26 +80,26 @@ class _Writer:
 
     def __init__(self, folder: bytes) -> None:
         self.kinds: dict[str, str] = {}
-        self.linked: list[str] = []
-        self.twice: list[str] = []
+        self.hardlinks: list[str] = []
+        self.conflicting: list[str] = []
         self._folder = folder
-        self._made = {b""}
+        self._folders = {b""}
         self._modes: list[tuple[bytes, int]] = []
 
     def add(self, member: Member, data: Iterable[bytes | memoryview]) -> None:
         name = os.fsencode(member.path)
         if member.type == "directory":
-            self._make(name)
+            self._make_folder(name)
             self._modes.append((name, member.mode))
             self.kinds.setdefault(member.path, "directory")
             return
-        self._make(posixpath.dirname(name))
+        self._make_folder(posixpath.dirname(name))
         path = os.path.join(self._folder, name)
-        before = self.kinds.get(member.path)
-        if before == "symlink":
+        previous_type = self.kinds.get(member.path)
+        if previous_type == "symlink":
             return  # the same link once more
-        former = _digest_of(path) if before is not None else None
-        if former is not None:
+        previous_digest = _digest_of(path) if previous_type is not None else None
+        if previous_digest is not None:
             os.unlink(path)
         if member.type == "symlink":
             os.symlink(os.fsencode(member.target), path)
@@ -107,17 +107,17 @@ class _Writer:
             os.link(os.path.join(self._folder, os.fsencode(member.target)), path)
         else:
             _write(path, member, data)
-            if member.linked:
-                self.linked.append(member.path)
-        if former is not None and former != _digest_of(path):
-            self.twice.append(member.path)
+            if member.was_hardlink:
+                self.hardlinks.append(member.path)
+        if previous_digest is not None and previous_digest != _digest_of(path):
+            self.conflicting.append(member.path)
         self.kinds[member.path] = member.type
 
-    def _make(self, name: bytes) -> None:
-        if name not in self._made:
-            self._make(posixpath.dirname(name))
+    def _make_folder(self, name: bytes) -> None:
+        if name not in self._folders:
+            self._make_folder(posixpath.dirname(name))
             os.mkdir(os.path.join(self._folder, name), 0o700)
-            self._made.add(name)
+            self._folders.add(name)
 
     def finish(self) -> None:
         for name, mode in reversed(self._modes):
@@ -154,7 +154,12 @@ def _restore_times(folder: Path, paths: Iterable[str]) -> Iterator[str]:
         if len(head) < 16 or head[4:8] != bytes(4):
             continue  # not a timestamp pyc of PEP 552
         mtime, size = struct.unpack("<II", head[8:16])
-        apart = mtime - int(facts.st_mtime)
-        if size == facts.st_size and abs(apart) <= _FARTHEST and apart % _QUARTER in (0, 1) and apart:
+        difference = mtime - int(facts.st_mtime)
+        if (
+            size == facts.st_size
+            and abs(difference) <= _MAX_TIMEZONE
+            and difference % _TIMEZONE_STEP in (0, 1)
+            and difference
+        ):
             os.utime(folder / source, (mtime, mtime))
             yield source
