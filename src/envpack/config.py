@@ -102,28 +102,30 @@ def read_toml(path: Path) -> dict[str, Any] | None:
         raise UsageError(f"{path}: not valid TOML: {problem}") from None
 
 
-def nearest(word: str, known: list[str]) -> str:
+def nearest(name: str, known: list[str]) -> str:
     """Return ``; did you mean 'store'?``, or the list of known words when none is near."""
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     return f"; did you mean {close[0]!r}?" if close else f"; there are: {', '.join(known)}"
 
 
-def _path(value: Any, where: str, home: str) -> Path:
+def _path(value: Any, setting: str, home: str) -> Path:
     if not isinstance(value, str) or not value or "\0" in value:
-        raise UsageError(f"{where}: a path in quotes expected, found {value!r}")
+        raise UsageError(f"{setting}: a path in quotes expected, found {value!r}")
     if value == "~" or value.startswith("~/"):
         if not home:
-            raise UsageError(f"{where}: '~' can't be filled in, HOME is not set")
+            raise UsageError(f"{setting}: '~' can't be filled in, HOME is not set")
         value = home + value[1:]
     if not value.startswith("/"):
-        raise UsageError(f"{where}: {value!r} depends on the working directory", hint="Begin it with '/' or '~/'.")
+        raise UsageError(
+            f"{setting}: {value!r} depends on the working directory", hint="Begin it with '/' or '~/'."
+        )
     return Path(value)
 
 
-def _whole(least: int) -> Callable[[Any, str, str], int]:
-    def read(value: Any, where: str, home: str) -> int:
-        if type(value) is not int or not least <= value <= 1 << 20:
-            raise UsageError(f"{where}: a whole number from {least} on expected, found {value!r}")
+def _integer(minimum: int) -> Callable[[Any, str, str], int]:
+    def read(value: Any, setting: str, home: str) -> int:
+        if type(value) is not int or not minimum <= value <= 1 << 20:
+            raise UsageError(f"{setting}: a whole number from {minimum} on expected, found {value!r}")
         return value
 
     return read
@@ -131,7 +133,7 @@ def _whole(least: int) -> Callable[[Any, str, str], int]:
 
 _READERS: Mapping[str, Callable[[Any, str, str], Any]] = {
     "store": _path,
-    "keep": _whole(0),
-    "jobs": _whole(1),
+    "keep": _integer(0),
+    "jobs": _integer(1),
     "sign_key": _path,
 }

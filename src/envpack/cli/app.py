@@ -128,15 +128,15 @@ def run() -> NoReturn:
 
 def main(argv: Sequence[str], console: Console) -> int:
     """Run one command on ``console`` and return the exit code. Errors of the command are shown, not raised."""
-    words = list(argv)
-    options = words[: words.index("--")] if "--" in words else words
+    arguments = list(argv)
+    options = arguments[: arguments.index("--")] if "--" in arguments else arguments
     console.json = "--json" in options  # known before parsing, which may fail
     first = next((word for word in options if not word.startswith("-")), "")
     command = first if first in COMMANDS else NO_COMMAND
     try:
         with interruptible():
             try:
-                result = _invoke(first, words, console)
+                result = _invoke(first, arguments, console)
             except typer.Exit as leave:  # --help, --show-completion
                 return leave.exit_code
             except SystemExit as leave:  # an answer to the shell that asks for completions
@@ -155,14 +155,14 @@ def main(argv: Sequence[str], console: Console) -> int:
         return error.code
 
 
-def _invoke(name: str, words: list[str], console: Console) -> Any:
+def _invoke(name: str, arguments: list[str], console: Console) -> Any:
     import typer.main
 
     if "_ENVPACK_COMPLETE" in os.environ:
-        return typer.main.get_command(application()).main(words, prog_name="envpack", obj=console)
+        return typer.main.get_command(application()).main(arguments, prog_name="envpack", obj=console)
     # load only the named command: all twenty take a third of the time of "envpack --help"
     command = typer.main.get_command(application([name] if name in COMMANDS else COMMANDS))
-    with command.make_context("envpack", words, obj=console) as context:
+    with command.make_context("envpack", arguments, obj=console) as context:
         return command.invoke(context)
 
 

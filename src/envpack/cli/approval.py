@@ -22,12 +22,12 @@ def approval(console: Console) -> Approve | None:
 
     if not signatures_required(console.root):
         return None
-    from envpack.signing.policy import demand
+    from envpack.signing.policy import signature_policy
 
-    demanded = demand(console.root)
-    if demanded is None:
+    policy_of_host = signature_policy(console.root)
+    if policy_of_host is None:
         return None
-    policy = demanded
+    policy = policy_of_host
 
     def approve(manifest: bytes, bundle: Path | str) -> None:
         signed = policy.approve(manifest, bundle)

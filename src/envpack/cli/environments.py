@@ -29,15 +29,17 @@ def find_environment(name: str, environ: Mapping[str, str]) -> Path:
     Raises:
         UsageError: There is no such environment, or several.
     """
-    found = dict.fromkeys(path.resolve() for path in _candidates(name, environ) if (path / "conda-meta").is_dir())
-    if len(found) == 1:
-        return next(iter(found))
-    if not found:
+    matches = dict.fromkeys(
+        path.resolve() for path in _candidates(name, environ) if (path / "conda-meta").is_dir()
+    )
+    if len(matches) == 1:
+        return next(iter(matches))
+    if not matches:
         raise UsageError(
             f"there is no environment named {name!r}", hint="Give its folder with -p; conda env list shows them."
         )
     raise UsageError(
-        f"{len(found)} environments are named {name!r}", hint="Say which with -p.", details=map(str, found)
+        f"{len(matches)} environments are named {name!r}", hint="Say which with -p.", details=map(str, matches)
     )
 
 
@@ -48,9 +50,9 @@ def name_of(prefix: Path) -> str:
     environments of a pixi project ``project-NAME``.
     """
     prefix = prefix.resolve()
-    around = prefix.parents
-    if len(around) > 3 and [around[0].name, around[1].name] == ["envs", ".pixi"]:
-        return around[2].name + ("" if prefix.name == "default" else f"-{prefix.name}")
+    parents = prefix.parents
+    if len(parents) > 3 and [parents[0].name, parents[1].name] == ["envs", ".pixi"]:
+        return parents[2].name + ("" if prefix.name == "default" else f"-{prefix.name}")
     return prefix.name
 
 
@@ -65,10 +67,10 @@ def _candidates(name: str, environ: Mapping[str, str]) -> Iterator[Path]:
     yield from (root / "envs" / name for root in roots)
     yield home / ".conda" / "envs" / name
     try:
-        listed = (home / ".conda" / "environments.txt").read_text(encoding="utf-8").splitlines()
+        registered = (home / ".conda" / "environments.txt").read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError):
         return
-    yield from (Path(line) for line in listed if Path(line).name == name)
+    yield from (Path(line) for line in registered if Path(line).name == name)
 
 
 def _home(environ: Mapping[str, str]) -> Path:
@@ -129,7 +131,7 @@ def _envs_dirs(file: Path) -> list[str]:
         document = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         return []
-    found = [document.get(key) for key in ("envs_dirs", "envs_path")] if isinstance(document, dict) else []
+    matches = [document.get(key) for key in ("envs_dirs", "envs_path")] if isinstance(document, dict) else []
     return [
-        folder for folders in found if isinstance(folders, list) for folder in folders if isinstance(folder, str)
+        folder for folders in matches if isinstance(folders, list) for folder in folders if isinstance(folder, str)
     ]

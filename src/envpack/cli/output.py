@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from envpack.runtime.format.manifest import Manifest
     from envpack.runtime.format.needs import DetectedNeeds
 
-SHOWN = 3
+SHORT_LIST = 3
 """The number of files named without -v."""
 
-_WORDS = {
+_LABELS = {
     "modified": "edited",
     "replaced": "replaced by pip or by envpack's own",
     "foreign": "of no package",
@@ -31,7 +31,7 @@ _WORDS = {
 }
 
 
-def tell(console: Console, changes: Changes, selection: Selection | None = None) -> None:
+def report_changes(console: Console, changes: Changes, selection: Selection | None = None) -> None:
     """Report how an environment differs from its packages, what was left out, and what can't be relocated.
 
     Mentions of the prefix that matter and can't be relocated are a warning, and so is a glob that matches no file;
@@ -52,13 +52,13 @@ def tell(console: Console, changes: Changes, selection: Selection | None = None)
             rules = ", ".join(f"{count:,} by {rule}" for rule, count in selection.dropped.most_common())
             reporter.note(f"left out: {plural(selection.dropped.total(), 'file')}, {rules}")
     counts = changes.counts
-    told = [f"{counts[name]:,} {words}" for name, words in _WORDS.items() if counts[name]]
-    if told:
-        reporter.note(f"not as published: {', '.join(told)}" + ("" if console.verbose else " (-v lists them)"))
+    parts = [f"{counts[name]:,} {label}" for name, label in _LABELS.items() if counts[name]]
+    if parts:
+        reporter.note(f"not as published: {', '.join(parts)}" + ("" if console.verbose else " (-v lists them)"))
     if console.verbose:
-        for name, words in _WORDS.items():
+        for name, label in _LABELS.items():
             for path in getattr(changes, name):
-                reporter.note(f"  {words}: {path}")
+                reporter.note(f"  {label}: {path}")
     if changes.needs_activation:
         lines = [f"  {path}" for path in changes.needs_activation] if console.verbose else []
         message = (
@@ -68,21 +68,21 @@ def tell(console: Console, changes: Changes, selection: Selection | None = None)
         reporter.note("\n".join([message, *lines]))
     mentions = sorted(changes.unrelocatable, key=lambda item: not item.matters)
     if mentions:
-        _tell_unrelocatable(console, mentions)
+        _report_unrelocatable(console, mentions)
 
 
-def _tell_unrelocatable(console: Console, mentions: Sequence[Unrelocatable]) -> None:
-    serious = [item for item in mentions if item.matters]
-    shown = mentions if console.verbose else serious[:SHOWN]
+def _report_unrelocatable(console: Console, mentions: Sequence[Unrelocatable]) -> None:
+    important = [item for item in mentions if item.matters]
+    shown = mentions if console.verbose else important[:SHORT_LIST]
     files = len({item.path for item in mentions})
     verb = "mentions" if files == 1 else "mention"
     message = f"{plural(files, 'file')} {verb} the environment's path where no other can be written in; "
-    matters = len({item.path for item in serious})
+    matters = len({item.path for item in important})
     message += f"programs may miss {matters:,} of them" if matters else "none of it matters, as far as is known"
     hidden = "" if len(shown) == len(mentions) else " (-v lists them)"
     lines = [f"  {describe_unrelocatable(item)}" for item in shown]
-    tell = console.reporter.warn if matters else console.reporter.note
-    tell("\n".join([message + hidden, *lines]))
+    report = console.reporter.warn if matters else console.reporter.note
+    report("\n".join([message + hidden, *lines]))
 
 
 def describe_unrelocatable(item: Unrelocatable) -> str:
@@ -144,7 +144,7 @@ def list_extra_files(console: Console, extra: Sequence[str], what: str) -> None:
         list_paths(console, extra)
 
 
-def tell_origin(
+def show_origin(
     out: Stream, made_by: str, missing_guarantees: Sequence[str], repairs: Sequence[Fixup], verbose: bool
 ) -> None:
     """Write what the archive of another tool does not state, and what was repaired; nothing for a bundle.
@@ -161,8 +161,8 @@ def tell_origin(
     out.write()
     _list(out, f"made by {made_by}, it has", missing_guarantees)
     if repairs:
-        told = [f"{plural(len(repair.paths), 'file')}: {repair.reason}" for repair in repairs]
-        _list(out, "put right" + ("" if verbose else " (-v lists the files)"), told)
+        parts = [f"{plural(len(repair.paths), 'file')}: {repair.reason}" for repair in repairs]
+        _list(out, "put right" + ("" if verbose else " (-v lists the files)"), parts)
     if verbose:
         for repair in repairs:
             _list(out, repair.kind, repair.paths)

@@ -34,12 +34,12 @@ def interruptible() -> Iterator[None]:
             os.write(2, _STILL_CLEANING)  # the signal may have interrupted a print()
 
     # a signal that was ignored at the start stays so: nohup does that with SIGHUP
-    former = {number: signal.getsignal(number) for number in _SIGNALS}
-    for number, handler in former.items():
+    previous = {number: signal.getsignal(number) for number in _SIGNALS}
+    for number, handler in previous.items():
         if handler is not signal.SIG_IGN:
             signal.signal(number, handle)
     try:
         yield
     finally:
-        for number, handler in former.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)

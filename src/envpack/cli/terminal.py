@@ -52,16 +52,16 @@ class Stream:
         with suppress(BrokenPipeError):
             print(line, file=self.file, flush=True)
 
-    def pairs(self, pairs: Iterable[tuple[str, str]], *, whole: bool = False) -> None:
+    def pairs(self, pairs: Iterable[tuple[str, str]], *, unwrapped: bool = False) -> None:
         """Write labels on the left and untrusted values on the right, wrapped on a terminal.
 
-        With ``whole`` the values are not wrapped: commands, so that they can be copied.
+        With ``unwrapped`` the values are not wrapped: commands, so that they can be copied.
         """
-        listed = [(escape(label), escape(value)) for label, value in pairs]
-        columns = max(10, min(24, max((len(label) for label, _ in listed), default=0)))
-        for label, value in listed:
+        escaped = [(escape(label), escape(value)) for label, value in pairs]
+        columns = max(10, min(24, max((len(label) for label, _ in escaped), default=0)))
+        for label, value in escaped:
             first = f"  {label:<{columns}} "
-            lines = wrap(value, None if whole else self.width, indent=" " * len(first), first=first)
+            lines = wrap(value, None if unwrapped else self.width, indent=" " * len(first), first=first)
             self.write(lines[0].replace(label, self.style(label, "36"), 1) if label else lines[0])
             for line in lines[1:]:
                 self.write(line)

@@ -16,15 +16,13 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def editable_policy(
-    wanted: Literal["error", "skip", "wheel"], output: Path, reporter: Reporter
-) -> Iterator[Policy]:
+def editable_policy(mode: Literal["error", "skip", "wheel"], output: Path, reporter: Reporter) -> Iterator[Policy]:
     """Yield the value for `PackSettings.editable`, for the time an environment is packed to ``output``.
 
     Wheels are built in a folder beside ``output``, which is removed afterwards.
 
     Args:
-        wanted: "error", "skip" or "wheel".
+        mode: "error", "skip" or "wheel".
         output: The bundle that is written.
         reporter: Receives the progress.
 
@@ -32,8 +30,8 @@ def editable_policy(
         DestinationError: The folder for wheels can't be made.
         BuildError: While packing: a wheel can't be built.
     """
-    if wanted != "wheel":
-        yield wanted
+    if mode != "wheel":
+        yield mode
         return
     with folders_for(output), work_folder(sibling_path(output, "wheels")) as folder:
 

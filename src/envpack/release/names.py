@@ -55,13 +55,13 @@ def bundle_stem(name: str, version: str, day: date, subdir: str, ordinal: int = 
     return f"{name}-{version}-{dated}-{subdir}"
 
 
-def format_of(asked: str | None, output: Path | None) -> str:
-    """Return the format: as asked, else as the output's suffix says, else "gz".
+def format_of(requested: str | None, output: Path | None) -> str:
+    """Return the format: as requested, else as the output's suffix says, else "gz".
 
     Raises:
-        UsageError: The format asked and the suffix disagree.
+        UsageError: The requested format and the suffix disagree.
     """
-    named = next((key for key, suffix in SUFFIXES.items() if output and output.name.endswith(suffix)), None)
-    if asked and named and asked != named:
-        raise UsageError(f"--format {asked} and the name {output} disagree", hint="Leave --format out.")
-    return asked or named or "gz"
+    stated = next((key for key, suffix in SUFFIXES.items() if output and output.name.endswith(suffix)), None)
+    if requested and stated and requested != stated:
+        raise UsageError(f"--format {requested} and the name {output} disagree", hint="Leave --format out.")
+    return requested or stated or "gz"

@@ -98,11 +98,11 @@ def check_manifest(manifest: bytes, bundle: Path | str, keys: Sequence[PublicKey
     Raises:
         IntegrityError: There is no signature, or none of the keys made it for this manifest.
     """
-    where = append_suffix(bundle, ".minisig")
-    signature = read_signature(where)
+    location = append_suffix(bundle, ".minisig")
+    signature = read_signature(location)
     name = shown(bundle)
     key = check_signature(manifest, signature, keys, name)
-    return Signed(name, shown(where), key, signature.comment)
+    return Signed(name, shown(location), key, signature.comment)
 
 
 def check_bundle(bundle: Path | str, keys: Sequence[PublicKey], decoders: Mapping[str, Decoder]) -> Signed:

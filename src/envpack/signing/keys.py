@@ -23,7 +23,7 @@ MAX_FILE = 4096
 _ALGORITHM, _CHECKSUM, _SCRYPT, _PLAIN = b"Ed", b"B2", b"Sc", b"\0\0"
 _OPS, _MEMORY = 1 << 25, 1 << 30
 """minisign's limits for scrypt: libsodium's OPSLIMIT_SENSITIVE and MEMLIMIT_SENSITIVE, 1 GiB and seconds."""
-_MOST_MEMORY = 1 << 30
+_MAX_MEMORY = 1 << 30
 _NO_CHECKSUM = bytes(32)
 """The checksum that minisign writes where nothing is encrypted (-W)."""
 
@@ -82,30 +82,30 @@ def new_key() -> SecretKey:
     return SecretKey(os.urandom(8), os.urandom(32))
 
 
-def public_key(text: str, where: str) -> PublicKey:
+def public_key(text: str, name: str) -> PublicKey:
     """Return a public key from its line, or from the content of a key file.
 
     Raises:
-        UsageError: The text is no public key; the message names ``where``.
+        UsageError: The text is no public key; the message names ``name``.
     """
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if lines and lines[0].startswith(UNTRUSTED):
         lines = lines[1:]
     data = decoded(lines[0]) if len(lines) == 1 else b""
     if len(data) != 42 or data[:2] != _ALGORITHM:
-        raise UsageError(f"{where} is no public key of minisign's", hint="It is a line that begins with RW.")
+        raise UsageError(f"{name} is no public key of minisign's", hint="It is a line that begins with RW.")
     return PublicKey(data[2:10], data[10:])
 
 
-def public_key_of(word: str) -> PublicKey:
+def public_key_of(text: str) -> PublicKey:
     """Return the public key that a user names: by the line itself, or by the path of a file.
 
     Raises:
         UsageError: The word is neither, or the file can't be read.
     """
-    if word.startswith("RW") and len(word) == 56 and "/" not in word.rstrip("/")[:2] and not Path(word).exists():
-        return public_key(word, repr(word))
-    return public_key(_read(Path(word)), word)
+    if text.startswith("RW") and len(text) == 56 and "/" not in text.rstrip("/")[:2] and not Path(text).exists():
+        return public_key(text, repr(text))
+    return public_key(_read(Path(text)), text)
 
 
 def public_key_file(key: PublicKey) -> str:
@@ -131,15 +131,15 @@ def secret_key_of(path: Path, password: Callable[[], str]) -> SecretKey:
     secret = data[54:]
     if data[2:4] == _SCRYPT:
         ops, memory = int.from_bytes(data[38:46], "little"), int.from_bytes(data[46:54], "little")
-        if memory > _MOST_MEMORY or ops > _OPS:
-            raise UsageError(f"{path} asks for more than {_MOST_MEMORY >> 30} GiB to be decrypted")
+        if memory > _MAX_MEMORY or ops > _OPS:
+            raise UsageError(f"{path} asks for more than {_MAX_MEMORY >> 30} GiB to be decrypted")
         secret = _xored(secret, _stream(password(), data[6:38], ops, memory))
     id, seed, public, checksum = secret[:8], secret[8:40], secret[40:72], secret[72:]
     key = SecretKey(id, seed)
-    right = _checksum(id, seed, public) if data[2:4] == _SCRYPT else _NO_CHECKSUM
-    if checksum not in (right, _checksum(id, seed, public)) or key.public.key != public:
-        wrong = "the password is wrong" if data[2:4] == _SCRYPT else "it is damaged"
-        raise UsageError(f"{path} can't be used: {wrong}")
+    expected = _checksum(id, seed, public) if data[2:4] == _SCRYPT else _NO_CHECKSUM
+    if checksum not in (expected, _checksum(id, seed, public)) or key.public.key != public:
+        reason = "the password is wrong" if data[2:4] == _SCRYPT else "it is damaged"
+        raise UsageError(f"{path} can't be used: {reason}")
     return key
 
 
@@ -219,9 +219,9 @@ def scrypt_parameters(ops: int, memory: int) -> tuple[int, int]:
     Source: crypto_pwhash_scryptsalsa208sha256.c, ``pickparams``.
     """
     ops = max(ops, 32768)
-    most = ops // 32 if ops < memory // 32 else memory // 1024
+    maximum = ops // 32 if ops < memory // 32 else memory // 1024
     logarithm = 1
-    while logarithm < 63 and 1 << logarithm <= most // 2:
+    while logarithm < 63 and 1 << logarithm <= maximum // 2:
         logarithm += 1
     if ops < memory // 32:
         return logarithm, 1

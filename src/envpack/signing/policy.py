@@ -15,11 +15,11 @@ from envpack.runtime.errors import IntegrityError, UsageError
 from envpack.signing.bundle import Signed, check_manifest
 from envpack.signing.keys import PublicKey, public_key_of
 
-_KNOWN = ["require"]
+_SETTINGS = ["require"]
 
 
 @dataclass(frozen=True)
-class Demand:
+class SignaturePolicy:
     """The host's signature requirement; ``path``: the policy file; ``keys``: one of them must have signed."""
 
     path: Path
@@ -39,7 +39,7 @@ class Demand:
             ) from None
 
 
-def demand(root: Path = Path("/")) -> Demand | None:
+def signature_policy(root: Path = Path("/")) -> SignaturePolicy | None:
     """Return the signature requirement of the host with this root folder; None where there is none.
 
     Raises:
@@ -50,7 +50,7 @@ def demand(root: Path = Path("/")) -> Demand | None:
         return None
     path = root / POLICY_PATH
     try:
-        return Demand(path, _read(path))
+        return SignaturePolicy(path, _read(path))
     except UsageError as error:
         raise IntegrityError(
             f"{path} can't be followed: {error.message}", hint="It is for who administers this host to put right."
@@ -61,13 +61,13 @@ def _read(path: Path) -> tuple[PublicKey, ...]:
     document = read_toml(path)
     if document is None:
         raise UsageError("it can't be read")
-    unknown = [key for key in document if key not in _KNOWN]
+    unknown = [key for key in document if key not in _SETTINGS]
     if unknown:
-        raise UsageError(f"{unknown[0]!r} is nothing to demand{nearest(unknown[0], _KNOWN)}")
-    words = document.get("require")
-    if not isinstance(words, list) or not words or not all(isinstance(word, str) and word for word in words):
+        raise UsageError(f"{unknown[0]!r} is nothing to demand{nearest(unknown[0], _SETTINGS)}")
+    texts = document.get("require")
+    if not isinstance(texts, list) or not texts or not all(isinstance(text, str) and text for text in texts):
         raise UsageError("require: a list of keys or of paths of keys expected")
-    for word in words:
-        if not word.startswith(("RW", "/")):
-            raise UsageError(f"require: {word!r} is no key, nor a path that begins with '/'")
-    return tuple(public_key_of(word) for word in words)
+    for text in texts:
+        if not text.startswith(("RW", "/")):
+            raise UsageError(f"require: {text!r} is no key, nor a path that begins with '/'")
+    return tuple(public_key_of(text) for text in texts)

@@ -26,22 +26,22 @@ class Signature:
         id: The id of the key, 8 bytes.
         signature: The signature of the data's BLAKE2b-512, 64 bytes.
         comment: The trusted comment.
-        whole: The signature of ``signature`` and ``comment``, 64 bytes.
+        global_signature: The signature of ``signature`` and ``comment``, 64 bytes.
         untrusted: The untrusted comment, which is not signed.
     """
 
     id: bytes
     signature: bytes
     comment: str
-    whole: bytes
+    global_signature: bytes
     untrusted: str = "signature by envpack"
 
     @property
     def text(self) -> str:
         """Return the content of the signature file."""
         first = base64.b64encode(_PREHASHED + self.id + self.signature).decode()
-        whole = base64.b64encode(self.whole).decode()
-        return f"{UNTRUSTED}{self.untrusted}\n{first}\n{_TRUSTED}{self.comment}\n{whole}\n"
+        global_signature = base64.b64encode(self.global_signature).decode()
+        return f"{UNTRUSTED}{self.untrusted}\n{first}\n{_TRUSTED}{self.comment}\n{global_signature}\n"
 
 
 def sign(data: bytes, key: SecretKey, comment: str) -> Signature:
@@ -61,15 +61,15 @@ def sign(data: bytes, key: SecretKey, comment: str) -> Signature:
     return Signature(key.id, signature, comment, key.sign(signature + comment.encode()))
 
 
-def read_signature(where: Path | str) -> Signature:
+def read_signature(location: Path | str) -> Signature:
     """Read a signature at a path or URL.
 
     Raises:
         IntegrityError: There is no file, it can't be read, or it is no signature that envpack supports.
     """
-    path = shown(where)
+    path = shown(location)
     try:
-        text = _bytes_of(where).decode("utf-8")
+        text = _bytes_of(location).decode("utf-8")
     except FileNotFoundError:
         raise IntegrityError(f"there is no signature {path}", hint="Fetch it from where the bundle is.") from None
     except FetchError as error:
@@ -81,20 +81,20 @@ def read_signature(where: Path | str) -> Signature:
     lines = text.split("\n")
     if len(lines) < 4 or not lines[0].startswith(UNTRUSTED) or not lines[2].startswith(_TRUSTED):
         raise _none(path)
-    first, whole = decoded(lines[1]), decoded(lines[3])
+    first, global_signature = decoded(lines[1]), decoded(lines[3])
     if first[:2] == _LEGACY:
         raise IntegrityError(f"{path} is a signature of minisign's old kind", hint="Sign again, with minisign -H.")
-    if len(first) != 74 or first[:2] != _PREHASHED or len(whole) != 64 or any(lines[4:]):
+    if len(first) != 74 or first[:2] != _PREHASHED or len(global_signature) != 64 or any(lines[4:]):
         raise _none(path)
     comment = lines[2][len(_TRUSTED) :].rstrip("\r")
-    return Signature(first[2:10], first[10:], comment, whole, lines[0][len(UNTRUSTED) :])
+    return Signature(first[2:10], first[10:], comment, global_signature, lines[0][len(UNTRUSTED) :])
 
 
-def _bytes_of(where: Path | str) -> bytes:
-    if isinstance(where, Path):
-        with where.open("rb") as file:
+def _bytes_of(location: Path | str) -> bytes:
+    if isinstance(location, Path):
+        with location.open("rb") as file:
             return file.read(MAX_FILE)
-    source = open_source(where)
+    source = open_source(location)
     try:
         return source.read(0, MAX_FILE)
     finally:
@@ -113,19 +113,19 @@ def check_signature(data: bytes, signature: Signature, keys: Iterable[PublicKey]
     Raises:
         IntegrityError: None of the keys signed it, or the comment was changed.
     """
-    asked = list(keys)
-    same = [key for key in asked if key.id == signature.id]
-    if not same:
+    accepted = list(keys)
+    candidates = [key for key in accepted if key.id == signature.id]
+    if not candidates:
         name = PublicKey(signature.id, b"").name
         raise IntegrityError(
             f"{what} is signed by the key {name}, which is none of those asked for",
             hint="Get the bundle from who has one of these keys.",
-            details=[f"{key.name}: {key.text}" for key in asked],
+            details=[f"{key.name}: {key.text}" for key in accepted],
         )
     hashed = _hashed(data)
-    for key in same:
+    for key in candidates:
         if key.holds(signature.signature, hashed):
-            if not key.holds(signature.whole, signature.signature + signature.comment.encode()):
+            if not key.holds(signature.global_signature, signature.signature + signature.comment.encode()):
                 raise IntegrityError(f"the signature's comment of {what} was changed")
             return key
     raise IntegrityError(f"the signature is not of this bundle: {what}")

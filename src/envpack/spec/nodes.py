@@ -22,16 +22,18 @@ class Problems:
         self.source = source
         self._found: list[tuple[int, str]] = []
 
-    def add(self, where: Node | int, text: str) -> None:
-        """Add a problem; ``where`` is the YAML node that is wrong, or a line counted from 1."""
-        line = where if isinstance(where, int) else where.start_mark.line + 1
+    def add(self, position: Node | int, text: str) -> None:
+        """Add a problem; ``position`` is the YAML node that is wrong, or a line counted from 1."""
+        line = position if isinstance(position, int) else position.start_mark.line + 1
         self._found.append((line, text))
 
     def raise_any(self) -> None:
         """Raise SpecError with all problems in the order of their lines, if there are any."""
         if not self._found:
             return
-        lines = [f"{self.source}:{line}: {text}" for line, text in sorted(self._found, key=lambda it: it[0])]
+        lines = [
+            f"{self.source}:{line}: {text}" for line, text in sorted(self._found, key=lambda problem: problem[0])
+        ]
         if len(lines) == 1:
             raise SpecError(lines[0])
         raise SpecError(f"{self.source} has {len(lines)} mistakes, the first: {lines[0]}", details=lines)
@@ -48,10 +50,12 @@ def compose(text: str, source: str) -> Node | None:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
-        said = " ".join(part for part in (error.context, error.problem) if part)
-        stands = text.splitlines()[line - 1].strip() if line <= len(text.splitlines()) else "the end of the file"
+        reason = " ".join(part for part in (error.context, error.problem) if part)
+        line_text = (
+            text.splitlines()[line - 1].strip() if line <= len(text.splitlines()) else "the end of the file"
+        )
         raise SpecError(
-            f"{source}:{line}: not valid YAML at {stands!r}: {said}",
+            f"{source}:{line}: not valid YAML at {line_text!r}: {reason}",
             hint="Indent with spaces, and quote values that hold ': ', '#', '*', '[' or '{'.",
         ) from None
     except yaml.YAMLError as error:

@@ -138,11 +138,11 @@ def _dependencies(node: Node | None, problems: Problems) -> tuple[tuple[str, ...
             continue
         for key, key_node, value in mapping(item, "a dependency", problems):
             if key != "pip":
-                shown = f"{key}: {value.value}" if isinstance(value, yaml.ScalarNode) else f"{key}:"
-                better = f"{key}={value.value}" if isinstance(value, yaml.ScalarNode) else "pip:"
+                written = f"{key}: {value.value}" if isinstance(value, yaml.ScalarNode) else f"{key}:"
+                suggestion = f"{key}={value.value}" if isinstance(value, yaml.ScalarNode) else "pip:"
                 problems.add(
                     key_node,
-                    f"{shown!r} is a mapping, expected text such as '{better}', or a 'pip:' list",
+                    f"{written!r} is a mapping, expected text such as '{suggestion}', or a 'pip:' list",
                 )
             elif first_pip is not None:
                 problems.add(
@@ -221,14 +221,14 @@ def _section(node: Node | None, problems: Problems) -> dict[str, object]:
     if node is None:
         return found
     readers: dict[str, Callable[[Node], object]] = {
-        "version": lambda it: _checked(it, "version", _VERSION, 'a version such as "1.4.0"', problems),
-        "platform": lambda it: _platform(it, problems),
-        "requires": lambda it: _requires(it, problems),
-        "exclude": lambda it: _globs(it, "exclude", problems),
-        "include": lambda it: _globs(it, "include", problems),
-        "prune": lambda it: _prune(it, problems),
-        "test": lambda it: tuple(text for text, _ in strings(it, "test", "a test command", problems)),
-        "commands": lambda it: _commands(it, problems),
+        "version": lambda value: _checked(value, "version", _VERSION, 'a version such as "1.4.0"', problems),
+        "platform": lambda value: _platform(value, problems),
+        "requires": lambda value: _requires(value, problems),
+        "exclude": lambda value: _globs(value, "exclude", problems),
+        "include": lambda value: _globs(value, "include", problems),
+        "prune": lambda value: _prune(value, problems),
+        "test": lambda value: tuple(text for text, _ in strings(value, "test", "a test command", problems)),
+        "commands": lambda value: _commands(value, problems),
     }
     for key, key_node, value in mapping(node, "envpack", problems):
         if key not in _SECTION:

@@ -86,19 +86,19 @@ def parse_line(text: str) -> PipLine | None:
 
 def _option(text: str) -> PipLine:
     parts = re.split(r"[=\s]" if text.startswith("--") else r"\s", text, maxsplit=1)
-    word, value = parts[0], parts[1].strip() if len(parts) > 1 else ""
-    if word in _FLAGS:
+    option, value = parts[0], parts[1].strip() if len(parts) > 1 else ""
+    if option in _FLAGS:
         if value:
-            raise ValueError(f"expected {word} without a value")
-        return PipLine(text, word)
-    if word not in _TAKES_VALUE and not text.startswith("--") and text[:2] in _TAKES_VALUE:
-        word, value = text[:2], text[2:].strip()  # -rfile, -i=URL: pip's short forms
-    if word not in _TAKES_VALUE:
-        known = sorted({name for name in _TAKES_VALUE if name.startswith("--")} | _FLAGS)
-        raise ValueError(f"{word} is not an option of a requirements file{nearest(word, known)}")
+            raise ValueError(f"expected {option} without a value")
+        return PipLine(text, option)
+    if option not in _TAKES_VALUE and not text.startswith("--") and text[:2] in _TAKES_VALUE:
+        option, value = text[:2], text[2:].strip()  # -rfile, -i=URL: pip's short forms
+    if option not in _TAKES_VALUE:
+        options = sorted({name for name in _TAKES_VALUE if name.startswith("--")} | _FLAGS)
+        raise ValueError(f"{option} is not an option of a requirements file{nearest(option, options)}")
     if not value:
-        raise ValueError(f"expected a value after {word}")
-    return PipLine(text, _TAKES_VALUE[word], value)
+        raise ValueError(f"expected a value after {option}")
+    return PipLine(text, _TAKES_VALUE[option], value)
 
 
 def parse_lines(lines: Iterable[str]) -> list[PipLine]:

@@ -34,7 +34,7 @@ from envpack.signing.keys import (
     secret_key_of,
     write_new,
 )
-from envpack.signing.policy import demand
+from envpack.signing.policy import signature_policy
 from envpack.signing.signature import check_signature, read_signature, sign
 from support.bundle_factory import make_bundle, text
 from support.conda_pack_archives import tar
@@ -78,7 +78,10 @@ def test_a_key_of_minisign_s_signs_the_same(tmp_path: Path) -> None:
     assert public_key_file(secret.public).split("\n")[1] == (DATA / "plain.pub").read_text().split("\n")[1]
     theirs = read_signature(DATA / "data.txt.minisig")
     ours = sign(SIGNED, secret, theirs.comment)
-    assert (ours.signature, ours.whole) == (theirs.signature, theirs.whole)  # Ed25519 has no chance in it
+    assert (ours.signature, ours.global_signature) == (
+        theirs.signature,
+        theirs.global_signature,
+    )  # Ed25519 has no chance in it
     assert secret_key_file(secret, "").split("\n")[1] == (DATA / "plain.key").read_text().split("\n")[1]
 
 
@@ -229,7 +232,7 @@ def deployed(root: Path, bundle: Path, *options: str) -> tuple[int, str]:
 
 
 def test_a_host_without_a_policy_takes_any_bundle(tmp_path: Path, bundle: Path) -> None:
-    assert demand(tmp_path) is None
+    assert signature_policy(tmp_path) is None
     assert deployed(tmp_path, bundle)[0] == 0
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from envpack.cli.console import Console, Result
 from envpack.cli.option_groups import BuildOptions
 from envpack.cli.options import SpecOrLock, option
-from envpack.cli.output import describe_built, tell
+from envpack.cli.output import describe_built, report_changes
 from envpack.cli.text import escape
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def build(
 
     recipe = building.recipe(spec, console.environ, output)
     made = build_bundle(recipe, output, console.reporter)
-    tell(console, made.manifest.changes, made.selection)
+    report_changes(console, made.manifest.changes, made.selection)
     return Result("build", describe_built(made), lambda console: _show(console, made))
 
 

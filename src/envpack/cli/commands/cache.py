@@ -45,8 +45,8 @@ def cache(
 
 
 def _show(console: Console, action: str, facts: CacheFacts) -> None:
-    kept = f"{plural(facts.bundles, 'bundle')}, {human_size(facts.size)}"
+    summary = f"{plural(facts.bundles, 'bundle')}, {human_size(facts.size)}"
     shared = facts.size - facts.own
     if shared:
-        kept += f", of which {human_size(shared)} {'are' if action == 'info' else 'stay'} elsewhere, too"
-    console.out.write(f"{escape(str(facts.folder))}: {'removed ' if action == 'clear' else ''}{kept}")
+        summary += f", of which {human_size(shared)} {'are' if action == 'info' else 'stay'} elsewhere, too"
+    console.out.write(f"{escape(str(facts.folder))}: {'removed ' if action == 'clear' else ''}{summary}")

@@ -75,11 +75,11 @@ def check(
     from envpack.runtime.transport.open import local_path
 
     facts = facts_from_file(host) if host is not None else None
-    where = local_path(path)
-    if isinstance(where, Path) and where.is_dir() and is_environment(where):
-        report = examine_environment(where, reporter=console.reporter, facts=facts, gpu=gpu, allow=allow or ())
+    source = local_path(path)
+    if isinstance(source, Path) and source.is_dir() and is_environment(source):
+        report = examine_environment(source, reporter=console.reporter, facts=facts, gpu=gpu, allow=allow or ())
     else:
-        report = run(where, facts=facts, gpu=gpu, allow=allow or (), destination=dest or Path(), decoders=FAST)
+        report = run(source, facts=facts, gpu=gpu, allow=allow or (), destination=dest or Path(), decoders=FAST)
     try:
         report.require(_HINTS[report.kind])
     except HostError as error:
@@ -91,7 +91,7 @@ def check(
 
 
 def show(console: Console, report: CheckReport) -> None:
-    """The verdicts as a table: requirement, needed, found, verdict, and below each what there is to say of it."""
+    """Write the verdicts as a table: requirement, needed, found, verdict; remarks follow each row."""
     from envpack.runtime.host.gpus import NO_DRIVER, NO_GPU
 
     out = console.out
@@ -104,43 +104,43 @@ def show(console: Console, report: CheckReport) -> None:
     widths = _widths([_HEADINGS, *rows], out.width)
     for line in _cells(_HEADINGS, widths, out):
         out.write(out.style(line, "2"))
-    told = {NO_DRIVER, NO_GPU}  # the verdict on the GPU says more
+    reported = {NO_DRIVER, NO_GPU}  # the verdict on the GPU says more
     for item, row in zip(report.verdicts, rows, strict=True):
         first, *rest = _cells(row, widths, out)
         out.write(first[: -len(item.verdict)] + out.style(item.verdict, STYLES[item.verdict]))
         for line in rest:
             out.write(line)
-        _remarks(out, item, again=item.message in told, verbose=console.verbose)
-        told.add(item.message)
+        _write_remarks(out, item, repeated=item.message in reported, verbose=console.verbose)
+        reported.add(item.message)
 
 
 def _headline(report: CheckReport) -> str:
-    where = f"on {report.host}" if report.host else "here"
+    host = f"on {report.host}" if report.host else "here"
     counts = {verdict: len(report.of(verdict)) for verdict in ("failed", "warning", "unknown", "ok")}
-    said = "can't run" if counts["failed"] else "runs" if not counts["unknown"] else "may run"
-    listed = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
-    return f"{report.title} {said} {where}: {listed}"
+    summary = "can't run" if counts["failed"] else "runs" if not counts["unknown"] else "may run"
+    counted = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
+    return f"{report.title} {summary} {host}: {counted}"
 
 
 def _widths(rows: Sequence[Sequence[str]], width: int | None) -> list[int]:
-    """Columns for each cell; where they don't fit a terminal, the two in the middle share what is left."""
+    """Return the columns of each cell; on a narrow terminal the two cells in the middle share what is left."""
     widths = [max(len(escape(row[column])) for row in rows) for column in range(len(_HEADINGS))]
     if width is not None:
-        room = max(24, width - 2 - widths[0] - widths[3] - 3 * 2)
-        if widths[1] + widths[2] > room:
-            half = room // 2
-            widths[1] = min(widths[1], max(half, room - widths[2]))
-            widths[2] = room - widths[1]
+        available = max(24, width - 2 - widths[0] - widths[3] - 3 * 2)
+        if widths[1] + widths[2] > available:
+            half = available // 2
+            widths[1] = min(widths[1], max(half, available - widths[2]))
+            widths[2] = available - widths[1]
     return widths
 
 
 def _cells(row: Sequence[str], widths: Sequence[int], out: Stream) -> list[str]:
-    """A row as lines; the verdict ends the first."""
+    """Return a row as lines; the verdict ends the first."""
     texts = [escape(text) for text in row]
     if out.width is None:
         columns = [[text] for text in texts]
     else:
-        columns = [_fitted(text, width) for text, width in zip(texts, widths, strict=True)]
+        columns = [_wrap_cell(text, width) for text, width in zip(texts, widths, strict=True)]
     lines = []
     for number in range(max(map(len, columns))):
         cells = [column[number] if number < len(column) else "" for column in columns]
@@ -149,19 +149,19 @@ def _cells(row: Sequence[str], widths: Sequence[int], out: Stream) -> list[str]:
     return lines
 
 
-def _fitted(text: str, width: int) -> list[str]:
-    """The text in lines of ``width``; a word that is longer, such as a version, is cut."""
+def _wrap_cell(text: str, width: int) -> list[str]:
+    """Return the text in lines of ``width``; a longer word, such as a version, is cut."""
     lines: list[str] = []
-    for word in text.split():
-        if lines and len(lines[-1]) + 1 + len(word) <= width:
-            lines[-1] += f" {word}"
+    for part in text.split():
+        if lines and len(lines[-1]) + 1 + len(part) <= width:
+            lines[-1] += f" {part}"
             continue
-        lines += [word[start : start + width] for start in range(0, len(word), width)]
+        lines += [part[start : start + width] for start in range(0, len(part), width)]
     return lines or [""]
 
 
-def _remarks(out: Stream, item: Verdict, *, again: bool, verbose: bool) -> None:
-    remarks = [("", item.message)] if item.message and not again else []
+def _write_remarks(out: Stream, item: Verdict, *, repeated: bool, verbose: bool) -> None:
+    remarks = [("", item.message)] if item.message and not repeated else []
     if item.allowed:
         remarks.append(("", "allowed to fail"))
     if item.evidence and verbose:

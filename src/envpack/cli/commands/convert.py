@@ -8,7 +8,7 @@ from typing import Annotated
 from envpack.cli.console import Console, Result
 from envpack.cli.option_groups import OutputOptions
 from envpack.cli.options import Jobs, Level, argument
-from envpack.cli.output import describe_bundle, digest_and_size, tell, tell_origin
+from envpack.cli.output import describe_bundle, digest_and_size, report_changes, show_origin
 from envpack.cli.text import escape
 
 
@@ -38,7 +38,7 @@ def convert(
     name, version = writing.bundle_name or "", writing.bundle_version or ""
     settings = PackSettings(name=name, version=version, level=level, jobs=jobs)
     done = convert_file(old, new, settings=settings, reporter=console.reporter)
-    tell(console, done.manifest.changes)
+    report_changes(console, done.manifest.changes)
     data = {
         **describe_bundle(new, done.manifest, digest_and_size(new) if console.json else {}),
         "made_by": done.made_by,
@@ -49,6 +49,6 @@ def convert(
     def show(console: Console) -> None:
         console.out.write(escape(str(new)))
         if not console.quiet:
-            tell_origin(console.err, done.made_by, done.missing_guarantees, done.repairs, console.verbose)
+            show_origin(console.err, done.made_by, done.missing_guarantees, done.repairs, console.verbose)
 
     return Result("convert", data, show)

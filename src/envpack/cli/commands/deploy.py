@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from envpack.cli.approval import approval, refuse_archive
 from envpack.cli.console import Console, Result
 from envpack.cli.options import Allow, BundleOrArchive, Gpu, Jobs, Keep, Store, Wait, argument, option, store_of
-from envpack.cli.output import tell_origin
+from envpack.cli.output import show_origin
 from envpack.cli.text import escape, human_time, plural
 from envpack.runtime.report import human_size
 
@@ -67,38 +67,40 @@ def deploy(
     from envpack.interop.detect import is_archive
     from envpack.runtime.commands.check import parse_policy
     from envpack.runtime.commands.deploy import KEEP, DeployOptions
-    from envpack.runtime.commands.deploy import deploy as run
+    from envpack.runtime.commands.deploy import deploy as deploy_bundle
     from envpack.runtime.transport.open import local_path
 
     config = load_config()
-    where = local_path(bundle)
-    kept = keep if keep is not None else config.keep
+    source = local_path(bundle)
+    keep_count = keep if keep is not None else config.keep
     options = DeployOptions(
         policy=parse_policy(gpu or "required", allow or (), not no_check),
         run_tests=not no_test,
-        keep=kept if kept is not None else KEEP,
+        keep=keep_count if keep_count is not None else KEEP,
         wait=wait,
         jobs=jobs or config.jobs,
         store=store_of(store, console.environ, config),
     )
     approve = approval(console)
-    if isinstance(where, Path) and is_archive(where):
-        refuse_archive(console, where)
+    if isinstance(source, Path) and is_archive(source):
+        refuse_archive(console, source)
         from envpack.interop.deploy import deploy_archive
 
         if store is not None:
             console.reporter.warn(
                 "an archive shares nothing with the store: 'envpack convert' makes a bundle of it"
             )
-        done = deploy_archive(where, destination, options, reporter=console.reporter)
+        done = deploy_archive(source, destination, options, reporter=console.reporter)
     else:
-        done = run(where, destination, options, reporter=console.reporter, decoders=FAST, approve=approve)
+        done = deploy_bundle(
+            source, destination, options, reporter=console.reporter, decoders=FAST, approve=approve
+        )
     typed = _as_typed(destination, done)
     return Result("deploy", done.as_dict(), lambda console: _show(console, done, typed))
 
 
 def _as_typed(destination: Path, done: Deployment) -> str:
-    """The destination as the person wrote it, where that still leads there when typed again."""
+    """Return the destination as typed, unless the shell did not expand a ``~`` in it."""
     return str(destination) if not str(destination).startswith("~") else done.destination
 
 
@@ -113,10 +115,10 @@ def _show(console: Console, done: Deployment, destination: str) -> None:
     if done.read < done.stored or done.store:
         rest = f"in the store {escape(done.store)}" if done.store else "in the deployment before it"
         out.write(f"  {human_size(done.read)} of {human_size(done.stored)} read, the rest was {rest}")
-    tell_origin(out, done.made_by, done.lacks, done.repairs, console.verbose)
+    show_origin(out, done.made_by, done.lacks, done.repairs, console.verbose)
     out.write()
     out.write("activate it with:")
     out.write(out.style(f"  source {escape(shlex.quote(destination))}/bin/activate", "36"))
     if done.commands:
         out.write("its commands:")
-        out.pairs(done.commands.items(), whole=True)
+        out.pairs(done.commands.items(), unwrapped=True)

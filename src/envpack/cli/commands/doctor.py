@@ -109,7 +109,7 @@ def _gpu(gpu: Gpu) -> str:
         parts.append(human_size(gpu.memory))
     marks = [(gpu.mig, "MIG"), (gpu.vgpu, "vGPU"), (gpu.licensed is False, "no licence")]
     marks += [(bool(gpu.fabric), f"fabric {gpu.fabric}"), (gpu.visible is False, "hidden from CUDA")]
-    return ", ".join(parts + [text for shown, text in marks if shown])
+    return ", ".join(parts + [text for applies, text in marks if applies])
 
 
 def _torch(out: Stream, build: Build) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from envpack.cli.console import Console, Result
 from envpack.cli.options import BundleOrArchive, option
-from envpack.cli.output import describe_unrelocatable, needs_lines, tell_origin
+from envpack.cli.output import describe_unrelocatable, needs_lines, show_origin
 from envpack.cli.terminal import Stream
 from envpack.cli.text import escape, human_date, plural
 from envpack.runtime.report import human_size
@@ -51,16 +51,16 @@ def inspect(
     from envpack.runtime.reader.bundle import open_bundle
     from envpack.runtime.transport.open import local_path
 
-    where = local_path(bundle)
-    if isinstance(where, Path) and is_archive(where):
+    source = local_path(bundle)
+    if isinstance(source, Path) and is_archive(source):
         from envpack.interop.inspect import inspect_archive
 
-        inspected = inspect_archive(where, console.reporter)
+        inspected = inspect_archive(source, console.reporter)
         manifest = inspected.manifest
-        size = head = where.stat().st_size
-        data = describe(manifest, str(where), size, head, _archive(inspected))
+        size = head = source.stat().st_size
+        data = describe(manifest, str(source), size, head, _archive(inspected))
     else:
-        with open_bundle(where, FAST) as opened:
+        with open_bundle(source, FAST) as opened:
             manifest = opened.manifest
             head = opened.head_size
             data = describe(manifest, opened.name, opened.size, head)
@@ -86,7 +86,7 @@ def _archive(inspected: Inspected) -> dict[str, Any]:
 def describe(
     manifest: Manifest, path: str, file_size: int, head_size: int, archive: dict[str, Any] | None = None
 ) -> dict[str, Any]:
-    """The ``result`` of ``envpack.inspect/1``; ``archive``: what is known of another tool's only."""
+    """Return the ``result`` of ``envpack.inspect/1``; ``archive`` is what only archives of other tools have."""
     from envpack.runtime.format.changes import changes_to_json
     from envpack.runtime.format.needs import needs_to_json
     from envpack.runtime.host.checks.registry import wanted_of
@@ -137,7 +137,7 @@ def _show(
         _heading(out, "needs", "found in its packages and files")
         out.pairs(found)
     _mapping(out, "variables", manifest.variables)
-    _mapping(out, "commands", manifest.commands, whole=True)
+    _mapping(out, "commands", manifest.commands, unwrapped=True)
     if manifest.test:
         _heading(out, "tests", "commands run after a deployment")
         for command in manifest.test:
@@ -148,7 +148,7 @@ def _show(
     if console.verbose:
         _changes(out, manifest.changes)
     if data["archive"] is not None:
-        tell_origin(out, manifest.writer, data["archive"]["lacks"], (), False)
+        show_origin(out, manifest.writer, data["archive"]["lacks"], (), False)
 
 
 def _facts(manifest: Manifest, data: dict[str, Any], head: int) -> list[tuple[str, str]]:
@@ -166,10 +166,10 @@ def _facts(manifest: Manifest, data: dict[str, Any], head: int) -> list[tuple[st
     unchanged = "none: every file is as its package published it"
     archive = data["archive"]
     if archive is not None:
-        where = archive["prefix"] or "unknown"
+        prefix = archive["prefix"] or "unknown"
         kind = [
             ("made by", f"{manifest.writer}, compression {manifest.codec}"),
-            ("written in", f"{where}, {plural(archive['records'], 'file')} recorded"),
+            ("written in", f"{prefix}, {plural(archive['records'], 'file')} recorded"),
         ]
         unchanged = "none that its metadata shows"
     return [
@@ -198,10 +198,10 @@ def _heading(out: Stream, title: str, remark: str = "") -> None:
     out.write(out.style(title, "1") + (f": {remark}" if remark else ""))
 
 
-def _mapping(out: Stream, title: str, values: Mapping[str, str], *, whole: bool = False) -> None:
+def _mapping(out: Stream, title: str, values: Mapping[str, str], *, unwrapped: bool = False) -> None:
     if values:
         _heading(out, title)
-        out.pairs(values.items(), whole=whole)
+        out.pairs(values.items(), unwrapped=unwrapped)
 
 
 def _packages(out: Stream, manifest: Manifest, everything: bool) -> None:
@@ -218,7 +218,7 @@ def _packages(out: Stream, manifest: Manifest, everything: bool) -> None:
 
 
 def _chart(out: Stream, packages: Sequence[Package]) -> None:
-    """Name, version, kind, size and a bar; on a terminal long names and versions are cut, in a pipe never."""
+    """Write name, version, kind, size and a bar of each; long names and versions are cut on a terminal only."""
     from rich.cells import cell_len
 
     names = [escape(package.name) for package in packages]
@@ -228,17 +228,17 @@ def _chart(out: Stream, packages: Sequence[Package]) -> None:
         name_width, version_width = min(name_width, out.width // 3), min(version_width, out.width // 5)
     kinds = out.width is None or out.width >= 60
     used = 2 + name_width + 2 + version_width + 2 + (7 if kinds else 0) + 9 + 2
-    room = max(0, min(30, (out.width or 100) - used - 1))
+    columns_left = max(0, min(30, (out.width or 100) - used - 1))
     largest = max(package.size for package in packages)
     for package, name, version in zip(packages, names, versions, strict=True):
         row = f"  {_fit(name, name_width, out.unicode)}  {_fit(version, version_width, out.unicode)}  "
         kind = out.style(f"{package.kind:<5}", "2") + "  " if kinds else ""
-        drawn = out.style(bar(package.size, largest, room, out.unicode), "36") if room else ""
+        drawn = out.style(bar(package.size, largest, columns_left, out.unicode), "36") if columns_left else ""
         out.write(f"{row}{kind}{human_size(package.size):>9}  {drawn}".rstrip())
 
 
 def _fit(text: str, columns: int, unicode: bool) -> str:
-    """The text in exactly so many columns of a terminal, cut where it is longer."""
+    """Return the text in exactly ``columns`` of a terminal, cut where it is longer."""
     from rich.cells import cell_len, set_cell_size
 
     if cell_len(text) > columns:
@@ -247,12 +247,12 @@ def _fit(text: str, columns: int, unicode: bool) -> str:
 
 
 def bar(size: int, largest: int, columns: int, unicode: bool) -> str:
-    """A bar of at most ``columns``, in eighths of a column where the terminal has them; never empty."""
+    """Return a bar of at most ``columns``, in eighths of a column where the terminal has them; never empty."""
     eighths = round(size / largest * columns * 8) if largest else 0
     if not unicode:
         return "#" * max(1, round(eighths / 8)) if size and columns else ""
-    whole, part = divmod(max(eighths, 1 if size and columns else 0), 8)
-    return "█" * whole + (" ▏▎▍▌▋▊▉"[part] if part else "")
+    full, part = divmod(max(eighths, 1 if size and columns else 0), 8)
+    return "█" * full + (" ▏▎▍▌▋▊▉"[part] if part else "")
 
 
 def _segments(out: Stream, manifest: Manifest) -> None:

@@ -42,14 +42,14 @@ def lock(
     """
     from envpack.lock import Lock, load_input, solve_lock, write_lock
 
-    given = load_input(spec)
-    if isinstance(given, Lock):
+    source = load_input(spec)
+    if isinstance(source, Lock):
         raise UsageError(f"{spec} is a lock already", hint=f"Build it: envpack build {spec}")
     output = output or spec.with_suffix(".lock")
     if not output.absolute().parent.is_dir():
         raise DestinationError(f"there is no folder {output.absolute().parent} to write the lock to")
     locked = solve_lock(
-        given,
+        source,
         platforms=tuple(platforms or ()),
         channels=tuple(solving.channels or ()),
         index_url=solving.index_url,
@@ -65,7 +65,7 @@ def lock(
 
 
 def describe(lock: Lock, path: Path) -> dict[str, Any]:
-    """The ``result`` of ``envpack.lock/1``."""
+    """Return the ``result`` of ``envpack.lock/1``."""
     return {
         "path": str(path),
         "name": lock.spec.name,
@@ -84,8 +84,13 @@ def describe(lock: Lock, path: Path) -> dict[str, Any]:
                     for record in platform.conda
                 ],
                 "pypi": [
-                    {"name": it.name, "version": it.version, "url": it.location, "sha256": it.sha256}
-                    for it in platform.pypi
+                    {
+                        "name": package.name,
+                        "version": package.version,
+                        "url": package.location,
+                        "sha256": package.sha256,
+                    }
+                    for package in platform.pypi
                 ],
             }
             for name, platform in lock.platforms.items()

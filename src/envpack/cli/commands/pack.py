@@ -10,7 +10,7 @@ from envpack.cli.console import Console, Result
 from envpack.cli.environments import active, find_environment, name_of
 from envpack.cli.option_groups import OutputOptions, PackOptions, SelectOptions
 from envpack.cli.options import Editable, OutsideLinks, option
-from envpack.cli.output import describe_bundle, digest_and_size, tell
+from envpack.cli.output import describe_bundle, digest_and_size, report_changes
 from envpack.cli.text import escape
 from envpack.runtime.errors import UsageError
 
@@ -67,7 +67,7 @@ def pack(
     with editable_policy(editable, output, console.reporter) as policy:
         settings = replace(settings, selection=selection, outside=outside_links, editable=policy)
         manifest = write(prefix, output, settings=settings, reporter=console.reporter)
-    tell(console, manifest.changes, selection)
+    report_changes(console, manifest.changes, selection)
     file = digest_and_size(output) if console.json else {}
     data = {**describe_bundle(output, manifest, file), "excluded": selection.dropped.total()}
     return Result("pack", data, lambda console: _show(console, output))

@@ -11,7 +11,7 @@ from envpack.cli.commands.sign import secret_key
 from envpack.cli.console import Console, Result
 from envpack.cli.option_groups import BuildOptions
 from envpack.cli.options import SpecOrLock, option
-from envpack.cli.output import describe_built, tell
+from envpack.cli.output import describe_built, report_changes
 from envpack.cli.text import escape
 
 
@@ -42,7 +42,7 @@ def release(
 
     secret = secret_key(console, key) if key is not None or load_config(console.environ).sign_key else None
     made = release_bundle(building.recipe(spec, console.environ), LocalFolder(output), console.reporter, secret)
-    tell(console, made.manifest.changes, made.selection)
+    report_changes(console, made.manifest.changes, made.selection)
     written = [made.bundle, made.checksum, made.manifest_file, made.signature]
 
     def show(console: Console) -> None:

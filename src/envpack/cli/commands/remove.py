@@ -39,5 +39,5 @@ def remove(
 
 def _show_removed(console: Console, done: Removed) -> None:
     previous = len(done.generations) - 1
-    kept = f", with {plural(previous, 'previous one')}" if previous > 0 else ""
-    console.out.write(f"{escape(done.destination)} is removed{kept}: {human_size(done.size)}")
+    more = f", with {plural(previous, 'previous one')}" if previous > 0 else ""
+    console.out.write(f"{escape(done.destination)} is removed{more}: {human_size(done.size)}")

@@ -40,12 +40,12 @@ def rollback(
 
 def _show(console: Console, done: RolledBack) -> None:
     out = console.out
-    what = out.style(escape(f"{done.name} {done.version}"), "1")
+    title = out.style(escape(f"{done.name} {done.version}"), "1")
     if done.replaced == done.generation:
-        out.write(f"{what}, generation {done.generation}, is what {escape(done.destination)} is already")
+        out.write(f"{title}, generation {done.generation}, is what {escape(done.destination)} is already")
         return
-    out.write(f"{what}, generation {done.generation}, is at {escape(done.destination)}")
+    out.write(f"{title}, generation {done.generation}, is at {escape(done.destination)}")
     if done.replaced is not None:
         out.write(f"generation {done.replaced} is kept; switch to it with:")
-        place = escape(shlex.quote(done.destination))
-        out.write(out.style(f"  envpack rollback {place} --to {done.replaced}", "36"))
+        destination = escape(shlex.quote(done.destination))
+        out.write(out.style(f"  envpack rollback {destination} --to {done.replaced}", "36"))

@@ -12,13 +12,13 @@ from envpack.runtime.errors import UsageError
 
 
 def names() -> list[str]:
-    """Names of the schemas that ship with envpack: one for each command, and ``envpack`` for no command."""
+    """Return the names of envpack's schemas: one for each command, and ``envpack`` for no command."""
     found = (entry.name for entry in files("envpack").joinpath("schemas").iterdir())
     return sorted(name.removesuffix("-1.json") for name in found if name.endswith("-1.json"))
 
 
 def load(name: str) -> dict[str, Any]:
-    """The JSON Schema (2020-12) of one command's object; UsageError when there is none of that name."""
+    """Return the JSON Schema (2020-12) of one command's object; raise UsageError for an unknown name."""
     if name not in names():
         raise UsageError(f"there is no schema {name!r}", hint=f"There are: {', '.join(names())}.")
     text = (files("envpack") / "schemas" / f"{name}-1.json").read_text(encoding="utf-8")
@@ -38,8 +38,8 @@ def schema(
       envpack schema inspect
     """
     if command is None:
-        listed = names()
-        return Result("schema", {"schemas": listed}, lambda console: console.out.write("\n".join(listed)))
+        available = names()
+        return Result("schema", {"schemas": available}, lambda console: console.out.write("\n".join(available)))
     found = load(command)
 
     def show(console: Console) -> None:

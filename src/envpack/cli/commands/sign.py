@@ -64,7 +64,7 @@ def sign(
 
 
 def secret_key(console: Console, path: Path | None) -> SecretKey:
-    """The key to sign with: of the option, else of the settings. Raises UsageError when there is none."""
+    """Return the key to sign with: the option's, else that of config.toml; raise UsageError when there is none."""
     from envpack.config import load_config
     from envpack.signing.keys import secret_key_of
 

@@ -52,26 +52,26 @@ def verify(
     from envpack.runtime.commands.verify import verify as run
     from envpack.runtime.transport.open import local_path
 
-    where = local_path(path)
-    signed = _signed(where, key) if key else None
-    found = run(where, reporter=console.reporter, jobs=jobs, decoders=FAST)
+    source = local_path(path)
+    signed = _signed(source, key) if key else None
+    found = run(source, reporter=console.reporter, jobs=jobs, decoders=FAST)
     found.require(every=console.json or console.verbose)
     data = {**found.as_dict(), "signed": signed.as_dict() if signed is not None else None}
     return Result("verify", data, lambda console: _show(console, found, signed))
 
 
-def _signed(path: Path | str, words: list[str]) -> Signed:
+def _signed(path: Path | str, keys: list[str]) -> Signed:
     from envpack.bundle.codecs import FAST
     from envpack.runtime.transport.open import STDIN
     from envpack.signing.bundle import check_bundle
     from envpack.signing.keys import public_key_of
 
-    keys = [public_key_of(word) for word in words]
+    public_keys = [public_key_of(text) for text in keys]
     if path == STDIN:
         raise UsageError("no signature comes with what is piped in", hint="Save the bundle, and its .minisig.")
     if isinstance(path, Path) and path.is_dir():
         raise UsageError(f"{path} is a deployment, and bundles are what is signed", hint="Leave --key out.")
-    return check_bundle(path, keys, FAST)
+    return check_bundle(path, public_keys, FAST)
 
 
 def _show(console: Console, found: Verified, signed: Signed | None) -> None:
