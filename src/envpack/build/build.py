@@ -6,7 +6,7 @@ import json
 import re
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import NamedTuple
 from envpack.build.backends import Backend, InstallJob, RattlerBackend
 from envpack.build.bytecode import CompileResult, compile_prefix
 from envpack.build.pip import install_pip
-from envpack.lock import Lock, solve_lock
+from envpack.lock import Lock, PackageSources, solve_lock
 from envpack.lock.target import current_platform
 from envpack.runtime.errors import BuildError
 from envpack.runtime.report import Reporter
@@ -49,8 +49,7 @@ def build_prefix(
     prefix: Path,
     *,
     backend: Backend | None = None,
-    channels: Sequence[str] = (),
-    index_url: str | None = None,
+    sources: PackageSources | None = None,
     reporter: Reporter | None = None,
     cache_dir: Path | None = None,
 ) -> BuildResult:
@@ -62,8 +61,7 @@ def build_prefix(
         source: A spec or a lock.
         prefix: The prefix, which must be absent or an empty folder; see `choose_prefix` for its path.
         backend: Installs the conda packages, by default rattler.
-        channels: Channels that replace those of a spec.
-        index_url: The package index that replaces that of a spec. With a lock it only serves what a source
+        sources: Sources that replace those of a spec. With a lock its package index only serves what a source
             distribution needs to be built.
         reporter: Shows the progress and warnings.
         cache_dir: The folder for downloads (in ``pkgs`` and ``uv``), None for rattler's and uv's own caches.
@@ -71,24 +69,12 @@ def build_prefix(
     Raises:
         BuildError: The environment can't be built; the message gives the reason.
     """
-    reporter = reporter or Reporter()
+    reporter, sources = reporter or Reporter(), sources or PackageSources()
     caches = _Caches.below(cache_dir)
     prefix = prefix.absolute()
     if prefix.exists() and (not prefix.is_dir() or any(prefix.iterdir())):
         raise BuildError(f"{prefix} exists and is not empty", hint="Choose another directory, or remove it.")
-    if isinstance(source, EnvSpec):
-        platform = _build_platform(source.platform)
-        lock = solve_lock(
-            source,
-            platforms=[platform],
-            channels=channels,
-            index_url=index_url,
-            cache_dir=caches.uv,
-            reporter=reporter,
-        )
-    else:
-        lock = source
-        platform = _build_platform(source.spec.platform or _only_platform(source))
+    lock, platform = _lock(source, sources, caches.uv, reporter)
     packages = lock.platform(platform)
     requested = [text.split("::", 1)[-1] for text in lock.spec.dependencies]
     job = InstallJob(packages, platform, prefix, requested, caches.conda)
@@ -98,12 +84,28 @@ def build_prefix(
         if packages.pypi:
             _check_python(python, lock.spec.name)
             install_pip(
-                lock.spec, packages.pypi, prefix, index_url=index_url, cache_dir=caches.uv, reporter=reporter
+                lock.spec,
+                packages.pypi,
+                prefix,
+                index_url=sources.index_url,
+                cache_dir=caches.uv,
+                reporter=reporter,
             )
         elif not python.exists():
             return BuildResult(prefix, lock, platform, None, None)
         compiled = compile_prefix(prefix, python, reporter=reporter)
     return BuildResult(prefix, lock, platform, python, compiled)
+
+
+def _lock(
+    source: EnvSpec | Lock, sources: PackageSources, uv_cache: Path | None, reporter: Reporter
+) -> tuple[Lock, str]:
+    """Return the lock to build from, and the platform to build for."""
+    if isinstance(source, Lock):
+        return source, _build_platform(source.spec.platform or _only_platform(source))
+    platform = _build_platform(source.platform)
+    lock = solve_lock(source, platforms=[platform], sources=sources, cache_dir=uv_cache, reporter=reporter)
+    return lock, platform
 
 
 class _Caches(NamedTuple):

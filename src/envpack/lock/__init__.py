@@ -2,6 +2,15 @@
 
 from envpack.lock.inputs import load_input
 from envpack.lock.model import Lock, LockedPlatform, LockedPypi, read_lock, write_lock
-from envpack.lock.solve import solve_lock
+from envpack.lock.solve import PackageSources, solve_lock
 
-__all__ = ["Lock", "LockedPlatform", "LockedPypi", "load_input", "read_lock", "solve_lock", "write_lock"]
+__all__ = [
+    "Lock",
+    "LockedPlatform",
+    "LockedPypi",
+    "PackageSources",
+    "load_input",
+    "read_lock",
+    "solve_lock",
+    "write_lock",
+]

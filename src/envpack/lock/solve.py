@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,12 +21,25 @@ if TYPE_CHECKING:
     from rattler import Channel, MatchSpec, RepoDataRecord
 
 
+@dataclass(frozen=True)
+class PackageSources:
+    """The sources of packages that replace those of a spec.
+
+    Attributes:
+        channels: conda channels, which replace those named in a dependency too. Paths are relative to the working
+            directory.
+        index_url: The package index of the pip section.
+    """
+
+    channels: Sequence[str] = ()
+    index_url: str | None = None
+
+
 def solve_lock(
     spec: EnvSpec,
     *,
     platforms: Sequence[str] = (),
-    channels: Sequence[str] = (),
-    index_url: str | None = None,
+    sources: PackageSources | None = None,
     cache_dir: Path | None = None,
     reporter: Reporter | None = None,
 ) -> Lock:
@@ -34,32 +48,30 @@ def solve_lock(
     Args:
         spec: The spec.
         platforms: The platforms, by default the spec's own or the one envpack runs on.
-        channels: Channels that replace the spec's, also those named in a dependency. Paths are relative to the
-            working directory.
-        index_url: The package index that replaces the spec's.
+        sources: Sources that replace the spec's.
         cache_dir: uv's cache, None for its own.
         reporter: Shows the progress and warnings.
 
     Raises:
         BuildError: There is no solution, or a channel or index can't be read.
     """
-    reporter = reporter or Reporter()
-    sources = spec_channels(spec, channels)
-    specs = match_specs(spec, any_channel=bool(channels))
+    reporter, sources = reporter or Reporter(), sources or PackageSources()
+    channels = spec_channels(spec, sources.channels)
+    specs = match_specs(spec, any_channel=bool(sources.channels))
     locked = {}
     for platform in platforms or [spec.platform or current_platform()]:
         with reporter.step(f"Solving {spec.name} for {platform}") as step:
-            records = solve_conda(spec, platform, sources, specs)
+            records = solve_conda(spec, platform, channels, specs)
             step.detail = f"{len(records)} conda packages"
         pypi: tuple[LockedPypi, ...] = ()
         if has_pip_requirements(spec):
             with reporter.step(f"Resolving the pip section for {platform}") as step:
                 pypi = resolve_pip(
-                    spec, platform, records, index_url=index_url, cache_dir=cache_dir, reporter=reporter
+                    spec, platform, records, index_url=sources.index_url, cache_dir=cache_dir, reporter=reporter
                 )
                 step.detail = f"{len(pypi)} pip packages"
         locked[platform] = LockedPlatform(tuple(records), pypi)
-    return Lock(spec, tuple(channel.base_url for channel in sources), locked, spec.digest())
+    return Lock(spec, tuple(channel.base_url for channel in channels), locked, spec.digest())
 
 
 def has_pip_requirements(spec: EnvSpec) -> bool:

@@ -161,7 +161,7 @@ def _packed(
     from envpack.bundle.cache.cache_files import cache_folder
     from envpack.bundle.codecs import encoder_for
     from envpack.bundle.pack import PackSettings, pack_prefix
-    from envpack.lock import Lock, load_input
+    from envpack.lock import Lock, PackageSources, load_input
     from envpack.prefix.scan.prune import Selection
 
     # report wrong arguments before the work, not after
@@ -180,8 +180,7 @@ def _packed(
             source,
             choose_prefix(work),
             backend=backend,
-            channels=recipe.channels,
-            index_url=recipe.index_url,
+            sources=PackageSources(recipe.channels, recipe.index_url),
             reporter=reporter,
         )
         spec = built.lock.spec

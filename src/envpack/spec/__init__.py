@@ -2,7 +2,7 @@
 
 from envpack.runtime.host.minimum import Minimum
 from envpack.spec.model import DEFAULT_CHANNELS, DEFAULT_VERSION, PLATFORMS, PRUNE_PROFILES, EnvSpec
-from envpack.spec.parse import load_spec, parse_spec
+from envpack.spec.parse import parse_spec
 from envpack.spec.requires import Requires
 
 __all__ = [
@@ -13,6 +13,5 @@ __all__ = [
     "EnvSpec",
     "Minimum",
     "Requires",
-    "load_spec",
     "parse_spec",
 ]

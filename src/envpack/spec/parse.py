@@ -36,23 +36,6 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _BUILD = re.compile(r"[A-Za-z0-9_.+*^$|()\[\]\\-]+")
 
 
-def load_spec(path: Path) -> EnvSpec:
-    """Return the spec in a file.
-
-    Raises:
-        SpecError: The file can't be read, or is wrong; the error lists every mistake with its line.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise SpecError(f"there is no spec {path}", hint="Check the path.") from None
-    except UnicodeDecodeError as error:
-        raise SpecError(f"{path} is not UTF-8 text (byte {error.start})") from None
-    except OSError as error:
-        raise SpecError(f"{path} can't be read: {error.strerror}") from None
-    return parse_spec(text, str(path))
-
-
 def parse_spec(text: str, source: str) -> EnvSpec:
     """Return the spec in ``text``.
 

@@ -131,6 +131,7 @@ import sys
 from contextlib import contextmanager
 from pathlib import Path
 from envpack.build import build_prefix, choose_prefix
+from envpack.lock import PackageSources
 from envpack.runtime.report import Reporter
 from envpack.spec import parse_spec
 class Telling(Reporter):
@@ -141,7 +142,7 @@ class Telling(Reporter):
             yield step
 spec = parse_spec("dependencies: [python, numpy]", "x.yml")
 work = Path(sys.argv[1])
-options = dict(channels=[sys.argv[2]], cache_dir=work / "cache", reporter=Telling())
+options = dict(sources=PackageSources([sys.argv[2]]), cache_dir=work / "cache", reporter=Telling())
 build_prefix(spec, choose_prefix(work), **options)
 """
 

@@ -19,7 +19,7 @@ import pytest
 import yaml
 
 from envpack.build import SOURCE_MTIME, build_prefix, choose_prefix
-from envpack.lock import Lock, LockedPypi, load_input, read_lock, solve_lock, write_lock
+from envpack.lock import Lock, LockedPypi, PackageSources, load_input, read_lock, solve_lock, write_lock
 from envpack.lock.inputs import explicit_text
 from envpack.runtime.errors import BuildError, SpecError
 from envpack.spec import EnvSpec, parse_spec
@@ -106,7 +106,7 @@ def project(tmp_path_factory):
 def lock(project, channel_url) -> Lock:
     spec = load_input(project / "sample.yml")
     assert isinstance(spec, EnvSpec)
-    return solve_lock(spec, channels=[channel_url])
+    return solve_lock(spec, sources=PackageSources([channel_url]))
 
 
 @pytest.fixture(scope="module")
@@ -310,7 +310,7 @@ def refused(text: str, channel_url: str | list[str], tmp_path: Path, **options: 
     channels = [channel_url] if isinstance(channel_url, str) else channel_url
     spec = parse_spec(text, str(tmp_path / "wrong.yml"))
     with pytest.raises(BuildError) as caught:
-        build_prefix(spec, choose_prefix(work), channels=channels, **options)
+        build_prefix(spec, choose_prefix(work), sources=PackageSources(channels), **options)
     assert not work.exists() or list((work / "p").iterdir()) == []
     return caught.value
 
@@ -350,7 +350,9 @@ def test_a_changed_package_is_refused(lock, channel, tmp_path, served):
     spec = parse_spec("name: x\ndependencies: [mdurl]\n", "x.yml")
     with serving(copy) as address, pytest.raises(BuildError) as caught:
         url = copy.as_uri() if served == "file" else address
-        build_prefix(spec, choose_prefix(tmp_path / "w"), channels=[url], cache_dir=tmp_path / "cache")
+        build_prefix(
+            spec, choose_prefix(tmp_path / "w"), sources=PackageSources([url]), cache_dir=tmp_path / "cache"
+        )
     assert caught.value.message == f"{record.file_name} is not the package that was locked"
     assert record.sha256 is not None and record.sha256.hex() in " ".join(caught.value.details)
     assert not (tmp_path / "w" / "p").exists() or list((tmp_path / "w" / "p").iterdir()) == []
@@ -393,7 +395,7 @@ def test_a_pip_section_without_python_is_refused(channel_url, tmp_path):
 def test_pip_replaces_a_conda_package_only_when_the_section_asks_for_another_version(channel_url, tmp_path):
     spec = parse_spec("name: x\ndependencies: [python, click, pip: [click==8.1.7]]\n", "x.yml")
     reporter = RecordingReporter()
-    lock = solve_lock(spec, channels=[channel_url], reporter=reporter)
+    lock = solve_lock(spec, sources=PackageSources([channel_url]), reporter=reporter)
     assert [(package.name, package.version) for package in lock.platform(PLATFORM).pypi] == [("click", "8.1.7")]
     assert "pip replaces click" in reporter.notes[0]
 
@@ -402,17 +404,21 @@ def test_links_pages_of_pips_own_settings_are_looked_at(channel_url, tmp_path, m
     wheels = tmp_path / "wheels"
     wheels.mkdir()
     spec = parse_spec("name: x\ndependencies: [python, pip: [cowsay==6.1]]\n", "x.yml")
-    (found,) = solve_lock(spec, channels=[channel_url]).platform(PLATFORM).pypi
+    (found,) = solve_lock(spec, sources=PackageSources([channel_url])).platform(PLATFORM).pypi
     monkeypatch.setenv("UV_OFFLINE", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(wheels))
     with pytest.raises(BuildError):
-        solve_lock(spec, channels=[channel_url], cache_dir=tmp_path / "empty")
+        solve_lock(spec, sources=PackageSources([channel_url]), cache_dir=tmp_path / "empty")
     monkeypatch.delenv("UV_OFFLINE")
     command = ["-m", "pip", "download", "-q", "--no-deps", "-d", str(wheels), found.location]
     subprocess.run([sys.executable, *command], check=True, capture_output=True)
     monkeypatch.setenv("UV_OFFLINE", "1")
     spec = parse_spec("name: x\ndependencies: [python, pip: [--no-index, cowsay==6.1]]\n", "x.yml")
-    (local,) = solve_lock(spec, channels=[channel_url], cache_dir=tmp_path / "empty").platform(PLATFORM).pypi
+    (local,) = (
+        solve_lock(spec, sources=PackageSources([channel_url]), cache_dir=tmp_path / "empty")
+        .platform(PLATFORM)
+        .pypi
+    )
     assert local.location.startswith(f"file://{wheels}/")
     assert local.sha256 == found.sha256
 
@@ -420,7 +426,7 @@ def test_links_pages_of_pips_own_settings_are_looked_at(channel_url, tmp_path, m
 def test_another_platform_than_the_machines_is_locked_but_not_built(tmp_path, channel_url):
     spec = parse_spec("name: x\ndependencies: [rich]\nenvpack: {platform: linux-aarch64}\n", "x.yml")
     with pytest.raises(BuildError, match="an environment for linux-aarch64 can't be built on linux-64"):
-        build_prefix(spec, choose_prefix(tmp_path), channels=[channel_url])
+        build_prefix(spec, choose_prefix(tmp_path), sources=PackageSources([channel_url]))
 
 
 def test_a_prefix_that_is_in_use_is_not_touched(tmp_path, lock):

@@ -9,11 +9,12 @@ from types import SimpleNamespace
 import pytest
 
 from envpack.build.pip import pylock
-from envpack.lock import LockedPypi
+from envpack.lock import LockedPypi, load_input
 from envpack.lock.pip import _best_wheel, _locked, conda_distributions, replaced_by_pip, wheel_tags
 from envpack.lock.solve import channel_failure, match_specs
 from envpack.lock.target import channel_names, spec_channels, virtual_package_texts
 from envpack.lock.uvtool import index_arguments, uv_environment, uv_failure, without_secrets
+from envpack.runtime.errors import SpecError
 from envpack.spec import EnvSpec, Requires, parse_spec
 from envpack.spec.pip_lines import parse_lines
 
@@ -216,3 +217,11 @@ def test_a_folder_mistaken_for_a_channel_name_is_hinted_at(monkeypatch, tmp_path
     error = channel_failure("can't connect\nCaused by: dns", ["https://conda.example.org/channel/"])
     assert error.message == "the channel https://conda.example.org/channel/ can't be read: can't connect"
     assert error.hint.endswith("write ./channel.")
+
+
+def test_a_file_that_can_not_be_read_as_text_is_told(tmp_path):
+    (tmp_path / "latin.yml").write_bytes(b"name: caf\xe9\n")
+    with pytest.raises(SpecError, match=r"latin\.yml is not UTF-8 text \(byte 9\)"):
+        load_input(tmp_path / "latin.yml")
+    with pytest.raises(SpecError, match="there is no spec or lock"):
+        load_input(tmp_path / "absent.yml")
