@@ -218,10 +218,10 @@ def check_local_packages(records: Sequence[RepoDataRecord]) -> None:
         if digest.digest() != record.sha256:
             mismatches.append(f"{path}: sha256 is {digest.hexdigest()}, not {record.sha256.hex()}")
     if mismatches:
-        raise _changed(f"{Path(mismatches[0].split(':')[0]).name}", mismatches)
+        raise _mismatch_error(f"{Path(mismatches[0].split(':')[0]).name}", mismatches)
 
 
-def _changed(name: str, details: Sequence[str]) -> BuildError:
+def _mismatch_error(name: str, details: Sequence[str]) -> BuildError:
     return BuildError(
         f"{name} is not the package that was locked",
         hint="The channel has replaced it, or it is damaged. Try again, or lock again.",
@@ -235,7 +235,7 @@ def install_failure(error: BaseException) -> BuildError:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     first = lines[0] if lines else type(error).__name__
     if "hash mismatch" in text or "Invalid checksum" in text:
-        return _changed(first.removeprefix("failed to fetch "), lines[1:])
+        return _mismatch_error(first.removeprefix("failed to fetch "), lines[1:])
     if "No space left" in text:
         return BuildError(
             "the disk is full", hint="Free some space, or use a cache on another disk.", details=lines

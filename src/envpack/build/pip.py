@@ -143,7 +143,7 @@ def remove_build_records(site_packages: Path, prefix: Path) -> None:
         removed = {f"{record.parent.name}/{path.name}": path for path in _build_machine_files(record.parent)}
         lines = [line for line in before.splitlines(keepends=True) if _record_path(line) not in removed]
         from_source = (record.parent / "uv_build.json").is_file()
-        after = "".join(_without_unstable_hashes(lines, site_packages, prefix, from_source))
+        after = "".join(_without_unstable_hashes(lines, site_packages, prefix, from_source=from_source))
         if after != before:
             replace_file(record, after.encode("utf-8", "surrogateescape"), durable=False)
         for path in removed.values():
@@ -170,7 +170,7 @@ def _record_path(line: str) -> str:
 
 
 def _without_unstable_hashes(
-    lines: Iterable[str], site_packages: Path, prefix: Path, from_source: bool
+    lines: Iterable[str], site_packages: Path, prefix: Path, *, from_source: bool
 ) -> Iterator[str]:
     """Yield the lines of RECORD, without the hashes of files that hold the prefix.
 

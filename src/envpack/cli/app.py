@@ -121,8 +121,8 @@ def run() -> NoReturn:
     begin()
     console = Console.of_process()
     code = main(sys.argv[1:], console)
-    if console.reader_gone():
-        _silence()
+    if console.output_closed():
+        _discard_output()
     leave(code)
 
 
@@ -197,7 +197,7 @@ def _usage(problem: Any) -> UsageError:
     return UsageError(message[:1].lower() + message[1:].rstrip("."), hint=hint)
 
 
-def _silence() -> None:
+def _discard_output() -> None:
     """Keep Python from writing the remaining output to a pipe without a reader, and from reporting an error."""
     nothing = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):

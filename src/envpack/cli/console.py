@@ -107,7 +107,7 @@ class Console:
             for line in lines:
                 self.err.write(f"  {line}")
 
-    def reader_gone(self) -> bool:
+    def output_closed(self) -> bool:
         """Return whether a pipe that stdout or stderr writes to has lost its reader."""
         return any(_hung_up(stream.file) for stream in (self.out, self.err))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from envpack.runtime.errors import UsageError
 
 
-def active(environ: Mapping[str, str]) -> Path:
+def active_environment(environ: Mapping[str, str]) -> Path:
     """Return the active conda environment; raise UsageError when none is active."""
     if environ.get("CONDA_PREFIX"):
         return Path(environ["CONDA_PREFIX"])

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from envpack.config import Config
 
 
-def _sets(name: str) -> Callable[[typer.Context, bool], bool]:
+def _console_flag(name: str) -> Callable[[typer.Context, bool], bool]:
     """Return a callback that sets the console's attribute to true, before or after the command's name."""
 
     def callback(context: typer.Context, value: bool) -> bool:
@@ -73,12 +73,13 @@ def argument(**settings: Any) -> Any:
     return typer.Argument(show_default=False, **settings)
 
 
-Json = Annotated[bool, option("--json", help="Print one JSON object on stdout.", callback=_sets("json"))]
+Json = Annotated[bool, option("--json", help="Print one JSON object on stdout.", callback=_console_flag("json"))]
 Verbose = Annotated[
-    bool, option("--verbose", "-v", help="Say more; a traceback for a bug.", callback=_sets("verbose"))
+    bool, option("--verbose", "-v", help="Say more; a traceback for a bug.", callback=_console_flag("verbose"))
 ]
 Quiet = Annotated[
-    bool, option("--quiet", "-q", help="No progress, only warnings and errors.", callback=_sets("quiet"))
+    bool,
+    option("--quiet", "-q", help="No progress, only warnings and errors.", callback=_console_flag("quiet")),
 ]
 
 Channels = Annotated[
@@ -195,7 +196,7 @@ Store = Annotated[
 ]
 
 
-def store_of(option: Path | None, environ: Mapping[str, str], config: Config) -> Path | None:
+def choose_store(option: Path | None, environ: Mapping[str, str], config: Config) -> Path | None:
     """Return the store's folder: from the option, else the variable, else the config file; None if none is set."""
     if option is not None:
         return option

@@ -145,7 +145,7 @@ def list_extra_files(console: Console, extra: Sequence[str], what: str) -> None:
 
 
 def show_origin(
-    out: Stream, made_by: str, missing_guarantees: Sequence[str], repairs: Sequence[Fixup], verbose: bool
+    out: Stream, made_by: str, missing_guarantees: Sequence[str], repairs: Sequence[Fixup], *, verbose: bool
 ) -> None:
     """Write what the archive of another tool does not state, and what was repaired; nothing for a bundle.
 

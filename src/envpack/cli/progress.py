@@ -43,9 +43,9 @@ class RichReporter(Reporter):
         finally:
             self._live = None
             step.stop()
-            self._finished(step, time.monotonic() - started, done)
+            self._finished(step, time.monotonic() - started, done=done)
 
-    def _finished(self, step: _Live, seconds: float, done: bool) -> None:
+    def _finished(self, step: _Live, seconds: float, *, done: bool) -> None:
         mark, style = ("✓", "green") if done else ("✗", "red")
         if not self._stream.unicode:
             mark = "+" if done else "x"

@@ -13,7 +13,7 @@ from envpack.bundle.pack import PackSettings, pack_contents
 from envpack.bundle.writer import BundleWriter
 from envpack.interop.detect import is_archive
 from envpack.interop.environment.origin import name_of
-from envpack.interop.environment.read import as_integrity, read_archive
+from envpack.interop.environment.read import as_integrity_error, read_archive
 from envpack.interop.write import check_output, format_for, write_archive
 from envpack.runtime.commands.check import Policy
 from envpack.runtime.commands.deploy import DeployOptions, deploy
@@ -127,7 +127,7 @@ def convert_archive(archive: Path, output: Path, *, settings: PackSettings, repo
         )
         with (
             BundleWriter(output, encoder, settings.jobs or processors()) as writer,
-            as_integrity(contents.prefix),
+            as_integrity_error(contents.prefix),
         ):
             manifest = pack_contents(
                 contents, environment.normalizer, writer, settings=settings, reporter=reporter

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from envpack.bundle.pack import PackSettings, pack_contents
 from envpack.interop.environment.origin import name_of
-from envpack.interop.environment.read import as_integrity, read_archive
+from envpack.interop.environment.read import as_integrity_error, read_archive
 from envpack.interop.folder_writer import FolderWriter
 from envpack.runtime.commands.check import Policy, check_before, check_platform
 from envpack.runtime.commands.deploy import DEFAULTS, Deployment, DeployOptions, deploy_source
@@ -40,7 +40,7 @@ class ArchiveSource:
         writer = FolderWriter(root, os.fsencode(prefix))
         origin = environment.origin
         settings = PackSettings(name=origin.name or name_of(self._archive), version=origin.version or "0.0.0")
-        with as_integrity(environment.contents.prefix):
+        with as_integrity_error(environment.contents.prefix):
             manifest = pack_contents(
                 environment.contents,
                 environment.normalizer,

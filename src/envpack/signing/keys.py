@@ -45,7 +45,7 @@ class PublicKey:
         """Return the key as one line, as ``minisign -P`` takes it; it starts with RW."""
         return base64.b64encode(_ALGORITHM + self.id + self.key).decode()
 
-    def holds(self, signature: bytes, data: bytes) -> bool:
+    def verifies(self, signature: bytes, data: bytes) -> bool:
         """Return whether ``signature``, 64 bytes, is this key's signature of ``data``."""
         try:
             Ed25519PublicKey.from_public_bytes(self.key).verify(signature, data)
@@ -91,7 +91,7 @@ def public_key(text: str, name: str) -> PublicKey:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if lines and lines[0].startswith(UNTRUSTED):
         lines = lines[1:]
-    data = decoded(lines[0]) if len(lines) == 1 else b""
+    data = decode_base64(lines[0]) if len(lines) == 1 else b""
     if len(data) != 42 or data[:2] != _ALGORITHM:
         raise UsageError(f"{name} is no public key of minisign's", hint="It is a line that begins with RW.")
     return PublicKey(data[2:10], data[10:])
@@ -125,7 +125,7 @@ def secret_key_of(path: Path, password: Callable[[], str]) -> SecretKey:
             minisign's limits, or the password is wrong.
     """
     lines = _read(path).splitlines()
-    data = decoded(lines[1]) if len(lines) >= 2 and lines[0].startswith(UNTRUSTED) else b""
+    data = decode_base64(lines[1]) if len(lines) >= 2 and lines[0].startswith(UNTRUSTED) else b""
     if len(data) != 158 or data[:2] != _ALGORITHM or data[2:4] not in (_SCRYPT, _PLAIN) or data[4:6] != _CHECKSUM:
         raise UsageError(f"{path} is no secret key of minisign's", hint="'envpack sign --new-key NAME' makes one.")
     secret = data[54:]
@@ -133,7 +133,7 @@ def secret_key_of(path: Path, password: Callable[[], str]) -> SecretKey:
         ops, memory = int.from_bytes(data[38:46], "little"), int.from_bytes(data[46:54], "little")
         if memory > _MAX_MEMORY or ops > _OPS:
             raise UsageError(f"{path} asks for more than {_MAX_MEMORY >> 30} GiB to be decrypted")
-        secret = _xored(secret, _stream(password(), data[6:38], ops, memory))
+        secret = _xor(secret, _stream(password(), data[6:38], ops, memory))
     id, seed, public, checksum = secret[:8], secret[8:40], secret[40:72], secret[72:]
     key = SecretKey(id, seed)
     expected = _checksum(id, seed, public) if data[2:4] == _SCRYPT else _NO_CHECKSUM
@@ -161,7 +161,7 @@ def secret_key_file(key: SecretKey, password: str, *, ops: int = _OPS, memory: i
     else:
         salt = os.urandom(32)
         head = _ALGORITHM + _SCRYPT + _CHECKSUM + salt + ops.to_bytes(8, "little") + memory.to_bytes(8, "little")
-        secret = _xored(secret, _stream(password, salt, ops, memory))
+        secret = _xor(secret, _stream(password, salt, ops, memory))
         kind = "minisign encrypted secret key"
     return f"{UNTRUSTED}{kind}\n{base64.b64encode(head + secret).decode()}\n"
 
@@ -185,7 +185,7 @@ def write_new(path: Path, text: str, mode: int) -> None:
         raise DestinationError(f"can't write {path}: {problem.strerror}", hint="Choose another name.") from None
 
 
-def decoded(line: str) -> bytes:
+def decode_base64(line: str) -> bytes:
     """Return the bytes of a base64 line, b"" for anything else."""
     try:
         return base64.b64decode(line.strip(), validate=True)
@@ -228,5 +228,5 @@ def scrypt_parameters(ops: int, memory: int) -> tuple[int, int]:
     return logarithm, max(1, min(ops // 4 // (1 << logarithm), 0x3FFFFFFF) // 8)
 
 
-def _xored(one: bytes, two: bytes) -> bytes:
+def _xor(one: bytes, two: bytes) -> bytes:
     return bytes(a ^ b for a, b in zip(one, two, strict=True))

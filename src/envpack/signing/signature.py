@@ -10,7 +10,7 @@ from pathlib import Path
 
 from envpack.runtime.errors import FetchError, IntegrityError, UsageError
 from envpack.runtime.transport.open import open_source, shown
-from envpack.signing.keys import MAX_FILE, UNTRUSTED, PublicKey, SecretKey, decoded
+from envpack.signing.keys import MAX_FILE, UNTRUSTED, PublicKey, SecretKey, decode_base64
 
 _TRUSTED = "trusted comment: "
 _PREHASHED, _LEGACY = b"ED", b"Ed"
@@ -57,7 +57,7 @@ def sign(data: bytes, key: SecretKey, comment: str) -> Signature:
     """
     if len(comment) > MAX_COMMENT or any(not char.isprintable() and char != "\t" for char in comment):
         raise UsageError(f"a comment has one line of at most {MAX_COMMENT:,} printable characters")
-    signature = key.sign(_hashed(data))
+    signature = key.sign(_digest(data))
     return Signature(key.id, signature, comment, key.sign(signature + comment.encode()))
 
 
@@ -77,15 +77,15 @@ def read_signature(location: Path | str) -> Signature:
     except OSError as problem:
         raise IntegrityError(f"{path}: {problem.strerror}") from None
     except UnicodeDecodeError:
-        raise _none(path) from None
+        raise _invalid(path) from None
     lines = text.split("\n")
     if len(lines) < 4 or not lines[0].startswith(UNTRUSTED) or not lines[2].startswith(_TRUSTED):
-        raise _none(path)
-    first, global_signature = decoded(lines[1]), decoded(lines[3])
+        raise _invalid(path)
+    first, global_signature = decode_base64(lines[1]), decode_base64(lines[3])
     if first[:2] == _LEGACY:
         raise IntegrityError(f"{path} is a signature of minisign's old kind", hint="Sign again, with minisign -H.")
     if len(first) != 74 or first[:2] != _PREHASHED or len(global_signature) != 64 or any(lines[4:]):
-        raise _none(path)
+        raise _invalid(path)
     comment = lines[2][len(_TRUSTED) :].rstrip("\r")
     return Signature(first[2:10], first[10:], comment, global_signature, lines[0][len(UNTRUSTED) :])
 
@@ -122,18 +122,18 @@ def check_signature(data: bytes, signature: Signature, keys: Iterable[PublicKey]
             hint="Get the bundle from who has one of these keys.",
             details=[f"{key.name}: {key.text}" for key in accepted],
         )
-    hashed = _hashed(data)
+    hashed = _digest(data)
     for key in candidates:
-        if key.holds(signature.signature, hashed):
-            if not key.holds(signature.global_signature, signature.signature + signature.comment.encode()):
+        if key.verifies(signature.signature, hashed):
+            if not key.verifies(signature.global_signature, signature.signature + signature.comment.encode()):
                 raise IntegrityError(f"the signature's comment of {what} was changed")
             return key
     raise IntegrityError(f"the signature is not of this bundle: {what}")
 
 
-def _hashed(data: bytes) -> bytes:
+def _digest(data: bytes) -> bytes:
     return hashlib.blake2b(data, digest_size=64).digest()
 
 
-def _none(path: str) -> IntegrityError:
+def _invalid(path: str) -> IntegrityError:
     return IntegrityError(f"{path} is no signature of minisign's")

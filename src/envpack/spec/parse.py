@@ -58,7 +58,7 @@ def parse_spec(text: str, source: str) -> EnvSpec:
         if key in _TOP:
             values[key] = value
         elif key not in _IGNORED:
-            problems.add(key_node, f"{key!r} is not a key of a spec{_hint_top(key)}")
+            problems.add(key_node, f"{key!r} is not a key of a spec{_section_hint(key)}")
     conda, pip = _dependencies(values.get("dependencies"), problems)
     name = _checked(values.get("name"), "name", _NAME, "letters, digits and . _ + - only", problems)
     spec = EnvSpec(
@@ -75,7 +75,7 @@ def parse_spec(text: str, source: str) -> EnvSpec:
     return spec
 
 
-def _hint_top(key: str) -> str:
+def _section_hint(key: str) -> str:
     if key in _SECTION:
         return "; it belongs under 'envpack:'"
     return nearest(key, _TOP)
@@ -148,15 +148,15 @@ def _match_spec(text: str, node: Node, problems: Problems) -> bool:
         parsed = MatchSpec(text)
     except InvalidMatchSpecError as error:
         reason = str(error).splitlines()[0]
-        problems.add(node, f"{text!r} is not a conda requirement ({reason}); expected {example}{_piplike(text)}")
+        problems.add(node, f"{text!r} is not a conda requirement ({reason}); expected {example}{_pip_hint(text)}")
         return False
     if text.lstrip().startswith("-") or (parsed.build and not _BUILD.fullmatch(parsed.build)):
-        problems.add(node, f"{text!r} is not a conda requirement; expected {example}{_piplike(text)}")
+        problems.add(node, f"{text!r} is not a conda requirement; expected {example}{_pip_hint(text)}")
         return False
     return True
 
 
-def _piplike(text: str) -> str:
+def _pip_hint(text: str) -> str:
     if any(mark in text for mark in ("[", ";", "@", "--", "git+")) or text.startswith("-"):
         return "; a pip requirement belongs in the 'pip:' list"
     return ""

@@ -15,7 +15,7 @@ import pytest
 from envpack.cli import app
 from envpack.cli.commands.inspect import bar
 from envpack.cli.console import Console, Result
-from envpack.cli.environments import active, find_environment, name_of
+from envpack.cli.environments import active_environment, find_environment, name_of
 from envpack.cli.options import channel_urls
 from envpack.cli.terminal import Stream, error_lines
 from envpack.runtime.errors import EnvpackError, IntegrityError, UsageError
@@ -125,7 +125,7 @@ print("goes on")
     ],
 )
 def test_bars_are_in_proportion_and_never_empty_for_something(size: int, unicode: bool, drawn: str) -> None:
-    assert bar(size, 100, 10, unicode) == drawn
+    assert bar(size, 100, 10, unicode=unicode) == drawn
 
 
 def test_a_folder_that_is_a_channel_is_taken_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,6 +210,6 @@ def test_a_name_that_two_environments_have_is_not_guessed(tmp_path: Path) -> Non
 
 
 def test_without_a_name_the_active_environment_is_packed() -> None:
-    assert active({"CONDA_PREFIX": "/envs/x"}) == Path("/envs/x")
+    assert active_environment({"CONDA_PREFIX": "/envs/x"}) == Path("/envs/x")
     with pytest.raises(UsageError, match="no environment is active"):
-        active({})
+        active_environment({})

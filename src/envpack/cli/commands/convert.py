@@ -49,6 +49,6 @@ def convert(
     def show(console: Console) -> None:
         console.out.write(escape(str(new)))
         if not console.quiet:
-            show_origin(console.err, done.made_by, done.missing_guarantees, done.repairs, console.verbose)
+            show_origin(console.err, done.made_by, done.missing_guarantees, done.repairs, verbose=console.verbose)
 
     return Result("convert", data, show)

@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Annotated
 
 from envpack.cli.approval import approval, refuse_archive
 from envpack.cli.console import Console, Result
-from envpack.cli.options import Allow, BundleOrArchive, Gpu, Jobs, Keep, Store, Wait, argument, option, store_of
+from envpack.cli.options import (
+    Allow,
+    BundleOrArchive,
+    Gpu,
+    Jobs,
+    Keep,
+    Store,
+    Wait,
+    argument,
+    choose_store,
+    option,
+)
 from envpack.cli.output import show_origin
 from envpack.cli.text import escape, human_time, plural
 from envpack.runtime.report import human_size
@@ -79,7 +90,7 @@ def deploy(
         keep=keep_count if keep_count is not None else KEEP,
         wait=wait,
         jobs=jobs or config.jobs,
-        store=store_of(store, console.environ, config),
+        store=choose_store(store, console.environ, config),
     )
     approve = approval(console)
     if isinstance(source, Path) and is_archive(source):
@@ -115,7 +126,7 @@ def _show(console: Console, done: Deployment, destination: str) -> None:
     if done.read < done.stored or done.store:
         rest = f"in the store {escape(done.store)}" if done.store else "in the deployment before it"
         out.write(f"  {human_size(done.read)} of {human_size(done.stored)} read, the rest was {rest}")
-    show_origin(out, done.made_by, done.lacks, done.repairs, console.verbose)
+    show_origin(out, done.made_by, done.lacks, done.repairs, verbose=console.verbose)
     out.write()
     out.write("activate it with:")
     out.write(out.style(f"  source {escape(shlex.quote(destination))}/bin/activate", "36"))

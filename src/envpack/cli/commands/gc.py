@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated
 
 from envpack.cli.console import Console, Result
-from envpack.cli.options import STORE_VARIABLE, Store, option, store_of
+from envpack.cli.options import STORE_VARIABLE, Store, choose_store, option
 from envpack.cli.text import escape, plural
 from envpack.runtime.errors import UsageError
 from envpack.runtime.report import human_size
@@ -32,7 +32,7 @@ def gc(
     from envpack.config import load_config
     from envpack.runtime.store.gc import collect
 
-    folder = store_of(store, console.environ, load_config())
+    folder = choose_store(store, console.environ, load_config())
     if folder is None:
         raise UsageError(
             "no store is named", hint=f"Name it: --store DIR, {STORE_VARIABLE}, or 'store' in config.toml."

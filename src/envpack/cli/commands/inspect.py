@@ -142,13 +142,13 @@ def _show(
         _heading(out, "tests", "commands run after a deployment")
         for command in manifest.test:
             out.write(f"  {escape(command)}")
-    _packages(out, manifest, everything)
+    _packages(out, manifest, everything=everything)
     if segments:
         _segments(out, manifest)
     if console.verbose:
         _changes(out, manifest.changes)
     if data["archive"] is not None:
-        show_origin(out, manifest.writer, data["archive"]["lacks"], (), False)
+        show_origin(out, manifest.writer, data["archive"]["lacks"], (), verbose=False)
 
 
 def _facts(manifest: Manifest, data: dict[str, Any], head: int) -> list[tuple[str, str]]:
@@ -204,7 +204,7 @@ def _mapping(out: Stream, title: str, values: Mapping[str, str], *, unwrapped: b
         out.pairs(values.items(), unwrapped=unwrapped)
 
 
-def _packages(out: Stream, manifest: Manifest, everything: bool) -> None:
+def _packages(out: Stream, manifest: Manifest, *, everything: bool) -> None:
     packages = sorted(manifest.packages, key=lambda package: (-package.size, package.name))
     shown = packages if everything else packages[:LARGEST]
     kinds = {kind: sum(package.kind == kind for package in packages) for kind in ("conda", "pypi")}
@@ -231,13 +231,15 @@ def _chart(out: Stream, packages: Sequence[Package]) -> None:
     columns_left = max(0, min(30, (out.width or 100) - used - 1))
     largest = max(package.size for package in packages)
     for package, name, version in zip(packages, names, versions, strict=True):
-        row = f"  {_fit(name, name_width, out.unicode)}  {_fit(version, version_width, out.unicode)}  "
+        name = _fit(name, name_width, unicode=out.unicode)
+        version = _fit(version, version_width, unicode=out.unicode)
         kind = out.style(f"{package.kind:<5}", "2") + "  " if kinds else ""
-        drawn = out.style(bar(package.size, largest, columns_left, out.unicode), "36") if columns_left else ""
-        out.write(f"{row}{kind}{human_size(package.size):>9}  {drawn}".rstrip())
+        filled = bar(package.size, largest, columns_left, unicode=out.unicode) if columns_left else ""
+        drawn = out.style(filled, "36") if filled else ""
+        out.write(f"  {name}  {version}  {kind}{human_size(package.size):>9}  {drawn}".rstrip())
 
 
-def _fit(text: str, columns: int, unicode: bool) -> str:
+def _fit(text: str, columns: int, *, unicode: bool) -> str:
     """Return the text in exactly ``columns`` of a terminal, cut where it is longer."""
     from rich.cells import cell_len, set_cell_size
 
@@ -246,7 +248,7 @@ def _fit(text: str, columns: int, unicode: bool) -> str:
     return set_cell_size(text, columns)
 
 
-def bar(size: int, largest: int, columns: int, unicode: bool) -> str:
+def bar(size: int, largest: int, columns: int, *, unicode: bool) -> str:
     """Return a bar of at most ``columns``, in eighths of a column where the terminal has them; never empty."""
     eighths = round(size / largest * columns * 8) if largest else 0
     if not unicode:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 from envpack.cli.console import Console, Result
-from envpack.cli.environments import active, find_environment, name_of
+from envpack.cli.environments import active_environment, find_environment, name_of
 from envpack.cli.option_groups import OutputOptions, PackOptions, SelectOptions
 from envpack.cli.options import Editable, OutsideLinks, option
 from envpack.cli.output import describe_bundle, digest_and_size, report_changes
@@ -77,7 +77,7 @@ def _prefix(console: Console, prefix: Path | None, name: str | None) -> Path:
     """Return the folder of the environment: as given, or the one of this name, or the active one."""
     if prefix is not None and name is not None:
         raise UsageError("-p and -n both name an environment", hint="Give one of them.")
-    return prefix or (find_environment(name, console.environ) if name else active(console.environ))
+    return prefix or (find_environment(name, console.environ) if name else active_environment(console.environ))
 
 
 def _show(console: Console, output: Path) -> None:

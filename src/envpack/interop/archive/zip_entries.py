@@ -84,7 +84,7 @@ def read_entries(file: BinaryIO) -> list[Entry]:
         entries.append(entry)
     if len(entries) != count:
         raise IntegrityError(f"damaged: it has {len(entries)} entries, and states {count}")
-    return _bounded(entries, start)
+    return _with_ends(entries, start)
 
 
 def _find_directory(file: BinaryIO) -> tuple[int, int, int]:
@@ -186,7 +186,7 @@ def _path(name: bytes, flags: int, system: int, unicode_path: bytes) -> str:
     return name.decode("utf-8", "surrogateescape") if system == _UNIX else name.decode("cp437")
 
 
-def _bounded(entries: list[Entry], directory: int) -> list[Entry]:
+def _with_ends(entries: list[Entry], directory: int) -> list[Entry]:
     """Return the entries with their ends; raise IntegrityError where two share bytes, as in a zip bomb."""
     places = [*sorted(entry.offset for entry in entries), directory]
     ends = dict(reversed(list(pairwise(places))))  # of two at one offset, the first ends there

@@ -124,7 +124,7 @@ def find_root(paths: Collection[str]) -> str:
     return root
 
 
-def build_prefix(records: Iterable[PrefixRecord]) -> bytes | None:
+def recorded_prefix(records: Iterable[PrefixRecord]) -> bytes | None:
     """Return the environment's prefix when it was packed, as the records state it; None when there are no records.
 
     conda-pack records a package's own placeholder for files it took from the package cache, and the environment's

@@ -13,10 +13,10 @@ from envpack.interop.environment.conda_pack_files import (
     PARCEL,
     PARCEL_ROOT,
     PrefixRecord,
-    build_prefix,
     parcel_of,
     prefix_of_scripts,
     read_script,
+    recorded_prefix,
 )
 from envpack.runtime.errors import FormatError
 
@@ -64,7 +64,7 @@ def origin_of(files: Mapping[str, bytes], root: str) -> Origin:
         if path in files:
             script = read_script(files[path])
             made_by = f"conda-pack {script.version}".rstrip()
-            return Origin(made_by, RECORDED, build_prefix(script.records.values()), script.records)
+            return Origin(made_by, RECORDED, recorded_prefix(script.records.values()), script.records)
     if PARCEL in files:
         name, version = parcel_of(files[PARCEL])
         prefix = os.fsencode(f"{PARCEL_ROOT}/{root}") if root else None

@@ -45,7 +45,7 @@ class Environment:
 
 
 @contextmanager
-def as_integrity(root: Path) -> Iterator[None]:
+def as_integrity_error(root: Path) -> Iterator[None]:
     """Convert a PackError about the environment unpacked to ``root`` to an IntegrityError about the archive."""
     try:
         yield
@@ -76,7 +76,7 @@ def read_archive(archive: Path, folder: Path, reporter: Reporter) -> Environment
         check_links(root, unpacked.links, prefixes[0])
         copies = list(restore_links(root)) if unpacked.format == "zip" else []
         own_files = _remove_own_files(root)
-        with as_integrity(root):
+        with as_integrity_error(root):
             contents = read_prefix(root, written=prefixes, reporter=reporter)
         _check_conflicts(unpacked, contents)
     except IntegrityError as problem:
