@@ -29,6 +29,7 @@ from envpack.runtime.errors import DestinationError
 
 if TYPE_CHECKING:
     from envpack.bundle.pack import PackSettings
+    from envpack.lock import PackageSources
     from envpack.prefix.scan.prune import Selection
     from envpack.release.make import Recipe
 
@@ -48,6 +49,12 @@ class SolveOptions:
 
     channels: Channels = None
     index_url: IndexUrl = None
+
+    def sources(self) -> PackageSources:
+        """Return the sources of packages that replace the spec's."""
+        from envpack.lock import PackageSources
+
+        return PackageSources(tuple(self.channels or ()), self.index_url)
 
 
 @dataclass(frozen=True)

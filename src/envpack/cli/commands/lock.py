@@ -40,7 +40,7 @@ def lock(
       envpack lock environment.yml --platform linux-64 --platform linux-aarch64
       envpack build environment.lock
     """
-    from envpack.lock import Lock, PackageSources, load_input, solve_lock, write_lock
+    from envpack.lock import Lock, load_input, solve_lock, write_lock
 
     source = load_input(spec)
     if isinstance(source, Lock):
@@ -51,7 +51,7 @@ def lock(
     locked = solve_lock(
         source,
         platforms=tuple(platforms or ()),
-        sources=PackageSources(tuple(solving.channels or ()), solving.index_url),
+        sources=solving.sources(),
         reporter=console.reporter,
     )
     write_lock(locked, output)
