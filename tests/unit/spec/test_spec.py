@@ -180,7 +180,7 @@ WRONG = [
     ),
     (
         "envpack:\n  requires:\n    glibc: newest\n",
-        "e.yml:3: requires glibc is 'newest', expected a least version such as \"2.28\"",
+        "e.yml:3: requires glibc is 'newest', expected a minimum version such as \"2.28\"",
     ),
     (
         "envpack:\n  requires:\n    cpus: 0\n",

@@ -110,30 +110,28 @@ def _cuda(driver: str, libcuda: str) -> tuple[str, str, tuple[Rule, ...]]:
     """
     if libcuda:
         compatible = f"{major(libcuda)}.x" if major(libcuda) >= 11 else libcuda
-        return libcuda, compatible, (Rule(f"libcuda speaks CUDA {libcuda}"),)
+        return libcuda, compatible, (Rule(f"libcuda supports CUDA {libcuda}"),)
     toolkit = native_toolkit(driver) if driver else None
     if toolkit is None:
         return "", "", ()
     native = branch_cuda(driver) or major_minor(toolkit["cuda"])
-    rules = [
-        cite("cuda", f"everything in CUDA {toolkit['cuda']} works from driver {toolkit['driver']} on", toolkit)
-    ]
+    rules = [cite("cuda", f"all of CUDA {toolkit['cuda']} works with driver >= {toolkit['driver']}", toolkit)]
     compatible = native
     for row in table("cuda", "minor_compatibility"):
         if at_least(driver, row["driver"]):
             compatible = f"{row['major']}.x"
-            rules[1:] = [cite("cuda", f"CUDA {row['major']}.x runs from {row['driver']} on", row)]
+            rules[1:] = [cite("cuda", f"CUDA {row['major']}.x needs driver >= {row['driver']}", row)]
     return native, compatible, tuple(rules)
 
 
 def _remark(facts: HostFacts) -> str:
     nvidia = facts.nvidia
     if nvidia.overridden:
-        return "" if not nvidia.cuda else "as CONDA_OVERRIDE_CUDA says"
+        return "" if not nvidia.cuda else "set by CONDA_OVERRIDE_CUDA"
     if compat_in_use(nvidia):
-        return f"libcuda speaks {nvidia.cuda}: cuda-compat stands before the driver's own"
+        return f"libcuda supports CUDA {nvidia.cuda}: cuda-compat is used instead of the libcuda of the driver"
     if nvidia.driver and major(nvidia.driver) > major(newest_known_driver()):
-        return "the driver is newer than the tables here, so newer CUDA may run too"
+        return "the driver is newer than the tables of envpack, so a newer CUDA may also run"
     return ""
 
 
@@ -146,7 +144,7 @@ def _build(row: Row, facts: HostFacts) -> Build:
 def _runs(row: Row, facts: HostFacts) -> tuple[str, str]:
     """Return whether a build runs on the host, and the reason."""
     if facts.subdir not in row["subdirs"]:
-        return "unknown", f"the table is of Linux x86_64 and aarch64, and this is {facts.subdir}"
+        return "unknown", f"only builds for Linux x86_64 and aarch64 are known, but this host is {facts.subdir}"
     if not facts.glibc or not at_least(facts.glibc, row["glibc"]):
         return "no", f"needs glibc >= {row['glibc']}"
     if not row["cuda"]:

@@ -151,13 +151,13 @@ def facts_from_json(document: Any, where: str) -> HostFacts:
             facts = facts[member]
     if not isinstance(facts, dict) or "format" not in facts or "subdir" not in facts:
         raise FormatError(
-            f"{where} holds no facts of a host",
-            hint="Make it on that host: envpack doctor --json > facts.json",
+            f"{where} does not contain the facts of a host",
+            hint="Create it on that host: envpack doctor --json > facts.json",
         )
     if facts["format"] != FACTS_FORMAT:
         raise FormatError(
-            f"{where}: facts of format {facts['format']!r}, and this envpack reads {FACTS_FORMAT}",
-            hint="Make them with the same version of envpack.",
+            f"{where}: facts of format {facts['format']!r}, but this version of envpack reads {FACTS_FORMAT}",
+            hint="Create them with the same version of envpack.",
         )
     try:
         nvidia = facts.get("nvidia") or {}

@@ -8,7 +8,7 @@ from envpack.runtime.host.facts import Gpu, Nvidia
 from envpack.runtime.host.tables import branch_cuda
 from envpack.runtime.host.versions import compare
 
-NO_DRIVER, NO_GPU = "no driver found to compare", "there is no GPU to look at"
+NO_DRIVER, NO_GPU = "no driver found", "no GPU found"
 """Reasons for an unknown verdict; the verdict on the GPU itself says what is wrong."""
 
 
@@ -20,7 +20,7 @@ def seen(nvidia: Nvidia) -> list[Gpu]:
 def unseen(nvidia: Nvidia) -> str:
     """Return the reason why the properties of the GPUs are not known."""
     gpus = seen(nvidia)
-    return f"what {name_of(gpus[0])} is like is not known" if gpus else NO_GPU
+    return f"the properties of {name_of(gpus[0])} are not known" if gpus else NO_GPU
 
 
 def name_of(gpu: Gpu) -> str:
@@ -47,7 +47,7 @@ def describe(gpus: Sequence[Gpu]) -> str:
 def only_these(gpus: Sequence[Gpu]) -> str:
     """Return the remedy for a host where only these GPUs meet the requirements."""
     numbers = ",".join(str(gpu.index) for gpu in gpus)
-    return f"use only what will do: CUDA_DEVICE_ORDER=PCI_BUS_ID CUDA_VISIBLE_DEVICES={numbers}"
+    return f"use only the GPUs that meet this: CUDA_DEVICE_ORDER=PCI_BUS_ID CUDA_VISIBLE_DEVICES={numbers}"
 
 
 def driver_cuda(nvidia: Nvidia) -> str:

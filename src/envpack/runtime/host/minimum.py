@@ -80,7 +80,7 @@ class Form:
 
 def version(meaning: str, example: str) -> Form:
     """Return the form of a version; `Form` has the arguments."""
-    return Form(meaning, example, f'a least version such as "{example}"', _version)
+    return Form(meaning, example, f'a minimum version such as "{example}"', _version)
 
 
 def cuda_version(meaning: str, example: str) -> Form:
@@ -88,7 +88,7 @@ def cuda_version(meaning: str, example: str) -> Form:
 
     Such an expression is ``cuda>=12.4 brand=tesla,driver>=470``. `Form` has the arguments.
     """
-    return Form(meaning, example, f'a least version such as "{example}"', _cuda_version)
+    return Form(meaning, example, f'a minimum version such as "{example}"', _cuda_version)
 
 
 def size(meaning: str, example: str) -> Form:
@@ -111,7 +111,7 @@ def _cuda_version(text: str) -> str | None:
     if least is None and any(word in text for word in require_cuda.PROPERTIES):
         least = require_cuda.least_cuda(require_cuda.parse(text))
         if not least:
-            raise ValueError("the expression states no least CUDA version (cuda>=...), which the solver needs")
+            raise ValueError("the expression has no minimum CUDA version (cuda>=...), which the solver needs")
     return least
 
 

@@ -55,12 +55,12 @@ def parse(text: str) -> Expression:
 def _condition(text: str) -> Condition:
     match = _CONDITION.fullmatch(text)
     if match is None:
-        raise ValueError(f"{text!r} is no condition such as 'cuda>=12.4' or 'brand=tesla'")
+        raise ValueError(f"{text!r} is not a condition such as 'cuda>=12.4' or 'brand=tesla'")
     name, operator, value = match.groups()
     if name in PROPERTIES and name != "brand":
         version = _VERSION.fullmatch(value)
         if version is None:
-            raise ValueError(f"{text!r}: {value!r} is no version")
+            raise ValueError(f"{text!r}: {value!r} is not a version")
         value = version[1]
     return Condition(name, operator, value)
 

@@ -62,12 +62,14 @@ def minimum_driver(cuda: str) -> Row | None:
 def driver_rule(row: Row | None) -> Rule:
     """Return a rule that names a row of `minimum_driver`, or says that no row covers the version."""
     if row is None:
-        return Rule("newer than the tables: a driver runs the CUDA that its libcuda speaks, and all before it")
+        return Rule(
+            "newer than the tables: a driver runs the CUDA that its libcuda supports, and all earlier versions"
+        )
     if "major" in row:
         return cite(
-            "cuda", f"minor-version compatibility: CUDA {row['major']}.x runs from {row['driver']} on", row
+            "cuda", f"minor-version compatibility: CUDA {row['major']}.x needs driver >= {row['driver']}", row
         )
-    return cite("cuda", f"CUDA {row['cuda']} runs from its toolkit's driver on, {row['driver']}", row)
+    return cite("cuda", f"CUDA {row['cuda']} needs the driver of its toolkit, >= {row['driver']}", row)
 
 
 def native_driver(cuda: str) -> Row | None:

@@ -53,8 +53,8 @@ def test_facts_survive_json_also_as_doctor_prints_them() -> None:
 @pytest.mark.parametrize(
     ("document", "said"),
     [
-        ([], "x holds no facts of a host"),
-        ({"result": None}, "x holds no facts of a host"),
+        ([], "x does not contain the facts of a host"),
+        ({"result": None}, "x does not contain the facts of a host"),
         ({"format": 2, "subdir": "linux-64"}, "x: facts of format 2"),
         ({"format": 1, "subdir": 5}, "x: not the facts of a host: subdir is 5"),
         ({"format": 1, "subdir": "", "cpus": -1}, "x: not the facts of a host: cpus is -1"),
@@ -252,7 +252,7 @@ def verdict(asked: Requirements, facts: HostFacts) -> tuple[str, str, str]:
                 "glibc",
                 "failed",
                 "no glibc found (musl?); this bundle needs >= 2.36: use a newer system "
-                "(Debian 12 and later have it) or a container of one",
+                "or a container of one (glibc 2.36 is in Debian 12 and later)",
             ),
         ),
         (
@@ -261,7 +261,7 @@ def verdict(asked: Requirements, facts: HostFacts) -> tuple[str, str, str]:
             (
                 "disk",
                 "failed",
-                "1.0 GB free at /opt; this bundle needs 10.0 GB: free some space, or deploy to another disk",
+                "1.0 GB free at /opt; this bundle needs 10.0 GB: free some disk space, or deploy to another disk",
             ),
         ),
     ],

@@ -41,8 +41,8 @@ def evaluate(
             needed=text,
             found="",
             verdict=UNKNOWN,
-            says=f"this envpack does not know what the requirement {name}: {text} means",
-            remedy="check with a newer envpack",
+            says=f"this version of envpack does not know the requirement {name}: {text}",
+            remedy="check with a newer version of envpack",
         )
         for name, text in wanted.unreadable.items()
     ]
@@ -54,7 +54,7 @@ def _softened(verdict: Verdict, facts: HostFacts) -> Verdict:
     if verdict.verdict != FAILED:
         return verdict
     if verdict.requirement == "gpu":
-        says = verdict.says.replace(NEEDS_GPU, "what is in this bundle for GPUs is of no use here")
+        says = verdict.says.replace(NEEDS_GPU, "this bundle can't use GPUs on this host")
         remedy = "" if facts.nvidia.state == "no-gpu" else verdict.remedy
         return replace(verdict, verdict=WARNING, says=says, remedy=remedy)
     return replace(verdict, verdict=WARNING)

@@ -45,7 +45,7 @@ def _gpu(wanted: Requirements, facts: HostFacts) -> Iterator[Verdict]:
     if nvidia.state == "ok":
         yield _gpu_that_works(nvidia, needed, evidence, rule)
     elif nvidia.state == "overridden":
-        found = f"CUDA {nvidia.cuda}, by CONDA_OVERRIDE_CUDA"
+        found = f"CUDA {nvidia.cuda} (CONDA_OVERRIDE_CUDA)"
         yield Verdict("gpu", needed, found, OK, "", "", evidence, rule)
     elif nvidia.state == "not-looked":
         yield Verdict("gpu", needed, found, UNKNOWN, f"the GPU {row['says']}", row["remedy"], evidence, rule)
@@ -73,16 +73,16 @@ def _remarks(nvidia: Nvidia, usable: Sequence[Gpu]) -> Iterator[tuple[str, str]]
             yield f"GPU {gpu.index} can't be used (NVML: {gpu.error})", state_row(state)["remedy"]
     if any(gpu.visible is None for gpu in usable):
         yield (
-            f"which of these unlike GPUs CUDA_VISIBLE_DEVICES={nvidia.visible_devices} shows can't be told: CUDA "
-            "counts them from the fastest",
+            f"CUDA_VISIBLE_DEVICES={nvidia.visible_devices} is ambiguous: the GPUs are different models, and CUDA "
+            "numbers them from the fastest",
             "set CUDA_DEVICE_ORDER=PCI_BUS_ID, or name them by UUID",
         )
     if any(gpu.fabric not in ("", "ready") for gpu in usable):
-        yield f"the NVSwitch fabric is not up ({usable[0].fabric})", state_row("fabric")["remedy"]
+        yield f"the NVSwitch fabric is not ready ({usable[0].fabric})", state_row("fabric")["remedy"]
     if any(gpu.licensed is False for gpu in usable):
         yield (
-            "the vGPU has no licence, and CUDA is taken from it after some minutes",
-            "give the machine a licence (systemctl status nvidia-gridd)",
+            "the vGPU has no licence, and CUDA stops working on it after some minutes",
+            "configure a licence for this machine (see 'systemctl status nvidia-gridd')",
         )
     for gpu in usable:
         if gpu.mig and not gpu.slices and nvidia.source == "nvml":
@@ -128,13 +128,15 @@ def _runs_cuda(wanted: Requirements, facts: HostFacts, version: str, evidence: s
         return Verdict("cuda", needed, found, OK, "", "", evidence, rule)
     if nvidia.cuda and (not driver or not least or _forward_compatible(nvidia)):
         if at_least(nvidia.cuda, version):
-            newer = Rule(f"libcuda speaks CUDA {nvidia.cuda}, and all before it")
+            newer = Rule(f"libcuda supports CUDA {nvidia.cuda} and all earlier versions")
             return Verdict("cuda", needed, found, OK, "", "", evidence, newer)
         if least and major(nvidia.cuda) == major(version) >= 11:
             return Verdict("cuda", needed, found, OK, "", "", evidence, rule)
     if not least and (not nvidia.cuda or major(nvidia.cuda) == major(version)):
-        says = f"{found} found; from which driver on CUDA {version} runs is not in the tables of this envpack"
-        return Verdict("cuda", needed, found, UNKNOWN, says, "check with a newer envpack", evidence, rule)
+        says = f"{found} found; this version of envpack does not know the minimum driver for CUDA {version}"
+        return Verdict(
+            "cuda", needed, found, UNKNOWN, says, "check with a newer version of envpack", evidence, rule
+        )
     asks = f">= {least}" if driver and least else f"a driver for CUDA {version}"
     says = f"{found} found; this bundle's CUDA {version} needs {asks}"
     return Verdict("cuda", needed, found, FAILED, says, driver_remedy(wanted, facts, least), evidence, rule)
@@ -155,12 +157,16 @@ def _expression(text: str, facts: HostFacts) -> Verdict:
         for gpu in seen(nvidia) or [Gpu(0)]
     }
     found = ", ".join(f"{name} {value}" for name, value in host.items() if value) or "no driver"
-    rule = Rule("a blank is OR, a comma AND", "https://github.com/NVIDIA/nvidia-container-toolkit: requirements")
+    rule = Rule(
+        "a blank means OR, a comma means AND", "https://github.com/NVIDIA/nvidia-container-toolkit: requirements"
+    )
     if True in answers:
         return Verdict("cuda", needed, found, OK, "", "", STATED, rule)
     if None in answers:
-        return Verdict("cuda", needed, found, UNKNOWN, f"whether {needed!r} holds is not known", "", STATED, rule)
-    says = f"{found} found, of which {needed!r} does not hold"
+        return Verdict(
+            "cuda", needed, found, UNKNOWN, f"it is not known whether {needed!r} is true", "", STATED, rule
+        )
+    says = f"{found} found; {needed!r} is not true for this host"
     return Verdict("cuda", needed, found, FAILED, says, update_driver(facts), STATED, rule)
 
 
@@ -178,8 +184,8 @@ def _capability(wanted: Requirements, facts: HostFacts) -> Iterator[Verdict]:
     elif len(enough) == len(gpus):
         yield Verdict(name, f">= {least}", found, OK, evidence=STATED)
     else:
-        lacking = next(gpu for gpu in gpus if gpu not in enough)
-        says = f"{name_of(lacking)} of compute capability {lacking.compute_capability} found; "
+        too_old = next(gpu for gpu in gpus if gpu not in enough)
+        says = f"{name_of(too_old)} with compute capability {too_old.compute_capability} found; "
         says += f"this bundle needs >= {least}"
         remedy = only_these(enough) if enough else "use a newer GPU"
         yield Verdict(name, f">= {least}", found, WARNING if enough else FAILED, says, remedy, STATED)
@@ -196,7 +202,7 @@ def _memory(wanted: Requirements, facts: HostFacts) -> Iterator[Verdict]:
         return
     largest = max(gpus, key=_usable_memory)
     noun = "in the largest MIG slice" if largest.mig else "of memory in one GPU"
-    remedy = "make a larger MIG slice, or use a larger GPU" if largest.mig else "use a larger GPU"
+    remedy = "create a larger MIG slice, or use a larger GPU" if largest.mig else "use a larger GPU"
     yield size_verdict("gpu_memory", noun, needed, _usable_memory(largest), remedy, STATED)
 
 
@@ -210,11 +216,11 @@ def _rocm(wanted: Requirements, facts: HostFacts) -> Iterator[Verdict]:
     if rocm is None:
         return
     if facts.amd:
-        says = f"an AMD GPU driver found; whether it is one for ROCm {rocm.value} is not known"
+        says = f"an AMD GPU driver found; it is not known whether it supports ROCm {rocm.value}"
         yield Verdict("rocm", rocm.value, "/dev/kfd", UNKNOWN, says, "", rocm.source)
     else:
         says = f"no AMD GPU driver found (/dev/kfd); this bundle is built for ROCm {rocm.value}"
-        remedy = "use a host with an AMD GPU and its driver, amdgpu, or rebuild for CUDA or the CPU"
+        remedy = "use a host with an AMD GPU and the amdgpu driver, or rebuild for CUDA or the CPU"
         yield Verdict("rocm", rocm.value, "no driver", FAILED, says, remedy, rocm.source)
 
 

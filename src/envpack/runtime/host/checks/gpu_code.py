@@ -42,7 +42,7 @@ _RULE = Rule(
 )
 _WORST_FIRST = ("none", "ptx-too-new", "ptx-unknown", "ptx", "sass")
 _COMPAT = Rule(
-    "forward compatibility is for data-centre GPUs",
+    "only data-centre GPUs support forward compatibility",
     "https://docs.nvidia.com/deploy/cuda-compatibility/forward-compatibility.html",
 )
 
@@ -90,9 +90,9 @@ def _judged(way: _Reached, wanted: Requirements, facts: HostFacts, found: str, f
     if how.how in ("ptx", "ptx-unknown"):
         known = how.how == "ptx"
         says = f"{code.library} has no machine code for {name_of(gpu)} ({sm(gpu)}), only PTX; " + (
-            "the driver compiles it at first use, which takes a while"
+            "the driver compiles it at first use, which takes some time"
             if known
-            else f"whether this driver compiles PTX {code.ptx_isa} is not known".replace("  ", " ")
+            else f"it is not known whether this driver compiles PTX {code.ptx_isa}".replace("  ", " ")
         )
         return Verdict("gpu_code", needed, found, WARNING if known else UNKNOWN, says, "", code.library, rule)
     if how.how == "ptx-too-new":
@@ -112,11 +112,11 @@ def _too_new(way: _Reached, facts: HostFacts) -> tuple[str, str, Rule]:
     assert row is not None  # PTX is judged too new only with a row
     first = native_driver(row["cuda"])
     says = (
-        f"{way.code.library} has only PTX {isa} for {name_of(way.gpu)} ({sm(way.gpu)}), and the driver "
-        f"(CUDA {cuda}) compiles PTX up to {newest_isa(cuda) or 'an older version'} (error 222)"
+        f"{way.code.library} has only PTX {isa} for {name_of(way.gpu)} ({sm(way.gpu)}), but the driver "
+        f"(CUDA {cuda}) compiles only PTX up to {newest_isa(cuda) or 'an older version'} (error 222)"
     )
     remedy = update_driver(facts, first["driver"] if first is not None else "")
-    return says, remedy, cite("ptx", f"PTX {isa} is compiled from CUDA {row['cuda']} on", row)
+    return says, remedy, cite("ptx", f"CUDA {row['cuda']} and later compile PTX {isa}", row)
 
 
 def jit(wanted: Requirements, facts: HostFacts) -> Iterator[Verdict]:
@@ -149,15 +149,17 @@ def _machine_code(facts: HostFacts, compiler: Compiler, cuda: str, who: str, evi
     if driver_runs(facts, cuda) or at_least(speaks, cuda):
         return Verdict("jit", needed, found, OK, "", "", evidence, rule)
     if row is None:
-        says = f"whether this driver, of CUDA {speaks}, runs what {who} compiles for CUDA {cuda} is not known"
-        return Verdict("jit", needed, found, UNKNOWN, says, "check with a newer envpack", evidence, rule)
+        says = f"it is not known whether this driver (CUDA {speaks}) runs code that {who} compiles for CUDA {cuda}"
+        return Verdict(
+            "jit", needed, found, UNKNOWN, says, "check with a newer version of envpack", evidence, rule
+        )
     says = (
-        f"{who} compiles at run time with CUDA {cuda}, whose machine code runs from driver {row['driver']} on "
+        f"{who} compiles at run time for CUDA {cuda}, which needs driver >= {row['driver']} "
         "('device kernel image is invalid')"
     )
     remedy = update_driver(facts, row["driver"])
     if "triton" in compiler.value:
-        remedy += f", or let TRITON_PTXAS_PATH name a ptxas of CUDA {major(speaks)}"
+        remedy += f", or set TRITON_PTXAS_PATH to a ptxas of CUDA {major(speaks)}"
     return Verdict("jit", needed, found, WARNING, says, remedy, evidence, rule)
 
 
@@ -169,14 +171,14 @@ def _ptx(facts: HostFacts, compiler: Compiler, cuda: str, who: str, evidence: st
     newest = newest_isa(speaks) if speaks else ""
     found = f"PTX {newest}" if newest else f"CUDA {speaks}" if speaks else "unknown"
     known = isa_row(isa)
-    rule = cite("ptx", f"PTX {isa} is compiled from CUDA {known['cuda']} on", known) if known else NO_RULE
+    rule = cite("ptx", f"CUDA {known['cuda']} and later compile PTX {isa}", known) if known else NO_RULE
     if not speaks:
         return Verdict("jit", needed, found, UNKNOWN, NO_DRIVER, "", evidence, rule)
     if at_least(speaks, known["cuda"] if known else version):
         return Verdict("jit", needed, found, OK, "", "", evidence, rule)
     says = (
-        f"{who} compiles at run time to PTX of CUDA {version}, and this driver, of CUDA {speaks}, refuses newer "
-        "PTX than its own (error 222)"
+        f"{who} compiles at run time to PTX of CUDA {version}, but this driver (CUDA {speaks}) refuses PTX that "
+        "is newer than its own (error 222)"
     )
     remedy = update_driver(facts, row["driver"] if row is not None else "")
     if compiler.value.startswith("numba"):
@@ -197,12 +199,14 @@ def cuda_compat(wanted: Requirements, facts: HostFacts) -> Iterator[Verdict]:
         yield Verdict(name, needed, describe(seen(nvidia)) or "no GPU", OK, "", "", evidence, _COMPAT)
     elif in_use:
         says = (
-            f"libcuda is that of cuda-compat (CUDA {nvidia.cuda}, where driver {nvidia.driver} has CUDA "
-            f"{branch_cuda(nvidia.driver)}), which {name_of(refusing)} refuses (error 804)"
+            f"libcuda is from cuda-compat (CUDA {nvidia.cuda}, but driver {nvidia.driver} has CUDA "
+            f"{branch_cuda(nvidia.driver)}), which {name_of(refusing)} does not support (error 804)"
         )
-        remedy = "take cuda-compat off LD_LIBRARY_PATH, or remove it"
+        remedy = "remove cuda-compat from LD_LIBRARY_PATH, or uninstall it"
         yield Verdict(name, needed, name_of(refusing), FAILED, says, remedy, evidence, _COMPAT)
     else:
-        says = f"the bundle has a libcuda of its own (cuda-compat), which {name_of(refusing)} refuses (error 804)"
-        remedy = "keep it off LD_LIBRARY_PATH, or rebuild without it"
+        says = (
+            f"the bundle contains a libcuda (cuda-compat), which {name_of(refusing)} does not support (error 804)"
+        )
+        remedy = "do not add it to LD_LIBRARY_PATH, or rebuild without it"
         yield Verdict(name, needed, name_of(refusing), WARNING, says, remedy, evidence, _COMPAT)

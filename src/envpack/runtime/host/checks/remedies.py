@@ -27,12 +27,12 @@ def update_driver(facts: HostFacts, least: str = "") -> str:
 def driver_remedy(wanted: Requirements, facts: HostFacts, least: str) -> str:
     """Return the remedy for a driver older than ``least``: a newer driver or GPU, or a build for this driver."""
     if facts.nvidia.overridden:
-        return "unset CONDA_OVERRIDE_CUDA, or set it to the CUDA version that the driver speaks"
+        return "unset CONDA_OVERRIDE_CUDA, or set it to the CUDA version that the driver supports"
     remedy = update_driver(facts)
     for gpu in seen(facts.nvidia):
         row = retired(gpu.compute_capability) if gpu.compute_capability else None
         if row is not None and least and major(least) > int(row["driver"]):
-            remedy = f"use a newer GPU (for {name_of(gpu)} no driver after R{row['driver']} is made)"
+            remedy = f"use a newer GPU (R{row['driver']} is the last driver for {name_of(gpu)})"
     alternative = next(_contented(wanted, facts, least), "")
     return f"{remedy}, or {alternative}" if alternative else remedy
 
@@ -116,4 +116,4 @@ def code_remedy(wanted: Requirements, facts: HostFacts, code: GpuCode, gpu: Gpu)
         oldest = builds[-1]
         rebuild = f"rebuild with torch for {oldest['build']}, which has code for {sm(gpu)}"
         return f"{rebuild}, and {update_driver(facts, driver_for(oldest))}"
-    return "use another GPU: no build of torch has code for this one"
+    return "use another GPU: no build of torch supports this one"

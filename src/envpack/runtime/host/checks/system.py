@@ -24,7 +24,7 @@ def _platform(wanted: Requirements, facts: HostFacts) -> Iterator[Verdict]:
         needed=wanted.subdir,
         found=facts.subdir,
         verdict=OK if fits else FAILED,
-        says="" if fits else f"the bundle is for {wanted.subdir}, and this host is {facts.subdir}",
+        says="" if fits else f"the bundle is for {wanted.subdir}, but this host is {facts.subdir}",
         remedy="" if fits else f"build it for this host: 'platform: {facts.subdir}' in the spec",
         evidence="the packages' subdir",
     )
@@ -52,13 +52,18 @@ def _glibc(wanted: Requirements, facts: HostFacts) -> Iterator[Verdict]:
         return
     needed = str(stated.minimum) if stated is not None else derived.value if derived is not None else ""
     evidence = STATED if stated is not None else derived.source if derived is not None else ""
-    rule = Rule("what is linked with a glibc runs with it and newer ones", "glibc's symbol versions, GLIBC_x.y")
+    rule = Rule(
+        "programs linked with a version of glibc run with that version and newer ones",
+        "glibc's symbol versions, GLIBC_x.y",
+    )
     if facts.glibc and at_least(facts.glibc, needed):
         yield Verdict("glibc", f">= {needed}", facts.glibc, OK, evidence=evidence, rule=rule)
         return
     newer = distributions(needed)
     remedy = (
-        f"use a newer system ({newer} and later have it) or a container of one" if newer else "use a newer system"
+        f"use a newer system or a container of one (glibc {needed} is in {newer} and later)"
+        if newer
+        else "use a newer system"
     )
     if facts.glibc:
         says = f"glibc {facts.glibc} found; this bundle needs >= {needed}"
@@ -78,12 +83,12 @@ def _cpu(wanted: Requirements, facts: HostFacts) -> Iterator[Verdict]:
     row = next((row for row in table("system", "levels") if row["level"] == needed), None)
     rule = cite("system", f"{needed} has {' '.join(row['flags'])}", row) if row else NO_RULE
     if needed not in levels or found not in levels:
-        says = f"whether the processor {facts.cpu} is of level {needed} is not known".replace("  ", " ")
+        says = f"it is not known whether the processor {facts.cpu} has level {needed}".replace("  ", " ")
         yield Verdict("cpu", needed, found or "unknown", UNKNOWN, says, "", derived.source, rule)
     elif levels.index(found) >= levels.index(needed):
         yield Verdict("cpu", needed, found, OK, "", "", derived.source, rule)
     else:
-        says = f"a processor of level {found} found; this bundle needs {needed}, and would end with SIGILL"
+        says = f"a processor of level {found} found; this bundle needs {needed} and would crash with SIGILL"
         since = f" ({row['since']})" if row else ""
         remedy = f"use a newer processor{since}, or rebuild without {derived.source.partition(' ')[0]}"
         yield Verdict("cpu", needed, found, FAILED, says, remedy, derived.source, rule)
@@ -128,7 +133,7 @@ def _disk(wanted: Requirements, facts: HostFacts) -> Iterator[Verdict]:
         yield Verdict("disk", human_size(needed), shown, OK, evidence=evidence)
         return
     says = f"{shown} free at {facts.disk_path}; this bundle needs {human_size(needed)}"
-    remedy = "free some space, or deploy to another disk"
+    remedy = "free some disk space, or deploy to another disk"
     yield Verdict("disk", human_size(needed), shown, FAILED, says, remedy, evidence)
 
 

@@ -65,14 +65,12 @@ def size_verdict(name: str, noun: str, needed: int, found: int, remedy: str, evi
     """
     wanted = human_size(needed)
     if not found:
-        return Verdict(
-            name, wanted, "unknown", UNKNOWN, f"how much {noun} there is is not known", evidence=evidence
-        )
+        return Verdict(name, wanted, "unknown", UNKNOWN, f"the amount {noun} is not known", evidence=evidence)
     shown = human_size(found)
     if found >= needed:
         return Verdict(name, wanted, shown, OK, evidence=evidence)
     says = f"{shown} {noun} found; this bundle needs {wanted}"
     if found >= needed * NEARLY:
-        rule = Rule("up to 7 % of what is sold is kept by firmware, ECC or the kernel")
+        rule = Rule("firmware, ECC or the kernel use up to 7 % of the nominal size")
         return Verdict(name, wanted, shown, WARNING, says, "", evidence, rule)
     return Verdict(name, wanted, shown, FAILED, says, remedy, evidence)
