@@ -261,7 +261,7 @@ def test_plain_tar_without_python_in_it_takes_the_host_s_or_says_what_to_do(
         text=True,
     )
     assert refused.returncode != 0 and refused.stdout == ""
-    assert "no Python 3.8 or later that runs on this host" in refused.stderr
+    assert "no usable Python 3.8 or later found" in refused.stderr
     assert "envpack deploy" in refused.stderr and "on PATH" in refused.stderr
     assert not (root / ".envpack/prefix").exists()
     assert str(root) in run("/bin/sh", "-c", script, ENVPACK_PREFIX=root, PATH=HOST_PYTHON)

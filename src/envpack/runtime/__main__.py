@@ -42,7 +42,7 @@ def _deploy(arguments: argparse.Namespace, reporter: Reporter) -> dict[str, Any]
     from envpack.runtime.transport.open import local_path
 
     store = arguments.store if arguments.store is not None else os.environ.get("ENVPACK_STORE")
-    refuse_unchecked("a bundle's own runtime can't check any; use 'envpack deploy'", arguments.system)
+    refuse_unchecked("the runtime in a bundle can't verify them; use 'envpack deploy'", arguments.system)
     options = DeployOptions(
         policy=parse_policy(arguments.gpu, arguments.allow, not arguments.no_check),
         run_tests=not arguments.no_test,
@@ -62,8 +62,8 @@ def _verify(arguments: argparse.Namespace, reporter: Reporter) -> dict[str, Any]
     found = verify(arguments.path, reporter=reporter, jobs=arguments.jobs)
     found.require(every=arguments.json)
     for path in found.extra:
-        reporter.note(f"no bundle brought {path}")
-    reporter.note(f"{found.path} is as it was packed")
+        reporter.note(f"extra: {path}")
+    reporter.note(f"{found.path} matches its bundle")
     return found.as_dict()
 
 
@@ -81,7 +81,7 @@ def _check(arguments: argparse.Namespace, reporter: Reporter) -> dict[str, Any]:
             reporter.note(f"{item.verdict}: {item.requirement}: needs {item.needed}, found {item.found}")
         for item in report.of("warning"):
             reporter.warn(item.message)
-        report.require("--allow {names} takes it all the same.")
+        report.require("--allow {names} ignores this.")
     return report.as_dict()
 
 
@@ -91,9 +91,9 @@ def _report_to_activation(arguments: argparse.Namespace, path: Path, report: Che
 
     try:
         report.require(
-            "Once that is done, activate it again; ENVPACK_SKIP_CHECK=1 activates it all the same."
+            "Then activate it again. ENVPACK_SKIP_CHECK=1 skips this check."
             if not arguments.warn
-            else "ENVPACK_SKIP_CHECK=1 keeps envpack from looking."
+            else "ENVPACK_SKIP_CHECK=1 skips this check."
         )
     except HostError as error:
         error.message = f"{path}{'' if arguments.warn else ' is not activated'}: {error.message}"
@@ -147,7 +147,7 @@ def _remove(arguments: argparse.Namespace, reporter: Reporter) -> dict[str, Any]
     from envpack.runtime.commands.remove import remove
 
     done = remove(Path(arguments.destination), force=arguments.force, reporter=reporter, wait=arguments.wait)
-    reporter.note(f"{done.destination} is removed")
+    reporter.note(f"{done.destination} was removed")
     return done.as_dict()
 
 
@@ -170,41 +170,52 @@ def _flag(*names: str, help: str) -> Argument:
 
 
 def _gpu(default: str | None) -> Argument:
-    return _arg("--gpu", choices=("required", "optional", "none"), default=default, help="default: required")
+    return _arg(
+        "--gpu",
+        choices=("required", "optional", "none"),
+        default=default,
+        help="how GPU requirements count (default: required)",
+    )
 
 
-_DESTINATION = _arg("destination", metavar="DEST")
-_WAIT = _flag("--wait", help="wait until another envpack process there has finished")
+_DESTINATION = _arg("destination", metavar="DEST", help="path of the deployment")
+_WAIT = _flag("--wait", help="wait if another envpack process has locked the path")
 _ALLOW = _arg(
-    "--allow", metavar="WHAT", action="append", default=[], help="a requirement that may fail; repeatable"
+    "--allow",
+    metavar="WHAT",
+    action="append",
+    default=[],
+    help="ignore this requirement if it is not met; can be repeated",
 )
-_JOBS = _arg("--jobs", type=int, metavar="N", help="processors to use (default: all allowed)")
+_JOBS = _arg("--jobs", type=int, metavar="N", help="number of processors to use (default: all that are available)")
 
 EVERY_COMMAND = (
     _flag("--json", help="print one JSON object on stdout"),
-    _flag("-q", "--quiet", help="say nothing unless something fails"),
+    _flag("-q", "--quiet", help="print errors only"),
 )
 
 COMMANDS = (
     Command(
         "unpack",
         _unpack,
-        "write the prefix into a tree that tar unpacked, or that was moved",
-        _arg("prefix", metavar="PREFIX", help="the folder the tree lies in"),
+        "write the current path into the files of a tree that was unpacked by tar or moved",
+        _arg("prefix", metavar="PREFIX", help="the directory of the tree"),
     ),
     Command(
         "deploy",
         _deploy,
-        "verify a bundle and unpack it to a new place, or over a deployment",
-        _arg("bundle", metavar="BUNDLE", help="a path, an URL, or - for a pipe"),
+        "deploy a bundle to a new path, or upgrade a deployment",
+        _arg("bundle", metavar="BUNDLE", help="a path, a URL, or - for standard input"),
         _DESTINATION,
         _flag("--no-test", help="do not run the bundle's test commands"),
         _flag("--no-check", help="do not check whether this host can run it"),
-        _arg("--keep", type=int, default=1, metavar="N", help="previous deployments to keep (default: 1)"),
+        _arg(
+            "--keep", type=int, default=1, metavar="N", help="number of previous generations to keep (default: 1)"
+        ),
         _arg(
             "--store",
             metavar="DIR",
-            help="share files with other deployments through this folder (default: ENVPACK_STORE)",
+            help="store of files that deployments share (default: ENVPACK_STORE)",
         ),
         _WAIT,
         _gpu("required"),
@@ -214,41 +225,41 @@ COMMANDS = (
     Command(
         "rollback",
         _rollback,
-        "switch to the deployment before this one, or to another that is kept",
+        "switch to the previous generation, or to another one",
         _arg("--to", type=int, metavar="N", help="the generation to switch to"),
         _DESTINATION,
         _WAIT,
     ),
-    Command("history", _history, "list what was deployed in a place, and what of it is kept", _DESTINATION),
+    Command("history", _history, "list the generations that were deployed to a path", _DESTINATION),
     Command(
         "move",
         _move,
-        "move a deployment to another place",
-        _arg("source", metavar="FROM"),
-        _arg("destination", metavar="TO"),
+        "move a deployment to another path",
+        _arg("source", metavar="FROM", help="path of the deployment"),
+        _arg("destination", metavar="TO", help="new path"),
         _WAIT,
     ),
     Command(
         "remove",
         _remove,
-        "remove a deployment and what is kept of it",
-        _flag("--force", help="files that no bundle brought, too"),
+        "remove a deployment and its previous generations",
+        _flag("--force", help="also remove files that are not from a bundle"),
         _DESTINATION,
         _WAIT,
     ),
     Command(
         "verify",
         _verify,
-        "say which files of a deployment are changed, missing or extra",
-        _arg("path", metavar="BUNDLE|DEST"),
+        "list the files of a deployment that are changed, missing or extra",
+        _arg("path", metavar="BUNDLE|DEST", help="bundle, or path of a deployment"),
         _JOBS,
     ),
     Command(
         "check",
         _check,
-        "say whether this host can run a bundle or a deployment",
-        _arg("path", metavar="BUNDLE|PREFIX"),
-        _arg("--host", metavar="FILE", help="another host's facts, as 'facts --json' prints them there"),
+        "check whether this host can run a bundle or a deployment",
+        _arg("path", metavar="BUNDLE|PREFIX", help="bundle, or path of an environment"),
+        _arg("--host", metavar="FILE", help="facts of another host: the output of 'facts --json' on that host"),
         _arg("--stamp", help=argparse.SUPPRESS),  # what activation/check.sh calls it with
         _flag("--warn", help=argparse.SUPPRESS),
         _gpu(None),
@@ -257,9 +268,9 @@ COMMANDS = (
     Command(
         "facts",
         _facts,
-        "print what there is of this host, for check --host",
-        _arg("path", metavar="PATH", nargs="?", default=".", help="where free disk is looked at"),
-        _arg("--root", default="/", metavar="DIR", help="where its /proc, /sys and /dev are"),
+        "print the facts of this host, for check --host",
+        _arg("path", metavar="PATH", nargs="?", default=".", help="path for which free disk space is reported"),
+        _arg("--root", default="/", metavar="DIR", help="directory that contains /proc, /sys and /dev"),
     ),
 )
 
@@ -270,7 +281,9 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="envpack-runtime", description="Unpack, deploy and check bundles without envpack.")
+    parser = _Parser(
+        prog="envpack-runtime", description="Unpack, deploy and check bundles without installing envpack."
+    )
     parser.add_argument("--version", action="version", version=f"envpack {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for command in COMMANDS:

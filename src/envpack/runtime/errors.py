@@ -17,7 +17,7 @@ class EnvpackError(Exception):
     """
 
     code: ClassVar[int] = 1
-    when: ClassVar[str] = "anything not below, or a bug in envpack"
+    when: ClassVar[str] = "any other error, or a bug in envpack"
     default_hint: ClassVar[str] = ""
 
     def __init__(self, message: str, *, hint: str = "", details: Iterable[str] = ()) -> None:
@@ -44,54 +44,54 @@ class UsageError(EnvpackError):
 
 class SpecError(EnvpackError):
     code = 3
-    when = "the spec or lock is wrong: file, line, what was expected"
+    when = "the spec or the lock is invalid; the message names the file and the line, and what was expected"
 
 
 class BuildError(EnvpackError):
     code = 4
-    when = "solve, download, link or pip failed: the conflict or the tail of the log"
+    when = "solving, downloading, linking or pip failed; the details show the conflict or the end of the log"
 
 
 class PackError(EnvpackError):
     code = 5
-    when = "the environment can't be packed faithfully: every reason, all at once"
+    when = "the environment can't be packed faithfully; the details list every reason"
 
 
 class FormatError(EnvpackError):
     code = 6
-    when = "not a bundle, or a newer format than this version knows"
+    when = "not a bundle, or its format is newer than this version can read"
 
 
 class FetchError(FormatError):
-    when = "a bundle can't be had: no such URL, no permission, no answer, or another one while it was read"
+    when = "a bundle can't be downloaded: unknown URL, no permission, no response, or it was replaced meanwhile"
 
 
 class IntegrityError(EnvpackError):
     code = 7
-    when = "damaged, tampered, unsigned where a signature is demanded, or an unsafe member"
-    default_hint = "Fetch the bundle again and compare its sha256 with the published one."
+    when = "damaged or modified, not signed although a signature is required, or contains an unsafe path"
+    default_hint = "Download the bundle again, and compare its SHA-256 with the published one."
 
 
 class RelocationError(EnvpackError):
     code = 8
-    when = "the destination can't be written into some file (too long, ...): every file"
+    when = "the path of the destination can't be written into a file, for example because it is too long"
 
 
 class HostError(EnvpackError):
     code = 9
-    when = "this host can't run it: every failed requirement and its remedy"
+    when = "this host can't run it; the details list every requirement that is not met, with its remedy"
 
 
 class DestinationError(EnvpackError):
     code = 10
-    when = "the destination exists, is not empty, not writable, has no space, or is locked"
+    when = "the destination exists, is not empty, is not writable, has no free space, or is locked"
 
 
 class DeploymentTestError(EnvpackError):
     """One of the bundle's own test commands failed in the new deployment; the previous state is restored."""
 
     code = 11
-    when = "one of the bundle's own tests failed; the previous deployment, if any, is active again"
+    when = "a test of the bundle failed; the previous deployment, if any, is active again"
 
 
 INTERRUPTED = 130

@@ -91,7 +91,7 @@ def test_a_failure_leaves_the_shell_as_it_is(shell: Shell, session: Session, tmp
     outcome = session.run(shell, lines, {**BARE, "PATH": str(empty)})
     assert outcome.environments[0] == outcome.environments[1]
     assert outcome.out == "1\n"
-    said = {"the runtime refuses": "the stand-in refuses", "there is no Python": "no Python 3.8 or later"}
+    said = {"the runtime refuses": "the stand-in refuses", "there is no Python": "no usable Python 3.8 or later"}
     assert said[reason] in outcome.err
     assert f"{prefix} is not activated" in outcome.err
 
@@ -230,14 +230,14 @@ def test_conda_unpack_says_what_is_missing(tmp_path: Path) -> None:
     (prefix / "bin/python").unlink()
     done = conda_unpack(prefix / "bin/conda-unpack", path=str(tmp_path))
     assert done.returncode == 1
-    assert "no Python 3.8 or later that runs on this host" in done.stderr
+    assert "no usable Python 3.8 or later found" in done.stderr
 
 
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
         ("import sys; sys.version_info = (3, 6, 1)", "it is Python 3.6"),
-        ("import sys; sys.path.clear(); sys.path_importer_cache.clear()", "its standard library is not complete"),
+        ("import sys; sys.path.clear(); sys.path_importer_cache.clear()", "its standard library is incomplete"),
     ],
 )
 def test_conda_unpack_says_why_a_python_can_t_be_used(tmp_path: Path, answer: str, reason: str) -> None:

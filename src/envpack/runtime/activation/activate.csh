@@ -16,12 +16,12 @@ alias _envpack_written_in '/bin/sh -c '"'"'IFS= read -r p <"$0/.envpack/prefix" 
 if ($?0) eval 'if ("$0:t:q" == activate.csh) set _envpack_problem = "$0:q must be sourced, not run, for it to change this shell"'
 if ("$_envpack_problem:q" == "") then
     if (! -f "$_envpack_here:q/.envpack/runtime.pyz") then
-        set _envpack_problem = "there is no environment in '$_envpack_here:q'; say where: setenv ENVPACK_PREFIX DEST"
+        set _envpack_problem = "there is no environment in '$_envpack_here:q'; set its path: setenv ENVPACK_PREFIX DEST"
     else
         _envpack_written_in "$_envpack_here:q"
         if ($status) /bin/sh -c '/bin/sh "$0" >&2' "$_envpack_here:q/bin/conda-unpack"
         _envpack_written_in "$_envpack_here:q"
-        if ($status) set _envpack_problem = "$_envpack_here:q is not activated: its prefix could not be written in"
+        if ($status) set _envpack_problem = "$_envpack_here:q is not activated: could not write its path into its files"
     endif
 endif
 unalias _envpack_written_in

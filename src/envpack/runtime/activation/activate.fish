@@ -115,7 +115,7 @@ function _envpack_find
     end
     set here (builtin realpath "$here" 2>/dev/null)
     if not test -f "$here/.envpack/runtime.pyz"
-        _envpack_say "there is no environment in '$here': source the activate.fish in the environment's own bin"
+        _envpack_say "there is no environment in '$here': source bin/activate.fish of the environment"
         return 1
     end
     echo $here
@@ -129,7 +129,7 @@ function _envpack_write_in
         and _envpack_written_in $argv
     end
     or begin
-        _envpack_say "$argv is not activated: its prefix could not be written in"
+        _envpack_say "$argv is not activated: could not write its path into its files"
         return 1
     end
 end

@@ -28,7 +28,7 @@ except EnvpackError as error:
     sys.exit("envpack: warning: " + error.message)
 ' "$1" "$2" </dev/null && exit 0
 else
-    command -p printf 'envpack: warning: the variables of %s were changed, and no Python can read them: %s\n' \
+    command -p printf 'envpack: warning: the variables of %s were changed, but no usable Python was found to read them: %s\n' \
         "$1" "$_reason" >&2
 fi
 exit 1

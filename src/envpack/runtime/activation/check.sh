@@ -1,7 +1,7 @@
 # PREFIX [warn]: whether this host can run the environment in PREFIX. What `activate` sources in a subshell, and what
 # other shells, and conda's activation, run with /bin/sh; it ends the subshell.
 #
-# Status 0: yes, or nobody knows. Status 1: no, and stderr says why and what to do; with `warn` that is status 0 too.
+# Status 0: yes, or not known. Status 1: no, and stderr says why and what to do; with `warn` that is status 0 too.
 #
 # A check that passed is not made again on the same host while nothing has changed that can be seen without running a
 # program: boot, driver, devices, what the user sets. Its stamp is a line, see runtime/host/stamp.py.
@@ -44,13 +44,13 @@ if [ -n "$_python" ]; then
         0) exit 0 ;;
         9 | 130) exit 1 ;; # this host can't run it; Ctrl-C
     esac
-    command -p printf 'envpack: warning: whether this host can run %s could not be checked\n' "$1" >&2
+    command -p printf 'envpack: warning: could not check whether this host can run %s\n' "$1" >&2
     exit 0
 fi
 
-# a Python that does not start is the reason itself; without one there is nobody to check
+# a Python that does not start is the reason itself; without one no check is possible
 [ -x "$1/bin/python" ] || exit 0
 _line=$("$1/bin/python" -I -S -c '' 2>&1 </dev/null)
-command -p printf 'envpack: error: the Python of %s does not start on this host:\n  %s\n' "$1" "$_line" >&2
+command -p printf 'envpack: error: Python in %s does not start on this host:\n  %s\n' "$1" "$_line" >&2
 [ -z "${2-}" ] || exit 0
 exit 1

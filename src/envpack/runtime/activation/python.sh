@@ -2,7 +2,7 @@
 # one on PATH. Where there is none, _python is empty, and _reason says what is wrong with the last one that was tried.
 
 _python=
-_reason="neither $1/bin nor PATH has one"
+_reason="there is none in $1/bin or on PATH"
 for _candidate in "$1/bin/python" "$1/bin/python3" python3 python; do
     command -v -- "$_candidate" >/dev/null || continue
     # Debian's python3-minimal, for one, has only a part of the standard library
@@ -13,10 +13,10 @@ if sys.version_info < (3, 8):
 try:
     from importlib.util import find_spec
 except ImportError:
-    sys.exit("its standard library is not complete: it has no module importlib")
+    sys.exit("its standard library is incomplete: it has no module importlib")
 missing = [name for name in ("argparse", "ctypes", "hashlib", "http", "json", "urllib") if find_spec(name) is None]
 if missing:
-    sys.exit("its standard library is not complete: it has no module " + missing[0])
+    sys.exit("its standard library is incomplete: missing module " + missing[0])
 ' 2>&1 </dev/null); then
         _python=$_candidate
         break

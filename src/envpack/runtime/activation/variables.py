@@ -90,8 +90,8 @@ def variable_scripts(variables: Mapping[str, str]) -> dict[str, bytes]:
     problems = [f"{name}: {reason}" for name in sorted(variables) for reason in _reasons(name, variables[name])]
     if problems:
         raise SpecError(
-            "the environment's variables can't be set by an activation",
-            hint="Rename them, or leave them out of 'variables:'.",
+            "an activation can't set these variables of the environment",
+            hint="Rename them, or remove them from 'variables:'.",
             details=problems,
         )
     if not variables:
@@ -101,11 +101,11 @@ def variable_scripts(variables: Mapping[str, str]) -> dict[str, bytes]:
 
 def _reasons(name: str, value: str) -> tuple[str, ...]:
     if not _NAME.fullmatch(name):
-        return ("a name is made of letters, digits and '_', and does not begin with a digit",)
+        return ("a name can contain only letters, digits and '_', and can't begin with a digit",)
     if name in RESERVED:
-        return ("the name belongs to the shells or to the activation itself",)
+        return ("the name is reserved for shells or for activation scripts",)
     if "\0" in value:
-        return ("the value has a NUL character in it",)
+        return ("the value contains a NUL character",)
     return ()
 
 
