@@ -227,5 +227,5 @@ def test_an_upgrade_whose_test_fails_changes_nothing(run: Run, bundle: Path, tmp
     run("deploy", bundle, tmp_path / "x")
     code, answer = run("deploy", second(tmp_path, test="false"), tmp_path / "x")
     assert (code, answer["error"]["type"]) == (11, "DeploymentTestError")
-    assert "generation 1, is in its place again" in answer["error"]["message"]
+    assert "generation 1, is active again" in answer["error"]["message"]
     assert not (tmp_path / "x/new").exists() and not (tmp_path / ".x.envpack").exists()

@@ -228,7 +228,7 @@ class Attempt:
                 self._say(f"not killed: {ended}")
         elif ended.code == scenario.code:
             allowed = {scenario.after}
-            if "could not be put back" in said:
+            if "could not be restored" in said:
                 allowed |= set(scenario.between)
         elif fault.sort == "short writes":
             self._say(f"fails: {ended}")
@@ -299,7 +299,7 @@ class Attempt:
 
     def _check_debris(self, when: str, said: str, tidying: bool) -> None:
         """``tidying``: what failed is the tidying itself, and its file may be left until the next command."""
-        if "can't be removed" in said or "could not be put back" in said:
+        if "can't be removed" in said or "could not be restored" in said:
             return
         unfinished = self._may_be_unfinished()
         tidied = ("lock", "moving", "settling")

@@ -86,4 +86,4 @@ def test_gc_wants_a_store(tmp_path: Path) -> None:
     done = run(tmp_path, *ENVPACK, "gc")
     assert (done.returncode, "ENVPACK_STORE" in done.stderr) == (2, True)
     done = run(tmp_path, *ENVPACK, "gc", "--store", tmp_path / "none")
-    assert (done.returncode, "is no store" in done.stderr) == (6, True)
+    assert (done.returncode, "is not a store" in done.stderr) == (6, True)

@@ -314,7 +314,7 @@ def test_files_of_somebody_s_own_are_never_removed(root: Path, bundle: Path) -> 
     (root / "lib/a.py").unlink()
     (root / "lib/a.py").mkdir()
     (root / "lib/a.py/mine").write_text("mine")
-    with pytest.raises(DestinationError, match="a file belongs there"):
+    with pytest.raises(DestinationError, match="must be a file"):
         mended(root, bundle)
     assert (root / "lib/a.py/mine").read_text() == "mine"
 
@@ -357,7 +357,7 @@ def test_a_bundle_is_read_to_its_end(tmp_path: Path, name: str) -> None:
         with pytest.raises(IntegrityError, match="damaged at byte"):
             verified(bundle)
     bundle.write_bytes(data[:-1])
-    with pytest.raises(IntegrityError, match="cut short"):
+    with pytest.raises(IntegrityError, match="truncated"):
         verified(bundle)
 
 
@@ -365,7 +365,7 @@ def test_a_bundle_whose_files_are_not_what_its_table_says_is_found(tmp_path: Pat
     """Frames and sizes fit, and only the file's own digest tells."""
     good = file("lib/x", b"12345")
     make_bundle(tmp_path / "b.tar.gz", {"environment": [Item(good.record, [b"54321"])]})
-    with pytest.raises(IntegrityError, match="'lib/x' has not the digest"):
+    with pytest.raises(IntegrityError, match="'lib/x' does not match its digest"):
         verified(tmp_path / "b.tar.gz")
 
 

@@ -90,10 +90,10 @@ def test_a_rollback_that_fails_is_undone(x: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_there_has_to_be_something_to_go_back_to(x: Path, tmp_path: Path) -> None:
     back(x)
-    with pytest.raises(DestinationError, match="no deployment before it is kept") as caught:
+    with pytest.raises(DestinationError, match="there is no previous generation") as caught:
         back(x)
-    assert caught.value.hint == "--to switches to one of: 2 (2)."
-    with pytest.raises(DestinationError, match="generation 7 is not kept"):
+    assert caught.value.hint == "Use --to with one of: 2 (2)."
+    with pytest.raises(DestinationError, match="there is no generation 7"):
         back(x, to=7)
     with pytest.raises(DestinationError, match="nothing is deployed"):
         back(tmp_path / "nowhere/y")
@@ -113,7 +113,7 @@ def test_the_history_is_there_for_who_may_only_read(x: Path, tmp_path: Path) -> 
         history(tmp_path / "y")
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder/mine").touch()
-    with pytest.raises(DestinationError, match="no deployment"):
+    with pytest.raises(DestinationError, match="not a deployment"):
         history(tmp_path / "folder")
 
 
@@ -223,12 +223,12 @@ def test_a_kept_deployment_that_the_new_place_is_too_long_for_is_told_of(tmp_pat
     assert done.unfit == (1,) and whole_version(y) == "2" and state_entries(y) == ["1", "2"]
     (warned,) = told.warnings
     assert "generation 1 (demo 0)" in warned and str(y) in warned
-    assert f"has {len(room) + 1} bytes" in warned and f"room for {len(room)};" in warned
+    assert f"has {len(room) + 1} bytes" in warned and f"at most {len(room)} fit;" in warned
 
-    with pytest.raises(RelocationError, match=r"generation 1 \(demo 0\) can't be switched to") as refused:
+    with pytest.raises(RelocationError, match=r"generation 1 \(demo 0\) can't be activated") as refused:
         back(y, to=1)
     assert f"at most {len(room)} bytes" in refused.value.hint and f"envpack move {y} TO" in refused.value.hint
-    assert refused.value.details == [f"lib/binary: room for {len(room)} bytes"]
+    assert refused.value.details == [f"lib/binary: at most {len(room)} bytes"]
     assert whole_version(y) == "2" and state_entries(y) == ["1", "2"]
     assert back(y, to=2).version == "1" and whole_version(y) == "1"  # the other one goes on being of use
     moved(y, tmp_path / "x")
@@ -241,10 +241,10 @@ def test_a_move_over_something_else_is_refused(x: Path, tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder/mine").touch()
     for target, why in (
-        (tmp_path / "y", "is a deployment"),
+        (tmp_path / "y", "already a deployment"),
         (tmp_path / "folder", "is not empty"),
         (x, "where it is already"),
-        (x / "lib/below", "lies in"),
+        (x / "lib/below", "is inside"),
         (tmp_path / "a$b", "characters"),
     ):
         with pytest.raises((DestinationError, RelocationError), match=why):
@@ -269,7 +269,7 @@ def test_after_mv_the_next_command_finds_what_was_kept(x: Path, tmp_path: Path) 
 
 def test_a_copy_leaves_the_original_what_was_kept_of_it(x: Path, tmp_path: Path) -> None:
     shutil.copytree(x, tmp_path / "y", symlinks=True)
-    with pytest.raises(DestinationError, match="no deployment before"):
+    with pytest.raises(DestinationError, match="no previous generation"):
         back(tmp_path / "y")
     assert state_entries(x) == ["1"]
 
@@ -395,7 +395,7 @@ def test_a_copy_to_another_filesystem_that_was_stopped_goes_on(x: Path, tmp_path
 
 def test_a_move_to_a_place_where_somebody_is_at_work_is_refused(x: Path, tmp_path: Path) -> None:
     for busy in (x, tmp_path / "y"):
-        refused = pytest.raises(DestinationError, match="another envpack process is using")
+        refused = pytest.raises(DestinationError, match="another envpack process has locked")
         with exclusive(DeploymentState(busy), Reporter()), refused:
             moved(x, tmp_path / "y")
     assert whole_version(x) == "2"
@@ -446,7 +446,7 @@ def test_a_list_that_can_t_be_written_is_a_warning(tmp_path: Path, monkeypatch: 
     told = RecordingReporter()
     deploy(bundle(tmp_path, "1"), tmp_path / "x", reporter=told)
     assert whole_version(tmp_path / "x") == "1"
-    assert "won't show" in told.warnings[0]
+    assert "will not show" in told.warnings[0]
 
 
 def test_a_record_that_is_damaged_hides_nothing(x: Path, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def test_the_system_s_folders_are_refused(path: str, user: User) -> None:
 
 @pytest.mark.parametrize("path", [f"{folder}/a/b" for folder in CLOSED])
 def test_nothing_goes_below_what_is_the_system_s_own(path: str) -> None:
-    with pytest.raises(DestinationError, match="the system's own"):
+    with pytest.raises(DestinationError, match="reserved for the system"):
         check_destination(path, ROOT)
 
 
@@ -38,10 +38,10 @@ def test_nothing_goes_below_what_is_the_system_s_own(path: str) -> None:
     ("path", "user", "said"),
     [
         ("/home/alice", ALICE, "is a home"),
-        ("/data", User(1000, ("/data/users/alice",)), "contains the home folder /data/users/alice"),
+        ("/data", User(1000, ("/data/users/alice",)), "contains the home directory /data/users/alice"),
         ("/data/root", User(1000, (), ("/data/root",)), "is a home"),
-        ("/root/envs/x", ROOT, "the home of root"),
-        ("/root/envs/x", SUDO, "the home of root"),
+        ("/root/envs/x", ROOT, "the home directory of root"),
+        ("/root/envs/x", SUDO, "the home directory of root"),
         ("/home/alice", SUDO, "is a home"),
     ],
 )
@@ -89,7 +89,7 @@ def test_an_account_without_a_home_may_deploy(home: str, monkeypatch: pytest.Mon
 
 def test_root_may_use_its_own_home_when_it_says_so() -> None:
     check_destination("/root/envs/x", ROOT, root_home=True)
-    with pytest.raises(DestinationError, match="is a folder of the system's"):
+    with pytest.raises(DestinationError, match="is a system directory"):
         check_destination("/root", ROOT, root_home=True)
     assert parse_policy(allow=["root-home"]).allow == ("root_home",)
 
@@ -99,7 +99,7 @@ def test_a_deployment_below_the_home_of_root(tmp_path: Path) -> None:
     made = SmallPrefix(tmp_path / "env")
     made.pack(tmp_path / "b.tar.gz")
     with tempfile.TemporaryDirectory(dir="/root", prefix=".envpack-test-") as folder:
-        with pytest.raises(DestinationError, match="the home of root") as refused:
+        with pytest.raises(DestinationError, match="the home directory of root") as refused:
             deploy(tmp_path / "b.tar.gz", Path(folder) / "x", reporter=Reporter())
         assert "--allow root-home" in refused.value.hint
         options = DeployOptions(policy=parse_policy(allow=["root-home"]))

@@ -161,7 +161,7 @@ def test_the_second_gives_up_at_once_or_waits(x: Path, tmp_path: Path) -> None:
     third = bundle(tmp_path, "3")
     for arguments in (("deploy", third, x), ("rollback", x), ("remove", x), ("move", x, tmp_path / "y")):
         error = envpack(*arguments, code=10)["error"]
-        assert "another envpack process is using" in error["message"]
+        assert "another envpack process has locked" in error["message"]
     waiting = start("deploy", third, x, "--wait", "--keep", "2")
     time.sleep(0.3)
     assert waiting.poll() is None

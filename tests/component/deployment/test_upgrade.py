@@ -94,7 +94,7 @@ def test_files_of_the_user_s_own_are_kept_with_their_deployment(x: Path, tmp_pat
     deploy(bundle(tmp_path, "4"), x, DeployOptions(keep=0), reporter=told)
     assert state_entries(x) == ["1"]
     assert (tmp_path / ".x.envpack/1/notes.txt").read_text() == "mine"
-    assert "generation 1 stays" in told.warnings[0] and "notes.txt" in told.warnings[0]
+    assert "generation 1 was not removed" in told.warnings[0] and "notes.txt" in told.warnings[0]
 
 
 def test_edited_files_are_the_user_s_own_and_byte_code_is_nobody_s(x: Path, tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_edited_files_are_the_user_s_own_and_byte_code_is_nobody_s(x: Path, tmp_
 
 def test_a_failing_test_switches_back(x: Path, tmp_path: Path, way: str) -> None:
     bad = bundle(tmp_path, "2", test=("bin/tool; false",))
-    with pytest.raises(DeploymentTestError, match="demo 1, generation 1, is in its place again") as caught:
+    with pytest.raises(DeploymentTestError, match="demo 1, generation 1, is active again") as caught:
         deploy(bad, x, reporter=Reporter())
     assert caught.value.details == [f"{x} 2"]
     assert whole_version(x) == "1"
@@ -121,7 +121,7 @@ def test_a_failing_test_takes_a_first_deployment_away(tmp_path: Path) -> None:
     bad = bundle(tmp_path, "1", test=("false",))
     (tmp_path / "empty").mkdir()
     for place in (tmp_path / "x", tmp_path / "a/b/x", tmp_path / "empty"):
-        with pytest.raises(DeploymentTestError, match="taken away"):
+        with pytest.raises(DeploymentTestError, match="deployment was removed"):
             deploy(bad, place, reporter=Reporter())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["demo-1.tar.gz", "empty"]
 
@@ -157,7 +157,7 @@ def test_the_first_error_is_told_even_when_nothing_can_be_put_back(
     monkeypatch.setattr(swap, "exchange", once)
     with pytest.raises(DeploymentTestError):
         deploy(bad, x, reporter=told)
-    assert any("could not be put back" in warning for warning in told.warnings)
+    assert any("could not be restored" in warning for warning in told.warnings)
     assert whole_version(x) == "2"
     recover(x)
     assert whole_version(x) == "2" and state_entries(x) == ["1"]
@@ -176,7 +176,7 @@ def test_a_folder_that_is_no_deployment_is_left_alone(tmp_path: Path) -> None:
     x = tmp_path / "x"
     x.mkdir()
     (x / "mine").touch()
-    with pytest.raises(DestinationError, match="is not empty and no deployment"):
+    with pytest.raises(DestinationError, match="is not empty and is not a deployment"):
         deploy_version(tmp_path, "1")
     (tmp_path / "link").symlink_to(x)
     with pytest.raises(DestinationError, match="is a link"):
@@ -392,10 +392,10 @@ def test_a_folder_beside_that_is_somebody_else_s_is_refused(x: Path, tmp_path: P
         pytest.skip("only root can change the owner of a directory")
     (tmp_path / ".x.envpack").mkdir()
     os.chown(tmp_path / ".x.envpack", 65534, 65534)
-    with pytest.raises(DestinationError, match="not this user's folder"):
+    with pytest.raises(DestinationError, match="not a directory of this user"):
         deploy_version(tmp_path, "2")
     (tmp_path / ".x.envpack").rmdir()
     (tmp_path / ".x.envpack").symlink_to(tmp_path)
-    with pytest.raises(DestinationError, match="not this user's folder"):
+    with pytest.raises(DestinationError, match="not a directory of this user"):
         deploy_version(tmp_path, "2")
     assert whole_version(x) == "1"

@@ -112,7 +112,7 @@ try:
 except EnvpackError as error:
     print(error.message, "memory" in error.hint, children())
 """)
-    assert said == "a process of envpack was ended by signal 9 True []"
+    assert said == "an envpack worker process was ended by signal 9 True []"
 
 
 def test_nothing_is_forked_where_there_are_threads() -> None:
@@ -235,4 +235,4 @@ try:
 except EnvpackError as error:
     print(error.message)
 """)
-    assert said == "a process of envpack was ended by signal 15"
+    assert said == "an envpack worker process was ended by signal 15"

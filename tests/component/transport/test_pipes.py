@@ -194,7 +194,7 @@ def test_an_archive_of_conda_pack_has_to_be_a_file(tmp_path: Path) -> None:
         archive.writestr("bin/python", "")
     done, _ = piped(tmp_path / "b.zip", "deploy", "-", tmp_path / "x")
     assert done.returncode == 6
-    assert "Save it first" in done.stderr
+    assert "save it to a file first" in done.stderr
 
 
 def oldest() -> str:

@@ -13,7 +13,7 @@ if sys.version_info < (3, 8):
 try:
     from importlib.util import find_spec
 except ImportError:
-    sys.exit("its standard library is incomplete: it has no module importlib")
+    sys.exit("its standard library is incomplete: missing module importlib")
 missing = [name for name in ("argparse", "ctypes", "hashlib", "http", "json", "urllib") if find_spec(name) is None]
 if missing:
     sys.exit("its standard library is incomplete: missing module " + missing[0])

@@ -80,6 +80,6 @@ class BundleSource:
         """Share files with the store; return the paths table and the bytes read of the segments."""
         with reporter.step(self._title, self._total) as step:
             read = extract_shared(self._bundle, planned, root, prefix, step, jobs, store)
-            found = f"{planned.found} of {len(planned.keys)} segments out of the store"
+            found = f"{planned.found} of {len(planned.keys)} segments from the store"
             step.detail = f"{self._detail}, {found}"
         return planned.table, read

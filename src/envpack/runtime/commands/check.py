@@ -23,7 +23,7 @@ from envpack.runtime.report import Reporter
 from envpack.runtime.transport.open import local_path
 from envpack.runtime.tree.head import read_manifest
 
-_WHAT_TO_GIVE = "Give the path of a bundle, of a folder that one was deployed to, or of a conda environment."
+_WHAT_TO_GIVE = "Give the path of a bundle, of a deployment, or of a conda environment."
 
 
 @dataclass(frozen=True)
@@ -54,12 +54,12 @@ def parse_policy(gpu: str = "required", allow: Iterable[str] = (), check: bool =
     """
     names = tuple(name.strip().replace("-", "_") for item in allow for name in item.split(",") if name.strip())
     if gpu not in GPU_MODES:
-        raise UsageError(f"{gpu!r} is no way to treat GPUs", hint=f"There are: {', '.join(GPU_MODES)}.")
+        raise UsageError(f"unknown GPU mode {gpu!r}", hint=f"Use one of: {', '.join(GPU_MODES)}.")
     unknown = [name for name in names if name not in (*REQUIREMENTS, ROOT_HOME)]
     if unknown:
         raise UsageError(
-            f"{unknown[0]!r} is no requirement that could be allowed to fail",
-            hint=f"There are: {', '.join(REQUIREMENTS)}, root-home.",
+            f"unknown requirement {unknown[0]!r}",
+            hint=f"Use one of: {', '.join(REQUIREMENTS)}, root-home.",
         )
     return Policy(gpu, tuple(dict.fromkeys(names)), check)
 
@@ -211,7 +211,7 @@ def check_before(
         return record
     facts = facts_for(manifest, policy, destination)
     report = check_manifest(manifest, bundle, facts, policy, deployed="disk" not in manifest.requires)
-    report.require("Deploy it all the same with --allow {names}; 'envpack check BUNDLE' shows everything.")
+    report.require("To ignore this, use --allow {names}. 'envpack check BUNDLE' shows all requirements.")
     for item in report.of(WARNING):
         reporter.warn(item.message)
     for item in report.of(UNKNOWN):
@@ -249,6 +249,6 @@ def check_platform(subdir: str) -> None:
     """Raise HostError when an environment of this conda subdir can't run on this host."""
     if subdir not in (host_subdir(), "noarch"):
         raise HostError(
-            f"the bundle is for {subdir}, and this host is {host_subdir()}",
+            f"the bundle is for {subdir}, but this host is {host_subdir()}",
             hint=f"Build it for this host: 'platform: {host_subdir()}' in the spec.",
         )

@@ -191,7 +191,7 @@ def deploy_source(
             record = new_record(deployment, new.generation, tree, source.origin, before, options.run_tests)
             write_prefix(new.folder, str(state.path))
             write_record(new.folder, record)
-            with reporter.step("Writing to the disk", unit="files"):
+            with reporter.step("Syncing to disk", unit="files"):
                 sync_filesystem(new.folder)
             new.switch()
             register(state.path, reporter)
@@ -255,7 +255,7 @@ def _record_passed(root: Path, record: Record, reporter: Reporter) -> None:
     try:
         update_record(root, record, tested=True)
     except OSError as problem:
-        reporter.warn(f"that its tests passed could not be noted: {problem.strerror}")
+        reporter.warn(f"the tests passed, but this could not be recorded: {problem.strerror}")
 
 
 def result(

@@ -94,9 +94,9 @@ def move(source: Path, destination: Path, *, reporter: Reporter, wait: bool = Fa
     old, new = DeploymentState(source), DeploymentState(destination)
     new.require_free_or_deployed()
     if old.path == new.path:
-        raise DestinationError(f"{old.path} is where it is already")
+        raise DestinationError(f"source and destination are the same: {old.path}")
     if old.path in new.path.parents:
-        raise DestinationError(f"{new.path} lies in {old.path} itself")
+        raise DestinationError(f"the destination {new.path} is inside the deployment {old.path}")
     kind = _strategy(old, new)
     with _both_locked(old, new, kind, reporter, wait) as (locked_old, locked_new):
         if kind is not AdoptMoved:
@@ -148,7 +148,7 @@ def _complete(strategy: MoveStrategy, reporter: Reporter) -> tuple[Record, Rewri
     source, target = strategy.source, strategy.target
     record = target.current()
     if record is None:
-        raise DestinationError(f"{target.path} was changed by somebody else meanwhile")
+        raise DestinationError(f"another process changed {target.path} during the move")
     register(target.path, reporter)
     rewritten = rewrite_prefix(target.path, reporter, durable=True)
     strategy.finish()
@@ -167,15 +167,15 @@ def _strategy(source: DeploymentState, target: DeploymentState) -> type[MoveStra
         if current is None and str(source.path) in origins:
             return AdoptMoved
         raise DestinationError(
-            f"{target.path} exists and is a deployment; it was left as it is",
-            hint="Choose another destination, or 'envpack remove' it first.",
+            f"{target.path} is already a deployment; it was not changed",
+            hint="Choose another destination, or remove it first with 'envpack remove'.",
         )
     if current is None:
         reason = source.occupied() or f"nothing is deployed at {source.path}"
-        raise DestinationError(reason, hint="'envpack list' shows what is deployed on this host.")
+        raise DestinationError(reason, hint="Run 'envpack list' to see the deployments on this host.")
     if target.kept():
         raise DestinationError(
-            f"of {target.path} previous deployments are kept, in {target.state_dir}",
+            f"there are previous generations of {target.path} in {target.state_dir}",
             hint=f"Remove them first: envpack remove {target.path}",
         )
     check_prefix(read_head(source.path)[0], str(target.path))
@@ -191,8 +191,8 @@ def _warn_unfit(source: DeploymentState, target: DeploymentState, reporter: Repo
         if limit is not None and length > limit:
             unfit.append(generation)
             reporter.warn(
-                f"generation {generation} ({kept.record.name} {kept.record.version}), which is kept, can't be "
-                f"switched back to at {target.path}: that has {length} bytes, and there is room for {limit}; "
-                "'envpack move' to a path as short makes it possible again"
+                f"rollback to generation {generation} ({kept.record.name} {kept.record.version}) will not be "
+                f"possible at {target.path}: the path has {length} bytes, and at most {limit} fit; "
+                "it is possible again after a move to a path that fits"
             )
     return tuple(unfit)

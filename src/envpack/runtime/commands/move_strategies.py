@@ -90,7 +90,7 @@ class Rename(MoveStrategy):
                 os.mkdir(target.path)
         except (OSError, EnvpackError) as problem:
             reason = problem.message if isinstance(problem, EnvpackError) else str(problem)
-            self.reporter.warn(f"the deployment is not back at {source.path}, whole as it was: {reason}")
+            self.reporter.warn(f"the deployment at {source.path} could not be restored completely: {reason}")
 
     def _rename_back(self, record: Record) -> None:
         source, target = self.source, self.target
@@ -129,9 +129,7 @@ class FinishCopy(MoveStrategy):
             for kept in source.kept():
                 source.move_to_trash(kept.path)
         except OSError as problem:
-            self.reporter.warn(
-                f"what was kept in {source.state_dir} can't be removed: {problem.strerror}; move it once more"
-            )
+            self.reporter.warn(f"{source.state_dir} can't be removed: {problem.strerror}; run the same move again")
             return
         # done: at worst, a power cut now leaves the whole original, or the journal
         with suppress(OSError):

@@ -69,7 +69,10 @@ def remove(destination: Path, *, force: bool = False, reporter: Reporter, wait: 
         try:
             deployment.sync()
         except OSError as problem:
-            reporter.warn(f"after a power cut now, {state.path} may be there again: {problem.strerror}")
+            reporter.warn(
+                f"{state.path} was removed, but not synced to disk: {problem.strerror}; "
+                "a power cut could restore it"
+            )
     unregister(state.path)
     records = [record for _, record in trees]
     generations = tuple(sorted((record.generation for record in records), reverse=True))
@@ -81,7 +84,7 @@ def _require_no_local_changes(trees: list[Path], root: Path) -> None:
     if changes:
         more = len(changes) > _SHOWN
         raise DestinationError(
-            f"{root} has files that no bundle brought, or that were edited; nothing was removed",
-            hint="Save what you need, or remove them too: --force.",
-            details=[*changes[:_SHOWN], *(["and more"] if more else [])],
+            f"{root} has files that are not from a bundle or were edited; nothing was removed",
+            hint="Copy the files that you need, then use --force to remove them too.",
+            details=[*changes[:_SHOWN], *(["... and more"] if more else [])],
         )

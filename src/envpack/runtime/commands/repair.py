@@ -92,7 +92,7 @@ def repair(
     started = time.monotonic()
     root = Path(os.path.realpath(root))
     if not root.is_dir():
-        raise FormatError(f"{root} is no folder", hint="Give the place of a deployment.")
+        raise FormatError(f"{root} is not a directory", hint="Give the path of a deployment.")
     with open_bundle(bundle, decoders) as opened:
         if approve is not None:
             approve(opened.manifest_bytes, bundle)
@@ -115,8 +115,8 @@ def repair(
         if after.changed or after.missing:
             left = [f"{item.path}: {item.reason}" for item in after.changed] + after.missing
             raise DestinationError(
-                f"{len(left)} paths in {root} could not be mended: something else changes them",
-                hint="Stop what uses the environment, then repair it again.",
+                f"{len(left)} paths in {root} could not be repaired, because another process changes them",
+                hint="Stop the programs that use the environment, then repair it again.",
                 details=left,
             )
     rewrite_prefix(root, reporter)
@@ -147,13 +147,13 @@ def _check_same(root: Path, bundle: Bundle) -> None:
         line = (root / DIGEST_PATH).read_bytes()
         known.append(sha256 if line == digest_line(bundle.manifest_bytes) else "")
     if not known:
-        raise FormatError(f"{root} is no environment that envpack unpacked")
+        raise FormatError(f"{root} is not an environment that envpack unpacked")
     if sha256 not in known:
         manifest = bundle.manifest
         raise DestinationError(
-            f"{root} was not deployed from {bundle.name}: its manifest is another one",
-            hint="Repair it with the bundle it came from; .envpack/deployment.json names that.",
-            details=[f"the bundle's manifest: {manifest.name} {manifest.version}, sha256 {sha256}"],
+            f"{root} was not deployed from {bundle.name}: the manifests differ",
+            hint="Use the bundle that was deployed; .envpack/deployment.json names it.",
+            details=[f"manifest of the bundle: {manifest.name} {manifest.version}, sha256 {sha256}"],
         )
 
 
@@ -163,8 +163,8 @@ def _os_errors_as_destination_error(root: Path) -> Iterator[None]:
         yield
     except OSError as problem:
         raise DestinationError(
-            f"can't mend {root}: {problem.strerror}: {os.fsdecode(problem.filename or '')}",
-            hint="Repair it as the user who owns it, with space on its disk.",
+            f"can't repair {root}: {problem.strerror}: {os.fsdecode(problem.filename or '')}",
+            hint="Run this as the owner of the environment, and with enough free disk space.",
         ) from None
 
 
@@ -187,6 +187,6 @@ def _mark_damaged(root: Path, table: PathsTable, found: Differences, reporter: R
             with suppress(OSError):
                 store.mark_damaged(key)
             reporter.warn(
-                f"{record.path} is changed in the store {store.path}, too, which does not use it any "
-                "more; verify the other deployments that share it"
+                f"{record.path} is also changed in the store {store.path}, which will not use that copy again; "
+                "verify the other deployments that use this store"
             )

@@ -99,11 +99,11 @@ def _require_fit(kept: Kept, prefix: str) -> None:
     if limit is not None and length > limit:
         record = kept.record
         raise RelocationError(
-            f"generation {record.generation} ({record.name} {record.version}) can't be switched to: {prefix} has "
-            f"{length} bytes, and there is room for {limit}",
-            hint=f"Move the deployment to a path of at most {limit} bytes, and switch back there: "
+            f"generation {record.generation} ({record.name} {record.version}) can't be activated: {prefix} has "
+            f"{length} bytes, and at most {limit} fit",
+            hint=f"Move the deployment to a path of at most {limit} bytes, then repeat the rollback: "
             f"envpack move {prefix} TO",
-            details=[f"{limited_by}: room for {limit} bytes"],
+            details=[f"{limited_by}: at most {limit} bytes"],
         )
 
 
@@ -115,7 +115,7 @@ def _undo(deployment: LockedDeployment, replaced: Record, reporter: Reporter) ->
                 deployment.swap(kept.path, onward=True)
                 recover(deployment)
     except (OSError, EnvpackError) as problem:
-        reporter.warn(f"{deployment.path} could not be put back as it was: {problem}")
+        reporter.warn(f"{deployment.path} could not be restored: {problem}")
 
 
 def _result(state: DeploymentState, record: Record, replaced: int | None) -> RolledBack:
@@ -139,9 +139,9 @@ def _target(state: DeploymentState, current: Record | None, to: int | None) -> K
         older = [generation for generation in kept if generation < current.generation]
         if older:
             return kept[max(older)]
-    what = "no deployment before it is kept" if to is None else f"generation {to} is not kept"
+    what = "there is no previous generation" if to is None else f"there is no generation {to}"
     listed = ", ".join(f"{generation} ({kept[generation].record.version})" for generation in sorted(kept))
     raise DestinationError(
-        f"{state.path} can't be switched back: {what}",
-        hint=f"--to switches to one of: {listed}." if listed else "'--keep N' of deploy keeps more.",
+        f"{state.path} can't be rolled back: {what}",
+        hint=f"Use --to with one of: {listed}." if listed else "Deploy with '--keep N' to keep more generations.",
     )

@@ -31,9 +31,9 @@ def run_bundle_tests(root: Path, commands: tuple[str, ...], reporter: Reporter, 
                 run_inside(root, command)
             except DeploymentTestError as error:
                 outcome = (
-                    "the deployment was taken away"
+                    "the deployment was removed"
                     if before is None
-                    else f"{before.name} {before.version}, generation {before.generation}, is in its place again"
+                    else f"{before.name} {before.version}, generation {before.generation}, is active again"
                 )
                 raise DeploymentTestError(
                     f"{error.message}; {outcome}", hint=error.hint, details=error.details
@@ -70,6 +70,6 @@ def run_inside(root: Path, command: str) -> None:
     if process.returncode != 0:
         raise DeploymentTestError(
             f"the bundle's test {command!r} failed with status {process.returncode}",
-            hint="Deploy with --no-test to look at it in place.",
+            hint="Deploy with --no-test to examine the deployment.",
             details=output.decode("utf-8", "replace").splitlines()[-20:],
         )

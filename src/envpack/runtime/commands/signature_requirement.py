@@ -17,7 +17,7 @@ POLICY_PATH = "etc/envpack/policy.toml"
 Only root writes there, and no option or variable changes the path.
 """
 
-UNSIGNED_HINT = "Use a bundle that is signed by one of its keys, or ask who administers this host."
+UNSIGNED_HINT = "Use a bundle signed with one of its keys, or ask the administrator of this host."
 """Hint of the errors that refuse a bundle without a valid signature."""
 
 
@@ -37,4 +37,4 @@ def refuse_unchecked(what: str, root: Path = Path("/")) -> None:
         root: Directory that the policy's path is relative to.
     """
     if signatures_required(root):
-        raise IntegrityError(f"{root / POLICY_PATH} demands signatures, and {what}", hint=UNSIGNED_HINT)
+        raise IntegrityError(f"{root / POLICY_PATH} requires signatures, but {what}", hint=UNSIGNED_HINT)

@@ -94,9 +94,9 @@ class Verified:
         counts = [f"{len(self.changed)} changed"] if self.changed else []
         counts += [f"{len(self.missing)} missing"] if self.missing else []
         raise IntegrityError(
-            f"{self.path} is not as {self.name} {self.version} was packed: "
+            f"{self.path} differs from {self.name} {self.version} as it was packed: "
             f"{' and '.join(counts)} of {self.files} paths",
-            hint="'envpack repair DEST BUNDLE' mends them from the bundle it was deployed from.",
+            hint="Restore them from the same bundle: envpack repair DEST BUNDLE.",
             details=lines,
         )
 

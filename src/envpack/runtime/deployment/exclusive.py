@@ -67,16 +67,15 @@ def _require_own(state: DeploymentState) -> None:
         owner = os.lstat(state.state_dir).st_uid
         if not is_folder(state.state_dir) or owner not in (os.geteuid(), os.stat(state.path.parent).st_uid):
             raise DestinationError(
-                f"{state.state_dir} is not this user's folder, and was left as it is",
-                hint="Deploy as the user who deployed there before, or remove it.",
+                f"{state.state_dir} is not a directory of this user; it was not changed",
+                hint="Deploy as the user that deployed there before, or remove it.",
             )
 
 
 def _unwritable(path: Path, problem: OSError) -> DestinationError:
     if problem.errno == errno.EXDEV:
         return DestinationError(
-            f"{path} can't be renamed: it lies in a lower layer of this filesystem, "
-            "as a container image's files do",
-            hint="Deploy to another place, or in the step that makes the layer.",
+            f"{path} can't be renamed: it is in a lower layer of an overlay filesystem, such as a container image",
+            hint="Deploy to another path, or in the build step that creates the layer.",
         )
     return DestinationError(f"can't write to {path.parent}: {problem.strerror}")

@@ -31,7 +31,7 @@ CLOSED = tuple(f"/{name}" for name in _BARE.split())
 OPEN = ("/dev/shm",)
 """Folders below those of `CLOSED` in which users may put files (a disk in memory: shm_overview(7))."""
 
-_ELSEWHERE = "Choose a folder of its own, such as /opt/envs/NAME or ~/envs/NAME."
+_ELSEWHERE = "Choose a separate directory, such as /opt/envs/NAME or ~/envs/NAME."
 
 
 @dataclass(frozen=True)
@@ -85,20 +85,20 @@ def check_destination(path: str, user: User, root_home: bool = False) -> None:
         DestinationError: Nothing may be deployed to ``path``.
     """
     if path in SYSTEM:
-        raise DestinationError(f"{path} is a folder of the system's, never one environment's", hint=_ELSEWHERE)
+        raise DestinationError(f"{path} is a system directory and can't be a destination", hint=_ELSEWHERE)
     for folder in CLOSED:
         if _within(path, folder) and not any(_within(path, allowed) for allowed in OPEN):
-            raise DestinationError(f"{path} lies in {folder}, which is the system's own", hint=_ELSEWHERE)
+            raise DestinationError(f"{path} is in {folder}, which is reserved for the system", hint=_ELSEWHERE)
     for home in user.homes + user.root_homes:
         if _within(home, path):
-            what = "is a home folder" if home == path else f"contains the home folder {home}"
-            raise DestinationError(f"{path} {what}: no environment may replace it", hint=_ELSEWHERE)
+            what = "is a home directory" if home == path else f"contains the home directory {home}"
+            raise DestinationError(f"{path} {what} and can't be a destination", hint=_ELSEWHERE)
     for home in user.root_homes if user.uid == 0 and not root_home else ():
         if _within(path, home):
             raise DestinationError(
-                f"{path} lies in {home}, the home of root, where no other user can use it",
-                hint="Choose a folder such as /opt/envs/NAME, deploy as the user who is to have it, or say "
-                "--allow root-home, as in a container that is root's alone.",
+                f"{path} is in {home}, the home directory of root, where other users can't use it",
+                hint="Choose a directory such as /opt/envs/NAME, or deploy as the user who needs it. Use --allow "
+                "root-home if root is the only user, as in a container.",
             )
 
 

@@ -54,7 +54,7 @@ def register(destination: Path, reporter: Reporter) -> None:
             folder.mkdir(parents=True, exist_ok=True)
             replace_file(entry, data)
     except OSError as problem:
-        reporter.warn(f"'envpack list' won't show {destination}: {folder}: {problem.strerror}")
+        reporter.warn(f"'envpack list' will not show {destination}: {folder}: {problem.strerror}")
 
 
 def unregister(destination: Path) -> None:

@@ -34,12 +34,12 @@ def prune(deployment: LockedDeployment, keep: int, reporter: Reporter, before: R
             changes = list(islice(local_changes(old.path), 3))
             if changes:
                 reporter.warn(
-                    f"generation {old.record.generation} stays, in {old.path}: "
-                    f"it has files that no bundle brought, such as {', '.join(changes)}"
+                    f"generation {old.record.generation} was not removed from {old.path}: "
+                    f"it has files that are not from a bundle or were edited, such as {', '.join(changes)}"
                 )
             else:
                 deployment.move_to_trash(old.path)
                 staying.remove(old.record.generation)
     except OSError as problem:
-        reporter.warn(f"previous deployments could not be removed: {problem.filename}: {problem.strerror}")
+        reporter.warn(f"previous generations could not be removed: {problem.filename}: {problem.strerror}")
     return tuple(sorted(staying, reverse=True))

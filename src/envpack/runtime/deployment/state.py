@@ -112,16 +112,16 @@ class DeploymentState:
         if not path.name:
             return f"{path} can't be a destination"
         if path.is_symlink():
-            return f"{path} exists and is a link, to {os.readlink(path)}"
+            return f"{path} exists and is a symbolic link to {os.readlink(path)}"
         try:
             if not exists(path):
                 return ""
             if not is_folder(path):
-                return f"{path} exists and is no folder"
+                return f"{path} exists and is not a directory"
             if os.stat(path).st_dev != os.stat(path.parent).st_dev:
-                return f"{path} is a filesystem of its own, and what stands there can't be switched at once"
+                return f"{path} is a mount point, which can't be replaced atomically"
             if self.current() is None and os.listdir(path):
-                return f"{path} exists, is not empty and no deployment; it was left as it is"
+                return f"{path} exists, is not empty and is not a deployment; it was not changed"
         except OSError as problem:
             raise DestinationError(f"{problem.filename or path}: {problem.strerror}") from None
         return ""
@@ -139,4 +139,4 @@ class DeploymentState:
         if not reason and self.current() is None and not is_folder(self.state_dir):
             reason = f"nothing is deployed at {self.path}"
         if reason:
-            raise DestinationError(reason, hint="'envpack list' shows what is deployed on this host.")
+            raise DestinationError(reason, hint="Run 'envpack list' to see the deployments on this host.")

@@ -47,8 +47,8 @@ class Transaction:
         if free < size:
             raise DestinationError(
                 f"{self._deployment.path.parent} has {human_size(free)} free, "
-                f"and the bundle needs {human_size(size)}",
-                hint="Free some space, or choose a destination on another disk.",
+                f"but the bundle needs {human_size(size)}",
+                hint="Free some disk space, or choose a destination on another disk.",
             )
 
     def switch(self, mode: int | None = None) -> None:
@@ -70,7 +70,9 @@ class Transaction:
         try:
             self._deployment.rename_in(self._ready)
         except OSError as problem:
-            raise DestinationError(f"{self._deployment.path} appeared meanwhile: {problem.strerror}") from None
+            raise DestinationError(
+                f"another process created {self._deployment.path} during the deployment: {problem.strerror}"
+            ) from None
 
     def rollback(self) -> None:
         """Roll back the transaction at any stage, from the state on disk, as recovery after a crash does.
@@ -125,5 +127,5 @@ def open_transaction(
         try:
             retry_on_interrupt(new.rollback)
         except (OSError, DestinationError) as problem:
-            deployment.reporter.warn(f"{deployment.path} could not be put back as it was: {problem}")
+            deployment.reporter.warn(f"{deployment.path} could not be restored: {problem}")
         raise

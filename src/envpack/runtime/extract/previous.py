@@ -184,7 +184,7 @@ class _Folders:
             raise IntegrityError(f"{path!r} can't be read: {problem.strerror}") from None
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             os.close(fd)
-            raise IntegrityError(f"{path!r} is no file")
+            raise IntegrityError(f"{path!r} is not a file")
         return fd
 
     @property

@@ -77,7 +77,7 @@ class TreeRestorer:
         located = frames_of(self._bundle, segments)
         needed = {id: _needed(located[id], records, broken) for id, records in segments.items()}
         frames = {id: [frame for _, frame in each] for id, each in needed.items()}
-        with reporter.step("Mending what is changed or missing", len(broken), "paths") as step:
+        with reporter.step("Restoring changed and missing files", len(broken), "paths") as step:
             with FramePrefetcher(self._bundle, frames, jobs) as prefetcher:
                 for id, records in segments.items():
                     contents = _Contents(needed[id], prefetcher.take(id))
@@ -139,8 +139,8 @@ class TreeRestorer:
             if problem.errno != errno.ENOTEMPTY:
                 raise
             raise DestinationError(
-                f"{path} is a folder with files in it, and a file belongs there",
-                hint="Move the folder away, then repair it again.",
+                f"{path} must be a file, but is a directory that contains files",
+                hint="Move the directory to another path, then repair again.",
             ) from None
 
     def _unlock(self, folder: Path) -> None:
@@ -202,6 +202,6 @@ class _Contents:
     def _next(self, record: PathRecord) -> None:
         found = next(self._frames, None)
         if found is None:
-            raise IntegrityError(f"{record.path!r} lies outside its segment")
+            raise IntegrityError(f"{record.path!r} is outside its segment")
         (self._start, _), data = found
         self._data = memoryview(data)

@@ -70,7 +70,7 @@ CODECS = (
         level=3,
         decompressor=_zstd,
         rule="RFC 8878, section 3.1.1",
-        missing="Run 'tar --zstd -xf BUNDLE -C DEST' and source DEST/bin/activate, or install envpack.",
+        missing="Unpack it with 'tar --zstd -xf BUNDLE -C DEST' and source DEST/bin/activate, or install envpack.",
     ),
 )
 """Every codec of bundles. ``envpack.bundle.codecs.LIBRARIES`` has the encoder and the fast decoder of each."""
@@ -111,7 +111,7 @@ class StreamDecoder(Decoder):
     def frame(self, data: bytes, size: int) -> bytes:
         unpacked, used = self._run(data, size)
         if used != len(data) or len(unpacked) != size:
-            raise IntegrityError("a frame does not unpack to the size the manifest states")
+            raise IntegrityError("the size of an unpacked frame differs from the manifest")
         return unpacked
 
     def first(self, data: bytes) -> tuple[bytes, int] | None:
@@ -125,7 +125,7 @@ class StreamDecoder(Decoder):
         except Exception as problem:  # each library has its own class for damaged data
             raise IntegrityError(f"a frame is damaged: {problem}") from None
         if len(unpacked) > limit:
-            raise IntegrityError("a frame unpacks to more than the manifest states")
+            raise IntegrityError("an unpacked frame is larger than the manifest states")
         return unpacked, len(data) - len(decoder.unused_data) if decoder.eof else 0
 
 

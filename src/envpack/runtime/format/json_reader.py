@@ -39,9 +39,9 @@ def bounded(data: bytes, name: str, *, max_size: int, max_values: int) -> str:
         FormatError: the document is not ASCII.
     """
     if len(data) > max_size:
-        raise IntegrityError(f"{name} has {len(data):,} bytes, more than the {max_size:,} of any environment")
+        raise IntegrityError(f"{name} has {len(data):,} bytes, more than the limit of {max_size:,}")
     if sum(map(data.count, MARKS)) > max_values:
-        raise IntegrityError(f"{name} has more values in it than any environment needs, {max_values:,}")
+        raise IntegrityError(f"{name} has more values than the limit of {max_values:,}")
     try:
         return data.decode("ascii")
     except ValueError as problem:
@@ -98,7 +98,7 @@ def _whole(digits: str) -> int:
 
 
 def _constant(name: str) -> Any:
-    raise ValueError(f"{name} is no number")
+    raise ValueError(f"{name} is not a number")
 
 
 PLAIN = json.JSONDecoder(parse_constant=_constant)
@@ -232,9 +232,9 @@ def encode(text: str, node: JsonValue) -> bytes:
     try:
         data = text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
-        raise FormatError(f"{node.where}: {_short(text)} is no text") from None
+        raise FormatError(f"{node.where}: {_short(text)} is not valid text") from None
     if data.decode("utf-8", "surrogateescape") != text:
-        raise FormatError(f"{node.where}: {_short(text)} has another spelling")
+        raise FormatError(f"{node.where}: {_short(text)} is not in the canonical form")
     return data
 
 

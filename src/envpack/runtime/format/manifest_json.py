@@ -68,11 +68,11 @@ def known_format(top: JsonValue) -> JsonValue:
     version = top["format"].count()
     if version > FORMAT:
         raise FormatError(
-            f"{top.where}: format {version} is newer than this envpack knows (it reads up to {FORMAT})",
+            f"{top.where}: format {version} is newer than this version of envpack can read ({FORMAT})",
             hint="Update envpack: pip install --upgrade conda-envpack",
         )
     if version != FORMAT:
-        raise FormatError(f"{top.where}: there is no format {version}")
+        raise FormatError(f"{top.where}: unknown format {version}")
     return top
 
 

@@ -110,21 +110,21 @@ def read_record(node: JsonValue, placeholders: tuple[bytes, ...]) -> PathRecord:
 def _read_mode(node: JsonValue) -> int:
     mode = node.count()
     if mode & ~0o777:
-        raise IntegrityError(f"{node.where}: {mode:o} has more than permission bits")
+        raise IntegrityError(f"{node.where}: {mode:o} has bits that are not permissions")
     return mode
 
 
 def _read_mtime(node: JsonValue) -> int:
     mtime = node.count()
     if mtime > limits.MAX_MTIME:
-        raise IntegrityError(f"{node.where}: {mtime} is beyond what an archive can state")
+        raise IntegrityError(f"{node.where}: {mtime} is a time that an archive can't record")
     return mtime
 
 
 def _read_target(node: JsonValue) -> str:
     target = node.text(limits.MAX_PATH)
     if not target or len(encode(target, node)) > limits.MAX_PATH:
-        raise IntegrityError(f"{node.where}: a link's target has 1 to {limits.MAX_PATH} bytes")
+        raise IntegrityError(f"{node.where}: the target of a link must have 1 to {limits.MAX_PATH} bytes")
     return target
 
 
@@ -171,14 +171,14 @@ def _read_shebang(node: JsonValue) -> Shebang | None:
     if not lead or not rest or any(others) or not coding.isascii():
         raise FormatError(f"{node.where}: [lead, rest] and perhaps a form and a coding expected")
     if form not in ("", THROUGH_ENV) and form not in forms():
-        raise FormatError(f"{node.where}: {form!r} is no form that this envpack knows")
+        raise FormatError(f"{node.where}: this version of envpack does not know the form {form!r}")
     return Shebang(encode(lead, node), encode(rest, node), form, coding)
 
 
 def _read_encoded(node: JsonValue) -> tuple[tuple[str, tuple[int, ...]], ...]:
     for form, item in node.pairs():
         if form not in ENCODINGS:
-            raise FormatError(f"{item.where}: there is no such form that this envpack knows")
+            raise FormatError(f"{item.where}: this version of envpack does not know this form")
     return tuple((form, item.counts(1)) for form, item in sorted(node.pairs(), key=lambda pair: pair[0]))
 
 

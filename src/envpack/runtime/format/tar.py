@@ -83,14 +83,14 @@ def first_entries(stream: bytes) -> list[tuple[str, bytes]]:
     while position < len(stream) and len(entries) <= len(HEAD_PATHS):
         block = stream[position : position + BLOCK]
         if not _OCTAL.match(block, 124):
-            raise FormatError("not a bundle: its first part is no tar archive")
+            raise FormatError("not a bundle: it does not begin with a tar archive")
         size = int(block[124:135], 8)
         start = position + BLOCK
         record = PathRecord(
             block[:100].rstrip(b"\0").decode("utf-8", "surrogateescape"), "file", mode=0o644, size=size
         )
         if block != header(record) or start + size + padding(size) > len(stream):
-            raise FormatError("not a bundle: the archive does not begin with envpack's manifest")
+            raise FormatError("not a bundle: the archive does not begin with a manifest of envpack")
         entries.append((record.path, stream[start : start + size]))
         position = start + size + padding(size)
     return entries

@@ -29,17 +29,17 @@ def check_bundle_tree(manifest: Manifest, table: PathsTable) -> None:
     for id, records in table.segments.items():
         stated = sum(record.size for record in records)
         if stated > sizes.get(id, stated):
-            raise IntegrityError(f"segment {id!r} unpacks to {sizes[id]:,} bytes, its files have {stated:,}")
+            raise IntegrityError(f"segment {id!r} has {sizes[id]:,} bytes unpacked, but its files have {stated:,}")
     size = sum(record.size for record in table)
     if size != manifest.size:
-        raise IntegrityError(f"the files have {size:,} bytes, and the manifest states {manifest.size:,}")
+        raise IntegrityError(f"the files have {size:,} bytes, but the manifest states {manifest.size:,}")
     files = sum(map(len, table.segments.values()))
     if files != manifest.files:
-        raise IntegrityError(f"there are {files:,} paths, and the manifest states {manifest.files:,}")
+        raise IntegrityError(f"there are {files:,} paths, but the manifest states {manifest.files:,}")
     rooms = [(r.relocation.max_prefix_length, r.path) for r in table if r.relocation is not None]
     least, path = min(((room, path) for room, path in rooms if room is not None), default=(None, ""))
     if least is not None and (manifest.longest_prefix is None or manifest.longest_prefix > least):
-        raise IntegrityError(f"there is room for {least} bytes in {path!r}, less than the manifest states")
+        raise IntegrityError(f"{path!r} allows a path of {least} bytes, less than the manifest states")
 
 
 def check_tree(table: PathsTable, segments: Iterable[str], outside: Iterable[str] = ()) -> None:
@@ -58,7 +58,7 @@ def check_tree(table: PathsTable, segments: Iterable[str], outside: Iterable[str
     unknown = set(table.segments) - set(segments)
     if unknown:
         raise IntegrityError(
-            f"the paths table has {len(unknown):,} segments the manifest has not: {min(unknown)!r}"
+            f"the paths table has {len(unknown):,} segments that are not in the manifest: {min(unknown)!r}"
         )
     leaves: set[str] = set()
     for records in table.segments.values():
@@ -67,7 +67,7 @@ def check_tree(table: PathsTable, segments: Iterable[str], outside: Iterable[str
     allowed = set(outside)
     links = {record.path: record.target for record in table if record.type == "symlink"}
     for path in leading_out(links, allowed):
-        raise IntegrityError(f"the link {path!r} leads out of the environment: {links[path]!r}")
+        raise IntegrityError(f"the link {path!r} points outside the environment: {links[path]!r}")
 
 
 def _check_segment(records: Iterable[PathRecord], leaves: set[str]) -> None:
@@ -82,7 +82,9 @@ def _check_segment(records: Iterable[PathRecord], leaves: set[str]) -> None:
             linked[path] = 0
         elif record.type == "hardlink":
             if record.target not in linked:
-                raise IntegrityError(f"the hard link {path!r} has no file {record.target!r} before it")
+                raise IntegrityError(
+                    f"the hard link {path!r} comes before its file {record.target!r}, or that does not exist"
+                )
             linked[record.target] += 1
             if linked[record.target] > MAX_LINKS:
                 raise IntegrityError(f"{record.target!r} has more than {MAX_LINKS:,} hard links")
@@ -94,7 +96,7 @@ def _check_name(record: PathRecord) -> None:
         raise IntegrityError(f"the bundle replaces envpack's own {path}")
     if path.startswith(OWN_FOLDER + "/") and (record.type != "file" or "/." in path):
         raise IntegrityError(
-            f"{path!r} is no plain file with a plain name, as everything in {OWN_FOLDER} has to be"
+            f"{path!r} is not a regular file with a simple name, which is required in {OWN_FOLDER}"
         )
     wrong = forbidden_reason(path)
     if wrong:
@@ -121,11 +123,11 @@ def _check_folders(table: PathsTable, leaves: set[str]) -> None:
         parent = path.rpartition("/")[0]
         while parent and parent not in folders:
             if parent in leaves:
-                raise IntegrityError(f"the bundle has {path!r} below {parent!r}, which is no folder")
+                raise IntegrityError(f"the bundle has {path!r} below {parent!r}, which is not a directory")
             folders.add(parent)
             parent = parent.rpartition("/")[0]
         if len(folders) > MAX_FOLDERS:
-            raise IntegrityError(f"there are more than {MAX_FOLDERS:,} folders")
+            raise IntegrityError(f"there are more than {MAX_FOLDERS:,} directories")
 
 
 def leads_out(path: str, target: str) -> bool:

@@ -46,7 +46,7 @@ def locked(path: Path, *, wait: bool, folder_mode: int | None = None) -> Iterato
                     path.parent.rmdir()  # empty, if it is ours
             if folder_mode is not None and not path.parent.is_dir():
                 raise _unwritable(path.parent.parent, problem) from None
-            raise DestinationError(f"can't make the lock {path}: {problem.strerror}") from None
+            raise DestinationError(f"can't create the lock {path}: {problem.strerror}") from None
         try:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
@@ -54,8 +54,8 @@ def locked(path: Path, *, wait: bool, folder_mode: int | None = None) -> Iterato
                 if problem.errno not in (errno.EACCES, errno.EAGAIN):
                     raise DestinationError(f"can't lock {path}: {problem.strerror}") from None
                 raise DestinationError(
-                    f"another envpack process is using {path.parent}",
-                    hint="Try again when it has finished; deploy, rollback, move and remove wait with --wait.",
+                    f"another envpack process has locked {path.parent}",
+                    hint="Wait for it with --wait (deploy, rollback, move, remove), or try again later.",
                 ) from None
             if not _is_same_file(path, fd):
                 continue  # its folder was renamed or removed while we waited
@@ -63,13 +63,13 @@ def locked(path: Path, *, wait: bool, folder_mode: int | None = None) -> Iterato
             return
         finally:
             os.close(fd)
-    raise DestinationError(f"can't make the lock {path}: its folder keeps vanishing")
+    raise DestinationError(f"can't create the lock {path}: another process keeps removing its directory")
 
 
 def _unwritable(folder: Path, problem: OSError) -> DestinationError:
     return DestinationError(
         f"can't write to {folder}: {problem.strerror}",
-        hint="Choose a destination you may write to, or ask for permission.",
+        hint="Choose a destination that you can write to, or ask for permission.",
     )
 
 

@@ -78,7 +78,7 @@ def folders_for(output: Path) -> Iterator[None]:
     try:
         made = make_folders(output.parent)
     except OSError as problem:
-        raise DestinationError(f"can't make {problem.filename}: {problem.strerror}") from None
+        raise DestinationError(f"can't create {problem.filename}: {problem.strerror}") from None
     try:
         yield
     except BaseException:
@@ -108,7 +108,7 @@ def work_folder(folder: Path) -> Iterator[Path]:
     except OSError as problem:
         raise DestinationError(
             f"can't write to {folder.parent}: {problem.strerror}",
-            hint="Choose a destination you may write to, or ask for permission.",
+            hint="Choose a destination that you can write to, or ask for permission.",
         ) from None
     with locked(folder / _LOCK, wait=False):
         try:

@@ -186,8 +186,8 @@ class ProcessPool(Generic[R]):
         status = _ended(self._members.pop(member))
         if os.WIFSIGNALED(status):
             raise EnvpackError(
-                f"a process of envpack was ended by signal {os.WTERMSIG(status)}",
-                hint="The system may be short of memory: 'dmesg' tells. --jobs 1 takes less.",
+                f"an envpack worker process was ended by signal {os.WTERMSIG(status)}",
+                hint="The system may be out of memory (see 'dmesg'). Use --jobs 1 to need less.",
             )
 
     def _end(self) -> None:

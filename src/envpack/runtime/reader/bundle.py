@@ -49,7 +49,7 @@ class Bundle:
         self._start = source.read(0, 4)
         self._start_offset = 0
         if not self._start:
-            raise FormatError(f"{self.name} is empty", hint="Look whether what was to write it has failed.")
+            raise FormatError(f"{self.name} is empty", hint="Check whether the program that writes it has failed.")
         self.codec = codec_of(self._start, self.name, source.advice)
         self._decoder = decoders[self.codec]
         self.manifest_bytes, self._manifest_stored = self._read_manifest()
@@ -66,7 +66,7 @@ class Bundle:
         rest = size - len(known)
         data = known + self._source.read(offset + len(known), rest) if rest else known
         if len(data) < size:
-            raise IntegrityError(f"{self.name} is cut short: {offset + len(data)} bytes, of {self.size}")
+            raise IntegrityError(f"{self.name} is truncated: {offset + len(data)} bytes of {self.size}")
         return data
 
     def _read_manifest(self) -> tuple[bytes, int]:
@@ -85,7 +85,7 @@ class Bundle:
         entries = tar.first_entries(unpacked)
         if [name for name, _ in entries] != [MANIFEST_PATH, DIGEST_PATH]:
             raise FormatError(
-                f"{self.name}: an archive, but not one that envpack made: it has no manifest first",
+                f"{self.name}: an archive, but not a bundle: it does not begin with a manifest",
                 hint=self._source.advice,
             )
         manifest, digest = entries[0][1], entries[1][1]
@@ -97,7 +97,7 @@ class Bundle:
     def _check_sizes(self) -> None:
         manifest = self.manifest
         if manifest.codec != self.codec:
-            raise FormatError(f"{self.name}: the manifest speaks of {manifest.codec}, the file is {self.codec}")
+            raise FormatError(f"{self.name}: the manifest states {manifest.codec}, but the file is {self.codec}")
         if not manifest.segments or manifest.segments[-1].id != END_SEGMENT:
             raise FormatError(f"{self.name}: the manifest's last segment is not {END_SEGMENT!r}")
         for _, _, frame in self._located():
@@ -112,11 +112,11 @@ class Bundle:
                 "impossible"
             )
         if manifest.size > sum(segment.size for segment in manifest.segments):
-            raise IntegrityError(f"{self.name}: its files are larger than all that is in it")
+            raise IntegrityError(f"{self.name}: its files are larger than its frames")
         found = self._source.size
         if found is not None and found != self.size:
-            what = "is cut short" if found < self.size else "has more in it than its manifest states"
-            raise IntegrityError(f"{self.name} {what}: {found} bytes, of {self.size}")
+            what = "is truncated" if found < self.size else "is longer than its manifest states"
+            raise IntegrityError(f"{self.name} {what}: {found} bytes instead of {self.size}")
 
     @property
     def head_size(self) -> int:
@@ -183,7 +183,7 @@ class Bundle:
         if self._source.size is None and (
             self._start[self.size - self._start_offset :] or self._source.read(self.size, 1)
         ):
-            raise IntegrityError(f"{self.name} has more in it than its manifest states")
+            raise IntegrityError(f"{self.name} is longer than its manifest states")
 
     def table_bytes(self) -> bytes:
         """Return the verified bytes of the paths table's JSON.
@@ -199,7 +199,7 @@ class Bundle:
         table, rest = data[len(header) : len(header) + size], data[len(header) + size :]
         fits = data.startswith(header) and rest == bytes(tar.padding(size))
         if not fits or hashlib.sha256(table).hexdigest() != self.manifest.paths_sha256:
-            raise IntegrityError(f"{self.name}: the paths table is not the one the manifest states")
+            raise IntegrityError(f"{self.name}: the paths table does not match its digest in the manifest")
         return table
 
     def table(self) -> PathsTable:

@@ -63,12 +63,12 @@ class SegmentStream:
     def expect(self, expected: bytes, what: str) -> None:
         """Take the next bytes; raise IntegrityError, which names them ``what``, when they are not ``expected``."""
         if b"".join(self.take(len(expected))) != expected:
-            raise IntegrityError(f"segment {self._id}: {what} is not as the paths table has it")
+            raise IntegrityError(f"segment {self._id}: {what} differs from the paths table")
 
     def finish(self) -> None:
         """Check that the segment ends here; raise IntegrityError when there is more data."""
         if self._view or next(self._chunks, None) is not None:
-            raise IntegrityError(f"segment {self._id} has more in it than the paths table")
+            raise IntegrityError(f"segment {self._id} has more data than the paths table")
 
 
 def entries(
@@ -104,7 +104,7 @@ def entries(
             yield record, iter(())
             continue
         if stream.position != record.offset:
-            raise IntegrityError(f"{record.path!r} does not begin where the paths table says")
+            raise IntegrityError(f"{record.path!r} does not begin at the offset in the paths table")
         yield record, stream.take(record.size)
         stream.expect(bytes(tar.padding(record.size)), f"the padding after {record.path!r}")
     if id == END_SEGMENT:

@@ -169,4 +169,4 @@ def verify_digest(pieces: Iterable[bytes | memoryview], path: str, sha256: str) 
             yield piece
             meanwhile.result()
     if hashed.hexdigest() != sha256:
-        raise IntegrityError(f"{path!r} has not the digest that the paths table gives")
+        raise IntegrityError(f"{path!r} does not match its digest in the paths table")

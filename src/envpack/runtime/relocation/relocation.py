@@ -165,19 +165,19 @@ def check_fits(relocation: Relocation, size: int, where: Callable[[], str]) -> N
     room = len(relocation.placeholder)
     for start, kind, length, *offsets in relocation.marshal:
         if not 0 < kind < 256 or kind & ~_FLAG_REF not in _KINDS:
-            raise FormatError(f"{where()}.marshal: {kind} is the type of no string")
+            raise FormatError(f"{where()}.marshal: {kind} is not a type of string")
         if length >= (0x100 if kind & ~_FLAG_REF in _SHORT else 1 << 31):
-            raise FormatError(f"{where()}.marshal: a string of that type has no length of {length}")
+            raise FormatError(f"{where()}.marshal: a string of that type can't have the length {length}")
         begin = start + len(string_head(kind, length))
         if min(offsets) < begin or max(offsets) + room > begin + length or len(set(offsets)) != len(offsets):
-            raise IntegrityError(f"{where()}.marshal: the string at {start} does not hold what is replaced in it")
+            raise IntegrityError(f"{where()}.marshal: a replacement is not inside the string at {start}")
     for *offsets, last in relocation.strings:
         if max(offsets) + room > last:
             raise IntegrityError(f"{where()}.strings: the string that ends at {last} ends too early")
     end = 0
     for offset, old, _ in splices(relocation, relocation.placeholder):
         if offset < end or offset + len(old) > size:
-            raise IntegrityError(f"{where()}: a replacement at {offset} overlaps another or lies outside the file")
+            raise IntegrityError(f"{where()}: a replacement at {offset} overlaps another or is outside the file")
         end = offset + len(old)
 
 

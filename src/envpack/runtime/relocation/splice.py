@@ -92,7 +92,7 @@ class Splicer:
 
     def _mismatch(self, offset: int) -> IntegrityError:
         where = f"{self._path!r}: " if self._path else ""
-        return IntegrityError(f"{where}the bytes at offset {offset} are not those the paths table records")
+        return IntegrityError(f"{where}the bytes at offset {offset} are not those in the paths table")
 
 
 def splice(data: bytes, todo: list[Splice]) -> bytes:

@@ -208,5 +208,5 @@ def _store_errors(store: Store) -> Iterator[None]:
     except OSError as problem:
         raise DestinationError(
             f"can't write to the store {store.path}: {problem.strerror}",
-            hint="Free some space ('envpack gc' removes what nothing uses), or deploy without a store.",
+            hint="Free some disk space ('envpack gc' removes unused segments), or deploy without a store.",
         ) from problem

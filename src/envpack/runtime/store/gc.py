@@ -60,11 +60,11 @@ def collect(path: Path, *, reporter: Reporter, dry_run: bool = False) -> Collect
         DestinationError: The store can't be written to.
     """
     if not (Path(os.path.expanduser(path)) / "1").is_dir():
-        raise FormatError(f"{path} is no store", hint="Give the folder that 'envpack deploy --store' was given.")
+        raise FormatError(f"{path} is not a store", hint="Give the directory that 'envpack deploy --store' uses.")
     store = open_store(path)
     if store.is_in_use():
-        reporter.note(f"waiting for deployments that use the store {store.path}")
-    with store.exclusive(), reporter.step("Removing what nothing uses", unit="segments") as step:
+        reporter.note(f"waiting for other envpack processes that use the store {store.path}")
+    with store.exclusive(), reporter.step("Removing unused segments", unit="segments") as step:
         try:
             done = _collect(store, dry_run)
         except OSError as problem:

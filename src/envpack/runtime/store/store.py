@@ -203,11 +203,11 @@ def open_store(path: Path, destination: Path | None = None) -> Store:
     path = Path(os.path.realpath(os.path.expanduser(path)))
     store = Store(path)
     if destination is not None and (path in (destination, *destination.parents) or destination in path.parents):
-        raise DestinationError(f"the store {path} and the destination {destination} can't lie in one another")
+        raise DestinationError(f"the store {path} and the destination {destination} must not contain each other")
     try:
         if path.is_dir() and not store.base.is_dir() and any(path.iterdir()):
             raise DestinationError(
-                f"{path} is not empty, and no store", hint="Give a folder of its own to the store."
+                f"{path} is not empty and is not a store", hint="Use a separate directory for the store."
             )
         make_folders(path)
         for folder in (store.base, store.segments, store.work, store.roots, store.damaged):
@@ -216,13 +216,13 @@ def open_store(path: Path, destination: Path | None = None) -> Store:
             facts = folder.stat()
             if facts.st_uid not in (0, os.geteuid()) or facts.st_mode & stat.S_IWOTH:
                 raise DestinationError(
-                    f"others may write to the store {folder}, and what they put there would run as you",
-                    hint="Use a store of your own, or one of root's: ENVPACK_STORE, or --store.",
+                    f"other users can write to the store {folder}, so they could run programs as you",
+                    hint="Use a store that belongs to you or to root: --store or ENVPACK_STORE.",
                 )
     except OSError as problem:
         raise DestinationError(
             f"can't use the store {path}: {problem.strerror}: {problem.filename}",
-            hint="Choose a folder you may write to: ENVPACK_STORE, or --store.",
+            hint="Choose a directory that you can write to: --store or ENVPACK_STORE.",
         ) from None
     return store
 

@@ -116,7 +116,7 @@ class StreamSource(ByteSource):
                 raise ValueError(f"{self.name}: byte {offset} has passed already")
             while self._position < offset:
                 if not self._take(min(_PIECE, offset - self._position)):
-                    raise IntegrityError(f"{self.name} is cut short: it ends at byte {self._position}")
+                    raise IntegrityError(f"{self.name} is truncated: it ends at byte {self._position}")
             return self._take(size)
 
     def _take(self, size: int) -> bytes:

@@ -36,7 +36,9 @@ def local_path(where: Path | str) -> Path | str:
     if isinstance(where, str) and where.lower().startswith("file://"):
         parts = urlsplit(where)
         if parts.netloc.lower() not in ("", "localhost"):
-            raise UsageError(f"{where} is a file of another host", hint="Write file:///path for one of this host.")
+            raise UsageError(
+                f"{where} is a file on another host", hint="Write file:///path for a file on this host."
+            )
         return Path(unquote(parts.path, errors="surrogateescape"))
     return where if is_remote(where) else Path(where)
 
@@ -53,7 +55,7 @@ def open_source(where: Path | str) -> ByteSource:
     if isinstance(where, Path):
         return _open_file(where)
     source = _open_stdin() if where == STDIN else _open_url(where)
-    source.advice = "Save it first, if it is an archive that conda-pack made: those are read from files alone."
+    source.advice = "If it is an archive made by conda-pack, save it to a file first."
     return source
 
 
@@ -75,12 +77,10 @@ def _open_url(where: str) -> ByteSource:
         return SCHEMES[scheme](where)
     if scheme in _STORAGE:
         raise UsageError(
-            f"{scheme}:// is no place that can be read from without an account's keys",
-            hint=f"Give a presigned or public https:// URL of it, as '{_STORAGE[scheme]}' makes one.",
+            f"can't read from {scheme}:// without the keys of an account",
+            hint=f"Use a public or presigned https:// URL. '{_STORAGE[scheme]}' makes one.",
         )
-    raise UsageError(
-        f"{scheme}:// is nothing that can be read from", hint=f"Use {', '.join(SCHEMES)}, file or a path."
-    )
+    raise UsageError(f"can't read from {scheme}:// URLs", hint=f"Use {', '.join(SCHEMES)}, file or a path.")
 
 
 def shown(where: Path | str) -> str:
@@ -103,7 +103,8 @@ def append_suffix(where: Path | str, suffix: str) -> Path | str:
         return where.with_name(where.name + suffix)
     if where == STDIN:
         raise IntegrityError(
-            f"what is piped in has no {suffix} beside it", hint="Save the bundle and that file, or give its URL."
+            f"there is no {suffix} file for a bundle from a pipe",
+            hint="Save the bundle and that file, or give its URL.",
         )
     parts = urlsplit(where)
     return parts._replace(path=parts.path + suffix).geturl()
@@ -118,8 +119,8 @@ def _open_file(path: Path) -> ByteSource:
     if not stat.S_ISREG(kind):
         os.close(fd)
         if stat.S_ISFIFO(kind) or stat.S_ISSOCK(kind):
-            raise FormatError(f"{path} is a pipe", hint="Give '-' for the bundle, and the pipe with '<'.")
-        what = "a directory" if stat.S_ISDIR(kind) else "no file"
+            raise FormatError(f"{path} is a pipe", hint="Use '-' as the bundle, and redirect the pipe with '<'.")
+        what = "a directory" if stat.S_ISDIR(kind) else "not a regular file"
         raise FormatError(f"{path} is {what}, not a bundle", hint=_HINT)
     return FileSource(fd, str(path), os.path.abspath(path))
 
@@ -132,8 +133,8 @@ def _open_stdin() -> ByteSource:
     if os.isatty(fd):
         os.close(fd)
         raise UsageError(
-            "standard input is a terminal, and a bundle was to come from it",
-            hint="Pipe one into it: 'curl -s URL | envpack ...', or give its path or URL.",
+            "can't read a bundle from standard input: it is a terminal",
+            hint="Pipe a bundle into it, as in 'curl -s URL | envpack ...', or give its path or URL.",
         )
     kind = os.fstat(fd).st_mode
     if stat.S_ISREG(kind) and os.lseek(fd, 0, os.SEEK_CUR) == 0:

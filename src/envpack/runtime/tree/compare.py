@@ -21,7 +21,7 @@ from envpack.runtime.relocation.files import stored_digest
 from envpack.runtime.report import Step
 
 _BATCH = 32
-_KINDS = {"f": "a file", "d": "a folder", "l": "a link", "o": "neither file nor folder nor link"}
+_KINDS = {"f": "a file", "d": "a directory", "l": "a symbolic link", "o": "a special file"}
 _KIND_OF_TYPE = {"file": "f", "hardlink": "f", "directory": "d", "symlink": "l"}
 MISSING = "missing"
 
@@ -113,7 +113,7 @@ def _folder_differences(
 ) -> Iterator[Difference]:
     for path in folders:
         if path in kinds and kinds[path] != "d":
-            yield Difference(path, f"{_KINDS[kinds[path]]}, not a folder")
+            yield Difference(path, f"{_KINDS[kinds[path]]}, not a directory")
         elif path in unreadable:
             yield Difference(path, unreadable[path])
 
@@ -181,7 +181,7 @@ def _link_differences(root: str, record: PathRecord) -> Iterator[Difference]:
         yield Difference(record.path, f"can't be read: {problem.strerror}")
         return
     if target != record.target:
-        yield Difference(record.path, f"leads to {target!r}, not to {record.target!r}")
+        yield Difference(record.path, f"links to {target!r}, not to {record.target!r}")
 
 
 class _Checker:
@@ -210,7 +210,7 @@ class _Checker:
         try:
             status = os.fstat(fd)
             if not stat.S_ISREG(status.st_mode):
-                return "no file"
+                return "not a file"
             if status.st_mode & 0o7000:
                 return f"mode {status.st_mode & 0o7777:o}"
             if (status.st_mode ^ content.mode) & 0o100:
@@ -222,6 +222,6 @@ class _Checker:
             for prefix in self._prefixes:
                 if stored_digest(fd, content.relocation, content.size, prefix) == content.sha256:
                     return ""
-            return "other content, or place written in"
+            return "other content, or another path in the file"
         finally:
             os.close(fd)

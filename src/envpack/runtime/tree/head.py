@@ -82,7 +82,8 @@ def _read(root: Path, path: str, hint: str = "") -> bytes:
         return (root / path).read_bytes()
     except OSError as problem:
         raise FormatError(
-            f"{root} is no environment that envpack unpacked: {problem.strerror}: {problem.filename}", hint=hint
+            f"{root} is not an environment that envpack unpacked: {problem.strerror}: {problem.filename}",
+            hint=hint,
         ) from None
 
 

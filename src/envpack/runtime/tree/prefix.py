@@ -26,14 +26,14 @@ def check_characters(prefix: str) -> None:
         coded.decode("utf-8")
     except UnicodeDecodeError:
         raise RelocationError(
-            f"the destination {prefix!r} is not UTF-8, as byte-code and scripts have to be",
-            hint="Choose a destination whose name is UTF-8, or plain ASCII.",
+            f"the destination {prefix!r} is not UTF-8, which byte-code and scripts require",
+            hint="Choose a path in UTF-8 or ASCII.",
         ) from None
     unsafe = unsafe_bytes(coded)
     if unsafe:
         raise RelocationError(
             f"the destination {prefix!r} has characters that break scripts or PATH: {os.fsdecode(unsafe)!r}",
-            hint="Choose a destination of letters, digits, '/', '-', '_', '.', '+', '=', '@', ',' and blanks.",
+            hint="Choose a path of letters, digits, '/', '-', '_', '.', '+', '=', '@', ',' and blanks.",
         )
 
 
@@ -47,9 +47,9 @@ def check_prefix(manifest: Manifest, prefix: str) -> None:
     coded = os.fsencode(prefix)
     if manifest.longest_prefix is not None and len(coded) > manifest.longest_prefix:
         raise RelocationError(
-            f"the destination has {len(coded)} bytes, and there is room for {manifest.longest_prefix}",
-            hint="Choose a shorter destination, or rebuild with 'envpack build', which leaves room for 200 bytes.",
-            details=[f"{manifest.limited_by}: room for {manifest.longest_prefix} bytes"],
+            f"the path of the destination has {len(coded)} bytes, and at most {manifest.longest_prefix} fit",
+            hint="Choose a shorter path, or rebuild with 'envpack build', which allows 200 bytes.",
+            details=[f"{manifest.limited_by}: at most {manifest.longest_prefix} bytes"],
         )
 
 
@@ -88,8 +88,10 @@ def warn_activation_needed(table: PathsTable, prefix: bytes, reporter: Reporter)
     ]
     if found:
         shown = ", ".join(found[:3]) + (f" and {len(found) - 3} more" if found[3:] else "")
-        why = "has blanks" if b" " in prefix else "is too long for a script's first line"
-        reporter.note(f"the destination {why}, so these run in the activated environment only: {shown}")
+        why = "has blanks" if b" " in prefix else "is too long for the first line of a script"
+        reporter.note(
+            f"the path of the destination {why}, so these scripts need an activated environment: {shown}"
+        )
 
 
 def write_prefix(root: Path, prefix: str) -> None:

@@ -79,13 +79,13 @@ def rewrite_prefix(root: Path, reporter: Reporter, *, prefix: str = "", durable:
         if previous == prefix:
             return RewriteResult(prefix, prefix, 0, ())
         rewrite = PrefixRewrite(root, table, prefix, previous)
-        with reporter.step(f"Writing the prefix {prefix} in", len(rewrite.records), "files") as step:
+        with reporter.step(f"Writing the path {prefix} into files", len(rewrite.records), "files") as step:
             with _os_errors_as_destination_error(root):
                 rewrite.run(step, durable)
             step.detail = f"{rewrite.written} files"
         warn_activation_needed(table, os.fsencode(prefix), reporter)
         for path in rewrite.changed:
-            reporter.warn(f"{path} was changed or removed by hand, and left as it is")
+            reporter.warn(f"{path} was edited or removed by hand; it was not changed")
         return RewriteResult(prefix, previous, rewrite.written, tuple(rewrite.changed))
 
 
@@ -95,8 +95,8 @@ def _os_errors_as_destination_error(root: Path) -> Iterator[None]:
         yield
     except OSError as problem:
         raise DestinationError(
-            f"can't write the prefix in: {problem.strerror}: {problem.filename or root}",
-            hint="Run this once as the user who owns the environment; others can use it afterwards.",
+            f"can't write the path into the files: {problem.strerror}: {problem.filename or root}",
+            hint="Run this once as the owner of the environment. Then other users can use it.",
         ) from None
 
 
@@ -165,7 +165,7 @@ class PrefixRewrite:
                 self.changed.append(record.path)
             step.advance()
         if self.changed and not self._was_completed:
-            raise IntegrityError(f"{len(self.changed)} files are not as the bundle has them", details=self.changed)
+            raise IntegrityError(f"{len(self.changed)} files differ from the bundle", details=self.changed)
         prefix_path = self._base + os.fsencode(PREFIX_PATH)
         temporary = self._prefix_file.file(prefix_path, prefixes[0] + b"\n", 0o666 & ~umask())
         sync_folder(Path(os.fsdecode(temporary)))

@@ -12,17 +12,17 @@ from envpack.runtime.tree.compare import MISSING, classify, folders_of, is_bytec
     ("type", "kind", "found"),
     [
         ("file", "f", ""),
-        ("file", "d", "a folder, not a file"),
-        ("file", "l", "a link, not a file"),
-        ("file", "o", "neither file nor folder nor link, not a file"),
+        ("file", "d", "a directory, not a file"),
+        ("file", "l", "a symbolic link, not a file"),
+        ("file", "o", "a special file, not a file"),
         ("file", None, MISSING),
         ("hardlink", "f", ""),
-        ("hardlink", "l", "a link, not a file"),
+        ("hardlink", "l", "a symbolic link, not a file"),
         ("directory", "d", ""),
-        ("directory", "f", "a file, not a folder"),
+        ("directory", "f", "a file, not a directory"),
         ("directory", None, MISSING),
         ("symlink", "l", ""),
-        ("symlink", "f", "a file, not a link"),
+        ("symlink", "f", "a file, not a symbolic link"),
     ],
 )
 def test_a_path_differs_by_its_kind(type: str, kind: str | None, found: str) -> None:

@@ -33,11 +33,11 @@ _EXPIRED = {400, 401, 403, 404, 410}
 _RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})$")
 
 _HINTS = {
-    401: "Give user and password: in ~/.netrc, or as https://user:password@host/...",
-    403: "Ask for access; a presigned URL may have expired: make a new one.",
-    404: "Compare the URL with where the bundle was published.",
-    407: "Give the proxy a password: http_proxy=http://user:password@host:port",
-    410: "Compare the URL with where the bundle was published.",
+    401: "Give a user and a password: in ~/.netrc, or as https://user:password@host/...",
+    403: "Ask for access. If it is a presigned URL, it may have expired: make a new one.",
+    404: "Compare the URL with the one where the bundle was published.",
+    407: "Give the password of the proxy: http_proxy=http://user:password@host:port",
+    410: "Compare the URL with the one where the bundle was published.",
 }
 _LATER = "Try again later."
 
@@ -83,8 +83,8 @@ class Reply:
             self._left -= got
             if not got and self._left and len(view):
                 raise FetchError(
-                    f"{self._client.url}: the connection was lost, {self._left:,} bytes too early",
-                    hint="The server can't send a part of a file, so all has to be fetched again: run it anew.",
+                    f"{self._client.url}: the connection was lost with {self._left:,} bytes left to read",
+                    hint="Run the command again. The server can't send a part of a file, so it can't be resumed.",
                 )
         return got
 
@@ -228,7 +228,7 @@ class Client:
                 return reply
             self._release(reply, whole=False)
             url = url.redirected(reply.header("Location"))
-        raise FetchError(f"{self.url}: the server leads on and on", hint="Look at the URL in a browser.")
+        raise FetchError(f"{self.url}: too many redirects", hint="Open the URL in a browser.")
 
     def _check(self, reply: Reply, start: int, size: int) -> None:
         """Check that a response has the requested range of the same file, which the first response identifies."""
@@ -239,8 +239,8 @@ class Client:
         first, last, total = map(int, found.groups()) if found else (0, 0, 0)
         if not found or first != start or not first <= last < min(start + size, total):
             raise FetchError(
-                f"{self.url}: the server's answer is not to the question: {reply.header('Content-Range')!r}",
-                hint="Fetch the bundle with another program, and deploy the file.",
+                f"{self.url}: the server sent another range than requested: {reply.header('Content-Range')!r}",
+                hint="Download the bundle with another program, and deploy the file.",
             )
         identity = _Identity(total, etag, modified)
         with self._lock:
@@ -250,8 +250,8 @@ class Client:
 
     def _changed(self) -> FetchError:
         return FetchError(
-            f"{self.url}: another file was put there while it was read",
-            hint="Nothing of the two was mixed. Run it once more.",
+            f"{self.url}: the file was replaced during the download",
+            hint="Run the command again. Data of the two files was not mixed.",
         )
 
     def _refused(self, reply: Reply) -> FetchError:
@@ -259,7 +259,9 @@ class Client:
         hint = _HINTS.get(status, _LATER if status in _BUSY else "Look at the URL in a browser.")
         if status == 401 and self.url.remark:
             hint = f"{hint} {self.url.remark}"
-        return FetchError(f"{self._now}: the server says {status} {reply.response.reason}".rstrip(), hint=hint)
+        return FetchError(
+            f"{self._now}: the server responded {status} {reply.response.reason}".rstrip(), hint=hint
+        )
 
     # --- connections ---
 

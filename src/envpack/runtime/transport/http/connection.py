@@ -104,7 +104,7 @@ def proxy_for(url: Url) -> Url | None:
         host = port = None
     if parts.scheme != "http" or not host:
         raise UsageError(
-            f"the proxy for {url.scheme} is of a kind that envpack can't use: {parts.scheme}://{host or ''}",
+            f"envpack can't use this kind of proxy for {url.scheme}: {parts.scheme}://{host or ''}",
             hint=f"Set {url.scheme}_proxy to http://host:port, or no_proxy to {url.host}.",
         )
     user = basic(unquote(parts.username), unquote(parts.password or "")) if parts.username else ""
@@ -140,11 +140,11 @@ def trust() -> ssl.SSLContext:
 def explained(url: Url, problem: Exception) -> FetchError:
     """Return the FetchError, with a hint, for a failed connection or request."""
     said = getattr(problem, "strerror", None) or str(problem) or type(problem).__name__
-    hint = "Look whether this host has a network, and whether the URL is right."
+    hint = "Check the network of this host, and the URL."
     if isinstance(problem, ssl.SSLCertVerificationError):
-        said = f"its certificate can't be verified: {problem.verify_message}"
-        hint = "Where an authority of your own signs it, set SSL_CERT_FILE to that one's certificate."
+        said = f"the certificate can't be verified: {problem.verify_message}"
+        hint = "If a private authority signed it, set SSL_CERT_FILE to the certificate of that authority."
     elif "Tunnel connection failed" in str(problem):
-        said = f"the proxy refuses: {said}"
-        hint = "Where it wants a password: https_proxy=http://user:password@host:port"
+        said = f"the proxy refused the connection: {said}"
+        hint = "If the proxy needs a password, set https_proxy=http://user:password@host:port."
     return FetchError(f"{url}: {said}", hint=hint)

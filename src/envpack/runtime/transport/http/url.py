@@ -66,17 +66,16 @@ class Url:
         try:
             parts = urlsplit(urljoin(f"{self.scheme}://{self.netloc}{self.target}", location))
         except ValueError as problem:
-            raise FetchError(f"{self}: the server leads on to what is no URL: {problem}") from None
+            raise FetchError(f"{self}: redirect to an invalid URL: {problem}") from None
         if parts.scheme not in PORTS or (self.scheme, parts.scheme) == ("https", "http"):
             raise FetchError(
-                f"{self}: the server leads on to {parts.scheme or 'nothing'}://, which is not followed from "
-                f"{self.scheme}",
-                hint="Give the URL that it leads to, if it is to be trusted.",
+                f"{self}: a redirect to {parts.scheme or 'nothing'}:// is not followed from {self.scheme}",
+                hint="If you trust the target of the redirect, use its URL.",
             )
         try:
             found = _of(parts)
         except UsageError as error:
-            raise FetchError(f"{self}: the server leads on to what is no URL: {error.message}") from None
+            raise FetchError(f"{self}: redirect to an invalid URL: {error.message}") from None
         return replace(found, authorization=self.authorization) if found.origin == self.origin else found
 
 
@@ -93,7 +92,7 @@ def parse_url(text: str) -> Url:
         url = _of(parts)
         user, password = parts.username, parts.password
     except ValueError as problem:
-        raise UsageError(f"an URL that can't be read: {problem}") from None
+        raise UsageError(f"invalid URL: {problem}") from None
     if user is not None:
         return replace(url, authorization=basic(unquote(user), unquote(password or "")))
     return _with_netrc(url)
@@ -110,9 +109,9 @@ def _of(parts: SplitResult) -> Url:
         if ":" not in host:
             host = host.encode("idna").decode()
     except ValueError as problem:
-        raise UsageError(f"an URL that can't be read: {problem}") from None
+        raise UsageError(f"invalid URL: {problem}") from None
     if not host or not host.isprintable() or " " in host:
-        raise UsageError("an URL without a host", hint="Write https://host/path.")
+        raise UsageError("URL without a host", hint="Write https://host/path.")
     path, query = quote(parts.path or "/", safe=_AS_IT_IS), quote(parts.query, safe=_AS_IT_IS)
     scheme = parts.scheme.lower()
     return Url(scheme, host, port or PORTS[scheme], f"{path}?{query}" if query else path)
