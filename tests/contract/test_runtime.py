@@ -134,7 +134,7 @@ def test_unpack_after_tar_then_after_moves(run: Run, bundle: Path, tmp_path: Pat
 def test_unpack_elsewhere_than_in_a_bundle_s_tree(run: Run, tmp_path: Path) -> None:
     code, answer = run("unpack", tmp_path)
     assert code == 6
-    assert "no environment" in answer["error"]["message"]
+    assert "not an environment" in answer["error"]["message"]
 
 
 def test_wrong_arguments(run: Run) -> None:

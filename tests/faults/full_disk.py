@@ -50,7 +50,7 @@ def try_until_it_fits(disk: Path, bundles: Path, what: str, first: int, unit: in
         found = []
         if done.returncode != 10 or "Traceback" in done.stderr:
             found.append(done.stderr)
-        elif FULL not in done.stderr and " free, and the bundle needs " not in done.stderr:
+        elif FULL not in done.stderr and " free, but the bundle needs " not in done.stderr:
             found.append(f"it is not said why: {done.stderr}")
         if samples.look(x) != before:
             found.append("it is not as it was")

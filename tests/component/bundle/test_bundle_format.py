@@ -321,7 +321,7 @@ def test_too_little_space_is_told_before_anything_is_written(
 ) -> None:
     real = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: real._replace(free=1_000_000))
-    with pytest.raises(DestinationError, match=r"1.0 MB free, and the bundle needs 8.4 MB"):
+    with pytest.raises(DestinationError, match=r"1.0 MB free, but the bundle needs 8.4 MB"):
         deployed(gz, tmp_path / "envs/x")
     assert [path.name for path in tmp_path.iterdir()] == [gz.name]
 

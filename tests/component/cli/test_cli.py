@@ -199,7 +199,7 @@ def test_results_go_to_stdout_and_all_else_to_stderr(bundle: Path, tmp_path: Pat
 
 def test_a_pipe_gets_one_plain_line_a_step(bundle: Path, tmp_path: Path) -> None:
     lines = envpack("deploy", bundle, tmp_path / "env").stderr.splitlines()
-    assert [line.partition(": ")[0] for line in lines] == ["Unpacking synthetic 1.0", "Writing to the disk"]
+    assert [line.partition(": ")[0] for line in lines] == ["Unpacking synthetic 1.0", "Syncing to disk"]
     assert all("\x1b" not in line and "\r" not in line for line in lines)
 
 
