@@ -243,7 +243,7 @@ def test_a_move_over_something_else_is_refused(x: Path, tmp_path: Path) -> None:
     for target, why in (
         (tmp_path / "y", "already a deployment"),
         (tmp_path / "folder", "is not empty"),
-        (x, "where it is already"),
+        (x, "are the same"),
         (x / "lib/below", "is inside"),
         (tmp_path / "a$b", "characters"),
     ):
