@@ -74,7 +74,7 @@ def exit_codes() -> str:
         when = "; ".join(dict.fromkeys(cls.when for cls in classes if cls.code == code))
         rows.append((str(code), ", ".join(names), when))
     rows.append(
-        (str(errors.INTERRUPTED), "", "interrupted by Ctrl-C, SIGTERM or SIGHUP: nothing half-done is left")
+        (str(errors.INTERRUPTED), "", "interrupted by Ctrl-C, SIGTERM or SIGHUP; nothing incomplete is left")
     )
     lines = ["| code | error | when |", "|---|---|---|", *(f"| {' | '.join(row)} |" for row in rows)]
     return EXIT_CODES.format(table="\n".join(lines))

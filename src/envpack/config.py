@@ -77,7 +77,7 @@ def _read(path: Path, home: str) -> dict[str, Any]:
     known = [field.name for field in fields(Config)]
     unknown = [key for key in document if key not in known]
     if unknown:
-        raise UsageError(f"{path}: {unknown[0]!r} is no setting{nearest(unknown[0], known)}")
+        raise UsageError(f"{path}: {unknown[0]!r} is not a setting{nearest(unknown[0], known)}")
     return {key: _READERS[key](value, f"{path}: {key}", home) for key, value in document.items()}
 
 
@@ -93,7 +93,7 @@ def read_toml(path: Path) -> dict[str, Any] | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as problem:
-        raise UsageError(f"{path}: {problem.strerror}", hint="Make it readable, or remove it.") from None
+        raise UsageError(f"{path}: {problem.strerror}", hint="Make the file readable, or remove it.") from None
     if len(data) > MAX_FILE:
         raise UsageError(f"{path}: larger than {MAX_FILE:,} bytes")
     try:
@@ -105,19 +105,19 @@ def read_toml(path: Path) -> dict[str, Any] | None:
 def nearest(name: str, known: list[str]) -> str:
     """Return ``; did you mean 'store'?``, or the list of known words when none is near."""
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    return f"; did you mean {close[0]!r}?" if close else f"; there are: {', '.join(known)}"
+    return f"; did you mean {close[0]!r}?" if close else f"; the settings are: {', '.join(known)}"
 
 
 def _path(value: Any, setting: str, home: str) -> Path:
     if not isinstance(value, str) or not value or "\0" in value:
-        raise UsageError(f"{setting}: a path in quotes expected, found {value!r}")
+        raise UsageError(f"{setting}: expected a path in quotes, found {value!r}")
     if value == "~" or value.startswith("~/"):
         if not home:
-            raise UsageError(f"{setting}: '~' can't be filled in, HOME is not set")
+            raise UsageError(f"{setting}: '~' can't be expanded because HOME is not set")
         value = home + value[1:]
     if not value.startswith("/"):
         raise UsageError(
-            f"{setting}: {value!r} depends on the working directory", hint="Begin it with '/' or '~/'."
+            f"{setting}: {value!r} is not an absolute path", hint="Use a path that begins with '/' or '~/'."
         )
     return Path(value)
 
@@ -125,7 +125,7 @@ def _path(value: Any, setting: str, home: str) -> Path:
 def _integer(minimum: int) -> Callable[[Any, str, str], int]:
     def read(value: Any, setting: str, home: str) -> int:
         if type(value) is not int or not minimum <= value <= 1 << 20:
-            raise UsageError(f"{setting}: a whole number from {minimum} on expected, found {value!r}")
+            raise UsageError(f"{setting}: expected an integer of {minimum} or more, found {value!r}")
         return value
 
     return read

@@ -52,15 +52,15 @@ NO_COMMAND = "envpack"
 
 class Interruption(EnvpackError):  # noqa: N818  these two names are the "type" a JSON reader sees
     code = INTERRUPTED
-    when = "interrupted: nothing half-done is left behind"
+    when = "interrupted: nothing incomplete is left behind"
 
 
 class Bug(EnvpackError):  # noqa: N818
     """Something envpack did not foresee."""
 
     default_hint = (
-        "Please report this: the command, its output with -v (which shows the traceback), "
-        f"and your version, envpack {__version__}."
+        "Please report this bug with the command, its output with -v (which prints the traceback), "
+        f"and the version, envpack {__version__}."
     )
 
 
@@ -81,21 +81,21 @@ def application(commands: Iterable[str] = COMMANDS) -> typer.Typer:
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 96},
-        epilog="'envpack COMMAND --help' tells more, with examples.",
+        epilog="Run 'envpack COMMAND --help' for details and examples.",
     )
 
     @app.callback(invoke_without_command=True)
     def envpack(
         context: typer.Context,
-        version: bool = typer.Option(False, "--version", help="Print the version and leave."),
+        version: bool = typer.Option(False, "--version", help="Print the version and exit."),
         json: Json = False,
         verbose: Verbose = False,
         quiet: Quiet = False,
     ) -> Any:
         """Build a conda environment, pack it into one relocatable file, deploy it anywhere.
 
-        A spec becomes a bundle, and a bundle becomes a running environment in another place or on another
-        machine, which needs neither conda nor envpack.
+        'envpack build' makes a bundle from a spec, and 'envpack deploy' makes an environment from the bundle, at
+        any path and on any machine. That machine needs neither conda nor envpack.
 
         \b
         Example:
@@ -171,7 +171,7 @@ def as_error(problem: BaseException) -> EnvpackError:
     if isinstance(problem, EnvpackError):
         return problem
     if isinstance(problem, (KeyboardInterrupt, typer.Abort)):
-        return Interruption("interrupted; nothing half-done was left behind")
+        return Interruption("interrupted; nothing incomplete was left behind")
     if callable(getattr(problem, "format_message", None)):  # the parser's own errors, of click or of typer
         return _usage(problem)
     if isinstance(problem, OSError) and problem.strerror:
@@ -179,7 +179,7 @@ def as_error(problem: BaseException) -> EnvpackError:
         where = f"{os.fsdecode(path)}: " if isinstance(path, (str, bytes, os.PathLike)) else ""
         return EnvpackError(f"{where}{problem.strerror}")
     if isinstance(problem, MemoryError):
-        return EnvpackError("out of memory", hint="Try with less at a time: --jobs 1.")
+        return EnvpackError("out of memory", hint="Use less memory with --jobs 1.")
     what = f"{type(problem).__name__}: {problem}" if str(problem) else type(problem).__name__
     return Bug(f"envpack ran into a bug: {what}")
 

@@ -40,4 +40,4 @@ def refuse_archive(console: Console, archive: Path) -> None:
     """Raise IntegrityError where the host requires signatures: archives of other tools have none."""
     from envpack.runtime.commands.signature_requirement import refuse_unchecked
 
-    refuse_unchecked(f"{archive} is an archive of another tool, which has none", console.root)
+    refuse_unchecked(f"{archive} was made by another tool and has no signature", console.root)

@@ -13,7 +13,7 @@ def active_environment(environ: Mapping[str, str]) -> Path:
     if environ.get("CONDA_PREFIX"):
         return Path(environ["CONDA_PREFIX"])
     raise UsageError(
-        "no environment is active, and none is named", hint="Give its folder with -p, or its name with -n."
+        "no environment is active, and none is given", hint="Give its path with -p, or its name with -n."
     )
 
 
@@ -36,10 +36,13 @@ def find_environment(name: str, environ: Mapping[str, str]) -> Path:
         return next(iter(matches))
     if not matches:
         raise UsageError(
-            f"there is no environment named {name!r}", hint="Give its folder with -p; conda env list shows them."
+            f"there is no environment named {name!r}",
+            hint="Give its path with -p. 'conda env list' shows the paths.",
         )
     raise UsageError(
-        f"{len(matches)} environments are named {name!r}", hint="Say which with -p.", details=map(str, matches)
+        f"{len(matches)} environments are named {name!r}",
+        hint="Select one by its path, with -p.",
+        details=map(str, matches),
     )
 
 

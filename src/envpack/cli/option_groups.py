@@ -127,14 +127,16 @@ class OutputOptions:
     """What one output is called inside, and whether it replaces a file: options of pack and convert."""
 
     bundle_name: Annotated[
-        str | None, option("--bundle-name", metavar="NAME", help="[default: that of the input]")
+        str | None,
+        option("--bundle-name", metavar="NAME", help="Name of the environment. [default: from the input]"),
     ] = None
     bundle_version: Annotated[
-        str | None, option("--bundle-version", metavar="VERSION", help="[default: that of the input, or 0.0.0]")
+        str | None,
+        option("--bundle-version", metavar="VERSION", help="Its version. [default: from the input, or 0.0.0]"),
     ] = None
-    force: Annotated[bool, option("--force", "-f", help="Replace the output when it is there.")] = False
+    force: Annotated[bool, option("--force", "-f", help="Replace an existing output.")] = False
 
     def check(self, output: Path) -> None:
         """Raise DestinationError when the output exists and is not to be replaced."""
         if not self.force and (output.exists() or output.is_symlink()):
-            raise DestinationError(f"{output} exists; it was left as it is", hint="--force replaces it.")
+            raise DestinationError(f"{output} already exists", hint="Replace it with --force.")

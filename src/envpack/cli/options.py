@@ -27,7 +27,7 @@ def _console_flag(name: str) -> Callable[[typer.Context, bool], bool]:
 
 def _at_least_one(value: int | None) -> int | None:
     if value is not None and value < 1:
-        raise typer.BadParameter(f"{value} is not 1 or more")
+        raise typer.BadParameter(f"{value} is less than 1")
     return value
 
 
@@ -48,7 +48,7 @@ def _profiles(values: list[str] | None) -> list[str] | None:
 
         for value in values:
             if value not in PRUNE_PROFILES:
-                raise typer.BadParameter(f"{value!r} is none of {', '.join(PRUNE_PROFILES)}")
+                raise typer.BadParameter(f"{value!r} is not one of {', '.join(PRUNE_PROFILES)}")
     return values
 
 
@@ -75,11 +75,14 @@ def argument(**settings: Any) -> Any:
 
 Json = Annotated[bool, option("--json", help="Print one JSON object on stdout.", callback=_console_flag("json"))]
 Verbose = Annotated[
-    bool, option("--verbose", "-v", help="Say more; a traceback for a bug.", callback=_console_flag("verbose"))
+    bool,
+    option(
+        "--verbose", "-v", help="Print more details, and tracebacks of bugs.", callback=_console_flag("verbose")
+    ),
 ]
 Quiet = Annotated[
     bool,
-    option("--quiet", "-q", help="No progress, only warnings and errors.", callback=_console_flag("quiet")),
+    option("--quiet", "-q", help="Print no progress, only warnings and errors.", callback=_console_flag("quiet")),
 ]
 
 Channels = Annotated[
@@ -88,38 +91,44 @@ Channels = Annotated[
         "--channel",
         "-c",
         metavar="CHANNEL",
-        help="Name, URL or folder; replaces the spec's. Repeatable.",
+        help="Channel, as name, URL or path; replaces those of the spec. Repeatable.",
         callback=channel_urls,
     ),
 ]
 IndexUrl = Annotated[
-    str | None, option("--index-url", metavar="URL", help="Package index for the pip section, not PyPI.")
+    str | None, option("--index-url", metavar="URL", help="Package index for the pip section, instead of PyPI.")
 ]
 Jobs = Annotated[
     int | None,
-    option("--jobs", "-j", metavar="N", help="Processors to use. [default: all allowed]", callback=_at_least_one),
+    option(
+        "--jobs",
+        "-j",
+        metavar="N",
+        help="Number of processors to use. [default: all available]",
+        callback=_at_least_one,
+    ),
 ]
 Level = Annotated[
     int | None,
-    option("--level", metavar="N", help=f"Of compression: {_LEVELS}. [default: {_DEFAULTS}]"),
+    option("--level", metavar="N", help=f"Compression level: {_LEVELS}. [default: {_DEFAULTS}]"),
 ]
 Format = Annotated[
     str | None,
     option(
         "--format",
         metavar="|".join(_FORMATS),
-        help=f"{' or '.join(_FORMATS.values())}. [default: gz, or as -o names it]",
+        help=f"Write {' or '.join(_FORMATS.values())}. [default: by the suffix of -o, or gz]",
         callback=_a_format,
         autocompletion=lambda: list(_FORMATS),
     ),
 ]
 Exclude = Annotated[
     list[str] | None,
-    option("--exclude", metavar="GLOB", help="Leave these files out; globs as in .gitignore. Repeatable."),
+    option("--exclude", metavar="GLOB", help="Leave out files that match; globs as in .gitignore. Repeatable."),
 ]
 Include = Annotated[
     list[str] | None,
-    option("--include", metavar="GLOB", help="Keep these of what --exclude and --prune take. Repeatable."),
+    option("--include", metavar="GLOB", help="Keep files that --exclude or --prune would leave out. Repeatable."),
 ]
 Prune = Annotated[
     list[str] | None,
@@ -135,7 +144,7 @@ OutsideLinks = Annotated[
     typer.Option(
         "--outside-links",
         metavar="WHAT",
-        help="Links that lead out of it: error, follow (pack what they lead to) or keep.",
+        help="Links to outside the environment: error, follow (pack their targets) or keep.",
     ),
 ]
 Editable = Annotated[
@@ -143,46 +152,50 @@ Editable = Annotated[
     typer.Option(
         "--editable",
         metavar="WHAT",
-        help="Editable installs: error, skip (leave them out) or wheel (build one of each, and pack that).",
+        help="Editable installs: error, skip (leave them out) or wheel (pack a wheel of each).",
     ),
 ]
 Strict = Annotated[
     bool,
-    option("--strict", help="Refuse when the environment's path is somewhere where no other can be written in."),
+    option("--strict", help="Fail if a file contains the path of the environment where it can't be replaced."),
 ]
-NoCache = Annotated[
-    bool, option("--no-cache", help="Compress everything anew, and keep nothing. See 'envpack cache'.")
-]
+NoCache = Annotated[bool, option("--no-cache", help="Don't read or write the cache. See 'envpack cache'.")]
 Gpu = Annotated[
     Literal["required", "optional", "none"] | None,
     option(
         "--gpu",
         metavar="required|optional|none",
-        help="Optional: what GPUs lack is a warning. None: not looked at. [default: required]",
+        help="optional: failed GPU requirements are warnings; none: not checked. [default: required]",
     ),
 ]
 Allow = Annotated[
     list[str] | None,
-    option("--allow", metavar="WHAT", help="A requirement that may fail, such as cuda. Repeatable."),
+    option("--allow", metavar="WHAT", help="Only warn if this requirement fails, such as cuda. Repeatable."),
 ]
 Backend = Annotated[
-    str, typer.Option("--backend", metavar="NAME", help="Who installs: rattler, conda, mamba, micromamba.")
+    str,
+    typer.Option(
+        "--backend", metavar="NAME", help="Program that installs packages: rattler, conda, mamba, micromamba."
+    ),
 ]
 WorkDir = Annotated[
     Path | None,
-    option("--work-dir", metavar="DIR", help="Where to build. [default: ENVPACK_WORK, or in the user's cache]"),
+    option(
+        "--work-dir", metavar="DIR", help="Directory to build in. [default: ENVPACK_WORK, or in the user's cache]"
+    ),
 ]
-Wait = Annotated[bool, option("--wait", help="Wait until another envpack process there has finished.")]
+Wait = Annotated[bool, option("--wait", help="Wait if another envpack process has locked the deployment.")]
 Keep = Annotated[
     int | None,
-    option("--keep", metavar="N", help="Previous deployments to keep. [default: 1]", min=0),
+    option("--keep", metavar="N", help="Number of previous generations to keep. [default: 1]", min=0),
 ]
 
-SpecOrLock = Annotated[Path, argument(metavar="SPEC|LOCK", help="An environment.yml or a lock.")]
+SpecOrLock = Annotated[Path, argument(metavar="SPEC|LOCK", help="An environment.yml or a lock file.")]
 BundleOrArchive = Annotated[
-    str, argument(metavar="BUNDLE", help="A path, an URL, or '-' for a pipe. Or an archive that conda-pack made.")
+    str,
+    argument(metavar="BUNDLE", help="Path or URL of a bundle, '-' for stdin, or an archive made by conda-pack."),
 ]
-Deployed = Annotated[Path, argument(metavar="DEST", help="A deployment.")]
+Deployed = Annotated[Path, argument(metavar="DEST", help="Path of a deployment.")]
 
 STORE_VARIABLE = "ENVPACK_STORE"
 
@@ -191,7 +204,7 @@ Store = Annotated[
     option(
         "--store",
         metavar="DIR",
-        help="Share files with other deployments through this folder. [default: ENVPACK_STORE, or config.toml's]",
+        help="Store that deployments share files in. [default: ENVPACK_STORE, or store in config.toml]",
     ),
 ]
 

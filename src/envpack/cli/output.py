@@ -23,11 +23,11 @@ SHORT_LIST = 3
 
 _LABELS = {
     "modified": "edited",
-    "replaced": "replaced by pip or by envpack's own",
-    "foreign": "of no package",
-    "missing": "gone",
-    "left_out": "of editable installs left out",
-    "outside": "links out of the environment",
+    "replaced": "replaced by pip or by envpack",
+    "foreign": "in no package",
+    "missing": "missing",
+    "left_out": "of editable installs that are left out",
+    "outside": "links to outside the environment",
 }
 
 
@@ -45,16 +45,17 @@ def report_changes(console: Console, changes: Changes, selection: Selection | No
     reporter = console.reporter
     if selection is not None:
         for glob in selection.idle():
-            reporter.warn(
-                f"nothing in the environment matches {glob!r}; globs are as in .gitignore: see docs/packing.md"
-            )
+            reporter.warn(f"no file matches {glob!r}; globs have the format of .gitignore, see docs/packing.md")
         if selection.dropped:
             rules = ", ".join(f"{count:,} by {rule}" for rule, count in selection.dropped.most_common())
             reporter.note(f"left out: {plural(selection.dropped.total(), 'file')}, {rules}")
     counts = changes.counts
     parts = [f"{counts[name]:,} {label}" for name, label in _LABELS.items() if counts[name]]
     if parts:
-        reporter.note(f"not as published: {', '.join(parts)}" + ("" if console.verbose else " (-v lists them)"))
+        reporter.note(
+            f"differs from the packages as published: {', '.join(parts)}"
+            + ("" if console.verbose else " (-v lists them)")
+        )
     if console.verbose:
         for name, label in _LABELS.items():
             for path in getattr(changes, name):
@@ -62,8 +63,8 @@ def report_changes(console: Console, changes: Changes, selection: Selection | No
     if changes.needs_activation:
         lines = [f"  {path}" for path in changes.needs_activation] if console.verbose else []
         message = (
-            f"{plural(len(changes.needs_activation), 'script')} will need activation where the destination is "
-            "long or has blanks" + ("" if console.verbose else " (-v lists them)")
+            f"{plural(len(changes.needs_activation), 'script')} will need activation if the path of the "
+            "destination is long or contains blanks" + ("" if console.verbose else " (-v lists them)")
         )
         reporter.note("\n".join([message, *lines]))
     mentions = sorted(changes.unrelocatable, key=lambda item: not item.matters)
@@ -76,9 +77,9 @@ def _report_unrelocatable(console: Console, mentions: Sequence[Unrelocatable]) -
     shown = mentions if console.verbose else important[:SHORT_LIST]
     files = len({item.path for item in mentions})
     verb = "mentions" if files == 1 else "mention"
-    message = f"{plural(files, 'file')} {verb} the environment's path where no other can be written in; "
+    message = f"{plural(files, 'file')} {verb} the environment's path where it can't be replaced; "
     matters = len({item.path for item in important})
-    message += f"programs may miss {matters:,} of them" if matters else "none of it matters, as far as is known"
+    message += f"programs may need it in {matters:,} of them" if matters else "no program is known to need it"
     hidden = "" if len(shown) == len(mentions) else " (-v lists them)"
     lines = [f"  {describe_unrelocatable(item)}" for item in shown]
     report = console.reporter.warn if matters else console.reporter.note
@@ -87,7 +88,7 @@ def _report_unrelocatable(console: Console, mentions: Sequence[Unrelocatable]) -
 
 def describe_unrelocatable(item: Unrelocatable) -> str:
     """Return one line: path, reason, whether it matters."""
-    return f"{item.path}: {item.reason}" + ("" if item.matters else " (does not matter)")
+    return f"{item.path}: {item.reason}" + ("" if item.matters else " (no program is known to need it)")
 
 
 def describe_bundle(path: Path | str, manifest: Manifest, file: Mapping[str, Any]) -> dict[str, Any]:
@@ -159,10 +160,10 @@ def show_origin(
     if not missing_guarantees:
         return
     out.write()
-    _list(out, f"made by {made_by}, it has", missing_guarantees)
+    _list(out, f"limits of this archive, made by {made_by}", missing_guarantees)
     if repairs:
         parts = [f"{plural(len(repair.paths), 'file')}: {repair.reason}" for repair in repairs]
-        _list(out, "put right" + ("" if verbose else " (-v lists the files)"), parts)
+        _list(out, "corrected" + ("" if verbose else " (-v lists the files)"), parts)
     if verbose:
         for repair in repairs:
             _list(out, repair.kind, repair.paths)
@@ -191,7 +192,7 @@ def needs_lines(needs: DetectedNeeds) -> Iterator[tuple[str, str]]:
     if needs.jit:
         yield "compiles", f"for the GPU at run time: {', '.join(evidence.value for evidence in needs.jit)}"
     for evidence in needs.cuda_compat:
-        yield "driver", f"{evidence.value or 'one'} inside, for forward compatibility: {evidence.source}"
+        yield "driver", f"{evidence.value or 'one'} is included, for forward compatibility: {evidence.source}"
     for label, evidence in (("glibc", needs.glibc), ("CPU", needs.cpu)):
         if evidence is not None:
             yield label, f"{evidence.value}, {evidence.source}"

@@ -11,7 +11,7 @@ from types import FrameType
 from envpack.runtime.errors import INTERRUPTED
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_STILL_CLEANING = b"cleaning up; once more to stop at once and leave things half-done\n"
+_STILL_CLEANING = b"cleaning up; interrupt again to stop at once and leave incomplete files behind\n"
 
 
 @contextmanager

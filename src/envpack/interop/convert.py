@@ -59,7 +59,7 @@ def convert_file(old: Path, new: Path, *, settings: PackSettings, reporter: Repo
     if format_for(new) is None:
         encoder_for(new.name, settings.level)
         if not archive:
-            raise UsageError(f"{old} is a bundle already", hint="Convert it to another format, such as .zip.")
+            raise UsageError(f"{old} is already a bundle", hint="Convert it to another format, such as .zip.")
         return convert_archive(old, new, settings=settings, reporter=reporter)
     check_output(new, settings.level)
     with _work_folder_beside(new, "unpacked") as work:

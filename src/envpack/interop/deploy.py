@@ -71,7 +71,7 @@ def _warn(manifest: Manifest, reporter: Reporter) -> None:
     if changed:
         shown = ", ".join(changed[:3]) + (", ..." if len(changed) > 3 else "")
         files = "1 file is" if len(changed) == 1 else f"{len(changed):,} files are"
-        reporter.warn(f"{files} not as installed, edited or damaged: {shown}")
+        reporter.warn(f"{files} not as installed (edited or damaged): {shown}")
 
 
 def deploy_archive(

@@ -25,8 +25,8 @@ def is_archive(path: Path) -> bool:
     if not kind:
         suffixes = ", ".join(codec.suffixes[0] for codec in CODECS)
         raise FormatError(
-            f"{path}: neither a bundle nor an archive that conda-pack made",
-            hint=f"Give a bundle ({suffixes}), or an archive that conda-pack made.",
+            f"{path}: neither a bundle nor an archive made by conda-pack",
+            hint=f"Give a bundle ({suffixes}), or an archive made by conda-pack.",
         )
     if kind not in {codec.format for codec in CODECS}:
         return True

@@ -82,7 +82,7 @@ def inspect_archive(archive: Path, reporter: Reporter) -> Inspected:
 
 def _read_whole(member: Member, data: Iterable[bytes | memoryview]) -> bytes:
     if member.size > _MAX_METADATA_SIZE:
-        raise IntegrityError(f"{member.path!r} is far too large for what it is")
+        raise IntegrityError(f"{member.path!r} is too large for a file of this name")
     return b"".join(data)
 
 

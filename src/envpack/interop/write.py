@@ -85,7 +85,7 @@ def write_archive(prefix: Path, output: Path, *, settings: PackSettings, reporte
         os.replace(writer.packed, output)
     if writer.stale:
         reporter.note(
-            f"{writer.stale:,} byte-code files keep the environment's path: conda-unpack can't write another in"
+            f"{writer.stale:,} byte-code files keep the environment's path: conda-unpack can't replace it"
         )
     return manifest
 
@@ -94,18 +94,20 @@ def check_output(output: Path, level: int | None) -> str:
     """Return conda-pack's name of the output's format; raise as `write_archive` does when it can't be written."""
     kind = format_for(output)
     if kind is None:
-        raise UsageError(f"{output}: no format is known by that name", hint=f"Name it *{', *'.join(FORMATS)}.")
+        raise UsageError(
+            f"{output}: the suffix is not one of a known format", hint=f"Use a name like *{', *'.join(FORMATS)}."
+        )
     if level is not None and not 0 <= level <= 9:
-        raise UsageError(f"conda-pack has no level {level}", hint="Levels are 0 to 9.")
+        raise UsageError(f"conda-pack does not support the level {level}", hint="Use a level from 0 to 9.")
     if kind == "parcel" and not _PARCEL.fullmatch(output.name):
         raise UsageError(
-            f"{output.name} is no name for a parcel",
-            hint="Name it NAME-VERSION-DISTRIBUTION.parcel, without further dashes: demo-1.0-el8.parcel.",
+            f"{output.name} is not a valid name of a parcel",
+            hint="Name it NAME-VERSION-DISTRIBUTION.parcel, without other hyphens, such as demo-1.0-el8.parcel.",
         )
     if kind == "squashfs" and shutil.which("mksquashfs") is None:
         raise PackError("mksquashfs is not installed", hint="Install squashfs-tools, or choose another format.")
     if output.is_dir() and not output.is_symlink():
-        raise DestinationError(f"{output} is a folder; it was left as it is", hint="Choose another output.")
+        raise DestinationError(f"{output} is a directory", hint="Choose another output.")
     return kind
 
 
@@ -272,9 +274,9 @@ class _CondaPackWriter:
                 for _ in data:
                     pass
         except IntegrityError as problem:
-            raise PackError(f"what conda-pack wrote can't be read: {problem.message}") from None
+            raise PackError(f"the archive that conda-pack wrote can't be read: {problem.message}") from None
         if count < expected:
-            raise PackError(f"conda-pack wrote {count} files of {expected}")
+            raise PackError(f"conda-pack wrote only {count} of {expected} files")
 
 
 @contextmanager

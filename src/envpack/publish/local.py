@@ -73,7 +73,7 @@ class LocalFolder:
             staging = tempfile.TemporaryDirectory(dir=folder, prefix=".envpack-")
         except OSError as problem:
             raise DestinationError(
-                f"can't write to {folder}: {problem.strerror}", hint="Name another place with --output."
+                f"can't write to {folder}: {problem.strerror}", hint="Choose another directory with --output."
             ) from None
         try:
             with staging as name:
@@ -101,7 +101,7 @@ class LocalFolder:
             release.take_back()
             raise DestinationError(
                 f"can't write to {self._folder}: {problem.strerror}",
-                hint="Free some space there, or name another place with --output.",
+                hint="Free some disk space, or choose another directory with --output.",
             ) from None
         except BaseException:
             release.take_back()

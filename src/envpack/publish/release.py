@@ -79,7 +79,7 @@ def publish_new(
             publisher.address(beside[0].name),
             publisher.address(signature) if sign is not None else None,
         )
-    raise DestinationError(f"no name is free in {publisher.address('')}")
+    raise DestinationError(f"all names for the release are already used in {publisher.address('')}")
 
 
 def _small(name: str, content: bytes) -> Upload:

@@ -170,8 +170,8 @@ def _packed(
     source = load_input(recipe.source)
     if isinstance(source, Lock) and recipe.channels:
         raise UsageError(
-            f"{recipe.source} is a lock: it names the channel of every package",
-            hint="Leave --channel out, or lock the spec again with it.",
+            f"{recipe.source} is a lock file, which states the channel of every package",
+            hint="Run the command without --channel, or lock the spec again with it.",
         )
     backend = choose_backend(recipe.backend)
     root = recipe.work or work_root(recipe.environ)
@@ -218,8 +218,8 @@ def _suffix_of(name: str) -> str:
         if name.endswith(suffix):
             return suffix
     raise UsageError(
-        f"{name!r}: what format this is to be can't be told from its name",
-        hint=f"Name it *{' or *'.join(SUFFIXES.values())}, or name a folder.",
+        f"{name!r}: the suffix is not one of a known format",
+        hint=f"Use a name like *{' or *'.join(SUFFIXES.values())}, or a directory.",
     )
 
 

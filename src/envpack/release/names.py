@@ -28,7 +28,7 @@ def source_date_epoch(environ: Mapping[str, str]) -> int | None:
     if not text.isascii() or not text.isdecimal() or int(text) > 253402300799:
         raise UsageError(
             f"SOURCE_DATE_EPOCH is {text!r}, expected seconds since 1970",
-            hint="For example SOURCE_DATE_EPOCH=$(git log -1 --format=%ct).",
+            hint="Set it, for example, with SOURCE_DATE_EPOCH=$(git log -1 --format=%ct).",
         )
     return int(text)
 
@@ -63,5 +63,7 @@ def format_of(requested: str | None, output: Path | None) -> str:
     """
     stated = next((key for key, suffix in SUFFIXES.items() if output and output.name.endswith(suffix)), None)
     if requested and stated and requested != stated:
-        raise UsageError(f"--format {requested} and the name {output} disagree", hint="Leave --format out.")
+        raise UsageError(
+            f"--format {requested} does not match the suffix of {output}", hint="Run the command without --format."
+        )
     return requested or stated or "gz"

@@ -45,8 +45,8 @@ def work_folder(root: Path) -> Iterator[Path]:
                 stack.enter_context(locked(folder / ".lock", wait=False))
         except OSError as problem:
             raise DestinationError(
-                f"can't make a work folder in {root}: {problem.strerror}",
-                hint="Name another with --work-dir or ENVPACK_WORK.",
+                f"can't create a work directory in {root}: {problem.strerror}",
+                hint="Choose another one with --work-dir or ENVPACK_WORK.",
             ) from None
         yield folder
 

@@ -93,7 +93,9 @@ def public_key(text: str, name: str) -> PublicKey:
         lines = lines[1:]
     data = decode_base64(lines[0]) if len(lines) == 1 else b""
     if len(data) != 42 or data[:2] != _ALGORITHM:
-        raise UsageError(f"{name} is no public key of minisign's", hint="It is a line that begins with RW.")
+        raise UsageError(
+            f"{name} is not a public key of minisign", hint="A public key is a line that begins with RW."
+        )
     return PublicKey(data[2:10], data[10:])
 
 
@@ -127,12 +129,14 @@ def secret_key_of(path: Path, password: Callable[[], str]) -> SecretKey:
     lines = _read(path).splitlines()
     data = decode_base64(lines[1]) if len(lines) >= 2 and lines[0].startswith(UNTRUSTED) else b""
     if len(data) != 158 or data[:2] != _ALGORITHM or data[2:4] not in (_SCRYPT, _PLAIN) or data[4:6] != _CHECKSUM:
-        raise UsageError(f"{path} is no secret key of minisign's", hint="'envpack sign --new-key NAME' makes one.")
+        raise UsageError(
+            f"{path} is not a secret key of minisign", hint="Create one with 'envpack sign --new-key NAME'."
+        )
     secret = data[54:]
     if data[2:4] == _SCRYPT:
         ops, memory = int.from_bytes(data[38:46], "little"), int.from_bytes(data[46:54], "little")
         if memory > _MAX_MEMORY or ops > _OPS:
-            raise UsageError(f"{path} asks for more than {_MAX_MEMORY >> 30} GiB to be decrypted")
+            raise UsageError(f"{path} needs more than {_MAX_MEMORY >> 30} GiB of memory to be decrypted")
         secret = _xor(secret, _stream(password(), data[6:38], ops, memory))
     id, seed, public, checksum = secret[:8], secret[8:40], secret[40:72], secret[72:]
     key = SecretKey(id, seed)
@@ -200,7 +204,7 @@ def _read(path: Path) -> str:
     except OSError as problem:
         raise UsageError(f"{path}: {problem.strerror}", hint="Give the path of a key.") from None
     except UnicodeDecodeError:
-        raise UsageError(f"{path} is no key of minisign's") from None
+        raise UsageError(f"{path} is not a key of minisign") from None
 
 
 def _checksum(id: bytes, seed: bytes, public: bytes) -> bytes:

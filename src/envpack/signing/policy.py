@@ -35,7 +35,7 @@ class SignaturePolicy:
             return check_manifest(manifest, bundle, self.keys)
         except IntegrityError as error:
             raise IntegrityError(
-                f"{self.path} demands a signature: {error.message}", hint=UNSIGNED_HINT, details=error.details
+                f"{self.path} requires a signature: {error.message}", hint=UNSIGNED_HINT, details=error.details
             ) from None
 
 
@@ -53,7 +53,8 @@ def signature_policy(root: Path = Path("/")) -> SignaturePolicy | None:
         return SignaturePolicy(path, _read(path))
     except UsageError as error:
         raise IntegrityError(
-            f"{path} can't be followed: {error.message}", hint="It is for who administers this host to put right."
+            f"{path} is not a valid policy: {error.message}",
+            hint="Ask the administrator of this host to correct it.",
         ) from None
 
 
@@ -63,11 +64,11 @@ def _read(path: Path) -> tuple[PublicKey, ...]:
         raise UsageError("it can't be read")
     unknown = [key for key in document if key not in _SETTINGS]
     if unknown:
-        raise UsageError(f"{unknown[0]!r} is nothing to demand{nearest(unknown[0], _SETTINGS)}")
+        raise UsageError(f"{unknown[0]!r} is not a setting{nearest(unknown[0], _SETTINGS)}")
     texts = document.get("require")
     if not isinstance(texts, list) or not texts or not all(isinstance(text, str) and text for text in texts):
-        raise UsageError("require: a list of keys or of paths of keys expected")
+        raise UsageError("require: expected a list of keys or of paths of keys")
     for text in texts:
         if not text.startswith(("RW", "/")):
-            raise UsageError(f"require: {text!r} is no key, nor a path that begins with '/'")
+            raise UsageError(f"require: {text!r} is neither a key nor a path that begins with '/'")
     return tuple(public_key_of(text) for text in texts)

@@ -71,7 +71,9 @@ def read_signature(location: Path | str) -> Signature:
     try:
         text = _bytes_of(location).decode("utf-8")
     except FileNotFoundError:
-        raise IntegrityError(f"there is no signature {path}", hint="Fetch it from where the bundle is.") from None
+        raise IntegrityError(
+            f"there is no signature {path}", hint="Get the .minisig file from the same location as the bundle."
+        ) from None
     except FetchError as error:
         raise IntegrityError(f"there is no signature: {error.message}", hint=error.hint) from None
     except OSError as problem:
@@ -83,7 +85,10 @@ def read_signature(location: Path | str) -> Signature:
         raise _invalid(path)
     first, global_signature = decode_base64(lines[1]), decode_base64(lines[3])
     if first[:2] == _LEGACY:
-        raise IntegrityError(f"{path} is a signature of minisign's old kind", hint="Sign again, with minisign -H.")
+        raise IntegrityError(
+            f"{path} is a signature in the old format of minisign",
+            hint="Sign the bundle again, with 'minisign -H'.",
+        )
     if len(first) != 74 or first[:2] != _PREHASHED or len(global_signature) != 64 or any(lines[4:]):
         raise _invalid(path)
     comment = lines[2][len(_TRUSTED) :].rstrip("\r")
@@ -118,8 +123,8 @@ def check_signature(data: bytes, signature: Signature, keys: Iterable[PublicKey]
     if not candidates:
         name = PublicKey(signature.id, b"").name
         raise IntegrityError(
-            f"{what} is signed by the key {name}, which is none of those asked for",
-            hint="Get the bundle from who has one of these keys.",
+            f"{what} is signed by the key {name}, which is not one of the accepted keys",
+            hint="Get a bundle that is signed with one of these keys.",
             details=[f"{key.name}: {key.text}" for key in accepted],
         )
     hashed = _digest(data)
@@ -136,4 +141,4 @@ def _digest(data: bytes) -> bytes:
 
 
 def _invalid(path: str) -> IntegrityError:
-    return IntegrityError(f"{path} is no signature of minisign's")
+    return IntegrityError(f"{path} is not a signature of minisign")

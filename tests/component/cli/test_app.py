@@ -96,7 +96,7 @@ except KeyboardInterrupt:
     print("interrupted")
 """
     two = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert two.stdout.split() == ["cleaned", "done", "interrupted"] and "once more" in two.stderr
+    assert two.stdout.split() == ["cleaned", "done", "interrupted"] and "interrupt again" in two.stderr
     three = subprocess.run([sys.executable, "-c", script, "third"], capture_output=True, text=True)
     assert three.returncode == 130 and three.stdout.split() == ["cleaned"]
 

@@ -82,7 +82,7 @@ def test_what_may_fail_is_a_warning(bad: Path) -> None:
 
 def test_the_rule_and_its_source_are_shown_on_request(good: Path) -> None:
     shown = envpack("check", good, "-v").stdout
-    assert "because: bin/python" in shown and "rule: programs linked with a version of glibc run with" in shown
+    assert "evidence: bin/python" in shown and "rule: programs linked with a version of glibc run with" in shown
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_an_environment_that_envpack_did_not_deploy(tmp_path: Path) -> None:
     done = envpack("check", environment.prefix, environ=environ)
     assert done.returncode == 9, done.stderr
     assert done.stdout.startswith("theirs can't run here: 1 failed")
-    assert "It is no deployment of envpack" in done.stdout
+    assert "It is not a deployment of envpack" in done.stdout
     assert "this environment's CUDA 12.6 needs >= 525.60.13" in done.stdout
     result = answer(envpack("check", environment.prefix, "--gpu", "none", "--json"), "check")["result"]
     assert (result["kind"], result["name"], result["version"]) == ("environment", "theirs", "")
@@ -137,7 +137,7 @@ def test_a_bundle_that_tar_unpacked_is_checked_before_it_is_activated(good: Path
     (tmp_path / "env").mkdir()
     subprocess.run(["tar", "-xf", good, "-C", tmp_path / "env"], check=True)
     done = envpack("check", tmp_path / "env")
-    assert (done.returncode, "not deployed by envpack" in done.stdout) == (0, True), done.stderr
+    assert (done.returncode, "not deployed with" in done.stdout) == (0, True), done.stderr
     assert answer(envpack("check", tmp_path / "env", "--json"), "check")["result"]["kind"] == "unpacked"
     assert envpack("deploy", good, tmp_path / "deployed").returncode == 0
     for path, kind in ((good, "bundle"), (tmp_path / "deployed", "deployment")):
@@ -177,7 +177,7 @@ def test_doctor_shows_gpus_and_which_torch_runs(tmp_path: Path) -> None:
     there = Host("470.57.02", 11040, [A100]).environment(stubs, tmp_path)
     environ = {name: there[name] for name in there if name != "PATH"}
     shown = envpack("doctor", environ=environ).stdout
-    assert "11.4 natively; code made with any 11.x runs" in shown
+    assert "11.4 natively; code built with any 11.x runs" in shown
     assert "NVIDIA A100-SXM4-80GB, compute capability 8.0" in shown
     assert "pip install torch --index-url https://download.pytorch.org/whl/cu118" in shown
     assert "whl/cu126" not in shown

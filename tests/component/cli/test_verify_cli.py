@@ -53,9 +53,9 @@ def test_damage_is_named_mended_and_gone(bundle: Path, tmp_path: Path) -> None:
     assert len(found["result"]["extra"]) == 1
     done = envpack("verify", root)
     assert done.returncode == 0
-    assert "is as it was packed" in done.stdout and "1 file that no bundle brought" in done.stdout
+    assert "is unchanged since it was packed" in done.stdout and "1 file in no bundle" in done.stdout
     done = envpack("repair", root, bundle)
-    assert done.returncode == 0 and "nothing to mend" in done.stdout
+    assert done.returncode == 0 and "nothing to repair" in done.stdout
 
 
 def test_a_long_list_is_cut_unless_it_is_asked_for(bundle: Path, tmp_path: Path) -> None:

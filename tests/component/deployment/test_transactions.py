@@ -146,7 +146,7 @@ def test_interrupted_the_old_one_is_there_again(x: Path, tmp_path: Path, number:
     process.send_signal(number)
     _, said = process.communicate()
     go.touch()
-    assert process.returncode == 130 and "nothing half-done" in said
+    assert process.returncode == 130 and "nothing incomplete" in said
     assert whole_version(x) == "1" and state_entries(x) == []
     assert sorted(path.name for path in tmp_path.glob(".*")) == []
 

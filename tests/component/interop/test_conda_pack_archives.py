@@ -95,19 +95,19 @@ HOSTILE: dict[str, tuple[str, tuple[Add, ...]]] = {
     "a path that pax states": ("unsafe path", (pax(path="../x"),)),
     "an absolute path that pax states": ("unsafe path", (pax(path="/x"),)),
     "a NUL in a path": ("unsafe path", (pax(path="a\0b"),)),
-    "a file for the root": ("root is no folder", (file("./"),)),
-    "a link that climbs out": ("leads out", (link("lib/x", "../../x"),)),
-    "a link to an absolute path": ("leads out", (link("lib/x", "/etc/passwd"),)),
-    "a link to nothing": ("leads out", (link("lib/x", ""),)),
-    "a link that climbs out through another": ("leads out", (link("lib/d", ".."), link("e", "lib/d/../.."))),
-    "a file through a link": ("lies below", (link("lib/d", "../share"), file("lib/d/x"))),
-    "a folder through a link": ("lies below", (link("d", "lib"), member("d/x", tarfile.DIRTYPE))),
-    "a link through a link": ("lies below", (link("d", "lib"), link("d/x", "data"))),
+    "a file for the root": ("is not a directory", (file("./"),)),
+    "a link that climbs out": ("target outside", (link("lib/x", "../../x"),)),
+    "a link to an absolute path": ("target outside", (link("lib/x", "/etc/passwd"),)),
+    "a link to nothing": ("target outside", (link("lib/x", ""),)),
+    "a link that climbs out through another": ("target outside", (link("lib/d", ".."), link("e", "lib/d/../.."))),
+    "a file through a link": ("is below", (link("lib/d", "../share"), file("lib/d/x"))),
+    "a folder through a link": ("is below", (link("d", "lib"), member("d/x", tarfile.DIRTYPE))),
+    "a link through a link": ("is below", (link("d", "lib"), link("d/x", "data"))),
     "a hard link to an absolute path": ("unsafe path", (member("x", tarfile.LNKTYPE, "/etc/passwd"),)),
     "a hard link that climbs out": ("unsafe path", (member("x", tarfile.LNKTYPE, "../x"),)),
-    "a hard link to nothing": ("no file", (member("x", tarfile.LNKTYPE, "lib/none"),)),
-    "a hard link to a link": ("no file", (link("l", "lib/data"), member("x", tarfile.LNKTYPE, "l"))),
-    "a hard link to a folder": ("no file", (member("x", tarfile.LNKTYPE, "lib"),)),
+    "a hard link to nothing": ("is not a file", (member("x", tarfile.LNKTYPE, "lib/none"),)),
+    "a hard link to a link": ("is not a file", (link("l", "lib/data"), member("x", tarfile.LNKTYPE, "l"))),
+    "a hard link to a folder": ("is not a file", (member("x", tarfile.LNKTYPE, "lib"),)),
     "a character device": ("a device", (member("x", tarfile.CHRTYPE, devmajor=1, devminor=3),)),
     "a block device": ("a device", (member("x", tarfile.BLKTYPE),)),
     "a pipe": ("a pipe", (member("x", tarfile.FIFOTYPE),)),
@@ -119,25 +119,25 @@ HOSTILE: dict[str, tuple[str, tuple[Add, ...]]] = {
     "a link twice, to two places": ("twice", (link("x", "lib"), link("x", "bin"))),
     "a file over a folder": ("twice", (file("lib"),)),
     "a folder over a file": ("twice", (member("lib/data", tarfile.DIRTYPE),)),
-    "a file below a file": ("lies below", (file("lib/data/x"),)),
-    "a negative size": ("impossible size", (with_size(b"0", NEGATIVE),)),
-    "a name of a terabyte": ("impossible size", (with_size(b"L", HUGE),)),
-    "pax headers of a terabyte": ("impossible size", (with_size(b"x", HUGE),)),
-    "a file of a terabyte": ("cut short", (with_size(b"0", HUGE),)),
-    "a file of terabytes, by pax": ("cut short within", (pax(size=str(5 << 40)),)),
+    "a file below a file": ("is below", (file("lib/data/x"),)),
+    "a negative size": ("invalid size", (with_size(b"0", NEGATIVE),)),
+    "a name of a terabyte": ("invalid size", (with_size(b"L", HUGE),)),
+    "pax headers of a terabyte": ("invalid size", (with_size(b"x", HUGE),)),
+    "a file of a terabyte": ("truncated", (with_size(b"0", HUGE),)),
+    "a file of terabytes, by pax": ("truncated within", (pax(size=str(5 << 40)),)),
     "a link of terabytes, by pax": (
-        "cut short",
+        "truncated",
         (member("x", tarfile.LNKTYPE, "y", pax_headers={"size": "9" * 13}),),
     ),
-    "a file beyond 64 bits, by pax": ("impossible size", (pax(size=str(1 << 63)),)),
-    "a negative size, by pax": ("impossible size", (pax(size="-1"),)),
-    "a size that is no number, by pax": ("impossible size", (pax(size="many"),)),
+    "a file beyond 64 bits, by pax": ("invalid size", (pax(size=str(1 << 63)),)),
+    "a negative size, by pax": ("invalid size", (pax(size="-1"),)),
+    "a size that is no number, by pax": ("invalid size", (pax(size="many"),)),
     "a sparse file, by pax": ("a sparse file", (pax(**{"GNU.sparse.realsize": "1"}),)),
-    "a NUL in a link": ("impossible target", (member("x", tarfile.SYMTYPE, pax_headers={"linkpath": "a\0b"}),)),
+    "a NUL in a link": ("invalid target", (member("x", tarfile.SYMTYPE, pax_headers={"linkpath": "a\0b"}),)),
     "pax headers without end": ("two extended headers", (with_size(b"x", b"00000000000\0"),) * 3000),
     "long names without end": ("two extended headers", (with_size(b"L", b"00000000000\0"),) * 3000),
-    "pax records that go beyond it": ("not well-formed", (file("x", b"99 path=x\n", type=b"x"), file("y"))),
-    "pax records of no length": ("not well-formed", (file("x", b"0 path=x\n", type=b"x"), file("y"))),
+    "pax records that go beyond it": ("pax header are invalid", (file("x", b"99 path=x\n", type=b"x"), file("y"))),
+    "pax records of no length": ("pax header are invalid", (file("x", b"0 path=x\n", type=b"x"), file("y"))),
     "damage behind a pax header": ("bad checksum", (behind(b"x", b"9 path=y\n"),)),
     "damage behind a global pax header": ("bad checksum", (behind(b"g", b"11 a.b.c=y\n"),)),
     "damage behind a long name": ("bad checksum", (behind(b"L", b"y\0"),)),
@@ -174,9 +174,9 @@ def zip_info(path: str, mode: int, flags: int = 0) -> zipfile.ZipInfo:
 HOSTILE_ZIPS = {
     "an absolute path": ("unsafe path", (("/x", b"owned"),)),
     "a path that climbs out": ("unsafe path", (("lib/../../x", b"owned"),)),
-    "a link that climbs out": ("leads out", ((zip_info("l", 0o120777), b"../x"),)),
-    "a link to an absolute path": ("leads out", ((zip_info("l", 0o120777), b"/etc/passwd"),)),
-    "a file through a link": ("lies below", ((zip_info("l", 0o120777), b"lib"), ("l/x", b"owned"))),
+    "a link that climbs out": ("target outside", ((zip_info("l", 0o120777), b"../x"),)),
+    "a link to an absolute path": ("target outside", ((zip_info("l", 0o120777), b"/etc/passwd"),)),
+    "a file through a link": ("is below", ((zip_info("l", 0o120777), b"lib"), ("l/x", b"owned"))),
     "a pipe": ("neither a file", ((zip_info("x", 0o010644), b""),)),
     "a device": ("neither a file", ((zip_info("x", 0o020644), b""),)),
     "a file twice": ("twice", (("lib/a", b"1"), ("lib/a", b"2"))),
@@ -207,7 +207,7 @@ def test_a_zip_whose_files_share_their_bytes_is_refused(nothing_left: Path) -> N
     first, second = (data.index(name, data.index(b"PK\1\2")) - 46 for name in (b"lib/a", b"lib/b"))
     data[second + 42 : second + 46] = data[first + 42 : first + 46]
     archive.write_bytes(data)
-    refused(archive, nothing_left, "damaged: 'lib/[ab]' shares bytes")
+    refused(archive, nothing_left, "damaged: 'lib/[ab]' overlaps the next entry")
 
 
 @pytest.mark.parametrize("name", [b"lib/a\0b", b"\0ib/a.b", b"lib/a.b\0"])
@@ -236,7 +236,7 @@ def test_a_bomb_is_refused_before_it_fills_the_disk(
         plain = tar(nothing_left / "plain.tar", file("zeros", zeros), codec="").read_bytes()
         archive.write_bytes(COMPRESSED[name.rpartition(".")[2]](plain))
         (nothing_left / "plain.tar").unlink()
-    refused(archive, nothing_left, "more than")
+    refused(archive, nothing_left, "more than|larger than")
 
 
 # --- conda-unpack is read, and never run ---
@@ -250,17 +250,17 @@ def with_script(folder: Path, script: bytes) -> Path:
 
 
 HOSTILE_RECORDS = {
-    "code": ("record that is none", "__import__('os').system('touch owned')"),
-    "code in a tuple": ("record that is none", "('lib/data', str(1), 'text')"),
-    "no tuple": ("record that is none", "['lib/data', '/a', 'text']"),
-    "too few": ("record that is none", "('lib/data', '/a')"),
-    "numbers": ("record that is none", "('lib/data', 1, 'text')"),
-    "brackets without end": ("record that is none", "(" * 100_000),
-    "another mode": ("impossible record", "('lib/data', '/a', 'exec')"),
-    "an empty placeholder": ("impossible record", "('lib/data', '', 'text')"),
+    "code": ("invalid record", "__import__('os').system('touch owned')"),
+    "code in a tuple": ("invalid record", "('lib/data', str(1), 'text')"),
+    "no tuple": ("invalid record", "['lib/data', '/a', 'text']"),
+    "too few": ("invalid record", "('lib/data', '/a')"),
+    "numbers": ("invalid record", "('lib/data', 1, 'text')"),
+    "brackets without end": ("invalid record", "(" * 100_000),
+    "another mode": ("invalid record", "('lib/data', '/a', 'exec')"),
+    "an empty placeholder": ("invalid record", "('lib/data', '', 'text')"),
     "a path that climbs out": ("unsafe path", "('../x', '/a', 'text')"),
     "an absolute path": ("unsafe path", "('/etc/passwd', '/a', 'text')"),
-    "a file that is missing": ("not in it", "('lib/none', '/a', 'text')"),
+    "a file that is missing": ("are not in the archive", "('lib/none', '/a', 'text')"),
 }
 
 
@@ -316,7 +316,7 @@ def test_an_archive_that_is_cut_short_is_refused(
     archive = nothing_left / "demo"
     whole = plain.rstrip(b"\0") if codec == "tar" else COMPRESSED[codec](plain)
     archive.write_bytes(whole[: int(len(whole) * left)])
-    refused(archive, nothing_left, "short|early|damaged")
+    refused(archive, nothing_left, "truncated|early|damaged")
 
 
 @pytest.mark.parametrize("codec", ["gz", "bz2", "xz"])
@@ -345,7 +345,7 @@ def test_a_damaged_header_is_refused_and_not_taken_for_the_end(plain: bytes, not
 
 def test_data_behind_the_end_is_refused(plain: bytes, nothing_left: Path) -> None:
     (nothing_left / "demo.tar").write_bytes(plain + b"more")
-    refused(nothing_left / "demo.tar", nothing_left, "behind the end")
+    refused(nothing_left / "demo.tar", nothing_left, "after the end")
 
 
 @pytest.mark.parametrize(
@@ -356,20 +356,20 @@ def test_data_behind_the_end_is_refused(plain: bytes, nothing_left: Path) -> Non
 def test_what_is_no_archive_is_named_so(data: bytes, nothing_left: Path) -> None:
     archive = nothing_left / "demo"
     archive.write_bytes(data)
-    refused(archive, nothing_left, "neither a bundle nor an archive|damaged|cut short", EnvpackError)
+    refused(archive, nothing_left, "neither a bundle nor an archive|damaged|truncated", EnvpackError)
 
 
 def test_an_archive_of_something_else_is_named_so(nothing_left: Path) -> None:
     with tarfile.open(nothing_left / "demo.tar.gz", "w:gz") as archive:
         file("src/main.c", b"int main;")(archive)
-    refused(nothing_left / "demo.tar.gz", nothing_left, "of no environment", FormatError)
+    refused(nothing_left / "demo.tar.gz", nothing_left, "not an archive of an environment", FormatError)
 
 
 def test_an_archive_with_two_environments_is_refused(nothing_left: Path) -> None:
     with tarfile.open(nothing_left / "demo.tar.gz", "w:gz") as archive:
         for root in ("a", "b"):
             file(f"{root}/conda-meta/demo-1.0-0.json", record("demo"))(archive)
-    refused(nothing_left / "demo.tar.gz", nothing_left, "several environments", FormatError)
+    refused(nothing_left / "demo.tar.gz", nothing_left, "more than one environment", FormatError)
 
 
 def test_an_archive_for_another_platform_is_refused(nothing_left: Path) -> None:

@@ -185,29 +185,29 @@ DAMAGED: dict[str, tuple[str, Change]] = {
     # the end
     "no end": ("directory is missing", lambda data: data.__delitem__(slice(data.index(FINISH), None))),
     "half an end": ("directory is missing", lambda data: data.__delitem__(slice(-5, None))),
-    "more behind the end": ("not where it should be", lambda data: data.extend(b"more")),
-    "more before the start": ("not where it should be", lambda data: data.__setitem__(slice(0, 0), b"more")),
-    "a directory elsewhere": ("not where it should be", put(FINISH, 16, b"\0\0\0\0")),
-    "a directory of another size": ("not where it should be", put(FINISH, 12, b"\1\0\0\0")),
+    "more behind the end": ("at the wrong position", lambda data: data.extend(b"more")),
+    "more before the start": ("at the wrong position", lambda data: data.__setitem__(slice(0, 0), b"more")),
+    "a directory elsewhere": ("at the wrong position", put(FINISH, 16, b"\0\0\0\0")),
+    "a directory of another size": ("at the wrong position", put(FINISH, 12, b"\1\0\0\0")),
     "more entries than stated": ("states 1", put(FINISH, 8, b"\1\0\1\0")),
     "fewer entries than stated": ("states 3", put(FINISH, 8, b"\3\0\3\0")),
-    "one part of several": ("one part of several", put(FINISH, 4, b"\1\0")),
+    "one part of several": ("one part of a split archive", put(FINISH, 4, b"\1\0")),
     "zip64's locator without a record": (
-        "zip64's end record",
+        "end record of zip64",
         lambda data: data.__setitem__(slice(data.index(FINISH), data.index(FINISH)), b"PK\6\7" + bytes(16)),
     ),
     # the directory
-    "an entry without its signature": ("is none", put(CENTRAL, 0, b"XX", last=True)),
-    "an entry with a longer name": ("cut short", put(CENTRAL, 28, b"\xff\xff", last=True)),
-    "an entry with more extra fields": ("cut short", put(CENTRAL, 30, b"\xff\0", last=True)),
-    "an entry without zip64's field": ("zip64 field is cut short", put(CENTRAL, 20, b"\xff\xff\xff\xff")),
-    "a name that is no UTF-8": ("no UTF-8", unmarked),
+    "an entry without its signature": ("is invalid", put(CENTRAL, 0, b"XX", last=True)),
+    "an entry with a longer name": ("truncated", put(CENTRAL, 28, b"\xff\xff", last=True)),
+    "an entry with more extra fields": ("truncated", put(CENTRAL, 30, b"\xff\0", last=True)),
+    "an entry without zip64's field": ("zip64 field of an entry", put(CENTRAL, 20, b"\xff\xff\xff\xff")),
+    "a name that is no UTF-8": ("not UTF-8", unmarked),
     # entries that share bytes, as in a bomb
-    "two entries of the same data": ("shares bytes", put(CENTRAL, 42, b"\0\0\0\0", last=True)),
-    "an entry within another": ("shares bytes", put(CENTRAL, 42, b"\x20\0\0\0", last=True)),
-    "an entry behind the directory": ("shares bytes", put(CENTRAL, 42, b"\xfe\xff\xff\xff", last=True)),
-    "more data than there is room for": ("shares bytes", put(CENTRAL, 20, b"\xff\xff\xff\0")),
-    "more before the data than there is room for": ("shares bytes", put(LOCAL, 28, b"\xff\xff")),
+    "two entries of the same data": ("overlaps the next entry", put(CENTRAL, 42, b"\0\0\0\0", last=True)),
+    "an entry within another": ("overlaps the next entry", put(CENTRAL, 42, b"\x20\0\0\0", last=True)),
+    "an entry behind the directory": ("overlaps the next entry", put(CENTRAL, 42, b"\xfe\xff\xff\xff", last=True)),
+    "more data than there is room for": ("overlaps the next entry", put(CENTRAL, 20, b"\xff\xff\xff\0")),
+    "more before the data than there is room for": ("overlaps the next entry", put(LOCAL, 28, b"\xff\xff")),
     # local headers
     "no local header": ("has no header", put(LOCAL, 0, b"XX")),
     "another name": ("contradicts", put(LOCAL, 30, b"b")),
@@ -222,9 +222,9 @@ DAMAGED: dict[str, tuple[str, Change]] = {
     "an unknown method": ("unknown method 93", both(8, b"\x5d")),
     "damaged data": ("damaged", put(LOCAL, 60, b"\0\0\0\0\0\0")),
     "a wrong checksum": ("checksum of 'a'", both(14, b"abcd")),
-    "less than stated": ("as long as stated", both(22, b"\0\0\2\0")),
-    "more than stated": ("as long as stated", both(22, b"\0\2\0\0")),
-    "data that ends early": ("not end where|damaged", both(18, b"\x10\0\0\0")),
+    "less than stated": ("not have the stated size", both(22, b"\0\0\2\0")),
+    "more than stated": ("not have the stated size", both(22, b"\0\2\0\0")),
+    "data that ends early": ("at the wrong position|damaged", both(18, b"\x10\0\0\0")),
 }  # fmt: skip
 
 
@@ -240,9 +240,9 @@ def test_damage_is_named(what: str) -> None:
 @pytest.mark.parametrize(
     ("key", "extra", "size", "match"),
     [
-        (1, b"", 9, "not well-formed"),
-        (7, b"\7\0\0\0" * 2, 0, "not well-formed"),
-        (7, b"\7\0", 0, "not well-formed"),
+        (1, b"", 9, "fields of an entry are invalid"),
+        (7, b"\7\0\0\0" * 2, 0, "fields of an entry are invalid"),
+        (7, b"\7\0", 0, "fields of an entry are invalid"),
     ],
 )
 def test_extra_fields_have_to_be_well_formed(key: int, extra: bytes, size: int, match: str) -> None:
@@ -257,7 +257,7 @@ def test_zip64_may_not_contradict_the_other_end() -> None:
         read_entries(io.BytesIO(many))
     many = bytearray(zipped(*((str(number), b"") for number in range(65_540)), method=zipfile.ZIP_STORED))
     put(b"PK\6\6", 4, b"\x7f", last=True)(many)
-    with pytest.raises(IntegrityError, match="zip64's end record is not where"):
+    with pytest.raises(IntegrityError, match="end record of zip64 is at the wrong position"):
         read_entries(io.BytesIO(many))
 
 

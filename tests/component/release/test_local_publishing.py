@@ -47,7 +47,7 @@ def test_the_format_is_as_asked_or_as_the_output_is_named() -> None:
     assert format_of(None, None) == "gz"
     assert format_of(None, Path("a.tar.zst")) == "zst"
     assert format_of("zst", Path("folder")) == "zst"
-    with pytest.raises(UsageError, match="disagree"):
+    with pytest.raises(UsageError, match="does not match"):
         format_of("gz", Path("a.tar.zst"))
 
 
@@ -202,6 +202,6 @@ def test_what_a_killed_process_left_is_swept_and_what_is_in_use_is_not(tmp_path:
 
 def test_a_work_folder_that_cannot_be_made_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(DestinationError, match="work folder") as caught, work_folder(tmp_path / "file"):
+    with pytest.raises(DestinationError, match="work directory") as caught, work_folder(tmp_path / "file"):
         pass
     assert "--work-dir" in caught.value.hint

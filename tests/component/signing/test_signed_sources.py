@@ -56,7 +56,7 @@ def test_a_policy_holds_for_servers(root: Path, bundle: Path, key: SecretKey, tm
         deploy = ("deploy", "--no-check", f"{server.url}/b.tar.gz?token=secret", tmp_path / "x")
         serve(server, bundle)
         code, said = run(root, *deploy)
-        assert code == 7 and "demands a signature" in said and "404" in said and "secret" not in said
+        assert code == 7 and "requires a signature" in said and "404" in said and "secret" not in said
         assert ("GET", "/b.tar.gz.minisig?token=secret") in {request[:2] for request in server.requests}
         sign_bundle(bundle, new_key(), "", FAST)
         serve(server, bundle)
@@ -93,4 +93,4 @@ def test_verify_asks_a_server_for_the_signature(bundle: Path, key: SecretKey, tm
         assert code == 0 and "for production" in said
         assert run(tmp_path, "verify", url, "--key", new_key().public.text)[0] == 7
     code, said = run(tmp_path, "verify", "-", "--key", key.public.text)
-    assert code == 2 and "piped in" in said
+    assert code == 2 and "from stdin" in said

@@ -97,7 +97,7 @@ def test_scrypt_is_asked_for_what_libsodium_asks() -> None:
 
 
 def test_minisign_s_old_kind_is_refused() -> None:
-    with pytest.raises(IntegrityError, match="old kind"):
+    with pytest.raises(IntegrityError, match="old format"):
         read_signature(DATA / "legacy.minisig")
 
 
@@ -124,9 +124,9 @@ def test_a_key_comes_back(tmp_path: Path, key: SecretKey) -> None:
 def test_what_is_no_key_is_told(tmp_path: Path, content: str) -> None:
     path = tmp_path / "key"
     path.write_text(content, encoding="latin-1")
-    with pytest.raises(UsageError, match=r"no public key|no key"):
+    with pytest.raises(UsageError, match=r"not a public key|not a key"):
         public_key_of(str(path))
-    with pytest.raises(UsageError, match=r"no secret key|no key"):
+    with pytest.raises(UsageError, match=r"not a secret key|not a key"):
         secret_key_of(path, no_password)
     with pytest.raises(UsageError, match="No such file"):
         public_key_of(str(tmp_path / "none"))
@@ -147,7 +147,7 @@ def test_a_signature_is_of_one_bundle_and_one_key(bundle: Path, tmp_path: Path, 
     made = sign_bundle(bundle, key, "", FAST)
     assert made.comment == "file:b.tar.gz\thashed"
     assert check_bundle(bundle, [new_key().public, key.public], FAST) == made
-    with pytest.raises(IntegrityError, match="none of those asked for"):
+    with pytest.raises(IntegrityError, match="not one of the accepted keys"):
         check_bundle(bundle, [new_key().public], FAST)
     other = tmp_path / "other.tar.gz"
     make_bundle(other, {"environment": [text("bin/tool", b"other @\n", 0o755)]})
@@ -193,7 +193,7 @@ def test_every_bit_of_a_signature_counts(bundle: Path, key: SecretKey) -> None:
 )
 def test_what_is_no_signature_is_refused(bundle: Path, key: SecretKey, content: bytes) -> None:
     signature_path(bundle).write_bytes(content)
-    with pytest.raises(IntegrityError, match="no signature"):
+    with pytest.raises(IntegrityError, match="not a signature"):
         check_bundle(bundle, [key.public], FAST)
 
 
@@ -243,7 +243,7 @@ def test_a_policy_takes_what_its_keys_signed_and_nothing_else(
     root = host(tmp_path / "root", f'require = ["{new_key().public.text}", "{tmp_path}/ci.pub"]')
     before = sorted(tmp_path.iterdir())
     code, said = deployed(root, bundle)
-    assert code == 7 and "demands a signature" in said and "no signature" in said
+    assert code == 7 and "requires a signature" in said and "no signature" in said
     sign_bundle(bundle, new_key(), "", FAST)
     assert deployed(root, bundle)[0] == 7
     assert sorted(tmp_path.iterdir()) == sorted([*before, signature_path(bundle)])
@@ -267,7 +267,7 @@ def test_an_archive_of_another_tool_is_refused_by_a_policy(tmp_path: Path, key: 
     archive = tar(tmp_path / "demo.tar.gz")
     root = host(tmp_path / "root", f'require = ["{key.public.text}"]')
     code, said = deployed(root, archive)
-    assert code == 7 and "archive of another tool" in said and not (tmp_path / "x").exists()
+    assert code == 7 and "another tool" in said and not (tmp_path / "x").exists()
     assert deployed(tmp_path, archive)[0] == 0
 
 

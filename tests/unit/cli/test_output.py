@@ -24,7 +24,7 @@ def test_each_need_is_shown_with_its_evidence_and_main_libraries_only() -> None:
         ("CUDA", "12.6, torch/version.py: cuda = '12.6'"),
         ("GPU code", "sm_50, 90a, PTX compute_90 in libtorch_cuda.so"),
         ("compiles", "for the GPU at run time: triton, numba"),
-        ("driver", "560.35.05 inside, for forward compatibility: cuda-compat/libcuda.so.560.35.05"),
+        ("driver", "560.35.05 is included, for forward compatibility: cuda-compat/libcuda.so.560.35.05"),
         ("glibc", "2.28, lib/libx.so needs GLIBC_2.28"),
         ("CPU", "x86-64-v3, lib/libx.so is marked so"),
     ]

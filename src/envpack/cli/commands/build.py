@@ -21,14 +21,20 @@ def build(
     spec: SpecOrLock,
     output: Annotated[
         Path | None,
-        option("--output", "-o", metavar="FILE|DIR", help="[default: dist/NAME-VERSION-DATE-SUBDIR.tar.gz]"),
+        option(
+            "--output",
+            "-o",
+            metavar="FILE|DIR",
+            help="Bundle, or its directory. [default: dist/NAME-VERSION-DATE-SUBDIR.tar.gz]",
+        ),
     ] = None,
     building: BuildOptions,
 ) -> Result:
     """Build an environment from a spec or lock, and pack it.
 
-    Solves, downloads, links and packs, and prints the path of the bundle. Its sha256 goes beside it. A bundle of
-    the same name is replaced; SOURCE_DATE_EPOCH sets the date.
+    Solves the spec, installs the packages, packs the environment, and prints the path of the bundle. The checksum
+    is written next to it, to BUNDLE.sha256. An existing bundle of the same name is replaced. SOURCE_DATE_EPOCH
+    sets the date.
 
     \b
     Examples:

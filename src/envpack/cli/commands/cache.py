@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 def cache(
     console: Console,
     action: Annotated[
-        Literal["info", "clear"], typer.Argument(metavar="info|clear", help="Tell, or remove everything.")
+        Literal["info", "clear"], typer.Argument(metavar="info|clear", help="Show the cache, or empty it.")
     ] = "info",
 ) -> Result:
-    """Tell what is kept of earlier packing, or remove it.
+    """Show or empty the cache of packed bundles.
 
-    Packing keeps the last bundles, as further names of the same files: they take room of their own once the
-    bundles are removed elsewhere. What did not change since is taken out of them, neither read nor compressed.
-    ENVPACK_CACHE names another folder, and switches it off when it is empty; ENVPACK_CACHE_LIMIT is the most
-    bytes to be kept (20 GiB).
+    Packing keeps the last bundles in the cache, as hard links of the same files. They need disk space of their own
+    only after the bundles are removed elsewhere. Parts that have not changed are copied from them, and are neither
+    read nor compressed again. ENVPACK_CACHE=DIR uses another directory; an empty value switches the cache off.
+    ENVPACK_CACHE_LIMIT is its maximum size in bytes (default 20 GiB).
 
     \b
     Examples:
@@ -38,7 +38,9 @@ def cache(
 
     folder = cache_folder(os.environ)
     if folder is None:
-        raise UsageError("the cache is switched off", hint="ENVPACK_CACHE is empty; unset it, or name a folder.")
+        raise UsageError(
+            "the cache is switched off", hint="ENVPACK_CACHE is empty: unset it, or set it to a directory."
+        )
     facts = clear_cache(folder) if action == "clear" else cache_facts(folder)
     data = {**facts._asdict(), "folder": str(facts.folder), "action": action}
     return Result("cache", data, lambda console: _show(console, action, facts))
@@ -48,5 +50,5 @@ def _show(console: Console, action: str, facts: CacheFacts) -> None:
     summary = f"{plural(facts.bundles, 'bundle')}, {human_size(facts.size)}"
     shared = facts.size - facts.own
     if shared:
-        summary += f", of which {human_size(shared)} {'are' if action == 'info' else 'stay'} elsewhere, too"
+        summary += f"; {human_size(shared)} of it {'is' if action == 'info' else 'remains'} in use elsewhere"
     console.out.write(f"{escape(str(facts.folder))}: {'removed ' if action == 'clear' else ''}{summary}")

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 STYLES = {"ok": "32", "warning": "1;33", "failed": "1;31", "unknown": "36"}
 _HINTS = {
-    "bundle": "'envpack deploy' takes it all the same with --allow {names}.",
-    "deployment": "ENVPACK_SKIP_CHECK=1 activates it all the same.",
-    "unpacked": "ENVPACK_SKIP_CHECK=1 activates it all the same.",
-    "environment": "--allow {names} makes a warning of it.",
+    "bundle": "'envpack deploy --allow {names}' ignores this.",
+    "deployment": "Set ENVPACK_SKIP_CHECK=1 to activate it without the check.",
+    "unpacked": "Set ENVPACK_SKIP_CHECK=1 to activate it without the check.",
+    "environment": "Use --allow {names} to ignore this.",
 }
 _REMARKS = {
-    "unpacked": "It was unpacked, and not deployed by envpack.",
-    "environment": "It is no deployment of envpack: what it needs was found in its files just now.",
+    "unpacked": "It was unpacked, not deployed with 'envpack deploy'.",
+    "environment": "It is not a deployment of envpack; its requirements were derived from its files.",
 }
 _HEADINGS = ("requirement", "needed", "found", "verdict")
 
@@ -35,7 +35,7 @@ def check(
         str,
         argument(
             metavar="BUNDLE|PREFIX",
-            help="A bundle (a path, an URL, or '-'), what one was deployed to, or any conda environment.",
+            help="A bundle (path, URL, or '-' for stdin), a deployment, or any conda environment.",
         ),
     ],
     host: Annotated[
@@ -43,21 +43,21 @@ def check(
         option(
             "--host",
             metavar="FILE",
-            help="Another host: what 'envpack doctor --json' says there.",
+            help="Check another host, from its output of 'envpack doctor --json'.",
         ),
     ] = None,
     gpu: Gpu = None,
     allow: Allow = None,
     dest: Annotated[
         Path | None,
-        option("--dest", metavar="DIR", help="Where it would go; for the disk. [default: here]"),
+        option("--dest", metavar="DIR", help="Check the disk space of this directory. [default: the current one]"),
     ] = None,
 ) -> Result:
-    """Say whether this host, or another, can run an environment.
+    """Check whether this host, or another one, can run an environment.
 
-    Driver, CUDA, GPU code, glibc, CPU, memory and disk: what is needed, what was found, and what to do about it.
-    Exits with 9 when a requirement is not met. -v shows the evidence and the rule for each. A bundle says what it
-    needs; of an environment that envpack did not deploy it is found out first.
+    Shows what is needed, what was found, and how to correct it, for the driver, CUDA, GPU code, glibc, CPU, memory
+    and disk. The exit code is 9 if a requirement is not met. -v shows the evidence and the rule for each. A bundle
+    states its requirements. Those of an environment that envpack did not deploy are first derived from its files.
 
     \b
     Examples:
@@ -165,7 +165,7 @@ def _write_remarks(out: Stream, item: Verdict, *, repeated: bool, verbose: bool)
     if item.allowed:
         remarks.append(("", "allowed to fail"))
     if item.evidence and verbose:
-        remarks.append(("because: ", item.evidence))
+        remarks.append(("evidence: ", item.evidence))
     if item.rule.text and (verbose or item.verdict in ("failed", "warning")):
         remarks.append(("rule: ", item.rule.text))
     if item.rule.source and verbose:

@@ -15,16 +15,17 @@ from envpack.cli.text import escape
 def convert(
     console: Console,
     *,
-    old: Annotated[Path, argument(metavar="OLD", help="An archive that conda-pack made, or a bundle.")],
-    new: Annotated[Path, argument(metavar="NEW", help="Its suffix names the format.")],
+    old: Annotated[Path, argument(metavar="OLD", help="An archive made by conda-pack, or a bundle.")],
+    new: Annotated[Path, argument(metavar="NEW", help="Output; its suffix selects the format.")],
     writing: OutputOptions,
     level: Level = None,
     jobs: Jobs = None,
 ) -> Result:
-    """Make a bundle of conda-pack's archive, or the reverse.
+    """Convert an archive of conda-pack to a bundle, or the reverse.
 
-    A bundle (NEW is .tar.gz or .tar.zst) gets what packages published as they published it, where their own
-    digests prove it. Into conda-pack's formats, such as .zip, bundles and archives alike are converted.
+    If NEW is a .tar.gz or .tar.zst file, it becomes a bundle: files are restored to their published content where
+    the digests in their packages confirm it. If NEW has another suffix of conda-pack, such as .zip, OLD can be a
+    bundle or an archive.
 
     \b
     Examples:

@@ -33,31 +33,33 @@ def deploy(
     bundle: BundleOrArchive,
     destination: Annotated[
         Path,
-        argument(metavar="DEST", help="A folder that is not there, empty, or a deployment."),
+        argument(metavar="DEST", help="A new path, an empty directory, or a deployment."),
     ],
-    no_test: Annotated[bool, option("--no-test", help="Don't run the bundle's test commands.")] = False,
+    no_test: Annotated[bool, option("--no-test", help="Don't run the bundle's tests.")] = False,
     gpu: Gpu = None,
     allow: Allow = None,
-    no_check: Annotated[bool, option("--no-check", help="Don't check whether this host can run it.")] = False,
+    no_check: Annotated[bool, option("--no-check", help="Don't check the requirements of the bundle.")] = False,
     keep: Keep = None,
     wait: Wait = False,
     store: Store = None,
     jobs: Jobs = None,
 ) -> Result:
-    """Check this host, verify a bundle, unpack it to DEST, run its tests.
+    """Unpack a bundle at DEST, or upgrade the deployment there.
 
-    Nothing is unpacked on a host that can't run it, see 'envpack check'. DEST appears whole, in one step, or not
-    at all. A deployment that is there already is switched for the new one at once, and kept: 'envpack rollback'
-    switches back. When one of the bundle's test commands fails, or anything else, what was there before is there
-    again. --gpu and --allow are recorded, and hold for every activation.
+    The host is checked first, as by 'envpack check'. If it can't run the environment, nothing is unpacked. DEST
+    is created in one atomic step. An existing deployment at DEST is replaced in the same way, and becomes the
+    previous generation: 'envpack rollback' switches back to it. At the end, the bundle's tests run. If one fails,
+    and on any other error, DEST is as it was before. --gpu and --allow are recorded, and also apply to every
+    activation.
 
-    With a store, packages that a deployment on this host has brought there are not read from the bundle again, and
-    their files are shared. 'envpack gc' removes from it what nothing uses.
+    With a store, packages that are already in it are not read from the bundle, and deployments share their files.
+    'envpack gc' removes packages that no deployment uses any more.
 
-    Where /etc/envpack/policy.toml demands signatures, a bundle needs BUNDLE.minisig beside it, of one of its keys.
+    If /etc/envpack/policy.toml requires signatures, BUNDLE.minisig must be next to the bundle, with a signature by
+    one of the keys that the policy lists.
 
-    From a server (http, https) only the parts that are needed are read, for an upgrade the packages that are not
-    the same at DEST, and a lost connection is resumed. A pipe is unpacked as it comes.
+    From a server (http, https), only the parts that are needed are read: an upgrade reads the packages that differ
+    from those at DEST. A lost connection is resumed. Data from a pipe is unpacked while it is read.
 
     An archive made by conda-pack is accepted. Information that it does not contain, and mistakes in it that were
     corrected, are reported.
@@ -98,9 +100,7 @@ def deploy(
         from envpack.interop.deploy import deploy_archive
 
         if store is not None:
-            console.reporter.warn(
-                "an archive shares nothing with the store: 'envpack convert' makes a bundle of it"
-            )
+            console.reporter.warn("archives don't use the store; 'envpack convert' converts this one to a bundle")
         done = deploy_archive(source, destination, options, reporter=console.reporter)
     else:
         done = deploy_bundle(
@@ -124,7 +124,7 @@ def _show(console: Console, done: Deployment, destination: str) -> None:
             f"  generation {done.generation}; 'envpack rollback' switches back to generation {done.replaced}"
         )
     if done.read < done.stored or done.store:
-        rest = f"in the store {escape(done.store)}" if done.store else "in the deployment before it"
+        rest = f"in the store {escape(done.store)}" if done.store else "copied from the previous generation"
         out.write(f"  {human_size(done.read)} of {human_size(done.stored)} read, the rest was {rest}")
     show_origin(out, done.made_by, done.lacks, done.repairs, verbose=console.verbose)
     out.write()

@@ -23,13 +23,14 @@ def doctor(
     console: Console,
     path: Annotated[
         Path,
-        argument(metavar="[PATH]", help="Where free disk is looked at. [default: here]"),
+        argument(metavar="[PATH]", help="Show the free disk space of this directory. [default: the current one]"),
     ] = Path(),
 ) -> Result:
-    """Show what this host has, and which PyTorch builds would run on it.
+    """Show facts of this host, and the PyTorch builds that run on it.
 
-    GPUs, driver and the newest CUDA it runs, natively and by minor-version compatibility; glibc, CPU level,
-    memory, disk. With --json it is what 'envpack check --host' reads on another machine.
+    The facts are the GPUs, the driver, the newest CUDA that it supports (natively, and by minor-version
+    compatibility), glibc, CPU level, memory and disk. 'envpack check --host' reads the output of --json on another
+    machine.
 
     \b
     Examples:
@@ -53,7 +54,7 @@ def _show(console: Console, diagnosis: Diagnosis) -> None:
     out.write(out.style("NVIDIA", "1"))
     out.pairs(_nvidia(diagnosis))
     out.write()
-    out.write(out.style("PyTorch", "1") + ": its builds, and whether they run here")
+    out.write(out.style("PyTorch", "1") + ": builds, and whether they run on this host")
     for build in diagnosis.torch:
         _torch(out, build)
     if console.verbose:
@@ -87,7 +88,7 @@ def _nvidia(diagnosis: Diagnosis) -> Iterator[tuple[str, str]]:
     if nvidia.driver:
         yield "driver", nvidia.driver
     if diagnosis.native:
-        runs = f"; code made with any {diagnosis.compatible} runs" if diagnosis.compatible.endswith("x") else ""
+        runs = f"; code built with any {diagnosis.compatible} runs" if diagnosis.compatible.endswith("x") else ""
         yield "CUDA", f"{diagnosis.native} natively{runs}"
     if diagnosis.remark:
         yield "", diagnosis.remark

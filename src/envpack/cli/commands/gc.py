@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 def gc(
     console: Console,
     store: Store = None,
-    dry_run: Annotated[bool, option("--dry-run", help="Say what would be removed, and remove nothing.")] = False,
+    dry_run: Annotated[bool, option("--dry-run", help="Show what would be removed, and remove nothing.")] = False,
 ) -> Result:
-    """Remove from the store what no deployment uses any more.
+    """Remove files that no deployment uses any more from the store.
 
-    Files that current and previous deployments use stay. The command waits for deployments that are using the
+    Files that current or previous generations use stay. The command waits for deployments that are using the
     store. A deployment that was moved with mv keeps its files, but no longer shares them with later deployments.
 
     \b
@@ -35,7 +35,7 @@ def gc(
     folder = choose_store(store, console.environ, load_config())
     if folder is None:
         raise UsageError(
-            "no store is named", hint=f"Name it: --store DIR, {STORE_VARIABLE}, or 'store' in config.toml."
+            "no store is given", hint=f"Set it with --store DIR, {STORE_VARIABLE}, or 'store' in config.toml."
         )
     done = collect(folder, reporter=console.reporter, dry_run=dry_run)
     return Result("gc", done.as_dict(), lambda console: _show(console, done))
@@ -51,4 +51,4 @@ def _show(console: Console, done: Collected) -> None:
         for path in done.deployments:
             out.write(f"    {escape(path)}")
     for path in done.forgotten:
-        out.write(f"  no deployment that uses it any more: {escape(path)}")
+        out.write(f"  not used any more by {escape(path)}")

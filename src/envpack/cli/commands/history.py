@@ -17,9 +17,9 @@ def history(
     console: Console,
     destination: Deployed,
 ) -> Result:
-    """List what was deployed to DEST: the newest first, the current one marked.
+    """List the generations of a deployment, the newest first.
 
-    Those that are kept can be switched to with 'envpack rollback'.
+    The current generation is marked with '*'. 'envpack rollback' switches to one that is listed as kept.
 
     \b
     Example:

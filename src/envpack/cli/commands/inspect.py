@@ -26,18 +26,18 @@ LARGEST = 20
 def inspect(
     console: Console,
     bundle: BundleOrArchive,
-    everything: Annotated[bool, option("--all", "-a", help="Every package, not only the largest.")] = False,
+    everything: Annotated[bool, option("--all", "-a", help="List all packages, not only the largest.")] = False,
     segments: Annotated[bool, option("--segments", help="List the segments.")] = False,
     require_cuda: Annotated[
         bool,
-        option("--require-cuda", help="Only what NVIDIA_REQUIRE_CUDA of an image is to say."),
+        option("--require-cuda", help="Print only the value of NVIDIA_REQUIRE_CUDA for a container image."),
     ] = False,
 ) -> Result:
-    """Show what a bundle holds: packages, sizes, requirements.
+    """Show what is in a bundle: packages, sizes, requirements.
 
-    Only the head of the file is read and verified, however large the bundle is, also on a server or from a pipe.
-    --json gives everything there is to know, -v lists the files that differ from their packages. Of an archive
-    that conda-pack made all is read, and told as far as it says.
+    Only the head of the bundle is read and verified, also from a server or a pipe. --json prints all information;
+    -v lists the files that differ from their packages. An archive made by conda-pack is read completely, and
+    contains less information.
 
     \b
     Examples:
@@ -134,7 +134,7 @@ def _show(
     _mapping(out, "requires", manifest.requires)
     found = list(needs_lines(manifest.needs))
     if found:
-        _heading(out, "needs", "found in its packages and files")
+        _heading(out, "needs", "derived from its packages and files")
         out.pairs(found)
     _mapping(out, "variables", manifest.variables)
     _mapping(out, "commands", manifest.commands, unwrapped=True)
@@ -156,22 +156,22 @@ def _facts(manifest: Manifest, data: dict[str, Any], head: int) -> list[tuple[st
     counts = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in changes.counts.items() if count)
     anywhere = "any destination"
     if manifest.longest_prefix is not None:
-        anywhere = f"destinations of up to {manifest.longest_prefix} bytes, the room in {manifest.limited_by}"
+        anywhere = f"destinations of up to {manifest.longest_prefix} bytes, limited by {manifest.limited_by}"
     made = f"{human_date(manifest.created)} by {manifest.writer}"
     kind = [
         ("created", made),
         ("format", f"{manifest.format}, {manifest.codec}, {plural(len(manifest.segments), 'segment')}"),
-        ("head", f"{human_size(head)}, the only part read now"),
+        ("head", f"{human_size(head)}, the only part that was read"),
     ]
-    unchanged = "none: every file is as its package published it"
+    unchanged = "none: every file is as published in its package"
     archive = data["archive"]
     if archive is not None:
         prefix = archive["prefix"] or "unknown"
         kind = [
             ("made by", f"{manifest.writer}, compression {manifest.codec}"),
-            ("written in", f"{prefix}, {plural(archive['records'], 'file')} recorded"),
+            ("prefix", f"{prefix}, {plural(archive['records'], 'file')} recorded"),
         ]
-        unchanged = "none that its metadata shows"
+        unchanged = "none that the metadata shows"
     return [
         ("file", data["path"]),
         (
@@ -259,7 +259,7 @@ def bar(size: int, largest: int, columns: int, *, unicode: bool) -> str:
 
 def _segments(out: Stream, manifest: Manifest) -> None:
     stored = sum(segment.stored for segment in manifest.segments)
-    _heading(out, "segments", f"{human_size(stored)} in all")
+    _heading(out, "segments", f"{human_size(stored)} in total")
     out.write(out.style(f"  {'stored':>10}  {'unpacked':>10}  frames  id", "2"))
     for segment in manifest.segments:
         out.write(

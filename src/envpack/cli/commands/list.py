@@ -19,15 +19,15 @@ def list_(
     console: Console,
     scan: Annotated[
         list[Path] | None,
-        option("--scan", metavar="ROOT", help="Look for deployments below it, too. Repeatable."),
+        option("--scan", metavar="ROOT", help="Also search this directory for deployments. Repeatable."),
     ] = None,
 ) -> Result:
-    """List the deployments of this host: this user's, and root's.
+    """List the deployments of this user and of root on this host.
 
-    Each is looked at as it is now: what was deployed, whether this host passed the check, whether its tests
-    passed, its size, how much of that is in files that others share (a store), and the previous ones that are
-    kept. Deployments that are gone are forgotten. --scan finds those that envpack has not made here itself, such
-    as trees that tar unpacked or that were moved, and remembers them.
+    Shows for each what is deployed, whether this host passed the check, whether the tests passed, the size, how
+    much of that is in files shared with others (a store), and the number of previous generations. Deployments that
+    no longer exist are removed from the list. --scan searches for deployments that are not in the list, such as
+    trees that were unpacked by tar or moved, and adds them.
 
     \b
     Examples:
@@ -41,8 +41,8 @@ def list_(
 
     for root in scan or ():
         if not root.expanduser().is_dir():
-            raise UsageError(f"{root} is no folder to look for deployments in")
-        with console.reporter.step(f"Looking below {root}", unit="deployments") as step:
+            raise UsageError(f"{root} is not a directory")
+        with console.reporter.step(f"Searching {root}", unit="deployments") as step:
             found = list(find(root.expanduser()))
             for path in found:
                 register(path, console.reporter)
@@ -55,7 +55,7 @@ def list_(
 def _show(console: Console, deployments: Sequence[DeploymentInfo]) -> None:
     out = console.out
     if not deployments:
-        out.write("nothing is deployed here, as far as is known; 'envpack list --scan ROOT' looks for it")
+        out.write("no deployments are known; 'envpack list --scan ROOT' searches for them")
     for item in deployments:
         out.write(out.style(escape(item.path), "1"))
         if item.state == "unreadable":
@@ -70,7 +70,7 @@ def _show(console: Console, deployments: Sequence[DeploymentInfo]) -> None:
             out.write(line)
         facts = [human_size(item.size) + (f", {human_size(item.shared)} of it shared" if item.shared else "")]
         if item.kept:
-            facts.append(f"{plural(len(item.kept), 'previous one')} kept")
+            facts.append(plural(len(item.kept), "previous generation"))
         if item.host and item.host != "passed":
             facts.append(f"host {item.host}")
         for line in wrap(escape("; ".join(facts)), out.width, indent="    ", first="  "):

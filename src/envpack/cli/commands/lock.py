@@ -21,18 +21,18 @@ def lock(
     spec: Annotated[Path, argument(metavar="SPEC", help="An environment.yml.")],
     output: Annotated[
         Path | None,
-        option("--output", "-o", metavar="FILE", help="[default: SPEC with .lock]"),
+        option("--output", "-o", metavar="FILE", help="Lock file. [default: SPEC with the suffix .lock]"),
     ] = None,
     platforms: Annotated[
         list[str] | None,
-        option("--platform", metavar="SUBDIR", help="E.g. linux-64. Repeatable."),
+        option("--platform", metavar="SUBDIR", help="Platform to solve for, such as linux-64. Repeatable."),
     ] = None,
     solving: SolveOptions,
 ) -> Result:
     """Resolve a spec to exact packages, with hashes.
 
-    The lock is in the format of rattler and pixi, and holds the conda and the pip part. 'envpack build' takes it
-    in place of the spec. A lock that is there already is replaced.
+    The lock file has the format of rattler and pixi, and contains the conda and the pip packages. 'envpack build'
+    accepts it instead of the spec. An existing lock file is replaced.
 
     \b
     Examples:
@@ -44,10 +44,10 @@ def lock(
 
     source = load_input(spec)
     if isinstance(source, Lock):
-        raise UsageError(f"{spec} is a lock already", hint=f"Build it: envpack build {spec}")
+        raise UsageError(f"{spec} is already a lock file", hint=f"Build it with 'envpack build {spec}'.")
     output = output or spec.with_suffix(".lock")
     if not output.absolute().parent.is_dir():
-        raise DestinationError(f"there is no folder {output.absolute().parent} to write the lock to")
+        raise DestinationError(f"the directory {output.absolute().parent} does not exist")
     locked = solve_lock(
         source,
         platforms=tuple(platforms or ()),

@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
 def move(
     console: Console,
-    source: Annotated[Path, argument(metavar="FROM", help="A deployment.")],
-    destination: Annotated[Path, argument(metavar="TO", help="A folder that is not there, or empty.")],
+    source: Annotated[Path, argument(metavar="FROM", help="Path of a deployment.")],
+    destination: Annotated[Path, argument(metavar="TO", help="A new path, or an empty directory.")],
     wait: Wait = False,
 ) -> Result:
-    """Move a deployment, and what is kept of it, to another place.
+    """Move a deployment and its previous generations to another path.
 
-    It is renamed, and the new place is written into the files that hold the old one; on another filesystem it is
-    copied, and removed from the old place last. Files you have put into it move along. Any number of times.
-    Previous deployments that have no room for the new path are told of first; 'envpack rollback' can't switch to
-    them there.
+    The deployment is renamed, and the new path is written into the files that contain the old one. To another
+    filesystem it is copied, and removed from the old path last. Your own files in it move along. If the new path
+    is too long for a previous generation, a warning is printed first; 'envpack rollback' can't switch to that
+    generation at the new path.
 
     \b
     Example:
@@ -41,6 +41,6 @@ def _show_moved(console: Console, done: Moved) -> None:
     out = console.out
     out.write(f"{out.style(escape(f'{done.name} {done.version}'), '1')} is at {escape(done.destination)}")
     how = "copied from another filesystem, " if done.copied else ""
-    out.write(f"  {how}written into {plural(done.rewritten, 'file')}, {human_time(done.seconds)}")
+    out.write(f"  {how}path written into {plural(done.rewritten, 'file')}, {human_time(done.seconds)}")
     out.write("activate it with:")
     out.write(out.style(f"  source {escape(shlex.quote(done.destination))}/bin/activate", "36"))

@@ -19,10 +19,10 @@ def pack(
     console: Console,
     *,
     prefix: Annotated[
-        Path | None, option("--prefix", "-p", metavar="DIR", help="The environment's folder.")
+        Path | None, option("--prefix", "-p", metavar="DIR", help="Path of the environment.")
     ] = None,
     name: Annotated[
-        str | None, option("--name", "-n", metavar="NAME", help="Its name, as conda knows it.")
+        str | None, option("--name", "-n", metavar="NAME", help="Name of the environment, as in conda.")
     ] = None,
     output: Annotated[
         Path | None,
@@ -30,7 +30,7 @@ def pack(
             "--output",
             "-o",
             metavar="FILE",
-            help="Its suffix names the format, conda-pack's too. [default: NAME.tar.gz here]",
+            help="Output; its suffix selects the format. [default: NAME.tar.gz]",
         ),
     ] = None,
     writing: OutputOptions,
@@ -39,11 +39,12 @@ def pack(
     outside_links: OutsideLinks = "error",
     packing: PackOptions,
 ) -> Result:
-    """Pack an environment that exists: conda's, pixi's, active.
+    """Pack an existing environment.
 
-    Without -p and -n it is the active one. Files that pip replaced or that were edited are packed as they stand.
-    Bundles are .tar.gz and .tar.zst. What else conda-pack can write (.zip, .tar.bz2, .tar.xz, .tar, .squashfs,
-    .parcel, and folders: .no-archive) is written through its library, to be finished by the conda-unpack in it.
+    Without -p and -n, the active environment is packed. Files that were edited, or replaced by pip, are packed as
+    they are. Bundles are .tar.gz and .tar.zst files. The other formats of conda-pack (.zip, .tar.bz2, .tar.xz,
+    .tar, .squashfs, .parcel, and .no-archive for a directory) are written by its library: after unpacking one, run
+    its conda-unpack.
 
     \b
     Examples:
@@ -76,7 +77,7 @@ def pack(
 def _prefix(console: Console, prefix: Path | None, name: str | None) -> Path:
     """Return the folder of the environment: as given, or the one of this name, or the active one."""
     if prefix is not None and name is not None:
-        raise UsageError("-p and -n both name an environment", hint="Give one of them.")
+        raise UsageError("-p and -n both select an environment", hint="Use only one of them.")
     return prefix or (find_environment(name, console.environ) if name else active_environment(console.environ))
 
 

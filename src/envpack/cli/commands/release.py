@@ -19,17 +19,17 @@ def release(
     console: Console,
     *,
     spec: SpecOrLock,
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for the files.")] = Path(
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Directory for the files.")] = Path(
         "dist"
     ),
     building: BuildOptions,
     key: Annotated[Path | None, option("--key", metavar="FILE", help="Sign with this secret key.")] = None,
 ) -> Result:
-    """Build the files to publish: bundle, sha256, manifest.
+    """Build the files to publish: bundle, checksum, manifest.
 
-    As 'envpack build', but nothing is ever overwritten: a second release of one day gets '.1' behind the date.
-    Prints the paths of the three files, and of the signature where config.toml names a 'sign_key', or --key does.
-    The bundle appears last: where it is, the rest is too.
+    Like 'envpack build', but existing files are never replaced: a second release on the same day gets '.1' after
+    the date. Prints the paths of the three files, and of the signature if a key is given with --key or as
+    'sign_key' in config.toml. The bundle is written last: if it exists, the other files exist too.
     SOURCE_DATE_EPOCH sets the date.
 
     \b

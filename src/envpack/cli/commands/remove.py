@@ -18,14 +18,14 @@ def remove(
     destination: Deployed,
     force: Annotated[
         bool,
-        option("--force", help="Even with files that no bundle brought, or edited ones."),
+        option("--force", help="Also remove files that were edited or are in no bundle."),
     ] = False,
     wait: Wait = False,
 ) -> Result:
-    """Remove a deployment, and the previous ones that are kept.
+    """Remove a deployment and its previous generations.
 
-    It is gone at once, and deleted then. Files that no bundle brought, or that were edited, are never removed
-    unless --force says so: they are listed, and nothing is touched.
+    DEST is renamed first, and then deleted. If there are files that were edited or are in no bundle, they are
+    listed and nothing is removed, unless --force is given.
 
     \b
     Example:
@@ -39,5 +39,5 @@ def remove(
 
 def _show_removed(console: Console, done: Removed) -> None:
     previous = len(done.generations) - 1
-    more = f", with {plural(previous, 'previous one')}" if previous > 0 else ""
-    console.out.write(f"{escape(done.destination)} is removed{more}: {human_size(done.size)}")
+    more = f" with {plural(previous, 'previous generation')}" if previous > 0 else ""
+    console.out.write(f"{escape(done.destination)} was removed{more}: {human_size(done.size)}")

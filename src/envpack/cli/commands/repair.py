@@ -22,14 +22,15 @@ def repair(
         str,
         argument(
             metavar="BUNDLE",
-            help="The bundle it was deployed from: a path, an URL, or '-'.",
+            help="The bundle that was deployed: a path, a URL, or '-' for stdin.",
         ),
     ],
     jobs: Jobs = None,
 ) -> Result:
-    """Mend the changed and missing files of a deployment, and nothing else.
+    """Restore the changed and missing files of a deployment.
 
-    Only those parts of the bundle are read that hold such files. Files that no bundle brought stay as they are.
+    Only the parts of the bundle that contain such files are read. All other files stay unchanged, also those that
+    are in no bundle.
 
     \b
     Example:
@@ -54,10 +55,10 @@ def _show_repaired(console: Console, done: Repaired) -> None:
     out = console.out
     if not done.mended:
         out.write(
-            f"nothing to mend: {escape(done.path)} is as {escape(done.name)} {escape(done.version)} was packed"
+            f"nothing to repair: {escape(done.name)} {escape(done.version)} is unchanged: {escape(done.path)}"
         )
     else:
-        out.write(f"{plural(len(done.mended), 'path')} mended in {escape(done.path)}")
+        out.write(f"{plural(len(done.mended), 'path')} restored in {escape(done.path)}")
         out.write(f"  {human_size(done.read)} read from the bundle, {human_time(done.seconds)}")
         list_paths(console, done.mended)
-    list_extra_files(console, done.extra, "that no bundle brought, left as they are")
+    list_extra_files(console, done.extra, "in no bundle, left unchanged")

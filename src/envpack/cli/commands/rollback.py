@@ -18,14 +18,15 @@ def rollback(
     destination: Deployed,
     to: Annotated[
         int | None,
-        option("--to", metavar="N", help="The generation. [default: the one before]"),
+        option("--to", metavar="N", help="Generation to switch to. [default: the previous one]"),
     ] = None,
     wait: Wait = False,
 ) -> Result:
-    """Switch DEST back to the deployment that was there before.
+    """Switch DEST back to a previous generation.
 
-    Nothing is unpacked or rewritten: the two trade places at once, and what is switched away from is kept, so that
-    --to switches forth again. Processes that run from it go on. 'envpack history' lists what is kept.
+    Nothing is unpacked or rewritten: the two trees are exchanged in one atomic step. The current generation
+    becomes a previous one, and --to can switch to it again. Processes that run from it continue. 'envpack history'
+    lists the generations.
 
     \b
     Examples:
@@ -42,10 +43,10 @@ def _show(console: Console, done: RolledBack) -> None:
     out = console.out
     title = out.style(escape(f"{done.name} {done.version}"), "1")
     if done.replaced == done.generation:
-        out.write(f"{title}, generation {done.generation}, is what {escape(done.destination)} is already")
+        out.write(f"{title}, generation {done.generation}, is already at {escape(done.destination)}")
         return
     out.write(f"{title}, generation {done.generation}, is at {escape(done.destination)}")
     if done.replaced is not None:
-        out.write(f"generation {done.replaced} is kept; switch to it with:")
+        out.write(f"switch to generation {done.replaced} again with:")
         destination = escape(shlex.quote(done.destination))
         out.write(out.style(f"  envpack rollback {destination} --to {done.replaced}", "36"))

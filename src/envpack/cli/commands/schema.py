@@ -20,7 +20,7 @@ def names() -> list[str]:
 def load(name: str) -> dict[str, Any]:
     """Return the JSON Schema (2020-12) of one command's object; raise UsageError for an unknown name."""
     if name not in names():
-        raise UsageError(f"there is no schema {name!r}", hint=f"There are: {', '.join(names())}.")
+        raise UsageError(f"there is no schema {name!r}", hint=f"The schemas are: {', '.join(names())}.")
     text = (files("envpack") / "schemas" / f"{name}-1.json").read_text(encoding="utf-8")
     schema: dict[str, Any] = _json.loads(text)
     return schema
@@ -28,7 +28,9 @@ def load(name: str) -> dict[str, Any]:
 
 def schema(
     console: Console,
-    command: Annotated[str | None, argument(metavar="[COMMAND]", help="[default: list them]")] = None,
+    command: Annotated[
+        str | None, argument(metavar="[COMMAND]", help="A command. [default: list the schemas]")
+    ] = None,
 ) -> Result:
     """Print the JSON Schema of a command's --json output.
 

@@ -21,22 +21,24 @@ def sign(
     bundles: Annotated[list[Path] | None, argument(metavar="[BUNDLE]...")] = None,
     key: Annotated[
         Path | None,
-        option("--key", metavar="FILE", help="The secret key. [default: sign_key of config.toml]"),
+        option("--key", metavar="FILE", help="Secret key to sign with. [default: sign_key in config.toml]"),
     ] = None,
     comment: Annotated[
-        str, option("--comment", metavar="TEXT", help="Signed too. [default: the file's name]")
+        str,
+        option("--comment", metavar="TEXT", help="Comment, which is signed too. [default: the name of the file]"),
     ] = "",
     new_key: Annotated[
         Path | None,
-        option("--new-key", metavar="NAME", help="Make NAME.key and NAME.pub."),
+        option("--new-key", metavar="NAME", help="Create the keys NAME.key (secret) and NAME.pub."),
     ] = None,
-    no_password: Annotated[bool, option("--no-password", help="The new key's file is not encrypted.")] = False,
+    no_password: Annotated[bool, option("--no-password", help="Don't encrypt the new secret key.")] = False,
 ) -> Result:
-    """Sign bundles, or make a key.
+    """Sign bundles, or create a key pair.
 
-    Writes BUNDLE.minisig, a signature of the bundle's manifest, which holds the digests of all else in it. Keys
-    and signatures are minisign's: 'minisign -Vm manifest.json -x BUNDLE.minisig -p NAME.pub' verifies with the
-    manifest that tar takes out. A key's password is asked for, or read from stdin.
+    Writes BUNDLE.minisig, a signature of the bundle's manifest, which contains the digests of everything else in
+    the bundle. Keys and signatures have the format of minisign: after tar has extracted the manifest,
+    'minisign -Vm manifest.json -x BUNDLE.minisig -p NAME.pub' verifies it. The password of a key is asked for on a
+    terminal, and otherwise read from stdin.
 
     \b
     Examples:
@@ -46,7 +48,7 @@ def sign(
     """
     if new_key is not None:
         if bundles or key is not None or comment:
-            raise UsageError("--new-key makes a key and signs nothing", hint="Sign in a second call.")
+            raise UsageError("--new-key creates a key pair and does not sign", hint="Sign with a second command.")
         return _new_key(new_key, "" if no_password else _new_password())
     if not bundles:
         raise UsageError("a bundle is missing", hint="See 'envpack sign --help'.")
@@ -71,7 +73,7 @@ def secret_key(console: Console, path: Path | None) -> SecretKey:
     path = path or load_config(console.environ).sign_key
     if path is None:
         raise UsageError(
-            "a key is missing", hint="Name one with --key, or as 'sign_key' in config.toml; --new-key makes one."
+            "a key is missing", hint="Give one with --key, or as 'sign_key' in config.toml. --new-key creates one."
         )
     return secret_key_of(path, lambda: _password(f"Password of {path}: "))
 
@@ -101,8 +103,8 @@ def _new_key(name: Path, password: str) -> Result:
 def _new_password() -> str:
     password = _password("Password of the new key: ")
     if not password:
-        raise UsageError("an empty password protects nothing", hint="--no-password leaves the key as it is.")
-    if sys.stdin.isatty() and _password("Once more: ") != password:
+        raise UsageError("the password is empty", hint="Use --no-password to create a key without a password.")
+    if sys.stdin.isatty() and _password("Repeat the password: ") != password:
         raise UsageError("the two passwords differ")
     return password
 

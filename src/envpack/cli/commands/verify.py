@@ -23,7 +23,7 @@ def verify(
         str,
         argument(
             metavar="BUNDLE|DEST",
-            help="A bundle (a path, an URL, or '-'), or what one was deployed to.",
+            help="A bundle (path, URL, or '-' for stdin), or a deployment.",
         ),
     ],
     key: Annotated[
@@ -31,17 +31,19 @@ def verify(
         option(
             "--key",
             metavar="KEY",
-            help="Who has to have signed a bundle: a line that begins with RW, or a file. Repeatable.",
+            help="Require a signature by this public key: a file, or a line that begins with RW. Repeatable.",
         ),
     ] = None,
     jobs: Jobs = None,
 ) -> Result:
-    """Say which files of a deployment are changed, missing or extra.
+    """Verify all files of a deployment, or a bundle.
 
-    Every file is read, taken back to what the bundle stores where a place was written in, and compared by its
-    digest. Exits with 7 when one is changed or missing. Files that no bundle brought are told, and are no damage;
-    byte-code that Python wrote itself is not looked at. Of a bundle, every digest in it is checked, and with --key
-    the signature beside it, BUNDLE.minisig.
+    For a deployment, every file is read, and its digest is compared with the recorded one; the path of the
+    deployment in files is converted back first. The exit code is 7 if a file is changed or missing. Files that are
+    in no bundle are listed and are not an error. Byte-code that Python wrote is ignored.
+
+    For a bundle, every digest in it is verified, and with --key also the signature next to it, BUNDLE.minisig. If
+    --key is given several times, a signature by one of the keys is enough.
 
     \b
     Examples:
@@ -68,19 +70,24 @@ def _signed(path: Path | str, keys: list[str]) -> Signed:
 
     public_keys = [public_key_of(text) for text in keys]
     if path == STDIN:
-        raise UsageError("no signature comes with what is piped in", hint="Save the bundle, and its .minisig.")
+        raise UsageError(
+            "a bundle from stdin has no signature file",
+            hint="Save the bundle and its .minisig file, and give the path of the bundle.",
+        )
     if isinstance(path, Path) and path.is_dir():
-        raise UsageError(f"{path} is a deployment, and bundles are what is signed", hint="Leave --key out.")
+        raise UsageError(
+            f"{path} is a deployment; only bundles have signatures", hint="Run the command without --key."
+        )
     return check_bundle(path, public_keys, FAST)
 
 
 def _show(console: Console, found: Verified, signed: Signed | None) -> None:
     out = console.out
     name = out.style(escape(f"{found.name} {found.version}"), "1")
-    out.write(f"{name} is as it was packed: {escape(found.path)}")
+    out.write(f"{name} is unchanged since it was packed: {escape(found.path)}")
     out.write(f"  {plural(found.files, 'path')}, {human_size(found.size)}, {human_time(found.seconds)}")
     if signed is not None:
         out.write(f"  signed by {signed.key.name}: {escape(signed.comment)}")
     if found.kind == "deployment" and not found.settled:
-        out.write("  it was moved; the next activation writes the new place in")
-    list_extra_files(console, found.extra, "that no bundle brought")
+        out.write("  it was moved; the next activation writes the new path into its files")
+    list_extra_files(console, found.extra, "in no bundle")

@@ -69,7 +69,7 @@ class DecompressedStream:
     def seek(self, position: int) -> int:
         """Skip forward to ``position``, or to the end, and return the position."""
         if position < self._position:
-            raise IntegrityError("a member's size leads backwards")
+            raise IntegrityError("the size of a member is negative")
         while self._position < position:
             if not self.piece(position - self._position):
                 break
@@ -102,7 +102,7 @@ class DecompressedStream:
         """
         while piece := self.piece(_PIECE):
             if piece.tobytes().count(0) != len(piece):
-                raise IntegrityError("there is more behind the end of the archive")
+                raise IntegrityError("there is unexpected data after the end of the archive")
 
     def _next(self) -> bytes:
         try:
@@ -112,8 +112,8 @@ class DecompressedStream:
         self._unpacked += len(data)
         if self._unpacked > self._limit:
             raise IntegrityError(
-                f"it unpacks to more than {self._limit:,} bytes, more than any environment of its size",
-                hint="If it is sound, unpack it yourself, and pack the environment with 'envpack pack'.",
+                f"the unpacked size is more than {self._limit:,} bytes, too much for this archive",
+                hint="If the archive is valid, unpack it yourself, and pack the environment with 'envpack pack'.",
             )
         return data
 
@@ -130,7 +130,7 @@ class DecompressedStream:
                     data = self._read_file()
                 unpacked, rest = self._decode(decoder, data)
                 if not unpacked and not data and not decoder.eof:
-                    raise ValueError("it ends too early")
+                    raise ValueError("the data ends too early")
                 if unpacked:
                     yield unpacked
                 data = rest

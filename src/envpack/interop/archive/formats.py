@@ -74,7 +74,7 @@ def format_of(path: Path) -> str:
     """
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # a pipe would wait for its writer
-            raise FormatError(f"{path} is no file", hint="Give the path of a bundle.")
+            raise FormatError(f"{path} is not a file", hint="Give the path of a bundle.")
         with path.open("rb") as file:
             start = file.read(512)
     except OSError as problem:

@@ -65,7 +65,7 @@ def read_members(path: Path, advance: Callable[[int], None]) -> Members:
     """
     kind = format_of(path)
     if not kind:
-        raise FormatError(f"{path}: neither a bundle nor an archive that conda-pack made")
+        raise FormatError(f"{path}: neither a bundle nor an archive made by conda-pack")
     checker = _TreeChecker()
     with _archive_in_errors(path):
         for member, data in _zip_members(path, advance) if kind == "zip" else _tar_members(path, kind, advance):
@@ -101,7 +101,7 @@ def _tar_members(path: Path, codec: str, advance: Callable[[int], None]) -> Memb
                 yield _tar_member(header), _tar_data(stream, header)
         except IntegrityError:
             if stream.tell() == BLOCK:
-                raise FormatError(f"{path}: neither a bundle nor an archive that conda-pack made") from None
+                raise FormatError(f"{path}: neither a bundle nor an archive made by conda-pack") from None
             raise
         stream.finish()
 
@@ -111,7 +111,7 @@ def _tar_data(stream: DecompressedStream, header: Header) -> Iterator[memoryview
     while remaining:
         piece = stream.piece(min(remaining, _PIECE))
         if not piece:
-            raise IntegrityError(f"it is cut short within {header.path!r}")
+            raise IntegrityError(f"the archive is truncated within {header.path!r}")
         remaining -= len(piece)
         yield piece
 
@@ -131,7 +131,9 @@ def _zip_members(path: Path, advance: Callable[[int], None]) -> Members:
     with path.open("rb") as file:
         entries = read_entries(file)
         if sum(entry.size for entry in entries) > max_unpacked_size(path.stat().st_size):
-            raise IntegrityError("it would unpack to more than any environment of its size")
+            raise IntegrityError(
+                "the unpacked files would be larger than any environment in an archive of this size"
+            )
         for entry in entries:
             yield _zip_member(file, entry), read_data(file, entry)
             advance(entry.stored)
@@ -143,15 +145,15 @@ def _zip_member(file: BinaryIO, entry: Entry) -> Member:
         return Member(entry.path, "directory", mode or 0o755)
     if kind == stat.S_IFLNK:
         if entry.size > _MAX_TARGET_SIZE:
-            raise IntegrityError(f"{entry.path!r} is a link with an impossible target")
+            raise IntegrityError(f"{entry.path!r} is a link with an invalid target")
         target = b"".join(read_data(file, entry)).decode("utf-8", "surrogateescape")
         return Member(entry.path, "symlink", target=target)
     if kind not in (0, stat.S_IFREG):
-        raise IntegrityError(f"{entry.path!r} is neither a file, a folder nor a link")
+        raise IntegrityError(f"{entry.path!r} is neither a file, a directory nor a link")
     try:
         mtime = max(0, timegm((*entry.date, 0, 0, 0)))
     except ValueError:
-        raise IntegrityError(f"{entry.path!r} has the impossible date {entry.date}") from None
+        raise IntegrityError(f"{entry.path!r} has the invalid date {entry.date}") from None
     return Member(entry.path, "file", mode or 0o644, entry.size, mtime)
 
 
@@ -174,25 +176,27 @@ class _TreeChecker:
         member = replace(member, path=safe_path(member.path))
         path, kind = member.path, "file" if member.type == "hardlink" else member.type
         if not path and kind != "directory":
-            raise IntegrityError("the archive's root is no folder")
+            raise IntegrityError("the root of the archive is not a directory")
         parent = posixpath.dirname(path)
         while self._kinds.setdefault(parent, "directory") == "directory":
             if not parent:
                 break
             parent = posixpath.dirname(parent)
         else:
-            raise IntegrityError(f"{path!r} lies below {parent!r}, which is no folder")
+            raise IntegrityError(f"{path!r} is below {parent!r}, which is not a directory")
         earlier = self._kinds.setdefault(path, kind)
         if earlier != kind or (kind == "symlink" and self._links.setdefault(path, member.target) != member.target):
-            raise IntegrityError(f"{path!r} is there twice: as a {earlier} and as another {kind}")
+            raise IntegrityError(f"{path!r} is in the archive twice: as a {earlier}, and again as a {kind}")
         if "\0" in member.target:
-            raise IntegrityError(f"the link {path!r} has an impossible target: {member.target!r}")
+            raise IntegrityError(f"the link {path!r} has an invalid target: {member.target!r}")
         if kind == "symlink" and not member.target.startswith("/") and leads_out(path, member.target):
-            raise IntegrityError(f"the link {path!r} leads out of the archive: {member.target!r}")
+            raise IntegrityError(f"the link {path!r} has a target outside the archive: {member.target!r}")
         if member.type == "hardlink":
             member = replace(member, target=safe_path(member.target))
             if self._kinds.get(member.target) != "file":
-                raise IntegrityError(f"the hard link {path!r} has no file {member.target!r} before it")
+                raise IntegrityError(
+                    f"the target {member.target!r} of the hard link {path!r} is not a file before it"
+                )
             return member if path != member.target else None
         return member if path else None
 

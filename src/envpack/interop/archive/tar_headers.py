@@ -87,7 +87,7 @@ def read_headers(stream: Stream) -> Iterator[Header]:
     extended_kinds: set[str] = set()  # the kinds of extended headers that stand before the member
     while (block := stream.read(BLOCK)) != _NULS:
         if len(block) < BLOCK:
-            raise IntegrityError("it is cut short: the end-of-archive marker is missing")
+            raise IntegrityError("the archive is truncated: the end-of-archive marker is missing")
         if not is_header(block):
             raise IntegrityError("damaged: bad checksum in a header")
         kind = block[156:157]
@@ -99,7 +99,7 @@ def read_headers(stream: Stream) -> Iterator[Header]:
                 _pax_fields(_read_extended(stream, block)) if name == "pax" else _long_name(stream, block, kind)
             )
             if name in extended_kinds or not stated.keys().isdisjoint(fields):
-                raise IntegrityError("damaged: two extended headers state the same of one member")
+                raise IntegrityError("damaged: two extended headers state the same field of one member")
             extended_kinds.add(name)
             stated.update(fields)
         else:
@@ -109,19 +109,19 @@ def read_headers(stream: Stream) -> Iterator[Header]:
             stream.seek(start + header.size + padding(header.size))
             stated, extended_kinds = {}, set()
     if extended_kinds:
-        raise IntegrityError("damaged: there is no member behind an extended header")
+        raise IntegrityError("damaged: there is no member after an extended header")
     if len(stream.read(BLOCK)) < BLOCK:
-        raise IntegrityError("it is cut short: the end-of-archive marker is not whole")
+        raise IntegrityError("the archive is truncated: the end-of-archive marker is incomplete")
 
 
 def _read_extended(stream: Stream, block: bytes) -> bytes:
     """Return the data of an extended header."""
     size = _number(block[124:136], "size")
     if not 0 <= size <= _MAX_FIELD_SIZE:
-        raise IntegrityError(f"a header states the impossible size {size}")
+        raise IntegrityError(f"a header states the invalid size {size}")
     data = stream.read(size + padding(size))
     if len(data) < size + padding(size):
-        raise IntegrityError("it is cut short within a header")
+        raise IntegrityError("the archive is truncated within a header")
     return data[:size]
 
 
@@ -137,7 +137,7 @@ def _pax_fields(data: bytes) -> _Fields:
         match = _RECORD.match(data, at)
         end = at + int(match[1]) if match is not None else 0
         if match is None or not match.end() < end <= len(data) or data[end - 1] != ord("\n"):
-            raise IntegrityError("damaged: a pax header's records are not well-formed")
+            raise IntegrityError("damaged: the records of a pax header are invalid")
         keyword, value = match[2], data[match.end() : end - 1]
         if keyword in _KEYWORDS:
             found[keyword] = value
@@ -159,21 +159,21 @@ def _member(block: bytes, stated: _Fields) -> Header:
     path = _text(stated[b"path"] if b"path" in stated else _name(block))
     size = _size(stated[b"size"]) if b"size" in stated else _number(block[124:136], "size")
     if not 0 <= size < _MAX_NUMBER:
-        raise IntegrityError(f"{path!r} states the impossible size {size}")
+        raise IntegrityError(f"{path!r} states the invalid size {size}")
     code = block[156:157]
     unsupported = _UNSUPPORTED[b"S"] if b"sparse" in stated else _UNSUPPORTED.get(code)
     if unsupported:
-        raise IntegrityError(f"{path!r} is {unsupported}, as no environment has them")
+        raise IntegrityError(f"{path!r} is {unsupported}, which is not allowed in an environment")
     kind = _TYPES.get(code)
     if kind is None:
         raise IntegrityError(f"{path!r} is a member of the unknown type {code!r}")
     if code == b"\0" and path.endswith("/"):  # v7 has no other mark of a folder
         kind = "directory"
         if size:
-            raise IntegrityError(f"{path!r} is a folder with data")
+            raise IntegrityError(f"{path!r} is a directory with data")
     mtime = _time(stated[b"mtime"]) if b"mtime" in stated else _number(block[136:148], "time")
     if not -_MAX_NUMBER <= mtime < _MAX_NUMBER:
-        raise IntegrityError(f"{path!r} has the impossible time {mtime}")
+        raise IntegrityError(f"{path!r} has the invalid time {mtime}")
     target = ""
     if kind in ("hardlink", "symlink"):
         target = _text(stated[b"linkpath"] if b"linkpath" in stated else _until_nul(block[157:257]))
@@ -209,18 +209,18 @@ def _number(field: bytes, what: str) -> int:
         return value - mark if value & (mark >> 1) else value
     match = _OCTAL.fullmatch(field)
     if match is None:
-        raise IntegrityError(f"damaged: a header's {what} is no number")
+        raise IntegrityError(f"damaged: the {what} in a header is not a number")
     return int(match[1] or b"0", 8)
 
 
 def _size(value: bytes) -> int:
     if _SIZE.fullmatch(value) is None:
-        raise IntegrityError(f"a pax header states the impossible size {_text(value[:40])!r}")
+        raise IntegrityError(f"a pax header states the invalid size {_text(value[:40])!r}")
     return int(value)
 
 
 def _time(value: bytes) -> int:
     match = _TIME.fullmatch(value)
     if match is None or not abs(float(value)) < _MAX_NUMBER:
-        raise IntegrityError(f"a pax header states the impossible time {_text(value[:40])!r}")
+        raise IntegrityError(f"a pax header states the invalid time {_text(value[:40])!r}")
     return int(float(value)) if match["exponent"] else int(match["whole"])

@@ -83,7 +83,7 @@ def read_entries(file: BinaryIO) -> list[Entry]:
         entry, at = _entry(data, at)
         entries.append(entry)
     if len(entries) != count:
-        raise IntegrityError(f"damaged: it has {len(entries)} entries, and states {count}")
+        raise IntegrityError(f"damaged: the archive has {len(entries)} entries, but states {count}")
     return _with_ends(entries, start)
 
 
@@ -95,10 +95,10 @@ def _find_directory(file: BinaryIO) -> tuple[int, int, int]:
     tail = file.read(reach)
     at = tail.rfind(b"PK\5\6")
     if at < 0 or at + _END.size > len(tail):
-        raise IntegrityError("it is cut short: the central directory is missing")
+        raise IntegrityError("the archive is truncated: the central directory is missing")
     _, disk, first_disk, here, count, size, start, comment = _END.unpack_from(tail, at)
     if at + _END.size + comment != len(tail):
-        raise IntegrityError("damaged: the end of the central directory is not where it should be")
+        raise IntegrityError("damaged: the end of the central directory is at the wrong position")
     end = length - reach + at
     stated = [disk, first_disk, here, count, size, start]
     if at >= _LOCATOR.size and tail[at - _LOCATOR.size :].startswith(b"PK\6\7"):
@@ -109,9 +109,9 @@ def _find_directory(file: BinaryIO) -> tuple[int, int, int]:
         stated, end = wide, end64
     disk, first_disk, here, count, size, start = stated
     if disk or first_disk or here != count:
-        raise IntegrityError("it is one part of several")
+        raise IntegrityError("the archive is one part of a split archive")
     if start + size != end or size > _MAX_DIRECTORY_SIZE:
-        raise IntegrityError("damaged: the central directory is not where it should be")
+        raise IntegrityError("damaged: the central directory is at the wrong position")
     return count, start, end
 
 
@@ -119,17 +119,17 @@ def _read_end64(file: BinaryIO, at: int, end: int) -> list[int]:
     file.seek(min(at, end))
     data = file.read(_END64.size)
     if len(data) < _END64.size or not data.startswith(b"PK\6\6"):
-        raise IntegrityError("damaged: zip64's end record is not where it should be")
+        raise IntegrityError("damaged: the end record of zip64 is at the wrong position")
     _, size, _, _, *stated = _END64.unpack(data)
     if at + 12 + size != end:  # 4.3.14.1: without the first two fields
-        raise IntegrityError("damaged: zip64's end record is not where it should be")
+        raise IntegrityError("damaged: the end record of zip64 is at the wrong position")
     return stated
 
 
 def _entry(data: bytes, at: int) -> tuple[Entry, int]:
     """Return the entry at an offset in the directory, and the offset of the next one."""
     if at + _CENTRAL.size > len(data) or not data.startswith(b"PK\1\2", at):
-        raise IntegrityError("damaged: an entry of the central directory is none")
+        raise IntegrityError("damaged: an entry of the central directory is invalid")
     fields = _CENTRAL.unpack_from(data, at)
     flags, method, time, date, crc, stored, size, name_size, extra_size, comment_size = fields[3:13]
     _, _, attributes, offset = fields[13:]
@@ -137,7 +137,7 @@ def _entry(data: bytes, at: int) -> tuple[Entry, int]:
     name, extra = data[at : at + name_size], data[at + name_size : at + name_size + extra_size]
     at += name_size + extra_size + comment_size
     if at > len(data):
-        raise IntegrityError("damaged: an entry of the central directory is cut short")
+        raise IntegrityError("damaged: an entry of the central directory is truncated")
     extras = _extras(extra) if extra else {}
     if (1 << 32) - 1 in (size, stored, offset):
         size, stored, offset = _zip64_values((size, stored, offset), extras.get(_ZIP64, b""))
@@ -152,7 +152,7 @@ def _extras(data: bytes) -> dict[int, bytes]:
     while data:
         key, size = struct.unpack_from("<HH", data) if len(data) >= 4 else (0, len(data))
         if 4 + size > len(data) or key in found:
-            raise IntegrityError("damaged: an entry's extra fields are not well-formed")
+            raise IntegrityError("damaged: the extra fields of an entry are invalid")
         found[key] = data[4 : 4 + size]
         data = data[4 + size :]
     return found
@@ -164,7 +164,7 @@ def _zip64_values(fields: tuple[int, ...], extra: bytes) -> list[int]:
     for field in fields:
         if field == (1 << 32) - 1:
             if len(extra) < 8:
-                raise IntegrityError("damaged: an entry's zip64 field is cut short")
+                raise IntegrityError("damaged: the zip64 field of an entry is truncated")
             field, extra = int.from_bytes(extra[:8], "little"), extra[8:]
         wide.append(field)
     return wide
@@ -182,7 +182,7 @@ def _path(name: bytes, flags: int, system: int, unicode_path: bytes) -> str:
         if unicode_path[:1] == b"\1" and unicode_path[1:5] == struct.pack("<L", isal_zlib.crc32(name)):
             return unicode_path[5:].decode("utf-8")
     except UnicodeDecodeError:
-        raise IntegrityError(f"damaged: the name {name!r} is no UTF-8") from None
+        raise IntegrityError(f"damaged: the name {name!r} is not UTF-8") from None
     return name.decode("utf-8", "surrogateescape") if system == _UNIX else name.decode("cp437")
 
 
@@ -193,7 +193,7 @@ def _with_ends(entries: list[Entry], directory: int) -> list[Entry]:
     bounded = [entry._replace(end=ends[entry.offset]) for entry in entries]
     for entry in bounded:
         if entry.offset + _LOCAL.size + len(entry.name) + entry.stored > entry.end:
-            raise IntegrityError(f"damaged: {entry.path!r} shares bytes with what follows it")
+            raise IntegrityError(f"damaged: {entry.path!r} overlaps the next entry")
     return bounded
 
 
@@ -208,7 +208,7 @@ def read_data(file: BinaryIO, entry: Entry) -> Iterator[bytes]:
         raise IntegrityError(f"{entry.path!r} is encrypted")
     stored = _stored(file, _data_offset(file, entry), entry.stored)
     if entry.method not in (_STORED, _DEFLATED):
-        raise IntegrityError(f"{entry.path!r} is compressed by the unknown method {entry.method}")
+        raise IntegrityError(f"{entry.path!r} is compressed with the unknown method {entry.method}")
     left, crc = entry.size, 0
     for piece in stored if entry.method == _STORED else _inflated(stored, entry):
         left -= len(piece)
@@ -217,9 +217,9 @@ def read_data(file: BinaryIO, entry: Entry) -> Iterator[bytes]:
             break
         yield piece
     if left:
-        raise IntegrityError(f"damaged: {entry.path!r} is not as long as stated")
+        raise IntegrityError(f"damaged: {entry.path!r} does not have the stated size")
     if crc != entry.crc:
-        raise IntegrityError(f"damaged: the checksum of {entry.path!r} is another")
+        raise IntegrityError(f"damaged: the checksum of {entry.path!r} does not match")
 
 
 def _data_offset(file: BinaryIO, entry: Entry) -> int:
@@ -236,7 +236,7 @@ def _data_offset(file: BinaryIO, entry: Entry) -> int:
         raise IntegrityError(f"damaged: the header of {entry.path!r} contradicts the central directory")
     start = entry.offset + _LOCAL.size + name_size + extra_size
     if start + entry.stored > entry.end:
-        raise IntegrityError(f"damaged: {entry.path!r} shares bytes with what follows it")
+        raise IntegrityError(f"damaged: {entry.path!r} overlaps the next entry")
     return int(start)
 
 
@@ -247,7 +247,7 @@ def _stored(file: BinaryIO, at: int, size: int) -> Iterator[bytes]:
         file.seek(at)
         data = file.read(min(_READ_SIZE, end - at))
         if not data:
-            raise IntegrityError("it is cut short")
+            raise IntegrityError("the archive is truncated")
         at += len(data)
         yield data
 
@@ -257,7 +257,7 @@ def _inflated(stored: Iterator[bytes], entry: Entry) -> Iterator[bytes]:
     try:
         for data in stored:
             if decoder.eof:
-                raise IntegrityError(f"damaged: there is more behind the data of {entry.path!r}")
+                raise IntegrityError(f"damaged: there is unexpected data after {entry.path!r}")
             while data and not decoder.eof:
                 if piece := decoder.decompress(data, _PIECE):
                     yield piece
@@ -267,4 +267,4 @@ def _inflated(stored: Iterator[bytes], entry: Entry) -> Iterator[bytes]:
     except _ISAL_ERROR as problem:
         raise IntegrityError(f"damaged: {entry.path!r}: {problem}") from None
     if not decoder.eof or decoder.unused_data:
-        raise IntegrityError(f"damaged: the data of {entry.path!r} does not end where it should")
+        raise IntegrityError(f"damaged: the data of {entry.path!r} ends at the wrong position")

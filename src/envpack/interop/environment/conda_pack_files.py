@@ -64,7 +64,7 @@ def read_script(data: bytes) -> UnpackScript:
     """
     found = _LIST.search(data)
     if found is None:
-        raise FormatError("its conda-unpack is not one that conda-pack wrote: it has no record of prefixes")
+        raise FormatError("its conda-unpack was not written by conda-pack: it has no record of prefixes")
     records = {}
     for line in found["lines"].splitlines():
         line = line.strip().rstrip(b",")
@@ -81,10 +81,10 @@ def _read_record(line: bytes) -> PrefixRecord:
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         value = None
     if not (isinstance(value, tuple) and len(value) == 3 and all(isinstance(part, str) for part in value)):
-        raise IntegrityError(f"its conda-unpack has a record that is none: {line[:80].decode('utf-8', 'replace')}")
+        raise IntegrityError(f"its conda-unpack has an invalid record: {line[:80].decode('utf-8', 'replace')}")
     path, placeholder, mode = value
     if mode not in ("text", "binary") or not 2 <= len(placeholder) <= _LONGEST_PREFIX:
-        raise IntegrityError(f"its conda-unpack has an impossible record for {path!r}")
+        raise IntegrityError(f"its conda-unpack has an invalid record for {path!r}")
     return PrefixRecord(safe_path(path.replace("\\", "/")), placeholder.encode("utf-8", "surrogateescape"), mode)
 
 
@@ -109,18 +109,18 @@ def find_root(paths: Collection[str]) -> str:
     outermost = sorted(root for root in roots if (root.count("/") + 1 if root else 0) == least)
     if not outermost:
         raise FormatError(
-            "an archive, but of no environment: it has neither conda-meta nor bin/conda-unpack",
-            hint="Give a bundle, or an archive that conda-pack made.",
+            "not an archive of an environment: it has neither conda-meta nor bin/conda-unpack",
+            hint="Give a bundle, or an archive made by conda-pack.",
         )
     if len(outermost) > 1:
-        raise FormatError("an archive with several environments in it", details=outermost)
+        raise FormatError("there is more than one environment in the archive", details=outermost)
     root = outermost[0]
     around = f"{root}/"
     beside = [
         path for path in paths if root and not f"{path}/".startswith(around) and not around.startswith(f"{path}/")
     ]
     if beside:
-        raise FormatError(f"an archive with more in it than the environment in {root!r}", details=beside[:20])
+        raise FormatError(f"there are files outside the environment {root!r} in the archive", details=beside[:20])
     return root
 
 

@@ -72,7 +72,7 @@ def origin_of(files: Mapping[str, bytes], root: str) -> Origin:
         return Origin("conda-pack", PARCEL_LAYOUT, written or prefix, name=name, version=version)
     # conda-pack's activate begins with this in every version (conda_pack/scripts/posix/activate)
     by_conda_pack = files.get("bin/activate", b"").startswith(b"_conda_pack_activate()")
-    made_by = "conda-pack" if by_conda_pack else "a program that left no sign"
+    made_by = "conda-pack" if by_conda_pack else "an unknown program"
     return Origin(made_by, DEST_PREFIX, prefix_of_scripts(files.values()))
 
 
@@ -90,7 +90,7 @@ def _identifying_files(root: Path) -> Iterator[tuple[str, bytes]]:
         file = root / path
         if file.is_file() and not file.is_symlink():
             if file.stat().st_size > _MAX_SIZE:
-                raise FormatError(f"{path} in it is too large to be what conda-pack writes")
+                raise FormatError(f"{path} is too large to be a file of conda-pack")
             yield path, file.read_bytes()
     folder = root / "bin"
     if folder.is_dir() and not folder.is_symlink():
@@ -117,21 +117,25 @@ def missing_guarantees(origin: Origin, format: str, counts: tuple[int, int, int]
         counts: The number of files verified to be what their packages installed, the number of all files, and the
             number of files that differ; None when no files were compared.
     """
-    sentences = ["no checksums: 'envpack deploy' compares files with what their packages and pip recorded of them"]
+    sentences = [
+        "no checksums: 'envpack deploy' compares files with the digests in conda-meta and in pip's metadata"
+    ]
     if counts is not None:
         verified, total, differing = counts
-        sentences = [f"no checksums: {verified:,} of {total:,} files are as their packages or pip recorded them"]
-        sentences[0] += f", and {differing:,} are not" if differing else ""
+        sentences = [
+            f"no checksums: {verified:,} of {total:,} files match the digests in conda-meta or in pip's metadata"
+        ]
+        sentences[0] += f", and {differing:,} differ" if differing else ""
     if format not in CHECKSUMS:
-        sentences.append(f"no checksum of the archive: {format} has none here, so damage may go unseen")
-    sentences.append("no manifest: packages were looked up in conda-meta and in pip's metadata")
-    sentences.append("no requirements: what the host must have was looked up in the files")
-    sentences.append("no tests, no commands" + ("" if origin.name else ", no name and version"))
+        sentences.append(f"no checksum of the archive: damage to a {format} archive may not be detected")
+    sentences.append("no manifest: the packages were read from conda-meta and pip's metadata")
+    sentences.append("no requirements: they were derived from the files")
+    sentences.append("no tests and no commands" + ("" if origin.name else ", no name and no version"))
     if origin.layout == RECORDED:
         sentences.append(
-            "no edits: conda-pack packs files from the package cache, and not as they are in the environment"
+            "no edited files: conda-pack packs the files in the package cache, not those in the environment"
         )
     else:
-        where = f"packed for {os.fsdecode(origin.prefix)}" if origin.prefix else "where it was is unknown"
-        sentences.append(f"no record of prefixes ({where}): mentions were found by search")
+        where = f"packed for {os.fsdecode(origin.prefix)}" if origin.prefix else "for an unknown path"
+        sentences.append(f"no record of prefixes ({where}): the prefix was searched for in the files")
     return tuple(sentences)

@@ -107,7 +107,7 @@ def _check_record(origin: Origin, root: Path) -> None:
     missing = [path for path in origin.records if not os.path.lexists(root / path)]
     if missing:
         raise IntegrityError(
-            f"{len(missing)} files that conda-unpack is to rewrite are not in it", details=missing[:20]
+            f"{len(missing)} files in the record of conda-unpack are not in the archive", details=missing[:20]
         )
 
 
@@ -129,4 +129,6 @@ def _check_conflicts(unpacked: Unpacked, contents: PrefixContents) -> None:
     """
     others = sorted(set(unpacked.conflicting) - set(contents.replaced))
     if others:
-        raise IntegrityError(f"{others[0]!r} is there twice, and differs, though no two packages have it")
+        raise IntegrityError(
+            f"{others[0]!r} is in the archive twice with different content, and not in two packages"
+        )

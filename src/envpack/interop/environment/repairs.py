@@ -15,18 +15,19 @@ from envpack.prefix.scan.windowed_file import FileData
 from envpack.runtime.deployment.source import Fixup
 
 REASONS = {
-    "interpreter": "conda-pack lets these scripts run the first python on PATH (its issue 44), and those whose "
-    "interpreter has options not at all; they run the environment's own again",
-    "skipped": "conda-unpack leaves out files named bin/python*, and so the packed environment's path, or a "
-    "placeholder, in them",
-    "unrecorded": "not in conda-pack's record, so that conda-unpack leaves the packed environment's path, or a "
-    "placeholder, in them",
-    "found": "the archive has no record of prefixes; the path in these files was found by search",
-    "byte-code": "conda-unpack leaves the packed environment's path in byte-code, and makes that of sources it "
-    "rewrites stale",
-    "times": "a zip keeps times too coarsely for byte-code, which Python would compile anew; restored from it",
-    "copies": "conda-pack writes copies for links into a zip, and does not record these for conda-unpack",
-    "linked": "conda-pack writes scripts that share an inode so that tar loses track behind them",
+    "interpreter": "conda-pack makes these scripts run the first python on PATH (issue 44 of conda-pack), or none "
+    "if their interpreter has options; they run the python of the environment again",
+    "skipped": "conda-unpack does not change files named bin/python*; they contain the path of the packed "
+    "environment, or a placeholder",
+    "unrecorded": "not in conda-pack's record, so conda-unpack does not change them; they contain the path of the "
+    "packed environment, or a placeholder",
+    "found": "the archive has no record of prefixes; the prefix was searched for in these files",
+    "byte-code": "conda-unpack does not change the path of the packed environment in byte-code, and does not "
+    "update the byte-code of sources that it changes",
+    "times": "a zip rounds times, so Python would compile the sources again; the times recorded in the byte-code "
+    "are restored",
+    "copies": "conda-pack writes copies in place of links into a zip, and does not record them for conda-unpack",
+    "linked": "conda-pack writes scripts that share an inode in a way that other programs can't read",
 }
 """Kinds of repair, each with the reason for it."""
 

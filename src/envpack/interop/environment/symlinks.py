@@ -25,7 +25,9 @@ def check_links(folder: Path, links: Iterable[str], prefix: bytes) -> None:
     for path in links:
         real = os.path.realpath(os.path.join(folder, path))
         if not any(real == place or real.startswith(f"{place}/") for place in (root, former)):
-            raise IntegrityError(f"the link {path!r} leads out of the environment: {os.readlink(folder / path)!r}")
+            raise IntegrityError(
+                f"the link {path!r} has a target outside the environment: {os.readlink(folder / path)!r}"
+            )
 
 
 def restore_links(folder: Path) -> Iterator[str]:
