@@ -106,7 +106,8 @@ def needs_from_json(document: Mapping[str, Any]) -> DetectedNeeds:
     Raises:
         KeyError, TypeError, ValueError: the document is malformed; the caller adds its path.
     """
-
+    if not isinstance(document, Mapping):
+        raise TypeError("not an object")
     known = [field for field in fields(DetectedNeeds) if field.name in document]
     return DetectedNeeds(**{field.name: _READERS[str(field.type)](document[field.name]) for field in known})
 
