@@ -367,7 +367,7 @@ def test_a_level_is_obeyed(tmp_path: Path, suffix: str) -> None:
 
 
 def test_formats_and_levels_that_do_not_exist_are_named() -> None:
-    with pytest.raises(UsageError, match="name"):
+    with pytest.raises(UsageError, match="known suffix"):
         encoder_for("b.rar")
     with pytest.raises(UsageError, match="level 99"):
         encoder_for("b.tar.zst", 99)

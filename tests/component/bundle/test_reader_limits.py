@@ -115,7 +115,7 @@ def test_folders_are_counted_as_readers_count_them(monkeypatch: pytest.MonkeyPat
         if most < 7:
             with pytest.raises(PackError, match=f"7 directories, but the limit of a bundle is {most}"):
                 check_paths([group])
-            with pytest.raises(IntegrityError, match="folders"):
+            with pytest.raises(IntegrityError, match="directories"):
                 check_tree(table, ["s"])
         else:
             check_paths([group])

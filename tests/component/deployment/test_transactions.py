@@ -328,7 +328,7 @@ def test_lists_fit_a_terminal_of_80_columns(tmp_path: Path, monkeypatch: pytest.
     listed = in_terminal("list").splitlines()
     assert listed[0] == str(x)
     assert listed[1].startswith("  demo 2, generation 2, 20") and listed[1].endswith(", untested")
-    assert "1 previous one kept" in listed[2]
+    assert "1 previous generation" in listed[2]
     assert max(map(len, listed[1:])) <= 80
 
 

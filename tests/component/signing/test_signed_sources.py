@@ -80,7 +80,7 @@ def test_a_policy_refuses_what_is_piped_in(root: Path, bundle: Path, tmp_path: P
     finally:
         os.dup2(stdin, 0)
         os.close(stdin)
-    assert code == 7 and "piped in" in said
+    assert code == 7 and "from a pipe" in said
     assert not (tmp_path / "x").exists()
 
 
