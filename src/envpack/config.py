@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from envpack.runtime.errors import UsageError
+from envpack.runtime.fs.io import read_file
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -88,8 +89,7 @@ def read_toml(path: Path) -> dict[str, Any] | None:
         UsageError: The file can't be read, is larger than `MAX_FILE`, or is not valid TOML.
     """
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_FILE + 1)
+        data = read_file(path, MAX_FILE + 1)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as problem:

@@ -226,6 +226,39 @@ def test_only_the_command_line_prints_exits_and_imports_typer_and_rich() -> None
     assert not wrong
 
 
+READERS = {
+    "runtime/parallel/resources.py",  # of the kernel's files
+    "runtime/activation/variables.py",  # imports nothing, and opens without waiting
+    "cli/commands/schema.py",  # envpack's own files, as below
+    "lock/pip.py",
+    "build/bytecode.py",
+    "bundle/cache/signature.py",
+    "bundle/runtime_zip.py",
+    "prefix/needs/rules.py",
+    "prefix/scan/prune.py",
+    "prefix/relocate/residual_mentions.py",
+}
+"""The modules that read files by a way of their own."""
+
+
+def test_files_are_opened_for_reading_by_fs_io() -> None:
+    """Which refuses a pipe instead of waiting for its writer. ``open`` has its opener, or a mode to write."""
+    wrong = []
+    for path in MODULES:
+        for node in ast.walk(tree_of(path)):
+            if not isinstance(node, ast.Call) or name_of(path) in READERS | {"runtime/fs/io.py"}:
+                continue
+            called = ast.unparse(node.func)
+            if called.endswith((".read_bytes", ".read_text")) and not called.startswith("resources."):
+                wrong.append(f"{name_of(path)}:{node.lineno} calls {called}")
+            if called == "open" or (called.endswith(".open") and ast.unparse(node).endswith("open('rb')")):
+                modes = [argument.value for argument in node.args if isinstance(argument, ast.Constant)]
+                writes = any(isinstance(mode, str) and mode[0] in "wx" for mode in modes)
+                if not writes and "opener" not in [keyword.arg for keyword in node.keywords]:
+                    wrong.append(f"{name_of(path)}:{node.lineno} calls {called}")
+    assert not wrong
+
+
 def test_the_runtime_needs_nothing_but_the_standard_library() -> None:
     since_3_14 = {"compression"}  # PEP 784
     known = sys.stdlib_module_names | since_3_14 | {"pynvml", "envpack"}

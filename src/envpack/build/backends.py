@@ -15,6 +15,7 @@ from envpack.lock import LockedPlatform, rattler_async
 from envpack.lock.inputs import explicit_text, url_path
 from envpack.lock.uvtool import without_secrets
 from envpack.runtime.errors import BuildError
+from envpack.runtime.fs.io import open_regular
 from envpack.runtime.report import Reporter, Step
 
 if TYPE_CHECKING:
@@ -211,7 +212,7 @@ def check_local_packages(records: Sequence[RepoDataRecord]) -> None:
         path = url_path(record.url)
         if path is None or not record.sha256 or not path.is_file():
             continue
-        with path.open("rb") as file:
+        with open(path, "rb", opener=open_regular) as file:
             digest = hashlib.sha256()
             while chunk := file.read(1 << 20):
                 digest.update(chunk)

@@ -18,6 +18,7 @@ from envpack.build.pip import install_pip
 from envpack.lock import Lock, PackageSources, solve_lock
 from envpack.lock.target import current_platform
 from envpack.runtime.errors import BuildError
+from envpack.runtime.fs.io import read_file
 from envpack.runtime.report import Reporter
 from envpack.spec import EnvSpec
 
@@ -188,7 +189,7 @@ def _remove_cache_tag(prefix: Path) -> None:
     A deployed environment is not a cache.
     """
     tag = prefix / "CACHEDIR.TAG"
-    if tag.is_file() and tag.read_bytes().startswith(_CACHE_TAG):
+    if tag.is_file() and read_file(tag).startswith(_CACHE_TAG):
         tag.unlink()
 
 

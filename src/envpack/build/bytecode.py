@@ -16,6 +16,7 @@ from itertools import repeat
 from pathlib import Path
 
 from envpack.runtime.errors import BuildError
+from envpack.runtime.fs.io import read_file
 from envpack.runtime.report import Reporter, Step
 
 SOURCE_MTIME = 315532800
@@ -140,10 +141,10 @@ def published_bytecode(prefix: Path) -> dict[str, list[str]]:
 
 def _recorded_files(prefix: Path) -> Iterable[str]:
     for record in sorted((prefix / "conda-meta").glob("*.json")):
-        yield from json.loads(record.read_text(encoding="utf-8")).get("files", ())
+        yield from json.loads(read_file(record)).get("files", ())
     for record in sorted(prefix.glob("lib/python*/site-packages/*.dist-info/RECORD")):
         base = record.parent.parent.relative_to(prefix).as_posix()
-        for line in record.read_text(encoding="utf-8", errors="surrogateescape").splitlines():
+        for line in read_file(record).decode("utf-8", "surrogateescape").splitlines():
             if ".pyc," in line:
                 yield f"{base}/{line.split(',', 1)[0]}"
 
@@ -158,8 +159,7 @@ def _has_valid_bytecode(prefix: Path, source: str, published: dict[str, list[str
         if ".opt-" in name:
             continue
         try:
-            with (prefix / name).open("rb") as file:
-                header = file.read(16)
+            header = read_file(prefix / name, 16)
         except OSError:
             continue
         if len(header) == 16 and (header[4] & 1 or int.from_bytes(header[12:16], "little") == size & 0xFFFFFFFF):

@@ -27,7 +27,7 @@ CREATE = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL
 
 
 def read(path: bytes) -> bytes:
-    fd = posix.open(path, posix.O_RDONLY)
+    fd = posix.open(path, posix.O_RDONLY | posix.O_NONBLOCK)
     try:
         data = b""
         while True:

@@ -13,6 +13,7 @@ from pathlib import Path
 from envpack.lock import LockedPypi
 from envpack.lock.uvtool import index_arguments, run_uv
 from envpack.runtime.fs.atomic import replace_file
+from envpack.runtime.fs.io import read_file
 from envpack.runtime.report import Reporter, Step
 from envpack.spec import EnvSpec
 from envpack.spec.pip_lines import parse_lines
@@ -139,7 +140,7 @@ def remove_build_records(site_packages: Path, prefix: Path) -> None:
     for record in sorted(site_packages.glob("*.dist-info/RECORD")):
         if _installer(record.parent) != "uv":
             continue
-        before = record.read_text(encoding="utf-8", errors="surrogateescape")
+        before = read_file(record).decode("utf-8", "surrogateescape")
         removed = {f"{record.parent.name}/{path.name}": path for path in _build_machine_files(record.parent)}
         lines = [line for line in before.splitlines(keepends=True) if _record_path(line) not in removed]
         from_source = (record.parent / "uv_build.json").is_file()
@@ -152,7 +153,7 @@ def remove_build_records(site_packages: Path, prefix: Path) -> None:
 
 def _installer(info: Path) -> str:
     try:
-        return (info / "INSTALLER").read_text(encoding="utf-8").strip()
+        return read_file(info / "INSTALLER").decode("utf-8").strip()
     except OSError:
         return ""
 
@@ -161,7 +162,7 @@ def _build_machine_files(info: Path) -> Iterator[Path]:
     stamps, direct = info / "uv_cache.json", info / "direct_url.json"
     if stamps.is_file():
         yield stamps
-    if direct.is_file() and json.loads(direct.read_text(encoding="utf-8")).get("url", "").startswith("file:"):
+    if direct.is_file() and json.loads(read_file(direct)).get("url", "").startswith("file:"):
         yield direct
 
 
@@ -180,7 +181,7 @@ def _without_unstable_hashes(
         name = _record_path(line)
         may_hold_prefix = (from_source or name.startswith("../")) and not name.endswith("/RECORD")
         file = site_packages / name
-        if may_hold_prefix and file.is_file() and bytes(prefix) in file.read_bytes():
+        if may_hold_prefix and file.is_file() and bytes(prefix) in read_file(file):
             yield line.rsplit(",", 2)[0] + ",,\n"
         else:
             yield line

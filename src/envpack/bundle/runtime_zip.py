@@ -21,6 +21,7 @@ from envpack.bundle.cache.cache_files import VERSION, write_cache_file
 from envpack.bundle.docstrings import without_docstrings
 from envpack.runtime.activation import scripts
 from envpack.runtime.format.layout import RUNTIME_PATH
+from envpack.runtime.fs.io import read_file
 
 _MAIN = b"import sys\n\nfrom envpack.runtime.__main__ import main\n\nsys.exit(main())\n"
 _DATE = (1980, 1, 1, 0, 0, 0)
@@ -56,7 +57,7 @@ def runtime_zip(folder: Path | None = None) -> bytes:
         state.update(f"{name} {len(data)}\n".encode() + data)
     kept = folder / VERSION / "runtime" / state.hexdigest()
     with suppress(OSError):
-        data = kept.read_bytes()
+        data = read_file(kept)
         if data[:_DIGEST_SIZE] == sha256(data[_DIGEST_SIZE:]).digest():
             return data[_DIGEST_SIZE:]
     data = _zipped(sources)

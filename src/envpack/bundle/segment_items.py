@@ -14,6 +14,7 @@ from envpack.prefix.scan.windowed_file import FileData, Piece, WindowedFile
 from envpack.runtime.errors import PackError
 from envpack.runtime.format.changes import Unrelocatable
 from envpack.runtime.format.manifest import PathRecord
+from envpack.runtime.fs.io import NotRegularFileError, open_regular
 
 _LARGE = 16 << 20
 """Minimum bytes of a file that is read in parts instead of at once."""
@@ -96,7 +97,7 @@ def _read(place: str, entry: Entry) -> tuple[FileData, bool]:
     if entry.content is not None:
         return entry.content, False
     try:
-        descriptor = os.open(place, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = open_regular(place)
         try:
             if entry.size >= _LARGE:
                 return WindowedFile.of(descriptor, place), _is_other(os.fstat(descriptor), entry)
@@ -104,7 +105,7 @@ def _read(place: str, entry: Entry) -> tuple[FileData, bool]:
             return data, len(data) != entry.size or _is_other(os.fstat(descriptor), entry)
         finally:
             os.close(descriptor)
-    except FileNotFoundError:
-        return b"", True  # deleted since the tree was read
+    except (FileNotFoundError, NotRegularFileError):
+        return b"", True  # deleted or replaced since the tree was read
     except OSError as problem:
         raise PackError(f"can't read {place}: {problem.strerror}") from None

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from envpack.runtime.errors import UsageError
+from envpack.runtime.fs.io import read_file
 
 
 def active_environment(environ: Mapping[str, str]) -> Path:
@@ -70,7 +71,7 @@ def _candidates(name: str, environ: Mapping[str, str]) -> Iterator[Path]:
     yield from (root / "envs" / name for root in roots)
     yield home / ".conda" / "envs" / name
     try:
-        registered = (home / ".conda" / "environments.txt").read_text(encoding="utf-8").splitlines()
+        registered = read_file(home / ".conda" / "environments.txt").decode("utf-8").splitlines()
     except (OSError, UnicodeDecodeError):
         return
     yield from (Path(line) for line in registered if Path(line).name == name)
@@ -131,7 +132,7 @@ def _envs_dirs(file: Path) -> list[str]:
     import yaml
 
     try:
-        document = yaml.safe_load(file.read_text(encoding="utf-8"))
+        document = yaml.safe_load(read_file(file).decode("utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         return []
     matches = [document.get(key) for key in ("envs_dirs", "envs_path")] if isinstance(document, dict) else []

@@ -9,6 +9,7 @@ from envpack.interop.archive.formats import format_of, starts_tar
 from envpack.runtime.errors import FormatError, IntegrityError
 from envpack.runtime.format.codec import CODECS
 from envpack.runtime.format.layout import MANIFEST_PATH
+from envpack.runtime.fs.io import open_regular
 
 
 def is_archive(path: Path) -> bool:
@@ -30,7 +31,7 @@ def is_archive(path: Path) -> bool:
         )
     if kind not in {codec.format for codec in CODECS}:
         return True
-    with path.open("rb") as file:
+    with open(path, "rb", opener=open_regular) as file:
         try:
             block = DecompressedStream(file, kind, ALWAYS_ALLOWED, lambda amount: None).read(512)
         except IntegrityError:

@@ -29,6 +29,7 @@ from envpack.prefix.scan.windowed_file import in_memory
 from envpack.runtime.errors import DestinationError, IntegrityError, PackError, UsageError
 from envpack.runtime.format.layout import OWN_FOLDER
 from envpack.runtime.format.manifest import Manifest
+from envpack.runtime.fs.io import read_file
 from envpack.runtime.fs.paths import folders_for, sibling_path, umask, work_folder
 from envpack.runtime.fs.sync import sync_filesystem
 from envpack.runtime.parallel.threads import processors
@@ -164,7 +165,7 @@ class _CondaPackWriter:
         elif record.type == "file" and path.endswith(".pyc") and (self._prefix / path).is_file():
             self.stale += relocation is not None and bool(relocation.marshal)
             if not self._usable_as_is(self._prefix / path):
-                file = _InputFile(self._copy(replace(item, pieces=[(self._prefix / path).read_bytes()])), path)
+                file = _InputFile(self._copy(replace(item, pieces=[read_file(self._prefix / path)])), path)
         elif relocation is not None:
             mode = "binary" if relocation.max_prefix_length is not None else "text"
             escaped = self._escaped(path) if mode == "text" else path
@@ -257,7 +258,7 @@ class _CondaPackWriter:
                 entry.unlink()
         for name in ("activate", "activate.fish", "deactivate"):  # they share their inodes with the library's own
             script = self.packed / "bin" / name
-            data = script.read_bytes()
+            data = read_file(script)
             script.unlink()
             script.write_bytes(data)
         self.packed.chmod(0o777 & ~umask())

@@ -17,6 +17,7 @@ from envpack.lock.model import ENVIRONMENT, Lock, LockedPlatform, LockedPypi, re
 from envpack.lock.solve import channel_failure
 from envpack.lock.target import current_platform
 from envpack.runtime.errors import BuildError, SpecError
+from envpack.runtime.fs.io import read_file
 from envpack.spec import PLATFORMS, EnvSpec, parse_spec
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def load_input(path: Path, environment: str = ENVIRONMENT) -> EnvSpec | Lock:
         BuildError: Packages of an ``@EXPLICIT`` or conda-lock file can't be found in their channel.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_file(path, stream=True).decode("utf-8")
     except FileNotFoundError:
         raise SpecError(f"there is no spec or lock {path}", hint="Check the path.") from None
     except UnicodeDecodeError as error:

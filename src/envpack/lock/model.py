@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 from envpack.lock.target import virtual_package_texts
 from envpack.runtime.errors import SpecError
 from envpack.runtime.fs.atomic import process_temporary, replacement
+from envpack.runtime.fs.io import read_file
 from envpack.spec import EnvSpec
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ def write_lock(lock: Lock, path: Path) -> None:
     header = {"spec": lock.spec.as_dict(), "digest": lock.spec_digest}
     with replacement(path, process_temporary(path)) as part:
         file.to_path(part)
-        body = part.read_text(encoding="utf-8")
+        body = read_file(part).decode("utf-8")
         text = f"{_HEADER}{json.dumps(header, sort_keys=True, ensure_ascii=True)}\n{body}"
         part.write_text(text, encoding="utf-8")
 
@@ -148,7 +149,7 @@ def read_lock(path: Path, environment: str = ENVIRONMENT) -> Lock:
     from rattler.lock import CondaLockedBinaryPackage, LockFile, PypiLockedPackage
 
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_file(path, stream=True).decode("utf-8")
         file = LockFile.from_path(path)
     except (OSError, UnicodeDecodeError) as error:
         raise SpecError(f"the lock {path} can't be read: {error}") from None

@@ -16,6 +16,7 @@ from envpack.prefix.owners.pypi import Distribution
 from envpack.prefix.owners.redeploy import placeholders_of_deployment
 from envpack.prefix.scan.walk import Tree
 from envpack.runtime.format.manifest import Package
+from envpack.runtime.fs.io import read_file
 
 _NOTHING = Claim()
 
@@ -92,7 +93,7 @@ def _without_credentials(prefix: Path, aliases: Sequence[bytes], tree: Tree) -> 
     """Return the new bytes of conda's files of the environment that may have credentials in them, by path."""
     generated = {}
     for path in _WITHOUT_CREDENTIALS & tree.files.keys():
-        data = (prefix / tree.places.get(path, path)).read_bytes()
+        data = read_file(prefix / tree.places.get(path, path))
         if path == "conda-meta/history":
             generated[path] = portable_text(data, aliases)
         elif scrub(data) != data:

@@ -21,6 +21,7 @@ from envpack.prefix.relocate.restore_published import restore_published
 from envpack.prefix.scan.prefix_aliases import aliases, previous_prefix
 from envpack.prefix.scan.walk import GENERATED, Outside, Tree, walk
 from envpack.runtime.errors import PackError
+from envpack.runtime.fs.io import read_file
 from envpack.runtime.report import Reporter
 
 
@@ -164,7 +165,7 @@ def _check_environment(prefix: Path) -> None:
 def _conda_records(prefix: Path, tree: Tree) -> list[CondaRecord]:
     paths = sorted(path for path in tree.files if path.startswith("conda-meta/") and path.endswith(".json"))
     paths = [path for path in paths if path.count("/") == 1]
-    records = [read_record(path, (prefix / path).read_bytes()) for path in paths]
+    records = [read_record(path, read_file(prefix / path)) for path in paths]
     return sorted(records, key=lambda record: (os.fsencode(record.package.segment), record.path))
 
 
@@ -175,7 +176,7 @@ class _Disk:
         self._prefix, self._names, self._places = prefix, names, places
 
     def read(self, path: str) -> bytes:
-        return (self._prefix / self._places.get(path, path)).read_bytes()
+        return read_file(self._prefix / self._places.get(path, path))
 
     def proves(self, path: str, claim: Claim) -> bool:
         linked = path not in self._places and (self._prefix / path).is_symlink()

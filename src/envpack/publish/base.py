@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from envpack.runtime.fs.io import open_regular
+
 _CHUNK = 1 << 20
 
 
@@ -34,7 +36,7 @@ class Upload:
         if isinstance(self.content, bytes):
             yield self.content
             return
-        with self.content.open("rb") as file:
+        with open(self.content, "rb", opener=open_regular) as file:
             while chunk := file.read(_CHUNK):
                 yield chunk
 

@@ -14,6 +14,7 @@ from envpack.publish.base import Release, Upload
 from envpack.publish.release import checksum_line
 from envpack.runtime.errors import DestinationError
 from envpack.runtime.fs.atomic import process_temporary, replace_file
+from envpack.runtime.fs.io import open_regular
 from envpack.runtime.fs.sync import sync_folder
 from envpack.runtime.report import Step
 
@@ -23,7 +24,7 @@ _CHUNK = 1 << 20
 def sha256_of(path: Path, step: Step | None = None) -> str:
     """Return the sha256 of a file, in hex; ``step`` is advanced by the bytes read."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with open(path, "rb", opener=open_regular) as file:
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
             if step is not None:
@@ -141,5 +142,5 @@ class _LocalRelease:
 
 def _sync(path: Path) -> None:
     """Write a file to the disk, so that a name never refers to content that a power cut destroyed."""
-    with path.open("rb") as file:
+    with open(path, "rb", opener=open_regular) as file:
         os.fsync(file.fileno())

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, NoReturn, Sequence, Tuple
 
 from envpack.runtime.errors import INTERRUPTED, EnvpackError, HostError, UsageError
 from envpack.runtime.format.layout import DIGEST_PATH
+from envpack.runtime.fs.io import read_file
 from envpack.runtime.process import begin, leave
 from envpack.runtime.report import PlainReporter, Reporter, envelope, print_error, print_wrapped
 from envpack.runtime.version import __version__
@@ -104,7 +105,7 @@ def _report_to_activation(arguments: argparse.Namespace, path: Path, report: Che
     for item in report.of("warning"):
         if not item.allowed and item.requirement != "jit":  # the deployment has warned of that already
             print_wrapped(f"envpack: warning: {item.message}")
-    digest = (path / DIGEST_PATH).read_text(encoding="ascii").split()[0]
+    digest = read_file(path / DIGEST_PATH).decode("ascii").split()[0]
     keep_stamp(path, digest, arguments.stamp, os.environ)
 
 

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from envpack.runtime.errors import DestinationError, UsageError
+from envpack.runtime.fs.io import read_file
 
 UNTRUSTED = "untrusted comment: "
 MAX_FILE = 4096
@@ -199,8 +200,7 @@ def decode_base64(line: str) -> bytes:
 
 def _read(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            return file.read(MAX_FILE).decode("utf-8")
+        return read_file(path, MAX_FILE, stream=True).decode("utf-8")
     except OSError as problem:
         raise UsageError(f"{path}: {problem.strerror}", hint="Give the path of a key.") from None
     except UnicodeDecodeError:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from envpack.runtime.errors import FetchError, IntegrityError, UsageError
+from envpack.runtime.fs.io import read_file
 from envpack.runtime.transport.open import open_source, shown
 from envpack.signing.keys import MAX_FILE, UNTRUSTED, PublicKey, SecretKey, decode_base64
 
@@ -97,8 +98,7 @@ def read_signature(location: Path | str) -> Signature:
 
 def _bytes_of(location: Path | str) -> bytes:
     if isinstance(location, Path):
-        with location.open("rb") as file:
-            return file.read(MAX_FILE)
+        return read_file(location, MAX_FILE)
     source = open_source(location)
     try:
         return source.read(0, MAX_FILE)

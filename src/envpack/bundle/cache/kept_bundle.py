@@ -12,6 +12,7 @@ from envpack.bundle.cache.signature import content_digest
 from envpack.bundle.model import PackedSegment, PackFindings, SegmentIndex, StoredFrames, WrittenSegment
 from envpack.runtime.format.changes import Unrelocatable
 from envpack.runtime.format.manifest import Frame
+from envpack.runtime.fs.io import open_regular
 
 
 def segment_document(segment: WrittenSegment, found: PackFindings, table: int) -> dict[str, Any]:
@@ -77,11 +78,11 @@ class KeptBundle:
     def __init__(self, path: Path, document: dict[str, Any], opened: ExitStack) -> None:
         self.segments: dict[str, dict[str, Any]] = document["segments"]
         place = document["place"].encode("utf-8", "surrogateescape")
-        self._descriptor = os.open(place, os.O_RDONLY | os.O_CLOEXEC)
+        self._descriptor = open_regular(place)
         opened.callback(os.close, self._descriptor)
         if _status(os.fstat(self._descriptor)) != document["status"]:
             raise ValueError("it was written to")
-        self._table = os.open(path.with_suffix(TABLE), os.O_RDONLY | os.O_CLOEXEC)
+        self._table = open_regular(path.with_suffix(TABLE))
         opened.callback(os.close, self._table)
         os.utime(path)  # bundles in use are removed last
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import bz2
 import lzma
-import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +12,7 @@ from envpack.bundle.codecs import LIBRARIES
 from envpack.interop.archive.tar_headers import is_header
 from envpack.runtime.errors import FormatError
 from envpack.runtime.format.codec import CODECS, Codec
+from envpack.runtime.fs.io import read_file
 
 
 class Format(NamedTuple):
@@ -73,10 +73,7 @@ def format_of(path: Path) -> str:
         FormatError: The file can't be read, or is no regular file.
     """
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would wait for its writer
-            raise FormatError(f"{path} is not a file", hint="Give the path of a bundle.")
-        with path.open("rb") as file:
-            start = file.read(512)
+        start = read_file(path, 512)
     except OSError as problem:
         raise FormatError(f"{path}: {problem.strerror}", hint="Give the path of a bundle.") from None
     for known in FORMATS:

@@ -18,6 +18,7 @@ from envpack.interop.archive.zip_entries import Entry, read_data, read_entries
 from envpack.runtime.errors import FormatError, IntegrityError
 from envpack.runtime.format.tar import BLOCK
 from envpack.runtime.format.tree_rules import leads_out
+from envpack.runtime.fs.io import open_regular
 
 _PIECE = 1 << 20
 _MAX_TARGET_SIZE = 1 << 16
@@ -94,7 +95,7 @@ def _data_of(path: Path, data: Iterator[bytes | memoryview]) -> Iterator[bytes |
 
 
 def _tar_members(path: Path, codec: str, advance: Callable[[int], None]) -> Members:
-    with path.open("rb") as file:
+    with open(path, "rb", opener=open_regular) as file:
         stream = DecompressedStream(file, codec, max_unpacked_size(path.stat().st_size), advance)
         try:
             for header in read_headers(stream):
@@ -128,7 +129,7 @@ def _tar_member(header: Header) -> Member:
 
 
 def _zip_members(path: Path, advance: Callable[[int], None]) -> Members:
-    with path.open("rb") as file:
+    with open(path, "rb", opener=open_regular) as file:
         entries = read_entries(file)
         if sum(entry.size for entry in entries) > max_unpacked_size(path.stat().st_size):
             raise IntegrityError(

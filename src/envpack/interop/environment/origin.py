@@ -19,6 +19,7 @@ from envpack.interop.environment.conda_pack_files import (
     recorded_prefix,
 )
 from envpack.runtime.errors import FormatError
+from envpack.runtime.fs.io import read_file
 
 RECORDED, DEST_PREFIX, PARCEL_LAYOUT = "conda-unpack", "dest-prefix", "parcel"
 _HEAD = 4096
@@ -91,13 +92,12 @@ def _identifying_files(root: Path) -> Iterator[tuple[str, bytes]]:
         if file.is_file() and not file.is_symlink():
             if file.stat().st_size > _MAX_SIZE:
                 raise FormatError(f"{path} is too large to be a file of conda-pack")
-            yield path, file.read_bytes()
+            yield path, read_file(file)
     folder = root / "bin"
     if folder.is_dir() and not folder.is_symlink():
         for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
             if entry.is_file(follow_symlinks=False) and f"bin/{entry.name}" not in CONDA_UNPACK:
-                with open(entry.path, "rb") as script:
-                    yield f"bin/{entry.name}", script.read(_HEAD)
+                yield f"bin/{entry.name}", read_file(entry.path, _HEAD)
 
 
 def name_of(archive: Path) -> str:

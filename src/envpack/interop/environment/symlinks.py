@@ -14,6 +14,7 @@ from pathlib import Path
 
 from envpack.interop.archive.members import safe_path
 from envpack.runtime.errors import IntegrityError
+from envpack.runtime.fs.io import read_file
 
 
 def check_links(folder: Path, links: Iterable[str], prefix: bytes) -> None:
@@ -48,7 +49,7 @@ def restore_links(folder: Path) -> Iterator[str]:
         for path in links:
             if not _is_file(folder / path):
                 continue
-            digest = hashlib.sha256((folder / path).read_bytes()).hexdigest()
+            digest = hashlib.sha256(read_file(folder / path)).hexdigest()
             for other in by_folder[posixpath.dirname(path)]:
                 same = files[other] == digest or filecmp.cmp(folder / path, folder / other, shallow=False)
                 if same and other != path:
@@ -73,7 +74,7 @@ def _paths(record: Path) -> tuple[list[str], dict[str, object]]:
     links: list[str] = []
     files: dict[str, object] = {}
     try:
-        for item in json.loads(record.read_bytes())["paths_data"]["paths"]:
+        for item in json.loads(read_file(record))["paths_data"]["paths"]:
             path, kind = safe_path(item["_path"]), item.get("path_type")
             if kind == "softlink":
                 links.append(path)

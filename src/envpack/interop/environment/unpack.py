@@ -14,7 +14,7 @@ from envpack.interop.archive.formats import format_of
 from envpack.interop.archive.members import Member, read_members
 from envpack.interop.environment.conda_pack_files import find_root
 from envpack.prefix.owners.ownership import source_of
-from envpack.runtime.fs.io import create_file, write_pieces
+from envpack.runtime.fs.io import create_file, open_regular, read_file, write_pieces
 from envpack.runtime.report import Step
 
 _TIMEZONE_STEP, _MAX_TIMEZONE = 900, 15 * 3600
@@ -130,7 +130,7 @@ def _write(path: bytes, member: Member, data: Iterable[bytes | memoryview]) -> N
 
 
 def _digest_of(path: bytes) -> str:
-    with open(path, "rb") as file:
+    with open(path, "rb", opener=open_regular) as file:
         state = hashlib.sha256()
         while piece := file.read(1 << 20):
             state.update(piece)
@@ -148,8 +148,7 @@ def _restore_times(folder: Path, paths: Iterable[str]) -> Iterator[str]:
         source = source_of(path) if path.endswith(".pyc") else ""
         if source not in present:
             continue
-        with open(folder / path, "rb") as file:
-            head = file.read(16)
+        head = read_file(folder / path, 16)
         facts = os.lstat(folder / source)
         if len(head) < 16 or head[4:8] != bytes(4):
             continue  # not a timestamp pyc of PEP 552

@@ -11,6 +11,7 @@ from envpack.prefix.model import Entry, PrefixContents
 from envpack.prefix.needs.rules import Row, named, table
 from envpack.runtime.format.manifest import Package
 from envpack.runtime.format.needs import Compiler
+from envpack.runtime.fs.io import open_regular
 
 _WINDOW = 1 << 20
 _RELEASE = re.compile(rb"Cuda compilation tools, release (\d+\.\d+)")
@@ -59,7 +60,7 @@ def _entries(contents: PrefixContents) -> Iterator[Entry]:
 def _version(path: str) -> str:
     """Return the CUDA version of a ptxas, read from its bytes; "" when they hold none."""
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=open_regular) as file:
             kept = b""
             while window := file.read(_WINDOW):
                 if match := _RELEASE.search(kept + window):

@@ -41,6 +41,7 @@ from envpack.prefix.scan.windowed_file import FileData, WindowedFile
 from envpack.runtime.errors import PackError
 from envpack.runtime.format.manifest import Package
 from envpack.runtime.format.needs import DetectedNeeds, Evidence
+from envpack.runtime.fs.io import open_regular, read_file
 from envpack.runtime.report import Reporter
 
 _LEAST_ELF = 64
@@ -194,7 +195,7 @@ def _libraries(contents: PrefixContents) -> Iterator[Library]:
 
 def _library(path: str, machine: str) -> Library | None:
     try:
-        with open(path, "rb", buffering=0) as file:
+        with open(path, "rb", buffering=0, opener=open_regular) as file:
             if machine_of(os.read(file.fileno(), 20)) != machine:
                 return None
             size = os.fstat(file.fileno()).st_size
@@ -217,8 +218,7 @@ def _examine(path: str, data: FileData) -> Library | None:
 def _machine(contents: PrefixContents) -> str:
     """Return the machine the environment is for: its interpreter's, else its packages', else this host's."""
     try:
-        with open(contents.prefix / contents.python, "rb") as file:
-            machine = machine_of(file.read(20))
+        machine = machine_of(read_file(contents.prefix / contents.python, 20))
     except OSError:
         machine = ""
     if machine:
@@ -242,7 +242,6 @@ def _read(contents: PrefixContents, entry: Entry) -> bytes:
     if entry.content is not None:
         return entry.content
     try:
-        with open(contents.prefix / (entry.place or entry.path), "rb") as file:
-            return file.read(1 << 20)
+        return read_file(contents.prefix / (entry.place or entry.path), 1 << 20)
     except OSError:
         return b""

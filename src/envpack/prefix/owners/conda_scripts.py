@@ -13,6 +13,7 @@ from pathlib import Path
 
 from envpack.prefix.owners.conda_meta import Claim
 from envpack.prefix.scan.walk import Tree, file_stat
+from envpack.runtime.fs.io import read_file
 
 SUFFIX = ".conda"
 
@@ -65,4 +66,4 @@ def renamed(claims: Mapping[str, Claim], kept: Mapping[str, str]) -> Mapping[str
 
 
 def _is_conda_s(place: Path) -> bool:
-    return place.is_file() and _CONDA_S in place.read_bytes()[:4096]
+    return place.is_file() and _CONDA_S in read_file(place, 4096)

@@ -13,6 +13,7 @@ from envpack.prefix.model import Published
 from envpack.runtime.errors import EnvpackError
 from envpack.runtime.format.layout import PATHS_PATH
 from envpack.runtime.format.paths_json import table_from_json
+from envpack.runtime.fs.io import read_file
 
 
 def placeholders_of_deployment(prefix: Path) -> Mapping[str, Published]:
@@ -21,7 +22,7 @@ def placeholders_of_deployment(prefix: Path) -> Mapping[str, Published]:
     The table may be wrong by now: callers use an entry only where a digest verifies it.
     """
     try:
-        table = table_from_json((prefix / PATHS_PATH).read_bytes())
+        table = table_from_json(read_file(prefix / PATHS_PATH))
     except (OSError, EnvpackError):
         return {}
     return {

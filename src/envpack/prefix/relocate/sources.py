@@ -10,6 +10,7 @@ from envpack.prefix.model import SOURCE_MTIME, Entry, Group, Stored
 from envpack.prefix.owners.ownership import source_of
 from envpack.prefix.relocate.bytecode import Timestamp, is_bytecode, timestamp
 from envpack.prefix.scan.windowed_file import FileData
+from envpack.runtime.fs.io import read_file
 from envpack.runtime.relocation.relocation import Bytecode
 
 
@@ -131,8 +132,7 @@ class SourceReader:
         return stored if pristine else None
 
     def _read(self, entry: Entry) -> bytes:
-        with open(entry.place or self._root + entry.path, "rb", buffering=0) as file:
-            return file.read()
+        return read_file(entry.place or self._root + entry.path)
 
 
 def _mentions(data: bytes, aliases: Sequence[bytes]) -> bool:

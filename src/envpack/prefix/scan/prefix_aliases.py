@@ -16,6 +16,8 @@ from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 
+from envpack.runtime.fs.io import read_file
+
 _HEAD = 1024
 _MOST = 4 << 20
 """Bytes of a file that are read as evidence; histories of years are smaller."""
@@ -87,8 +89,7 @@ def _read(paths: Iterable[Path], most: int) -> Iterator[bytes]:
     for path in paths:
         with suppress(OSError):  # walk reports what can't be read
             if os.path.isfile(path):
-                with open(path, "rb") as file:
-                    yield file.read(most)
+                yield read_file(path, most)
 
 
 def _folders(found: Iterable[tuple[bytes, ...]]) -> set[bytes]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Callable, Mapping
@@ -67,7 +68,8 @@ def _read(path: Path, key: str = "") -> dict[str, str]:
     try:
         if not path.is_file():
             return {}
-        data = json.loads(path.read_bytes())
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+            data = json.load(file)
         return dict((data.get(key) or {}) if key else data)
     except (OSError, ValueError, AttributeError, TypeError, RecursionError) as problem:
         reason = problem if isinstance(problem, (OSError, ValueError)) else "not a JSON object of names and values"

@@ -22,6 +22,7 @@ from envpack.runtime.errors import EnvpackError
 from envpack.runtime.fs.atomic import replace_file
 from envpack.runtime.fs.copy import copy_tree
 from envpack.runtime.fs.interrupt import retry_on_interrupt
+from envpack.runtime.fs.io import read_file
 from envpack.runtime.fs.paths import exists, is_folder
 from envpack.runtime.fs.sync import sync_filesystem
 from envpack.runtime.report import Reporter
@@ -183,7 +184,7 @@ def copied_from(target: DeploymentState, original: Record | None, copy: Record) 
         copy: The record at the new path.
     """
     try:
-        document = json.loads((target.state_dir / COPY_JOURNAL).read_bytes())
+        document = json.loads(read_file(target.state_dir / COPY_JOURNAL))
         same = [document["generation"], document["deployed"]]
         if all([each.generation, each.deployed] == same for each in (copy, original) if each is not None):
             return str(document["from"])

@@ -25,6 +25,7 @@ from envpack.runtime.format.layout import DEPLOYMENT_PATH, DIGEST_PATH, LOCK_PAT
 from envpack.runtime.format.manifest import PathsTable
 from envpack.runtime.format.manifest_json import digest_line
 from envpack.runtime.format.paths_json import table_from_json
+from envpack.runtime.fs.io import read_file
 from envpack.runtime.fs.lock import locked
 from envpack.runtime.parallel.threads import processors
 from envpack.runtime.reader.bundle import Bundle, open_bundle
@@ -140,11 +141,11 @@ def _check_same(root: Path, bundle: Bundle) -> None:
     sha256 = hashlib.sha256(bundle.manifest_bytes).hexdigest()
     known: list[str] = []
     with suppress(OSError):
-        known.append(hashlib.sha256((root / MANIFEST_PATH).read_bytes()).hexdigest())
+        known.append(hashlib.sha256(read_file(root / MANIFEST_PATH)).hexdigest())
     with suppress(OSError, ValueError, AttributeError):
-        known.append(str(json.loads((root / DEPLOYMENT_PATH).read_text(encoding="utf-8")).get("manifest_sha256")))
+        known.append(str(json.loads(read_file(root / DEPLOYMENT_PATH)).get("manifest_sha256")))
     with suppress(OSError):
-        line = (root / DIGEST_PATH).read_bytes()
+        line = read_file(root / DIGEST_PATH)
         known.append(sha256 if line == digest_line(bundle.manifest_bytes) else "")
     if not known:
         raise FormatError(f"{root} is not an environment that envpack unpacked")

@@ -10,6 +10,7 @@ from typing import Any, Mapping
 
 from envpack.runtime.format.layout import DEPLOYMENT_PATH, MANIFEST_PATH
 from envpack.runtime.fs.atomic import replace_file
+from envpack.runtime.fs.io import read_file
 
 SCHEMA = "envpack.deployment/1"
 
@@ -140,7 +141,7 @@ def read_record(root: Path) -> Record | None:
 
 def _content(path: Path) -> bytes | None:
     try:
-        return path.read_bytes()
+        return read_file(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
 

@@ -15,6 +15,7 @@ from typing import Iterator, Mapping
 
 from envpack.runtime.deployment.record import read_record
 from envpack.runtime.fs.atomic import replace_file
+from envpack.runtime.fs.io import read_file
 from envpack.runtime.fs.paths import is_folder
 from envpack.runtime.report import Reporter
 
@@ -79,7 +80,7 @@ def registered() -> list[Path]:
     for folder in folders:
         for entry in _entries(folder):
             with suppress(OSError):
-                path = Path(os.fsdecode(entry.read_bytes().rstrip(b"\n")))
+                path = Path(os.fsdecode(read_file(entry).rstrip(b"\n")))
                 if is_deployment(path):
                     found.add(path)
                 elif _is_surely_gone(path):
@@ -137,6 +138,6 @@ def _entry(folder: Path, destination: Path) -> Path:
 
 def _holds(entry: Path, data: bytes) -> bool:
     try:
-        return entry.read_bytes() == data
+        return read_file(entry) == data
     except FileNotFoundError:
         return False

@@ -19,6 +19,7 @@ from envpack.runtime.extract.tree_writer import Tree, head_files
 from envpack.runtime.format.layout import OWN_FOLDER
 from envpack.runtime.format.manifest import PathRecord, PathsTable
 from envpack.runtime.fs.atomic import replacement
+from envpack.runtime.fs.io import read_file
 from envpack.runtime.fs.paths import is_folder, umask
 from envpack.runtime.fs.sync import sync_folder
 from envpack.runtime.reader.bundle import Bundle, Located
@@ -152,7 +153,7 @@ class TreeRestorer:
 
 
 def _has(path: Path, data: bytes) -> bool:
-    return not path.is_symlink() and path.is_file() and path.read_bytes() == data
+    return not path.is_symlink() and path.is_file() and read_file(path) == data
 
 
 def _record_of(path: str, data: bytes) -> PathRecord:

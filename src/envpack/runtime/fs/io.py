@@ -1,24 +1,31 @@
-"""Creation, reading and writing of whole files through descriptors, and the flags to open them with."""
+"""Creation, reading and writing of whole files through descriptors, and the flags to open them with.
+
+Files are opened for reading only here, with `open_regular`: open(2) of a pipe waits for its writer, and any user
+may put one where a file was.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from contextlib import contextmanager, suppress
 from typing import Callable, Iterable, Iterator
 
 CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 """For a file that must not exist: nothing is written to what somebody else put there, be it a link."""
 
-READ = os.O_RDONLY | os.O_CLOEXEC
+READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+"""For a path that may have become anything: a FIFO is not waited for (open(2), O_NONBLOCK). Check the type of what
+is open, as `open_regular` does."""
 
-READ_UNTRUSTED = READ | os.O_NOFOLLOW | os.O_NONBLOCK
-"""For a path that may have become anything: no link is followed, and a FIFO is not waited for. Check the type of
-what is open."""
+READ_UNTRUSTED = READ | os.O_NOFOLLOW
+"""As READ, and no link is followed."""
 
 READ_FOLDER = READ | os.O_DIRECTORY | os.O_NOFOLLOW
 """For a folder itself, not a link to one."""
 
-LOCK = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+LOCK = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 """For a lock file, which is created when it is missing."""
 
 AT_ONCE = 128 << 10
@@ -82,11 +89,93 @@ def write_all(fd: int, data: bytes | memoryview) -> None:
 
 _PIECE = 1 << 20
 
+_KINDS = {
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+_OWN_DESCRIPTORS = (b"/dev/fd/", b"/dev/stdin", b"/proc/self/fd/")
+"""Paths of the descriptors that this process was started with: ``<(command)`` of a shell is one of them."""
+
+
+class NotRegularFileError(OSError):
+    """What a path names is no regular file: a directory, a pipe, a socket or a device."""
+
+    def __init__(self, path: str | bytes | os.PathLike[str] | os.PathLike[bytes], mode: int) -> None:
+        kind = stat.S_IFMT(mode)
+        reason = os.strerror(errno.EISDIR) if kind == stat.S_IFDIR else f"it is {_KINDS[kind]}, not a regular file"
+        super().__init__(errno.EISDIR if kind == stat.S_IFDIR else errno.ENXIO, reason, os.fsdecode(path))
+
+
+def open_regular(
+    path: str | bytes | os.PathLike[str] | os.PathLike[bytes], flags: int = READ, *, dir_fd: int | None = None
+) -> int:
+    """Return a descriptor of a regular file; refuse anything else at once. Also an ``opener`` for `open`.
+
+    Args:
+        path: the file; links are followed unless the flags say otherwise.
+        flags: flags of open(2), for reading.
+        dir_fd: the descriptor of the folder that a relative path starts at.
+
+    Raises:
+        NotRegularFileError: the path names something else.
+        OSError: the file can't be opened, or the path holds a NUL.
+    """
+    try:
+        fd = os.open(path, flags | READ, dir_fd=dir_fd)
+    except ValueError:  # Python's own answer to a NUL
+        raise OSError(errno.EINVAL, "a path with a NUL in it", os.fsdecode(path)) from None
+    except OSError as problem:
+        if problem.errno == errno.ENXIO:  # open(2): a socket
+            raise NotRegularFileError(path, stat.S_IFSOCK) from None
+        raise
+    try:
+        mode = os.fstat(fd).st_mode
+        if not stat.S_ISREG(mode):
+            raise NotRegularFileError(path, mode)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _open_stream(path: str | bytes | os.PathLike[str] | os.PathLike[bytes], flags: int) -> int:
+    if not os.path.abspath(os.fsencode(path)).startswith(_OWN_DESCRIPTORS):
+        return open_regular(path, flags)
+    fd = os.open(path, flags | READ)
+    mode = os.fstat(fd).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
+        os.close(fd)
+        raise NotRegularFileError(path, mode)
+    os.set_blocking(fd, True)  # the writer is there, and may be slow
+    return fd
+
+
+def read_file(
+    path: str | bytes | os.PathLike[str] | os.PathLike[bytes], most: int | None = None, *, stream: bool = False
+) -> bytes:
+    """Return the content of a regular file.
+
+    Args:
+        path: the file.
+        most: the largest number of bytes to return; None for all.
+        stream: also read a pipe that a shell opened for this process, ``<(command)``: for files that a user names.
+
+    Raises:
+        NotRegularFileError: the path names something else.
+        OSError: the file can't be opened or read, or the path holds a NUL.
+    """
+    fd = _open_stream(path, READ) if stream else open_regular(path)
+    with open(fd, "rb") as file:
+        return file.read() if most is None else file.read(most)
+
 
 @contextmanager
 def opened(path: bytes) -> Iterator[int]:
-    """Open a file for reading, and yield its descriptor."""
-    fd = os.open(path, READ)
+    """Open a regular file for reading, and yield its descriptor."""
+    fd = open_regular(path)
     try:
         yield fd
     finally:

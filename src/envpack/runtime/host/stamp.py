@@ -15,6 +15,7 @@ from typing import Iterator, Mapping
 
 from envpack.runtime.format.layout import STAMP_PATH
 from envpack.runtime.fs.atomic import replace_file
+from envpack.runtime.fs.io import read_file
 
 KEPT = 32
 """The maximum number of lines, the newest first. With so many hosts that share a deployment, comparing the stamps
@@ -61,7 +62,7 @@ def _places(root: Path, digest: str, environ: Mapping[str, str]) -> Iterator[Pat
 def _add(place: Path, line: str) -> None:
     """Put the line first in the file, by atomic replace: other processes may read or write it at the same time."""
     try:
-        known = place.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+        known = read_file(place).decode("utf-8", "surrogateescape").splitlines()
     except FileNotFoundError:
         known = []
     lines = [line, *(other for other in known if other != line)][:KEPT]

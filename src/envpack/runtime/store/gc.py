@@ -9,6 +9,7 @@ from typing import Any, Iterator
 
 from envpack.runtime.errors import DestinationError, FormatError
 from envpack.runtime.format.layout import DIGEST_PATH
+from envpack.runtime.fs.io import read_file
 from envpack.runtime.fs.paths import exists, remove_tree, sibling_path
 from envpack.runtime.report import Reporter, human_size
 from envpack.runtime.store.store import Store, open_store
@@ -126,7 +127,7 @@ def manifests_at(destination: Path) -> set[str] | None:
         if exists(side):
             folders += [side / name for name in os.listdir(side)]
         lines = (folder / DIGEST_PATH for folder in folders if exists(folder / DIGEST_PATH))
-        return {line.read_text(encoding="ascii", errors="replace")[:64] for line in lines}
+        return {read_file(line, 64).decode("ascii", "replace") for line in lines}
     except OSError:
         return None
 

@@ -29,7 +29,7 @@ from typing import Iterable, Iterator, Mapping, Sequence
 from envpack.runtime.errors import DestinationError
 from envpack.runtime.format.manifest import PathRecord
 from envpack.runtime.fs.atomic import replace_file
-from envpack.runtime.fs.io import CREATE, LOCK, opened
+from envpack.runtime.fs.io import CREATE, LOCK, opened, read_file
 from envpack.runtime.fs.paths import make_folders
 from envpack.runtime.relocation.files import stored_digest
 
@@ -71,8 +71,9 @@ class Store:
             for index, record in enumerate(records):
                 if record.type != "file":
                     continue
-                facts = os.stat(prefix + b"%d" % index)
-                if (facts.st_mtime, facts.st_size) != (record.mtime, record.size) or facts.st_mode & 0o7222:
+                facts = os.lstat(prefix + b"%d" % index)
+                same = (facts.st_mtime, facts.st_size) == (record.mtime, record.size)
+                if not same or facts.st_mode & 0o7222 or not stat.S_ISREG(facts.st_mode):
                     break
             else:
                 return True
@@ -182,7 +183,7 @@ class Store:
         Returns None when the file is missing or has other content. Raises OSError when it can't be read.
         """
         try:
-            document = json.loads(file.read_bytes())
+            document = json.loads(read_file(file))
             manifests = {str(digest): [str(key) for key in keys] for digest, keys in document["manifests"].items()}
             return str(document["path"]), manifests
         except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError):

@@ -112,7 +112,7 @@ def append_suffix(where: Path | str, suffix: str) -> Path | str:
 
 def _open_file(path: Path) -> ByteSource:
     try:
-        fd = os.open(path, READ | os.O_NONBLOCK)  # opening a pipe would wait for its writer
+        fd = os.open(path, READ)
     except OSError as problem:
         raise FormatError(f"{path}: {problem.strerror}", hint=_HINT) from None
     kind = os.fstat(fd).st_mode

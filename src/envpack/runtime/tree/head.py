@@ -13,6 +13,7 @@ from envpack.runtime.format.layout import DEPLOYMENT_PATH, DIGEST_PATH, MANIFEST
 from envpack.runtime.format.manifest import Manifest, PathsTable
 from envpack.runtime.format.manifest_json import digest_line, manifest_from_json
 from envpack.runtime.format.paths_json import table_from_json
+from envpack.runtime.fs.io import read_file
 
 
 def prefix_limit(root: Path) -> tuple[int | None, str]:
@@ -22,7 +23,7 @@ def prefix_limit(root: Path) -> tuple[int | None, str]:
     error. The manifest is not verified.
     """
     with suppress(OSError, EnvpackError):
-        manifest = manifest_from_json((root / MANIFEST_PATH).read_bytes())
+        manifest = manifest_from_json(read_file(root / MANIFEST_PATH))
         return manifest.longest_prefix, manifest.limited_by
     return None, ""
 
@@ -79,7 +80,7 @@ def _read_manifest(root: Path, hint: str = "") -> bytes:
 
 def _read(root: Path, path: str, hint: str = "") -> bytes:
     try:
-        return (root / path).read_bytes()
+        return read_file(root / path)
     except OSError as problem:
         raise FormatError(
             f"{root} is not an environment that envpack unpacked: {problem.strerror}: {problem.filename}",
@@ -100,7 +101,7 @@ def check_record(root: Path, digest: str) -> None:
         IntegrityError: the record can't be read, or has another digest.
     """
     try:
-        record = json.loads((root / DEPLOYMENT_PATH).read_text(encoding="utf-8"))
+        record = json.loads(read_file(root / DEPLOYMENT_PATH))
     except FileNotFoundError:
         return
     except (OSError, ValueError) as problem:

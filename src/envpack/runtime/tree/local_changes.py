@@ -15,6 +15,7 @@ from envpack.runtime.errors import EnvpackError
 from envpack.runtime.format.layout import OWN_FOLDER
 from envpack.runtime.format.manifest import PathRecord
 from envpack.runtime.fs.atomic import is_temporary_name
+from envpack.runtime.fs.io import read_file
 from envpack.runtime.relocation.files import stored_bytes
 from envpack.runtime.tree.head import read_head
 from envpack.runtime.tree.prefix import prefixes_in
@@ -80,4 +81,4 @@ def _is_edited(path: Path, record: PathRecord, prefixes: list[bytes]) -> bool:
     status = os.lstat(path)
     if int(status.st_mtime) == record.mtime and (record.relocation is not None or status.st_size == record.size):
         return False
-    return stored_bytes(path.read_bytes(), record.relocation, record.sha256, prefixes) is None
+    return stored_bytes(read_file(path), record.relocation, record.sha256, prefixes) is None

@@ -9,6 +9,7 @@ from envpack.runtime.errors import RelocationError
 from envpack.runtime.format.layout import PREFIX_PATH
 from envpack.runtime.format.manifest import Manifest, PathsTable
 from envpack.runtime.fs.atomic import replace_file
+from envpack.runtime.fs.io import read_file
 from envpack.runtime.relocation.relocation import unsafe_bytes
 from envpack.runtime.relocation.shebang import needs_activation
 from envpack.runtime.report import Reporter
@@ -60,7 +61,7 @@ def installed_prefix(root: Path) -> str | None:
         OSError: the file that records it can't be read.
     """
     try:
-        return os.fsdecode((root / PREFIX_PATH).read_bytes()).rstrip("\n")
+        return os.fsdecode(read_file(root / PREFIX_PATH)).rstrip("\n")
     except FileNotFoundError:
         return None
 

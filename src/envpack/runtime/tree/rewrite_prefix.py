@@ -20,6 +20,7 @@ from envpack.runtime.format.layout import LOCK_PATH, PREFIX_PATH
 from envpack.runtime.format.manifest import PathRecord, PathsTable
 from envpack.runtime.format.tree_rules import check_bundle_tree
 from envpack.runtime.fs.atomic import ReplaceBatch, remove_temporary
+from envpack.runtime.fs.io import open_regular
 from envpack.runtime.fs.lock import locked
 from envpack.runtime.fs.paths import umask
 from envpack.runtime.fs.sync import sync_filesystem, sync_folder
@@ -233,7 +234,7 @@ def _renew(new: ReplaceBatch, record: PathRecord, prefixes: list[bytes], path: b
 
 def _read(path: bytes) -> tuple[bytes, int]:
     """Return the bytes and permission bits of a file; raise OSError when it can't be read."""
-    with open(path, "rb", buffering=0) as file:
+    with open(path, "rb", buffering=0, opener=open_regular) as file:
         return file.read(), os.fstat(file.fileno()).st_mode & 0o777
 
 

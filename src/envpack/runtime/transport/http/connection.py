@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from envpack.runtime.errors import FetchError, UsageError
+from envpack.runtime.fs.io import read_file
 from envpack.runtime.transport.http.url import Url, basic
 from envpack.runtime.version import __version__
 
@@ -124,7 +125,7 @@ def trust() -> ssl.SSLContext:
     stated = os.environ.get("SSL_CERT_FILE")
     try:
         if stated:
-            open(stated, "rb").close()
+            read_file(stated, 1)
         context = ssl.create_default_context()
         known = ssl.get_default_verify_paths()
         if not (known.cafile or known.capath):

@@ -1,0 +1,97 @@
+"""A pipe, a socket or a device where a file of a deployment was: no command waits for it, or reads without end.
+
+A command that waits makes these tests wait for ever.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from support.command_line import envpack
+from support.sample_deployments import bundle, put
+
+FILES = (
+    "x/lib/version",
+    "x/bin/tool",
+    "x/.envpack/deployment.json",
+    "x/.envpack/manifest.json",
+    "x/.envpack/manifest.sha256",
+    "x/.envpack/paths.json",
+    "x/.envpack/prefix",
+    ".x.envpack/lock",
+    ".x.envpack/1/.envpack/deployment.json",
+)
+
+COMMANDS = (
+    "list --scan {}",
+    "verify {}/x",
+    "check {}/x",
+    "inspect {}/x",
+    "history {}/x",
+    "repair {}/x {}/demo-2.0.tar.gz",
+    "pack -p {}/x -o {}/out.tar.gz --no-cache -f",
+    "deploy {}/demo-2.0.tar.gz {}/x",
+    "rollback {}/x",
+    "move {}/x {}/y",
+    "remove {}/y",
+    "remove {}/x",
+)
+
+
+def make_socket(path: Path) -> None:
+    os.mknod(path, stat.S_IFSOCK | 0o666)
+
+
+def link_to_a_device(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+MAKERS = (os.mkfifo, make_socket, link_to_a_device)
+
+
+@pytest.mark.parametrize("make", MAKERS)
+@pytest.mark.parametrize("file", FILES)
+def test_no_command_waits(tmp_path: Path, file: str, make: Callable[[Path], None]) -> None:
+    put(tmp_path, "1.0")
+    put(tmp_path, "2.0")
+    (tmp_path / file).unlink(missing_ok=True)
+    make(tmp_path / file)
+    for command in COMMANDS:
+        done = envpack(*command.format(*[tmp_path] * 3).split())
+        assert "bug" not in done.err, command
+        assert done.code < 12, command
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "deploy {} {}.out",
+        "verify {}",
+        "inspect {}",
+        "check {}",
+        "sign {} --key {}",
+        "lock {}",
+        "build {}",
+        "pack -p {}",
+    ],
+)
+@pytest.mark.parametrize("make", MAKERS)
+def test_no_argument_is_waited_for(tmp_path: Path, command: str, make: Callable[[Path], None]) -> None:
+    make(tmp_path / "x.yml")
+    done = envpack(*command.format(*[tmp_path / "x.yml"] * 2).split())
+    assert 1 < done.code < 12, done.err
+    assert "bug" not in done.err
+
+
+def test_no_signature_is_waited_for(tmp_path: Path) -> None:
+    made = bundle(tmp_path, "1.0")
+    assert envpack("sign", "--new-key", str(tmp_path / "k"), "--no-password").code == 0
+    os.mkfifo(f"{made}.minisig")
+    done = envpack("verify", str(made), "--key", str(tmp_path / "k.pub"))
+    assert done.code == 7, done.err
+    assert "not a regular file" in done.err
