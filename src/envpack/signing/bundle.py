@@ -103,9 +103,3 @@ def check_manifest(manifest: bytes, bundle: Path | str, keys: Sequence[PublicKey
     name = shown(bundle)
     key = check_signature(manifest, signature, keys, name)
     return Signed(name, shown(location), key, signature.comment)
-
-
-def check_bundle(bundle: Path | str, keys: Sequence[PublicKey], decoders: Mapping[str, Decoder]) -> Signed:
-    """Verify the signature beside a bundle as `check_manifest` does, with the manifest read from the bundle."""
-    with open_bundle(bundle, decoders) as opened:
-        return check_manifest(opened.manifest_bytes, bundle, keys)

@@ -6,6 +6,8 @@ envpack refuse every bundle.
 
 from __future__ import annotations
 
+import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,7 +52,7 @@ def signature_policy(root: Path = Path("/")) -> SignaturePolicy | None:
         return None
     path = root / POLICY_PATH
     try:
-        return SignaturePolicy(path, _read(path))
+        return SignaturePolicy(path, _read(path, root))
     except UsageError as error:
         raise IntegrityError(
             f"{path} is not a valid policy: {error.message}",
@@ -58,7 +60,8 @@ def signature_policy(root: Path = Path("/")) -> SignaturePolicy | None:
         ) from None
 
 
-def _read(path: Path) -> tuple[PublicKey, ...]:
+def _read(path: Path, root: Path) -> tuple[PublicKey, ...]:
+    _require_trusted(path, root)
     document = read_toml(path)
     if document is None:
         raise UsageError("it can't be read")
@@ -71,4 +74,30 @@ def _read(path: Path) -> tuple[PublicKey, ...]:
     for text in texts:
         if not text.startswith(("RW", "/")):
             raise UsageError(f"require: {text!r} is neither a key nor a path that begins with '/'")
+        if text.startswith("/"):
+            _require_trusted(Path(text), root)
     return tuple(public_key_of(text) for text in texts)
+
+
+def _require_trusted(path: Path, root: Path) -> None:
+    """Raise UsageError when anybody but root could write to a file, or put another one in its place.
+
+    The file and each folder above it, also where a link leads to, have to belong to root and be closed to others,
+    as sudo requires of its policy (sudoers(5), "SUDOERS OPTIONS", sudoers_uid). Who owns the root folder counts as
+    root: in a user namespace that may have another number.
+    """
+    trusted = root.stat()
+    owners, groups = (0, trusted.st_uid), (0, trusted.st_gid)
+    for place in dict.fromkeys((path, Path(os.path.realpath(path)))):
+        for each in (place, *place.parents):
+            try:
+                facts = each.lstat()
+            except FileNotFoundError:
+                continue
+            mode = facts.st_mode
+            open_to_others = mode & stat.S_IWOTH or (mode & stat.S_IWGRP and facts.st_gid not in groups)
+            harmless = stat.S_ISLNK(mode) or (stat.S_ISDIR(mode) and mode & stat.S_ISVTX)
+            if facts.st_uid not in owners or (open_to_others and not harmless):
+                raise UsageError(f"users other than root can write to {each}")
+            if each == root:
+                break

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,28 @@ def test_a_policy_refuses_what_is_piped_in(root: Path, bundle: Path, tmp_path: P
         os.close(stdin)
     assert code == 7 and "from a pipe" in said
     assert not (tmp_path / "x").exists()
+
+
+def test_verify_checks_the_signature_of_the_manifest_that_it_verifies(
+    bundle: Path, key: SecretKey, tmp_path: Path
+) -> None:
+    """A server that gives the signed bundle at first, and another one from then on."""
+    sign_bundle(bundle, key, "", FAST)
+    make_bundle(tmp_path / "other.tar.gz", {"environment": [file("bin/activate", b"false\n")]}, name="other")
+    right, other = bundle.read_bytes(), (tmp_path / "other.tar.gz").read_bytes()
+    for first, later, expected in ((right, other, 0), (other, right, 7)):
+        with serving({}, ranges=False) as server:
+            serve(server, bundle)
+            answers = iter([first, *[later] * 9])
+
+            def swap(handler: Any, server: Files = server, answers: Iterator[bytes] = answers) -> bool:
+                if handler.path == "/b.tar.gz":
+                    server.data["/b.tar.gz"] = next(answers)
+                return False
+
+            server.before = swap
+            code, said = run(tmp_path, "verify", f"{server.url}/b.tar.gz", "--key", key.public.text)
+        assert code == expected and "other" not in said
 
 
 def test_verify_asks_a_server_for_the_signature(bundle: Path, key: SecretKey, tmp_path: Path) -> None:

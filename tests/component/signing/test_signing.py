@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -22,8 +23,9 @@ from envpack.config import Config, load_config
 from envpack.runtime.__main__ import main as runtime
 from envpack.runtime.errors import DestinationError, IntegrityError, UsageError
 from envpack.runtime.reader.bundle import open_bundle
-from envpack.signing.bundle import check_bundle, sign_bundle, signature_path
+from envpack.signing.bundle import Signed, check_manifest, sign_bundle, signature_path
 from envpack.signing.keys import (
+    PublicKey,
     SecretKey,
     new_key,
     public_key,
@@ -143,26 +145,31 @@ def test_a_key_that_asks_for_too_much_memory_is_refused(tmp_path: Path, key: Sec
 # --- bundles ---
 
 
+def check_bundle(bundle: Path, keys: list[PublicKey]) -> Signed:
+    with open_bundle(bundle, FAST) as opened:
+        return check_manifest(opened.manifest_bytes, bundle, keys)
+
+
 def test_a_signature_is_of_one_bundle_and_one_key(bundle: Path, tmp_path: Path, key: SecretKey) -> None:
     made = sign_bundle(bundle, key, "", FAST)
     assert made.comment == "file:b.tar.gz\thashed"
-    assert check_bundle(bundle, [new_key().public, key.public], FAST) == made
+    assert check_bundle(bundle, [new_key().public, key.public]) == made
     with pytest.raises(IntegrityError, match="not one of the accepted keys"):
-        check_bundle(bundle, [new_key().public], FAST)
+        check_bundle(bundle, [new_key().public])
     other = tmp_path / "other.tar.gz"
     make_bundle(other, {"environment": [text("bin/tool", b"other @\n", 0o755)]})
     with pytest.raises(IntegrityError, match="there is no signature"):
-        check_bundle(other, [key.public], FAST)
+        check_bundle(other, [key.public])
     shutil.copy(signature_path(bundle), signature_path(other))
     with pytest.raises(IntegrityError, match="not of this bundle"):
-        check_bundle(other, [key.public], FAST)
+        check_bundle(other, [key.public])
 
 
 def test_a_comment_is_signed_too(bundle: Path, key: SecretKey) -> None:
     path = Path(sign_bundle(bundle, key, "for production", FAST).signature)
     path.write_text(path.read_text().replace("for production", "for everything"))
     with pytest.raises(IntegrityError, match="comment"):
-        check_bundle(bundle, [key.public], FAST)
+        check_bundle(bundle, [key.public])
 
 
 @pytest.mark.parametrize("comment", ["a\nb", "a\x1b[2J", "n" * 2000])
@@ -181,7 +188,7 @@ def test_every_bit_of_a_signature_counts(bundle: Path, key: SecretKey) -> None:
             changed[row] = lines[row][:at] + letter + lines[row][at + 1 :]
             path.write_text("\n".join(changed))
             try:
-                check_bundle(bundle, [key.public], FAST)
+                check_bundle(bundle, [key.public])
             except IntegrityError:
                 continue
             # base64's last digit before "=" has bits that count for nothing
@@ -194,7 +201,7 @@ def test_every_bit_of_a_signature_counts(bundle: Path, key: SecretKey) -> None:
 def test_what_is_no_signature_is_refused(bundle: Path, key: SecretKey, content: bytes) -> None:
     signature_path(bundle).write_bytes(content)
     with pytest.raises(IntegrityError, match="not a signature"):
-        check_bundle(bundle, [key.public], FAST)
+        check_bundle(bundle, [key.public])
 
 
 def test_what_tar_takes_out_is_what_was_signed(bundle: Path, tmp_path: Path, key: SecretKey) -> None:
@@ -300,6 +307,92 @@ def test_a_policy_that_is_no_file_refuses_everything(tmp_path: Path, bundle: Pat
     (tmp_path / "root/etc/envpack/policy.toml").rmdir()
     (tmp_path / "root/etc/envpack/policy.toml").symlink_to("nowhere")
     assert deployed(tmp_path / "root", bundle)[0] == 7
+
+
+@pytest.mark.parametrize("path", ["etc/envpack/policy.toml", "etc/envpack", "etc", "keys/ci.pub", "keys"])
+def test_a_policy_that_others_may_write_refuses_everything(
+    tmp_path: Path, bundle: Path, key: SecretKey, path: str
+) -> None:
+    root = tmp_path / "root"
+    (root / "keys").mkdir(parents=True)
+    (root / "keys/ci.pub").write_text(public_key_file(key.public))
+    host(root, f'require = ["{root}/keys/ci.pub"]')
+    sign_bundle(bundle, key, "", FAST)
+    mode = (root / path).stat().st_mode
+    (root / path).chmod(mode | 0o002)
+    code, said = deployed(root, bundle)
+    assert code == 7 and f"users other than root can write to {root / path}" in said
+    (root / path).chmod(mode)
+    assert deployed(root, bundle)[0] == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_a_policy_of_another_user_or_a_link_to_one_refuses_everything(
+    tmp_path: Path, bundle: Path, key: SecretKey
+) -> None:
+    root = host(tmp_path / "root", f'require = ["{key.public.text}"]')
+    policy = root / "etc/envpack/policy.toml"
+    sign_bundle(bundle, key, "", FAST)
+    os.chown(policy, 1234, -1)
+    assert deployed(root, bundle)[0] == 7
+    policy.rename(root / "etc/theirs")
+    policy.symlink_to("../theirs")
+    assert deployed(root, bundle)[0] == 7
+    os.chown(root / "etc/theirs", 0, -1)
+    assert deployed(root, bundle)[0] == 0
+    os.chown(root / "etc/theirs", 0, 1234)
+    (root / "etc/theirs").chmod(0o664)
+    assert deployed(root, bundle)[0] == 7
+
+
+def test_a_policy_that_is_a_pipe_refuses_everything(tmp_path: Path, bundle: Path) -> None:
+    root = host(tmp_path / "root", "")
+    (root / "etc/envpack/policy.toml").unlink()
+    os.mkfifo(root / "etc/envpack/policy.toml")
+    code, said = deployed(root, bundle)
+    assert code == 7 and "it is a pipe, not a regular file" in said
+
+
+def named(path: Path, name: str, version: str, key: SecretKey) -> Path:
+    make_bundle(path, {"environment": [text("bin/tool", b"@\n", 0o755)]}, name=name, version=version)
+    sign_bundle(path, key, "", FAST)
+    return path
+
+
+def test_a_bundle_of_another_program_than_the_one_deployed_is_told_and_refused_by_a_policy(
+    tmp_path: Path, key: SecretKey
+) -> None:
+    root = host(tmp_path / "root", f'require = ["{key.public.text}"]')
+    assert deployed(root, named(tmp_path / "a.tar.gz", "demo", "1.0", key))[0] == 0
+    other = named(tmp_path / "b.tar.gz", "other", "1.0", key)
+    code, said = deployed(root, other)
+    assert code == 7 and "the bundle is other 1.0, and the deployment at the destination is demo" in said
+    assert deployed(root, named(tmp_path / "c.tar.gz", "demo", "2.0", key))[0] == 0
+    code, said = deployed(tmp_path, other)
+    assert code == 0 and "warning: the bundle is other 1.0" in said
+
+
+@pytest.mark.parametrize(
+    ("file_name", "right"),
+    [
+        ("demo-1.0-20251219-linux-64.tar.gz", True),
+        ("demo-1.0-20251219.3-linux-aarch64.tar.zst", True),
+        ("b.tar.gz", True),
+        ("demo-latest.tar.gz", True),
+        ("demo-2.0-20251219-linux-64.tar.gz", False),  # an old version by the name of a new one
+        ("demo-tools-1.0-20251219-linux-64.tar.gz", False),
+    ],
+)
+def test_a_signed_bundle_by_the_name_of_another_is_told_and_refused_by_a_policy(
+    tmp_path: Path, key: SecretKey, file_name: str, right: bool
+) -> None:
+    root = host(tmp_path / "root", f'require = ["{key.public.text}"]')
+    path = named(tmp_path / file_name, "demo", "1.0", key)
+    told = f"the bundle is demo 1.0, which {file_name} is not the name of"
+    code, said = deployed(root, path)
+    assert (code, told in said) == ((0, False) if right else (7, True))
+    code, said, _ = run(tmp_path, ["verify", str(path), "--key", key.public.text])
+    assert (code, told in said) == (0, not right)
 
 
 def test_the_approval_is_of_the_manifest_that_is_read(tmp_path: Path, bundle: Path, key: SecretKey) -> None:

@@ -502,6 +502,59 @@ def test_a_store_is_given_a_folder_of_its_own(bundles: Path, tmp_path: Path, sto
     assert not (tmp_path / "a").exists() and not (tmp_path / "none").exists()
 
 
+@pytest.fixture
+def open_umask() -> Iterator[None]:
+    before = os.umask(0)
+    yield
+    os.umask(before)
+
+
+def open_to_all(folder: Path) -> list[Path]:
+    return [path for path in [folder, *folder.rglob("*")] if not path.is_symlink() and path.stat().st_mode & 0o002]
+
+
+def test_under_the_umask_000_nobody_else_may_write_to_a_store_or_a_deployment(
+    bundles: Path, tmp_path: Path, open_umask: None
+) -> None:
+    for version in (1, 2):
+        deployed(bundles / f"{version}.tar.gz", tmp_path / "host/x", tmp_path / "new/store")
+    assert open_to_all(tmp_path / "new") == []
+    assert open_to_all(tmp_path / "host/x") == []
+    state = tmp_path / "host/.x.envpack"
+    assert not state.stat().st_mode & 0o002
+
+
+@pytest.mark.parametrize(
+    "level", ["1", "1/segments", "1/work", "1/roots", "1/damaged", "segment's parent", "segment"]
+)
+def test_a_store_that_others_may_write_to_is_not_used_at_any_level(
+    bundles: Path, tmp_path: Path, store: Path, level: str
+) -> None:
+    deployed(bundles / "1.tar.gz", tmp_path / "a", store)
+    segment = next(path for path in (store / "1/segments").glob("*/*"))
+    folder = {"segment's parent": segment.parent, "segment": segment}.get(level, store / level)
+    folder.chmod(0o777)
+    with pytest.raises(DestinationError, match=f"other users can write to the store {folder},"):
+        deployed(bundles / "1.tar.gz", tmp_path / "b", store)
+    with pytest.raises(DestinationError, match="other users can write"):
+        collected(store)
+    assert not (tmp_path / "b").exists()
+    folder.chmod(0o755)
+    deployed(bundles / "1.tar.gz", tmp_path / "b", store)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_a_file_that_chown_of_a_deployment_gave_away_is_not_used_again(
+    bundles: Path, tmp_path: Path, store: Path
+) -> None:
+    deployed(bundles / "1.tar.gz", tmp_path / "a", store)
+    for path in (store / "1/segments").glob("*/*/*"):
+        os.chown(path, 1234, -1)
+    done = deployed(bundles / "1.tar.gz", tmp_path / "b", store)
+    assert done.read > 70_000
+    assert all(path.stat().st_uid == 0 for path in (tmp_path / "b").rglob("*"))
+
+
 @pytest.mark.parametrize("after", [1, 3, 6])
 def test_a_store_without_room_is_named_and_nothing_is_left(
     bundles: Path, tmp_path: Path, store: Path, after: int, monkeypatch: pytest.MonkeyPatch

@@ -13,6 +13,7 @@ from envpack.runtime.errors import UsageError
 from envpack.runtime.report import human_size
 
 if TYPE_CHECKING:
+    from envpack.cli.approval import Approve
     from envpack.runtime.commands.verify import Verified
     from envpack.signing.bundle import Signed
 
@@ -51,21 +52,30 @@ def verify(
       envpack verify dist/demo-1.0-20251219-linux-64.tar.gz --key ci.pub
     """
     from envpack.bundle.codecs import FAST
+    from envpack.runtime.commands.signature_requirement import other_program
     from envpack.runtime.commands.verify import verify as run
     from envpack.runtime.transport.open import local_path
 
     source = local_path(path)
-    signed = _signed(source, key) if key else None
-    found = run(source, reporter=console.reporter, jobs=jobs, decoders=FAST)
+    signatures: list[Signed] = []
+    approve = _signature_check(source, key, signatures) if key else None
+    found = run(source, reporter=console.reporter, jobs=jobs, decoders=FAST, approve=approve)
+    signed = signatures[0] if signatures else None
+    other = other_program(found.name, found.version, source, None)
+    if signed is not None and other:
+        console.reporter.warn(other)
     found.require(every=console.json or console.verbose)
     data = {**found.as_dict(), "signed": signed.as_dict() if signed is not None else None}
     return Result("verify", data, lambda console: _show(console, found, signed))
 
 
-def _signed(path: Path | str, keys: list[str]) -> Signed:
-    from envpack.bundle.codecs import FAST
+def _signature_check(path: Path | str, keys: list[str], found: list[Signed]) -> Approve:
+    """Return a function that adds to ``found`` the signature of the manifest that is verified.
+
+    The bundle is read once: a server could answer another time with another one.
+    """
     from envpack.runtime.transport.open import STDIN
-    from envpack.signing.bundle import check_bundle
+    from envpack.signing.bundle import check_manifest
     from envpack.signing.keys import public_key_of
 
     public_keys = [public_key_of(text) for text in keys]
@@ -78,7 +88,11 @@ def _signed(path: Path | str, keys: list[str]) -> Signed:
         raise UsageError(
             f"{path} is a deployment; only bundles have signatures", hint="Run the command without --key."
         )
-    return check_bundle(path, public_keys, FAST)
+
+    def approve(manifest: bytes, bundle: Path | str) -> None:
+        found.append(check_manifest(manifest, bundle, public_keys))
+
+    return approve
 
 
 def _show(console: Console, found: Verified, signed: Signed | None) -> None:

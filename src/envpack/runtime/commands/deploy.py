@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable, Mapping
@@ -17,6 +17,7 @@ from typing import Any, Callable, Mapping
 from envpack.runtime.commands.bundle_source import BundleSource
 from envpack.runtime.commands.check import Policy
 from envpack.runtime.commands.run_tests import run_bundle_tests
+from envpack.runtime.commands.signature_requirement import other_program
 from envpack.runtime.deployment.exclusive import exclusive
 from envpack.runtime.deployment.protected_paths import ROOT_HOME
 from envpack.runtime.deployment.record import Generation, Record, update_record, write_record
@@ -25,7 +26,9 @@ from envpack.runtime.deployment.retention import prune
 from envpack.runtime.deployment.source import DeployedTree, Fixup, Source
 from envpack.runtime.deployment.state import DeploymentState
 from envpack.runtime.deployment.transaction import open_transaction
+from envpack.runtime.errors import IntegrityError
 from envpack.runtime.format.codec import STANDARD, Decoder
+from envpack.runtime.format.manifest import Manifest
 from envpack.runtime.fs.sync import sync_filesystem
 from envpack.runtime.parallel.threads import processors
 from envpack.runtime.reader.bundle import open_bundle
@@ -158,6 +161,7 @@ def deploy(
         opened = stack.enter_context(open_bundle(bundle, decoders))
         if approve is not None:
             approve(opened.manifest_bytes, bundle)
+        _compare_names(opened.manifest, bundle, destination, reporter, signed=approve is not None)
         shared = None
         if options.store is not None:
             path = DeploymentState(destination).path
@@ -166,6 +170,24 @@ def deploy(
             shared = store, plan(opened, store)
         source = BundleSource(opened, options.policy, reporter, shared)
         return deploy_source(source, destination, options, reporter=reporter)
+
+
+def _compare_names(
+    manifest: Manifest, bundle: Path | str, destination: Path, reporter: Reporter, *, signed: bool
+) -> None:
+    """Warn of a bundle of another program than was asked for; refuse it where its signature was required."""
+    current = None
+    with suppress(OSError):  # what can't be read is reported below
+        current = DeploymentState(destination).current()
+    deployed = current.name if current is not None else None
+    other = other_program(manifest.name, manifest.version, bundle, deployed)
+    if other and signed:
+        raise IntegrityError(
+            f"{other}; the policy of this host accepts a signature for one program only",
+            hint="Use the bundle's own name, and another destination, or 'envpack remove' the deployment first.",
+        )
+    if other:
+        reporter.warn(other)
 
 
 def deploy_source(

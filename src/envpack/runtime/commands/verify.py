@@ -7,7 +7,7 @@ import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Iterable, Mapping, Sequence
+from typing import Any, Callable, Iterable, Mapping, Sequence
 
 from envpack.runtime.errors import IntegrityError
 from envpack.runtime.format.codec import STANDARD, Decoder
@@ -102,7 +102,12 @@ class Verified:
 
 
 def verify(
-    path: Path | str, *, reporter: Reporter, jobs: int | None = None, decoders: Mapping[str, Decoder] = STANDARD
+    path: Path | str,
+    *,
+    reporter: Reporter,
+    jobs: int | None = None,
+    decoders: Mapping[str, Decoder] = STANDARD,
+    approve: Callable[[bytes, Path | str], None] | None = None,
 ) -> Verified:
     """Verify a directory as a deployment, anything else, at a path or URL, as a bundle.
 
@@ -111,6 +116,7 @@ def verify(
         reporter: Receives progress.
         jobs: Processors to use (default: those this process may use).
         decoders: Decoders by codec name.
+        approve: Called first with the bytes of a bundle's manifest, and ``path``; what it raises passes through.
 
     Returns:
         The result; see `verify_deployment` and `verify_bundle`, also for the errors.
@@ -118,7 +124,7 @@ def verify(
     path = local_path(path)
     if isinstance(path, Path) and path.is_dir():
         return verify_deployment(path, reporter=reporter, jobs=jobs)
-    return verify_bundle(path, reporter=reporter, jobs=jobs, decoders=decoders)
+    return verify_bundle(path, reporter=reporter, jobs=jobs, decoders=decoders, approve=approve)
 
 
 def verify_deployment(root: Path, *, reporter: Reporter, jobs: int | None = None) -> Verified:
@@ -203,7 +209,12 @@ def prefixes_of(root: Path) -> tuple[bool, list[bytes | None]]:
 
 
 def verify_bundle(
-    where: Path | str, *, reporter: Reporter, jobs: int | None = None, decoders: Mapping[str, Decoder] = STANDARD
+    where: Path | str,
+    *,
+    reporter: Reporter,
+    jobs: int | None = None,
+    decoders: Mapping[str, Decoder] = STANDARD,
+    approve: Callable[[bytes, Path | str], None] | None = None,
 ) -> Verified:
     """Read the whole bundle and check every digest in it; write nothing.
 
@@ -215,6 +226,7 @@ def verify_bundle(
         reporter: Receives progress.
         jobs: Processors to use (default: those this process may use).
         decoders: Decoders by codec name.
+        approve: Called first with the bytes of the manifest that all else is checked against, and ``where``.
 
     Raises:
         FormatError: It is no bundle.
@@ -222,6 +234,8 @@ def verify_bundle(
     """
     started = time.monotonic()
     with open_bundle(where, decoders) as bundle:
+        if approve is not None:
+            approve(bundle.manifest_bytes, where)
         files = _check_contents(bundle, reporter, jobs or processors())
         bundle.finish()
         manifest = bundle.manifest

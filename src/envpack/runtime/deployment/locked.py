@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Iterator
 
 from envpack.runtime.deployment.record import read_record, update_record
-from envpack.runtime.deployment.state import COPY_JOURNAL, LOCK, TRASH, DeploymentState
+from envpack.runtime.deployment.state import COPY_JOURNAL, LOCK, TRASH, TREE_MODE, DeploymentState
 from envpack.runtime.deployment.swap import swap, writable_dirs
 from envpack.runtime.format.layout import LOCK_PATH
 from envpack.runtime.fs.interrupt import retry_on_interrupt
@@ -48,7 +48,7 @@ class LockedDeployment(DeploymentState):
     def add_generation(self, path: Path, generation: int) -> None:
         """Rename the tree at ``path`` to a previous generation in the state directory. Raises OSError."""
         with suppress(OSError):
-            os.chmod(self.state_dir, 0o777 & ~umask())  # previous generations are as readable as a deployment
+            os.chmod(self.state_dir, TREE_MODE & ~umask())  # previous generations are as readable as a deployment
         with writable_dirs(path):
             os.rename(path, self.generation_path(generation))
 

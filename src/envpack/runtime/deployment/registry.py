@@ -16,7 +16,7 @@ from typing import Iterator, Mapping
 from envpack.runtime.deployment.record import read_record
 from envpack.runtime.fs.atomic import replace_file
 from envpack.runtime.fs.io import read_file
-from envpack.runtime.fs.paths import is_folder
+from envpack.runtime.fs.paths import is_folder, make_folders
 from envpack.runtime.report import Reporter
 
 FOR_THE_HOST = Path("/var/lib/envpack/deployments")
@@ -52,8 +52,8 @@ def register(destination: Path, reporter: Reporter) -> None:
     data = os.fsencode(destination) + b"\n"
     try:
         if not _holds(entry, data):
-            folder.mkdir(parents=True, exist_ok=True)
-            replace_file(entry, data)
+            make_folders(folder, 0o755)
+            replace_file(entry, data, 0o644)
     except OSError as problem:
         reporter.warn(f"'envpack list' will not show {destination}: {folder}: {problem.strerror}")
 

@@ -28,6 +28,10 @@ from envpack.runtime.deployment.record import Record, read_record
 from envpack.runtime.errors import DestinationError
 from envpack.runtime.fs.paths import exists, is_folder, sibling_path
 
+TREE_MODE = 0o775
+"""The permission bits of the folder of a deployment, less the umask: never writable by all users, also under the
+umask 000, as they could put other programs into it."""
+
 LOCK = "lock"
 STAGING, READY, TRASH = "new-", "next-", "trash-"
 """The start of the names of trees that are being written, that are whole and ready, and that are being removed."""

@@ -11,7 +11,7 @@ from typing import Iterator
 from envpack.runtime.deployment.locked import LockedDeployment
 from envpack.runtime.deployment.record import Record, has_record
 from envpack.runtime.deployment.recovery import recover
-from envpack.runtime.deployment.state import READY, STAGING
+from envpack.runtime.deployment.state import READY, STAGING, TREE_MODE
 from envpack.runtime.deployment.swap import finish_swap, writable_dirs
 from envpack.runtime.errors import DestinationError
 from envpack.runtime.fs.interrupt import retry_on_interrupt
@@ -34,7 +34,7 @@ class Transaction:
         self.folder = deployment.state_dir / f"{STAGING}{self.generation}"
         self._ready = deployment.state_dir / f"{READY}{self.generation}"
         self._status: os.stat_result | None = None
-        self._mode = 0o777 & ~umask()
+        self._mode = TREE_MODE & ~umask()
         self._was_empty_folder = before is None and is_folder(deployment.path)
 
     def open(self, size: int) -> None:
@@ -54,7 +54,8 @@ class Transaction:
     def switch(self, mode: int | None = None) -> None:
         """Make the new generation the current deployment, in one step.
 
-        ``mode`` is the mode of its folder; by default that of the replaced deployment, or 0777 without the umask.
+        ``mode`` is the mode of its folder; by default that of the replaced deployment, or `TREE_MODE` without
+        the umask.
         Raises OSError when it can't be switched to, and DestinationError when something else has appeared at a
         destination that was free.
         """

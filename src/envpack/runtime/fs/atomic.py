@@ -24,14 +24,14 @@ _MARKER = "envpack-new"
 
 
 def replace_file(
-    path: Path, data: bytes, mode: int = 0o666, *, temporary: Path | None = None, durable: bool = True
+    path: Path, data: bytes, mode: int = 0o664, *, temporary: Path | None = None, durable: bool = True
 ) -> None:
     """Replace the content of ``path`` atomically.
 
     Args:
         path: the file to create or replace.
         data: its new content.
-        mode: its permission bits, subject to the umask.
+        mode: its permission bits, subject to the umask; by default not writable by all users under any umask.
         temporary: path that is written first; None for `temporary_of` the path, and then only one process at a
             time may call this for one path.
         durable: sync the file and its folder, so that the content is all old or all new also after a power cut.

@@ -44,8 +44,8 @@ def sibling_name(name: bytes, what: str) -> bytes:
     return b"." + name + end
 
 
-def make_folders(folder: Path) -> list[Path]:
-    """Create ``folder`` and its missing parents.
+def make_folders(folder: Path, mode: int = 0o777) -> list[Path]:
+    """Create ``folder`` and its missing parents, with the permission bits ``mode`` less the umask.
 
     Returns:
         The folders that were missing, outermost first.
@@ -59,7 +59,7 @@ def make_folders(folder: Path) -> list[Path]:
         folder = folder.parent
     try:
         for each in missing:
-            each.mkdir(exist_ok=True)
+            each.mkdir(mode, exist_ok=True)
     except BaseException:
         remove_empty(missing)
         raise

@@ -134,7 +134,10 @@ def manifests_at(destination: Path) -> set[str] | None:
 
 def _segments(store: Store) -> Iterator[Path]:
     for parent in sorted(store.segments.iterdir()):
-        yield from sorted(parent.iterdir())
+        store.require_trusted(parent)
+        for folder in sorted(parent.iterdir()):
+            store.require_trusted(folder)
+            yield folder
 
 
 def _sizes(folder: Path) -> tuple[int, int]:

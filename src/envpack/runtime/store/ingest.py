@@ -13,7 +13,7 @@ from envpack.runtime.fs.io import create_file, write_pieces
 from envpack.runtime.fs.lock import locked
 from envpack.runtime.fs.paths import remove_tree
 from envpack.runtime.fs.sync import EARLY, begin_writing, sync_filesystem, sync_folder
-from envpack.runtime.store.store import Store
+from envpack.runtime.store.store import FOLDER_MODE, Store
 
 BATCH = 512 << 20
 """Bytes of new segments that are written before they are synced and published: a sync writes all that is not yet
@@ -88,7 +88,7 @@ class SegmentIngest:
         folder = self._store.work / key
         if folder.exists():
             remove_tree(folder)  # of a process that was killed
-        folder.mkdir(mode=0o755)
+        folder.mkdir(FOLDER_MODE)
         self._claimed.add(key)
         return folder
 
@@ -106,7 +106,7 @@ class SegmentIngest:
             for key in self._ready:
                 target = self._store.folder(key)
                 parents.add(target.parent)
-                target.parent.mkdir(exist_ok=True)
+                target.parent.mkdir(FOLDER_MODE, exist_ok=True)
                 os.rename(self._store.work / key, target)
                 self._claimed.discard(key)
             for parent in parents:

@@ -33,6 +33,9 @@ from envpack.runtime.fs.io import CREATE, LOCK, opened, read_file
 from envpack.runtime.fs.paths import make_folders
 from envpack.runtime.relocation.files import stored_digest
 
+FOLDER_MODE = 0o755
+"""Permission bits of folders in a store, less the umask. Under the umask 000, too, only the owner may write."""
+
 VERSION = "1"
 """The version of the layout. Another version would get its own folder beside it, and both could be used."""
 
@@ -61,10 +64,16 @@ class Store:
             records: The records of the segment.
 
         Raises:
+            DestinationError: Others may write to its folders.
             OSError: The store can't be read, or the segment not marked.
         """
         folder = os.fsencode(self.folder(key))
-        if not os.path.isdir(folder) or (self.damaged / key).exists():
+        try:
+            self.require_trusted(self.folder(key).parent)
+            self.require_trusted(self.folder(key))
+        except FileNotFoundError:
+            return False
+        if (self.damaged / key).exists():
             return False
         prefix = folder + b"/"
         try:
@@ -75,12 +84,29 @@ class Store:
                 same = (facts.st_mtime, facts.st_size) == (record.mtime, record.size)
                 if not same or facts.st_mode & 0o7222 or not stat.S_ISREG(facts.st_mode):
                     break
+                if facts.st_uid not in (0, os.geteuid()):
+                    break  # chown of a deployment gives the shared file away
             else:
                 return True
         except FileNotFoundError:
             pass
         self.mark_damaged(key)
         return False
+
+    def require_trusted(self, folder: Path) -> None:
+        """Check that only root or this user may write to a folder of the store.
+
+        Raises:
+            DestinationError: Others may, or it is no folder.
+            OSError: There is nothing, or it can't be read.
+        """
+        facts = os.lstat(folder)
+        ours = facts.st_uid in (0, os.geteuid()) and not facts.st_mode & stat.S_IWOTH
+        if not (ours and stat.S_ISDIR(facts.st_mode)):
+            raise DestinationError(
+                f"other users can write to the store {folder}, so they could run programs as you",
+                hint="Use a store that belongs to you or to root: --store or ENVPACK_STORE.",
+            )
 
     def damaged_keys(self) -> set[str]:
         """Return the keys of the segments that are marked as damaged. Raises OSError."""
@@ -191,7 +217,7 @@ class Store:
 
     def write_root(self, destination: Path, manifests: Mapping[str, list[str]]) -> None:
         document = {"path": str(destination), "manifests": dict(manifests)}
-        replace_file(self.root_file(destination), json.dumps(document).encode())
+        replace_file(self.root_file(destination), json.dumps(document).encode(), 0o644)
 
 
 def open_store(path: Path, destination: Path | None = None) -> Store:
@@ -210,16 +236,12 @@ def open_store(path: Path, destination: Path | None = None) -> Store:
             raise DestinationError(
                 f"{path} is not empty and is not a store", hint="Use a separate directory for the store."
             )
-        make_folders(path)
+        make_folders(path, FOLDER_MODE)
+        store.require_trusted(path)
         for folder in (store.base, store.segments, store.work, store.roots, store.damaged):
-            folder.mkdir(exist_ok=True)
-        for folder in (path, store.base):
-            facts = folder.stat()
-            if facts.st_uid not in (0, os.geteuid()) or facts.st_mode & stat.S_IWOTH:
-                raise DestinationError(
-                    f"other users can write to the store {folder}, so they could run programs as you",
-                    hint="Use a store that belongs to you or to root: --store or ENVPACK_STORE.",
-                )
+            with suppress(FileExistsError):
+                folder.mkdir(FOLDER_MODE)
+            store.require_trusted(folder)
     except OSError as problem:
         raise DestinationError(
             f"can't use the store {path}: {problem.strerror}: {problem.filename}",

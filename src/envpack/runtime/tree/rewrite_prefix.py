@@ -168,7 +168,7 @@ class PrefixRewrite:
         if self.changed and not self._was_completed:
             raise IntegrityError(f"{len(self.changed)} files differ from the bundle", details=self.changed)
         prefix_path = self._base + os.fsencode(PREFIX_PATH)
-        temporary = self._prefix_file.file(prefix_path, prefixes[0] + b"\n", 0o666 & ~umask())
+        temporary = self._prefix_file.file(prefix_path, prefixes[0] + b"\n", 0o664 & ~umask())
         sync_folder(Path(os.fsdecode(temporary)))
         if durable:
             sync_filesystem(self._root)
