@@ -6,8 +6,12 @@ import errno
 import json
 import os
 import shutil
+import stat
 import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,6 +34,7 @@ from envpack.runtime.relocation.relocation import Relocation
 from envpack.runtime.report import Reporter
 from envpack.runtime.tree.rewrite_prefix import rewrite_prefix
 from support.bundle_factory import file, make_bundle
+from support.namespaces import namespace
 from support.reporters import RecordingReporter
 from support.sample_deployments import bundle, deploy_version, state_entries, whole_version
 
@@ -310,10 +315,10 @@ def test_a_move_that_finds_the_disk_full_has_rewritten_nothing(
 ) -> None:
     before = {path: path.stat().st_ino for path in sorted(x.rglob("*"))}
 
-    def fail(new: ReplaceBatch, path: bytes, data: bytes, mode: int, mtime: int | None = None) -> bytes:
+    def fail(new: ReplaceBatch, path: bytes, data: bytes, mode: int, *rest: Any) -> bytes:
         if path.endswith(b"/prefix"):  # the last of all
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), os.fsdecode(path))
-        return real(new, path, data, mode, mtime)
+        return real(new, path, data, mode, *rest)
 
     real = ReplaceBatch.file
     monkeypatch.setattr(ReplaceBatch, "file", fail)
@@ -376,6 +381,74 @@ def test_a_move_to_another_filesystem_and_back(x: Path, tmp_path: Path) -> None:
         assert list(elsewhere.iterdir()) == []
     finally:
         shutil.rmtree(elsewhere)
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Iterator[Path]:
+    folder = other_filesystem() / f"envpack-test-{os.getpid()}"
+    if tmp_path.stat().st_dev == folder.parent.stat().st_dev:
+        pytest.skip("there is no second filesystem to write to")
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_owners_are_kept_on_another_filesystem_and_when_a_prefix_is_written(x: Path, elsewhere: Path) -> None:
+    (x / "mine").mkdir()
+    (x / "mine/tool").write_text("x")
+    for path in (x / "mine", x / "mine/tool", x / "bin/tool", x / "lib/version"):
+        os.chown(path, 1234, 1235)
+    (x / "mine/tool").chmod(0o6755)
+    (x / "mine").chmod(0o2750)
+    os.mkfifo(x / "mine/pipe", 0o600)
+    reporter = RecordingReporter()
+    move(x, elsewhere / "y", reporter=reporter)
+    y = elsewhere / "y"
+    for path, mode in (("mine", 0o2750), ("mine/tool", 0o6755), ("bin/tool", 0o755), ("lib/version", 0o644)):
+        facts = (y / path).stat()
+        assert (facts.st_uid, facts.st_gid, facts.st_mode & 0o7777) == (1234, 1235, mode), path
+    assert stat.S_ISFIFO((y / "mine/pipe").stat().st_mode)
+    assert (y / "bin/activate").stat().st_uid == 0 and whole(y) == "2"
+    assert not any("can't be kept" in warning for warning in reporter.warnings)
+
+
+def test_without_its_owner_a_copy_has_no_setuid(x: Path, elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on NFS with root_squash, or when another user of the group moves it."""
+    (x / "mine").write_text("x")
+    if os.geteuid() == 0:
+        os.chown(x / "mine", 1234, 1235)
+    (x / "mine").chmod(0o6755)
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "fchown", refuse)
+    reporter = RecordingReporter()
+    move(x, elsewhere / "y", reporter=reporter)
+    kept = os.geteuid() != 0
+    assert (elsewhere / "y/mine").stat().st_mode & 0o7777 == (0o6755 if kept else 0o755)
+    assert kept or any("can't be kept" in warning and "mine" in warning for warning in reporter.warnings)
+
+
+MOUNTED = """
+set -e
+x=$1 y=$2 python=$3
+for i in 1 2 3 4; do mkdir -p "$x/data$i"; mount -t tmpfs none "$x/data$i"; done
+for i in 1 2 3 4; do echo $i >"$x/data$i/a"; ln "$x/data$i/a" "$x/data$i/b"; done
+for command in "move $x $y" "remove $x --force"; do
+  if $python -m envpack $command 2>"$x.log"; then echo "done: $command"; exit 1; fi
+  grep "a filesystem is mounted at $x/data" "$x.log"
+done
+for i in 1 2 3 4; do test "$(cat "$x/data$i/b")" = $i; umount "$x/data$i"; done
+$python -m envpack move $x $y
+"""
+
+
+def test_what_is_mounted_inside_is_neither_copied_nor_removed(x: Path, elsewhere: Path) -> None:
+    script = [*namespace(), "bash", "-c", MOUNTED, "-", str(x), str(elsewhere / "y"), sys.executable]
+    done = subprocess.run(script, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (elsewhere / "y/lib/version").read_text() == "2"
 
 
 def test_a_copy_to_another_filesystem_that_was_stopped_goes_on(x: Path, tmp_path: Path) -> None:

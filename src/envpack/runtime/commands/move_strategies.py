@@ -11,6 +11,7 @@ import json
 import os
 import stat
 from contextlib import suppress
+from pathlib import Path
 
 from envpack.runtime.deployment.locked import LockedDeployment
 from envpack.runtime.deployment.record import UNRECORDED, Record, has_record, update_record, write_record
@@ -23,6 +24,7 @@ from envpack.runtime.fs.atomic import replace_file
 from envpack.runtime.fs.copy import copy_tree
 from envpack.runtime.fs.interrupt import retry_on_interrupt
 from envpack.runtime.fs.io import read_file
+from envpack.runtime.fs.mounts import require_no_mounts
 from envpack.runtime.fs.paths import exists, is_folder
 from envpack.runtime.fs.sync import sync_filesystem
 from envpack.runtime.report import Reporter
@@ -116,11 +118,19 @@ class FinishCopy(MoveStrategy):
             generation = kept.record.generation
             if not exists(target.generation_path(generation)):
                 staging = target.state_dir / f"{STAGING}{generation}"
-                copy_tree(kept.path, staging)
+                self._copy(kept.path, staging)
                 sync_filesystem(staging)
                 target.add_generation(staging, generation)
         target.sync()
         retry_on_interrupt(self._remove_original)
+
+    def _copy(self, tree: Path, to: Path) -> None:
+        lost = copy_tree(tree, to)
+        if lost:
+            self.reporter.warn(
+                f"the owners of {len(lost)} files in {tree} can't be kept, so setuid, setgid and capabilities are "
+                f"removed from the copies: {', '.join(lost[:5])}{', ...' if lost[5:] else ''}"
+            )
 
     def _remove_original(self) -> None:
         source, target = self.source, self.target
@@ -146,11 +156,12 @@ class Copy(FinishCopy):
         source, target = self.source, self.target
         record = source.current()
         assert record is not None
+        require_no_mounts(source.trees(), "a move to another filesystem")
         with source.activation_locked(), open_transaction(target, record.size, None, record.generation) as new:
             _write_journal(source, target, record)
             title = f"Copying {record.name} {record.version} to another filesystem"
             with self.reporter.step(title, unit="files"):
-                copy_tree(source.path, new.folder)
+                self._copy(source.path, new.folder)
                 rewrite_prefix(new.folder, self.reporter, prefix=str(target.path))
                 if not has_record(new.folder):
                     write_record(new.folder, record)

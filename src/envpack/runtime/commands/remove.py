@@ -11,6 +11,7 @@ from envpack.runtime.deployment.exclusive import exclusive
 from envpack.runtime.deployment.registry import unregister
 from envpack.runtime.deployment.state import DeploymentState
 from envpack.runtime.errors import DestinationError
+from envpack.runtime.fs.mounts import require_no_mounts
 from envpack.runtime.report import Reporter
 from envpack.runtime.tree.local_changes import local_changes
 
@@ -64,6 +65,7 @@ def remove(destination: Path, *, force: bool = False, reporter: Reporter, wait: 
         trees += [(each.path, each.record) for each in kept]
         if not force:
             _require_no_local_changes([path for path, _ in trees], state.path)
+        require_no_mounts((path for path, _ in trees), "the removal")
         for path, _ in trees:
             deployment.move_to_trash(path)
         try:

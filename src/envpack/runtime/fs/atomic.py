@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Callable, Iterator, TypeVar
 
-from envpack.runtime.fs.io import CREATE, create_file, write_all
+from envpack.runtime.fs.io import CREATE, create_file, keep_owner, write_all
 from envpack.runtime.fs.paths import sibling_name, sibling_path
 from envpack.runtime.fs.sync import sync_folder
 
@@ -99,7 +99,14 @@ class ReplaceBatch:
     def __init__(self) -> None:
         self._new: list[tuple[bytes, bytes]] = []
 
-    def file(self, path: bytes, data: bytes, mode: int, mtime: int | None = None) -> bytes:
+    def file(
+        self,
+        path: bytes,
+        data: bytes,
+        mode: int,
+        mtime: int | None = None,
+        owner: os.stat_result | None = None,
+    ) -> bytes:
         """Write a new version of ``path`` to its temporary sibling and return the path of that sibling.
 
         Args:
@@ -107,15 +114,19 @@ class ReplaceBatch:
             data: its new content.
             mode: its permission bits, independent of the umask.
             mtime: its access and modification time, in seconds since the epoch; None: the current time.
+            owner: the status whose owner and group it gets, where this user may set them.
 
         Raises:
             OSError: the sibling can't be created or written.
         """
+
+        def fill(fd: int) -> None:
+            write_all(fd, data)
+            if owner is not None:
+                keep_owner(fd, owner)
+
         temporary = self._add(path)
-        _anew(
-            temporary,
-            lambda: create_file(temporary, mode, mtime, lambda fd: write_all(fd, data), exact=True),
-        )
+        _anew(temporary, lambda: create_file(temporary, mode, mtime, fill, exact=True))
         return temporary
 
     def link(self, source: bytes, path: bytes) -> None:

@@ -64,6 +64,22 @@ def create_file(
         os.close(fd)
 
 
+def keep_owner(fd: int, status: os.stat_result) -> bool:
+    """Give an open file the owner and group in ``status``, as far as allowed; return whether it has both now."""
+    changes: tuple[Callable[[], None], ...] = (
+        lambda: os.fchown(fd, status.st_uid, status.st_gid),
+        lambda: os.fchown(fd, -1, status.st_gid),
+    )
+    for change in changes:
+        now = os.fstat(fd)
+        if (now.st_uid, now.st_gid) == (status.st_uid, status.st_gid):
+            return True
+        with suppress(OSError):
+            change()
+    now = os.fstat(fd)
+    return (now.st_uid, now.st_gid) == (status.st_uid, status.st_gid)
+
+
 def write_pieces(fd: int, pieces: Iterable[bytes | memoryview]) -> None:
     """Write all of ``pieces`` to a descriptor.
 

@@ -17,6 +17,7 @@ from typing import Iterator
 from envpack.runtime.errors import DestinationError
 from envpack.runtime.fs.io import READ_FOLDER
 from envpack.runtime.fs.lock import locked
+from envpack.runtime.fs.mounts import refuse_mounts
 
 _LOCK = ".envpack-lock"
 """Name of the lock file in a staging folder. No environment has a file of this name."""
@@ -145,8 +146,9 @@ def remove_tree(folder: Path) -> None:
     """Remove a tree, including folders without write permission.
 
     Raises:
-        OSError: a part of it can't be removed.
+        OSError: a part of it can't be removed, or a filesystem is mounted inside: nothing is removed then.
     """
+    refuse_mounts(folder)
     _make_writable(folder)
     for parent, folders, _ in os.walk(folder):
         for name in folders:

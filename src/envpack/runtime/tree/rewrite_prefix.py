@@ -218,24 +218,24 @@ def _renew(new: ReplaceBatch, record: PathRecord, prefixes: list[bytes], path: b
     of the prefixes or the placeholder.
     """
     try:
-        data, mode = _read(path)
+        data, status = _read(path)
     except FileNotFoundError:
         return False
     stored = stored_bytes(data, record.relocation, record.sha256, prefixes)
     if stored is None:
         return False
     written = b"".join(deployed_bytes([stored], record.relocation, record.size, prefixes[0], record.path))
-    source = path if written == data else new.file(path, written, mode, record.mtime)
+    source = path if written == data else new.file(path, written, status.st_mode & 0o777, record.mtime, status)
     for link in links:
         if source is not path or not (os.path.exists(link) and os.path.samefile(path, link)):
             new.link(source, link)
     return True
 
 
-def _read(path: bytes) -> tuple[bytes, int]:
-    """Return the bytes and permission bits of a file; raise OSError when it can't be read."""
+def _read(path: bytes) -> tuple[bytes, os.stat_result]:
+    """Return the bytes and the status of a file; raise OSError when it can't be read."""
     with open(path, "rb", buffering=0, opener=open_regular) as file:
-        return file.read(), os.fstat(file.fileno()).st_mode & 0o777
+        return file.read(), os.fstat(file.fileno())
 
 
 def _hard_links(table: PathsTable) -> dict[str, list[str]]:
