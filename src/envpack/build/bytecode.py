@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from envpack.runtime.errors import BuildError
 from envpack.runtime.fs.io import read_file
+from envpack.runtime.fs.json_text import json_value
 from envpack.runtime.report import Reporter, Step
 
 SOURCE_MTIME = 315532800
@@ -141,7 +141,7 @@ def published_bytecode(prefix: Path) -> dict[str, list[str]]:
 
 def _recorded_files(prefix: Path) -> Iterable[str]:
     for record in sorted((prefix / "conda-meta").glob("*.json")):
-        yield from json.loads(read_file(record)).get("files", ())
+        yield from json_value(read_file(record)).get("files", ())
     for record in sorted(prefix.glob("lib/python*/site-packages/*.dist-info/RECORD")):
         base = record.parent.parent.relative_to(prefix).as_posix()
         for line in read_file(record).decode("utf-8", "surrogateescape").splitlines():

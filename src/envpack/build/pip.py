@@ -14,6 +14,7 @@ from envpack.lock import LockedPypi
 from envpack.lock.uvtool import index_arguments, run_uv
 from envpack.runtime.fs.atomic import replace_file
 from envpack.runtime.fs.io import read_file
+from envpack.runtime.fs.json_text import json_value
 from envpack.runtime.report import Reporter, Step
 from envpack.spec import EnvSpec
 from envpack.spec.pip_lines import parse_lines
@@ -162,7 +163,7 @@ def _build_machine_files(info: Path) -> Iterator[Path]:
     stamps, direct = info / "uv_cache.json", info / "direct_url.json"
     if stamps.is_file():
         yield stamps
-    if direct.is_file() and json.loads(read_file(direct)).get("url", "").startswith("file:"):
+    if direct.is_file() and json_value(read_file(direct)).get("url", "").startswith("file:"):
         yield direct
 
 

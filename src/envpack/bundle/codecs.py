@@ -11,7 +11,7 @@ import zstandard
 from isal import isal_zlib
 
 from envpack.runtime.errors import IntegrityError, UsageError
-from envpack.runtime.format.codec import CODECS, Decoder, StreamDecoder
+from envpack.runtime.format.codec import CODECS, Decoder, StreamDecoder, damage
 from envpack.runtime.format.limits import MAX_MANIFEST
 
 
@@ -92,7 +92,7 @@ class _ZstdDecoder(Decoder):
         try:
             unpacked: bytes = zstandard.ZstdDecompressor().decompress(frame, allow_extra_data=False)
         except zstandard.ZstdError as problem:
-            raise IntegrityError(f"a frame is damaged: {problem}") from None
+            raise damage(problem, "a frame is damaged") from None
         return unpacked
 
 
@@ -101,7 +101,7 @@ def _content_size(data: bytes) -> int:
     try:
         return int(zstandard.get_frame_parameters(data).content_size)
     except zstandard.ZstdError as problem:
-        raise IntegrityError(f"a frame is damaged: {problem}") from None
+        raise damage(problem, "a frame is damaged") from None
 
 
 _LONGEST_HEADER = 18
@@ -126,7 +126,7 @@ def _frame_length(data: bytes) -> int | None:
     except zstandard.ZstdError as problem:
         if len(data) < _LONGEST_HEADER:
             return None
-        raise IntegrityError(f"a frame is damaged: {problem}") from None
+        raise damage(problem, "a frame is damaged") from None
     last = False
     while not last:
         head = int.from_bytes(data[position : position + 3], "little")

@@ -15,7 +15,7 @@ from envpack.cli.console import Console, Result
 from envpack.cli.options import Json, Quiet, Verbose
 from envpack.cli.signals import interruptible
 from envpack.cli.typer_command import typer_command
-from envpack.runtime.errors import INTERRUPTED, EnvpackError, UsageError
+from envpack.runtime.errors import INTERRUPTED, EnvpackError, UsageError, of_the_system
 from envpack.runtime.process import begin, leave
 from envpack.runtime.version import __version__
 
@@ -174,12 +174,9 @@ def as_error(problem: BaseException) -> EnvpackError:
         return Interruption("interrupted; nothing incomplete was left behind")
     if callable(getattr(problem, "format_message", None)):  # the parser's own errors, of click or of typer
         return _usage(problem)
-    if isinstance(problem, OSError) and problem.strerror:
-        path = problem.filename
-        where = f"{os.fsdecode(path)}: " if isinstance(path, (str, bytes, os.PathLike)) else ""
-        return EnvpackError(f"{where}{problem.strerror}")
-    if isinstance(problem, MemoryError):
-        return EnvpackError("out of memory", hint="Use less memory with --jobs 1.")
+    known = of_the_system(problem)
+    if known is not None:
+        return known
     what = f"{type(problem).__name__}: {problem}" if str(problem) else type(problem).__name__
     return Bug(f"envpack ran into a bug: {what}")
 

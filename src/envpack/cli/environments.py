@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from envpack.runtime.errors import UsageError
+from envpack.runtime.errors import SpecError, UsageError
 from envpack.runtime.fs.io import read_file
 
 
@@ -129,11 +129,11 @@ def _envs_dirs(file: Path) -> list[str]:
     """Return ``envs_dirs``, also called ``envs_path``; empty for an unreadable file, which conda reports."""
     if not file.is_file():
         return []
-    import yaml
+    from envpack.spec.nodes import load
 
     try:
-        document = yaml.safe_load(read_file(file).decode("utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        document = load(read_file(file).decode("utf-8"), str(file))
+    except (OSError, UnicodeDecodeError, SpecError):
         return []
     matches = [document.get(key) for key in ("envs_dirs", "envs_path")] if isinstance(document, dict) else []
     return [

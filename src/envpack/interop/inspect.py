@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -23,6 +22,7 @@ from envpack.runtime.activation.variables import effective
 from envpack.runtime.errors import IntegrityError, PackError
 from envpack.runtime.format.changes import Changes
 from envpack.runtime.format.manifest import Manifest, Package
+from envpack.runtime.fs.json_text import json_value
 from envpack.runtime.report import Reporter
 
 _CODECS = {known.name: known.codec for known in FORMATS}
@@ -175,6 +175,6 @@ def _max_prefix_length(origin: Origin, records: Iterable[CondaRecord]) -> tuple[
 
 def _variables(state: bytes) -> dict[str, str]:
     try:
-        return effective(json.loads(state or b"{}").get("env_vars", {}))
-    except (ValueError, AttributeError, RecursionError):
+        return effective(json_value(state or b"{}").get("env_vars", {}))
+    except (ValueError, AttributeError):
         return {}

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-import yaml
 from packaging.utils import canonicalize_name
 
 from envpack.lock import rattler_async
@@ -17,8 +16,8 @@ from envpack.lock.model import ENVIRONMENT, Lock, LockedPlatform, LockedPypi, re
 from envpack.lock.solve import channel_failure
 from envpack.lock.target import current_platform
 from envpack.runtime.errors import BuildError, SpecError
-from envpack.runtime.fs.io import read_file
 from envpack.spec import PLATFORMS, EnvSpec, parse_spec
+from envpack.spec.nodes import load, read_text
 
 if TYPE_CHECKING:
     from rattler import RepoDataRecord
@@ -67,14 +66,7 @@ def load_input(path: Path, environment: str = ENVIRONMENT) -> EnvSpec | Lock:
         SpecError: The file has none of these formats or is not valid.
         BuildError: Packages of an ``@EXPLICIT`` or conda-lock file can't be found in their channel.
     """
-    try:
-        text = read_file(path, stream=True).decode("utf-8")
-    except FileNotFoundError:
-        raise SpecError(f"there is no spec or lock {path}", hint="Check the path.") from None
-    except UnicodeDecodeError as error:
-        raise SpecError(f"{path} is not UTF-8 text (byte {error.start})") from None
-    except OSError as error:
-        raise SpecError(f"{path} can't be read: {error.strerror}") from None
+    text = read_text(path, "spec or lock")
     format_ = _format(text)
     if format_ == "explicit":
         return explicit_lock(text, path)
@@ -229,7 +221,7 @@ def conda_lock(text: str, path: Path) -> Lock:
     Format: https://github.com/conda/conda-lock, ``conda_lock/lockfile/v1/models.py``.
     """
     try:
-        content = yaml.safe_load(text)
+        content = load(text, str(path))
         version, packages, metadata = content["version"], content["package"], content["metadata"]
         if version != 1:
             raise SpecError(f"{path} has conda-lock's format {version}, expected 1")
@@ -245,7 +237,7 @@ def conda_lock(text: str, path: Path) -> Lock:
             tuple(urls),
             {name: _conda_lock_platform(main_packages, name, path) for name in platforms},
         )
-    except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise SpecError(f"{path} is not a conda-lock file: {reason}") from None
 

@@ -14,7 +14,9 @@ from envpack.lock.target import virtual_package_texts
 from envpack.runtime.errors import SpecError
 from envpack.runtime.fs.atomic import process_temporary, replacement
 from envpack.runtime.fs.io import read_file
+from envpack.runtime.fs.json_text import json_value
 from envpack.spec import EnvSpec
+from envpack.spec.nodes import read_text
 
 if TYPE_CHECKING:
     from rattler import RepoDataRecord
@@ -148,10 +150,10 @@ def read_lock(path: Path, environment: str = ENVIRONMENT) -> Lock:
     from rattler.exceptions import ParseCondaLockError
     from rattler.lock import CondaLockedBinaryPackage, LockFile, PypiLockedPackage
 
+    text = read_text(path, "lock")
     try:
-        text = read_file(path, stream=True).decode("utf-8")
         file = LockFile.from_path(path)
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise SpecError(f"the lock {path} can't be read: {error}") from None
     except ParseCondaLockError as error:
         raise SpecError(f"{path} is not a lock file in a known format: {error}") from None
@@ -186,7 +188,7 @@ def _header(text: str, path: Path) -> tuple[EnvSpec | None, str]:
     if not text.startswith(_HEADER):
         return None, ""
     try:
-        header = json.loads(text.split("\n", 1)[0][len(_HEADER) :])
+        header = json_value(text.split("\n", 1)[0][len(_HEADER) :])
         spec = EnvSpec.from_dict(header["spec"], source=str(path), directory=path.parent)
         return spec, str(header["digest"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Callable, Dict, NoReturn, Sequence, Tuple
 
-from envpack.runtime.errors import INTERRUPTED, EnvpackError, HostError, UsageError
+from envpack.runtime.errors import INTERRUPTED, EnvpackError, HostError, UsageError, of_the_system
 from envpack.runtime.format.layout import DIGEST_PATH
 from envpack.runtime.fs.io import read_file
 from envpack.runtime.process import begin, leave
@@ -310,13 +310,16 @@ def main(argv: Sequence[str] | None = None, root: Path = Path("/")) -> int:
         reporter = Reporter() if arguments.quiet else PlainReporter(prefix="envpack: ")
         run: Run = arguments.run
         result = run(arguments, reporter)
-    except EnvpackError as error:
+    except KeyboardInterrupt:
+        return _interrupted()
+    except Exception as problem:
+        error = problem if isinstance(problem, EnvpackError) else of_the_system(problem)
+        if error is None:
+            raise
         if as_json:
             print(json.dumps(envelope(command, error=error)))
         print_error(error)
         return error.code
-    except KeyboardInterrupt:
-        return _interrupted()
     if as_json:
         print(json.dumps(envelope(command, result)))
     return 0

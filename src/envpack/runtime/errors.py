@@ -6,6 +6,7 @@ them and exit. The table in docs/exit-codes.md is made from the classes below.
 
 from __future__ import annotations
 
+import os
 from typing import Any, ClassVar, Iterable
 
 
@@ -92,6 +93,22 @@ class DeploymentTestError(EnvpackError):
 
     code = 11
     when = "a test of the bundle failed; the previous deployment, if any, is active again"
+
+
+def of_the_system(problem: BaseException) -> EnvpackError | None:
+    """Return an error that the system or Python raised, in words for people; None for one that envpack caused."""
+    if isinstance(problem, OSError) and problem.strerror:
+        path = problem.filename
+        where = f"{os.fsdecode(path)}: " if isinstance(path, (str, bytes, os.PathLike)) else ""
+        return EnvpackError(f"{where}{problem.strerror}")
+    if isinstance(problem, MemoryError):
+        return EnvpackError("out of memory", hint="Use less memory with --jobs 1.")
+    if isinstance(problem, RuntimeError) and "can't start new thread" in str(problem):  # CPython, _threadmodule.c
+        return EnvpackError(
+            "the system allows no further thread",
+            hint="Use fewer threads with --jobs 1, or raise the limits of processes and memory (ulimit -u, -v).",
+        )
+    return None
 
 
 INTERRUPTED = 130

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
 
 import yaml
 
 from envpack.runtime.errors import SpecError
+from envpack.runtime.fs.io import read_file
+
+T = TypeVar("T")
 
 Node = yaml.nodes.Node
 _STRING = "tag:yaml.org,2002:str"
 _FLOAT = "tag:yaml.org,2002:float"
 _NULL = "tag:yaml.org,2002:null"
+
+
+_SHOWN = 60
+"""Characters of a wrong value that a message shows."""
 
 
 class Problems:
@@ -39,14 +48,54 @@ class Problems:
         raise SpecError(f"{self.source} has {len(lines)} mistakes, the first: {lines[0]}", details=lines)
 
 
+def read_text(path: Path, what: str = "spec") -> str:
+    """Return the text of a file that a user names; ``what`` it is to be.
+
+    Raises:
+        SpecError: The file can't be read, is not UTF-8, or has a NUL in it.
+    """
+    try:
+        text = read_file(path, stream=True).decode("utf-8")
+    except FileNotFoundError:
+        raise SpecError(f"there is no {what} {path}", hint="Check the path.") from None
+    except UnicodeDecodeError as error:
+        raise SpecError(f"{path} is not UTF-8 text (byte {error.start})") from None
+    except OSError as error:
+        raise SpecError(f"{path} can't be read: {error.strerror}") from None
+    if "\0" in text:
+        line = text[: text.index("\0")].count("\n") + 1
+        raise SpecError(f"{path}:{line}: a NUL character, which no text has")
+    return text
+
+
 def compose(text: str, source: str) -> Node | None:
     """Return the node tree of one YAML document, None when it is empty.
 
     Raises:
         SpecError: The text is not valid YAML; the message names ``source`` and the line.
     """
+    return _parsed(lambda: yaml.compose(text, Loader=yaml.SafeLoader), text, source)
+
+
+def load(text: str, source: str) -> Any:
+    """Return the value of one YAML document.
+
+    Raises:
+        SpecError: The text is not valid YAML, or has a value that YAML can't construct, such as a date that does
+            not exist; the message names ``source``.
+    """
+    return _parsed(lambda: yaml.safe_load(text), text, source)
+
+
+_NO_VALUE = (yaml.YAMLError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What PyYAML's constructors raise for scalars that are not of their type, such as ``!!int abc``."""
+
+
+def _parsed(parse: Callable[[], T], text: str, source: str) -> T:
     try:
-        return yaml.compose(text, Loader=yaml.SafeLoader)
+        return parse()
+    except RecursionError:
+        raise SpecError(f"{source}: it is nested too deeply") from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
@@ -58,7 +107,7 @@ def compose(text: str, source: str) -> Node | None:
             f"{source}:{line}: not valid YAML at {line_text!r}: {reason}",
             hint="Indent with spaces, and quote values that hold ': ', '#', '*', '[' or '{'.",
         ) from None
-    except yaml.YAMLError as error:
+    except _NO_VALUE as error:
         raise SpecError(f"{source}:1: not valid YAML: {error}") from None
 
 
@@ -138,16 +187,24 @@ def string(node: Node, what: str, problems: Problems) -> str | None:
     if not isinstance(node, yaml.ScalarNode) or node.tag == _NULL:
         problems.add(node, f"{what} is {describe(node)}, expected text")
         return None
+    if "\0" in node.value:
+        problems.add(node, f"{what} contains a NUL character, expected text")
+        return None
     if node.tag == _STRING:
         return str(node.value)
-    value = yaml.SafeLoader("").construct_object(node)
+    try:
+        value = yaml.SafeLoader("").construct_object(node)
+        read = str(value)  # Python limits the digits of a number
+    except _NO_VALUE:
+        value = None
     if isinstance(value, bool) or not isinstance(value, int | float):
-        problems.add(node, f'{what} is {node.value} without quotes, expected text: write "{node.value}"')
+        written = node.value if len(node.value) <= _SHOWN else f"{node.value[:_SHOWN]}..."
+        problems.add(node, f'{what} is {written} without quotes, expected text: write "{written}"')
         return None
-    if str(value) != node.value:
+    if read != node.value:
         problems.add(
             node,
-            f'{what} is {node.value} without quotes, which YAML reads as the number {value}: write "{node.value}"',
+            f'{what} is {node.value} without quotes, which YAML reads as the number {read}: write "{node.value}"',
         )
         return None
     return str(node.value)

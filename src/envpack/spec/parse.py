@@ -191,9 +191,7 @@ def _variables(node: Node | None, problems: Problems) -> dict[str, str]:
             problems.add(key_node, f"{key!r} is reserved for shells and activation scripts, expected another name")
             continue
         text = string(value, f"variable {key}", problems)
-        if text is not None and "\0" in text:
-            problems.add(value, f"variable {key} contains a NUL character, expected text")
-        elif text is not None:
+        if text is not None:
             found[key] = text
     return found
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from support.command_line import envpack
-from support.sample_deployments import bundle, put
+from support.sample_deployments import bundle, deploy_version
 
 FILES = (
     "x/lib/version",
@@ -57,8 +57,8 @@ MAKERS = (os.mkfifo, make_socket, link_to_a_device)
 @pytest.mark.parametrize("make", MAKERS)
 @pytest.mark.parametrize("file", FILES)
 def test_no_command_waits(tmp_path: Path, file: str, make: Callable[[Path], None]) -> None:
-    put(tmp_path, "1.0")
-    put(tmp_path, "2.0")
+    deploy_version(tmp_path, "1.0")
+    deploy_version(tmp_path, "2.0")
     (tmp_path / file).unlink(missing_ok=True)
     make(tmp_path / file)
     for command in COMMANDS:

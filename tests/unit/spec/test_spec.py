@@ -8,6 +8,7 @@ import pytest
 
 from envpack.runtime.errors import SpecError
 from envpack.spec import DEFAULT_VERSION, EnvSpec, parse_spec
+from envpack.spec.nodes import read_text
 from envpack.spec.pip_lines import parse_line
 
 SPECS = sorted((Path(__file__).resolve().parents[3] / "envspecs").glob("*.yml"))
@@ -261,3 +262,52 @@ def test_the_project_a_pip_line_asks_for_is_known_where_it_can_be(text, name):
     line = parse_line(text)
     assert line is not None
     assert line.name == name
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(
+            "2001-02-30",
+            "!!bool maybe",
+            "!!int abc",
+            "!!int ''",
+            "!!binary x",
+            "=",
+            "<<",
+            "!!timestamp x",
+            "!!float x",
+        ),
+        *(
+            "1" + "0" * 5000,
+            "0x" + "f" * 5000,
+            "190:20:30",
+            '"a\\0b"',
+            "[" * 5000,
+            "{a: " * 5000,
+            "!!python/name:x",
+        ),
+    ],
+)
+@pytest.mark.parametrize(
+    "text",
+    [
+        "dependencies: [python]\nenvpack: {version: VALUE}\n",
+        "dependencies: [python]\nname: VALUE\n",
+        "dependencies: [python]\nvariables: {A: VALUE}\n",
+        "dependencies: [python]\nenvpack: {test: [VALUE]}\n",
+        "dependencies: [python]\nenvpack: {requires: {glibc: VALUE}}\n",
+        "dependencies: [VALUE]\n",
+        "dependencies: [python]\nchannels: [VALUE]\n",
+    ],
+)
+def test_values_that_yaml_can_not_construct_are_the_spec_s_fault(text: str, value: str) -> None:
+    with pytest.raises(SpecError, match=r"s\.yml") as caught:
+        parse_spec(text.replace("VALUE", value), "s.yml")
+    assert len(caught.value.message) < 700
+
+
+def test_a_file_with_a_nul_is_no_spec(tmp_path: Path) -> None:
+    (tmp_path / "s.yml").write_bytes(b"name: x\ndependencies: [a\0b]\n")
+    with pytest.raises(SpecError, match=r"s\.yml:2: a NUL character"):
+        read_text(tmp_path / "s.yml")

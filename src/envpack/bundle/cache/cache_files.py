@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import uuid
 from collections.abc import Iterator, Mapping
@@ -12,6 +11,7 @@ from typing import Any, NamedTuple
 
 from envpack.runtime.fs.atomic import replace_file
 from envpack.runtime.fs.io import read_file
+from envpack.runtime.fs.json_text import json_value
 
 LIMIT = 20 << 30
 """Bytes of bundles in the cache, unless ENVPACK_CACHE_LIMIT gives another number.
@@ -41,7 +41,7 @@ def cache_folder(environ: Mapping[str, str] = os.environ) -> Path | None:
 def read_json(path: Path) -> dict[str, Any]:
     """Return the JSON object in a file; an empty one where the file can't be read or holds anything else."""
     try:
-        document = json.loads(read_file(path))
+        document = json_value(read_file(path))
     except (OSError, ValueError):
         return {}
     return document if isinstance(document, dict) else {}

@@ -12,6 +12,7 @@ from isal import isal_zlib
 
 from envpack.interop.archive.formats import FORMATS
 from envpack.runtime.errors import IntegrityError
+from envpack.runtime.format.codec import damage
 
 _PIECE = 1 << 20
 _READ_SIZE = 256 << 10
@@ -108,7 +109,9 @@ class DecompressedStream:
         try:
             data = next(self._pieces, b"")
         except _DECODER_ERRORS as problem:
-            raise IntegrityError(f"the {self._codec} data is damaged: {problem}") from None
+            if isinstance(problem, OSError) and problem.errno:
+                raise  # of the file, and not bz2's, which has no number
+            raise damage(problem, f"the {self._codec} data is damaged") from None
         self._unpacked += len(data)
         if self._unpacked > self._limit:
             raise IntegrityError(

@@ -7,7 +7,6 @@ conda-pack 0.1 (conda_pack/core.py, ``_conda_unpack_template``). It is read as t
 from __future__ import annotations
 
 import ast
-import json
 import posixpath
 import re
 from collections import Counter
@@ -18,6 +17,7 @@ from typing import NamedTuple
 from envpack.interop.archive.members import safe_path
 from envpack.prefix.scan.windowed_file import FileData
 from envpack.runtime.errors import FormatError, IntegrityError
+from envpack.runtime.fs.json_text import json_value
 
 CONDA_UNPACK = ("bin/conda-unpack", "Scripts/conda-unpack-script.py")
 """Paths at which conda-pack writes its program: on Linux and macOS, and on Windows."""
@@ -78,7 +78,7 @@ def read_script(data: bytes) -> UnpackScript:
 def _read_record(line: bytes) -> PrefixRecord:
     try:
         value = ast.literal_eval(line.decode("utf-8"))
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+    except (ValueError, SyntaxError, MemoryError, RecursionError):  # as ast.literal_eval's documentation states
         value = None
     if not (isinstance(value, tuple) and len(value) == 3 and all(isinstance(part, str) for part in value)):
         raise IntegrityError(f"its conda-unpack has an invalid record: {line[:80].decode('utf-8', 'replace')}")
@@ -149,7 +149,7 @@ def prefix_of_scripts(scripts: Iterable[bytes]) -> bytes | None:
 def parcel_of(data: bytes) -> tuple[str, str]:
     """Return the name and the version that a parcel.json states, "" for each that it doesn't state."""
     try:
-        document = json.loads(data)
+        document = json_value(data)
         return str(document.get("name", "")), str(document.get("version", ""))
-    except (ValueError, AttributeError, RecursionError):
+    except (ValueError, AttributeError):
         return "", ""

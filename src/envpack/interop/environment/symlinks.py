@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import filecmp
 import hashlib
-import json
 import os
 import posixpath
 import stat
@@ -15,6 +14,7 @@ from pathlib import Path
 from envpack.interop.archive.members import safe_path
 from envpack.runtime.errors import IntegrityError
 from envpack.runtime.fs.io import read_file
+from envpack.runtime.fs.json_text import json_value
 
 
 def check_links(folder: Path, links: Iterable[str], prefix: bytes) -> None:
@@ -74,12 +74,12 @@ def _paths(record: Path) -> tuple[list[str], dict[str, object]]:
     links: list[str] = []
     files: dict[str, object] = {}
     try:
-        for item in json.loads(read_file(record))["paths_data"]["paths"]:
+        for item in json_value(read_file(record))["paths_data"]["paths"]:
             path, kind = safe_path(item["_path"]), item.get("path_type")
             if kind == "softlink":
                 links.append(path)
             elif kind == "hardlink":
                 files[path] = item.get("sha256")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return [], {}
     return links, files

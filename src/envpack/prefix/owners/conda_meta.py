@@ -15,6 +15,7 @@ from urllib.parse import urlsplit, urlunsplit
 from envpack.prefix.model import Published
 from envpack.runtime.errors import PackError
 from envpack.runtime.format.manifest import Package
+from envpack.runtime.fs.json_text import json_value
 
 LOCAL_CHANNEL = "file:///local-channel"
 """Replaces every channel that was a folder of the build machine; a URL, so that every tool parses it."""
@@ -65,13 +66,11 @@ def read_record(path: str, data: bytes) -> CondaRecord:
         PackError: The record is broken; the error names it and the problem.
     """
     try:
-        document = json.loads(data.decode("utf-8"))
+        document = json_value(data.decode("utf-8"))
         if not isinstance(document, dict):
             raise ValueError("an object was expected")
         package = _package(document)
         claims = _claims(document)
-    except RecursionError:
-        raise _broken(path, "it is nested too deeply") from None
     except UnicodeDecodeError as problem:
         raise _broken(path, f"it is not UTF-8 at byte {problem.start}") from None
     except ValueError as problem:

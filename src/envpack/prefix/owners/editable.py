@@ -7,7 +7,6 @@ develop command (.egg-link, easy-install.pth).
 
 from __future__ import annotations
 
-import json
 import os
 import posixpath
 import re
@@ -16,6 +15,7 @@ from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
 
 from envpack.prefix.owners.pypi import Read, read_distribution
+from envpack.runtime.fs.json_text import json_value
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def _direct(known: set[str], outside: _Outside) -> Iterator[Editable]:
         if posixpath.dirname(folder) != outside.site:
             continue
         try:
-            document = json.loads(outside.text(path))
+            document = json_value(outside.text(path))
             editable = document["dir_info"]["editable"] is True
             source = unquote(urlsplit(document["url"]).path, errors="surrogateescape")
         except (ValueError, KeyError, TypeError):

@@ -10,7 +10,6 @@ from __future__ import annotations
 import binascii
 import csv
 import io
-import json
 import posixpath
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from email.parser import HeaderParser
 from envpack.prefix.owners.conda_meta import Claim, portable_url
 from envpack.runtime.errors import PackError
 from envpack.runtime.format.manifest import Package
+from envpack.runtime.fs.json_text import json_value
 
 Read = Callable[[str], bytes]
 """Returns the bytes of a path relative to the prefix."""
@@ -195,7 +195,7 @@ def _url(folder: str, inside: set[str], read: Read) -> str:
     if f"{folder}/direct_url.json" not in inside:
         return ""
     try:
-        url = str(json.loads(read(f"{folder}/direct_url.json"))["url"])
+        url = str(json_value(read(f"{folder}/direct_url.json"))["url"])
         return "" if url.startswith("file:") else portable_url(url)
     except (ValueError, KeyError, TypeError):
         return ""

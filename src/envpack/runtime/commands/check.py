@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Iterable, Mapping
@@ -13,6 +12,7 @@ from envpack.runtime.format.codec import STANDARD, Decoder
 from envpack.runtime.format.layout import DEPLOYMENT_PATH
 from envpack.runtime.format.manifest import Manifest
 from envpack.runtime.fs.io import read_file
+from envpack.runtime.fs.json_text import json_value
 from envpack.runtime.host.checks.evaluate import GPU_MODES, allowing, evaluate, needs_gpu_facts
 from envpack.runtime.host.checks.registry import REQUIREMENTS, wanted_of
 from envpack.runtime.host.checks.verdict import FAILED, UNKNOWN, WARNING, Verdict
@@ -225,7 +225,7 @@ def check_before(
 def recorded_policy(root: Path) -> Policy:
     """Return the policy that a deployment was made with; the default policy where no readable one is recorded."""
     try:
-        record = json.loads(read_file(root / DEPLOYMENT_PATH))["check"]
+        record = json_value(read_file(root / DEPLOYMENT_PATH))["check"]
         return parse_policy(record["gpu"], record["allow"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, UsageError):
         return Policy()
@@ -238,7 +238,7 @@ def facts_from_file(path: Path) -> HostFacts:
         FormatError: The file can't be read, or holds anything else.
     """
     try:
-        document = json.loads(read_file(path, stream=True))
+        document = json_value(read_file(path, stream=True))
     except OSError as problem:
         raise FormatError(f"{path}: {problem.strerror}") from None
     except ValueError as problem:

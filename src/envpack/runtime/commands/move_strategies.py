@@ -24,6 +24,7 @@ from envpack.runtime.fs.atomic import replace_file
 from envpack.runtime.fs.copy import copy_tree
 from envpack.runtime.fs.interrupt import retry_on_interrupt
 from envpack.runtime.fs.io import read_file
+from envpack.runtime.fs.json_text import json_value
 from envpack.runtime.fs.mounts import require_no_mounts
 from envpack.runtime.fs.paths import exists, is_folder
 from envpack.runtime.fs.sync import sync_filesystem
@@ -195,7 +196,7 @@ def copied_from(target: DeploymentState, original: Record | None, copy: Record) 
         copy: The record at the new path.
     """
     try:
-        document = json.loads(read_file(target.state_dir / COPY_JOURNAL))
+        document = json_value(read_file(target.state_dir / COPY_JOURNAL))
         same = [document["generation"], document["deployed"]]
         if all([each.generation, each.deployed] == same for each in (copy, original) if each is not None):
             return str(document["from"])

@@ -6,7 +6,6 @@ After an interruption the next repair continues. Files that no bundle brought ar
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import time
 from contextlib import contextmanager, suppress
@@ -26,6 +25,7 @@ from envpack.runtime.format.manifest import PathsTable
 from envpack.runtime.format.manifest_json import digest_line
 from envpack.runtime.format.paths_json import table_from_json
 from envpack.runtime.fs.io import read_file
+from envpack.runtime.fs.json_text import json_value
 from envpack.runtime.fs.lock import locked
 from envpack.runtime.parallel.threads import processors
 from envpack.runtime.reader.bundle import Bundle, open_bundle
@@ -143,7 +143,7 @@ def _check_same(root: Path, bundle: Bundle) -> None:
     with suppress(OSError):
         known.append(hashlib.sha256(read_file(root / MANIFEST_PATH)).hexdigest())
     with suppress(OSError, ValueError, AttributeError):
-        known.append(str(json.loads(read_file(root / DEPLOYMENT_PATH)).get("manifest_sha256")))
+        known.append(str(json_value(read_file(root / DEPLOYMENT_PATH)).get("manifest_sha256")))
     with suppress(OSError):
         line = read_file(root / DIGEST_PATH)
         known.append(sha256 if line == digest_line(bundle.manifest_bytes) else "")

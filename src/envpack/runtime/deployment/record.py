@@ -11,6 +11,7 @@ from typing import Any, Mapping
 from envpack.runtime.format.layout import DEPLOYMENT_PATH, MANIFEST_PATH
 from envpack.runtime.fs.atomic import replace_file
 from envpack.runtime.fs.io import read_file
+from envpack.runtime.fs.json_text import json_value
 
 SCHEMA = "envpack.deployment/1"
 
@@ -134,8 +135,8 @@ def read_record(root: Path) -> Record | None:
     if data is None:
         return defaults
     try:
-        return _parsed(json.loads(data), defaults)
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return _parsed(json_value(data), defaults)
+    except (ValueError, TypeError, KeyError, AttributeError):
         return defaults
 
 
@@ -148,8 +149,8 @@ def _content(path: Path) -> bytes | None:
 
 def _of_manifest(data: bytes, unpacked: int, root: str) -> Record:
     try:
-        found = json.loads(data)
-    except (ValueError, RecursionError):
+        found = json_value(data)
+    except ValueError:
         found = {}
     manifest: Mapping[str, Any] = found if isinstance(found, dict) else {}
     return Record(

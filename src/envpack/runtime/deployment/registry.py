@@ -79,7 +79,7 @@ def registered() -> list[Path]:
     folders = {registry()} if os.environ.get("ENVPACK_STATE") else {registry(), FOR_THE_HOST}
     for folder in folders:
         for entry in _entries(folder):
-            with suppress(OSError):
+            with suppress(OSError, ValueError):  # ValueError: a NUL in it
                 path = Path(os.fsdecode(read_file(entry).rstrip(b"\n")))
                 if is_deployment(path):
                     found.add(path)

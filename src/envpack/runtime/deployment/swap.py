@@ -13,6 +13,7 @@ from envpack.runtime.deployment.state import DISPLACED, SWAP_JOURNAL
 from envpack.runtime.fs.atomic import replace_file
 from envpack.runtime.fs.exchange import UNSUPPORTED, exchange
 from envpack.runtime.fs.io import READ_FOLDER, read_file
+from envpack.runtime.fs.json_text import json_value
 from envpack.runtime.fs.paths import exists
 from envpack.runtime.fs.sync import sync_folder
 
@@ -89,7 +90,7 @@ def finish_swap(destination: Path, state_dir: Path, keep: Callable[[Path], None]
 def _journalled(journal: Path) -> tuple[str, bool]:
     """Return the name in the state directory, and whether recovery finishes the exchange."""
     try:
-        document = json.loads(read_file(journal))
+        document = json_value(read_file(journal))
         name, onward = document["inside"], document.get("onward") is True
     except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError):
         return DISPLACED, False

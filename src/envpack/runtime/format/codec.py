@@ -102,6 +102,21 @@ class Decoder:
         raise NotImplementedError
 
 
+def damage(problem: Exception, what: str) -> Exception:
+    """Return the error to raise for one of a decompressor: IntegrityError, or MemoryError where memory was short.
+
+    Libraries state that in words: "insufficient memory" (zlib's Z_MEM_ERROR), "Allocation error : not enough
+    memory" (zstd).
+
+    Args:
+        problem: The decompressor's error.
+        what: What is damaged, as a clause.
+    """
+    if isinstance(problem, MemoryError) or "memory" in str(problem).lower():
+        return MemoryError(str(problem))
+    return IntegrityError(f"{what}: {problem}")
+
+
 class StreamDecoder(Decoder):
     """A decoder over objects with zlib's interface: ``decompress(data, limit)``, ``eof`` and ``unused_data``."""
 
@@ -123,7 +138,7 @@ class StreamDecoder(Decoder):
         try:
             unpacked: bytes = decoder.decompress(data, limit + 1)
         except Exception as problem:  # each library has its own class for damaged data
-            raise IntegrityError(f"a frame is damaged: {problem}") from None
+            raise damage(problem, "a frame is damaged") from None
         if len(unpacked) > limit:
             raise IntegrityError("an unpacked frame is larger than the manifest states")
         return unpacked, len(data) - len(decoder.unused_data) if decoder.eof else 0

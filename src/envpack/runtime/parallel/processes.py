@@ -236,7 +236,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 def _portable(error: BaseException) -> BaseException:
     """Return the error if it is meant for users and can be pickled, else a RuntimeError with its traceback."""
-    if isinstance(error, (EnvpackError, OSError)):
+    if isinstance(error, (EnvpackError, OSError, MemoryError)):
         with suppress(Exception):
             pickle.loads(pickle.dumps(error))
             return error

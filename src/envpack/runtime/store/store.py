@@ -30,6 +30,7 @@ from envpack.runtime.errors import DestinationError
 from envpack.runtime.format.manifest import PathRecord
 from envpack.runtime.fs.atomic import replace_file
 from envpack.runtime.fs.io import CREATE, LOCK, opened, read_file
+from envpack.runtime.fs.json_text import json_value
 from envpack.runtime.fs.paths import make_folders
 from envpack.runtime.relocation.files import stored_digest
 
@@ -209,7 +210,7 @@ class Store:
         Returns None when the file is missing or has other content. Raises OSError when it can't be read.
         """
         try:
-            document = json.loads(read_file(file))
+            document = json_value(read_file(file))
             manifests = {str(digest): [str(key) for key in keys] for digest, keys in document["manifests"].items()}
             return str(document["path"]), manifests
         except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError):

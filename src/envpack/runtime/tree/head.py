@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +13,7 @@ from envpack.runtime.format.manifest import Manifest, PathsTable
 from envpack.runtime.format.manifest_json import digest_line, manifest_from_json
 from envpack.runtime.format.paths_json import table_from_json
 from envpack.runtime.fs.io import read_file
+from envpack.runtime.fs.json_text import json_value
 
 
 def prefix_limit(root: Path) -> tuple[int | None, str]:
@@ -101,7 +101,7 @@ def check_record(root: Path, digest: str) -> None:
         IntegrityError: the record can't be read, or has another digest.
     """
     try:
-        record = json.loads(read_file(root / DEPLOYMENT_PATH))
+        record = json_value(read_file(root / DEPLOYMENT_PATH))
     except FileNotFoundError:
         return
     except (OSError, ValueError) as problem:

@@ -11,6 +11,7 @@ from typing import Sequence
 from envpack.runtime.format.layout import JOURNAL_PATH
 from envpack.runtime.fs.atomic import replace_file
 from envpack.runtime.fs.io import read_file
+from envpack.runtime.fs.json_text import json_value
 
 
 class Journal:
@@ -28,7 +29,7 @@ class Journal:
         It is ``(False, [])`` without a valid journal.
         """
         try:
-            document = json.loads(read_file(self._path))
+            document = json_value(read_file(self._path))
             return bool(document["settled"]), [str(prefix) for prefix in document["prefixes"]]
         except (FileNotFoundError, ValueError, TypeError, KeyError):
             return False, []
