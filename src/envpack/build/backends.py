@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from envpack.lock import LockedPlatform, rattler_async
 from envpack.lock.inputs import explicit_text, url_path
-from envpack.lock.uvtool import without_secrets
 from envpack.runtime.errors import BuildError
 from envpack.runtime.fs.io import open_regular
 from envpack.runtime.report import Reporter, Step
+from envpack.runtime.transport.redact import without_secrets
 
 if TYPE_CHECKING:
     from rattler import RepoDataRecord

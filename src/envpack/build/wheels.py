@@ -8,9 +8,10 @@ from pathlib import Path
 
 from envpack.build.bytecode import compile_prefix
 from envpack.build.pip import NOT_COPIED, remove_build_records
-from envpack.lock.uvtool import index_arguments, run_uv, without_secrets
+from envpack.lock.uvtool import index_arguments, run_uv
 from envpack.runtime.errors import BuildError
 from envpack.runtime.report import Reporter
+from envpack.runtime.transport.redact import without_secrets
 
 
 def install_as_wheels(projects: Mapping[Path, str], python: Path, folder: Path, *, reporter: Reporter) -> Path:

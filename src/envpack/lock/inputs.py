@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from packaging.utils import canonicalize_name
 
@@ -15,7 +16,8 @@ from envpack.lock import rattler_async
 from envpack.lock.model import ENVIRONMENT, Lock, LockedPlatform, LockedPypi, read_lock
 from envpack.lock.solve import channel_failure
 from envpack.lock.target import current_platform
-from envpack.runtime.errors import BuildError, SpecError
+from envpack.runtime.errors import BuildError, SpecError, UsageError
+from envpack.runtime.transport.redact import split_url, without_secrets
 from envpack.spec import PLATFORMS, EnvSpec, parse_spec
 from envpack.spec.nodes import load, read_text
 
@@ -98,6 +100,7 @@ def explicit_lock(text: str, path: Path) -> Lock:
         where = f"{path}:{number}"
         package = parse_package_url(line, where, path.absolute().parent)
         if package is None:
+            line = without_secrets(line)
             errors.append(
                 f"{where}: {line!r}, expected the URL of a .conda or .tar.bz2 package, optionally with #HASH"
             )
@@ -121,6 +124,13 @@ def parse_package_url(text: str, where: str, folder: Path) -> PackageUrl | None:
     match = _HEX.fullmatch(fragment)
     if not location.endswith(_ARCHIVES) or (fragment and match is None):
         return None
+    with suppress(UsageError):
+        split_url(location)
+        return _package_url(location, match, where, folder)
+    return None
+
+
+def _package_url(location: str, match: re.Match[str] | None, where: str, folder: Path) -> PackageUrl:
     if "://" not in location:
         location = (folder / Path(location).expanduser()).resolve().as_uri()
     sha256, md5 = (match[1] or "", match[2] or "") if match else ("", "")
@@ -154,11 +164,11 @@ def find_records(packages: Sequence[PackageUrl], platform: str) -> tuple[RepoDat
     Raises:
         BuildError: A package is not in the index or has another hash, or the channel can't be read.
     """
-    from rattler.exceptions import GatewayError
+    from rattler.exceptions import GatewayError, InvalidChannelError
 
     try:
         available = rattler_async.run(_query(packages, platform))
-    except GatewayError as error:
+    except (GatewayError, InvalidChannelError) as error:
         raise channel_failure(str(error), _channels(packages)) from None
     records, errors = [], []
     for package in packages:
@@ -257,7 +267,7 @@ def _conda_lock_platform(packages: Sequence[Mapping[str, Any]], platform: str, p
             continue
         parsed = parse_package_url(package["url"].partition("#")[0], where, path.absolute().parent)
         if parsed is None:
-            errors.append(f"{where}: {package['url']!r} is not the URL of a conda package")
+            errors.append(f"{where}: {without_secrets(package['url'])!r} is not the URL of a conda package")
         else:
             conda.append(
                 PackageUrl(parsed.url, hashes.get("md5", ""), hashes.get("sha256", ""), f"{where}:{platform}")
@@ -280,5 +290,5 @@ def explicit_text(platform: LockedPlatform, name: str) -> str:
 
 def url_path(url: str) -> Path | None:
     """Return the path of a ``file:`` URL, None for any other URL."""
-    parts = urlsplit(url)
+    parts = split_url(url)
     return Path(unquote(parts.path)) if parts.scheme == "file" else None

@@ -11,9 +11,9 @@ from envpack.lock import rattler_async
 from envpack.lock.model import Lock, LockedPlatform, LockedPypi
 from envpack.lock.pip import resolve_pip
 from envpack.lock.target import current_platform, spec_channels, virtual_package_texts, virtual_packages
-from envpack.lock.uvtool import without_secrets
 from envpack.runtime.errors import BuildError
 from envpack.runtime.report import Reporter
+from envpack.runtime.transport.redact import without_secrets
 from envpack.spec import EnvSpec
 from envpack.spec.pip_lines import parse_lines
 

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from envpack.runtime.errors import SpecError
+from envpack.runtime.transport.redact import printable_url, without_secrets
 from envpack.spec import EnvSpec, Requires
 
 if TYPE_CHECKING:
-    from rattler import Channel, GenericVirtualPackage
+    from rattler import Channel, ChannelConfig, GenericVirtualPackage
 
 DEFAULT_GLIBC = "2.28"
 """glibc of a target when the spec states none: that of RHEL 8, Debian 10 and manylinux_2_28 (PEP 600), and the
@@ -72,10 +74,24 @@ def channel_names(names: Sequence[str]) -> list[str]:
 
 def channels(names: Sequence[str], root: Path) -> list[Channel]:
     """Return the channels in order of priority; relative paths start at ``root``."""
-    from rattler import Channel, ChannelConfig
+    from rattler import ChannelConfig
 
     config = ChannelConfig(root_dir=str(root.absolute()))
-    return [Channel(str(Path(name).expanduser()) if name[:1] == "~" else name, config) for name in names]
+    return [_channel(str(Path(name).expanduser()) if name[:1] == "~" else name, config) for name in names]
+
+
+def _channel(name: str, config: ChannelConfig) -> Channel:
+    from rattler import Channel
+    from rattler.exceptions import InvalidChannelError
+
+    try:
+        return Channel(name, config)
+    except InvalidChannelError as error:
+        where = printable_url(name) if "://" in name else repr(name)
+        raise SpecError(
+            f"the channel {where} can't be used: {without_secrets(str(error))}",
+            hint="Give a name, a folder, or an URL; of a password in it, write %2F for '/', %40 for '@'.",
+        ) from None
 
 
 def spec_channels(spec: EnvSpec, override: Sequence[str] = ()) -> list[Channel]:
@@ -83,6 +99,9 @@ def spec_channels(spec: EnvSpec, override: Sequence[str] = ()) -> list[Channel]:
 
     These are the spec's own, followed by those named in a dependency (``channel::package``), as conda does it.
     ``override``, when given, replaces them all; its paths are relative to the working directory.
+
+    Raises:
+        SpecError: A channel is malformed.
     """
     from rattler import MatchSpec
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import subprocess
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from envpack.runtime.errors import BuildError
 from envpack.runtime.transport.http.connection import SYSTEM_STORES
+from envpack.runtime.transport.redact import without_secrets
 from envpack.spec.pip_lines import PipLine
 
 _PIP_SETTINGS = (  # pip's variables that uv does not read; pip's configuration files are not read
@@ -25,8 +25,6 @@ _UV_SETTINGS = {  # where one of uv's own variables is set, pip's variable is ig
     "PIP_FIND_LINKS": ("UV_FIND_LINKS",),
 }
 _REMOVED = ("VIRTUAL_ENV", "CONDA_PREFIX", "PYTHONPATH", "PYTHONHOME", "UV_SYSTEM_PYTHON", "UV_REQUIRE_HASHES")
-_PASSWORD = re.compile(r"(?<=://)[^/@\s]+(?=@)")
-_TOKEN = re.compile(r"(?P<host>://[^/\s]\S*?/t/)[^/\s]+")  # conda's; a file's URL has no host
 _CERTIFICATES_OF_UV = ("SSL_CERT_FILE", "SSL_CERT_DIR", "UV_NATIVE_TLS", "UV_SYSTEM_CERTS")
 _CERTIFICATES_OF_PIP = ("PIP_CERT", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 """Variables that name certificate authorities, in the order in which each program reads them
@@ -36,12 +34,6 @@ SOURCE_EPOCH = "315532800"
 """1980-01-01T00:00:00Z in seconds since 1970, the earliest time a wheel (a zip file) can hold: SOURCE_DATE_EPOCH
 of builds from source when the user set none (https://reproducible-builds.org/specs/source-date-epoch/).
 """
-
-
-def without_secrets(text: str) -> str:
-    """Return ``text`` with passwords and tokens in URLs replaced by ``***``."""
-    text = _PASSWORD.sub("***", text)
-    return _TOKEN.sub(r"\g<host>***", text)
 
 
 def uv_environment() -> dict[str, str]:

@@ -11,6 +11,7 @@ import yaml
 
 from envpack.runtime.errors import SpecError
 from envpack.runtime.fs.io import read_file
+from envpack.runtime.transport.redact import without_secrets
 
 T = TypeVar("T")
 
@@ -40,9 +41,8 @@ class Problems:
         """Raise SpecError with all problems in the order of their lines, if there are any."""
         if not self._found:
             return
-        lines = [
-            f"{self.source}:{line}: {text}" for line, text in sorted(self._found, key=lambda problem: problem[0])
-        ]
+        found = sorted(self._found, key=lambda problem: problem[0])
+        lines = [without_secrets(f"{self.source}:{line}: {text}") for line, text in found]
         if len(lines) == 1:
             raise SpecError(lines[0])
         raise SpecError(f"{self.source} has {len(lines)} mistakes, the first: {lines[0]}", details=lines)
@@ -104,7 +104,7 @@ def _parsed(parse: Callable[[], T], text: str, source: str) -> T:
             text.splitlines()[line - 1].strip() if line <= len(text.splitlines()) else "the end of the file"
         )
         raise SpecError(
-            f"{source}:{line}: not valid YAML at {line_text!r}: {reason}",
+            without_secrets(f"{source}:{line}: not valid YAML at {line_text!r}: {reason}"),
             hint="Indent with spaces, and quote values that hold ': ', '#', '*', '[' or '{'.",
         ) from None
     except _NO_VALUE as error:

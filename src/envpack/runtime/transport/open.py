@@ -7,17 +7,20 @@ import re
 import stat
 from pathlib import Path
 from typing import Callable, Mapping
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from envpack.runtime.errors import FetchError, FormatError, IntegrityError, UsageError
 from envpack.runtime.fs.io import READ
 from envpack.runtime.transport.base import ByteSource, FileSource, Pipe, StreamSource
+from envpack.runtime.transport.redact import printable_url, split_url
 
 STDIN = "-"
 
 _HINT = "Give the path of a bundle."
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 """The scheme of an URL (RFC 3986, section 3.1), of two letters or more."""
+_SLASH = re.compile(r"(?:https?|ftp|file|s3|gs|az):/?(?!/)", re.IGNORECASE)
+"""The start of an URL that lacks a slash: as a path, it would be printed with its password."""
 _STORAGE = {"s3": "aws s3 presign", "gs": "gcloud storage sign-url", "az": "az storage blob generate-sas"}
 """The command that makes an https URL, by the scheme of an object store that can't be read from."""
 
@@ -34,12 +37,14 @@ def local_path(where: Path | str) -> Path | str:
         UsageError: the ``file://`` URL has the name of another host.
     """
     if isinstance(where, str) and where.lower().startswith("file://"):
-        parts = urlsplit(where)
+        parts = split_url(where)
         if parts.netloc.lower() not in ("", "localhost"):
             raise UsageError(
-                f"{where} is a file on another host", hint="Write file:///path for a file on this host."
+                f"{shown(where)} is a file on another host", hint="Write file:///path for a file on this host."
             )
         return Path(unquote(parts.path, errors="surrogateescape"))
+    if isinstance(where, str) and _SLASH.match(where) and not os.path.lexists(where):
+        raise UsageError("invalid URL: // is missing after its scheme", hint="Write https://host/path.")
     return where if is_remote(where) else Path(where)
 
 
@@ -87,8 +92,7 @@ def shown(where: Path | str) -> str:
     """Return ``where`` as it may be printed: an URL without its user, password and query."""
     if isinstance(where, Path) or not is_remote(where) or where == STDIN:
         return str(where)
-    parts = urlsplit(where)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    return printable_url(where)
 
 
 def append_suffix(where: Path | str, suffix: str) -> Path | str:
@@ -106,7 +110,7 @@ def append_suffix(where: Path | str, suffix: str) -> Path | str:
             f"there is no {suffix} file for a bundle from a pipe",
             hint="Save the bundle and that file, or give its URL.",
         )
-    parts = urlsplit(where)
+    parts = split_url(where)
     return parts._replace(path=parts.path + suffix).geturl()
 
 

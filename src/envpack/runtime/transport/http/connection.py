@@ -9,12 +9,13 @@ from contextlib import suppress
 from functools import lru_cache
 from http.client import HTTPConnection, HTTPResponse, HTTPSConnection
 from typing import Dict
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 from urllib.request import getproxies, proxy_bypass
 
 from envpack.runtime.errors import FetchError, UsageError
 from envpack.runtime.fs.io import read_file
 from envpack.runtime.transport.http.url import Url, basic
+from envpack.runtime.transport.redact import split_url
 from envpack.runtime.version import __version__
 
 CONNECT_SECONDS = 20.0
@@ -98,11 +99,11 @@ def proxy_for(url: Url) -> Url | None:
     stated = proxies.get(url.scheme) or proxies.get("all")
     if not stated or proxy_bypass(f"{url.host}:{url.port}"):
         return None
-    parts = urlsplit(stated if "://" in stated else f"http://{stated}")
     try:
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        host = port = None
+        parts = split_url(stated if "://" in stated else f"http://{stated}")
+    except UsageError as error:
+        raise UsageError(f"{url.scheme}_proxy: {error.message}", hint=error.hint) from None
+    host, port = parts.hostname, parts.port
     if parts.scheme != "http" or not host:
         raise UsageError(
             f"envpack can't use this kind of proxy for {url.scheme}: {parts.scheme}://{host or ''}",

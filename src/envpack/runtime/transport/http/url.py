@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
 
 from envpack.runtime.errors import FetchError, UsageError
+from envpack.runtime.transport.redact import malformed, printable_url, split_url
 
 PORTS = {"http": 80, "https": 443}
 
@@ -50,7 +51,7 @@ class Url:
 
     def __str__(self) -> str:
         """Return the URL without user, password and query: the query of a presigned URL is a secret too."""
-        return f"{self.scheme}://{self.netloc}{self.target.partition('?')[0]}"
+        return printable_url(f"{self.scheme}://{self.netloc}{self.target}")
 
     def redirected(self, location: str) -> Url:
         """Return the URL that a redirect leads to.
@@ -65,8 +66,8 @@ class Url:
         """
         try:
             parts = urlsplit(urljoin(f"{self.scheme}://{self.netloc}{self.target}", location))
-        except ValueError as problem:
-            raise FetchError(f"{self}: redirect to an invalid URL: {problem}") from None
+        except ValueError:
+            raise FetchError(f"{self}: redirect to an invalid URL") from None
         if parts.scheme not in PORTS or (self.scheme, parts.scheme) == ("https", "http"):
             raise FetchError(
                 f"{self}: a redirect to {parts.scheme or 'nothing'}:// is not followed from {self.scheme}",
@@ -88,11 +89,11 @@ def parse_url(text: str) -> Url:
         UsageError: the text is not a valid URL.
     """
     try:
-        parts = urlsplit(text)
+        parts = split_url(text)
         url = _of(parts)
         user, password = parts.username, parts.password
-    except ValueError as problem:
-        raise UsageError(f"invalid URL: {problem}") from None
+    except ValueError:
+        raise malformed() from None
     if user is not None:
         return replace(url, authorization=basic(unquote(user), unquote(password or "")))
     return _with_netrc(url)
@@ -108,8 +109,8 @@ def _of(parts: SplitResult) -> Url:
         host, port = parts.hostname or "", parts.port
         if ":" not in host:
             host = host.encode("idna").decode()
-    except ValueError as problem:
-        raise UsageError(f"invalid URL: {problem}") from None
+    except ValueError:
+        raise malformed() from None
     if not host or not host.isprintable() or " " in host:
         raise UsageError("URL without a host", hint="Write https://host/path.")
     path, query = quote(parts.path or "/", safe=_AS_IT_IS), quote(parts.query, safe=_AS_IT_IS)

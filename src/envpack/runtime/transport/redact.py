@@ -1,0 +1,57 @@
+"""URLs as they may be printed: without what lets anybody in, also where they are malformed."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import SplitResult, urlsplit
+
+from envpack.runtime.errors import UsageError
+
+_SCHEME = r"(?P<scheme>\b(?:[A-Za-z][A-Za-z0-9+.-]*:/{1,2}|(?:https?|ftp|s3|gs|az):))"
+_MALFORMED = re.compile(_SCHEME + r"[^\s'\"<>@/?#]*(?::[^\s'\"<>@/?#]*/|[?#])[^\s'\"<>]*@")
+"""A password with a character in it that has to be quoted (RFC 3986, 3.2.1): it ends at the last @. That of a path
+behind a port looks the same, and the host is then not shown."""
+_USER = re.compile(_SCHEME + r"[^\s'\"<>/?#]+@")
+_TOKEN = re.compile(r"(?P<host>://[^/\s]\S*?/t/)[^/\s]+")  # conda's; a file's URL has no host
+
+
+def without_secrets(text: str) -> str:
+    """Return ``text`` with users, passwords and tokens in its URLs replaced by ``***``."""
+    for pattern in (_MALFORMED, _USER):
+        text = pattern.sub(r"\g<scheme>***@", text)
+    return _TOKEN.sub(r"\g<host>***", text)
+
+
+def printable_url(url: str) -> str:
+    """Return an URL without user, password, query and fragment; of a malformed one, only its scheme."""
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018  raises ValueError for anything but a number
+    except ValueError:
+        return f"{url.partition(':')[0]}://..."
+    if _MALFORMED.match(url.partition("?")[0]):
+        return f"{parts.scheme}://.../{parts.path.rpartition('/')[2].rpartition('@')[2]}"
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def split_url(url: str) -> SplitResult:
+    """Return the parts of an URL.
+
+    Raises:
+        UsageError: It is malformed, or a part of a password may stand where the host or the path does. The message
+            has no part of it: Python's own name the part that is wrong.
+    """
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018  raises ValueError for anything but a number
+    except ValueError:
+        raise malformed() from None
+    return parts
+
+
+def malformed() -> UsageError:
+    """Return the error for an URL whose parts can't be told apart."""
+    return UsageError(
+        "invalid URL: its host or its port is malformed",
+        hint="Write https://user:password@host:port/path, and %2F, %40, %23 for '/', '@', '#' in the password.",
+    )
