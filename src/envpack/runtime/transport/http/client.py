@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from envpack.runtime.errors import EnvpackError, FetchError
 from envpack.runtime.transport.http.connection import Headers, Link, explained
+from envpack.runtime.transport.http.pace import TooSlowError
 from envpack.runtime.transport.http.url import Url
 
 RETRIES = 5
@@ -159,6 +160,9 @@ class Client:
                     got += more
             except (OSError, HTTPException) as lost:
                 problem = lost
+                if isinstance(lost, TooSlowError):
+                    self._release(reply, whole=False)
+                    raise explained(self.url, lost) from None
             self._release(reply, whole=problem is None and reply.response.length == 0)
             reply = None
             if got - before >= _PROGRESS:
@@ -176,7 +180,7 @@ class Client:
                 reply = self._get(headers)
             except (OSError, HTTPException) as problem:
                 error = explained(self._now, problem)
-                if isinstance(problem, ssl.SSLCertVerificationError) or self._hopeless(problem):
+                if isinstance(problem, (ssl.SSLCertVerificationError, TooSlowError)) or self._hopeless(problem):
                     raise error from None
                 tries.again(error)
                 continue

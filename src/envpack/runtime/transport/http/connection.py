@@ -14,6 +14,7 @@ from urllib.request import getproxies, proxy_bypass
 
 from envpack.runtime.errors import FetchError, UsageError
 from envpack.runtime.fs.io import read_file
+from envpack.runtime.transport.http.pace import PacedResponse
 from envpack.runtime.transport.http.url import Url, basic
 from envpack.runtime.transport.redact import split_url
 from envpack.runtime.version import __version__
@@ -51,6 +52,7 @@ class Link:
         self._prefix, self._headers = "", {"User-Agent": f"envpack/{__version__}", "Accept-Encoding": "identity"}
         proxy = proxy_for(url)
         self._connection = self._straight(url) if proxy is None else self._through(url, proxy)
+        self._connection.response_class = PacedResponse
         self._connection.connect()
         self._socket: socket.socket = self._connection.sock
         self._socket.settimeout(SILENCE_SECONDS)
