@@ -57,7 +57,7 @@ $(shell mkdir -p build/tmp)
 endif
 endif
 
-.PHONY: help install constraints channel demo test test-shells test-pythons fresh test-large test-property test-wheels test-faults bench bench-scaling fuzz cases check-tables lint type release package clean
+.PHONY: help install constraints channel demo test test-shells test-pythons fresh test-large test-property test-wheels test-faults test-planted bench bench-scaling fuzz cases check-tables lint type release package clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -124,6 +124,9 @@ test-property: $(READY) ## pack, deploy and move random environments (minutes; E
 
 test-faults: $(READY) ## inject faults at every system call that changes deployments (half an hour; SCENARIO=...)
 	@"$(BIN)/python" tests/faults/harness.py $(if $(SCENARIO),--only "$(SCENARIO)")
+
+test-planted: $(READY) ## plant links, pipes and folders under every name that a command creates (root, minutes; SCENARIO=...)
+	@"$(BIN)/python" tests/faults/planted.py $(if $(SCENARIO),--only "$(SCENARIO)")
 
 test-wheels: $(READY) ## test the host requirements of published wheels (minutes, 3 GB of downloads, once)
 	@"$(BIN)/python" -m pytest tests/wheels -s

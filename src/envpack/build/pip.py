@@ -12,9 +12,9 @@ from pathlib import Path
 
 from envpack.lock import LockedPypi
 from envpack.lock.uvtool import index_arguments, run_uv
-from envpack.runtime.fs.atomic import replace_file
 from envpack.runtime.fs.io import read_file
 from envpack.runtime.fs.json_text import json_value
+from envpack.runtime.fs.temporary import new_folder, replace_file
 from envpack.runtime.report import Reporter, Step
 from envpack.spec import EnvSpec
 from envpack.spec.pip_lines import parse_lines
@@ -55,9 +55,7 @@ def install_pip(
     lines = parse_lines(spec.pip)
     options = index_arguments(lines, index_url)
     options += [line.option for line in lines if line.option == "--no-build-isolation"]
-    scratch = prefix.parent / f".{prefix.name[:40]}.pip"
-    scratch.mkdir(parents=True)
-    try:
+    with new_folder(prefix.parent / "pip") as scratch:
         for title, group, cache in (
             ("Installing wheels", [package for package in packages if package.is_wheel], cache_dir),
             ("Building from source", [package for package in packages if not package.is_wheel], scratch / "cache"),
@@ -73,8 +71,6 @@ def install_pip(
             with reporter.step(title, total=len(group), unit="packages") as step:
                 run_uv(arguments, what, cwd=scratch, cache_dir=cache, on_line=partial(_count, step))
                 step.detail = f"{len(group)} packages"
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
     for site_packages in prefix.glob("lib/python*/site-packages"):
         remove_build_records(site_packages, prefix)
 

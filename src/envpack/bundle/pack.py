@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -21,12 +20,14 @@ from envpack.prefix import FileNormalizer, PrefixContents, read_prefix
 from envpack.prefix.needs import contradictions, derive_needs
 from envpack.prefix.owners.editable_policy import Policy
 from envpack.prefix.relocate.residual_mentions import LIMIT
+from envpack.prefix.scan.outputs import without_output
 from envpack.prefix.scan.prune import Selection
-from envpack.prefix.scan.walk import Outside
+from envpack.prefix.scan.walk import GENERATED, Outside
 from envpack.runtime.errors import PackError
 from envpack.runtime.format.changes import Changes, Unrelocatable
+from envpack.runtime.format.layout import OWN_FOLDER
 from envpack.runtime.format.manifest import Manifest, PathRecord
-from envpack.runtime.format.tree_rules import forbidden_reason
+from envpack.runtime.format.tree_rules import forbidden_reason, leading_out
 from envpack.runtime.host.detect.machine import host_subdir
 from envpack.runtime.parallel.threads import processors
 from envpack.runtime.report import Reporter, human_size
@@ -53,8 +54,7 @@ class PackSettings:
         strict: Whether a mention of the prefix that can't be relocated is an error.
         level: Compression level (default: the codec's own).
         jobs: Processors to use (default: those this process may use).
-        created: Time of creation, in seconds since 1970 (default: SOURCE_DATE_EPOCH, else that of the newest
-            conda package).
+        created: Time of creation, in seconds since 1970 (default: that of the newest conda package).
         cache: Directory of the segment cache; None: no cache.
     """
 
@@ -94,7 +94,7 @@ def pack_prefix(prefix: Path, output: Path, *, settings: PackSettings, reporter:
         UsageError: The suffix or the level is unknown.
     """
     encoder = encoder_for(output.name, settings.level)
-    contents = read_for_packing(prefix, settings, reporter)
+    contents = read_for_packing(prefix, output, settings, reporter)
     normalizer = FileNormalizer(contents.prefix, contents)
     jobs = settings.jobs or processors()
     with ExitStack() as stack:
@@ -108,13 +108,13 @@ def pack_prefix(prefix: Path, output: Path, *, settings: PackSettings, reporter:
         return manifest
 
 
-def read_for_packing(prefix: Path, settings: PackSettings, reporter: Reporter) -> PrefixContents:
-    """Read the environment as ``settings`` select it.
+def read_for_packing(prefix: Path, output: Path, settings: PackSettings, reporter: Reporter) -> PrefixContents:
+    """Read the environment as ``settings`` select it, without ``output``, which may lie in it.
 
     Raises:
         PackError: As for `pack_prefix`.
     """
-    keep = settings.selection if settings.selection else None
+    keep = without_output(settings.selection if settings.selection else None, prefix, output)
     return read_prefix(prefix, keep=keep, outside=settings.outside, editable=settings.editable, reporter=reporter)
 
 
@@ -177,15 +177,31 @@ def pack_contents(
 
 def _check_names(contents: PrefixContents) -> None:
     """Raise PackError for paths that every reader of bundles refuses, before anything is compressed."""
-    reasons = (forbidden_reason(entry.path) for group in contents.groups for entry in group.entries)
-    wrong = [reason for reason in reasons if reason]
+    entries = [entry for group in contents.groups for entry in group.entries]
+    wrong = [reason for reason in (forbidden_reason(entry.path) for entry in entries) if reason]
+    wrong += [
+        f"{entry.path!r} lies where envpack puts files of its own"
+        for entry in entries
+        if entry.path == OWN_FOLDER or entry.path.startswith(_BELOW_OWN)
+    ]
     if wrong:
         raise PackError(
             f"{len(wrong):,} path{'s' if len(wrong) > 1 else ''} can't be in a bundle: {wrong[0]}",
             hint="Remove them, or exclude them.",
             details=wrong,
         )
+    links = {entry.path: entry.target for entry in entries if entry.type == "symlink"}
+    out = [f"{path}: links to {links[path]}" for path in leading_out(links, contents.outside)]
+    if out:
+        raise PackError(
+            f"{len(out):,} link{'s' if len(out) > 1 else ''} out of the environment, through other links in it",
+            hint="Remove or exclude them.",
+            details=out,
+        )
     check_paths(contents.groups)
+
+
+_BELOW_OWN = tuple(f"{path}/" for path in (*GENERATED, OWN_FOLDER))
 
 
 def _changing(found: list[str]) -> PackError:
@@ -216,7 +232,7 @@ def _draft(
         name=settings.name or contents.prefix.name,
         version=settings.version,
         subdir=settings.subdir or (min(subdirs) if subdirs else host_subdir()),
-        created=_created(settings, contents),
+        created=contents.newest if settings.created is None else settings.created,
         writer=f"envpack {__version__}",
         codec="",
         size=0,
@@ -242,13 +258,6 @@ def _draft(
             unrelocatable=tuple(sorted(found.unrelocatable, key=lambda item: (item.path, item.reason))),
         ),
     )
-
-
-def _created(settings: PackSettings, contents: PrefixContents) -> int:
-    if settings.created is not None:
-        return settings.created
-    epoch = os.environ.get("SOURCE_DATE_EPOCH")
-    return int(epoch) if epoch and epoch.isdigit() else contents.newest
 
 
 def _own_items(cache: Path | None) -> Iterator[Item]:

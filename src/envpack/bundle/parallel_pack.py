@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import NamedTuple
 
 from envpack.bundle.codecs import Encoder
@@ -15,6 +14,7 @@ from envpack.bundle.segment_items import segment_items
 from envpack.bundle.writer import write_segment
 from envpack.prefix import FileNormalizer, Group
 from envpack.runtime.format.manifest import Frame
+from envpack.runtime.fs.temporary import unnamed_file
 from envpack.runtime.parallel.processes import MAX_UNITS, Advance, ProcessPool, can_fork
 from envpack.runtime.parallel.threads import pool as threads
 
@@ -74,9 +74,7 @@ class ParallelPacker:
     def __enter__(self) -> ParallelPacker:
         if len(self._units) > 1 and can_fork():
             with suppress(OSError), ExitStack() as stack:
-                self._files = [
-                    stack.enter_context(TemporaryFile(dir=self._folder, buffering=0)) for _ in range(self._jobs)
-                ]
+                self._files = [stack.enter_context(unnamed_file(self._folder)) for _ in range(self._jobs)]
                 self._pool = stack.enter_context(ProcessPool(self._jobs, len(self._units), self._pack))
                 self._held = stack.pop_all()
                 return self

@@ -8,10 +8,11 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 
 from envpack.prefix.model import Entry, Group
-from envpack.runtime.errors import PackError
+from envpack.runtime.errors import FormatError, IntegrityError, PackError
 from envpack.runtime.format import limits
 from envpack.runtime.format.json_reader import MARKS
 from envpack.runtime.format.manifest import PathRecord
+from envpack.runtime.format.manifest_json import manifest_from_json
 from envpack.runtime.format.paths_json import segment_to_json
 
 _HINT = "Exclude files that are not needed, or split it into several environments."
@@ -61,6 +62,14 @@ def check_manifest(manifest: bytes, frame: int) -> None:
     """
     why = "too many files are changed, missing, in no package, or too large"
     _check(manifest, frame, "the manifest", why, limits.MAX_MANIFEST, limits.MAX_MANIFEST_VALUES)
+
+
+def check_readable(manifest: bytes) -> None:
+    """Raise PackError for a manifest that the reader refuses, because of a text that is too long, for example."""
+    try:
+        manifest_from_json(manifest)
+    except (FormatError, IntegrityError) as problem:
+        raise PackError(f"no envpack could read the bundle: {problem.message}") from None
 
 
 def _check(data: bytes, size: int, what: str, why: str, most: int, most_values: int) -> None:

@@ -17,7 +17,7 @@ from importlib import metadata
 from pathlib import Path
 
 import envpack
-from envpack.bundle.cache.cache_files import VERSION, write_cache_file
+from envpack.bundle.cache.cache_files import VERSION, part_of_cache, write_cache_file
 from envpack.bundle.docstrings import without_docstrings
 from envpack.runtime.activation import scripts
 from envpack.runtime.format.layout import RUNTIME_PATH
@@ -62,9 +62,10 @@ def runtime_zip(folder: Path | None = None) -> bytes:
             return data[_DIGEST_SIZE:]
     data = _zipped(sources)
     with suppress(OSError):
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        for other in kept.parent.iterdir():  # those of other versions
-            other.unlink(missing_ok=True)
+        part_of_cache(folder, "runtime").mkdir(parents=True, exist_ok=True)
+        for other in kept.parent.iterdir():
+            if len(other.name) == len(kept.name):  # of another version
+                other.unlink(missing_ok=True)
         write_cache_file(kept, sha256(data).digest() + data)
     return data
 

@@ -140,5 +140,5 @@ class BundleSegmentAdder(SegmentAdder):
 
     def keep(self, output: Path) -> None:
         """Add the finished bundle at ``output`` to the cache."""
-        if self._cache is not None:
-            self._cache.keep(output, self._writer.segments(), self._added)
+        if self._cache is not None and self._writer.written is not None:
+            self._cache.keep(output, self._writer.written, self._writer.segments(), self._added)

@@ -1,8 +1,8 @@
 """Writer of a bundle: segments first go to a temporary payload file, then head and payload to the output.
 
-The head is first in the file but known last, so the payload waits in a temporary file beside the output. One copy
-inside the kernel appends it to the head and punches holes in the temporary file, so that the disk holds it only
-once. The output appears by a rename (atomic replace), or not at all.
+The head is first in the file but known last, so the payload waits in a file without a name beside the output. One
+copy inside the kernel appends it to the head and punches holes in that file, so that the disk holds it only once.
+The output appears by a rename (atomic replace), or not at all.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from envpack.bundle.append import copy, copy_and_punch
 from envpack.bundle.codecs import Encoder
 from envpack.bundle.frames import FrameWriter, compress, compress_all
 from envpack.bundle.model import Item, SegmentIndex, StoredFrames, WrittenSegment, segment_index
-from envpack.bundle.reader_limits import check_manifest, check_table
+from envpack.bundle.reader_limits import check_manifest, check_readable, check_table
 from envpack.runtime.errors import DestinationError
 from envpack.runtime.format import tar
 from envpack.runtime.format.layout import DIGEST_PATH, MANIFEST_PATH, PATHS_PATH
@@ -26,7 +26,8 @@ from envpack.runtime.format.manifest import Frame, Manifest, PathRecord, Segment
 from envpack.runtime.format.manifest_json import digest_line, manifest_to_json
 from envpack.runtime.format.paths_json import join_table
 from envpack.runtime.fs.io import write_all
-from envpack.runtime.fs.paths import make_folders, remove_empty, sibling_path
+from envpack.runtime.fs.paths import make_folders, remove_empty
+from envpack.runtime.fs.temporary import new_file, unnamed_file
 from envpack.runtime.parallel.threads import pool as threads
 from envpack.runtime.reader.bundle import END_SEGMENT
 
@@ -63,6 +64,7 @@ class BundleWriter:
 
     Attributes:
         stored: Bytes of the finished bundle.
+        written: Status of the finished bundle, None before.
 
     Raises:
         DestinationError: The output can't be written.
@@ -71,20 +73,19 @@ class BundleWriter:
 
     def __init__(self, output: Path, encoder: Encoder, jobs: int) -> None:
         self._output, self._encoder = output, encoder
-        self._payload_path = sibling_path(output, "payload")
-        self._partial_path = sibling_path(output, "partial")
         self._segments: list[tuple[SegmentIndex, list[Frame]]] = []
         self._stored: dict[str, StoredFrames] = {}
         self._pool = threads(jobs, "compress")
         self._ahead = 2 * jobs
         self._folders: list[Path] = []
         self.stored = 0
+        self.written: os.stat_result | None = None
         self._offsets: dict[str, int] = {}
 
     def __enter__(self) -> BundleWriter:
         try:
             self._folders = make_folders(self._output.parent)
-            self._payload = open(self._payload_path, "w+b", buffering=0)
+            self._payload = unnamed_file(self._output.parent)
         except OSError as problem:
             remove_empty(self._folders)
             raise _unwritable(self._output, problem) from None
@@ -99,8 +100,6 @@ class BundleWriter:
     ) -> None:
         self._pool.shutdown(cancel_futures=True)
         self._payload.close()
-        for path in (self._payload_path, self._partial_path):
-            path.unlink(missing_ok=True)
         if kind is not None:
             remove_empty(self._folders)
         if isinstance(error, OSError):
@@ -133,27 +132,29 @@ class BundleWriter:
         data = manifest_to_json(manifest)
         first = _member(MANIFEST_PATH, data) + _member(DIGEST_PATH, digest_line(data))
         check_manifest(data, len(first))
+        check_readable(data)
         self._assemble(compress(self._encoder, first)[0] + head, segments)
         return manifest
 
     def _assemble(self, head: bytes, segments: Sequence[Segment]) -> None:
         """Write head and segments to the output; segments that are not new come from the files that have them."""
-        with open(self._partial_path, "wb", buffering=0) as output:
-            write_all(output.fileno(), head)
+        with new_file(self._output) as output:
+            write_all(output.fd, head)
             taken = 0
             offset = len(head)
             for segment in segments:
                 stored = self._stored.get(segment.id)
                 if stored is None:
-                    copy_and_punch(self._payload.fileno(), taken, output.fileno(), segment.stored)
+                    copy_and_punch(self._payload.fileno(), taken, output.fd, segment.stored)
                     taken += segment.stored
                 else:
                     take = copy if stored.stay else copy_and_punch
-                    take(stored.descriptor, stored.offset, output.fileno(), segment.stored)
+                    take(stored.descriptor, stored.offset, output.fd, segment.stored)
                 self._offsets[segment.id] = offset
                 offset += segment.stored
+            output.put(self._output)
+            self.written = os.fstat(output.fd)
         self.stored = offset
-        os.replace(self._partial_path, self._output)
 
     def segments(self) -> Iterator[WrittenSegment]:
         """Yield the segments of the finished bundle; call it after `finish`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,10 +72,17 @@ class PackOptions:
         """Return the settings of a bundle with this name and version."""
         from envpack.bundle.cache.cache_files import cache_folder
         from envpack.bundle.pack import PackSettings
+        from envpack.release.names import source_date_epoch
 
         cache = None if self.no_cache else cache_folder()
         return PackSettings(
-            name=name, version=version, strict=self.strict, level=self.level, jobs=self.jobs, cache=cache
+            name=name,
+            version=version,
+            strict=self.strict,
+            level=self.level,
+            jobs=self.jobs,
+            created=source_date_epoch(os.environ),
+            cache=cache,
         )
 
 

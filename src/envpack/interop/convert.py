@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,10 +15,12 @@ from envpack.interop.environment.read import as_integrity_error, read_archive
 from envpack.interop.write import check_output, format_for, write_archive
 from envpack.runtime.commands.check import Policy
 from envpack.runtime.commands.deploy import DeployOptions, deploy
+from envpack.runtime.deployment.parents import check_parents
 from envpack.runtime.deployment.source import Fixup
 from envpack.runtime.errors import UsageError
 from envpack.runtime.format.manifest import Manifest
-from envpack.runtime.fs.paths import folders_for, sibling_path, work_folder
+from envpack.runtime.fs.paths import folders_for
+from envpack.runtime.fs.temporary import work_folder
 from envpack.runtime.parallel.threads import processors
 from envpack.runtime.reader.bundle import open_bundle
 from envpack.runtime.report import Reporter
@@ -62,7 +62,7 @@ def convert_file(old: Path, new: Path, *, settings: PackSettings, reporter: Repo
             raise UsageError(f"{old} is already a bundle", hint="Convert it to another format, such as .zip.")
         return convert_archive(old, new, settings=settings, reporter=reporter)
     check_output(new, settings.level)
-    with _work_folder_beside(new, "unpacked") as work:
+    with folders_for(new), work_folder(new) as work:
         converted = None
         bundle = old
         if archive:
@@ -92,12 +92,6 @@ def _padded_folder(folder: Path, max_length: int | None) -> Path:
     return folder / "env".ljust(max(3, length - len(os.fsencode(os.path.realpath(folder))) - 1), "_")
 
 
-@contextmanager
-def _work_folder_beside(output: Path, what: str) -> Iterator[Path]:
-    with folders_for(output), work_folder(sibling_path(output, f"envpack-{what}")) as work:
-        yield work
-
-
 def convert_archive(archive: Path, output: Path, *, settings: PackSettings, reporter: Reporter) -> Converted:
     """Write a bundle of the environment in ``archive``, unpacked to a working folder beside ``output``.
 
@@ -115,7 +109,8 @@ def convert_archive(archive: Path, output: Path, *, settings: PackSettings, repo
         DestinationError: The output can't be written; then no output appears.
     """
     encoder = encoder_for(output.name, settings.level)
-    with _work_folder_beside(output, "work") as work:
+    check_parents(output.absolute(), reporter)
+    with folders_for(output), work_folder(output) as work:
         folder = work / "unpacked"
         folder.mkdir()
         environment = read_archive(archive, folder, reporter)

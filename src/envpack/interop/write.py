@@ -26,12 +26,14 @@ from envpack.bundle.writer import complete
 from envpack.interop.archive.members import read_members
 from envpack.prefix import FileNormalizer
 from envpack.prefix.scan.windowed_file import in_memory
+from envpack.runtime.deployment.parents import check_parents
 from envpack.runtime.errors import DestinationError, IntegrityError, PackError, UsageError
 from envpack.runtime.format.layout import OWN_FOLDER
 from envpack.runtime.format.manifest import Manifest
 from envpack.runtime.fs.io import read_file
-from envpack.runtime.fs.paths import folders_for, sibling_path, umask, work_folder
+from envpack.runtime.fs.paths import folders_for, umask
 from envpack.runtime.fs.sync import sync_filesystem
+from envpack.runtime.fs.temporary import work_folder
 from envpack.runtime.parallel.threads import processors
 from envpack.runtime.report import Reporter
 
@@ -76,8 +78,9 @@ def write_archive(prefix: Path, output: Path, *, settings: PackSettings, reporte
         DestinationError: The output can't be written.
     """
     kind = check_output(output, settings.level)
-    contents = read_for_packing(prefix, settings, reporter)
-    with folders_for(output), work_folder(sibling_path(output, "envpack-work")) as work:
+    check_parents(output.absolute(), reporter)
+    contents = read_for_packing(prefix, output, settings, reporter)
+    with folders_for(output), work_folder(output) as work:
         writer = _CondaPackWriter(contents.prefix, work, output, kind, settings)
         manifest = pack_contents(
             contents, FileNormalizer(contents.prefix, contents), writer, settings=settings, reporter=reporter

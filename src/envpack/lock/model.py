@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from envpack.lock.target import virtual_package_texts
-from envpack.runtime.errors import SpecError
-from envpack.runtime.fs.atomic import process_temporary, replacement
+from envpack.runtime.errors import DestinationError, SpecError
 from envpack.runtime.fs.io import read_file
 from envpack.runtime.fs.json_text import json_value
+from envpack.runtime.fs.paths import check_links
+from envpack.runtime.fs.temporary import new_folder, replace_file
 from envpack.spec import EnvSpec
 from envpack.spec.nodes import read_text
 
@@ -126,11 +127,15 @@ def write_lock(lock: Lock, path: Path) -> None:
             version = package.version or _NO_VERSION
             file.add_pypi_package(ENVIRONMENT, platform, package.name, version, location)
     header = {"spec": lock.spec.as_dict(), "digest": lock.spec_digest}
-    with replacement(path, process_temporary(path)) as part:
-        file.to_path(part)
-        body = read_file(part).decode("utf-8")
+    check_links(path.parent)
+    try:
+        with new_folder(path) as folder:
+            file.to_path(folder / "lock")
+            body = read_file(folder / "lock").decode("utf-8")
         text = f"{_HEADER}{json.dumps(header, sort_keys=True, ensure_ascii=True)}\n{body}"
-        part.write_text(text, encoding="utf-8")
+        replace_file(path, text.encode(), durable=False)
+    except OSError as problem:
+        raise DestinationError(f"can't write {path}: {problem.strerror}") from None
 
 
 def _stored_location(package: LockedPypi, folder: Path) -> str:

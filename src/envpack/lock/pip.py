@@ -20,6 +20,7 @@ from envpack.lock.model import LockedPypi
 from envpack.lock.target import glibc_version
 from envpack.lock.uvtool import index_arguments, run_uv
 from envpack.runtime.errors import BuildError
+from envpack.runtime.fs.temporary import new_folder
 from envpack.runtime.report import Reporter
 from envpack.spec import EnvSpec
 from envpack.spec.pip_lines import PipLine, parse_lines
@@ -103,8 +104,8 @@ def _compile(
     """Run ``uv pip compile`` on the pip section and return the pylock.toml (PEP 751)."""
     requirements = "\n".join(line.text for line in parse_lines(spec.pip) if line.option in _PASSED) + "\n"
     pins = [f"{name}=={version}\n" for name, version in sorted(constraints.items()) if _is_version(version)]
-    with tempfile.TemporaryDirectory(prefix="envpack-") as scratch:
-        file = Path(scratch, "conda.txt")
+    with new_folder(Path(tempfile.gettempdir(), "lock")) as scratch:
+        file = scratch / "conda.txt"
         file.write_text("".join(pins))
         command = ["pip", "compile", "-", "--format", "pylock.toml", "--no-header", "--no-annotate", "--quiet"]
         answer = run_uv(

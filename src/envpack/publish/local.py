@@ -5,17 +5,18 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from envpack.publish.base import Release, Upload
 from envpack.publish.release import checksum_line
 from envpack.runtime.errors import DestinationError
-from envpack.runtime.fs.atomic import process_temporary, replace_file
 from envpack.runtime.fs.io import open_regular
+from envpack.runtime.fs.lock import folder_locked
+from envpack.runtime.fs.paths import make_folders
 from envpack.runtime.fs.sync import sync_folder
+from envpack.runtime.fs.temporary import new_folder, replace_file
 from envpack.runtime.report import Step
 
 _CHUNK = 1 << 20
@@ -40,20 +41,28 @@ def checksum_path(bundle: Path) -> Path:
 def publish(finished: Path, bundle: Path, sha256: str) -> None:
     """Move a finished bundle to its path, replacing an existing one, and write its ``.sha256`` beside it.
 
-    At no moment is there a checksum beside a bundle that it does not belong to.
+    At no moment is there a checksum beside a bundle that it does not belong to, also when several processes
+    publish to one path.
 
     Args:
         finished: The finished bundle, on the same filesystem.
         bundle: The path to move it to.
         sha256: Its digest, in hex.
+
+    Raises:
+        DestinationError: A folder is at one of these paths, or they can't be written.
     """
     checksum = checksum_path(bundle)
     _sync(finished)
-    checksum.unlink(missing_ok=True)
-    finished.replace(bundle)
     line = checksum_line(sha256, bundle.name).encode()
-    replace_file(checksum, line, temporary=process_temporary(checksum), durable=False)
-    sync_folder(bundle.parent)
+    try:
+        with folder_locked(bundle.parent):
+            checksum.unlink(missing_ok=True)
+            finished.replace(bundle)
+            replace_file(checksum, line, durable=False)
+        sync_folder(bundle.parent)
+    except OSError as problem:
+        raise DestinationError(f"can't write {problem.filename or bundle}: {problem.strerror}") from None
 
 
 class LocalFolder:
@@ -69,16 +78,17 @@ class LocalFolder:
     def staging(self) -> Iterator[Path]:
         """Yield a hidden folder inside the folder, on its filesystem, for unfinished files."""
         folder, made = self._folder, not self._folder.exists()
+        stack = ExitStack()
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            staging = tempfile.TemporaryDirectory(dir=folder, prefix=".envpack-")
+            make_folders(folder)
+            staging = stack.enter_context(new_folder(folder / "staging"))
         except OSError as problem:
             raise DestinationError(
                 f"can't write to {folder}: {problem.strerror}", hint="Choose another directory with --output."
             ) from None
         try:
-            with staging as name:
-                yield Path(name)
+            with stack:
+                yield staging
         except BaseException:
             if made:
                 with suppress(OSError):  # not empty: another process wrote there meanwhile

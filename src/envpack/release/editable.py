@@ -7,7 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from envpack.runtime.fs.paths import folders_for, sibling_path, work_folder
+from envpack.runtime.deployment.parents import check_parents
+from envpack.runtime.fs.paths import folders_for
+from envpack.runtime.fs.temporary import work_folder
 from envpack.runtime.report import Reporter
 
 if TYPE_CHECKING:
@@ -33,7 +35,8 @@ def editable_policy(mode: Literal["error", "skip", "wheel"], output: Path, repor
     if mode != "wheel":
         yield mode
         return
-    with folders_for(output), work_folder(sibling_path(output, "wheels")) as folder:
+    check_parents(output.absolute(), reporter)
+    with folders_for(output), work_folder(output) as folder:
 
         def install(found: Sequence[Editable], python: Path) -> Path:
             from envpack.build.wheels import install_as_wheels

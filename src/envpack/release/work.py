@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-import shutil
-import stat
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from envpack.runtime.errors import DestinationError
 from envpack.runtime.fs.lock import locked
+from envpack.runtime.fs.paths import exists, is_folder, make_folders, remove_tree
+from envpack.runtime.fs.temporary import new_folder
 
 
 def work_root(environ: Mapping[str, str]) -> Path:
@@ -37,11 +35,11 @@ def work_folder(root: Path) -> Iterator[Path]:
     """
     with ExitStack() as stack:
         try:
-            root.mkdir(parents=True, exist_ok=True)
+            make_folders(root)
+            root.mkdir(exist_ok=True)  # an error where it is a file
             with locked(root / ".lock", wait=True):  # else a folder could be removed before it has its lock
                 _sweep(root)
-                folder = Path(tempfile.mkdtemp(dir=root))
-                stack.callback(_remove, folder)
+                folder = stack.enter_context(new_folder(root / "build", short=True))
                 stack.enter_context(locked(folder / ".lock", wait=False))
         except OSError as problem:
             raise DestinationError(
@@ -52,26 +50,8 @@ def work_folder(root: Path) -> Iterator[Path]:
 
 
 def _sweep(root: Path) -> None:
+    """Remove this user's work folders that no process has locked."""
     for folder in root.iterdir():
-        if folder.is_dir() and not folder.is_symlink() and (folder / ".lock").is_file():
-            try:
-                with locked(folder / ".lock", wait=False):
-                    _remove(folder)
-            except DestinationError:
-                continue  # another process uses it
-
-
-def _remove(folder: Path) -> None:
-    """Remove a tree, also where a package made a folder read-only."""
-
-    def again(function: Callable[[str], Any], path: str, _: Any) -> None:
-        parent = os.path.dirname(path)  # noqa: PTH120
-        os.chmod(parent, os.stat(parent).st_mode | stat.S_IRWXU)  # noqa: PTH101, PTH116
-        if not os.path.islink(path) and os.path.isdir(path):  # noqa: PTH112, PTH114
-            os.chmod(path, stat.S_IRWXU)  # noqa: PTH101
-            shutil.rmtree(path)
-        else:
-            function(path)
-
-    if folder.exists():
-        shutil.rmtree(folder, onerror=again)
+        if is_folder(folder) and folder.lstat().st_uid == os.geteuid() and exists(folder / ".lock"):
+            with suppress(DestinationError), locked(folder / ".lock", wait=False):  # else another process uses it
+                remove_tree(folder)

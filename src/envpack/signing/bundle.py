@@ -9,7 +9,8 @@ from typing import Any
 
 from envpack.runtime.errors import DestinationError
 from envpack.runtime.format.codec import Decoder
-from envpack.runtime.fs.atomic import replace_file
+from envpack.runtime.fs.paths import check_links
+from envpack.runtime.fs.temporary import replace_file
 from envpack.runtime.reader.bundle import open_bundle
 from envpack.runtime.transport.open import append_suffix, shown
 from envpack.signing.keys import PublicKey, SecretKey
@@ -80,6 +81,7 @@ def sign_bundle(bundle: Path, key: SecretKey, comment: str, decoders: Mapping[st
     with open_bundle(bundle, decoders) as opened:
         signature = sign_manifest(opened.manifest_bytes, bundle, key, comment)
     path = signature_path(bundle)
+    check_links(path.parent)
     try:
         replace_file(path, signature.text.encode())
     except OSError as problem:

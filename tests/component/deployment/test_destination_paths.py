@@ -10,8 +10,8 @@ import pytest
 
 from envpack.runtime.commands.deploy import deploy
 from envpack.runtime.errors import DestinationError
-from envpack.runtime.fs.atomic import process_temporary, replace_file
 from envpack.runtime.fs.paths import NAME_MAX, folders_for, sibling_path
+from envpack.runtime.fs.temporary import replace_file
 from envpack.runtime.report import Reporter
 from envpack.runtime.tree.rewrite_prefix import rewrite_prefix
 from support.bundle_factory import file, make_bundle, text
@@ -70,7 +70,7 @@ def test_outputs_of_any_name_are_written(tmp_path: Path) -> None:
     name = "n" * 248 + ".tar.gz"
     make_bundle(tmp_path / name, {"environment": [file("a", b"1")]})
     path = tmp_path / LONG
-    replace_file(path, b"text", temporary=process_temporary(path))
+    replace_file(path, b"text")
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, LONG])
 
 

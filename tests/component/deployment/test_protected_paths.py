@@ -10,9 +10,11 @@ import pytest
 
 from envpack.runtime.commands.check import parse_policy
 from envpack.runtime.commands.deploy import DeployOptions, deploy
+from envpack.runtime.commands.remove import remove
 from envpack.runtime.deployment.protected_paths import CLOSED, SYSTEM, User, check_destination, current_user
 from envpack.runtime.errors import DestinationError
 from envpack.runtime.report import Reporter
+from support.reporters import RecordingReporter
 from support.small_prefix import SmallPrefix
 
 ALICE = User(1000, ("/home/alice",))
@@ -85,6 +87,34 @@ def test_an_account_without_a_home_may_deploy(home: str, monkeypatch: pytest.Mon
     monkeypatch.setenv("HOME", home)
     assert not {home, "/", ""} & set(current_user().homes)
     check_destination("/opt/envs/x", current_user())
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to another user")
+def test_root_does_not_deploy_below_a_folder_of_another_user(tmp_path: Path) -> None:
+    SmallPrefix(tmp_path / "env").pack(tmp_path / "b.tar.gz")
+    (tmp_path / "theirs/of-root").mkdir(parents=True)
+    os.chown(tmp_path / "theirs", 12345, 12345)
+    place = tmp_path / "theirs/of-root/new/x"
+    with pytest.raises(DestinationError, match="belongs to the user 12345") as refused:
+        deploy(tmp_path / "b.tar.gz", place, reporter=Reporter())
+    assert "--allow parent-owner" in refused.value.hint
+    assert list((tmp_path / "theirs/of-root").iterdir()) == []
+    options = DeployOptions(policy=parse_policy(allow=["parent-owner"]))
+    deploy(tmp_path / "b.tar.gz", place, options, reporter=Reporter())
+    reporter = RecordingReporter()
+    remove(place, force=True, reporter=reporter)
+    assert [message for message in reporter.warnings if "belongs to the user 12345" in message]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="others are not warned")
+def test_root_is_warned_of_a_folder_that_all_may_write_to(tmp_path: Path) -> None:
+    SmallPrefix(tmp_path / "env").pack(tmp_path / "b.tar.gz")
+    (tmp_path / "open").mkdir()
+    for mode, count in ((0o1777, 0), (0o777, 1)):
+        (tmp_path / "open").chmod(mode)
+        reporter = RecordingReporter()
+        deploy(tmp_path / "b.tar.gz", tmp_path / "open/x", reporter=reporter)
+        assert len([message for message in reporter.warnings if "writable for all" in message]) == count
 
 
 def test_root_may_use_its_own_home_when_it_says_so() -> None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
-import uuid
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from envpack.runtime.fs.atomic import replace_file
+from envpack.runtime.errors import DestinationError
 from envpack.runtime.fs.io import read_file
 from envpack.runtime.fs.json_text import json_value
+from envpack.runtime.fs.paths import check_links
+from envpack.runtime.fs.temporary import replace_file
 
 LIMIT = 20 << 30
 """Bytes of bundles in the cache, unless ENVPACK_CACHE_LIMIT gives another number.
@@ -38,6 +41,20 @@ def cache_folder(environ: Mapping[str, str] = os.environ) -> Path | None:
     return Path(base) / "envpack/segments" if os.path.isabs(base) else None
 
 
+def part_of_cache(folder: Path, kind: str) -> Path:
+    """Return the directory for one kind of files in the cache in ``folder``, whether it exists or not.
+
+    Raises:
+        OSError: It is, or lies behind, a link that another user has made.
+    """
+    part = folder / VERSION / kind
+    try:
+        check_links(part)
+    except DestinationError as problem:
+        raise OSError(errno.ELOOP, problem.message, str(part)) from None
+    return part
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Return the JSON object in a file; an empty one where the file can't be read or holds anything else."""
     try:
@@ -49,14 +66,14 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def write_cache_file(path: Path, data: bytes) -> None:
     """Replace a file of the cache; other processes, also on other hosts, may do so at the same time."""
-    replace_file(path, data, temporary=path.with_name(f"{path.name}.{uuid.uuid4().hex}"), durable=False)
+    replace_file(path, data, durable=False)
 
 
 def segment_lists(folder: Path) -> list[Path]:
     """Return the segment lists in ``folder``, newest first; one that disappears meanwhile is left out."""
     found = []
     with suppress(OSError):
-        for path in (folder / "bundles").glob(f"*{LIST}"):
+        for path in part_of_cache(folder.parent, "bundles").glob(f"*{LIST}"):
             with suppress(OSError):
                 found.append((path.stat().st_mtime_ns, path))
     return [path for _, path in sorted(found, reverse=True)]
@@ -88,6 +105,10 @@ def forget(bundles: Path, name: str) -> None:
     """Remove the files of the bundle ``name`` from the cache."""
     for suffix in (LIST, TABLE, BUNDLE):
         (bundles / f"{name}{suffix}").unlink(missing_ok=True)
+
+
+_OWN = re.compile(r"[0-9a-f]{32,64}(\.[a-z]+)?")
+"""Names of the files in the cache: random ones, and digests."""
 
 
 class CacheFacts(NamedTuple):
@@ -123,6 +144,7 @@ def clear_cache(folder: Path) -> CacheFacts:
     facts = cache_facts(folder)
     for kind in ("bundles", "prefixes", "runtime"):
         with suppress(OSError):
-            for path in (folder / VERSION / kind).iterdir():
-                path.unlink(missing_ok=True)
+            for path in part_of_cache(folder, kind).iterdir():
+                if _OWN.fullmatch(path.name):
+                    path.unlink(missing_ok=True)
     return facts

@@ -31,6 +31,7 @@ from envpack.bundle.cache.cache_files import (
     TABLE,
     VERSION,
     forget,
+    part_of_cache,
     read_json,
     segment_lists,
     shrink,
@@ -99,6 +100,7 @@ class SegmentCache:
     def keep(
         self,
         output: Path,
+        written: os.stat_result,
         segments: Iterable[WrittenSegment],
         groups: Mapping[str, tuple[Group, PackFindings]],
     ) -> None:
@@ -106,27 +108,33 @@ class SegmentCache:
 
         Args:
             output: Path of the bundle.
+            written: Status of the bundle; another file at ``output``, which another process put there, is not
+                kept.
             segments: Its segments.
             groups: The groups that they store, and the findings about their files, by id.
         """
         with suppress(OSError):
-            self._keep(output, segments, groups)
+            self._keep(output, written, segments, groups)
             shrink(self._folder, size_limit())
 
     def _keep(
         self,
         output: Path,
+        written: os.stat_result,
         segments: Iterable[WrittenSegment],
         groups: Mapping[str, tuple[Group, PackFindings]],
     ) -> None:
-        bundles, name = self._folder / "bundles", uuid.uuid4().hex
+        bundles, name = part_of_cache(self._folder.parent, "bundles"), uuid.uuid4().hex
         bundles.mkdir(parents=True, exist_ok=True)
-        self._index_path.parent.mkdir(exist_ok=True)
+        part_of_cache(self._folder.parent, "prefixes").mkdir(exist_ok=True)
         place = bundles / f"{name}{BUNDLE}"
         try:
             os.link(output, place)
         except OSError:  # another filesystem: use the output itself, while it exists
             place = output.absolute()
+        if not os.path.samestat(os.stat(place), written):
+            forget(bundles, name)
+            return
         table, entries, index = bytearray(), {}, {}
         for segment in segments:
             id = segment.listing.id

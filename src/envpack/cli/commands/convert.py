@@ -34,10 +34,12 @@ def convert(
     """
     from envpack.bundle.pack import PackSettings
     from envpack.interop.convert import convert_file
+    from envpack.release.names import source_date_epoch
 
     writing.check(new)
     name, version = writing.bundle_name or "", writing.bundle_version or ""
-    settings = PackSettings(name=name, version=version, level=level, jobs=jobs)
+    created = source_date_epoch(console.environ)
+    settings = PackSettings(name=name, version=version, level=level, jobs=jobs, created=created)
     done = convert_file(old, new, settings=settings, reporter=console.reporter)
     report_changes(console, done.manifest.changes)
     data = {

@@ -79,13 +79,18 @@ def read_record(path: str, data: bytes) -> CondaRecord:
 
 
 def _seconds(timestamp: Any) -> int:
-    """Return a timestamp in seconds: conda writes milliseconds, and once wrote seconds.
+    """Return a timestamp in seconds, 0 for an impossible one: conda writes milliseconds, and once wrote seconds.
 
     See conda/models/records.py, TimestampField.
     """
-    if not isinstance(timestamp, int) or timestamp < 0:
+    if type(timestamp) is not int or timestamp < 0:
         return 0
-    return timestamp if timestamp < 253402300799 else timestamp // 1000
+    seconds = timestamp if timestamp < _LAST else timestamp // 1000
+    return seconds if seconds <= _LAST else 0
+
+
+_LAST = 253402300799
+"""The last second of the year 9999, in seconds since 1970: the last that a date can represent."""
 
 
 def _broken(path: str, problem: str) -> PackError:

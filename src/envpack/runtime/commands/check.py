@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Iterable, Mapping
 
+from envpack.runtime.deployment.parents import PARENT_OWNER
 from envpack.runtime.deployment.protected_paths import ROOT_HOME
 from envpack.runtime.errors import FormatError, HostError, UsageError
 from envpack.runtime.format.codec import STANDARD, Decoder
@@ -33,7 +34,7 @@ class Policy:
 
     Attributes:
         gpu: One of `GPU_MODES`.
-        allow: Names of requirements that may fail, and ROOT_HOME.
+        allow: Names of requirements that may fail, ROOT_HOME and PARENT_OWNER.
         check: Whether a deployment checks the host at all.
     """
 
@@ -56,11 +57,11 @@ def parse_policy(gpu: str = "required", allow: Iterable[str] = (), check: bool =
     names = tuple(name.strip().replace("-", "_") for item in allow for name in item.split(",") if name.strip())
     if gpu not in GPU_MODES:
         raise UsageError(f"unknown GPU mode {gpu!r}", hint=f"Use one of: {', '.join(GPU_MODES)}.")
-    unknown = [name for name in names if name not in (*REQUIREMENTS, ROOT_HOME)]
+    unknown = [name for name in names if name not in (*REQUIREMENTS, ROOT_HOME, PARENT_OWNER)]
     if unknown:
         raise UsageError(
             f"unknown requirement {unknown[0]!r}",
-            hint=f"Use one of: {', '.join(REQUIREMENTS)}, root-home.",
+            hint=f"Use one of: {', '.join(REQUIREMENTS)}, root-home, parent-owner.",
         )
     return Policy(gpu, tuple(dict.fromkeys(names)), check)
 

@@ -19,6 +19,7 @@ from envpack.runtime.commands.check import Policy
 from envpack.runtime.commands.run_tests import run_bundle_tests
 from envpack.runtime.commands.signature_requirement import other_program
 from envpack.runtime.deployment.exclusive import exclusive
+from envpack.runtime.deployment.parents import PARENT_OWNER, check_parents
 from envpack.runtime.deployment.protected_paths import ROOT_HOME
 from envpack.runtime.deployment.record import Generation, Record, update_record, write_record
 from envpack.runtime.deployment.registry import register
@@ -205,7 +206,8 @@ def deploy_source(
     state, root_home = DeploymentState(destination), ROOT_HOME in options.policy.allow
     source.check(str(state.path))
     state.require_free_or_deployed(root_home)
-    with exclusive(state, reporter, wait=options.wait) as deployment:
+    check_parents(state.path, reporter, refuse=True, allowed=PARENT_OWNER in options.policy.allow)
+    with exclusive(state, reporter, wait=options.wait, parents_checked=True) as deployment:
         deployment.require_free_or_deployed(root_home)
         before = deployment.current()
         with open_transaction(deployment, source.size, before) as new:

@@ -20,7 +20,7 @@ from envpack.runtime.deployment.registry import register, unregister
 from envpack.runtime.deployment.state import COPY_JOURNAL, STAGING, DeploymentState
 from envpack.runtime.deployment.transaction import open_transaction
 from envpack.runtime.errors import EnvpackError
-from envpack.runtime.fs.atomic import replace_file
+from envpack.runtime.fs.atomic import replace_own_file
 from envpack.runtime.fs.copy import copy_tree
 from envpack.runtime.fs.interrupt import retry_on_interrupt
 from envpack.runtime.fs.io import read_file
@@ -184,7 +184,7 @@ class Copy(FinishCopy):
 
 def _write_journal(source: DeploymentState, target: DeploymentState, record: Record) -> None:
     journal = {"from": str(source.path), "generation": record.generation, "deployed": record.deployed}
-    replace_file(target.state_dir / COPY_JOURNAL, json.dumps(journal).encode())
+    replace_own_file(target.state_dir / COPY_JOURNAL, json.dumps(journal).encode())
 
 
 def copied_from(target: DeploymentState, original: Record | None, copy: Record) -> str:

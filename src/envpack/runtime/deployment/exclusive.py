@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Iterator
 
 from envpack.runtime.deployment.locked import LockedDeployment
+from envpack.runtime.deployment.parents import check_parents
 from envpack.runtime.deployment.recovery import recover
 from envpack.runtime.deployment.state import LOCK, DeploymentState
 from envpack.runtime.errors import DestinationError
@@ -18,7 +19,9 @@ from envpack.runtime.report import Reporter
 
 
 @contextmanager
-def exclusive(state: DeploymentState, reporter: Reporter, *, wait: bool = False) -> Iterator[LockedDeployment]:
+def exclusive(
+    state: DeploymentState, reporter: Reporter, *, wait: bool = False, parents_checked: bool = False
+) -> Iterator[LockedDeployment]:
     """Hold the lock of a deployment: recover what a stopped command has left, run the block, then clean up.
 
     Missing parents of the destination are created, and removed again when the block fails and they are empty.
@@ -27,11 +30,14 @@ def exclusive(state: DeploymentState, reporter: Reporter, *, wait: bool = False)
         state: The state of the deployment.
         reporter: Receives warnings.
         wait: Wait while another process holds the lock.
+        parents_checked: Give no warning when another user could replace a folder above the destination.
 
     Raises:
         DestinationError: Another process holds the lock (without ``wait``), the state directory belongs to
             another user, or the block raised an OSError.
     """
+    if not parents_checked:
+        check_parents(state.path, reporter)
     deployment = LockedDeployment(state, reporter)
     made: list[Path] = []
     entering = False

@@ -28,7 +28,7 @@ class LockedDeployment(DeploymentState):
     """
 
     def __init__(self, state: DeploymentState, reporter: Reporter) -> None:
-        self.path, self.state_dir, self.reporter = state.path, state.state_dir, reporter
+        self.given, self.path, self.state_dir, self.reporter = state.given, state.path, state.state_dir, reporter
 
     # --- previous generations ---
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Mapping
 
 from envpack.runtime.format.layout import DEPLOYMENT_PATH, MANIFEST_PATH
-from envpack.runtime.fs.atomic import replace_file
+from envpack.runtime.fs.atomic import replace_own_file
 from envpack.runtime.fs.io import read_file
 from envpack.runtime.fs.json_text import json_value
 
@@ -102,7 +102,7 @@ def record_bytes(record: Record) -> bytes:
 
 def write_record(root: Path, record: Record) -> None:
     """Write a record into the tree at ``root``, with an atomic replace. Raises OSError."""
-    replace_file(root / DEPLOYMENT_PATH, record_bytes(record))
+    replace_own_file(root / DEPLOYMENT_PATH, record_bytes(record))
 
 
 def update_record(root: Path, record: Record, **changes: Any) -> Record:

@@ -8,23 +8,19 @@ from __future__ import annotations
 
 import hashlib
 import os
-import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Iterator, Mapping
 
 from envpack.runtime.deployment.record import read_record
-from envpack.runtime.fs.atomic import replace_file
+from envpack.runtime.errors import DestinationError
 from envpack.runtime.fs.io import read_file
 from envpack.runtime.fs.paths import is_folder, make_folders
+from envpack.runtime.fs.temporary import replace_file
 from envpack.runtime.report import Reporter
 
 FOR_THE_HOST = Path("/var/lib/envpack/deployments")
 """The folder in which root's deployments are registered: state of a program (FHS 3.0, 5.8)."""
-
-
-_STALE = 3600
-"""Seconds after which a temporary file is taken for one that a killed command has left."""
 
 
 def registry(environ: Mapping[str, str] = os.environ) -> Path | None:
@@ -54,8 +50,9 @@ def register(destination: Path, reporter: Reporter) -> None:
         if not _holds(entry, data):
             make_folders(folder, 0o755)
             replace_file(entry, data, 0o644)
-    except OSError as problem:
-        reporter.warn(f"'envpack list' will not show {destination}: {folder}: {problem.strerror}")
+    except (OSError, DestinationError) as problem:
+        why = problem.message if isinstance(problem, DestinationError) else f"{folder}: {problem.strerror}"
+        reporter.warn(f"'envpack list' will not show {destination}: {why}")
 
 
 def unregister(destination: Path) -> None:
@@ -73,7 +70,7 @@ def registered() -> list[Path]:
     """Return the registered destinations that still have a deployment, sorted; those of root are included.
 
     Destinations that certainly have none any more are removed from the registry. With ``ENVPACK_STATE`` only that
-    folder is read.
+    folder is read. Files that `register` has not written are neither used nor removed.
     """
     found = set()
     folders = {registry()} if os.environ.get("ENVPACK_STATE") else {registry(), FOR_THE_HOST}
@@ -81,6 +78,8 @@ def registered() -> list[Path]:
         for entry in _entries(folder):
             with suppress(OSError, ValueError):  # ValueError: a NUL in it
                 path = Path(os.fsdecode(read_file(entry).rstrip(b"\n")))
+                if entry != _entry(entry.parent, path):
+                    continue
                 if is_deployment(path):
                     found.add(path)
                 elif _is_surely_gone(path):
@@ -122,14 +121,13 @@ def _is_surely_gone(path: Path) -> bool:
 
 def _entries(folder: Path | None) -> list[Path]:
     try:
-        found = sorted(folder.iterdir()) if folder else []
+        return [path for path in sorted(folder.iterdir()) if len(path.name) == _NAME] if folder else []
     except OSError:
         return []
-    for path in found:
-        with suppress(OSError):
-            if path.name.startswith(".") and path.lstat().st_mtime < time.time() - _STALE:
-                path.unlink()
-    return [path for path in found if not path.name.startswith(".")]
+
+
+_NAME = 64
+"""Characters of an entry's name: a sha256, in hexadecimal."""
 
 
 def _entry(folder: Path, destination: Path) -> Path:
@@ -139,5 +137,5 @@ def _entry(folder: Path, destination: Path) -> Path:
 def _holds(entry: Path, data: bytes) -> bool:
     try:
         return read_file(entry) == data
-    except FileNotFoundError:
+    except OSError:
         return False

@@ -26,7 +26,7 @@ from pathlib import Path
 from envpack.runtime.deployment.protected_paths import check_destination, current_user
 from envpack.runtime.deployment.record import Record, read_record
 from envpack.runtime.errors import DestinationError
-from envpack.runtime.fs.paths import exists, is_folder, sibling_path
+from envpack.runtime.fs.paths import check_links, exists, is_folder, sibling_path
 
 TREE_MODE = 0o775
 """The permission bits of the folder of a deployment, less the umask: never writable by all users, also under the
@@ -52,12 +52,13 @@ class DeploymentState:
     """A destination, whether it exists or not, and its state directory, to read; `exclusive` gives one to change.
 
     Attributes:
+        given: The absolute path of the destination, as it was given.
         path: The path of the destination; links in its parents are resolved.
         state_dir: The path of the state directory.
     """
 
     def __init__(self, destination: Path) -> None:
-        given = Path(os.path.abspath(os.path.expanduser(destination)))
+        self.given = given = Path(os.path.abspath(os.path.expanduser(destination)))
         self.path = Path(os.path.realpath(given.parent)) / given.name
         self.state_dir = sibling_path(self.path, "envpack") if self.path.name else self.path
 
@@ -93,7 +94,7 @@ class DeploymentState:
         """Return the paths of everything in the state directory, sorted by name; raise OSError on failure."""
         try:
             return [self.state_dir / name for name in sorted(os.listdir(self.state_dir))]
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):  # `exclusive` refuses a file
             return []
 
     def next_generation(self) -> int:
@@ -132,6 +133,7 @@ class DeploymentState:
 
     def require_free_or_deployed(self, root_home: bool = False) -> None:
         """Raise DestinationError when the path is protected, or occupied by something else than a deployment."""
+        check_links(self.given.parent)
         check_destination(str(self.path), current_user(), root_home)
         reason = self.occupied()
         if reason:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Callable, Iterator
 
 from envpack.runtime.deployment.state import DISPLACED, SWAP_JOURNAL
-from envpack.runtime.fs.atomic import replace_file
+from envpack.runtime.fs.atomic import replace_own_file
 from envpack.runtime.fs.exchange import UNSUPPORTED, exchange
 from envpack.runtime.fs.io import READ_FOLDER, read_file
 from envpack.runtime.fs.json_text import json_value
@@ -45,7 +45,7 @@ def swap(destination: Path, inside: Path, *, onward: bool = False) -> None:
 
 def _swap_in_steps(destination: Path, inside: Path, onward: bool) -> None:
     displaced, journal = inside.with_name(DISPLACED), inside.with_name(SWAP_JOURNAL)
-    replace_file(journal, json.dumps({"inside": inside.name, "onward": onward}).encode())
+    replace_own_file(journal, json.dumps({"inside": inside.name, "onward": onward}).encode())
     try:
         os.rename(destination, displaced)
         os.rename(inside, destination)

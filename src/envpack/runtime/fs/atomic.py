@@ -1,8 +1,10 @@
 """Atomic replacement of files, one or a batch: a reader sees the complete old or the complete new content.
 
-Everywhere, the new content is written to a temporary sibling, which one rename puts at the final path. Anything
-that exists at the temporary path before, such as a link that a hostile archive left, is removed, never written
-through.
+This is for files in deployed trees and state directories, where no other user may write. The new content is
+written to a temporary sibling, which one rename puts at the final path. Its name is always the same, so that the
+next command removes what a killed one has left. Anything that exists there before, such as a link that a hostile
+archive left, is removed, never written through. For all other folders, `envpack.runtime.fs.temporary` has files
+with random names.
 """
 
 from __future__ import annotations
@@ -23,43 +25,31 @@ _MARKER = "envpack-new"
 """End of the names of temporary siblings in a deployed tree."""
 
 
-def replace_file(
-    path: Path, data: bytes, mode: int = 0o664, *, temporary: Path | None = None, durable: bool = True
-) -> None:
-    """Replace the content of ``path`` atomically.
+def replace_own_file(path: Path, data: bytes, mode: int = 0o664) -> None:
+    """Replace the content of ``path`` atomically, and sync it and its folder.
 
     Args:
-        path: the file to create or replace.
+        path: the file to create or replace; only one process at a time may do so.
         data: its new content.
         mode: its permission bits, subject to the umask; by default not writable by all users under any umask.
-        temporary: path that is written first; None for `temporary_of` the path, and then only one process at a
-            time may call this for one path.
-        durable: sync the file and its folder, so that the content is all old or all new also after a power cut.
 
     Raises:
         OSError: the file can't be written or renamed, and then the old one is still there; or its folder can't
             be synced after the rename.
     """
-    with replacement(path, temporary or temporary_of(path)) as new:
+    with replacement(path, temporary_of(path)) as new:
         fd = os.open(new, CREATE, mode)
         try:
             write_all(fd, data)
-            if durable:
-                os.fsync(fd)
+            os.fsync(fd)
         finally:
             os.close(fd)
-    if durable:
-        sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def temporary_of(path: Path) -> Path:
-    """Return the path that `replace_file` writes first; the file stays if the process is killed meanwhile."""
+    """Return the path that `replace_own_file` writes first; the file stays if the process is killed meanwhile."""
     return path.with_name(f".{path.name}.new")
-
-
-def process_temporary(path: Path) -> Path:
-    """Return a temporary path for a file that several processes of one host may replace at the same time."""
-    return sibling_path(path, f"{os.getpid()}.part")
 
 
 @contextmanager

@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Iterator
 
 from envpack.runtime.errors import DestinationError
-from envpack.runtime.fs.io import LOCK
+from envpack.runtime.fs.io import LOCK, READ
 
 _ATTEMPTS = 1000
 """Number of times that the folder may vanish before the lock is held: other processes remove it when they finish,
@@ -64,6 +65,32 @@ def locked(path: Path, *, wait: bool, folder_mode: int | None = None) -> Iterato
         finally:
             os.close(fd)
     raise DestinationError(f"can't create the lock {path}: another process keeps removing its directory")
+
+
+@contextmanager
+def folder_locked(folder: Path) -> Iterator[None]:
+    """Hold a lock on a folder itself for the block, which is to be short; nothing is created in the folder.
+
+    The block runs without the lock when another process has held it for 10 seconds, which any user can do who may
+    read the folder, and where the filesystem has no locks.
+    """
+    try:
+        fd = os.open(folder, READ | os.O_DIRECTORY)
+    except OSError:
+        yield
+        return
+    try:
+        for _ in range(100):
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as problem:
+                if problem.errno not in (errno.EACCES, errno.EAGAIN):
+                    break
+                time.sleep(0.1)
+        yield
+    finally:
+        os.close(fd)
 
 
 def _unwritable(folder: Path, problem: OSError) -> DestinationError:

@@ -1,8 +1,4 @@
-"""Staging folders and sibling paths: new content is made beside its final path, under a lock that ends with the
-process, and gets there by one rename.
-
-A staging folder that a crash left is taken over and emptied by the next process that uses the same path.
-"""
+"""Sibling paths, parent folders of outputs, removal of trees, and what a path is."""
 
 from __future__ import annotations
 
@@ -16,11 +12,7 @@ from typing import Iterator
 
 from envpack.runtime.errors import DestinationError
 from envpack.runtime.fs.io import READ_FOLDER
-from envpack.runtime.fs.lock import locked
 from envpack.runtime.fs.mounts import refuse_mounts
-
-_LOCK = ".envpack-lock"
-"""Name of the lock file in a staging folder. No environment has a file of this name."""
 
 NAME_MAX = 143
 """Bytes of the longest file name that every filesystem accepts: 255 on most (<linux/limits.h>), 143 on eCryptfs,
@@ -52,8 +44,10 @@ def make_folders(folder: Path, mode: int = 0o777) -> list[Path]:
         The folders that were missing, outermost first.
 
     Raises:
+        DestinationError: see `check_links`.
         OSError: one of them can't be created; those created before it are removed again.
     """
+    check_links(folder)
     missing: list[Path] = []
     while not folder.exists():
         missing.insert(0, folder)
@@ -65,6 +59,32 @@ def make_folders(folder: Path, mode: int = 0o777) -> list[Path]:
         remove_empty(missing)
         raise
     return missing
+
+
+def check_links(path: Path) -> None:
+    """Raise DestinationError when ``path``, or a folder on the way to it, is a link that another user planted.
+
+    A link is trusted when it belongs to this user, to root, or to the owner of the folder that it is in, if no
+    other user could make that folder. The kernel has this rule in folders with the sticky bit:
+    fs.protected_symlinks, <https://docs.kernel.org/admin-guide/sysctl/fs.html>.
+    """
+    path = Path(os.path.abspath(path))
+    for each in (path, *path.parents):
+        try:
+            status = os.lstat(each)
+            if not stat.S_ISLNK(status.st_mode):
+                continue
+            trusted = status.st_uid in (0, os.geteuid()) or (
+                status.st_uid == os.stat(each.parent).st_uid
+                and not any(os.stat(folder).st_mode & 0o022 for folder in each.parent.parents)
+            )
+        except OSError:
+            continue
+        if not trusted:
+            raise DestinationError(
+                f"{each} is a link of another user, and was not followed",
+                hint="Remove it, or give the path that it leads to.",
+            )
 
 
 @contextmanager
@@ -94,34 +114,6 @@ def remove_empty(folders: list[Path]) -> None:
             folder.rmdir()
 
 
-@contextmanager
-def work_folder(folder: Path) -> Iterator[Path]:
-    """Create, lock and empty the staging folder ``folder`` for the block.
-
-    Afterwards the folder is removed with its content, unless the block renamed it.
-
-    Raises:
-        DestinationError: the folder can't be created, another process uses it, or the block raised OSError, taken
-            as a failure to write to it.
-    """
-    try:
-        folder.mkdir(mode=0o700, exist_ok=True)
-    except OSError as problem:
-        raise DestinationError(
-            f"can't write to {folder.parent}: {problem.strerror}",
-            hint="Choose a destination that you can write to, or ask for permission.",
-        ) from None
-    with locked(folder / _LOCK, wait=False):
-        try:
-            _empty(folder)
-            yield folder
-        except OSError as problem:
-            raise DestinationError(f"can't write to {folder.parent}: {problem.strerror}") from problem
-        finally:
-            if folder.exists():
-                remove_tree(folder)
-
-
 def umask() -> int:
     """Return the process's umask.
 
@@ -132,16 +124,6 @@ def umask() -> int:
     return mask
 
 
-def _empty(folder: Path) -> None:
-    for entry in os.scandir(folder):
-        if entry.name == _LOCK:
-            continue
-        if entry.is_dir(follow_symlinks=False):
-            remove_tree(Path(entry.path))
-        else:
-            os.unlink(entry.path)
-
-
 def remove_tree(folder: Path) -> None:
     """Remove a tree, including folders without write permission.
 
@@ -149,22 +131,30 @@ def remove_tree(folder: Path) -> None:
         OSError: a part of it can't be removed, or a filesystem is mounted inside: nothing is removed then.
     """
     refuse_mounts(folder)
-    _make_writable(folder)
-    for parent, folders, _ in os.walk(folder):
+    make_writable(str(folder))
+    for _, folders, _, at in os.fwalk(folder):
         for name in folders:
-            _make_writable(Path(parent, name))
+            make_writable(name, at)
     shutil.rmtree(folder)
 
 
-def _make_writable(folder: Path) -> None:
-    """Give the owner all permissions on a folder; never on a link's target, also if it becomes a link just now."""
-    status = os.lstat(folder)
+def make_writable(name: str, at: int | None = None) -> None:
+    """Give the owner all permissions on a folder; never on a link's target, also if it becomes a link just now.
+
+    Args:
+        name: its path, relative to ``at``.
+        at: the descriptor of a folder; None for the current one.
+
+    Raises:
+        OSError: it can't be done.
+    """
+    status = os.stat(name, dir_fd=at, follow_symlinks=False)
     if not stat.S_ISDIR(status.st_mode) or status.st_mode & stat.S_IRWXU == stat.S_IRWXU:
         return
     try:
-        fd = os.open(folder, READ_FOLDER)
+        fd = os.open(name, READ_FOLDER, dir_fd=at)
     except PermissionError:  # the caller is not root, so a link swapped in gains nothing
-        os.chmod(folder, 0o700)
+        os.chmod(name, 0o700, dir_fd=at)
         return
     try:
         os.fchmod(fd, 0o700)

@@ -8,23 +8,18 @@ program, and compares them. This module only stores them.
 from __future__ import annotations
 
 import os
-import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Iterator, Mapping
 
 from envpack.runtime.format.layout import STAMP_PATH
-from envpack.runtime.fs.atomic import replace_file
 from envpack.runtime.fs.io import read_file
+from envpack.runtime.fs.temporary import replace_file
 
 KEPT = 32
 """The maximum number of lines, the newest first. With so many hosts that share a deployment, comparing the stamps
 still takes no noticeable time.
 """
-
-
-_STALE = 3600
-"""The age in seconds after which a temporary file counts as abandoned by its writer."""
 
 
 def keep_stamp(root: Path, digest: str, line: str, environ: Mapping[str, str]) -> Path | None:
@@ -66,10 +61,5 @@ def _add(place: Path, line: str) -> None:
     except FileNotFoundError:
         known = []
     lines = [line, *(other for other in known if other != line)][:KEPT]
-    for left in place.parent.glob(f"{place.name}.*"):  # left by a process that was killed
-        with suppress(OSError):
-            if left.suffix[1:].isdecimal() and left.lstat().st_mtime < time.time() - _STALE:
-                left.unlink()
     data = "".join(f"{item}\n" for item in lines).encode("utf-8", "surrogateescape")
-    temporary = place.with_name(f"{place.name}.{os.getpid()}")
-    replace_file(place, data, temporary=temporary, durable=False)
+    replace_file(place, data, durable=False)

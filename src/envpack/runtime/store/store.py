@@ -28,10 +28,10 @@ from typing import Iterable, Iterator, Mapping, Sequence
 
 from envpack.runtime.errors import DestinationError
 from envpack.runtime.format.manifest import PathRecord
-from envpack.runtime.fs.atomic import replace_file
+from envpack.runtime.fs.atomic import replace_own_file
 from envpack.runtime.fs.io import CREATE, LOCK, opened, read_file
 from envpack.runtime.fs.json_text import json_value
-from envpack.runtime.fs.paths import make_folders
+from envpack.runtime.fs.paths import check_links, make_folders
 from envpack.runtime.relocation.files import stored_digest
 
 FOLDER_MODE = 0o755
@@ -218,7 +218,7 @@ class Store:
 
     def write_root(self, destination: Path, manifests: Mapping[str, list[str]]) -> None:
         document = {"path": str(destination), "manifests": dict(manifests)}
-        replace_file(self.root_file(destination), json.dumps(document).encode(), 0o644)
+        replace_own_file(self.root_file(destination), json.dumps(document).encode(), 0o644)
 
 
 def open_store(path: Path, destination: Path | None = None) -> Store:
@@ -228,8 +228,11 @@ def open_store(path: Path, destination: Path | None = None) -> Store:
     ``destination`` lie in one another, and when other users could put files into the store, which would then run
     as this user.
     """
-    path = Path(os.path.realpath(os.path.expanduser(path)))
+    given = Path(os.path.expanduser(path))
+    check_links(given)
+    path = Path(os.path.realpath(given))
     store = Store(path)
+    check_links(store.base)
     if destination is not None and (path in (destination, *destination.parents) or destination in path.parents):
         raise DestinationError(f"the store {path} and the destination {destination} must not contain each other")
     try:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Sequence
 
 from envpack.runtime.format.layout import JOURNAL_PATH
-from envpack.runtime.fs.atomic import replace_file
+from envpack.runtime.fs.atomic import replace_own_file
 from envpack.runtime.fs.io import read_file
 from envpack.runtime.fs.json_text import json_value
 
@@ -40,7 +40,7 @@ class Journal:
         Raises:
             OSError: the file can't be written.
         """
-        replace_file(self._path, json.dumps({"settled": was_completed, "prefixes": prefixes}).encode())
+        replace_own_file(self._path, json.dumps({"settled": was_completed, "prefixes": prefixes}).encode())
 
     def remove(self) -> None:
         """Remove the file; errors are ignored, as it has no meaning once the prefix is installed."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from envpack.runtime.errors import RelocationError
 from envpack.runtime.format.layout import PREFIX_PATH
 from envpack.runtime.format.manifest import Manifest, PathsTable
-from envpack.runtime.fs.atomic import replace_file
+from envpack.runtime.fs.atomic import replace_own_file
 from envpack.runtime.fs.io import read_file
 from envpack.runtime.relocation.relocation import unsafe_bytes
 from envpack.runtime.relocation.shebang import needs_activation
@@ -101,4 +101,4 @@ def write_prefix(root: Path, prefix: str) -> None:
     Raises:
         OSError: the file can't be written.
     """
-    replace_file(root / PREFIX_PATH, os.fsencode(prefix) + b"\n")
+    replace_own_file(root / PREFIX_PATH, os.fsencode(prefix) + b"\n")

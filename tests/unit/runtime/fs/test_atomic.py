@@ -11,9 +11,8 @@ import pytest
 from envpack.runtime.fs.atomic import (
     ReplaceBatch,
     is_temporary_name,
-    process_temporary,
     remove_temporary,
-    replace_file,
+    replace_own_file,
     replacement,
     temporary_of,
 )
@@ -42,7 +41,7 @@ def test_what_is_at_the_temporary_path_is_never_written_through(
     path, other = tmp_path / "x", tmp_path / "other"
     other.write_text("untouched")
     leave(temporary_of(path), other)
-    replace_file(path, b"new")
+    replace_own_file(path, b"new")
     assert path.read_bytes() == b"new" and other.read_text() == "untouched"
     assert names(tmp_path) == ["other", "x"]
     batch = ReplaceBatch()
@@ -91,7 +90,7 @@ def test_a_folder_is_replaced_only_on_request_and_when_it_is_empty(tmp_path: Pat
 def test_the_mode_of_a_file_is_subject_to_the_umask(tmp_path: Path) -> None:
     old = os.umask(0o027)
     try:
-        replace_file(tmp_path / "x", b"", 0o666, temporary=process_temporary(tmp_path / "x"), durable=False)
+        replace_own_file(tmp_path / "x", b"", 0o666)
     finally:
         os.umask(old)
     assert (tmp_path / "x").stat().st_mode & 0o777 == 0o640

@@ -1,0 +1,191 @@
+"""Temporary files and folders beside an output, in a folder where other users may write, too.
+
+Every one has a random name, and is created anew: what another user has put there before is neither opened nor
+followed nor removed. Only what this process created is removed, and it is recognised by its inode, not by its
+name. A process that is killed leaves its temporary file; nothing else ever uses or removes it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import stat
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO, Iterator
+
+from envpack.runtime.errors import DestinationError
+from envpack.runtime.fs.io import CREATE, READ_FOLDER, write_all
+from envpack.runtime.fs.paths import make_writable, sibling_path
+from envpack.runtime.fs.sync import sync_folder
+
+_NAME = re.compile(r"\..*\.envpack-[0-9a-f]{16}", re.DOTALL)
+
+
+def temporary_path(path: Path) -> Path:
+    """Return a random path for something temporary, in the folder of ``path``.
+
+    Bundles can't contain such a name: see ``forbidden_reason`` in ``envpack.runtime.format.tree_rules``.
+    """
+    return sibling_path(path, f"envpack-{os.urandom(8).hex()}")
+
+
+def is_temporary(name: str) -> bool:
+    """Return whether a file name is one that `temporary_path` returns."""
+    return _NAME.fullmatch(name) is not None
+
+
+class NewFile:
+    """A temporary file that `new_file` created.
+
+    Attributes:
+        path: its path.
+        fd: its descriptor, open for reading and writing.
+    """
+
+    def __init__(self, path: Path, fd: int) -> None:
+        self.path, self.fd = path, fd
+
+    def put(self, path: Path) -> None:
+        """Rename the file to ``path``, replacing a file or link there.
+
+        Raises:
+            OSError: it can't be renamed, or another process has put something else at its temporary path.
+        """
+        if not _is_same(self.path, self.fd):
+            raise OSError(errno.EBUSY, "another process replaced the temporary file", str(self.path))
+        os.replace(self.path, path)
+
+
+@contextmanager
+def new_file(beside: Path, mode: int = 0o666) -> Iterator[NewFile]:
+    """Create a temporary file in the folder of ``beside``; remove it after the block, unless it was renamed.
+
+    Args:
+        beside: the path that the file is meant for.
+        mode: its permission bits, subject to the umask.
+
+    Raises:
+        OSError: it can't be created.
+    """
+    path = temporary_path(beside)
+    fd = os.open(path, CREATE & ~os.O_WRONLY | os.O_RDWR, mode)
+    try:
+        yield NewFile(path, fd)
+    finally:
+        with suppress(OSError):
+            if _is_same(path, fd):
+                os.unlink(path)
+        os.close(fd)
+
+
+def replace_file(path: Path, data: bytes, mode: int = 0o666, *, durable: bool = True) -> None:
+    """Replace the content of ``path`` atomically; several processes may do so at once, and the last one wins.
+
+    Args:
+        path: the file to create or replace; a link there is replaced, not followed.
+        data: its new content.
+        mode: its permission bits, subject to the umask.
+        durable: sync the file and its folder, so that the content is all old or all new also after a power cut.
+
+    Raises:
+        OSError: the file can't be written or renamed, and then the old one is still there; or its folder can't
+            be synced after the rename.
+    """
+    with new_file(path, mode) as new:
+        write_all(new.fd, data)
+        if durable:
+            os.fsync(new.fd)
+        new.put(path)
+    if durable:
+        sync_folder(path.parent)
+
+
+def unnamed_file(folder: Path) -> BinaryIO:
+    """Create a file without a name in ``folder``, open for reading and writing, unbuffered.
+
+    Raises:
+        OSError: it can't be created.
+    """
+    import tempfile  # takes 10 ms, and each activation loads this module
+
+    return tempfile.TemporaryFile(dir=str(folder), buffering=0)
+
+
+@contextmanager
+def new_folder(beside: Path, *, short: bool = False) -> Iterator[Path]:
+    """Create a temporary folder that only this user can enter, in the folder of ``beside``.
+
+    After the block it is removed with its content.
+
+    Args:
+        beside: the path that gives the folder its name.
+        short: give it a name of 8 characters, for a folder in which long paths will lie.
+
+    Raises:
+        OSError: it can't be created or removed.
+    """
+    path = beside.with_name(os.urandom(4).hex()) if short else temporary_path(beside)
+    os.mkdir(path, 0o700)
+    fd = os.open(path, READ_FOLDER)
+    try:
+        status = os.fstat(fd)
+        if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o077:
+            raise OSError(errno.EBUSY, "another process replaced the temporary folder", str(path))
+        try:
+            yield path
+        finally:
+            empty_folder(fd)
+            if _is_same(path, fd):
+                os.rmdir(path)
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def work_folder(output: Path) -> Iterator[Path]:
+    """Create a temporary folder beside ``output`` for the block, as `new_folder` does.
+
+    Raises:
+        DestinationError: the folder can't be created, or the block raised OSError, taken as a failure to write to
+            it.
+    """
+    try:
+        with new_folder(output) as folder:
+            yield folder
+    except OSError as problem:
+        raise DestinationError(
+            f"can't write to {output.parent}: {problem.strerror}",
+            hint="Choose a destination that you can write to, or ask for permission."
+            if problem.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
+            else "",
+        ) from problem
+
+
+def empty_folder(fd: int) -> None:
+    """Remove everything in an open folder, wherever it lies by now; folders without write permission, too.
+
+    Raises:
+        OSError: a part of it can't be removed.
+    """
+    for _, folders, _, at in os.fwalk(".", dir_fd=fd):
+        for name in folders:
+            make_writable(name, at)
+    for _, folders, files, at in os.fwalk(".", topdown=False, dir_fd=fd):
+        for name in files:
+            with suppress(FileNotFoundError):  # another process of this user may clean up, too
+                os.unlink(name, dir_fd=at)
+        for name in folders:
+            with suppress(FileNotFoundError):
+                try:
+                    os.rmdir(name, dir_fd=at)
+                except NotADirectoryError:  # a link to a folder
+                    os.unlink(name, dir_fd=at)
+
+
+def _is_same(path: Path, fd: int) -> bool:
+    try:
+        return os.path.samestat(os.lstat(path), os.fstat(fd))
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,155 @@
+"""Folders in which other users and processes write: what they put there is not followed, used or removed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from envpack.bundle.cache.cache_files import VERSION, cache_facts, clear_cache
+from envpack.bundle.pack import PackSettings, pack_prefix
+from envpack.bundle.runtime_zip import runtime_files, runtime_zip
+from envpack.bundle.segment_adder import BundleSegmentAdder
+from envpack.publish.local import publish
+from envpack.runtime.commands.verify import verify
+from envpack.runtime.deployment.registry import register, registered
+from envpack.runtime.errors import DestinationError
+from envpack.runtime.fs.paths import check_links
+from envpack.runtime.report import Reporter
+from support.small_prefix import SmallPrefix
+
+ANOTHER_USER = 12345
+
+
+def an_environment(path: Path, content: str) -> Path:
+    made = SmallPrefix(path)
+    made.write("lib/data", content * 1000)
+    return made.path
+
+
+def test_the_cache_keeps_no_bundle_that_another_process_replaced_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = (an_environment(tmp_path / name, name) for name in ("one", "two"))
+    output, cache = tmp_path / "out.tar.gz", PackSettings(cache=tmp_path / "cache")
+    really = BundleSegmentAdder.keep
+
+    def late(adder: BundleSegmentAdder, path: Path) -> None:
+        monkeypatch.setattr(BundleSegmentAdder, "keep", lambda *_: None)
+        pack_prefix(two, path, settings=PackSettings(), reporter=Reporter())
+        really(adder, path)
+
+    monkeypatch.setattr(BundleSegmentAdder, "keep", late)
+    pack_prefix(one, output, settings=cache, reporter=Reporter())
+    assert cache_facts(tmp_path / "cache").bundles == 0
+    assert list((tmp_path / "cache" / VERSION / "bundles").iterdir()) == []
+    monkeypatch.setattr(BundleSegmentAdder, "keep", really)
+    pack_prefix(one, output, settings=cache, reporter=Reporter())
+    verify(output, reporter=Reporter())
+
+
+def test_packs_to_one_output_at_once_leave_one_of_them(tmp_path: Path) -> None:
+    environments = [an_environment(tmp_path / f"env{number}", f"{number}") for number in range(4)]
+    output = tmp_path / "out.tar.gz"
+
+    def pack(environment: Path) -> int:
+        return pack_prefix(environment, output, settings=PackSettings(), reporter=Reporter()).size
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(pack, environments))
+    verify(output, reporter=Reporter())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["env0", "env1", "env2", "env3", "out.tar.gz"]
+
+
+def test_bundles_published_to_one_path_at_once_have_the_checksum_of_the_last(tmp_path: Path) -> None:
+    def put(number: int) -> None:
+        data = str(number).encode() * 1000
+        finished = tmp_path / f"{number}"
+        finished.write_bytes(data)
+        publish(finished, tmp_path / "out.tar.gz", hashlib.sha256(data).hexdigest())
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(put, range(64)))
+    bundle = (tmp_path / "out.tar.gz").read_bytes()
+    assert (tmp_path / "out.tar.gz.sha256").read_text() == f"{hashlib.sha256(bundle).hexdigest()}  out.tar.gz\n"
+
+
+def test_a_folder_in_the_place_of_a_published_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "finished").write_bytes(b"1")
+    (tmp_path / "out.tar.gz.sha256").mkdir()
+    with pytest.raises(DestinationError, match=r"out\.tar\.gz\.sha256"):
+        publish(tmp_path / "finished", tmp_path / "out.tar.gz", "0" * 64)
+
+
+def test_files_that_are_no_entries_stay_in_the_folder_of_the_registry(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ENVPACK_STATE", str(tmp_path))
+    gone = tmp_path / "gone"
+    register(gone, Reporter())
+    for name in (".profile", "notes", "a" * 64):
+        (tmp_path / name).write_text("/nowhere\n")
+        os.utime(tmp_path / name, (0, 0))
+    os.mkfifo(tmp_path / ("f" * 64))
+    (tmp_path / ("e" * 64)).symlink_to(tmp_path / "notes")
+    assert registered() == []
+    assert {path.name for path in tmp_path.iterdir()} == {".profile", "notes", "a" * 64, "e" * 64, "f" * 64}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a link that belongs to another user")
+def test_links_of_other_users_in_the_cache_are_not_followed(tmp_path: Path) -> None:
+    precious, cache = tmp_path / "precious", tmp_path / "cache"
+    precious.mkdir()
+    for name in ("file", "file.json"):
+        (precious / name).write_text("{}")
+    (cache / VERSION).mkdir(parents=True)
+    for kind in ("bundles", "prefixes", "runtime"):
+        (cache / VERSION / kind).symlink_to(precious)
+        os.chown(cache / VERSION / kind, ANOTHER_USER, ANOTHER_USER, follow_symlinks=False)
+    environment = an_environment(tmp_path / "env", "x")
+    runtime_files.cache_clear()
+    runtime_zip.cache_clear()
+    pack_prefix(environment, tmp_path / "o.tar.gz", settings=PackSettings(cache=cache), reporter=Reporter())
+    clear_cache(cache)
+    assert sorted(path.name for path in precious.iterdir()) == ["file", "file.json"]
+
+
+def test_a_fifo_in_the_cache_is_not_waited_for(tmp_path: Path) -> None:
+    environment, cache = an_environment(tmp_path / "env", "x"), tmp_path / "cache"
+    settings = PackSettings(cache=cache)
+    pack_prefix(environment, tmp_path / "o.tar.gz", settings=settings, reporter=Reporter())
+    for file in (path for path in cache.rglob("*") if path.is_file()):
+        file.unlink()
+        os.mkfifo(file)
+    runtime_files.cache_clear()
+    runtime_zip.cache_clear()
+    pack_prefix(environment, tmp_path / "o.tar.gz", settings=settings, reporter=Reporter())
+    verify(tmp_path / "o.tar.gz", reporter=Reporter())
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a link that belongs to another user")
+def test_links_on_the_way_to_an_output_are_followed_only_where_nobody_else_could_put_them(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    for folder, mode in (("shared", 0o2775), ("shared/theirs", 0o755)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "link").symlink_to(tmp_path / "real")
+        os.chown(tmp_path / folder / "link", ANOTHER_USER, ANOTHER_USER, follow_symlinks=False)
+        (tmp_path / folder).chmod(mode)
+    os.chown(tmp_path / "shared/theirs", ANOTHER_USER, ANOTHER_USER)
+    with pytest.raises(DestinationError, match="shared/link is a link of another user"):
+        check_links(tmp_path / "shared/link/new/output")
+    with pytest.raises(DestinationError, match="shared/theirs/link"):
+        check_links(tmp_path / "shared/theirs/link/output")
+    (tmp_path / "shared/own").symlink_to(tmp_path / "real")
+    check_links(tmp_path / "shared/own/output")
+    with pytest.raises(DestinationError, match="link of another user"):
+        pack_prefix(
+            an_environment(tmp_path / "env", "x"),
+            tmp_path / "shared/link/o.tar.gz",
+            settings=PackSettings(),
+            reporter=Reporter(),
+        )
+    assert list((tmp_path / "real").iterdir()) == []

@@ -1,0 +1,125 @@
+"""Temporary files and folders: created anew under random names, and nothing else is written to or removed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from envpack.runtime.errors import DestinationError
+from envpack.runtime.format.tree_rules import forbidden_reason
+from envpack.runtime.fs import temporary
+from envpack.runtime.fs.temporary import (
+    is_temporary,
+    new_file,
+    new_folder,
+    replace_file,
+    temporary_path,
+    unnamed_file,
+    work_folder,
+)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.fixture
+def known_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every random name be the same: one that somebody guessed."""
+    monkeypatch.setattr(temporary.os, "urandom", lambda size: bytes(size))
+
+
+def test_names_are_random_and_no_bundle_can_have_them(tmp_path: Path) -> None:
+    one, two = (temporary_path(tmp_path / ("n" * 255)) for _ in range(2))
+    assert one != two and one.parent == tmp_path
+    assert is_temporary(one.name) and forbidden_reason(one.name)
+    assert not any(map(is_temporary, ("demo.tar.gz", ".demo.envpack", ".demo.envpack-new")))
+
+
+@pytest.mark.usefixtures("known_names")
+@pytest.mark.parametrize("kind", ["link", "dangling link", "fifo", "folder", "file"])
+def test_what_is_there_already_is_neither_used_nor_removed(tmp_path: Path, kind: str) -> None:
+    outside = tmp_path / "outside"
+    outside.write_text("untouched")
+    place = temporary_path(tmp_path / "x")
+    if kind == "fifo":
+        os.mkfifo(place)
+    elif kind == "folder":
+        place.mkdir()
+        (place / "mine").touch()
+    elif kind == "file":
+        place.write_text("mine")
+    else:
+        place.symlink_to(outside if kind == "link" else tmp_path / "nothing")
+    before = os.lstat(place)
+    with pytest.raises(FileExistsError):
+        replace_file(tmp_path / "x", b"data")
+    with pytest.raises(FileExistsError), new_folder(tmp_path / "x"):
+        raise AssertionError
+    with pytest.raises(DestinationError, match="File exists"), work_folder(tmp_path / "x"):
+        raise AssertionError
+    assert os.lstat(place) == before and outside.read_text() == "untouched"
+    assert names(tmp_path) == sorted([place.name, "outside"])
+
+
+def test_a_file_is_renamed_or_removed(tmp_path: Path) -> None:
+    with new_file(tmp_path / "x") as new:
+        os.write(new.fd, b"data")
+        new.put(tmp_path / "x")
+    assert (tmp_path / "x").read_bytes() == b"data"
+    with pytest.raises(KeyboardInterrupt), new_file(tmp_path / "x"):
+        raise KeyboardInterrupt
+    assert names(tmp_path) == ["x"]
+
+
+def test_a_file_that_another_process_put_in_its_place_is_neither_published_nor_removed(tmp_path: Path) -> None:
+    (tmp_path / "x").write_text("old")
+    with pytest.raises(OSError, match="another process"), new_file(tmp_path / "x") as new:
+        new.path.unlink()
+        new.path.write_text("theirs")
+        new.put(tmp_path / "x")
+    assert (tmp_path / "x").read_text() == "old" and new.path.read_text() == "theirs"
+
+
+def test_a_folder_is_removed_with_everything_in_it(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "file").touch()
+    with new_folder(tmp_path / "x") as folder:
+        assert folder.stat().st_mode & 0o777 == 0o700
+        (folder / "closed/inner").mkdir(parents=True)
+        (folder / "closed/inner/file").touch()
+        (folder / "closed").chmod(0)
+        (folder / "link").symlink_to(outside)
+    assert names(tmp_path) == ["outside"] and names(outside) == ["file"]
+
+
+def test_a_folder_that_was_swapped_is_emptied_where_it_is_and_the_other_stays(tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "file").touch()
+    with new_folder(tmp_path / "x") as folder:
+        (folder / "own").touch()
+        folder.rename(tmp_path / "moved")
+        folder.symlink_to(precious)
+    assert names(precious) == ["file"] and folder.is_symlink()
+    assert names(tmp_path / "moved") == []
+
+
+def test_a_file_without_a_name_has_none(tmp_path: Path) -> None:
+    with unnamed_file(tmp_path) as file:
+        file.write(b"data")
+        assert names(tmp_path) == []
+
+
+def test_the_mode_of_a_file_is_subject_to_the_umask(tmp_path: Path) -> None:
+    subprocess.run(["sh", "-c", "umask 027; : > plain"], cwd=tmp_path, check=True)
+    old = os.umask(0o027)
+    try:
+        replace_file(tmp_path / "x", b"", durable=False)
+    finally:
+        os.umask(old)
+    assert (tmp_path / "x").stat().st_mode == (tmp_path / "plain").stat().st_mode
