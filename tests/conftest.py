@@ -34,6 +34,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The list of deployments that tests write to, instead of the one of who runs them."""
     folder = tmp_path_factory.mktemp("state") / "deployments"
     os.environ["ENVPACK_STATE"] = str(folder)
+    os.environ["CONDA_REGISTER_ENVS"] = "false"
     return folder
 
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from envpack.build.backends import Backend, InstallJob, RattlerBackend
 from envpack.build.bytecode import CompileResult, compile_prefix
+from envpack.build.conda_meta import record_bytecode, write_history
 from envpack.build.pip import install_pip
 from envpack.lock import Lock, PackageSources, solve_lock
 from envpack.lock.target import current_platform
@@ -95,6 +96,7 @@ def build_prefix(
         elif not python.exists():
             return BuildResult(prefix, lock, platform, None, None)
         compiled = compile_prefix(prefix, python, reporter=reporter)
+        record_bytecode(prefix, compiled.compiled)
     return BuildResult(prefix, lock, platform, python, compiled)
 
 
@@ -154,6 +156,7 @@ def _install_conda(job: InstallJob, backend: Backend, variables: Mapping[str, st
     _warn_of_scripts(job, reporter)
     conda_meta = job.prefix / "conda-meta"
     conda_meta.mkdir(parents=True, exist_ok=True)
+    write_history(job.prefix, job.packages.conda, job.requested)
     if variables:
         # what `conda env config vars set` writes
         state = {"version": 1, "env_vars": dict(sorted(variables.items()))}

@@ -26,7 +26,7 @@ which does no harm: that prefix is read and deleted. Its files are hard links in
 times must not be changed.
 """
 
-_PYC = re.compile(r"^(.*)/__pycache__/([^/]+)\.([^/.]+)(?:\.opt-\d)?\.pyc$")
+_PYC = re.compile(r"^(.*)/__pycache__/([^/]+?)\.([^/.]+)(?:\.opt-\d)?\.pyc$")
 
 
 @dataclass(frozen=True)
@@ -133,10 +133,16 @@ def published_bytecode(prefix: Path) -> dict[str, list[str]]:
     """Return the byte-code files that conda packages or wheels list as theirs, by the source they belong to."""
     found: dict[str, list[str]] = {}
     for name in _recorded_files(prefix):
-        match = _PYC.match(name)
-        if match:
-            found.setdefault(f"{match[1]}/{match[2]}.py", []).append(name)
+        source = source_of_bytecode(name)
+        if source:
+            found.setdefault(source, []).append(name)
     return found
+
+
+def source_of_bytecode(path: str) -> str:
+    """Return the source of a byte-code file in ``__pycache__``; "" for every other file."""
+    match = _PYC.match(path)
+    return f"{match[1]}/{match[2]}.py" if match else ""
 
 
 def _recorded_files(prefix: Path) -> Iterable[str]:

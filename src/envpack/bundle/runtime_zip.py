@@ -23,7 +23,34 @@ from envpack.runtime.activation import scripts
 from envpack.runtime.format.layout import RUNTIME_PATH
 from envpack.runtime.fs.io import read_file
 
-_MAIN = b"import sys\n\nfrom envpack.runtime.__main__ import main\n\nsys.exit(main())\n"
+_MAIN = b"""\
+import sys
+
+
+def refuse(reason):
+    sys.stderr.write("envpack: error: %s can't be used: %s\\n" % (sys.executable or "this Python", reason))
+    sys.stderr.write("envpack: hint: Run this with a complete Python 3.8 or later.\\n")
+    return 9
+
+
+def run():
+    if sys.version_info < (3, 8):
+        return refuse("it is Python %d.%d" % sys.version_info[:2])
+    try:
+        from envpack.runtime.__main__ import main
+
+        return main()
+    except ImportError as error:
+        name = error.name or str(error)
+        if name.partition(".")[0] == "envpack":
+            raise
+        return refuse("its standard library is not complete: it has no module " + name)
+
+
+if __name__ == "__main__":
+    sys.exit(run())
+"""
+"""Runs with any Python, and says why one can't run the runtime: too old, or without json as python3-minimal."""
 _DATE = (1980, 1, 1, 0, 0, 0)
 _NOTICE = """\
 pynvml.py is nvidia-ml-py {version}, unchanged, Copyright (c) NVIDIA Corporation, under the BSD license that stands

@@ -112,6 +112,14 @@ Level = Annotated[
     int | None,
     option("--level", metavar="N", help=f"Compression level: {_LEVELS}. [default: {_DEFAULTS}]"),
 ]
+DestPrefix = Annotated[
+    str | None,
+    option(
+        "--dest-prefix",
+        metavar="DIR",
+        help="Write this path into the files: no bundle, works there only, needs no conda-unpack.",
+    ),
+]
 Format = Annotated[
     str | None,
     option(

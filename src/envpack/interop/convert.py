@@ -12,11 +12,14 @@ from envpack.bundle.writer import BundleWriter
 from envpack.interop.detect import is_archive
 from envpack.interop.environment.origin import name_of
 from envpack.interop.environment.read import as_integrity_error, read_archive
-from envpack.interop.write import check_output, format_for, write_archive
+from envpack.interop.output_formats import check_output, format_for
+from envpack.interop.write import write_archive
 from envpack.runtime.commands.check import Policy
 from envpack.runtime.commands.deploy import DeployOptions, deploy
 from envpack.runtime.deployment.parents import check_parents
+from envpack.runtime.deployment.registry import unregister
 from envpack.runtime.deployment.source import Fixup
+from envpack.runtime.deployment.state import DeploymentState
 from envpack.runtime.errors import UsageError
 from envpack.runtime.format.manifest import Manifest
 from envpack.runtime.fs.paths import folders_for
@@ -42,7 +45,9 @@ class Converted:
     repairs: tuple[Fixup, ...]
 
 
-def convert_file(old: Path, new: Path, *, settings: PackSettings, reporter: Reporter) -> Converted:
+def convert_file(
+    old: Path, new: Path, *, settings: PackSettings, reporter: Reporter, dest_prefix: str = ""
+) -> Converted:
     """Convert a bundle or an archive to the format that the name of ``new`` asks for.
 
     Args:
@@ -50,18 +55,19 @@ def convert_file(old: Path, new: Path, *, settings: PackSettings, reporter: Repo
         new: The output.
         settings: Name, version, compression level and number of jobs.
         reporter: Receives the progress.
+        dest_prefix: As for `write_archive`.
 
     Raises:
         UsageError: The name of ``new`` asks for no known format, or the conversion is from bundle to bundle.
         EnvpackError: `convert_archive`, `deploy` or `write_archive` failed.
     """
     archive = is_archive(old)
-    if format_for(new) is None:
+    if format_for(new, dest_prefix) is None:
         encoder_for(new.name, settings.level)
         if not archive:
             raise UsageError(f"{old} is already a bundle", hint="Convert it to another format, such as .zip.")
         return convert_archive(old, new, settings=settings, reporter=reporter)
-    check_output(new, settings.level)
+    check_output(new, settings.level, dest_prefix)
     with folders_for(new), work_folder(new) as work:
         converted = None
         bundle = old
@@ -73,10 +79,13 @@ def convert_file(old: Path, new: Path, *, settings: PackSettings, reporter: Repo
         unchecked = DeployOptions(policy=Policy(check=False), run_tests=False)
         unpacked = _padded_folder(work, manifest.longest_prefix)
         deploy(bundle, unpacked, unchecked, reporter=reporter, decoders=FAST)
+        unregister(DeploymentState(unpacked).path)
         settings = replace(
             settings, name=settings.name or manifest.name, version=settings.version or manifest.version
         )
-        manifest_written = write_archive(unpacked, new, settings=settings, reporter=reporter)
+        manifest_written = write_archive(
+            unpacked, new, settings=settings, reporter=reporter, dest_prefix=dest_prefix
+        )
     if converted is not None:
         return replace(converted, manifest=manifest_written)
     return Converted(manifest_written, manifest.writer, (), ())

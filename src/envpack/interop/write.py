@@ -7,8 +7,6 @@ that it neither reads the package cache nor searches for prefixes. It writes the
 from __future__ import annotations
 
 import os
-import re
-import shutil
 import stat
 import sys
 import tempfile
@@ -24,10 +22,11 @@ from envpack.bundle.model import Item, SegmentIndex, segment_index
 from envpack.bundle.pack import RUNTIME, PackSettings, pack_contents, read_for_packing
 from envpack.bundle.writer import complete
 from envpack.interop.archive.members import read_members
+from envpack.interop.output_formats import PARCEL, check_output
 from envpack.prefix import FileNormalizer
 from envpack.prefix.scan.windowed_file import in_memory
 from envpack.runtime.deployment.parents import check_parents
-from envpack.runtime.errors import DestinationError, IntegrityError, PackError, UsageError
+from envpack.runtime.errors import IntegrityError, PackError
 from envpack.runtime.format.layout import OWN_FOLDER
 from envpack.runtime.format.manifest import Manifest
 from envpack.runtime.fs.io import read_file
@@ -35,32 +34,19 @@ from envpack.runtime.fs.paths import folders_for, umask
 from envpack.runtime.fs.sync import sync_filesystem
 from envpack.runtime.fs.temporary import work_folder
 from envpack.runtime.parallel.threads import processors
+from envpack.runtime.relocation.files import deployed_bytes
+from envpack.runtime.relocation.relocation import Relocation
+from envpack.runtime.relocation.shebang import Shebang, env_line, relative_lines
 from envpack.runtime.report import Reporter
+from envpack.runtime.tree.prefix import check_prefix
 
-FORMATS = {
-    ".zip": "zip",
-    ".tar.bz2": "tar.bz2",
-    ".tbz2": "tar.bz2",
-    ".tar.xz": "tar.xz",
-    ".txz": "tar.xz",
-    ".tar": "tar",
-    ".squashfs": "squashfs",
-    ".parcel": "parcel",
-    ".no-archive": "no-archive",
-}
-"""conda-pack's name of a format, by the output's suffix (conda_pack/core.py, ``_output_and_format``)."""
-
-_PARCEL = re.compile(r"(?P<name>[^-]+)-(?P<version>[^-]+)-(?P<distro>[^-]+)\.parcel")
 _FIRST_ZIP_TIME = 315619200
 """Seconds since 1970 of 1980-01-02 UTC: in every time zone a day that a zip can state (APPNOTE 4.4.6)."""
 
 
-def format_for(output: Path) -> str | None:
-    """Return conda-pack's name of the format that the output's name asks for; None for bundles and others."""
-    return next((name for suffix, name in FORMATS.items() if output.name.endswith(suffix)), None)
-
-
-def write_archive(prefix: Path, output: Path, *, settings: PackSettings, reporter: Reporter) -> Manifest:
+def write_archive(
+    prefix: Path, output: Path, *, settings: PackSettings, reporter: Reporter, dest_prefix: str = ""
+) -> Manifest:
     """Pack the environment at ``prefix`` as conda-pack does, in the format that the output's suffix names.
 
     The user unpacks the result with the program of its format, and then runs ``conda-unpack`` in it. The output
@@ -71,20 +57,25 @@ def write_archive(prefix: Path, output: Path, *, settings: PackSettings, reporte
         output: The file to write, or the folder for ``.no-archive``.
         settings: How to pack; name and version are used only for the manifest returned.
         reporter: Receives the progress.
+        dest_prefix: The path at which the environment will be used, written into its files; "": conda-unpack
+            writes it.
 
     Raises:
-        UsageError: The level or the name is impossible.
+        UsageError: The level, the name or ``dest_prefix`` is impossible.
         PackError: The environment can't be packed.
+        RelocationError: ``dest_prefix`` can't be written into the files.
         DestinationError: The output can't be written.
     """
-    kind = check_output(output, settings.level)
+    kind = check_output(output, settings.level, dest_prefix)
     check_parents(output.absolute(), reporter)
     contents = read_for_packing(prefix, output, settings, reporter)
     with folders_for(output), work_folder(output) as work:
-        writer = _CondaPackWriter(contents.prefix, work, output, kind, settings)
+        writer = _CondaPackWriter(contents.prefix, work, output, kind, settings, os.fsencode(dest_prefix))
         manifest = pack_contents(
             contents, FileNormalizer(contents.prefix, contents), writer, settings=settings, reporter=reporter
         )
+        if dest_prefix:
+            check_prefix(manifest, dest_prefix)
         sync_filesystem(work)
         os.replace(writer.packed, output)
     if writer.stale:
@@ -92,27 +83,6 @@ def write_archive(prefix: Path, output: Path, *, settings: PackSettings, reporte
             f"{writer.stale:,} byte-code files keep the environment's path: conda-unpack can't replace it"
         )
     return manifest
-
-
-def check_output(output: Path, level: int | None) -> str:
-    """Return conda-pack's name of the output's format; raise as `write_archive` does when it can't be written."""
-    kind = format_for(output)
-    if kind is None:
-        raise UsageError(
-            f"{output}: the suffix is not one of a known format", hint=f"Use a name like *{', *'.join(FORMATS)}."
-        )
-    if level is not None and not 0 <= level <= 9:
-        raise UsageError(f"conda-pack does not support the level {level}", hint="Use a level from 0 to 9.")
-    if kind == "parcel" and not _PARCEL.fullmatch(output.name):
-        raise UsageError(
-            f"{output.name} is not a valid name of a parcel",
-            hint="Name it NAME-VERSION-DISTRIBUTION.parcel, without other hyphens, such as demo-1.0-el8.parcel.",
-        )
-    if kind == "squashfs" and shutil.which("mksquashfs") is None:
-        raise PackError("mksquashfs is not installed", hint="Install squashfs-tools, or choose another format.")
-    if output.is_dir() and not output.is_symlink():
-        raise DestinationError(f"{output} is a directory", hint="Choose another output.")
-    return kind
 
 
 class _InputFile(NamedTuple):
@@ -136,11 +106,13 @@ class _CondaPackWriter:
     scripts then run the environment's own interpreter, with its options.
     """
 
-    def __init__(self, prefix: Path, work: Path, output: Path, kind: str, settings: PackSettings) -> None:
+    def __init__(
+        self, prefix: Path, work: Path, output: Path, kind: str, settings: PackSettings, dest: bytes
+    ) -> None:
         self.packed = work / output.name
         self.stored = 0
         self.stale = 0
-        self._prefix, self._kind, self._settings = prefix, kind, settings
+        self._prefix, self._kind, self._settings, self._dest = prefix, kind, settings, dest
         self._files = work / "files"
         self._files.mkdir()
         self._inputs: list[_InputFile] = []
@@ -169,6 +141,10 @@ class _CondaPackWriter:
             self.stale += relocation is not None and bool(relocation.marshal)
             if not self._usable_as_is(self._prefix / path):
                 file = _InputFile(self._copy(replace(item, pieces=[read_file(self._prefix / path)])), path)
+        elif relocation is not None and self._dest:
+            file = self._copied[path] = _InputFile(self._copy(self._relocated(item, relocation)), path)
+        elif relocation is not None and relocation.shebang is not None and self._kind != "parcel":
+            file = self._copied[path] = self._script(item, relocation, relocation.shebang)
         elif relocation is not None:
             mode = "binary" if relocation.max_prefix_length is not None else "text"
             escaped = self._escaped(path) if mode == "text" else path
@@ -180,6 +156,26 @@ class _CondaPackWriter:
         elif record.type == "file":
             file = _InputFile(str(item.source), path)  # elsewhere where a link that leads out is followed
         self._inputs.append(file)
+
+    def _relocated(self, item: Item, relocation: Relocation) -> Item:
+        """Return the file with the final path; unchanged where that is too long, which is an error at the end."""
+        longest, record, pieces = relocation.max_prefix_length, item.record, in_memory(item.pieces)
+        if longest is not None and longest < len(self._dest):
+            return item
+        return replace(item, pieces=list(deployed_bytes(pieces, relocation, record.size, self._dest, record.path)))
+
+    def _script(self, item: Item, relocation: Relocation, shebang: Shebang) -> _InputFile:
+        """Return a script that runs the environment's own interpreter also before, or without, conda-unpack."""
+        path = item.record.path
+        lines = relative_lines(shebang, os.fsencode(path).rpartition(b"/")[0])
+        if lines is None and self._kind == "squashfs":
+            lines = env_line(shebang)
+        if lines is not None:
+            data = b"".join(in_memory(item.pieces))
+            length = len(shebang.lead + relocation.placeholder + shebang.rest)
+            item = replace(item, pieces=[lines + data[length:]])
+        # also without a placeholder behind the first line: by conda-unpack's record the published one is restored
+        return _InputFile(self._copy(item), self._escaped(path), "text", os.fsdecode(relocation.placeholder))
 
     def _escaped(self, path: str) -> str:
         return f"./{path}" if path.startswith("bin") and self._kind != "parcel" else path
@@ -233,7 +229,9 @@ class _CondaPackWriter:
         jobs = self._settings.jobs or processors()
         level = 4 if self._settings.level is None else self._settings.level
         options: dict[str, Any] = {"compress_level": level, "n_threads": jobs}
-        parcel = _PARCEL.fullmatch(self.packed.name)
+        if self._dest:
+            options["dest_prefix"] = os.fsdecode(self._dest)
+        parcel = PARCEL.fullmatch(self.packed.name)
         if self._kind == "parcel" and parcel is not None:
             options.update({f"parcel_{key}": value for key, value in parcel.groupdict().items()})
         try:

@@ -10,7 +10,7 @@ from operator import itemgetter
 from pathlib import Path
 
 from envpack.prefix.model import ENVIRONMENT, Entry, Group, Published
-from envpack.prefix.owners.conda_meta import Claim, CondaRecord, portable_text, scrub
+from envpack.prefix.owners.conda_meta import Claim, CondaRecord, portable_text, scrub, without_digests
 from envpack.prefix.owners.ownership import Ownership
 from envpack.prefix.owners.pypi import Distribution
 from envpack.prefix.owners.redeploy import placeholders_of_deployment
@@ -58,7 +58,7 @@ def group_paths(
     _share_out(tree, ownership, drafts, rest)
     generated = {
         **contents,
-        **{record.path: record.portable for record in records},
+        **{record.path: _portable(record, contents) for record in records},
         **_without_credentials(prefix, aliases, tree),
     }
     placeholders = placeholders_of_deployment(prefix)
@@ -66,6 +66,11 @@ def group_paths(
         Group(draft.id, draft.package, tuple(_entries(draft.paths, tree, generated, placeholders)))
         for draft in (*drafts, rest)
     )
+
+
+def _portable(record: CondaRecord, contents: Mapping[str, bytes]) -> bytes:
+    changed = record.claims.keys() & contents.keys()
+    return without_digests(record.portable, changed) if changed else record.portable
 
 
 def _drafts(packages: Iterable[tuple[Package, str]]) -> list[_Draft]:

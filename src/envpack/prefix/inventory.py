@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from envpack.prefix.groups import foreign_paths, group_paths
+from envpack.prefix.kernels import kernels_of_environment
 from envpack.prefix.model import SOURCE_MTIME, Group, PrefixContents
 from envpack.prefix.owners.conda_meta import Claim, CondaRecord, read_record
 from envpack.prefix.owners.conda_scripts import keep_scripts, renamed
@@ -63,11 +64,15 @@ def read_prefix(
     with reporter.step("Matching files to packages", unit="files") as step:
         distributions = _distributions(scan.tree, scan.records, scan.disk)
         ownership = _ownership(scan, distributions)
+        kernels = kernels_of_environment(scan.tree, scan.aliases[0], scan.disk.read)
+        contents = {**kernels, **handled.contents}
         groups = group_paths(
-            scan.prefix, scan.aliases, scan.tree, ownership, scan.records, distributions, handled.contents
+            scan.prefix, scan.aliases, scan.tree, ownership, scan.records, distributions, contents
         )
         step.detail = f"{len(groups) - 1} packages"
     _note(scan, reporter)
+    for path in kernels:
+        reporter.note(f"{path} is packed with the environment's own Python in place of the one on PATH")
     return _contents(scan, handled, ownership, groups)
 
 

@@ -161,6 +161,29 @@ def test_the_prefix_is_long_and_works(built, lock):
     assert [path.name for path in built.prefix.parent.iterdir()] == [built.prefix.name]
 
 
+def test_the_history_says_what_was_asked_for_and_names_packages_as_conda_does(built, lock):
+    history = (built.prefix / "conda-meta" / "history").read_text().splitlines()
+    assert history[0].startswith("==> ") and history[1] == "# cmd: envpack build"
+    assert history[-1] == "# update specs: ['python', 'numpy', 'rich']"
+    installed = [line.partition("::")[2] for line in history if line.startswith("+")]
+    assert sorted(installed) == sorted(
+        f"{record.name.normalized}-{record.version}-{record.build}" for record in lock.platform(PLATFORM).conda
+    )
+
+
+def test_the_records_list_the_byte_code_that_the_build_made(built):
+    found = {}
+    for path in (built.prefix / "conda-meta").glob("*.json"):
+        record = json.loads(path.read_text())
+        assert len(record["files"]) == len(set(record["files"]))
+        assert {item["_path"] for item in record["paths_data"]["paths"]} == set(record["files"])
+        found[record["name"]] = [name for name in record["files"] if name.endswith(".pyc")]
+        assert all((built.prefix / name).is_file() for name in record["files"])
+    assert any("/rich/__pycache__/" in name for name in found["rich"])
+    assert any("/numpy/__pycache__/" in name for name in found["numpy"])
+    assert not any("cowsay" in name for names in found.values() for name in names)
+
+
 def test_building_again_elsewhere_gives_the_same_files(built, lock, tmp_path, cache):
     work = tmp_path / "another-folder-of-another-length"
     again = build_prefix(lock, choose_prefix(work), cache_dir=cache)

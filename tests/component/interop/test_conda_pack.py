@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
+from envpack.bundle.codecs import FAST
 from envpack.bundle.pack import PackSettings, pack_prefix
 from envpack.cli.commands.schema import load
 from envpack.interop.convert import convert_archive
@@ -562,6 +563,9 @@ def test_what_is_written_unpacks_with_its_own_program_and_conda_unpack(original:
     assert [path for path in text if os.fsencode(original.prefix) in path.read_bytes()] == []
 
 
+SELF_RELATIVE = """'''exec' "$(dirname -- "$(realpath -- "$0")")/python" -s "$0" "$@\""""
+
+
 @pytest.mark.parametrize("name", UNPACK)
 def test_every_format_is_written_whole_and_for_all_to_read(name: str, small: Path, tmp_path: Path) -> None:
     output = tmp_path / "out" / name
@@ -570,7 +574,8 @@ def test_every_format_is_written_whole_and_for_all_to_read(name: str, small: Pat
     assert [path.name for path in output.parent.iterdir()] == [name]
     root = unpacked(output, tmp_path / "x")
     check_samples(root)
-    assert (root / "bin/relocation-sample-python").read_text().startswith(f"#!{root}/bin/python -s\n")
+    first = (root / "bin/relocation-sample-python").read_text().splitlines()[:2]
+    assert first == ["#!/bin/sh", SELF_RELATIVE]
     assert [path for path, place in paths(root).items() if os.fsencode(small) in place.read_bytes()] == []
 
 
@@ -585,11 +590,37 @@ def test_a_parcel_is_made_for_its_place(small: Path, tmp_path: Path) -> None:
     assert refused["error"]["code"] == 2 and "NAME-VERSION-DISTRIBUTION" in refused["error"]["hint"]
 
 
+@pytest.mark.parametrize("name", [*UNPACK, "w.tar.gz"])
+def test_an_archive_for_one_path_works_there_without_conda_unpack(name: str, small: Path, tmp_path: Path) -> None:
+    output, root = tmp_path / "out" / name, tmp_path / "there"
+    answer("pack", "-p", small, "-o", output, "--dest-prefix", root)
+    if output.is_dir():
+        run("cp", "-a", output, root)
+    else:
+        need(NEEDED.get(name, "tar"))
+        root.mkdir()
+        command = UNPACK.get(name, ("tar", "-xzf"))
+        run(*command, output, *(("-d", root) if output.suffix == ".zip" else ("-C", root)))
+    assert not (root / "bin/conda-unpack").exists()
+    check_samples(root)
+    assert (root / "bin/relocation-sample-python").read_text().startswith(f"#!{root}/bin/python -s\n")
+
+
+def test_a_path_that_can_t_be_written_in_is_refused(small: Path, tmp_path: Path) -> None:
+    bundle = tmp_path / "b.tar.zst"
+    pack_prefix(small, bundle, settings=PackSettings(name="small"), reporter=Reporter())
+    for path, name, code in (("there", "a.tar", 2), ("/there", "a-1-b.parcel", 2), (f"/{'x' * 300}", "a.tar", 8)):
+        assert answer("convert", bundle, tmp_path / name, "--dest-prefix", path)["error"]["code"] == code
+    assert [path.name for path in tmp_path.iterdir()] == ["b.tar.zst"]
+
+
 @pytest.mark.skipif(not shutil.which("unsquashfs"), reason="squashfs-tools are not installed")
 def test_squashfs(small: Path, tmp_path: Path) -> None:
     answer("pack", "-p", small, "-o", tmp_path / "s.squashfs")
     run("unsquashfs", "-d", tmp_path / "x", tmp_path / "s.squashfs")
     assert (tmp_path / "x/bin/conda-unpack").exists()
+    # an image is read only: conda-unpack never runs in it
+    assert SELF_RELATIVE in (tmp_path / "x/bin/relocation-sample-python").read_text()
 
 
 def test_a_missing_mksquashfs_is_named_and_leaves_nothing(small: Path, tmp_path: Path) -> None:
@@ -642,6 +673,10 @@ def test_a_bundle_becomes_an_archive_and_a_bundle_again(small: Path, tmp_path: P
     made = convert_archive(tmp_path / "z.zip", tmp_path / "third.tar.zst", settings=settings, reporter=Reporter())
     packages = {part.id: part.frames for part in direct.segments if part.id.startswith("conda:")}
     assert packages == {part.id: part.frames for part in made.manifest.segments if part.id in packages}
+    deploy(second, tmp_path / "x", reporter=Reporter(), decoders=FAST)
+    check_samples(tmp_path / "x")
+    first_line = (tmp_path / "x/bin/relocation-sample-python").read_text().partition("\n")[0]
+    assert first_line == f"#!{tmp_path}/x/bin/python -s"
     refused = answer("convert", first, tmp_path / "again.tar.gz")
     assert refused["error"]["code"] == 2 and "already" in refused["error"]["message"]
     assert not (tmp_path / "again.tar.gz").exists()

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from envpack.cli.console import Console, Result
 from envpack.cli.option_groups import OutputOptions
-from envpack.cli.options import Jobs, Level, argument
+from envpack.cli.options import DestPrefix, Jobs, Level, argument
 from envpack.cli.output import describe_bundle, digest_and_size, report_changes, show_origin
 from envpack.cli.text import escape
 
@@ -18,6 +18,7 @@ def convert(
     old: Annotated[Path, argument(metavar="OLD", help="An archive made by conda-pack, or a bundle.")],
     new: Annotated[Path, argument(metavar="NEW", help="Output; its suffix selects the format.")],
     writing: OutputOptions,
+    dest_prefix: DestPrefix = None,
     level: Level = None,
     jobs: Jobs = None,
 ) -> Result:
@@ -40,7 +41,7 @@ def convert(
     name, version = writing.bundle_name or "", writing.bundle_version or ""
     created = source_date_epoch(console.environ)
     settings = PackSettings(name=name, version=version, level=level, jobs=jobs, created=created)
-    done = convert_file(old, new, settings=settings, reporter=console.reporter)
+    done = convert_file(old, new, settings=settings, reporter=console.reporter, dest_prefix=dest_prefix or "")
     report_changes(console, done.manifest.changes)
     data = {
         **describe_bundle(new, done.manifest, digest_and_size(new) if console.json else {}),

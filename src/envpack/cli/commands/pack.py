@@ -9,7 +9,7 @@ from typing import Annotated
 from envpack.cli.console import Console, Result
 from envpack.cli.environments import active_environment, find_environment, name_of
 from envpack.cli.option_groups import OutputOptions, PackOptions, SelectOptions
-from envpack.cli.options import Editable, OutsideLinks, option
+from envpack.cli.options import DestPrefix, Editable, OutsideLinks, option
 from envpack.cli.output import describe_bundle, digest_and_size, report_changes
 from envpack.cli.text import escape
 from envpack.runtime.errors import UsageError
@@ -37,6 +37,7 @@ def pack(
     selecting: SelectOptions,
     editable: Editable = "error",
     outside_links: OutsideLinks = "error",
+    dest_prefix: DestPrefix = None,
     packing: PackOptions,
 ) -> Result:
     """Pack an existing environment.
@@ -54,7 +55,8 @@ def pack(
       envpack pack -n demo -o demo.zip
     """
     from envpack.bundle.pack import pack_prefix
-    from envpack.interop.write import format_for, write_archive
+    from envpack.interop.output_formats import format_for
+    from envpack.interop.write import write_archive
     from envpack.release.editable import editable_policy
     from envpack.release.names import SUFFIXES, format_of
 
@@ -64,10 +66,15 @@ def pack(
     writing.check(output)
     selection = selecting.selection()
     settings = packing.settings(bundle_name, writing.bundle_version or "0.0.0")
-    write = pack_prefix if format_for(output) is None else write_archive
+    fixed = dest_prefix or ""
     with editable_policy(editable, output, console.reporter) as policy:
         settings = replace(settings, selection=selection, outside=outside_links, editable=policy)
-        manifest = write(prefix, output, settings=settings, reporter=console.reporter)
+        if not fixed and format_for(output) is None:
+            manifest = pack_prefix(prefix, output, settings=settings, reporter=console.reporter)
+        else:
+            manifest = write_archive(
+                prefix, output, settings=settings, reporter=console.reporter, dest_prefix=fixed
+            )
     report_changes(console, manifest.changes, selection)
     file = digest_and_size(output) if console.json else {}
     data = {**describe_bundle(output, manifest, file), "excluded": selection.dropped.total()}

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from envpack.interop.environment.conda_pack_files import ADDED_FILES
+from envpack.interop.environment.conda_pack_files import ADDED_FILES, is_placeholder
 from envpack.interop.environment.origin import Origin, identifying_files, missing_guarantees, origin_of
 from envpack.interop.environment.repairs import ArchiveNormalizer
 from envpack.interop.environment.symlinks import check_links, restore_links
@@ -83,7 +83,8 @@ def read_archive(archive: Path, folder: Path, reporter: Reporter) -> Environment
         raise IntegrityError(f"{archive}: {problem.message}", hint=problem.hint, details=problem.details) from None
     replaced = tuple(sorted((*contents.replaced, *own_files), key=os.fsencode))
     groups = tuple(
-        replace(group, entries=tuple(map(_without_published_size, group.entries))) for group in contents.groups
+        replace(group, entries=tuple(_as_recorded(entry, origin) for entry in group.entries))
+        for group in contents.groups
     )
     contents = replace(contents, replaced=replaced, groups=groups)
     normalizer = ArchiveNormalizer(contents, origin)
@@ -93,14 +94,21 @@ def read_archive(archive: Path, folder: Path, reporter: Reporter) -> Environment
     return Environment(origin, contents, normalizer, unpacked.format)
 
 
-def _without_published_size(entry: Entry) -> Entry:
-    """Drop the published size of a file with a prefix in it.
+def _as_recorded(entry: Entry, origin: Origin) -> Entry:
+    """Return a file of a package with the placeholder that conda-pack recorded for it, and of any size.
 
-    rattler records the size of files as installed, and conda-pack packs most files as they were published.
+    Records of an environment that envpack deployed name no placeholder. rattler records the size of files as
+    installed, and conda-pack packs most files as they were published.
     """
-    if entry.published is None or entry.published.placeholder is None:
+    published = entry.published
+    if published is None:
         return entry
-    return entry._replace(published=replace(entry.published, size=None))
+    record = origin.records.get(entry.path)
+    if published.placeholder is None and record is not None and is_placeholder(record.placeholder):
+        published = replace(published, placeholder=record.placeholder, file_mode=record.mode)
+    if published.placeholder is None:
+        return entry
+    return entry._replace(published=replace(published, size=None))
 
 
 def _check_record(origin: Origin, root: Path) -> None:

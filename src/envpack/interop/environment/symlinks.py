@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from envpack.interop.archive.members import safe_path
+from envpack.prefix.owners.noarch_paths import installed_record
 from envpack.runtime.errors import IntegrityError
 from envpack.runtime.fs.io import read_file
 from envpack.runtime.fs.json_text import json_value
@@ -74,7 +75,7 @@ def _paths(record: Path) -> tuple[list[str], dict[str, object]]:
     links: list[str] = []
     files: dict[str, object] = {}
     try:
-        for item in json_value(read_file(record))["paths_data"]["paths"]:
+        for item in installed_record(json_value(read_file(record)))["paths_data"]["paths"]:
             path, kind = safe_path(item["_path"]), item.get("path_type")
             if kind == "softlink":
                 links.append(path)

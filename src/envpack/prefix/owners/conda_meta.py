@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
 from envpack.prefix.model import Published
+from envpack.prefix.owners.noarch_paths import installed_record
 from envpack.runtime.errors import PackError
 from envpack.runtime.format.manifest import Package
 from envpack.runtime.fs.json_text import json_value
@@ -70,6 +71,7 @@ def read_record(path: str, data: bytes) -> CondaRecord:
         if not isinstance(document, dict):
             raise ValueError("an object was expected")
         package = _package(document)
+        document = installed_record(document)
         claims = _claims(document)
     except UnicodeDecodeError as problem:
         raise _broken(path, f"it is not UTF-8 at byte {problem.start}") from None
@@ -135,9 +137,7 @@ def _claims(document: Mapping[str, Any]) -> dict[str, Claim]:
     paths = paths_data.get("paths") or [] if isinstance(paths_data, dict) else None
     if not isinstance(paths, list):
         raise ValueError("the field 'paths_data' should contain a list of paths")
-    if not paths:
-        return {file: Claim(expected=not file.endswith(".pyc")) for file in files}
-    claims = {}
+    claims = {file: Claim(expected=not file.endswith(".pyc")) for file in files}
     for item in paths:
         if not isinstance(item, dict):
             raise ValueError("the field 'paths_data.paths' should contain objects")
@@ -179,9 +179,10 @@ def portable_record(document: Mapping[str, Any]) -> bytes:
 
     Equal records give equal bytes.
 
-    Paths of the package cache are blanked, local channels renamed, and credentials left out. The placeholders and
-    digests of files as they were installed are left out too, because a deployment does not have those bytes. The
-    published digests stay, and everything that conda, mamba, pixi and rattler need to read the record.
+    Paths of the package cache are blanked, local channels renamed, and credentials left out. Of files with a
+    placeholder, the placeholder and the digest as installed are left out too, because a deployment does not have
+    those bytes; the digest of every other file is the published one. The published digests stay, and everything
+    that conda, mamba, pixi and rattler need to read the record.
     """
     portable = {key: value for key, value in document.items() if key != "auth"}
     for key in ("extracted_package_dir", "package_tarball_full_path"):
@@ -206,6 +207,15 @@ def portable_record(document: Mapping[str, Any]) -> bytes:
     return json.dumps(portable, sort_keys=True).encode() + b"\n"
 
 
+def without_digests(portable: bytes, paths: Collection[str]) -> bytes:
+    """Return a portable record without the digests of ``paths``, whose files are not packed as they are."""
+    document = json.loads(portable)
+    for item in (document.get("paths_data") or {}).get("paths") or ():
+        if item["_path"] in paths:
+            item.pop("sha256_in_prefix", None)
+    return json.dumps(document, sort_keys=True).encode() + b"\n"
+
+
 def _portable_path(item: Any) -> Any:
     left_out = {"sha256_in_prefix", "prefix_placeholder", "inode_paths"}
     if item.get("prefix_placeholder"):
@@ -213,7 +223,12 @@ def _portable_path(item: Any) -> Any:
         left_out.update(("file_mode", "size_in_bytes"))
     if item.get("path_type") in _INSTALLED:
         left_out.update(("sha256", "size_in_bytes"))
-    return {key: value for key, value in item.items() if key not in left_out}
+    portable = {key: value for key, value in item.items() if key not in left_out}
+    known = item.get("path_type") == "hardlink" and item.get("sha256") and not item.get("prefix_placeholder")
+    # neither is there for a file with the prefix in it, in the record of an environment that was deployed before
+    if known and (item.get("sha256_in_prefix") or isinstance(item.get("size_in_bytes"), int)):
+        portable["sha256_in_prefix"] = item["sha256"]  # what 'conda doctor' compares the file with
+    return portable
 
 
 def _portable_specs(value: Any) -> Any:
@@ -253,6 +268,8 @@ def scrub(text: bytes) -> bytes:
 
 
 _PATH = rb"(?:(?<=[\s=\"'\[(,+-])|^)(?P<url>file:(?://)?)?(?P<path>/[^\s\"'\]),]+)"
+_SUBDIR = re.compile(rb"/(?:noarch|(?:linux|osx|win|freebsd|emscripten|wasi|zos)-[a-z0-9_]+)$")
+"""The folder of a platform, which conda writes before ``::`` (conda/models/records.py, ``dist_str``)."""
 _ENDS = rb"(?=[/\s\"'\]),]|$)"
 
 
@@ -272,7 +289,9 @@ def portable_text(text: bytes, inside: Sequence[bytes] = ()) -> bytes:
             return found[0]
         path, separator, rest = found["path"].partition(b"::")
         if found["url"] or separator:
-            return portable_url("file:" + path.decode("utf-8", "replace")).encode() + separator + rest
+            subdir = _SUBDIR.search(path) if separator else None
+            name = portable_url("file:" + path.decode("utf-8", "replace")).encode()
+            return name + (subdir[0] if subdir else b"") + separator + rest
         return path.rstrip(b"/").rpartition(b"/")[2] or path
 
     # the environment's own paths first: as known paths, they may have blanks

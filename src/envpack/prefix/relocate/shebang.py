@@ -27,6 +27,11 @@ _PORTABLE = re.compile(
     rb"(?P<arguments>[^\n]*?) \"\$0\" \"\$@\"(?:\n' '''| #''')(?=\n|\Z)"
 )
 _ENV = re.compile(rb"#!/usr/bin/env (?:-S )?(?P<name>[^\s/\"]+)(?P<arguments>[^\n]*)")
+# An interpreter by its path from the script (runtime/relocation/shebang.py, `relative_lines`).
+_RELATIVE = re.compile(
+    rb"\"(?:\$\(dirname -- \"\$\(realpath -- \"\$0\"\)\"\)|\$\{0%/\*\})/(?P<up>(?:\.\./)*)(?P<path>[^\"\n]+)\""
+)
+_RELATIVE_END = 512
 _LEAD = re.compile(rb"#![ \t]*(?:/usr/bin/env[ \t]+(?:-S[ \t]*)?)?")
 
 # Characters that no form can hold in an argument: all forms quote it, and some are valid in two languages.
@@ -185,6 +190,14 @@ def published_lines(head: bytes, prefix: bytes, placeholder: bytes) -> Iterator[
     Each is a pair (end of what the installer wrote, published line); only the published file's digest can verify
     it. A name that ``env`` looks up was in bin: no other folder of the prefix is on PATH.
     """
+    relative = _RELATIVE.search(head, 0, _RELATIVE_END)
+    if relative is not None:
+        path = relative["path"] if relative["up"] else b"bin/" + relative["path"]
+        absolute = b'"' + prefix + b"/" + path + b'"'
+        changed = head[: relative.start()] + absolute + head[relative.end() :]
+        for end, line in published_lines(changed, prefix, placeholder):
+            yield end - len(absolute) + len(relative[0]), line
+        return
     call, through_env = _call(head), _ENV.match(head)
     if call is not None and call.program.startswith(prefix + b"/"):
         line = placeholder + call.program[len(prefix) :]

@@ -22,7 +22,7 @@ from envpack.runtime.deployment.exclusive import exclusive
 from envpack.runtime.deployment.parents import PARENT_OWNER, check_parents
 from envpack.runtime.deployment.protected_paths import ROOT_HOME
 from envpack.runtime.deployment.record import Generation, Record, update_record, write_record
-from envpack.runtime.deployment.registry import register
+from envpack.runtime.deployment.registry import register, unregister
 from envpack.runtime.deployment.retention import prune
 from envpack.runtime.deployment.source import DeployedTree, Fixup, Source
 from envpack.runtime.deployment.state import DeploymentState
@@ -220,7 +220,12 @@ def deploy_source(
             new.switch()
             register(state.path, reporter)
             tests = tree.manifest.test if options.run_tests else ()
-            run_bundle_tests(state.path, tests, reporter, before)
+            try:
+                run_bundle_tests(state.path, tests, reporter, before)
+            except BaseException:
+                if before is None:
+                    unregister(state.path)
+                raise
         if record.tested is None:
             _record_passed(state.path, record, reporter)
         kept = prune(deployment, options.keep, reporter, before)

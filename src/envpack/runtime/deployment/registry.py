@@ -8,19 +8,24 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from contextlib import suppress
 from pathlib import Path
 from typing import Iterator, Mapping
 
 from envpack.runtime.deployment.record import read_record
 from envpack.runtime.errors import DestinationError
-from envpack.runtime.fs.io import read_file
+from envpack.runtime.fs.io import read_file, write_all
 from envpack.runtime.fs.paths import is_folder, make_folders
 from envpack.runtime.fs.temporary import replace_file
 from envpack.runtime.report import Reporter
 
 FOR_THE_HOST = Path("/var/lib/envpack/deployments")
 """The folder in which root's deployments are registered: state of a program (FHS 3.0, 5.8)."""
+
+
+_NO = frozenset({"0", "false", "no", "off"})
+"""Values of ``CONDA_REGISTER_ENVS`` with which conda lists no environments (conda/common/configuration.py)."""
 
 
 def registry(environ: Mapping[str, str] = os.environ) -> Path | None:
@@ -40,7 +45,8 @@ def registry(environ: Mapping[str, str] = os.environ) -> Path | None:
 
 
 def register(destination: Path, reporter: Reporter) -> None:
-    """Add a deployment to the registry; warn when that can't be written."""
+    """Add a deployment to the registry, and to conda's list of environments; warn when that can't be written."""
+    _register_with_conda(destination)
     folder = registry()
     if folder is None:
         return
@@ -56,7 +62,7 @@ def register(destination: Path, reporter: Reporter) -> None:
 
 
 def unregister(destination: Path) -> None:
-    """Remove a deployment from the registry.
+    """Remove a deployment from the registry, and from conda's list of environments.
 
     A file that can't be removed does no harm: `registered` leaves out paths without a deployment.
     """
@@ -64,6 +70,7 @@ def unregister(destination: Path) -> None:
     if folder is not None:
         with suppress(OSError):
             os.unlink(_entry(folder, destination))
+    _unregister_with_conda(destination)
 
 
 def registered() -> list[Path]:
@@ -139,3 +146,54 @@ def _holds(entry: Path, data: bytes) -> bool:
         return read_file(entry) == data
     except OSError:
         return False
+
+
+# --- conda's list of environments ---
+
+
+def _register_with_conda(destination: Path) -> None:
+    """Add a deployment to the user's ``~/.conda/environments.txt``, if there is one.
+
+    As conda does for environments that it makes (conda/core/envs_manager.py, ``register_env``). Without the entry,
+    conda only does not list the environment, so errors are ignored.
+    """
+    line = os.fsencode(destination)
+    place = _conda_list()
+    if place is None or b"\n" in line or not (destination / "conda-meta").is_dir():
+        return
+    with suppress(OSError):
+        lines = read_file(place)
+        if line not in lines.splitlines():
+            fd = os.open(place, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                write_all(fd, (b"\n" if lines and not lines.endswith(b"\n") else b"") + line + b"\n")
+            finally:
+                os.close(fd)
+
+
+def _unregister_with_conda(destination: Path) -> None:
+    line = os.fsencode(destination)
+    place = _conda_list()
+    if place is None:
+        return
+    with suppress(OSError):
+        lines = read_file(place).splitlines(keepends=True)
+        left = [each for each in lines if each.rstrip(b"\n") != line]
+        if left != lines:
+            mode = stat.S_IMODE(place.stat().st_mode)
+            replace_file(place, b"".join(left), mode)
+
+
+def _conda_list() -> Path | None:
+    """Return the user's list of conda environments; None where there is none that this user alone writes."""
+    home = os.environ.get("HOME", "")
+    if not os.path.isabs(home) or os.environ.get("CONDA_REGISTER_ENVS", "").lower() in _NO:
+        return None
+    place = Path(home, ".conda", "environments.txt")
+    try:
+        place = place.resolve(strict=True)  # some users link files like this one
+        status = place.lstat()
+    except OSError:
+        return None
+    own = stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & stat.S_IWOTH
+    return place if own else None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import pkgutil
+import posixpath
 import re
 from dataclasses import dataclass
 from functools import lru_cache
@@ -123,8 +124,39 @@ def shebang_line(prefix: bytes, shebang: Shebang) -> bytes:
         return shebang.lead + prefix + shebang.rest
     name = form_of(shebang)
     if name == THROUGH_ENV:
-        return _quoted_env(prefix, shebang) or _env(shebang)
-    program, words = command(shebang)
+        return _quoted_env(prefix, shebang) or env_line(shebang)
+    return _through_shell(shebang, name, _quoted(prefix + command(shebang).program))
+
+
+def relative_lines(shebang: Shebang, folder: bytes) -> bytes | None:
+    """Return the lines that run the interpreter by its path from the script, in whatever prefix that lies.
+
+    None for an interpreter without a form of its own. The lines need no prefix, so they work in an image that is
+    read only and before ``conda-unpack``.
+
+    Args:
+        shebang: The first line.
+        folder: The script's folder in the prefix, such as ``b"bin"``.
+    """
+    name = form_of(shebang)
+    if name == THROUGH_ENV:
+        return None
+    program = posixpath.relpath(command(shebang).program.lstrip(b"/"), folder)
+    # the other languages read the program as a string, in which there can't be quotes; there no link is followed
+    here = b'$(dirname -- "$(realpath -- "$0")")' if name.startswith("python") else b"${0%/*}"
+    return _through_shell(shebang, name, _quoted(here + b"/" + program))
+
+
+def env_line(shebang: Shebang) -> bytes:
+    """Return the line through ``/usr/bin/env``, which finds the interpreter when the environment is activated."""
+    program, arguments = _parts(shebang)
+    name = program.rpartition(b"/")[2]
+    return b"#!/usr/bin/env " + (b"-S " if arguments else b"") + name + (b" " + arguments if arguments else b"")
+
+
+def _through_shell(shebang: Shebang, name: str, program: bytes) -> bytes:
+    """Return the lines of the form ``name``, which run ``program``, an expression of sh in double quotes."""
+    words = command(shebang).words
     given = _parts(shebang)[1]
     lines = forms()[name].lines
     for mark, value in (
@@ -132,7 +164,7 @@ def shebang_line(prefix: bytes, shebang: Shebang) -> bytes:
         (b"<given>", b" " + given if given else b""),
         (b"<words>", b"".join(b" " + (word if _PLAIN.fullmatch(word) else _quoted(word)) for word in words)),
         (b"<strings>", b"".join(b" " + _quoted(word) for word in words)),
-        (b"<program>", _quoted(prefix + program)),
+        (b"<program>", program),
     ):
         lines = lines.replace(mark, value)
     return lines
@@ -150,9 +182,3 @@ def _quoted_env(prefix: bytes, shebang: Shebang) -> bytes:
     program, words = command(shebang)
     line = b"#!/usr/bin/env -S " + b" ".join(map(_quoted, (prefix + program, *words)))
     return line if len(line) <= SHEBANG_MAX and not set(b"".join(words)) & set(b'"\\$') else b""
-
-
-def _env(shebang: Shebang) -> bytes:
-    program, arguments = _parts(shebang)
-    name = program.rpartition(b"/")[2]
-    return b"#!/usr/bin/env " + (b"-S " if arguments else b"") + name + (b" " + arguments if arguments else b"")

@@ -26,6 +26,7 @@ from envpack.runtime.fs.paths import umask
 from envpack.runtime.fs.sync import sync_filesystem, sync_folder
 from envpack.runtime.relocation.files import deployed_bytes, stored_bytes
 from envpack.runtime.report import Reporter, Step
+from envpack.runtime.tree.conda_digests import CondaDigests, conda_records
 from envpack.runtime.tree.head import read_head
 from envpack.runtime.tree.journal import Journal
 from envpack.runtime.tree.prefix import check_prefix, installed_prefix, warn_activation_needed
@@ -87,6 +88,11 @@ def rewrite_prefix(root: Path, reporter: Reporter, *, prefix: str = "", durable:
         warn_activation_needed(table, os.fsencode(prefix), reporter)
         for path in rewrite.changed:
             reporter.warn(f"{path} was edited or removed by hand; it was not changed")
+        if rewrite.installed_later:
+            reporter.warn(
+                "files of packages that conda installed here still contain the old path; reinstall them: "
+                f"conda install --force-reinstall {' '.join(rewrite.installed_later)}"
+            )
         return RewriteResult(prefix, previous, rewrite.written, tuple(rewrite.changed))
 
 
@@ -125,9 +131,15 @@ class PrefixRewrite:
         self._prefixes = list(dict.fromkeys([prefix, *([previous] if previous is not None else []), *pending]))
         self._base = os.fsencode(root) + b"/"
         self._links = _hard_links(table)
+        self._digests = CondaDigests(root, table)
         self._files, self._prefix_file = ReplaceBatch(), ReplaceBatch()
         self._is_resumed = self._journal.exists()
         self._is_committing = False
+
+    @property
+    def installed_later(self) -> list[str]:
+        """Packages that conda installed in the deployment, and whose files still contain the former prefix."""
+        return self._digests.others if self._previous is not None else []
 
     @property
     def written(self) -> int:
@@ -162,9 +174,10 @@ class PrefixRewrite:
             if self._is_resumed:
                 for path in paths:
                     remove_temporary(path)
-            if not _renew(self._files, record, prefixes, *paths):
+            if not _renew(self._files, self._digests, record, prefixes, *paths):
                 self.changed.append(record.path)
             step.advance()
+        self._renew_conda_records()
         if self.changed and not self._was_completed:
             raise IntegrityError(f"{len(self.changed)} files differ from the bundle", details=self.changed)
         prefix_path = self._base + os.fsencode(PREFIX_PATH)
@@ -172,6 +185,15 @@ class PrefixRewrite:
         sync_folder(Path(os.fsdecode(temporary)))
         if durable:
             sync_filesystem(self._root)
+
+    def _renew_conda_records(self) -> None:
+        if self._is_resumed:
+            for path in conda_records(self._root):
+                remove_temporary(self._base + os.fsencode(path))
+        for path, data in self._digests.changed():
+            place = self._base + os.fsencode(path)
+            facts = os.stat(place)
+            self._files.file(place, data, facts.st_mode & 0o777, int(facts.st_mtime), facts)
 
     def commit(self, durable: bool) -> None:
         """Rename the new files over the old ones, and record the prefix as installed.
@@ -206,12 +228,19 @@ def clear_pending_rewrite(root: Path) -> None:
                 for record in read_head(root).table
                 if record.relocation is not None or record.type == "hardlink"
             ]
-            for path in (*paths, PREFIX_PATH):
+            for path in (*paths, *conda_records(root), PREFIX_PATH):
                 remove_temporary(os.fsencode(root) + b"/" + os.fsencode(path))
             Journal(root).remove()
 
 
-def _renew(new: ReplaceBatch, record: PathRecord, prefixes: list[bytes], path: bytes, *links: bytes) -> bool:
+def _renew(
+    new: ReplaceBatch,
+    digests: CondaDigests,
+    record: PathRecord,
+    prefixes: list[bytes],
+    path: bytes,
+    *links: bytes,
+) -> bool:
     """Write the file at ``path`` with the first of the ``prefixes`` to a temporary sibling, and its hard links.
 
     Returns False, and writes nothing, when the file does not exist or its stored bytes can't be restored with any
@@ -224,12 +253,18 @@ def _renew(new: ReplaceBatch, record: PathRecord, prefixes: list[bytes], path: b
     stored = stored_bytes(data, record.relocation, record.sha256, prefixes)
     if stored is None:
         return False
-    written = b"".join(deployed_bytes([stored], record.relocation, record.size, prefixes[0], record.path))
+    written = _with_prefix(stored, record, prefixes[0])
+    if record.path in digests.paths:
+        digests.add(written, [data, *(_with_prefix(stored, record, prefix) for prefix in prefixes[1:])])
     source = path if written == data else new.file(path, written, status.st_mode & 0o777, record.mtime, status)
     for link in links:
         if source is not path or not (os.path.exists(link) and os.path.samefile(path, link)):
             new.link(source, link)
     return True
+
+
+def _with_prefix(stored: bytes, record: PathRecord, prefix: bytes) -> bytes:
+    return b"".join(deployed_bytes([stored], record.relocation, record.size, prefix, record.path))
 
 
 def _read(path: bytes) -> tuple[bytes, os.stat_result]:

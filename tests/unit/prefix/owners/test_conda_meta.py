@@ -155,10 +155,11 @@ def test_a_written_record_says_nothing_of_the_build_machine_and_keeps_what_tools
     assert read["paths_data"]["paths"] == [
         {"_path": "a", "path_type": "unix_python_entry_point"},
         {"_path": "b", "path_type": "hardlink", "sha256": SHA},
-        {"_path": "c", "path_type": "hardlink", "sha256": SHA, "size_in_bytes": 1},
+        {"_path": "c", "path_type": "hardlink", "sha256": SHA, "sha256_in_prefix": SHA, "size_in_bytes": 1},
     ]
     shuffled = dict(reversed(document.items()))
     assert portable_record(shuffled) == written
+    assert portable_record(read) == written
 
 
 def test_pixi_s_records_without_a_link_stay_without() -> None:
@@ -177,7 +178,8 @@ def test_pixi_s_records_without_a_link_stay_without() -> None:
             b"# cmd: conda install -p /opt/env /opt/env/x.conda",
             b"# cmd: conda install -p /opt/env /opt/env/x.conda",
         ),
-        (b"+file:///home/me/channel/noarch::rich-15-0", b"+file:///local-channel::rich-15-0"),
+        (b"+file:///home/me/channel/noarch::rich-15-0", b"+file:///local-channel/noarch::rich-15-0"),
+        (b"+file:///local-channel/linux-64::x-1-0",) * 2,
         (b"+defaults/linux-64::x-1-0",) * 2,
         (
             b"# update specs: ['/home/me/c::numpy', 'a>=1']",
