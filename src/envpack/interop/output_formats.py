@@ -35,7 +35,7 @@ def format_for(output: Path, dest_prefix: str = "") -> str | None:
 
 
 def check_output(output: Path, level: int | None, dest_prefix: str = "") -> str:
-    """Return conda-pack's name of the output's format; raise as `envpack.interop.write.write_archive` does when it can't be written."""
+    """Return conda-pack's name of the output's format; raise as `write_archive` if it can't be written."""
     kind = format_for(output, dest_prefix)
     if dest_prefix and (not os.path.isabs(dest_prefix) or kind == "parcel"):
         reason = "a parcel has a path of its own" if kind == "parcel" else f"{dest_prefix} is not absolute"
