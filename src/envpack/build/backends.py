@@ -15,7 +15,8 @@ from envpack.lock import LockedPlatform, rattler_async
 from envpack.lock.inputs import explicit_text, url_path
 from envpack.runtime.errors import BuildError
 from envpack.runtime.fs.io import open_regular
-from envpack.runtime.report import Reporter, Step
+from envpack.runtime.host.detect.machine import disk
+from envpack.runtime.report import Reporter, Step, human_size
 from envpack.runtime.transport.redact import without_secrets
 
 if TYPE_CHECKING:
@@ -111,7 +112,9 @@ class RattlerBackend:
                     )
                 )
             except Exception as error:  # py-rattler raises several unrelated classes here, and bare Exception
-                raise install_failure(error) from error
+                raise install_failure(
+                    error, [folder for folder in (job.prefix, job.cache_dir) if folder is not None]
+                ) from error
             step.detail = f"{len(records)} packages"
 
 
@@ -230,8 +233,11 @@ def _mismatch_error(name: str, details: Sequence[str]) -> BuildError:
     )
 
 
-def install_failure(error: BaseException) -> BuildError:
-    """Return a failure of rattler as an error for users, with the chain of causes as details."""
+def install_failure(error: BaseException, folders: Sequence[Path] = ()) -> BuildError:
+    """Return a failure of rattler as an error for users, with the chain of causes as details.
+
+    ``folders`` are those that it wrote to.
+    """
     text = without_secrets(str(error))
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     first = lines[0] if lines else type(error).__name__
@@ -239,7 +245,10 @@ def install_failure(error: BaseException) -> BuildError:
         return _mismatch_error(first.removeprefix("failed to fetch "), lines[1:])
     if "No space left" in text:
         return BuildError(
-            "the disk is full", hint="Free some space, or use a cache on another disk.", details=lines
+            "the disk is full",
+            hint="Free some disk space, or build on another disk: --work-dir for the environment, "
+            "RATTLER_CACHE_DIR for the package cache.",
+            details=[*(f"{human_size(free)} free at {place}" for place, free in map(disk, folders)), *lines],
         )
     return BuildError(
         f"the conda packages can't be installed: {first}",

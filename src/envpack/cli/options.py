@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from envpack.runtime.errors import UsageError
 from envpack.runtime.format.codec import CODECS
 
 if TYPE_CHECKING:
@@ -197,6 +198,16 @@ Keep = Annotated[
     int | None,
     option("--keep", metavar="N", help="Number of previous generations to keep. [default: 1]", min=0),
 ]
+
+
+def require_file(output: Path | None) -> None:
+    """Raise UsageError when an output is "-": no command writes a file to standard output."""
+    if output is not None and str(output) == "-":
+        raise UsageError(
+            "the output can't be '-': nothing is written to standard output",
+            hint="Give the path of a file; './-' is a file of that name.",
+        )
+
 
 SpecOrLock = Annotated[Path, argument(metavar="SPEC|LOCK", help="An environment.yml or a lock file.")]
 BundleOrArchive = Annotated[

@@ -23,9 +23,12 @@ _UNPACKED = ".envpack-unpacked"
 class ArchiveSource:
     """Another tool's archive as the source of a deployment (`envpack.runtime.deployment.source.Source`)."""
 
+    tests: tuple[str, ...]
+
     def __init__(self, archive: Path, policy: Policy) -> None:
         self._archive, self._policy = archive, policy
         self.name, self.origin = str(archive), os.path.abspath(archive)
+        self.tests = ()
         self.size = archive.stat().st_size  # the least it can unpack to
 
     def check(self, prefix: str) -> None:

@@ -37,6 +37,7 @@ def _unpack(arguments: argparse.Namespace, reporter: Reporter) -> dict[str, Any]
 
 
 def _deploy(arguments: argparse.Namespace, reporter: Reporter) -> dict[str, Any]:
+    from envpack.runtime.activation import activation_command
     from envpack.runtime.commands.check import parse_policy
     from envpack.runtime.commands.deploy import DeployOptions, deploy
     from envpack.runtime.commands.signature_requirement import refuse_unchecked
@@ -53,7 +54,7 @@ def _deploy(arguments: argparse.Namespace, reporter: Reporter) -> dict[str, Any]
         store=Path(store) if store else None,
     )
     done = deploy(local_path(arguments.bundle), Path(arguments.destination), options, reporter=reporter)
-    reporter.note(f"activate it with: source {done.destination}/bin/activate")
+    reporter.note(f"activate it with: {activation_command(done.destination)}")
     return done.as_dict()
 
 

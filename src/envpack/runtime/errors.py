@@ -6,6 +6,7 @@ them and exit. The table in docs/exit-codes.md is made from the classes below.
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import Any, ClassVar, Iterable
 
@@ -95,11 +96,23 @@ class DeploymentTestError(EnvpackError):
     when = "a test of the bundle failed; the previous deployment, if any, is active again"
 
 
+def path_hint(problem: OSError) -> str:
+    """Return what to do about a path that can't be read or written; "" where another path does not help."""
+    if problem.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return "Choose a path that you can read and write, or ask for permission."
+    if problem.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "Free some disk space ('df' shows the filesystems), or choose a path on another one."
+    return ""
+
+
 def of_the_system(problem: BaseException) -> EnvpackError | None:
     """Return an error that the system or Python raised, in words for people; None for one that envpack caused."""
     if isinstance(problem, OSError) and problem.strerror:
         path = problem.filename
         where = f"{os.fsdecode(path)}: " if isinstance(path, (str, bytes, os.PathLike)) else ""
+        hint = path_hint(problem)
+        if where and hint:  # without a path it is a standard stream
+            return DestinationError(f"{where}{problem.strerror}", hint=hint)
         return EnvpackError(f"{where}{problem.strerror}")
     if isinstance(problem, MemoryError):
         return EnvpackError("out of memory", hint="Use less memory with --jobs 1.")

@@ -64,6 +64,22 @@ def test_a_symbolic_link_to_a_deployment_is_that_deployment(
     assert unpackings(prefix) == 0
 
 
+@pytest.mark.parametrize("written", ["for its destination", "for itself"])
+def test_a_previous_generation_is_not_activated(
+    shell: Shell, session: Session, tmp_path: Path, written: str
+) -> None:
+    (tmp_path / ".env.envpack").mkdir()
+    if written == "for itself":
+        prefix = make_tree(tmp_path / ".env.envpack/1")
+    else:
+        prefix = make_tree(tmp_path / "env").rename(tmp_path / ".env.envpack/1")
+        make_tree(tmp_path / "env")
+        (prefix / ".envpack/refuse").touch()
+    outcome = session.run(shell, ["DUMP", shell.source(prefix), "DUMP"])
+    assert "activated" in outcome.err or "previous generation" in outcome.err
+    assert outcome.environments[0] == outcome.environments[1]
+
+
 @pytest.mark.parametrize("how", ["moved", "copied"])
 def test_elsewhere_the_prefix_is_written_in_anew(shell: Shell, session: Session, tmp_path: Path, how: str) -> None:
     prefix, elsewhere = make_tree(tmp_path / "env"), tmp_path / "elsewhere"

@@ -61,8 +61,10 @@ def test_a_bug_says_how_to_report_it_and_shows_its_traceback_only_when_asked(
 
 def test_a_failing_system_call_names_its_file_and_is_no_bug(monkeypatch: pytest.MonkeyPatch) -> None:
     code, out, err = run(PermissionError(13, "Permission denied", "/root/x"), "--json", monkeypatch=monkeypatch)
-    assert code == 1 and err == "error: /root/x: Permission denied\n"
-    assert json.loads(out)["error"]["type"] == "EnvpackError"
+    assert code == 10 and err.startswith("error: /root/x: Permission denied\n") and "hint: Choose a path" in err
+    assert json.loads(out)["error"]["type"] == "DestinationError"
+    code, _, err = run(OSError(5, "Input/output error", "/mnt/x"), monkeypatch=monkeypatch)
+    assert code == 1 and err == "error: /mnt/x: Input/output error\n"
 
 
 def test_running_out_of_memory_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

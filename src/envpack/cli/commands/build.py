@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from envpack.cli.console import Console, Result
 from envpack.cli.option_groups import BuildOptions
-from envpack.cli.options import SpecOrLock, option
+from envpack.cli.options import SpecOrLock, option, require_file
 from envpack.cli.output import describe_built, report_changes
 from envpack.cli.text import escape
 
@@ -44,6 +44,7 @@ def build(
     """
     from envpack.release.make import build_bundle
 
+    require_file(output)
     recipe = building.recipe(spec, console.environ, output)
     made = build_bundle(recipe, output, console.reporter)
     report_changes(console, made.manifest.changes, made.selection)

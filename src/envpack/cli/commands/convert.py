@@ -7,7 +7,7 @@ from typing import Annotated
 
 from envpack.cli.console import Console, Result
 from envpack.cli.option_groups import OutputOptions
-from envpack.cli.options import DestPrefix, Jobs, Level, argument
+from envpack.cli.options import DestPrefix, Jobs, Level, argument, require_file
 from envpack.cli.output import describe_bundle, digest_and_size, report_changes, show_origin
 from envpack.cli.text import escape
 
@@ -37,6 +37,7 @@ def convert(
     from envpack.interop.convert import convert_file
     from envpack.release.names import source_date_epoch
 
+    require_file(new)
     writing.check(new)
     name, version = writing.bundle_name or "", writing.bundle_version or ""
     created = source_date_epoch(console.environ)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -106,30 +105,28 @@ def deploy(
         done = deploy_bundle(
             source, destination, options, reporter=console.reporter, decoders=FAST, approve=approve
         )
-    typed = _as_typed(destination, done)
-    return Result("deploy", done.as_dict(), lambda console: _show(console, done, typed))
+    return Result("deploy", done.as_dict(), lambda console: _show(console, done))
 
 
-def _as_typed(destination: Path, done: Deployment) -> str:
-    """Return the destination as typed, unless the shell did not expand a ``~`` in it."""
-    return str(destination) if not str(destination).startswith("~") else done.destination
+def _show(console: Console, done: Deployment) -> None:
+    from envpack.runtime.activation import activation_command
 
-
-def _show(console: Console, done: Deployment, destination: str) -> None:
+    if console.quiet:
+        return
     out = console.out
     out.write(f"{out.style(escape(f'{done.name} {done.version}'), '1')} is at {escape(done.destination)}")
     out.write(f"  {plural(done.files, 'file')}, {human_size(done.size)}, {human_time(done.seconds)}")
     if done.replaced is not None:
-        out.write(
-            f"  generation {done.generation}; 'envpack rollback' switches back to generation {done.replaced}"
-        )
+        back = f"'envpack rollback' switches back to generation {done.replaced}"
+        gone = f"generation {done.replaced} was removed, so there is no rollback to it"
+        out.write(f"  generation {done.generation}; {back if done.replaced in done.kept else gone}")
     if done.read < done.stored or done.store:
         rest = f"in the store {escape(done.store)}" if done.store else "copied from the previous generation"
         out.write(f"  {human_size(done.read)} of {human_size(done.stored)} read, the rest was {rest}")
     show_origin(out, done.made_by, done.lacks, done.repairs, verbose=console.verbose)
     out.write()
     out.write("activate it with:")
-    out.write(out.style(f"  source {escape(shlex.quote(destination))}/bin/activate", "36"))
+    out.write(out.style(f"  {escape(activation_command(done.destination, console.environ))}", "36"))
     if done.commands:
         out.write("its commands:")
         out.pairs(done.commands.items(), unwrapped=True)

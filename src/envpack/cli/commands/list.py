@@ -19,15 +19,15 @@ def list_(
     console: Console,
     scan: Annotated[
         list[Path] | None,
-        option("--scan", metavar="ROOT", help="Also search this directory for deployments. Repeatable."),
+        option("--scan", metavar="ROOT", help="List the deployments in this directory instead. Repeatable."),
     ] = None,
 ) -> Result:
     """List the deployments of this user and of root on this host.
 
     Shows for each what is deployed, whether this host passed the check, whether the tests passed, the size, how
     much of that is in files shared with others (a store), and the number of previous generations. Deployments that
-    no longer exist are removed from the list. --scan searches for deployments that are not in the list, such as
-    trees that were unpacked by tar or moved, and adds them.
+    no longer exist are removed from the list. --scan lists those below a directory instead, and adds those that
+    are not in the list, such as trees that were unpacked by tar or moved.
 
     \b
     Examples:
@@ -39,6 +39,7 @@ def list_(
     from envpack.runtime.deployment.registry import scan as find
     from envpack.runtime.errors import UsageError
 
+    below: list[Path] = []
     for root in scan or ():
         if not root.expanduser().is_dir():
             raise UsageError(f"{root} is not a directory")
@@ -46,8 +47,9 @@ def list_(
             found = list(find(root.expanduser()))
             for path in found:
                 register(path, console.reporter)
+            below += found
             step.detail = plural(len(found), "deployment")
-    deployments = list(list_deployments())
+    deployments = list(list_deployments(below if scan else None))
     data = {"deployments": [item.as_dict() for item in deployments]}
     return Result("list", data, lambda console: _show(console, deployments))
 

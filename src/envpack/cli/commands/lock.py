@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from envpack.cli.console import Console, Result
 from envpack.cli.option_groups import SolveOptions
-from envpack.cli.options import argument, option
+from envpack.cli.options import argument, option, require_file
 from envpack.cli.text import escape
 from envpack.runtime.errors import DestinationError, UsageError
 
@@ -42,6 +42,7 @@ def lock(
     """
     from envpack.lock import Lock, load_input, solve_lock, write_lock
 
+    require_file(output)
     source = load_input(spec)
     if isinstance(source, Lock):
         raise UsageError(f"{spec} is already a lock file", hint=f"Build it with 'envpack build {spec}'.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -38,9 +37,13 @@ def move(
 
 
 def _show_moved(console: Console, done: Moved) -> None:
+    from envpack.runtime.activation import activation_command
+
+    if console.quiet:
+        return
     out = console.out
     out.write(f"{out.style(escape(f'{done.name} {done.version}'), '1')} is at {escape(done.destination)}")
     how = "copied from another filesystem, " if done.copied else ""
     out.write(f"  {how}path written into {plural(done.rewritten, 'file')}, {human_time(done.seconds)}")
     out.write("activate it with:")
-    out.write(out.style(f"  source {escape(shlex.quote(done.destination))}/bin/activate", "36"))
+    out.write(out.style(f"  {escape(activation_command(done.destination, console.environ))}", "36"))

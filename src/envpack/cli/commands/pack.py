@@ -9,7 +9,7 @@ from typing import Annotated
 from envpack.cli.console import Console, Result
 from envpack.cli.environments import active_environment, find_environment, name_of
 from envpack.cli.option_groups import OutputOptions, PackOptions, SelectOptions
-from envpack.cli.options import DestPrefix, Editable, OutsideLinks, option
+from envpack.cli.options import DestPrefix, Editable, OutsideLinks, option, require_file
 from envpack.cli.output import describe_bundle, digest_and_size, report_changes
 from envpack.cli.text import escape
 from envpack.runtime.errors import UsageError
@@ -60,6 +60,7 @@ def pack(
     from envpack.release.editable import editable_policy
     from envpack.release.names import SUFFIXES, format_of
 
+    require_file(output)
     prefix = _prefix(console, prefix, name)
     bundle_name = writing.bundle_name or name_of(prefix)
     output = output or Path(f"{bundle_name}{SUFFIXES[format_of(packing.format, output)]}")

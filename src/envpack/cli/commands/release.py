@@ -10,7 +10,7 @@ import typer
 from envpack.cli.commands.sign import secret_key
 from envpack.cli.console import Console, Result
 from envpack.cli.option_groups import BuildOptions
-from envpack.cli.options import SpecOrLock, option
+from envpack.cli.options import SpecOrLock, option, require_file
 from envpack.cli.output import describe_built, report_changes
 from envpack.cli.text import escape
 
@@ -40,6 +40,7 @@ def release(
     from envpack.publish.local import LocalFolder
     from envpack.release.make import release_bundle
 
+    require_file(output)
     secret = secret_key(console, key) if key is not None or load_config(console.environ).sign_key else None
     made = release_bundle(building.recipe(spec, console.environ), LocalFolder(output), console.reporter, secret)
     report_changes(console, made.manifest.changes, made.selection)

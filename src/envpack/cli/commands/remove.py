@@ -38,6 +38,8 @@ def remove(
 
 
 def _show_removed(console: Console, done: Removed) -> None:
+    if console.quiet:
+        return
     previous = len(done.generations) - 1
     more = f" with {plural(previous, 'previous generation')}" if previous > 0 else ""
     console.out.write(f"{escape(done.destination)} was removed{more}: {human_size(done.size)}")

@@ -40,6 +40,8 @@ def rollback(
 
 
 def _show(console: Console, done: RolledBack) -> None:
+    if console.quiet:
+        return
     out = console.out
     title = out.style(escape(f"{done.name} {done.version}"), "1")
     if done.replaced == done.generation:

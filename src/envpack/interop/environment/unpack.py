@@ -15,6 +15,7 @@ from envpack.interop.archive.members import Member, read_members
 from envpack.interop.environment.conda_pack_files import find_root
 from envpack.prefix.owners.ownership import source_of
 from envpack.runtime.fs.io import create_file, open_regular, read_file, write_pieces
+from envpack.runtime.fs.links import link_or_copy
 from envpack.runtime.report import Step
 
 _TIMEZONE_STEP, _MAX_TIMEZONE = 900, 15 * 3600
@@ -104,7 +105,7 @@ class _Writer:
         if member.type == "symlink":
             os.symlink(os.fsencode(member.target), path)
         elif member.type == "hardlink":
-            os.link(os.path.join(self._folder, os.fsencode(member.target)), path)
+            link_or_copy(os.path.join(self._folder, os.fsencode(member.target)), path)
         else:
             _write(path, member, data)
             if member.was_hardlink:

@@ -5,7 +5,10 @@ The scripts themselves lie next to this module; ``activate`` says in its head wh
 
 from __future__ import annotations
 
+import os
 import pkgutil
+import shlex
+from typing import Mapping
 
 _SCRIPTS = {
     "bin/activate": ("activate", 0o644),
@@ -24,6 +27,16 @@ _SCRIPTS = {
     "etc/conda/activate.d/~envpack-check.fish": ("conda-check.fish", 0o644),
     "etc/conda/activate.d/~envpack-check.csh": ("conda-check.csh", 0o644),
 }
+
+
+_OF_SHELLS = {"fish": "activate.fish", "csh": "activate.csh", "tcsh": "activate.csh"}
+"""The script for shells that can't read ``bin/activate``, by the name of the program."""
+
+
+def activation_command(prefix: str, environ: Mapping[str, str] = os.environ) -> str:
+    """Return the command that activates an environment in the user's shell, which ``SHELL`` names (POSIX, 8.3)."""
+    script = _OF_SHELLS.get(os.path.basename(environ.get("SHELL", "")), "activate")
+    return f"source {shlex.quote(prefix)}/bin/{script}"
 
 
 def scripts() -> dict[str, tuple[bytes, int]]:

@@ -8,6 +8,13 @@
 
 set +eu
 [ -z "${ZSH_VERSION-}" ] || emulate sh
+case $1 in
+    */.*.envpack/[0-9]*)
+        command -p printf 'envpack: error: %s is a previous generation; activate the deployment itself\n' "$1" >&2
+        [ -z "${2-}" ] || exit 0
+        exit 1
+        ;;
+esac
 [ "${ENVPACK_SKIP_CHECK-}" != 1 ] && [ -r "$1/.envpack/manifest.sha256" ] || exit 0
 
 # FILE: sets _line to its first line

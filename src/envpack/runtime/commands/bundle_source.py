@@ -37,7 +37,7 @@ class BundleSource:
         self._total, self._stored = sum(each.size for each in segments), sum(each.stored for each in segments)
         self._title = f"Unpacking {bundle.manifest.name} {bundle.manifest.version}"
         self._detail = f"{human_size(bundle.manifest.size)} in {bundle.manifest.files} files"
-        self.name, self.origin = bundle.name, bundle.origin
+        self.name, self.origin, self.tests = bundle.name, bundle.origin, bundle.manifest.test
         self.size = shared[1].size if shared is not None else bundle.manifest.size
 
     def check(self, prefix: str) -> None:
@@ -52,6 +52,7 @@ class BundleSource:
             table, read = self._share(*self._shared, root, prefix, reporter, jobs)
         self._bundle.finish()
         warn_activation_needed(table, os.fsencode(prefix), reporter)
+        _warn_copied_links(table, root, reporter)
         return DeployedTree(
             self._bundle.manifest,
             self._bundle.manifest_bytes,
@@ -83,3 +84,13 @@ class BundleSource:
             found = f"{planned.found} of {len(planned.keys)} segments from the store"
             step.detail = f"{self._detail}, {found}"
         return planned.table, read
+
+
+def _warn_copied_links(table: PathsTable, root: Path, reporter: Reporter) -> None:
+    """Warn when the filesystem has no hard links, so that they were written as files of their own."""
+    links = [record.path for record in table if record.type == "hardlink"]
+    if links and os.lstat(root / links[0]).st_nlink == 1:
+        reporter.warn(
+            f"the filesystem has no hard links, so {len(links)} of them in the bundle became copies, which need "
+            f"more disk space, such as {links[0]}"
+        )

@@ -16,6 +16,7 @@ from typing import Any, Callable, Mapping
 
 from envpack.runtime.commands.bundle_source import BundleSource
 from envpack.runtime.commands.check import Policy
+from envpack.runtime.commands.destination_checks import require_executable, warn_umask
 from envpack.runtime.commands.run_tests import run_bundle_tests
 from envpack.runtime.commands.signature_requirement import other_program
 from envpack.runtime.deployment.exclusive import exclusive
@@ -25,12 +26,13 @@ from envpack.runtime.deployment.record import Generation, Record, update_record,
 from envpack.runtime.deployment.registry import register, unregister
 from envpack.runtime.deployment.retention import prune
 from envpack.runtime.deployment.source import DeployedTree, Fixup, Source
-from envpack.runtime.deployment.state import DeploymentState
+from envpack.runtime.deployment.state import DeploymentState, InPlace, warn_of_replaced_directory
 from envpack.runtime.deployment.transaction import open_transaction
 from envpack.runtime.errors import IntegrityError
 from envpack.runtime.format.codec import STANDARD, Decoder
 from envpack.runtime.format.manifest import Manifest
 from envpack.runtime.fs.sync import sync_filesystem
+from envpack.runtime.fs.working_directory import is_current
 from envpack.runtime.parallel.threads import processors
 from envpack.runtime.reader.bundle import open_bundle
 from envpack.runtime.report import Reporter
@@ -204,16 +206,23 @@ def deploy_source(
     """
     started = time.monotonic()
     state, root_home = DeploymentState(destination), ROOT_HOME in options.policy.allow
-    source.check(str(state.path))
+    in_place = InPlace(destination)
+    if in_place.is_possible():
+        state = in_place
+    source.check(str(state.given))
+    stands_there = is_current(state.path)
     state.require_free_or_deployed(root_home)
     check_parents(state.path, reporter, refuse=True, allowed=PARENT_OWNER in options.policy.allow)
+    warn_umask(state, reporter)
+    require_executable(state, source.tests if options.run_tests else (), reporter)
     with exclusive(state, reporter, wait=options.wait, parents_checked=True) as deployment:
         deployment.require_free_or_deployed(root_home)
         before = deployment.current()
-        with open_transaction(deployment, source.size, before) as new:
-            tree = source.write(new.folder, state.path, reporter, options.jobs or processors())
+        size = 0 if "disk" in options.policy.allow else source.size
+        with open_transaction(deployment, size, before) as new:
+            tree = source.write(new.folder, state.given, reporter, options.jobs or processors())
             record = new_record(deployment, new.generation, tree, source.origin, before, options.run_tests)
-            write_prefix(new.folder, str(state.path))
+            write_prefix(new.folder, str(state.given))
             write_record(new.folder, record)
             with reporter.step("Syncing to disk", unit="files"):
                 sync_filesystem(new.folder)
@@ -229,6 +238,8 @@ def deploy_source(
         if record.tested is None:
             _record_passed(state.path, record, reporter)
         kept = prune(deployment, options.keep, reporter, before)
+    if stands_there and not state.in_place:
+        warn_of_replaced_directory(state, reporter)
     seconds = round(time.monotonic() - started, 3)
     return result(source.name, tree, record, kept=kept, tests=tests, seconds=seconds)
 
@@ -264,7 +275,7 @@ def new_record(
         by=f"envpack {__version__}",
         size=manifest.size,
         files=manifest.files,
-        destination=str(deployment.path),
+        destination=str(deployment.given),
         replaced=before.generation if before is not None else None,
         check=tree.host_check,
         store=tree.store,

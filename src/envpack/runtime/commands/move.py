@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Iterator
 
+from envpack.runtime.commands.destination_checks import require_executable
 from envpack.runtime.commands.move_strategies import (
     AdoptMoved,
     Copy,
@@ -32,7 +33,7 @@ from envpack.runtime.fs.paths import is_folder
 from envpack.runtime.report import Reporter
 from envpack.runtime.store.store import follow
 from envpack.runtime.tree.head import prefix_limit, read_head
-from envpack.runtime.tree.prefix import check_prefix, installed_prefix
+from envpack.runtime.tree.prefix import check_prefix, installed_prefix, refuse_generation
 from envpack.runtime.tree.rewrite_prefix import RewriteResult, rewrite_prefix
 
 
@@ -92,7 +93,9 @@ def move(source: Path, destination: Path, *, reporter: Reporter, wait: bool = Fa
     """
     started = time.monotonic()
     old, new = DeploymentState(source), DeploymentState(destination)
+    refuse_generation(old.path)
     new.require_free_or_deployed()
+    require_executable(new, (), reporter)
     if old.path == new.path:
         raise DestinationError(f"source and destination are the same: {old.path}")
     if old.path in new.path.parents:
@@ -115,8 +118,8 @@ def move(source: Path, destination: Path, *, reporter: Reporter, wait: bool = Fa
     if record.store:
         follow(record.store, old.path, new.path)
     return Moved(
-        source=str(old.path),
-        destination=str(new.path),
+        source=str(old.given),
+        destination=str(new.given),
         name=record.name,
         version=record.version,
         generation=record.generation,
@@ -150,10 +153,10 @@ def _complete(strategy: MoveStrategy, reporter: Reporter) -> tuple[Record, Rewri
     if record is None:
         raise DestinationError(f"another process changed {target.path} during the move")
     register(target.path, reporter)
-    rewritten = rewrite_prefix(target.path, reporter, durable=True)
+    rewritten = rewrite_prefix(target.path, reporter, prefix=str(target.given), durable=True)
     strategy.finish()
     with suppress(OSError):  # otherwise the next command there records it
-        record = update_record(target.path, record, destination=str(target.path), came_from=str(source.path))
+        record = update_record(target.path, record, destination=str(target.given), came_from=str(source.path))
     return record, rewritten
 
 
@@ -164,7 +167,7 @@ def _strategy(source: DeploymentState, target: DeploymentState) -> type[MoveStra
         if copied_from(target, current, arrived) == str(source.path):
             return FinishCopy
         origins = (arrived.destination, arrived.came_from, installed_prefix(target.path))
-        if current is None and str(source.path) in origins:
+        if current is None and any(source.is_named(origin) for origin in origins):
             return AdoptMoved
         raise DestinationError(
             f"{target.path} is already a deployment; it was not changed",
@@ -178,13 +181,13 @@ def _strategy(source: DeploymentState, target: DeploymentState) -> type[MoveStra
             f"there are previous generations of {target.path} in {target.state_dir}",
             hint=f"Remove them first: envpack remove {target.path}",
         )
-    check_prefix(read_head(source.path)[0], str(target.path))
+    check_prefix(read_head(source.path)[0], str(target.given))
     return Rename
 
 
 def _warn_unfit(source: DeploymentState, target: DeploymentState, reporter: Reporter) -> tuple[int, ...]:
     """Warn of previous generations that the new path is too long to switch back to; return them, newest first."""
-    length, unfit = len(os.fsencode(target.path)), []
+    length, unfit = len(os.fsencode(target.given)), []
     found = {each.record.generation: each for each in (*target.kept(), *source.kept())}
     for generation, kept in sorted(found.items(), reverse=True):
         limit, _ = prefix_limit(kept.path)
@@ -192,7 +195,7 @@ def _warn_unfit(source: DeploymentState, target: DeploymentState, reporter: Repo
             unfit.append(generation)
             reporter.warn(
                 f"rollback to generation {generation} ({kept.record.name} {kept.record.version}) will not be "
-                f"possible at {target.path}: the path has {length} bytes, and at most {limit} fit; "
+                f"possible at {target.given}: the path has {length} bytes, and at most {limit} fit; "
                 "it is possible again after a move to a path that fits"
             )
     return tuple(unfit)

@@ -103,9 +103,10 @@ class Rename(MoveStrategy):
         target.sync()
         register(source.path, self.reporter)
         unregister(target.path)
-        rewrite_prefix(source.path, self.reporter)
-        if record.generation != UNRECORDED and record.destination != str(source.path):
-            update_record(source.path, record, destination=str(source.path))
+        prefix = record.destination if source.is_named(record.destination) else str(source.given)
+        rewrite_prefix(source.path, self.reporter, prefix=prefix)
+        if record.generation != UNRECORDED and record.destination != prefix:
+            update_record(source.path, record, destination=prefix)
 
 
 class FinishCopy(MoveStrategy):
@@ -163,7 +164,7 @@ class Copy(FinishCopy):
             title = f"Copying {record.name} {record.version} to another filesystem"
             with self.reporter.step(title, unit="files"):
                 self._copy(source.path, new.folder)
-                rewrite_prefix(new.folder, self.reporter, prefix=str(target.path))
+                rewrite_prefix(new.folder, self.reporter, prefix=str(target.given))
                 if not has_record(new.folder):
                     write_record(new.folder, record)
                 sync_filesystem(new.folder)

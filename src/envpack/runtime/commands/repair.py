@@ -32,7 +32,7 @@ from envpack.runtime.reader.bundle import Bundle, open_bundle
 from envpack.runtime.report import Reporter
 from envpack.runtime.store.store import Store
 from envpack.runtime.tree.compare import Differences
-from envpack.runtime.tree.prefix import check_prefix
+from envpack.runtime.tree.prefix import check_prefix, refuse_generation
 from envpack.runtime.tree.rewrite_prefix import rewrite_prefix
 
 
@@ -92,6 +92,7 @@ def repair(
     """
     started = time.monotonic()
     root = Path(os.path.realpath(root))
+    refuse_generation(root)
     if not root.is_dir():
         raise FormatError(f"{root} is not a directory", hint="Give the path of a deployment.")
     with open_bundle(bundle, decoders) as opened:

@@ -12,11 +12,13 @@ from envpack.runtime.deployment.locked import LockedDeployment
 from envpack.runtime.deployment.record import Record, update_record
 from envpack.runtime.deployment.recovery import recover
 from envpack.runtime.deployment.registry import register
-from envpack.runtime.deployment.state import DeploymentState, Kept
+from envpack.runtime.deployment.state import DeploymentState, Kept, warn_of_replaced_directory
 from envpack.runtime.errors import DestinationError, EnvpackError, RelocationError
 from envpack.runtime.fs.interrupt import retry_on_interrupt
+from envpack.runtime.fs.working_directory import is_current
 from envpack.runtime.report import Reporter
 from envpack.runtime.tree.head import prefix_limit
+from envpack.runtime.tree.prefix import installed_prefix
 from envpack.runtime.tree.rewrite_prefix import rewrite_prefix
 
 
@@ -65,6 +67,7 @@ def rollback(destination: Path, *, to: int | None = None, reporter: Reporter, wa
     """
     state = DeploymentState(destination)
     state.require_known()
+    stands_there = is_current(state.path)
     with exclusive(state, reporter, wait=wait) as deployment:
         state.require_known()
         current = state.current()
@@ -72,13 +75,14 @@ def rollback(destination: Path, *, to: int | None = None, reporter: Reporter, wa
         if target is None:
             assert current is not None
             return _result(state, current, current.generation)
-        _require_fit(target, str(state.path))
-        # The deployment may have been moved.
-        rewrite_prefix(target.path, reporter, prefix=str(state.path), durable=True)
-        record = target.record
-        if record.destination != str(state.path):
+        record, prefix = target.record, installed_prefix(target.path)
+        if prefix is None or not state.is_named(prefix):  # the deployment was moved
+            prefix = str(state.given)
+        _require_fit(target, prefix)
+        rewrite_prefix(target.path, reporter, prefix=prefix, durable=True)
+        if record.destination != prefix:
             # no later step needs disk space
-            record = update_record(target.path, record, destination=str(state.path))
+            record = update_record(target.path, record, destination=prefix)
         try:
             if current is None:
                 deployment.rename_in(target.path)
@@ -91,6 +95,8 @@ def rollback(destination: Path, *, to: int | None = None, reporter: Reporter, wa
                 retry_on_interrupt(lambda: _undo(deployment, replaced, reporter))
             raise
     register(state.path, reporter)
+    if stands_there:
+        warn_of_replaced_directory(state, reporter)
     return _result(state, record, current.generation if current is not None else None)
 
 
@@ -119,7 +125,7 @@ def _undo(deployment: LockedDeployment, replaced: Record, reporter: Reporter) ->
 
 
 def _result(state: DeploymentState, record: Record, replaced: int | None) -> RolledBack:
-    return RolledBack(str(state.path), record.generation, record.name, record.version, record.tested, replaced)
+    return RolledBack(str(state.given), record.generation, record.name, record.version, record.tested, replaced)
 
 
 def _target(state: DeploymentState, current: Record | None, to: int | None) -> Kept | None:

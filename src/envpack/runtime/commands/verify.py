@@ -22,7 +22,7 @@ from envpack.runtime.report import Reporter, human_size
 from envpack.runtime.transport.open import local_path
 from envpack.runtime.tree.compare import Difference, Differences, compare
 from envpack.runtime.tree.head import check_record, read_head
-from envpack.runtime.tree.prefix import installed_prefix, prefixes_in
+from envpack.runtime.tree.prefix import installed_prefix, own_prefix, prefixes_in
 
 SHOWN = 50
 """Maximum number of lines in an error's details, unless all are wanted."""
@@ -203,8 +203,9 @@ def prefixes_of(root: Path) -> tuple[bool, list[bytes | None]]:
     """
     here, known = os.fsencode(root), [os.fsencode(prefix) for prefix in prefixes_in(root)]
     written = installed_prefix(root)
-    if written == str(root):
-        return True, [here]
+    own = own_prefix(root)
+    if own is not None:
+        return True, [os.fsencode(own)]
     return False, [*([None] if written is None else []), *dict.fromkeys([*known, here])]
 
 

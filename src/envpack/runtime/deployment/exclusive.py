@@ -12,7 +12,7 @@ from envpack.runtime.deployment.locked import LockedDeployment
 from envpack.runtime.deployment.parents import check_parents
 from envpack.runtime.deployment.recovery import recover
 from envpack.runtime.deployment.state import LOCK, DeploymentState
-from envpack.runtime.errors import DestinationError
+from envpack.runtime.errors import DestinationError, path_hint
 from envpack.runtime.fs.lock import locked
 from envpack.runtime.fs.paths import exists, is_folder, make_folders, remove_empty
 from envpack.runtime.report import Reporter
@@ -45,7 +45,7 @@ def exclusive(
         made = make_folders(state.path.parent)
         _require_own(state)
         entering = True
-        with locked(state.state_dir / LOCK, wait=wait, folder_mode=0o700):
+        with locked(state.state_dir / LOCK, wait=wait, folder_mode=0o700, warn=reporter.warn):
             entering = False
             _require_own(state)
             try:
@@ -84,4 +84,4 @@ def _unwritable(path: Path, problem: OSError) -> DestinationError:
             f"{path} can't be renamed: it is in a lower layer of an overlay filesystem, such as a container image",
             hint="Deploy to another path, or in the build step that creates the layer.",
         )
-    return DestinationError(f"can't write to {path.parent}: {problem.strerror}")
+    return DestinationError(f"can't write to {path.parent}: {problem.strerror}", hint=path_hint(problem))

@@ -6,7 +6,7 @@ import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any, Iterable, Iterator
 
 from envpack.runtime.deployment.record import Generation, Record
 from envpack.runtime.deployment.registry import registered
@@ -52,12 +52,12 @@ class DeploymentInfo:
         }
 
 
-def list_deployments(*, sizes: bool = True) -> Iterator[DeploymentInfo]:
-    """Yield every registered deployment, sorted by path.
+def list_deployments(paths: Iterable[Path] | None = None, *, sizes: bool = True) -> Iterator[DeploymentInfo]:
+    """Yield the deployments at ``paths``, each once, or every registered one, sorted by path.
 
     With ``sizes``, each is walked through to measure its files; without, the size is the one in its record.
     """
-    for path in registered():
+    for path in registered() if paths is None else sorted(set(paths)):
         found = deployment_info(path, sizes=sizes)
         if found is not None:
             yield found
@@ -75,7 +75,8 @@ def deployment_info(path: Path, *, sizes: bool = True) -> DeploymentInfo | None:
             return None
         kept = tuple(each.record.generation for each in state.kept())
         size, shared = measure(path) if sizes else (record.size, 0)
-        return DeploymentInfo(str(path), record.summary, _host(record), size, shared, kept, _state(path, record))
+        shown = record.destination if state.is_named(record.destination) else str(path)
+        return DeploymentInfo(shown, record.summary, _host(record), size, shared, kept, _state(path, record))
     except OSError:
         unknown = Generation(0, "", "", "", "", 0, None)
         return DeploymentInfo(str(path), unknown, "", 0, 0, (), UNREADABLE)

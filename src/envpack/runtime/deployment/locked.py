@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Iterator
 
 from envpack.runtime.deployment.record import read_record, update_record
-from envpack.runtime.deployment.state import COPY_JOURNAL, LOCK, TRASH, TREE_MODE, DeploymentState
+from envpack.runtime.deployment.state import COPY_JOURNAL, LOCK, PLACE_JOURNAL, TRASH, TREE_MODE, DeploymentState
 from envpack.runtime.deployment.swap import swap, writable_dirs
-from envpack.runtime.format.layout import LOCK_PATH
+from envpack.runtime.format.layout import LOCK_PATH, OWN_FOLDER
+from envpack.runtime.fs.atomic import replace_own_file
 from envpack.runtime.fs.interrupt import retry_on_interrupt
 from envpack.runtime.fs.lock import locked
 from envpack.runtime.fs.paths import exists, remove_tree, umask
@@ -28,7 +30,7 @@ class LockedDeployment(DeploymentState):
     """
 
     def __init__(self, state: DeploymentState, reporter: Reporter) -> None:
-        self.given, self.path, self.state_dir, self.reporter = state.given, state.path, state.state_dir, reporter
+        self.path, self.given, self.state_dir, self.reporter = state.path, state.given, state.state_dir, reporter
 
     # --- previous generations ---
 
@@ -105,6 +107,9 @@ class LockedDeployment(DeploymentState):
         left = set(os.listdir(self.state_dir))
         if COPY_JOURNAL in left and not exists(self.path):
             os.unlink(self.state_dir / COPY_JOURNAL)
+        if self.in_place and PLACE_JOURNAL in left and left <= {LOCK, PLACE_JOURNAL}:
+            os.unlink(self.state_dir / PLACE_JOURNAL)
+            left.remove(PLACE_JOURNAL)
         if left <= {LOCK, COPY_JOURNAL}:
             if LOCK in left:
                 os.unlink(self.state_dir / LOCK)
@@ -136,7 +141,7 @@ class LockedDeployment(DeploymentState):
 
         Waits while an activation holds it. A deployment that has its prefix already needs no lock.
         """
-        if installed_prefix(self.path) == str(self.path):
+        if self.is_named(installed_prefix(self.path)):
             yield
         else:
             with locked(self.path / LOCK_PATH, wait=True):
@@ -147,11 +152,34 @@ class LockedDeployment(DeploymentState):
 
         Raises OSError.
         """
-        with writable_dirs(inside):
-            os.rename(inside, self.path)
+        if self.in_place:
+            self._move_into_place(inside)
+        else:
+            with writable_dirs(inside):
+                os.rename(inside, self.path)
         self.sync()
+
+    def _move_into_place(self, inside: Path) -> None:
+        names = sorted(os.listdir(inside), key=lambda name: name == OWN_FOLDER)  # the record is in the last one
+        replace_own_file(self.state_dir / PLACE_JOURNAL, json.dumps(names).encode())
+        for name in names:
+            with writable_dirs(inside / name):
+                os.rename(inside / name, self.path / name)
+        os.rmdir(inside)
+
+    def empty_place(self) -> None:
+        """Remove what `rename_in` has moved into a destination in place. Raises OSError."""
+        trash = self.state_dir / f"{TRASH}0"
+        for name in sorted(self.placed(), key=lambda name: name != OWN_FOLDER):
+            if exists(self.path / name):
+                trash.mkdir(exist_ok=True)
+                with writable_dirs(self.path / name):
+                    os.rename(self.path / name, trash / name)
+        self.delete(trash)
+        with suppress(FileNotFoundError):
+            os.unlink(self.state_dir / PLACE_JOURNAL)
 
     def sync(self) -> None:
         """Sync the parent folder and the state directory, so that renames between them survive a power cut."""
-        sync_folder(self.path.parent)
+        sync_folder(self.path if self.in_place else self.path.parent)
         sync_folder(self.state_dir)

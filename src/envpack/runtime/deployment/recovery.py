@@ -89,6 +89,8 @@ def recover(deployment: LockedDeployment) -> None:
     """
     finish_swap(deployment.path, deployment.state_dir, deployment.keep)
     current = deployment.current()
+    if deployment.in_place and current is None:
+        deployment.empty_place()
     for path in deployment.entries():
         for pattern, action in ENTRY_KINDS:
             if re.fullmatch(pattern, path.name, re.DOTALL):
@@ -102,7 +104,7 @@ def recover(deployment: LockedDeployment) -> None:
     if current is not None and exists(deployment.generation_path(current.generation)):
         # moved here by hand
         current = update_record(deployment.path, current, generation=deployment.next_generation())
-    if current is not None and current.destination not in ("", str(deployment.path)):
+    if current is not None and current.destination and not deployment.is_named(current.destination):
         _adopt_moved(deployment, current)
 
 
@@ -116,4 +118,4 @@ def _adopt_moved(deployment: LockedDeployment, current: Record) -> None:
                 LockedDeployment(old, deployment.reporter).cleanup()
         except DestinationError:
             return  # another process holds its lock, such as the command that moves it
-    update_record(deployment.path, current, destination=str(deployment.path))
+    update_record(deployment.path, current, destination=str(deployment.given))

@@ -57,9 +57,11 @@ class Source(Protocol):
         name: The file, as given by the user.
         origin: The same, as the record of the deployment names it.
         size: Bytes that must be free on the destination's disk.
+        tests: The test commands of the environment, as far as they are known before it is unpacked.
     """
 
     name: str
+    tests: tuple[str, ...]
     origin: str
     size: int
 

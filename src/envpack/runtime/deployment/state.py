@@ -12,6 +12,7 @@ command changes the deployment or previous generations exist::
     switching  journal of an exchange, where the filesystem can't exchange two names (deployment.swap)
     aside      displaced: the tree that NAME was, during such an exchange
     moving     only while a deployment is copied here from another filesystem: where it came from
+    placing    only in an `InPlace` one: the names that are moved into the destination
 
 The generation of a tree is in its own record. Therefore, wherever a command was stopped, the names and records are
 enough for the next command to recover (deployment.recovery); nothing else has to be written.
@@ -20,13 +21,19 @@ enough for the next command to recover (deployment.recovery); nothing else has t
 from __future__ import annotations
 
 import os
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
 from envpack.runtime.deployment.protected_paths import check_destination, current_user
 from envpack.runtime.deployment.record import Record, read_record
-from envpack.runtime.errors import DestinationError
+from envpack.runtime.errors import DestinationError, path_hint
+from envpack.runtime.fs.io import read_file
+from envpack.runtime.fs.json_text import json_value
 from envpack.runtime.fs.paths import check_links, exists, is_folder, sibling_path
+from envpack.runtime.fs.working_directory import absolute
+from envpack.runtime.report import Reporter
+from envpack.runtime.tree.prefix import refuse_generation
 
 TREE_MODE = 0o775
 """The permission bits of the folder of a deployment, less the umask: never writable by all users, also under the
@@ -38,6 +45,7 @@ STAGING, READY, TRASH = "new-", "next-", "trash-"
 
 SWAP_JOURNAL, DISPLACED = "switching", "aside"
 COPY_JOURNAL = "moving"
+PLACE_JOURNAL = "placing"
 
 
 @dataclass(frozen=True)
@@ -52,15 +60,21 @@ class DeploymentState:
     """A destination, whether it exists or not, and its state directory, to read; `exclusive` gives one to change.
 
     Attributes:
-        given: The absolute path of the destination, as it was given.
         path: The path of the destination; links in its parents are resolved.
+        given: The absolute path of the destination, as it was given. It is written into the files: where it leads
+            through a link, such as an automounted home, that name is the one that is the same on all hosts.
         state_dir: The path of the state directory.
     """
 
     def __init__(self, destination: Path) -> None:
-        self.given = given = Path(os.path.abspath(os.path.expanduser(destination)))
-        self.path = Path(os.path.realpath(given.parent)) / given.name
+        self.given = absolute(destination)
+        self.path = Path(os.path.realpath(self.given.parent)) / self.given.name
         self.state_dir = sibling_path(self.path, "envpack") if self.path.name else self.path
+
+    @property
+    def in_place(self) -> bool:
+        """Whether the state directory is inside the destination; see `InPlace`."""
+        return self.state_dir.parent == self.path
 
     def current(self) -> Record | None:
         """Return the record of the current deployment; None where there is none, or something else.
@@ -79,6 +93,12 @@ class DeploymentState:
                     found.append(Kept(path, record))
         return sorted(found, key=lambda kept: -kept.record.generation)
 
+    def is_named(self, prefix: str | None) -> bool:
+        """Return whether a prefix is the path of this destination, by whatever name; False for None and ""."""
+        if not prefix or not os.path.isabs(prefix):
+            return False
+        return prefix in (str(self.path), str(self.given)) or DeploymentState(Path(prefix)).path == self.path
+
     def generation_path(self, generation: int) -> Path:
         """Return the path of a previous generation in the state directory, whether it exists or not."""
         return self.state_dir / str(generation)
@@ -96,6 +116,23 @@ class DeploymentState:
             return [self.state_dir / name for name in sorted(os.listdir(self.state_dir))]
         except (FileNotFoundError, NotADirectoryError):  # `exclusive` refuses a file
             return []
+
+    def placed(self) -> list[str]:
+        """Return the names that a deployment in place moves, or has moved, into the destination."""
+        try:
+            names = json_value(read_file(self.state_dir / PLACE_JOURNAL))
+        except (OSError, ValueError):
+            return []
+        return (
+            [name for name in names if isinstance(name, str) and "/" not in name and name.strip(".")]
+            if isinstance(names, list)
+            else []
+        )
+
+    def others(self) -> set[str]:
+        """Return the names in the destination, less those of a stopped deployment in place. Raises OSError."""
+        own = {self.state_dir.name, *self.placed()} if self.in_place else set()
+        return set(os.listdir(self.path)) - own
 
     def next_generation(self) -> int:
         """Return the next generation: one more than any in records, their histories, and the state directory."""
@@ -125,15 +162,17 @@ class DeploymentState:
                 return f"{path} exists and is not a directory"
             if os.stat(path).st_dev != os.stat(path.parent).st_dev:
                 return f"{path} is a mount point, which can't be replaced atomically"
-            if self.current() is None and os.listdir(path):
+            if self.current() is None and self.others():
                 return f"{path} exists, is not empty and is not a deployment; it was not changed"
         except OSError as problem:
-            raise DestinationError(f"{problem.filename or path}: {problem.strerror}") from None
+            message = f"{problem.filename or path}: {problem.strerror}"
+            raise DestinationError(message, hint=path_hint(problem)) from None
         return ""
 
     def require_free_or_deployed(self, root_home: bool = False) -> None:
         """Raise DestinationError when the path is protected, or occupied by something else than a deployment."""
         check_links(self.given.parent)
+        refuse_generation(self.path)
         check_destination(str(self.path), current_user(), root_home)
         reason = self.occupied()
         if reason:
@@ -141,8 +180,43 @@ class DeploymentState:
 
     def require_known(self) -> None:
         """Raise DestinationError when there is neither a deployment nor a state directory."""
+        refuse_generation(self.path)
         reason = self.occupied()
         if not reason and self.current() is None and not is_folder(self.state_dir):
             reason = f"nothing is deployed at {self.path}"
         if reason:
             raise DestinationError(reason, hint="Run 'envpack list' to see the deployments on this host.")
+
+
+class InPlace(DeploymentState):
+    """An empty directory of this user in a parent that this user can't write to: an administrator made it.
+
+    It can't be replaced, so its state directory is inside it, and the new tree is moved into it name by name, the
+    folder with the record last: until then it is no deployment. Only a first deployment is possible.
+    """
+
+    NAME = ".deploying.envpack"
+
+    def __init__(self, destination: Path) -> None:
+        super().__init__(destination)
+        self.state_dir = self.path / self.NAME
+
+    def is_possible(self) -> bool:
+        """Return whether the destination is such a directory; False when it can't be read."""
+        try:
+            return (
+                is_folder(self.path)
+                and os.stat(self.path).st_uid == os.geteuid()
+                and os.access(self.path, os.W_OK | os.X_OK)
+                and not os.access(self.path.parent, os.W_OK | os.X_OK)
+                and self.current() is None
+                and not self.others()
+            )
+        except OSError:
+            return False
+
+
+def warn_of_replaced_directory(state: DeploymentState, reporter: Reporter) -> None:
+    """Warn that the current directory, which was at the destination, is not there any more: it was replaced."""
+    place = str(state.given)
+    reporter.warn(f"the current directory is the one that was at {place} before; run: cd {shlex.quote(place)}")

@@ -48,7 +48,8 @@ class Transaction:
             raise DestinationError(
                 f"{self._deployment.path.parent} has {human_size(free)} free, "
                 f"but the bundle needs {human_size(size)}",
-                hint="Free some disk space, or choose a destination on another disk.",
+                hint="Free some disk space, or choose a destination on another disk. "
+                "'deploy --allow disk' ignores this.",
             )
 
     def switch(self, mode: int | None = None) -> None:
@@ -82,6 +83,8 @@ class Transaction:
         """
         deployment = self._deployment
         finish_swap(deployment.path, deployment.state_dir, deployment.keep)
+        if deployment.in_place:
+            deployment.empty_place()
         if self._is_switched():
             if self._before is None:
                 with writable_dirs(deployment.path):

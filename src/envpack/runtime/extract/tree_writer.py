@@ -12,6 +12,7 @@ from envpack.runtime.format.layout import DIGEST_PATH, MANIFEST_PATH, PATHS_PATH
 from envpack.runtime.format.manifest import PathRecord
 from envpack.runtime.format.manifest_json import digest_line
 from envpack.runtime.fs.io import create_file, write_pieces
+from envpack.runtime.fs.links import link_or_copy
 from envpack.runtime.fs.paths import umask
 from envpack.runtime.fs.sync import EARLY, begin_writing
 from envpack.runtime.reader.bundle import Bundle
@@ -66,7 +67,7 @@ class Tree:
         return self._root + b"/" + name
 
     def add(self, record: PathRecord) -> None:
-        """Create a symbolic link, a hard link or a folder."""
+        """Create a symbolic link, a hard link (a copy where the filesystem has none) or a folder."""
         name = os.fsencode(record.path)
         if record.type == "directory":
             self._folder(name)
@@ -74,7 +75,7 @@ class Tree:
         elif record.type == "symlink":
             os.symlink(os.fsencode(record.target), self.path_for(record))
         else:
-            os.link(os.path.join(self._root, os.fsencode(record.target)), self.path_for(record))
+            link_or_copy(os.path.join(self._root, os.fsencode(record.target)), self.path_for(record))
 
     def write(self, record: PathRecord, pieces: Iterable[bytes | memoryview]) -> None:
         """Write a file, with the prefix put into its stored bytes ``pieces``, which are not verified."""

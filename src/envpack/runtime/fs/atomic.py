@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Callable, Iterator, TypeVar
 
 from envpack.runtime.fs.io import CREATE, create_file, keep_owner, write_all
+from envpack.runtime.fs.links import link_or_copy
 from envpack.runtime.fs.paths import sibling_name, sibling_path
 from envpack.runtime.fs.sync import sync_folder
 
@@ -120,13 +121,13 @@ class ReplaceBatch:
         return temporary
 
     def link(self, source: bytes, path: bytes) -> None:
-        """Create a hard link to ``source`` as the temporary sibling of ``path``.
+        """Create a hard link to ``source``, or else a copy of it, as the temporary sibling of ``path``.
 
         Raises:
             OSError: the link can't be created.
         """
         temporary = self._add(path)
-        _anew(temporary, lambda: os.link(source, temporary))
+        _anew(temporary, lambda: link_or_copy(source, temporary))
 
     def _add(self, path: bytes) -> bytes:
         temporary = _temporary_sibling(path)

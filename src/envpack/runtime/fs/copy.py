@@ -9,14 +9,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from envpack.runtime.fs.io import CREATE, READ_FOLDER, READ_UNTRUSTED, keep_owner, open_regular, write_all
+from envpack.runtime.fs.links import CANT_LINK
 from envpack.runtime.fs.mounts import refuse_mounts
 
 _SPECIAL = stat.S_ISUID | stat.S_ISGID
 _CAPABILITIES = "security.capability"
 """The extended attribute of capabilities(7): privileges of a file, as setuid."""
-
-_NO_HARD_LINKS = frozenset((errno.EMLINK, errno.EPERM, errno.EXDEV, errno.EOPNOTSUPP, errno.ENOSYS))
-"""Error numbers of link(2) on filesystems without hard links, or with no room for another one."""
 
 _PIECE = 8 << 20
 
@@ -95,7 +93,7 @@ class _Copy:
         try:
             os.link(first, name, src_dir_fd=self.root, dst_dir_fd=target, follow_symlinks=False)
         except OSError as problem:
-            if problem.errno not in _NO_HARD_LINKS:
+            if problem.errno not in CANT_LINK and problem.errno != errno.EMLINK:
                 raise
             return False
         return True

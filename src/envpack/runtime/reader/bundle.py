@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Iterable, Iterator, Mapping, NamedTuple
 
-from envpack.runtime.errors import FormatError, IntegrityError
+from envpack.runtime.errors import EnvpackError, FormatError, IntegrityError
 from envpack.runtime.format import tar
 from envpack.runtime.format.codec import STANDARD, Decoder, codec_of
 from envpack.runtime.format.layout import DIGEST_PATH, MANIFEST_PATH, PATHS_PATH
@@ -50,6 +50,8 @@ class Bundle:
         self._start_offset = 0
         if not self._start:
             raise FormatError(f"{self.name} is empty", hint="Check whether the program that writes it has failed.")
+        if self._start.lstrip().startswith(b"<"):
+            raise _page(self.name, self._start + _more(source))
         self.codec = codec_of(self._start, self.name, source.advice)
         self._decoder = decoders[self.codec]
         self.manifest_bytes, self._manifest_stored = self._read_manifest()
@@ -254,3 +256,19 @@ def open_bundle(where: Path | str, decoders: Mapping[str, Decoder] = STANDARD) -
     except BaseException:
         source.close()
         raise
+
+
+def _page(name: str, start: bytes) -> FormatError:
+    tag = start.decode("utf-8", "replace").strip().partition(">")[0].split("\n")[0]
+    return FormatError(
+        f"{name}: not a bundle: it begins with '{tag}>', so a server sent a web page instead",
+        hint="Check the URL. Use 'curl -f', which fails where a server reports an error, or give envpack the URL.",
+    )
+
+
+def _more(source: ByteSource) -> bytes:
+    """Return the next bytes after the first four, for an error message; b"" where there are none."""
+    try:
+        return source.read(4, 28)
+    except (EnvpackError, OSError):
+        return b""

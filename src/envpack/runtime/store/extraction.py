@@ -133,7 +133,8 @@ def extract_shared(
         OSError: ``root`` can't be written to.
     """
     with _store_errors(store):
-        store.register(prefix, hashlib.sha256(bundle.manifest_bytes).hexdigest(), planned.keys.values())
+        manifest_sha256 = hashlib.sha256(bundle.manifest_bytes).hexdigest()
+        store.register(Path(os.path.realpath(prefix)), manifest_sha256, planned.keys.values())
         damaged = store.damaged_keys()
     tree = Tree(os.fsencode(root), os.fsencode(prefix))
     write_head(tree, bundle, planned.table_bytes)

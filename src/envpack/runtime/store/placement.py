@@ -15,8 +15,7 @@ from envpack.runtime.extract.tree_writer import Tree
 from envpack.runtime.format.manifest import PathRecord
 from envpack.runtime.fs.clone import CANT_CLONE, clone_file
 from envpack.runtime.fs.io import create_file, opened, read_pieces, write_pieces
-
-_CANT_LINK = frozenset((errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EACCES))
+from envpack.runtime.fs.links import CANT_LINK
 
 MAX_PLACING = 4
 """The most threads that make links: more of them only wait for the filesystem's journal."""
@@ -66,7 +65,7 @@ class Placer:
         self._tree = tree
         self._methods: tuple[_Method, ...] = (
             _Method(_clone, CANT_CLONE),
-            _Method(_link, _CANT_LINK),
+            _Method(_link, CANT_LINK),
             _Method(_copy, frozenset()),
         )
 

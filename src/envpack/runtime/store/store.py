@@ -31,6 +31,7 @@ from envpack.runtime.format.manifest import PathRecord
 from envpack.runtime.fs.atomic import replace_own_file
 from envpack.runtime.fs.io import CREATE, LOCK, opened, read_file
 from envpack.runtime.fs.json_text import json_value
+from envpack.runtime.fs.lock import NO_LOCKS
 from envpack.runtime.fs.paths import check_links, make_folders
 from envpack.runtime.relocation.files import stored_digest
 
@@ -173,6 +174,11 @@ class Store:
             os.close(fd)
 
     def _cant_lock(self, problem: OSError) -> DestinationError:
+        if problem.errno in NO_LOCKS:
+            return DestinationError(
+                f"the filesystem of the store {self.path} has no file locks, which a store needs",
+                hint="Use a store on another filesystem, such as a local disk: --store or ENVPACK_STORE.",
+            )
         return DestinationError(f"can't lock the store {self.path}: {problem.strerror}")
 
     def _lock_file(self) -> int:

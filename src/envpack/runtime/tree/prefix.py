@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
-from envpack.runtime.errors import RelocationError
+from envpack.runtime.errors import DestinationError, RelocationError
 from envpack.runtime.format.layout import PREFIX_PATH
 from envpack.runtime.format.manifest import Manifest, PathsTable
 from envpack.runtime.fs.atomic import replace_own_file
 from envpack.runtime.fs.io import read_file
+from envpack.runtime.fs.paths import sibling_path
 from envpack.runtime.relocation.relocation import unsafe_bytes
 from envpack.runtime.relocation.shebang import needs_activation
 from envpack.runtime.report import Reporter
@@ -64,6 +66,47 @@ def installed_prefix(root: Path) -> str | None:
         return os.fsdecode(read_file(root / PREFIX_PATH)).rstrip("\n")
     except FileNotFoundError:
         return None
+
+
+def own_prefix(root: Path) -> str | None:
+    """Return the installed prefix if it leads to the tree at ``root``; None when there is none, or another one.
+
+    It may lead there through links in its parents, such as that of an automounted home.
+
+    Raises:
+        OSError: the file that records it can't be read.
+    """
+    installed = installed_prefix(root)
+    if installed is None or installed == str(root):
+        return installed
+    try:
+        return installed if os.path.samestat(os.lstat(installed), os.stat(root)) else None
+    except (OSError, ValueError):
+        return None
+
+
+def refuse_generation(root: Path) -> None:
+    """Raise DestinationError when ``root`` is, or lies in, a previous generation below ``.NAME.envpack``.
+
+    Its files have the path of the destination written into them, for a rollback; it is not to be used where it is.
+    """
+    for path in (root, *root.parents):
+        folder = path.parent
+        if _GENERATION.fullmatch(path.name) and _STATE_FOLDER.fullmatch(folder.name):
+            destination = folder.with_name(folder.name[1 : -len(".envpack")])
+            written = installed_prefix(path)
+            if written and sibling_path(Path(written), "envpack").name == folder.name:
+                destination = Path(written)  # also where a long name was cut off in that of the folder
+            raise DestinationError(
+                f"{root} is in a previous generation of {destination}; it was not changed",
+                hint=f"Use {destination}: run 'cd {destination}' if the current directory was there. "
+                "'envpack rollback' switches to a previous generation.",
+            )
+
+
+_GENERATION = re.compile(r"\d+|(?:new|next)-\d+|trash-\d+|aside")
+_STATE_FOLDER = re.compile(r"\..+\.envpack", re.DOTALL)
+"""The names in `envpack.runtime.deployment.state`."""
 
 
 def prefixes_in(root: Path) -> list[str]:

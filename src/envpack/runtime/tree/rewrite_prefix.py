@@ -29,7 +29,13 @@ from envpack.runtime.report import Reporter, Step
 from envpack.runtime.tree.conda_digests import CondaDigests, conda_records
 from envpack.runtime.tree.head import read_head
 from envpack.runtime.tree.journal import Journal
-from envpack.runtime.tree.prefix import check_prefix, installed_prefix, warn_activation_needed
+from envpack.runtime.tree.prefix import (
+    check_prefix,
+    installed_prefix,
+    own_prefix,
+    refuse_generation,
+    warn_activation_needed,
+)
 
 
 @dataclass(frozen=True)
@@ -57,7 +63,8 @@ def rewrite_prefix(root: Path, reporter: Reporter, *, prefix: str = "", durable:
     Args:
         root: folder of the tree.
         reporter: where progress, notes and warnings go.
-        prefix: the prefix to write; "" for the real path of ``root``.
+        prefix: the prefix to write; "" for the one that is installed, if it leads to ``root``, else the real path
+            of ``root``.
         durable: sync the new files to the disk before the prefix is recorded as installed.
 
     Raises:
@@ -65,10 +72,12 @@ def rewrite_prefix(root: Path, reporter: Reporter, *, prefix: str = "", durable:
         FormatError: ``root`` is no tree that envpack unpacked.
         IntegrityError: the manifest or the paths table was changed, or files are damaged in a tree in which no
             prefix was ever installed, so that no user can have changed them.
-        DestinationError: the tree can't be written to.
+        DestinationError: the tree can't be written to, or is a previous generation.
     """
     root = Path(os.path.realpath(root))
-    prefix = prefix or str(root)
+    if not prefix:
+        refuse_generation(root)
+        prefix = own_prefix(root) or str(root)
     if installed_prefix(root) == prefix:
         if Journal(root).exists():
             clear_pending_rewrite(root)
@@ -76,7 +85,7 @@ def rewrite_prefix(root: Path, reporter: Reporter, *, prefix: str = "", durable:
     manifest, table, _ = read_head(root)
     check_bundle_tree(manifest, table)  # a plain tar -x checks nothing
     check_prefix(manifest, prefix)
-    with locked(root / LOCK_PATH, wait=True):
+    with locked(root / LOCK_PATH, wait=True, warn=reporter.warn):
         previous = installed_prefix(root)
         if previous == prefix:
             return RewriteResult(prefix, prefix, 0, ())

@@ -70,7 +70,7 @@ def _field(text: str, name: str) -> str:
 def disk(path: Path) -> tuple[str, int]:
     """Return the nearest existing folder at or above ``path`` and its free bytes, 0 when they can't be read."""
     place = Path(os.path.abspath(os.path.expanduser(path)))
-    while not place.exists() and place != place.parent:
+    while not os.path.exists(place) and place != place.parent:
         place = place.parent
     try:
         return str(place), shutil.disk_usage(place).free

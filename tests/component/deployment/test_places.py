@@ -1,0 +1,215 @@
+"""Where a deployment may stand: below links, in the current directory, on what file system, in whose directory."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from envpack.bundle.runtime_zip import runtime_zip
+from envpack.runtime.commands.move import move
+from envpack.runtime.commands.repair import repair
+from envpack.runtime.commands.rollback import rollback
+from envpack.runtime.commands.verify import verify
+from envpack.runtime.deployment.listing import deployment_info
+from envpack.runtime.deployment.record import read_record
+from envpack.runtime.errors import DestinationError
+from envpack.runtime.fs.working_directory import absolute
+from envpack.runtime.report import Reporter
+from envpack.runtime.tree.rewrite_prefix import rewrite_prefix
+from support.sample_deployments import bundle, deploy_version, state_entries, whole_version
+
+# --- from within the destination ---
+
+
+def run(*arguments: object, cwd: Path, code: int = 0) -> subprocess.CompletedProcess[str]:
+    """Runs a command as a shell in ``cwd`` does."""
+    done = subprocess.run(
+        [sys.executable, "-m", "envpack", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, "PWD": str(cwd)},
+    )
+    assert done.returncode == code, done.stderr
+    return done
+
+
+def test_a_deployment_from_within_names_absolute_paths_and_the_replaced_directory(tmp_path: Path) -> None:
+    x = tmp_path / "x"
+    x.mkdir()
+    for version in ("1", "2"):
+        done = run("deploy", bundle(tmp_path, version), ".", cwd=x)
+        assert f"source {x}/bin/activate" in done.stdout
+        assert f"run: cd {x}" in done.stderr
+    assert whole_version(x) == "2"
+    assert f"run: cd {x}" in run("rollback", x, cwd=x / "bin").stderr
+    assert "run: cd" not in run("deploy", bundle(tmp_path, "2"), x, cwd=tmp_path).stderr
+
+
+def test_a_previous_generation_is_no_destination_and_gets_no_other_prefix(tmp_path: Path) -> None:
+    x = tmp_path / "x"
+    deploy_version(tmp_path, "1")
+    deploy_version(tmp_path, "2")
+    old = tmp_path / ".x.envpack/1"
+    for act in (
+        lambda: rewrite_prefix(old, Reporter()),
+        lambda: deploy_version(tmp_path, "2", old),
+        lambda: deploy_version(tmp_path, "2", old / "lib/new"),
+        lambda: rollback(old, reporter=Reporter()),
+        lambda: move(x, old, reporter=Reporter()),
+        lambda: move(old, tmp_path / "y", reporter=Reporter()),
+        lambda: repair(old, bundle(tmp_path, "1"), reporter=Reporter()),
+    ):
+        with pytest.raises(DestinationError, match=f"in a previous generation of {x};"):
+            act()
+    assert "previous generation" in run("rollback", ".", cwd=old, code=10).stderr
+    assert whole_version(x) == "2" and state_entries(x) == ["1"]
+    rollback(x, reporter=Reporter())
+    assert whole_version(x) == "1"
+
+
+def test_the_current_directory_has_the_name_that_the_shell_has_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    monkeypatch.chdir(tmp_path / "link")
+    monkeypatch.setenv("PWD", str(tmp_path / "link"))
+    assert absolute(Path("x")) == tmp_path / "link/x"
+    for wrong in (str(tmp_path), "link", "", str(tmp_path / "none")):
+        monkeypatch.setenv("PWD", wrong)
+        assert absolute(Path("x")) == tmp_path / "real/x"
+    assert absolute(Path("../x")) == tmp_path / "x"
+
+
+# --- below links ---
+
+
+def test_a_path_through_a_link_is_written_as_given_and_kept(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "home").symlink_to("real")
+    x, real = tmp_path / "home/x", tmp_path / "real/x"
+    assert deploy_version(tmp_path, "1", x).destination == str(x)
+    assert whole_version(x) == "1"
+    found = verify(real, reporter=Reporter())
+    assert found.settled and not found.changed
+    info = deployment_info(real)
+    assert info is not None and (info.path, info.state) == (str(x), "ok")
+    assert rewrite_prefix(real, Reporter()).written == 0
+    deploy_version(tmp_path, "2", real)
+    assert whole_version(real) == "2" and state_entries(real) == ["1"]
+    assert rollback(real, reporter=Reporter()).generation == 1
+    assert whole_version(x) == "1"
+    record = read_record(real)
+    assert record is not None and record.destination == str(x)
+    deploy_version(tmp_path, "2", tmp_path / "home/y", keep=0)
+    move(x, tmp_path / "home/z", reporter=Reporter())
+    assert whole_version(tmp_path / "home/z") == "1"
+    rollback(tmp_path / "real/z", to=2, reporter=Reporter())
+    assert whole_version(tmp_path / "real/z") == "2"
+
+
+def test_a_link_to_a_deployment_is_no_prefix(tmp_path: Path) -> None:
+    deploy_version(tmp_path, "1")
+    (tmp_path / "current").symlink_to("x")
+    (tmp_path / "x/.envpack/prefix").write_text(f"{tmp_path}/current\n")
+    rewrite_prefix(tmp_path / "current", Reporter())
+    assert (tmp_path / "x/.envpack/prefix").read_text() == f"{tmp_path}/x\n"
+
+
+# --- in directories of others ---
+
+
+def as_other_user(*arguments: object, cwd: Path, **settings: Any) -> subprocess.CompletedProcess[str]:
+    """Runs the runtime of a bundle as a user who owns nothing here; as this user where this is not root."""
+    if os.geteuid() == 0:
+        settings.update(user=OTHER, group=OTHER, extra_groups=[])
+    python = shutil.which("python3", path="/usr/bin") or sys.executable
+    environment = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent"}
+    command = [python, "runtime.pyz", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, **settings)
+
+
+OTHER = 12345
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that any user may enter, with the runtime in it; that of pytest is closed to others."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        (folder / "runtime.pyz").write_bytes(runtime_zip())
+        made = bundle(folder, "1")
+        made.chmod(0o644)
+        yield folder
+
+
+def test_a_closed_parent_is_named_with_a_hint_by_every_command(open_folder: Path) -> None:
+    closed = open_folder / "closed"
+    closed.mkdir(mode=0o700)
+    if os.geteuid() != 0:
+        closed.chmod(0)
+    for command in (
+        ("deploy", "demo-1.tar.gz", closed / "x"),
+        ("deploy", "demo-1.tar.gz", closed / "y/x"),
+        *((name, closed / "x") for name in ("rollback", "history", "remove", "verify", "check", "unpack")),
+        ("move", closed / "x", open_folder / "z"),
+    ):
+        done = as_other_user(*command, cwd=open_folder)
+        assert done.returncode == 10, done.stderr
+        assert "Permission denied" in done.stderr and "hint: Choose a path" in done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+@pytest.mark.parametrize(("mask", "warned"), [(0o077, True), (0o027, True), (0o022, False), (0o002, False)])
+def test_root_is_warned_of_a_umask_that_shuts_others_out(tmp_path: Path, mask: int, warned: bool) -> None:
+    command = [sys.executable, "-m", "envpack", "deploy", bundle(tmp_path, "1"), tmp_path / "x"]
+    done = subprocess.run(command, capture_output=True, text=True, umask=mask, check=True)
+    assert (f"the umask is {mask:03o}, so other users can't use" in done.stderr) is warned
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_an_empty_directory_of_one_s_own_in_another_s_is_deployed_into(open_folder: Path) -> None:
+    x = open_folder / "x"
+    x.mkdir(mode=0o750)
+    os.chown(x, OTHER, OTHER)
+    for test in ("exit 3", "kill -9 $PPID", "true"):
+        made = bundle(open_folder, "2", test=(test,))
+        made.chmod(0o644)
+        done = as_other_user("deploy", made, x, cwd=open_folder)
+        made.unlink()
+        if test == "exit 3":
+            assert done.returncode == 11 and list(x.iterdir()) == []
+        elif test != "true":
+            assert done.returncode == -9
+            subprocess.run(["rm", "-rf", x / ".envpack"], check=True)  # as if it had not come to the record
+    assert done.returncode == 0, done.stderr
+    assert whole_version(x) == "2" and x.stat().st_mode & 0o777 == 0o750
+    assert sorted(path.name for path in x.iterdir()) == [".envpack", "bin", "lib"]
+    assert sorted(path.name for path in open_folder.iterdir()) == ["demo-1.tar.gz", "runtime.pyz", "x"]
+    assert as_other_user("verify", x, cwd=open_folder).returncode == 0
+    for command in (("deploy", "demo-1.tar.gz", x), ("remove", x)):
+        done = as_other_user(*command, cwd=open_folder)
+        assert done.returncode == 10 and f"can't write to {open_folder}: Permission denied" in done.stderr
+    assert whole_version(x) == "2"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_files_in_a_directory_of_one_s_own_stay(open_folder: Path) -> None:
+    x = open_folder / "x"
+    x.mkdir()
+    (x / "mine").touch()
+    for path in (x, x / "mine"):
+        os.chown(path, OTHER, OTHER)
+    done = as_other_user("deploy", "demo-1.tar.gz", x, cwd=open_folder)
+    assert done.returncode == 10 and "not empty" in done.stderr
+    assert [path.name for path in x.iterdir()] == ["mine"]
