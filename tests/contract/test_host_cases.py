@@ -4,6 +4,7 @@ here reads it and as the runtime in a bundle does, with the very verdicts and re
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import pytest
 
 from envpack.bundle.runtime_zip import runtime_zip
 from envpack.runtime.commands.check import check, facts_from_file
-from support.fake_hosts import Host, build_stubs, bundle_of
+from support.fake_hosts import CU126, H100, Host, build_stubs, bundle_of
 from support.host_cases import HOST_CASES, HostCase, expected_answers
 
 EXPECTED = expected_answers()
@@ -123,9 +124,30 @@ def test_a_bundle_s_own_runtime_refuses_a_host(stubs: Path, pyz: Path, tmp_path:
     asked = [sys.executable, "-I", "-S", str(pyz), "check", str(tmp_path / "b.tar.gz"), "--json"]
     done = subprocess.run(asked, env=case.host.environment(stubs, tmp_path), capture_output=True, text=True)
     answer = json.loads(done.stdout)
-    assert (done.returncode, answer["schema"], answer["result"]) == (9, "envpack.check/1", None)
+    assert (done.returncode, answer["schema"]) == (9, "envpack.check/1")
     told = answer["error"]["details"]
     assert any(
         line.startswith("driver 470.57.02 found; this bundle's CUDA 12.6 needs >= 525.60.13") for line in told
     )
     assert "--allow cuda" in answer["error"]["hint"]
+
+
+@pytest.mark.parametrize(
+    ("libcuda", "cuda", "failed"),
+    [("570.124.06", 12080, []), ("570.86.15", 12080, ["cuda_compat"]), ("575.57.08", 12090, [])],
+)
+def test_the_file_of_libcuda_is_compared_with_the_driver(
+    libcuda: str, cuda: int, failed: list[str], stubs: Path, tmp_path: Path
+) -> None:
+    """The link libcuda.so.1 leads to a file with the version; a newer branch is that of cuda-compat."""
+    folder = tmp_path / "driver"
+    shutil.copytree(stubs / "utility", folder)
+    shutil.copy(stubs / "new/libcuda.so.1", folder / f"libcuda.so.{libcuda}")
+    (folder / "libcuda.so.1").symlink_to(f"libcuda.so.{libcuda}")
+    host = Host("570.124.06", cuda, [H100])
+    environ = {**host.environment(stubs, tmp_path), "LD_LIBRARY_PATH": str(folder)}
+    bundle_of(tmp_path / "b.tar.gz", CU126)
+    command = [sys.executable, "-m", "envpack", "check", str(tmp_path / "b.tar.gz"), "--json"]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True)
+    verdicts = json.loads(done.stdout)["result"]["verdicts"]
+    assert [item["requirement"] for item in verdicts if item["verdict"] == "failed"] == failed

@@ -60,9 +60,10 @@ B300 = gpu("NVIDIA B300 SXM6", "10.3", 275040)
 
 @dataclass(frozen=True)
 class Host:
-    """``driver``, ``cuda`` (12040 for 12.4), ``gpus``, ``slices`` and ``init``: what NVML says, None: there is no
-    library; ``files``: below the host's root; ``environ``: what the user set; ``smi``: what nvidia-smi prints, by
-    its first argument ("" for none)."""
+    """``utility``: NVML without CUDA, as a container has with the driver capability utility; ``driver``, ``cuda``
+    (12040 for 12.4), ``gpus``, ``slices`` and ``init``: what NVML says, None: there is no library; ``files``:
+    below the host's root; ``environ``: what the user set; ``smi``: what nvidia-smi prints, by its first
+    argument ("" for none)."""
 
     driver: str | None = None
     cuda: int = 0
@@ -71,6 +72,7 @@ class Host:
     init: int = 0
     library: bool = True
     old: bool = False
+    utility: bool = False
     files: Mapping[str, str] = field(default_factory=dict)
     environ: Mapping[str, str] = field(default_factory=dict)
     smi: Mapping[str, str] = field(default_factory=dict)
@@ -101,7 +103,7 @@ class Host:
             program.chmod(0o755)
         if not self.library:
             return environ
-        environ["LD_LIBRARY_PATH"] = str(stubs / ("old" if self.old else "new"))
+        environ["LD_LIBRARY_PATH"] = str(stubs / ("utility" if self.utility else "old" if self.old else "new"))
         stub = {
             "NVML_STUB_INIT": str(self.init),
             "NVML_STUB_GPUS": ";".join(self.gpus),
@@ -116,10 +118,13 @@ class Host:
 
 def build_stubs(folder: Path) -> Path:
     """Compiles the stub, as it is today and as it was before R450, into ``folder``."""
-    for name, flags in (("new", ()), ("old", ("-DOLD",))):
+    for name, flags in (("new", ()), ("old", ("-DOLD",)), ("utility", ())):
         (folder / name).mkdir(parents=True)
         target = folder / name / "libnvidia-ml.so.1"
         compile_c("-Wall", "-Werror", "-shared", "-fPIC", *flags, "-o", target, STUB)
+        # the real one, with all that CUDA programs call, can't be had without a GPU; only its presence counts
+        if name != "utility":
+            compile_c("-shared", "-fPIC", "-DOLD", "-o", folder / name / "libcuda.so.1", STUB)
     return folder
 
 

@@ -70,6 +70,8 @@ A100_MIG = gpu("NVIDIA A100-SXM4-80GB", "8.0", 81920, mig=1)
 SMALL_SLICE, LARGE_SLICE = (
     f"0|NVIDIA A100-SXM4-80GB MIG {name}|MIG-{mib}|{mib}" for name, mib in (("1g.10gb", 9728), ("3g.40gb", 40192))
 )
+THOR, ORIN = gpu("NVIDIA Thor", "11.0", 125772), gpu("Orin", "8.7", 30697)
+THOR_CU130, ORIN_CU126 = torch("13.0", 80, 90, 100, 110, 120), torch("12.6", 87, jit=False)
 ASKS_40_GB = {**CU126, "requires": {"gpu_memory": "40 GB"}}
 EXPRESSION = {**CU118, "requires": {"cuda": "cuda>=12.4 brand=tesla,driver>=470,driver<471"}}
 
@@ -286,6 +288,20 @@ HOST_CASES = [
         ),
         CU130,
     ),
+    HostCase("NVML without CUDA", Host("560.35.03", 12060, [A100], utility=True), CU126),
+    HostCase(
+        "a container without /dev/nvidia-uvm",
+        Host("535.129.03", 12020, [A100], files={**IN_CONTAINER, "dev/nvidiactl": ""}),
+        CU126,
+    ),
+    HostCase(
+        "a container with /dev/nvidia-uvm",
+        Host("535.129.03", 12020, [A100], files={**IN_CONTAINER, "dev/nvidiactl": "", "dev/nvidia-uvm": ""}),
+        CU126,
+    ),
+    HostCase("libcuda of an older driver", Host("570.124.06", 12020, [H100]), CU126),
+    HostCase("a driver without a number in its branch", Host("580.00", 13000, [THOR]), THOR_CU130),
+    HostCase("a driver of Jetson that the table does not have", Host("540.4.0", 12060, [ORIN]), ORIN_CU126),
     HostCase("CONDA_OVERRIDE_CUDA", Host(library=False, environ={"CONDA_OVERRIDE_CUDA": "12.4"}), CU126),
     HostCase(
         "CONDA_OVERRIDE_CUDA too old",
@@ -315,7 +331,9 @@ HOST_CASES = [
     ),
     HostCase("stated driver", Host("525.60.13", 12000, [A100]), {**CU126, "requires": {"driver": ">=535"}}),
     HostCase(
-        "stated driver wins", Host("470.57.02", 11040, [A100]), {**CU126, "requires": {"driver": "450.80.02"}}
+        "stated driver that is too low",
+        Host("470.57.02", 11040, [A100]),
+        {**CU126, "requires": {"driver": "450.80.02"}},
     ),
     HostCase(
         "stated capability and memory",

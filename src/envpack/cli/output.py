@@ -193,6 +193,9 @@ def needs_lines(needs: DetectedNeeds) -> Iterator[tuple[str, str]]:
         yield "compiles", f"for the GPU at run time: {', '.join(evidence.value for evidence in needs.jit)}"
     for evidence in needs.cuda_compat:
         yield "driver", f"{evidence.value or 'one'} is included, for forward compatibility: {evidence.source}"
+    host = [library.value for library in needs.libraries if not library.inside]
+    if host:
+        yield "libraries", f"of the host: {', '.join(host)}"
     for label, evidence in (("glibc", needs.glibc), ("CPU", needs.cpu)):
         if evidence is not None:
             yield label, f"{evidence.value}, {evidence.source}"

@@ -83,7 +83,7 @@ def _check(arguments: argparse.Namespace, reporter: Reporter) -> dict[str, Any]:
             reporter.note(f"{item.verdict}: {item.requirement}: needs {item.needed}, found {item.found}")
         for item in report.of("warning"):
             reporter.warn(item.message)
-        report.require("--allow {names} ignores this.")
+        report.require("--allow {names} ignores this.", with_result=True)
     return report.as_dict()
 
 
@@ -104,7 +104,10 @@ def _report_to_activation(arguments: argparse.Namespace, path: Path, report: Che
         print_error(error, label="warning")
         return
     for item in report.of("warning"):
-        if not item.allowed and item.requirement != "jit":  # the deployment has warned of that already
+        if not item.allowed and item.requirement not in (
+            "jit",
+            "libraries",
+        ):  # the deployment has warned of that already
             print_wrapped(f"envpack: warning: {item.message}")
     digest = read_file(path / DIGEST_PATH).decode("ascii").split()[0]
     keep_stamp(path, digest, arguments.stamp, os.environ)

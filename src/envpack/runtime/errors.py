@@ -22,6 +22,9 @@ class EnvpackError(Exception):
     when: ClassVar[str] = "any other error, or a bug in envpack"
     default_hint: ClassVar[str] = ""
 
+    result: dict[str, Any] | None = None
+    """The ``result`` of the JSON envelope, for a command that fails because of what it found."""
+
     def __init__(self, message: str, *, hint: str = "", details: Iterable[str] = ()) -> None:
         super().__init__(message)
         self.message = message

@@ -144,13 +144,13 @@ def envelope(
 
     Args:
         command: Name of the command.
-        result: Result of the command; dropped when there is an error.
+        result: Result of the command; with an error, the error's own ``result`` is written instead.
         error: Error that ended the command, or None.
     """
     return {
         "schema": f"envpack.{command}/1",
         "ok": error is None,
-        "result": result if error is None else None,
+        "result": result if error is None else error.result,
         "error": error.as_dict() if error is not None else None,
     }
 

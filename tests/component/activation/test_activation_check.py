@@ -145,6 +145,23 @@ def test_a_change_is_checked_again(shell: Shell, session: Session, tmp_path: Pat
     assert "glibc 2.12 found; this bundle needs >= 2.17" in outcome.err
 
 
+def test_an_update_of_the_driver_s_libraries_is_checked_again(
+    shell: Shell, session: Session, tmp_path: Path
+) -> None:
+    """The kernel module stays the old one until the host is booted; only the files of the libraries change."""
+    prefix = deployed(tmp_path, NEEDS_GLIBC)
+    folder = tmp_path / "driver *"
+    folder.mkdir()
+    (folder / "libnvidia-ml.so.1").touch()
+    (folder / "libnvidia-ml.so.570.124.06").touch()
+    variables = environ(tmp_path, LD_LIBRARY_PATH=f"/nowhere:{folder}:")
+    session.run(shell, [shell.source(prefix)], variables)
+    forget_how(prefix)
+    assert CANT_SAY not in session.run(shell, [shell.source(prefix)], variables).err
+    (folder / "libnvidia-ml.so.570.124.06").rename(folder / "libnvidia-ml.so.580.95.05")
+    assert CANT_SAY in session.run(shell, [shell.source(prefix)], variables).err
+
+
 def test_another_bundle_at_the_same_place_is_checked_again(session: Session, tmp_path: Path) -> None:
     prefix = deployed(tmp_path, NEEDS_GLIBC)
     shell = installed("bash")

@@ -13,6 +13,7 @@ from typing import Any
 import jsonschema
 import pytest
 
+from envpack.bundle.runtime_zip import runtime_zip
 from envpack.cli.commands.schema import load
 from envpack.runtime.format.needs import DetectedNeeds, Evidence
 from support.environments import Environment
@@ -71,6 +72,21 @@ def test_a_host_that_does_not_is_told_in_the_table_and_exits_with_9(bad: Path) -
     document = answer(envpack("check", bad, "--json"), "check")
     assert (document["ok"], document["error"]["type"], document["error"]["code"]) == (False, "HostError", 9)
     assert len(document["error"]["details"]) == 1
+
+
+def failed(document: dict[str, Any]) -> list[str]:
+    return [item["requirement"] for item in document["result"]["verdicts"] if item["verdict"] == "failed"]
+
+
+def test_the_json_of_a_failed_check_has_the_verdicts(bad: Path, tmp_path: Path) -> None:
+    """As of envpack, so of the runtime in a bundle; other errors have no result."""
+    document = answer(envpack("check", bad, "--json"), "check")
+    assert (document["ok"], document["error"]["code"], failed(document)) == (False, 9, ["glibc"])
+    pyz = tmp_path / "runtime.pyz"
+    pyz.write_bytes(runtime_zip())
+    done = subprocess.run([sys.executable, "-I", pyz, "check", bad, "--json"], capture_output=True, text=True)
+    assert (done.returncode, failed(answer(done, "check"))) == (9, ["glibc"])
+    assert answer(envpack("check", tmp_path / "none", "--json"), "check")["result"] is None
 
 
 def test_what_may_fail_is_a_warning(bad: Path) -> None:

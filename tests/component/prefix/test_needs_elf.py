@@ -189,3 +189,19 @@ def test_a_library_that_its_linker_marked_for_a_cpu_level_is_known(tmp_path: Pat
     found = read_elf(library.read_bytes())
     assert found is not None
     assert found.isa_level == level
+
+
+def test_the_versions_that_a_library_defines_and_where_those_it_needs_come_from(tmp_path: Path) -> None:
+    """Of a real compiler: GNU's linker writes .gnu.version_d and .gnu.version_r."""
+    (tmp_path / "v.map").write_text("NEW_1.0 { global: old; local: *; };\nNEW_1.1 { global: new; } NEW_1.0;\n")
+    (tmp_path / "a.c").write_text("int old(void) { return 1; } int new(void) { return 2; }\n")
+    (tmp_path / "b.c").write_text("int new(void); int f(void) { return new(); }\n")
+    made = tmp_path / "liba.so.1"
+    shared = ("-shared", "-fPIC", "-nostdlib")
+    script = f"-Wl,--version-script={tmp_path}/v.map"
+    compile_c(*shared, "-Wl,-soname,liba.so.1", script, tmp_path / "a.c", "-o", made)
+    compile_c(*shared, tmp_path / "b.c", made, "-o", tmp_path / "b.so")
+    provider, user = read_elf(made.read_bytes()), read_elf((tmp_path / "b.so").read_bytes())
+    assert provider is not None and provider.defines == ("NEW_1.0", "NEW_1.1")
+    assert user is not None and user.imports == (("liba.so.1", "NEW_1.1"),)
+    assert user.defines == ()

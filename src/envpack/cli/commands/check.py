@@ -81,7 +81,7 @@ def check(
     else:
         report = run(source, facts=facts, gpu=gpu, allow=allow or (), destination=dest or Path(), decoders=FAST)
     try:
-        report.require(_HINTS[report.kind])
+        report.require(_HINTS[report.kind], with_result=True)
     except HostError as error:
         if not console.json:
             show(console, report)

@@ -7,7 +7,7 @@ import os
 import platform
 import posixpath
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Any
@@ -25,12 +25,14 @@ from envpack.prefix.needs.evidence import (
     from_record,
 )
 from envpack.prefix.needs.fatbin import targets
+from envpack.prefix.needs.host_libraries import host_libraries
 from envpack.prefix.needs.libraries import (
     Library,
     cpu_of_libraries,
     cpu_of_record,
     glibc_floor,
     gpu_code,
+    is_main,
     not_loaded,
     unknown_markers,
     variants,
@@ -40,7 +42,7 @@ from envpack.prefix.needs.rules import table
 from envpack.prefix.scan.windowed_file import FileData, WindowedFile
 from envpack.runtime.errors import PackError
 from envpack.runtime.format.manifest import Package
-from envpack.runtime.format.needs import DetectedNeeds, Evidence
+from envpack.runtime.format.needs import DetectedNeeds, Evidence, HostLibrary
 from envpack.runtime.fs.io import open_regular, read_file
 from envpack.runtime.report import Reporter
 
@@ -84,6 +86,7 @@ def derive_needs(contents: PrefixContents, reporter: Reporter) -> DetectedNeeds:
             cpu=max(levels, key=lambda level: level.value, default=None),
             disk=sum(entry.size for group in contents.groups for entry in group.entries if entry.type == "file"),
             cpu_builds=decision.cpu_builds,
+            libraries=tuple(_host_libraries(contents, loaded, decision.users)),
         )
         step.detail = summary(needs)
     for sentence in (*decision.contradictions, *without_variant(alternatives, decision.cuda)):
@@ -169,6 +172,23 @@ def _cuda_compat(contents: PrefixContents) -> Iterator[Evidence]:
 
 
 # --- libraries ---
+
+
+def _host_libraries(
+    contents: PrefixContents, loaded: Sequence[Library], users: frozenset[str]
+) -> Iterable[HostLibrary]:
+    files = (
+        entry.path
+        for group in contents.groups
+        for entry in group.entries
+        if ".so" in entry.path and entry.type != "directory"
+    )
+    return host_libraries(
+        loaded,
+        files,
+        str(contents.prefix),
+        lambda path: path == contents.python or is_main(path, users),
+    )
 
 
 def _libraries(contents: PrefixContents) -> Iterator[Library]:

@@ -28,9 +28,9 @@ _MOST_RECORDS = 1 << 14
 _LONGEST_NAME = 1 << 10
 _LONGEST_RUN_PATH = 1 << 14
 
-_STRTAB, _PROGBITS, _DYNAMIC, _NOTE, _VERNEED = 3, 1, 6, 7, 0x6FFFFFFE
+_STRTAB, _PROGBITS, _DYNAMIC, _NOTE, _VERDEF, _VERNEED = 3, 1, 6, 7, 0x6FFFFFFD, 0x6FFFFFFE
 _DT_NEEDED, _DT_SONAME, _DT_RPATH, _DT_RUNPATH = 1, 14, 15, 29
-_WEAK = 0x2
+_BASE, _WEAK = 0x1, 0x2
 _NT_GNU_PROPERTY_TYPE_0 = 5
 _X86_ISA_1_NEEDED = 0xC0008002
 _FATBIN_SECTIONS = (b".nv_fatbin\0", b"__nv_relfatbin\0")
@@ -44,7 +44,9 @@ class Elf:
         machine: A value of MACHINES, or the number as text.
         soname: Its SONAME; "" without one.
         needed: The SONAMEs it is linked to.
-        versions: The symbol versions it can't be loaded without, such as "GLIBC_2.17".
+        imports: The symbol versions it can't be loaded without, each with the library that has to define it:
+            ("libc.so.6", "GLIBC_2.17").
+        defines: The symbol versions it defines.
         isa_level: The level of x86-64-v1 to v4 that the loader requires; 0 when none is recorded.
         fatbins: (offset, size) in bytes of the sections that hold GPU code.
         rpath: The folders where the loader looks for ``needed``, of DT_RPATH; "" without.
@@ -54,11 +56,17 @@ class Elf:
     machine: str
     soname: str = ""
     needed: tuple[str, ...] = ()
-    versions: tuple[str, ...] = ()
+    imports: tuple[tuple[str, str], ...] = ()
     isa_level: int = 0
     fatbins: tuple[tuple[int, int], ...] = ()
     rpath: str = ""
     runpath: str = ""
+    defines: tuple[str, ...] = ()
+
+    @property
+    def versions(self) -> tuple[str, ...]:
+        """The symbol versions of ``imports``, such as "GLIBC_2.17"."""
+        return tuple(dict.fromkeys(version for _, version in self.imports))
 
 
 @dataclass(frozen=True)
@@ -99,11 +107,12 @@ class _Reader:
             machine,
             dynamic.get(_DT_SONAME, [""])[-1],
             tuple(filter(None, dynamic.get(_DT_NEEDED, []))),
-            tuple(dict.fromkeys(self._versions(sections))),
+            tuple(dict.fromkeys(self._imports(sections))),
             max((self._isa_level(section) for section in sections if section.type == _NOTE), default=0),
             tuple(self._fatbins(sections)),
             dynamic.get(_DT_RPATH, [""])[-1],
             dynamic.get(_DT_RUNPATH, [""])[-1],
+            tuple(self._defines(sections)),
         )
 
     def _unpack(self, form: str, offset: int) -> tuple[int, ...] | None:
@@ -174,20 +183,33 @@ class _Reader:
                     texts[tag] = [self._text(strings, value, _LONGEST_RUN_PATH)]
         return texts
 
-    def _versions(self, sections: list[_Section]) -> Iterator[str]:
+    def _imports(self, sections: list[_Section]) -> Iterator[tuple[str, str]]:
         for section in sections:
             strings = self._strings_of(section, sections)
             if section.type != _VERNEED or strings is None:
                 continue
             start, end = self._clip(section)
-            for offset, (_, count, _, first, _) in self._chain("HHIII", start, end, section.info):
+            for offset, (_, count, file, first, _) in self._chain("HHIII", start, end, section.info):
+                library = self._text(strings, file)
                 for _, (_, flags, _, name, _) in self._chain("IHHII", offset + first, end, count):
                     # the loader accepts that a weak version is missing (glibc, elf/dl-version.c)
                     if not flags & _WEAK and (text := self._text(strings, name)):
-                        yield text
+                        yield library, text
+
+    def _defines(self, sections: list[_Section]) -> Iterator[str]:
+        for section in sections:
+            strings = self._strings_of(section, sections)
+            if section.type != _VERDEF or strings is None:
+                continue
+            start, end = self._clip(section)
+            records = self._chain("HHHHIII", start, end, section.info)
+            for offset, (_, flags, _, _, _, first, _) in records:
+                name = self._unpack("I", offset + first)
+                if name is not None and not flags & _BASE and (text := self._text(strings, name[0])):
+                    yield text
 
     def _chain(self, form: str, offset: int, end: int, count: int) -> Iterator[tuple[int, tuple[int, ...]]]:
-        """Yield records of 16 bytes whose last field is the distance to the next one, which is never backwards."""
+        """Yield records of at least 16 bytes whose last field is the distance to the next one, never backwards."""
         for _ in range(count):
             record = self._record(form, offset)
             if record is None or offset + 16 > end:

@@ -12,6 +12,7 @@ from envpack.prefix.needs.derive import derive_needs
 from envpack.runtime.commands.check import CheckReport, parse_policy
 from envpack.runtime.format.layout import MANIFEST_PATH
 from envpack.runtime.host.checks.evaluate import allowing, evaluate, needs_gpu_facts
+from envpack.runtime.host.checks.libraries import wanted_libraries
 from envpack.runtime.host.checks.verdict import Verdict
 from envpack.runtime.host.detect.gather import gather
 from envpack.runtime.host.detect.machine import host_subdir
@@ -61,7 +62,10 @@ def examine_environment(
         torch=any(package.name in ("torch", "pytorch") for package in packages),
         size=needs.disk,
     )
-    mine = facts if facts is not None else gather(prefix, gpu=needs_gpu_facts(wanted, policy.gpu))
+    mine = facts
+    if mine is None:
+        gpu_facts = needs_gpu_facts(wanted, policy.gpu)
+        mine = gather(prefix, gpu=gpu_facts, libraries=wanted_libraries(wanted))
     verdicts = allowing(evaluate(wanted, mine, gpu=policy.gpu, deployed=True), policy.allow)
     host = mine.hostname if facts is not None else ""
     return CheckReport(str(prefix), name, "", host, policy.gpu, tuple(map(_reworded, verdicts)), "environment")

@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 from envpack.prefix.needs.elf import Elf
 from envpack.prefix.needs.evidence import CUDA, ROCM, cuda_version
 from envpack.prefix.needs.fatbin import Targets
-from envpack.prefix.needs.rules import family, is_toolkit, table
+from envpack.prefix.needs.rules import Row, family, is_toolkit, table
 from envpack.runtime.format.manifest import Package
 from envpack.runtime.format.needs import Evidence, GpuCode
 
@@ -201,9 +201,10 @@ def gpu_code(libraries: Sequence[Library], left_out: set[str], users: frozenset[
     """
     with_code = [library for library in libraries if library.targets and library.targets.size]
     candidates = [library for library in with_code if library.path not in left_out] if cuda else []
+    own = {library.path for library in candidates if not (library.package and is_toolkit(library.package.name))}
     main = {library.path for library in candidates if _is_named_main(library, users)}
     if not main:
-        rest = [library for library in candidates if not (library.package and is_toolkit(library.package.name))]
+        rest = [library for library in candidates if library.path in own]
         largest = max(rest, key=lambda library: (_size(library), library.path), default=None)
         main = {largest.path} if largest else set()
     return [
@@ -215,6 +216,7 @@ def gpu_code(libraries: Sequence[Library], left_out: set[str], users: frozenset[
             ptx_isa=library.targets.ptx_isa,
             main=library.path in main,
             stray=library.targets.stray,
+            addon=library.path in own - main,
         )
         for library in sorted(with_code, key=lambda library: library.path)
         if library.targets
@@ -226,5 +228,18 @@ def _size(library: Library) -> int:
 
 
 def _is_named_main(library: Library, users: frozenset[str]) -> bool:
-    name = posixpath.basename(library.path)
-    return any(row["family"] in users and fnmatchcase(name, row["library"]) for row in table("main"))
+    return any(_names(row, library.path, users) for row in table("main"))
+
+
+def is_main(path: str, users: frozenset[str]) -> bool:
+    """Return whether nothing runs where this library can't be loaded.
+
+    It is the interpreter's, or a framework's main one, but not one that its framework does without, on the CPU.
+    """
+    if fnmatchcase(path, "lib/libpython*.so*"):
+        return True
+    return any(_names(row, path, users) and not row.get("falls_back") for row in table("main"))
+
+
+def _names(row: Row, path: str, users: frozenset[str]) -> bool:
+    return row["family"] in users and fnmatchcase(posixpath.basename(path), row["library"])

@@ -4,7 +4,7 @@
 # Status 0: yes, or not known. Status 1: no, and stderr says why and what to do; with `warn` that is status 0 too.
 #
 # A check that passed is not made again on the same host while nothing has changed that can be seen without running a
-# program: boot, driver, devices, what the user sets. Its stamp is a line, see runtime/host/stamp.py.
+# program: boot, driver, its libraries, devices, what the user sets. Its stamp is a line, see runtime/host/stamp.py.
 
 set +eu
 [ -z "${ZSH_VERSION-}" ] || emulate sh
@@ -16,6 +16,16 @@ case $1 in
         ;;
 esac
 [ "${ENVPACK_SKIP_CHECK-}" != 1 ] && [ -r "$1/.envpack/manifest.sha256" ] || exit 0
+
+# FOLDER...: adds the versions of the driver's libraries there to _key; their files are named after them
+_libraries() {
+    for _folder; do
+        [ -e "$_folder/libcuda.so.1" ] || [ -e "$_folder/libnvidia-ml.so.1" ] || continue # reads no large folder
+        for _line in "$_folder"/libcuda.so.*.* "$_folder"/libnvidia-ml.so.*.*; do
+            [ ! -e "$_line" ] || _key="$_key ${_line##*/}"
+        done
+    done
+}
 
 # FILE: sets _line to its first line
 _first() {
@@ -33,9 +43,22 @@ if [ -e /dev/nvidiactl ] || [ -n "$_line" ]; then
         [ ! -r "/dev/nvidia$_device" ] || _key="$_key $_device"
         _device=$((_device + 1))
     done
+    _libraries /usr/lib64 /usr/lib /usr/lib/*-linux-gnu /usr/lib/*-linux-gnu/nvidia/current /run/opengl-driver/lib
 fi
 _key="$_key|${CUDA_VISIBLE_DEVICES-all}|${CUDA_DEVICE_ORDER-}|${CONDA_OVERRIDE_CUDA-no}|${CONDA_OVERRIDE_GLIBC-no}"
 _key="$_key|${LD_LIBRARY_PATH-}"
+if [ -n "${LD_LIBRARY_PATH-}" ]; then
+    _ifs=$IFS IFS=:
+    set -f
+    # shellcheck disable=SC2086 # a word for each folder
+    set -- "$1" "${2-}" $LD_LIBRARY_PATH
+    set +f
+    IFS=$_ifs
+    _prefix=$1 _warn=$2
+    shift 2
+    _libraries "$@"
+    set -- "$_prefix" ${_warn:+"$_warn"}
+fi
 
 for _stamp in "$1/.envpack/check" "${XDG_CACHE_HOME:-${HOME-}/.cache}/envpack/checks/$_digest"; do
     [ -f "$_stamp" ] && [ -r "$_stamp" ] || continue

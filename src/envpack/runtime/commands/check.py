@@ -15,6 +15,7 @@ from envpack.runtime.format.manifest import Manifest
 from envpack.runtime.fs.io import read_file
 from envpack.runtime.fs.json_text import json_value
 from envpack.runtime.host.checks.evaluate import GPU_MODES, allowing, evaluate, needs_gpu_facts
+from envpack.runtime.host.checks.libraries import wanted_libraries
 from envpack.runtime.host.checks.registry import REQUIREMENTS, wanted_of
 from envpack.runtime.host.checks.verdict import FAILED, UNKNOWN, WARNING, Verdict
 from envpack.runtime.host.detect.gather import gather
@@ -102,20 +103,23 @@ class CheckReport:
         """Return the JSON ``result`` of ``envpack.check/1``."""
         return {**vars(self), "verdicts": [item.as_dict() for item in self.verdicts]}
 
-    def require(self, hint: str) -> None:
+    def require(self, hint: str, *, with_result: bool = False) -> None:
         """Raise HostError when a requirement failed, with the message of each that did.
 
         Args:
             hint: The error's hint; {names} in it is replaced by the names of the failed requirements.
+            with_result: Whether the error has the verdicts as its ``result``, for the JSON envelope of a check.
         """
         failed = self.of(FAILED)
         if failed:
             count = "a requirement is" if len(failed) == 1 else f"{len(failed)} requirements are"
-            raise HostError(
+            error = HostError(
                 f"{self.host or 'this host'} can't run {self.title}: {count} not met",
                 hint=hint.format(names=",".join(dict.fromkeys(item.requirement for item in failed))),
                 details=[item.message for item in failed],
             )
+            error.result = self.as_dict() if with_result else None
+            raise error
 
 
 def check_manifest(
@@ -179,7 +183,8 @@ def check(
 
 def facts_for(manifest: Manifest, policy: Policy, destination: Path = Path()) -> HostFacts:
     """Return this host's facts, as far as the manifest requires them: detection of GPUs takes longest."""
-    return gather(destination, gpu=needs_gpu_facts(wanted_of(manifest), policy.gpu))
+    wanted = wanted_of(manifest)
+    return gather(destination, gpu=needs_gpu_facts(wanted, policy.gpu), libraries=wanted_libraries(wanted))
 
 
 def check_before(

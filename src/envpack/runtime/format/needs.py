@@ -1,7 +1,7 @@
 """The needs of an environment that were detected in its files when it was packed, each with its evidence.
 
 ``envpack.prefix.needs`` derives them, the manifest carries them, and ``envpack.runtime.host`` compares them with
-the facts of the host. The spec's ``requires:`` has precedence over them.
+the facts of the host. The spec's ``requires:`` can raise them.
 """
 
 from __future__ import annotations
@@ -32,12 +32,18 @@ class Compiler:
         source: as in `Evidence`.
         cuda: the CUDA version of its compiler; "" for the version of the environment.
         ptx: whether it makes PTX, which the driver has to compile, instead of machine code.
+        targets: the GPUs that the compiler knows, such as "90a"; empty when unknown.
+        least: the compute capability from which on it is used, "" for every GPU that no other one is used for.
+        c_compiler: whether it needs a C compiler of the host: the environment contains none.
     """
 
     value: str
     source: str
     cuda: str = ""
     ptx: bool = False
+    targets: tuple[str, ...] = ()
+    least: str = ""
+    c_compiler: bool = False
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,7 @@ class GpuCode:
         ptx_isa: the newest PTX ISA version in the library, such as "8.5", or "".
         main: whether the environment can't use a GPU that this library does not cover.
         stray: targets that only few kernels were built for; they are not in ``sass`` or ``ptx`` and cover nothing.
+        addon: whether it is loaded in addition to the main ones: neither NVIDIA's nor a variant for another CUDA.
     """
 
     library: str
@@ -61,6 +68,26 @@ class GpuCode:
     ptx_isa: str = ""
     main: bool = False
     stray: tuple[str, ...] = ()
+    addon: bool = False
+
+
+@dataclass(frozen=True)
+class HostLibrary:
+    """A library that files of the environment are linked to and that is not in it.
+
+    Attributes:
+        value: its SONAME, such as "libGL.so.1".
+        source: the first file that needs it, and how many more do.
+        versions: the newest symbol version that is needed of each series, such as "GLIBCXX_3.4.30".
+        main: whether the interpreter or a main library of a framework needs it: without it nothing runs.
+        inside: path of the library in the environment that does not define ``versions``; "" for one of the host.
+    """
+
+    value: str
+    source: str
+    versions: tuple[str, ...] = ()
+    main: bool = False
+    inside: str = ""
 
 
 @dataclass(frozen=True)
@@ -79,6 +106,7 @@ class DetectedNeeds:
         cpu: x86-64 microarchitecture level, such as "x86-64-v3".
         disk: bytes of the deployment.
         cpu_builds: frameworks that could use a GPU, but are built without GPU support.
+        libraries: libraries that the host must have, and libraries of the environment that are too old.
     """
 
     cuda: Evidence | None = None
@@ -91,6 +119,7 @@ class DetectedNeeds:
     cpu: Evidence | None = None
     disk: int = 0
     cpu_builds: tuple[Evidence, ...] = ()
+    libraries: tuple[HostLibrary, ...] = ()
 
 
 def needs_to_json(needs: DetectedNeeds) -> dict[str, Any]:
@@ -118,7 +147,13 @@ def _evidence(item: Mapping[str, Any]) -> Evidence:
 
 def _compiler(item: Mapping[str, Any]) -> Compiler:
     return Compiler(
-        str(item["value"]), str(item["source"]), cuda=str(item.get("cuda", "")), ptx=bool(item.get("ptx", False))
+        str(item["value"]),
+        str(item["source"]),
+        cuda=str(item.get("cuda", "")),
+        ptx=bool(item.get("ptx", False)),
+        targets=tuple(str(target) for target in item.get("targets", ())),
+        least=str(item.get("least", "")),
+        c_compiler=bool(item.get("c_compiler", False)),
     )
 
 
@@ -131,6 +166,17 @@ def _gpu_code(item: Mapping[str, Any]) -> GpuCode:
         ptx_isa=str(item.get("ptx_isa", "")),
         main=bool(item.get("main", False)),
         stray=tuple(str(target) for target in item.get("stray", ())),
+        addon=bool(item.get("addon", False)),
+    )
+
+
+def _library(item: Mapping[str, Any]) -> HostLibrary:
+    return HostLibrary(
+        str(item["value"]),
+        str(item["source"]),
+        versions=tuple(str(version) for version in item.get("versions", ())),
+        main=bool(item.get("main", False)),
+        inside=str(item.get("inside", "")),
     )
 
 
@@ -139,6 +185,7 @@ _READERS: Mapping[str, Callable[[Any], Any]] = {
     "tuple[Evidence, ...]": lambda items: tuple(map(_evidence, items)),
     "tuple[Compiler, ...]": lambda items: tuple(map(_compiler, items)),
     "tuple[GpuCode, ...]": lambda items: tuple(map(_gpu_code, items)),
+    "tuple[HostLibrary, ...]": lambda items: tuple(map(_library, items)),
     "int": int,
 }
 """Readers of the fields of `DetectedNeeds`, by type."""

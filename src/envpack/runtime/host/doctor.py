@@ -13,6 +13,7 @@ from envpack.runtime.host.tables import (
     Rule,
     branch_cuda,
     cite,
+    driver_at_least,
     native_toolkit,
     newest_known_driver,
     state_row,
@@ -118,7 +119,7 @@ def _cuda(driver: str, libcuda: str) -> tuple[str, str, tuple[Rule, ...]]:
     rules = [cite("cuda", f"all of CUDA {toolkit['cuda']} works with driver >= {toolkit['driver']}", toolkit)]
     compatible = native
     for row in table("cuda", "minor_compatibility"):
-        if at_least(driver, row["driver"]):
+        if driver_at_least(driver, row["driver"]):
             compatible = f"{row['major']}.x"
             rules[1:] = [cite("cuda", f"CUDA {row['major']}.x needs driver >= {row['driver']}", row)]
     return native, compatible, tuple(rules)

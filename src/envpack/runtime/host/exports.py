@@ -10,6 +10,7 @@ from envpack.runtime.host.arch import Target, target_of
 from envpack.runtime.host.checks.gpu import needs_nvidia
 from envpack.runtime.host.requirements import Requirements
 from envpack.runtime.host.tables import minimum_driver, table
+from envpack.runtime.host.versions import at_least
 
 Arch = Tuple[int, int]
 Range = Tuple[Arch, Optional[Arch]]
@@ -32,12 +33,14 @@ def require_cuda_of(wanted: Requirements) -> str:
 
 
 def _driver(wanted: Requirements) -> list[str]:
+    row = minimum_driver(wanted.cuda.value) if wanted.cuda is not None else None
+    least = [str(row["driver"])] if row is not None else []
     if "driver" in wanted.stated:
-        return [f"driver>={wanted.stated['driver'].minimum}"]
-    if wanted.cuda is None:
-        return []
-    row = minimum_driver(wanted.cuda.value)
-    return [f"driver>={row['driver']}"] if row is not None else [f"cuda>={wanted.cuda.value}"]
+        stated = str(wanted.stated["driver"].minimum)
+        least = [stated] if not least or at_least(stated, least[0]) else least
+    if not least and wanted.cuda is not None:
+        return [f"cuda>={wanted.cuda.value}"]
+    return [f"driver>={version}" for version in least]
 
 
 def _arch(first: Arch, end: Arch | None) -> list[str]:

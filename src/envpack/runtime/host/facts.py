@@ -66,6 +66,7 @@ class Nvidia:
         driver: The version of the kernel module.
         cuda: The newest CUDA that libcuda supports, such as "12.4". With cuda-compat on the library path this is
             newer than the driver's own.
+        libcuda: The version of libcuda.so.1, which should be the driver's; "" when its file's name has none.
         overridden: Whether CONDA_OVERRIDE_CUDA states the CUDA version.
         source: The source of the facts: "nvml", "nvidia-smi", "proc" or "".
         error: NVML's error, with its number.
@@ -76,6 +77,7 @@ class Nvidia:
     state: str = "not-looked"
     driver: str = ""
     cuda: str = ""
+    libcuda: str = ""
     overridden: bool = False
     source: str = ""
     error: str = ""
@@ -105,6 +107,9 @@ class HostFacts:
         container: The kind of container, such as "docker", "" for none.
         wsl: Whether this is the Windows Subsystem for Linux.
         amd: Whether ROCm's kernel driver is loaded.
+        c_compiler: The C compiler that programs find, by CC or PATH; "" for none, None when it was not looked for.
+        libraries: The shared libraries that the loader finds, and symbol versions that they define, in
+            RPM's notation: "libstdc++.so.6", "libstdc++.so.6(GLIBCXX_3.4.30)"; None when they were not looked at.
         nvidia: The NVIDIA driver and GPUs.
     """
 
@@ -125,6 +130,8 @@ class HostFacts:
     container: str = ""
     wsl: bool = False
     amd: bool = False
+    c_compiler: str | None = None
+    libraries: tuple[str, ...] | None = None
     nvidia: Nvidia = Nvidia()
 
 
@@ -169,10 +176,20 @@ def facts_from_json(document: Any, where: str) -> HostFacts:
             HostFacts,
             facts,
             limited=tuple(facts.get("limited", ())),
+            libraries=_names(facts.get("libraries")),
             nvidia=_made(Nvidia, nvidia, devices=devices),
         )
     except (AttributeError, TypeError, ValueError) as problem:
         raise FormatError(f"{where}: not the facts of a host: {problem}") from None
+
+
+def _names(value: Any) -> tuple[str, ...] | None:
+    """Return a list of texts as a tuple; None for None."""
+    if value is None:
+        return None
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise ValueError(f"libraries is {value!r:.80}")
+    return tuple(value)
 
 
 def _made(kind: type[T], values: Mapping[str, Any], **read: Any) -> T:

@@ -6,7 +6,7 @@ from typing import Sequence
 
 from envpack.runtime.host.facts import Gpu, Nvidia
 from envpack.runtime.host.tables import branch_cuda
-from envpack.runtime.host.versions import compare
+from envpack.runtime.host.versions import compare, major, numbers
 
 NO_DRIVER, NO_GPU = "no driver found", "no GPU found"
 """Reasons for an unknown verdict; the verdict on the GPU itself says what is wrong."""
@@ -58,6 +58,24 @@ def driver_cuda(nvidia: Nvidia) -> str:
 def is_geforce(gpu: Gpu) -> bool:
     """Return whether the GPU is of a kind that forward compatibility (cuda-compat) does not support."""
     return gpu.brand.startswith(("geforce", "titan")) or "GeForce" in gpu.name
+
+
+def foreign_libcuda(nvidia: Nvidia) -> str:
+    """Return the reason why libcuda does not fit the driver's kernel module (CUDA's error 803), "" if it does.
+
+    It is older, as an image's own may be, or of another version of the same branch. A newer branch is that of
+    cuda-compat.
+    """
+    own = branch_cuda(nvidia.driver) if nvidia.driver else ""
+    if nvidia.overridden or not nvidia.driver:
+        return ""
+    known = nvidia.libcuda and any(numbers(nvidia.driver)[1:])
+    other = known and compare(nvidia.libcuda, nvidia.driver) != 0
+    if other and major(nvidia.libcuda) <= major(nvidia.driver):
+        return f"libcuda is of driver {nvidia.libcuda}"
+    if own and nvidia.cuda and compare(nvidia.cuda, own) < 0:
+        return f"libcuda is that of an older driver (CUDA {nvidia.cuda}, where this driver has CUDA {own})"
+    return ""
 
 
 def compat_in_use(nvidia: Nvidia) -> bool:

@@ -1,4 +1,4 @@
-"""The requirements of a bundle: a statement in its spec overrides what was found in its files."""
+"""The requirements of a bundle: what was found in its files, and what its spec requires beyond that."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Mapping
 
 from envpack.runtime.format.needs import DetectedNeeds, Evidence
 from envpack.runtime.host.minimum import Minimum
+from envpack.runtime.host.versions import at_least
 
 STATED = "its spec requires it"
 """The evidence for a requirement that a spec states."""
@@ -37,5 +38,16 @@ class Requirements:
     @property
     def cuda(self) -> Evidence | None:
         """Return the CUDA version that decides, with its evidence; None when there is none."""
-        stated = self.stated.get("cuda")
-        return Evidence(str(stated.minimum), STATED) if stated is not None else self.needs.cuda
+        return self._higher("cuda", self.needs.cuda)
+
+    @property
+    def glibc(self) -> Evidence | None:
+        """Return the glibc version that decides, with its evidence; None when there is none."""
+        return self._higher("glibc", self.needs.glibc)
+
+    def _higher(self, name: str, found: Evidence | None) -> Evidence | None:
+        """Return the higher of the stated and the detected version: a spec can raise it, and not lower it."""
+        stated = self.stated.get(name)
+        if stated is None or (found is not None and at_least(found.value, str(stated.minimum))):
+            return found
+        return Evidence(str(stated.minimum), STATED)

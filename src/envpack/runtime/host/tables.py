@@ -45,6 +45,16 @@ def cite(file: str, what: str, row: Row) -> Rule:
     return Rule(f"{file}.json: {what}", f"{row['source']} ({row['date']})")
 
 
+def driver_at_least(driver: str, needed: str) -> bool:
+    """Return whether a driver is ``needed`` or newer.
+
+    A driver without a number in its branch (580.00 of Jetson Thor) counts as one of that branch.
+    """
+    if major(driver) == major(needed) and not any(numbers(driver)[1:]):
+        return True
+    return at_least(driver, needed)
+
+
 def minimum_driver(cuda: str) -> Row | None:
     """Return the row with the oldest driver that runs code made with this CUDA version; None when no row applies.
 
@@ -84,7 +94,7 @@ def native_driver(cuda: str) -> Row | None:
 
 def native_toolkit(driver: str) -> Row | None:
     """Return the row of the newest toolkit that this driver fully supports; None when it is older than all."""
-    known = [row for row in table("cuda", "toolkits") if at_least(driver, row["driver"])]
+    known = [row for row in table("cuda", "toolkits") if driver_at_least(driver, row["driver"])]
     return known[-1] if known else None
 
 
@@ -138,6 +148,14 @@ def retired(compute_capability: str) -> Row | None:
     """Return the row with the last driver branch for an old GPU; None when new drivers still support it."""
     for row in table("arch", "retired"):
         if at_least(compute_capability, row["first"]) and at_least(row["last"], compute_capability):
+            return row
+    return None
+
+
+def dropped(compute_capability: str) -> Row | None:
+    """Return the row with the first CUDA that has no code for an old GPU; None where every CUDA has."""
+    for row in table("arch", "dropped"):
+        if compute_capability and at_least(row["last"], compute_capability):
             return row
     return None
 

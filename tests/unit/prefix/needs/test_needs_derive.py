@@ -253,3 +253,35 @@ def test_two_readings_give_the_same(environment: Environment) -> None:
     environment.wheel("torch", "2.7.1", TORCH)
     environment.wheel("bitsandbytes", "0.50.2", BNB)
     assert needs_to_json(environment.needs()) == needs_to_json(environment.needs())
+
+
+def test_torch_without_the_nvidia_wheels_needs_their_libraries_of_the_host(environment: Environment) -> None:
+    """What the check of a host fails for; with the wheel it is in the environment."""
+    environment.wheel("torch", "2.7.1", TORCH)
+    (left,) = environment.needs().libraries
+    assert (left.value, left.main) == ("libcudart.so.12", True)
+    assert left.source.endswith("torch/lib/libtorch_cuda.so")
+    runtime = library(soname="libcudart.so.12")
+    environment.wheel("nvidia-cuda-runtime-cu12", "12.6.77", {"nvidia/cuda_runtime/lib/libcudart.so.12": runtime})
+    assert environment.needs().libraries == ()
+
+
+def ptxas(release: str, *names: str) -> bytes:
+    text = "".join(f"{name}\0" for name in names) + f"Cuda compilation tools, release {release}, V{release}.1\n"
+    return b"\x7fELF" + b"\0" * (1 << 20) + text.encode() + b"\0" * 99
+
+
+def test_the_gpus_that_each_ptxas_of_triton_knows(environment: Environment) -> None:
+    """Names of compute_ count; those of sm_ are also in messages about GPUs that are known no more (CUDA 13.4)."""
+    environment.wheel("nvidia-cuda-runtime-cu12", "12.6.77")
+    folder = "triton/backends/nvidia/bin"
+    newer = ptxas("13.4", "sm_70", "sm_103", "compute_103", "compute_103a")
+    files: dict[str, bytes | str] = {f"{folder}/ptxas": ptxas("12.8", "sm_90", "sm_90a")}
+    environment.wheel("triton", "3.9.0", {**files, f"{folder}/ptxas-blackwell": newer})
+    found = [
+        (compiler.cuda, compiler.least, compiler.targets, compiler.c_compiler)
+        for compiler in environment.needs().jit
+    ]
+    assert found == [("13.4", "10.0", ("103", "103a"), True), ("12.8", "", ("90", "90a"), True)]
+    environment.conda("gcc", "14.2.0", files={"bin/gcc": "#!/bin/sh\n"})
+    assert not any(compiler.c_compiler for compiler in environment.needs().jit)

@@ -85,7 +85,9 @@ def test_a_cuda_that_no_alternative_is_for_is_told() -> None:
 
 
 def needing(path: str, *versions: str, isa_level: int = 0) -> Library:
-    return Library(path, Elf("64", versions=versions, isa_level=isa_level))
+    return Library(
+        path, Elf("64", imports=tuple(("libc.so.6", version) for version in versions), isa_level=isa_level)
+    )
 
 
 def test_the_highest_glibc_over_all_files_is_the_floor_and_the_first_file_its_evidence() -> None:
@@ -221,3 +223,15 @@ def test_rocm_s_alternatives_are_chosen_by_rocm_s_version() -> None:
     (group,) = variants(BNB)
     assert group.choice(ROCM, "6.2") == bnb("rocm64")
     assert group.choice(ROCM, "8.0") == ""
+
+
+def test_add_ons_are_neither_main_nor_nvidia_s_nor_variants_that_are_not_loaded() -> None:
+    libraries = [
+        coded("torch/lib/libtorch_cuda.so", "torch"),
+        coded("flash_attn_2_cuda.so", "flash-attn"),
+        coded("nvidia/cublas/lib/libcublas.so.12", "nvidia-cublas-cu12"),
+        coded("bitsandbytes/libbitsandbytes_cuda118.so", "bitsandbytes"),
+    ]
+    found = gpu_code(libraries, {libraries[3].path}, frozenset({"torch"}), True)
+    assert [code.library for code in found if code.addon] == ["flash_attn_2_cuda.so"]
+    assert not any(code.addon for code in gpu_code(libraries, set(), frozenset(), False))

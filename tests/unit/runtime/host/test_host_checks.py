@@ -13,7 +13,15 @@ import pytest
 
 from envpack.cli.commands.schema import load
 from envpack.runtime.errors import SpecError
-from envpack.runtime.format.needs import Compiler, DetectedNeeds, Evidence, GpuCode, needs_from_json, needs_to_json
+from envpack.runtime.format.needs import (
+    Compiler,
+    DetectedNeeds,
+    Evidence,
+    GpuCode,
+    HostLibrary,
+    needs_from_json,
+    needs_to_json,
+)
 from envpack.runtime.host.checks import evaluate, registry
 from envpack.runtime.host.checks.check import Check
 from envpack.runtime.host.checks.registry import CHECKS, FORMS, REQUIREMENTS, parse_need
@@ -29,11 +37,12 @@ NEEDS = DetectedNeeds(
     cuda=Evidence("12.6", "x"),
     rocm=Evidence("6.2", "x"),
     gpu_code=(GpuCode("libtorch.so", "torch", ("sm_90",), main=True),),
-    jit=(Compiler("triton", "x"), Compiler("numba", "x", ptx=True)),
+    jit=(Compiler("triton", "x", c_compiler=True), Compiler("numba", "x", ptx=True)),
     cuda_compat=(Evidence("560.35.03", "x"),),
     glibc=Evidence("2.28", "x"),
     cpu=Evidence("x86-64-v3", "x"),
     disk=10**12,
+    libraries=(HostLibrary("libGL.so.1", "x", ("GL_1",), main=True),),
 )
 STATED = {name: parse_need(name, form.example) for name, form in FORMS.items()}
 WANTED = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -279,9 +280,31 @@ def test_a_cpu_of_a_lower_level_fails(level: str, found: str, expected: str) -> 
     assert verdict(asked, replace(FACTS, cpu_level=""))[1] == "unknown"
 
 
-def test_the_spec_wins_over_what_was_found() -> None:
-    asked = replace(wanted(glibc="2.17"), needs=DetectedNeeds(glibc=Evidence("2.36", "lib/x.so")))
-    assert verdict(asked, FACTS)[1] == "ok"
+@pytest.mark.parametrize(
+    ("stated", "found", "host", "expected"),
+    [
+        ({"glibc": "2.28"}, {"glibc": Evidence("2.35", "lib/x.so")}, {"glibc": "2.31"}, "failed"),
+        ({"glibc": "2.28"}, {"glibc": Evidence("2.35", "lib/x.so")}, {"glibc": "2.35"}, "ok"),
+        ({"glibc": "2.36"}, {"glibc": Evidence("2.9", "lib/x.so")}, {"glibc": "2.31"}, "failed"),
+        ({"glibc": "2.28"}, {}, {"glibc": "2.31"}, "ok"),
+        ({"disk": "1 GB"}, {"disk": 10**10}, {"disk_path": "/", "disk_free": 5 * 10**9}, "failed"),
+        ({"disk": "20 GB"}, {"disk": 10**10}, {"disk_path": "/", "disk_free": 15 * 10**9}, "failed"),
+    ],
+)
+def test_a_spec_can_raise_what_was_found_and_not_lower_it(
+    stated: dict[str, str], found: dict[str, Any], host: dict[str, Any], expected: str
+) -> None:
+    needs = DetectedNeeds(**found)
+    asked = replace(wanted(**stated), needs=needs, size=needs.disk)
+    assert verdict(asked, HostFacts(subdir="linux-64", **host))[1] == expected
+
+
+@pytest.mark.parametrize("stated", ["11.8", "cuda>=11.8 brand=tesla,driver>=450"])
+def test_a_cuda_stated_too_low_does_not_hide_the_one_found(stated: str) -> None:
+    asked = replace(wanted(cuda=stated), needs=DetectedNeeds(cuda=Evidence("12.6", "torch/version.py")))
+    nvidia = Nvidia("ok", "470.57.02", "11.8", devices=(Gpu(0, brand="tesla"),))
+    found = evaluate(asked, HostFacts(subdir="linux-64", nvidia=nvidia))
+    assert [item.verdict for item in found if item.requirement == "cuda"][-1] == "failed"
 
 
 def test_a_requirement_of_a_later_version_is_unknown() -> None:

@@ -87,6 +87,7 @@ TORCH = code("sm_50", "sm_60", "sm_70", "sm_75", "sm_80", "sm_86", "sm_90")
         (wanted(TORCH), "driver>=525.60.13,arch>=5.0,arch<10.0"),
         (wanted(TORCH, compute_capability=">=8.0"), "driver>=525.60.13,arch>=8.0,arch<10.0"),
         (wanted(TORCH, driver="535"), "driver>=535,arch>=5.0,arch<10.0"),
+        (wanted(TORCH, driver="470"), "driver>=525.60.13,arch>=5.0,arch<10.0"),
         (wanted(code("sm_80", "compute_80")), "driver>=525.60.13,arch>=8.0"),
         (wanted(code("sm_90a")), "driver>=525.60.13,arch>=9.0,arch<9.1"),
         (

@@ -6,7 +6,8 @@ from typing import Iterator, Sequence
 
 from envpack.runtime.host import require_cuda
 from envpack.runtime.host.checks.check import GPU, Check
-from envpack.runtime.host.checks.gpu_code import cuda_compat, gpu_code, jit
+from envpack.runtime.host.checks.gpu_code import cuda_compat, gpu_code
+from envpack.runtime.host.checks.jit import jit
 from envpack.runtime.host.checks.remedies import driver_remedy, update_driver
 from envpack.runtime.host.checks.verdict import FAILED, OK, UNKNOWN, WARNING, Verdict, size_verdict
 from envpack.runtime.host.facts import Gpu, HostFacts, Nvidia
@@ -22,7 +23,7 @@ from envpack.runtime.host.gpus import (
 )
 from envpack.runtime.host.minimum import cuda_version, size, version
 from envpack.runtime.host.requirements import STATED, Requirements
-from envpack.runtime.host.tables import Rule, cite, driver_rule, minimum_driver, state_row
+from envpack.runtime.host.tables import Rule, cite, driver_at_least, driver_rule, minimum_driver, state_row
 from envpack.runtime.host.versions import at_least, major
 from envpack.runtime.report import human_size
 
@@ -107,8 +108,11 @@ def _cuda(wanted: Requirements, facts: HostFacts) -> Iterator[Verdict]:
     stated = wanted.stated.get("cuda")
     if stated is not None and stated.is_expression:
         yield _expression(stated.text, facts)
-    elif wanted.cuda is not None and (stated is not None or "driver" not in wanted.stated):
-        # a driver stated in the spec replaces the minimum that follows from the CUDA version found
+        if wanted.needs.cuda is not None:
+            detected = _runs_cuda(wanted, facts, wanted.needs.cuda.value, wanted.needs.cuda.source)
+            if detected.verdict == FAILED:
+                yield detected
+    elif wanted.cuda is not None:
         yield _runs_cuda(wanted, facts, wanted.cuda.value, wanted.cuda.source)
 
 
@@ -124,13 +128,14 @@ def _runs_cuda(wanted: Requirements, facts: HostFacts, version: str, evidence: s
     found += " (CONDA_OVERRIDE_CUDA)" if nvidia.overridden and nvidia.cuda else ""
     if not driver and not nvidia.cuda:
         return Verdict("cuda", needed, found, UNKNOWN, NO_DRIVER, "", evidence, rule)
-    if driver and least and at_least(driver, least):
+    if driver and least and driver_at_least(driver, least):
         return Verdict("cuda", needed, found, OK, "", "", evidence, rule)
-    if nvidia.cuda and (not driver or not least or _forward_compatible(nvidia)):
+    # what the driver reports counts where it says more than the table, but not for the libcuda of cuda-compat
+    if nvidia.cuda and (not compat_in_use(nvidia) or _forward_compatible(nvidia)):
         if at_least(nvidia.cuda, version):
             newer = Rule(f"libcuda supports CUDA {nvidia.cuda} and all earlier versions")
             return Verdict("cuda", needed, found, OK, "", "", evidence, newer)
-        if least and major(nvidia.cuda) == major(version) >= 11:
+        if least and major(nvidia.cuda) == major(version) >= 11 and (not driver or compat_in_use(nvidia)):
             return Verdict("cuda", needed, found, OK, "", "", evidence, rule)
     if not least and (not nvidia.cuda or major(nvidia.cuda) == major(version)):
         says = f"{found} found; this version of envpack does not know the minimum driver for CUDA {version}"
@@ -253,7 +258,7 @@ CHECKS = (
     Check(
         "driver",
         _driver,
-        "if the spec states one; it then replaces the minimum driver that follows from CUDA",
+        "if the spec states one, in addition to the minimum driver that follows from CUDA",
         facts=("nvidia", "wsl", "container"),
         form=version("the version of the NVIDIA driver", "450.80.02"),
         scope=GPU,
@@ -274,7 +279,7 @@ CHECKS = (
         "gpu_code",
         _gpu_code,
         "for each GPU, whether every main library has machine code (SASS) for it, or PTX that the driver can "
-        "compile",
+        "compile; a warning for add-ons (flash-attn) that have neither",
         needs=("cuda", "gpu_code"),
         facts=("subdir", "nvidia", "wsl", "container"),
         scope=GPU,
@@ -298,18 +303,20 @@ CHECKS = (
     Check(
         "jit",
         _jit,
-        "whether code compiled at run time may be too new for the driver; a warning, see "
+        "whether code compiled at run time may be too new for the driver, whether the compiler knows the GPU, and "
+        "whether there is a C compiler for triton; a warning, see "
         "[Run-time compilation](#run-time-compilation)",
         needs=("cuda", "jit"),
-        facts=("subdir", "nvidia", "wsl", "container"),
+        facts=("subdir", "nvidia", "wsl", "container", "c_compiler"),
         scope=GPU,
     ),
     Check(
         "cuda_compat",
         _cuda_compat,
-        "whether the environment contains a libcuda of cuda-compat, which GeForce GPUs refuse (error 804)",
+        "whether libcuda is the driver's (else error 803), and whether the environment contains one of "
+        "cuda-compat, which GeForce GPUs refuse (error 804)",
         needs=("cuda", "cuda_compat"),
-        facts=("nvidia",),
+        facts=("nvidia", "wsl"),
         scope=GPU,
     ),
     Check("rocm", _rocm, "whether there is a driver for AMD GPUs", ("rocm",), ("amd",), scope=GPU),

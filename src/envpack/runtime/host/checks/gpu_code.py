@@ -1,19 +1,20 @@
-"""Verdicts on GPU code: the libraries' code, code that is compiled at run time, and cuda-compat. No I/O."""
+"""Verdicts on the GPU code of libraries, and on cuda-compat. No I/O."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Iterator, NamedTuple, Sequence
 
-from envpack.runtime.format.needs import Compiler, GpuCode
+from envpack.runtime.format.needs import GpuCode
 from envpack.runtime.host.arch import Coverage, capability, coverage
-from envpack.runtime.host.checks.remedies import code_remedy, driver_runs, update_driver
+from envpack.runtime.host.checks.remedies import code_remedy, update_driver
 from envpack.runtime.host.checks.verdict import FAILED, OK, UNKNOWN, WARNING, Verdict
 from envpack.runtime.host.facts import Gpu, HostFacts
 from envpack.runtime.host.gpus import (
-    NO_DRIVER,
     compat_in_use,
     describe,
     driver_cuda,
+    foreign_libcuda,
     is_geforce,
     name_of,
     only_these,
@@ -23,18 +24,13 @@ from envpack.runtime.host.gpus import (
 )
 from envpack.runtime.host.requirements import Requirements
 from envpack.runtime.host.tables import (
-    NO_RULE,
     Rule,
     branch_cuda,
     cite,
-    driver_rule,
     isa_row,
-    made_isa,
-    minimum_driver,
     native_driver,
     newest_isa,
 )
-from envpack.runtime.host.versions import at_least, compare, major, major_minor
 
 _RULE = Rule(
     "machine code runs on the same major compute capability and an equal or higher minor one, PTX on higher ones",
@@ -47,8 +43,24 @@ _COMPAT = Rule(
 )
 
 
+_RUNS = {
+    "sass": "machine code",
+    "ptx": "PTX",
+    "ptx-unknown": "PTX, if the driver compiles it",
+    "ptx-too-new": "PTX that is too new for the driver",
+    "none": "no code",
+}
+_LISTED = 20
+
+
+_MISMATCH = Rule(
+    "libcuda has to be of the kernel module's version, or of cuda-compat with a newer one",
+    "https://docs.nvidia.com/cuda/cuda-driver-api/group__CUDA__TYPES.html: SYSTEM_DRIVER_MISMATCH (803)",
+)
+
+
 class _Reached(NamedTuple):
-    """The main library whose code covers a GPU worst: it decides for the environment."""
+    """The library whose code covers a GPU worst: it decides for the environment, or for an add-on."""
 
     gpu: Gpu
     code: GpuCode
@@ -62,24 +74,70 @@ def shown(code: GpuCode) -> str:
 
 
 def gpu_code(wanted: Requirements, facts: HostFacts) -> Iterator[Verdict]:
-    """Yield the verdict on the GPU code of the main libraries; none when they have none."""
+    """Yield the verdict on the GPU code of the main libraries, then a warning for each add-on that can't run.
+
+    Nothing is yielded where there are no main libraries with code. An add-on is a package with GPU code,
+    such as flash-attn. A library of it without code for a GPU may be for other GPUs only, so that counts where no
+    library of that package has code for it; PTX that the driver can't compile always counts (error 222).
+    """
     libraries = [code for code in wanted.needs.gpu_code if code.main and (code.sass or code.ptx)]
     if not libraries:
         return
+    reached = _reached(libraries, facts)
+    if not reached:
+        says = unseen(facts.nvidia)
+        yield Verdict("gpu_code", shown(libraries[0]), "unknown", UNKNOWN, says, "", libraries[0].library, _RULE)
+        return
+    addons = [code for code in wanted.needs.gpu_code if code.addon and (code.sass or code.ptx)]
+    yield replace(_worst(reached, wanted, facts), evidence=_coverage([*libraries, *addons], facts))
+    covered = {
+        (code.package, gpu.index)
+        for code in (*libraries, *addons)
+        for gpu, _, how in _reached([code], facts)
+        if how.how not in ("none", "ptx-too-new")
+    }
+    told: set[str] = set()
+    for code in addons:
+        ways = _reached([code], facts)
+        bad = [
+            way
+            for way in ways
+            if way.how.how == "ptx-too-new"
+            or (way.how.how == "none" and (code.package, way.gpu.index) not in covered)
+        ]
+        if bad and (code.package or code.library) not in told:
+            told.add(code.package or code.library)
+            yield replace(_worst(ways, wanted, facts), verdict=WARNING)
+
+
+def _reached(libraries: Sequence[GpuCode], facts: HostFacts) -> list[_Reached]:
+    """Return for each GPU the library that covers it worst."""
     reached = []
     for gpu in seen(facts.nvidia):
         device = capability(gpu.compute_capability)
         if device is not None:
             ways = [_Reached(gpu, code, coverage(code, device, driver_cuda(facts.nvidia))) for code in libraries]
             reached.append(min(ways, key=lambda way: _WORST_FIRST.index(way.how.how)))
-    if not reached:
-        says = unseen(facts.nvidia)
-        yield Verdict("gpu_code", shown(libraries[0]), "unknown", UNKNOWN, says, "", libraries[0].library, _RULE)
-        return
+    return reached
+
+
+def _worst(reached: Sequence[_Reached], wanted: Requirements, facts: HostFacts) -> Verdict:
     worst = min(reached, key=lambda way: _WORST_FIRST.index(way.how.how))
     fine = [way.gpu for way in reached if way.how.how not in ("none", "ptx-too-new")]
     found = " and ".join(dict.fromkeys(sm(way.gpu) for way in reached))
-    yield _judged(worst, wanted, facts, found, fine)
+    return _judged(worst, wanted, facts, found, fine)
+
+
+def _coverage(libraries: Sequence[GpuCode], facts: HostFacts) -> str:
+    """Return the coverage of each library in words; only the path where there is one library."""
+    if len(libraries) == 1:
+        return libraries[0].library
+    lines = [
+        f"{code.library} ({', '.join(dict.fromkeys(_RUNS[how.how] for _, _, how in _reached([code], facts)))})"
+        for code in libraries[:_LISTED]
+    ]
+    more = [f"{len(libraries) - _LISTED} more"] if len(libraries) > _LISTED else []
+    return ", ".join([*lines, *more])
 
 
 def _judged(way: _Reached, wanted: Requirements, facts: HostFacts, found: str, fine: Sequence[Gpu]) -> Verdict:
@@ -119,76 +177,17 @@ def _too_new(way: _Reached, facts: HostFacts) -> tuple[str, str, Rule]:
     return says, remedy, cite("ptx", f"CUDA {row['cuda']} and later compile PTX {isa}", row)
 
 
-def jit(wanted: Requirements, facts: HostFacts) -> Iterator[Verdict]:
-    """Yield a verdict on run-time compilers of machine code, and one on those that emit PTX for the driver."""
-    cuda = wanted.needs.cuda
-    if cuda is None:
-        return
-    for judged, ptx in ((_machine_code, False), (_ptx, True)):
-        found = [compiler for compiler in wanted.needs.jit if compiler.ptx is ptx]
-        if found:
-            newest = found[0]
-            for compiler in found[1:]:
-                if compare(compiler.cuda or cuda.value, newest.cuda or cuda.value) > 0:
-                    newest = compiler
-            who = " and ".join(dict.fromkeys(compiler.value for compiler in found))
-            evidence = ", ".join(compiler.source for compiler in found)
-            yield judged(facts, newest, newest.cuda or cuda.value, who, evidence)
-
-
-def _machine_code(facts: HostFacts, compiler: Compiler, cuda: str, who: str, evidence: str) -> Verdict:
-    """Return the verdict on a compiler of machine code: it runs where code made with the compiler's CUDA runs."""
-    row = minimum_driver(cuda)
-    rule = driver_rule(row)
-    needed = f"CUDA {cuda}: driver >= {row['driver']}" if row is not None else f"CUDA {cuda}"
-    nvidia, speaks = facts.nvidia, driver_cuda(facts.nvidia)
-    by_version = nvidia.driver and not nvidia.overridden and not facts.wsl
-    found = f"driver {nvidia.driver}" if by_version else f"CUDA {speaks}" if speaks else "unknown"
-    if not speaks:
-        return Verdict("jit", needed, found, UNKNOWN, NO_DRIVER, "", evidence, rule)
-    if driver_runs(facts, cuda) or at_least(speaks, cuda):
-        return Verdict("jit", needed, found, OK, "", "", evidence, rule)
-    if row is None:
-        says = f"it is not known whether this driver (CUDA {speaks}) runs code that {who} compiles for CUDA {cuda}"
-        return Verdict(
-            "jit", needed, found, UNKNOWN, says, "check with a newer version of envpack", evidence, rule
-        )
-    says = (
-        f"{who} compiles at run time for CUDA {cuda}, which needs driver >= {row['driver']} "
-        "('device kernel image is invalid')"
-    )
-    remedy = update_driver(facts, row["driver"])
-    if "triton" in compiler.value:
-        remedy += f", or set TRITON_PTXAS_PATH to a ptxas of CUDA {major(speaks)}"
-    return Verdict("jit", needed, found, WARNING, says, remedy, evidence, rule)
-
-
-def _ptx(facts: HostFacts, compiler: Compiler, cuda: str, who: str, evidence: str) -> Verdict:
-    """Return the verdict on a compiler of PTX: the driver must know the ISA version of the compiler's CUDA."""
-    version, speaks = major_minor(cuda), driver_cuda(facts.nvidia)
-    isa, row = made_isa(version), native_driver(version)
-    needed = f"PTX {isa}" if isa else f"PTX of CUDA {version}"
-    newest = newest_isa(speaks) if speaks else ""
-    found = f"PTX {newest}" if newest else f"CUDA {speaks}" if speaks else "unknown"
-    known = isa_row(isa)
-    rule = cite("ptx", f"CUDA {known['cuda']} and later compile PTX {isa}", known) if known else NO_RULE
-    if not speaks:
-        return Verdict("jit", needed, found, UNKNOWN, NO_DRIVER, "", evidence, rule)
-    if at_least(speaks, known["cuda"] if known else version):
-        return Verdict("jit", needed, found, OK, "", "", evidence, rule)
-    says = (
-        f"{who} compiles at run time to PTX of CUDA {version}, but this driver (CUDA {speaks}) refuses PTX that "
-        "is newer than its own (error 222)"
-    )
-    remedy = update_driver(facts, row["driver"] if row is not None else "")
-    if compiler.value.startswith("numba"):
-        remedy += ", or rebuild with numba-cuda and cuda-bindings, which link with nvJitLink"
-    return Verdict("jit", needed, found, WARNING, says, remedy, evidence, rule)
-
-
 def cuda_compat(wanted: Requirements, facts: HostFacts) -> Iterator[Verdict]:
     """Yield the verdict on a libcuda of cuda-compat in the bundle or on the library path."""
     nvidia, inside = facts.nvidia, wanted.needs.cuda_compat
+    problem = "" if facts.wsl else foreign_libcuda(nvidia)
+    if problem:
+        says = f"{problem}, and the kernel module of {nvidia.driver}: CUDA does not start (error 803)"
+        remedy = "take the other libcuda.so.1 off LD_LIBRARY_PATH or out of the image, or reboot after an update"
+        found = f"driver {nvidia.driver}"
+        evidence = "libcuda.so.1 on the library path"
+        yield Verdict("cuda_compat", "libcuda of the driver", found, FAILED, says, remedy, evidence, _MISMATCH)
+        return
     in_use = compat_in_use(nvidia)
     if not in_use and not inside:
         return

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from envpack.runtime.format.manifest import Manifest
-from envpack.runtime.host.checks import gpu, system
+from envpack.runtime.host.checks import gpu, libraries, system
 from envpack.runtime.host.minimum import Minimum
 from envpack.runtime.host.requirements import Requirements
 
-CHECKS = (*system.CHECKS, *gpu.CHECKS)
+CHECKS = (*system.CHECKS, *libraries.CHECKS, *gpu.CHECKS)
 """Every check of a host, in display order."""
 
 REQUIREMENTS = tuple(check.name for check in CHECKS)

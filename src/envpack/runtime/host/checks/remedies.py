@@ -9,8 +9,8 @@ from envpack.runtime.host.arch import capability, runs_ptx, runs_sass, target_of
 from envpack.runtime.host.facts import Gpu, HostFacts
 from envpack.runtime.host.gpus import name_of, seen, sm
 from envpack.runtime.host.requirements import Requirements
-from envpack.runtime.host.tables import Row, minimum_driver, retired, table
-from envpack.runtime.host.versions import at_least, major
+from envpack.runtime.host.tables import Row, driver_at_least, dropped, minimum_driver, retired, table
+from envpack.runtime.host.versions import at_least, major, major_minor
 
 
 def update_driver(facts: HostFacts, least: str = "") -> str:
@@ -20,6 +20,8 @@ def update_driver(facts: HostFacts, least: str = "") -> str:
     """
     if facts.wsl:
         return "update the NVIDIA driver in Windows"
+    if least and facts.nvidia.driver and driver_at_least(facts.nvidia.driver, least):
+        least = ""  # the driver is that new already
     where = " on the host" if facts.container else ""
     return f"update the driver{where}" + (f" to >= {least}" if least else "")
 
@@ -64,7 +66,7 @@ def driver_runs(facts: HostFacts, cuda: str) -> bool:
     row = minimum_driver(cuda)
     if nvidia.cuda and (facts.wsl or nvidia.overridden or not nvidia.driver):
         return at_least(nvidia.cuda, cuda) or major(nvidia.cuda) == major(cuda) >= 11
-    return bool(nvidia.driver) and row is not None and at_least(nvidia.driver, row["driver"])
+    return bool(nvidia.driver) and row is not None and driver_at_least(nvidia.driver, row["driver"])
 
 
 def torch_builds(subdir: str) -> list[Row]:
@@ -105,9 +107,12 @@ def code_remedy(wanted: Requirements, facts: HostFacts, code: GpuCode, gpu: Gpu)
         gpu: The GPU without code.
     """
     if not (wanted.torch and "torch" in (code.package or code.library)):
-        return f"rebuild with a {code.package or code.library} that has code for {sm(gpu)}, or use another GPU"
+        return _rebuild(wanted, code, gpu)
+    present = major_minor(wanted.cuda.value) if wanted.cuda is not None else ""
     builds = [
-        build for build in reversed(torch_builds(facts.subdir)) if build["cuda"] and has_code_for(build, gpu)
+        build
+        for build in reversed(torch_builds(facts.subdir))
+        if build["cuda"] and has_code_for(build, gpu) and build["cuda"] != present
     ]
     for build in builds:
         if driver_runs(facts, build["cuda"]):
@@ -117,3 +122,19 @@ def code_remedy(wanted: Requirements, facts: HostFacts, code: GpuCode, gpu: Gpu)
         rebuild = f"rebuild with torch for {oldest['build']}, which has code for {sm(gpu)}"
         return f"{rebuild}, and {update_driver(facts, driver_for(oldest))}"
     return "use another GPU: no build of torch supports this one"
+
+
+def _rebuild(wanted: Requirements, code: GpuCode, gpu: Gpu) -> str:
+    """Return the remedy for a library of any package: an older CUDA if the GPU is too old for this one."""
+    row = dropped(gpu.compute_capability)
+    if row is not None and wanted.cuda is not None and major(wanted.cuda.value) >= major(row["cuda"]):
+        last = major(row["cuda"]) - 1
+        return f"rebuild for CUDA {last}, the last with code for {sm(gpu)} ({row['name']}), or use a newer GPU"
+    what = package_name(code.package) or code.library
+    return f"rebuild with another version of {what}, or with a build of it that has code for {sm(gpu)}"
+
+
+def package_name(segment: str) -> str:
+    """Return the name of a package without its kind, version and build: "onnx" of "pypi:onnx-1.0"."""
+    kind, colon, rest = segment.partition(":")
+    return rest.rsplit("-", 2 if kind == "conda" else 1)[0] if colon else kind

@@ -46,12 +46,9 @@ def _kernel(wanted: Requirements, facts: HostFacts) -> Iterator[Verdict]:
 
 
 def _glibc(wanted: Requirements, facts: HostFacts) -> Iterator[Verdict]:
-    stated = wanted.stated.get("glibc")
-    derived = wanted.needs.glibc
-    if stated is None and derived is None:
+    if wanted.glibc is None:
         return
-    needed = str(stated.minimum) if stated is not None else derived.value if derived is not None else ""
-    evidence = STATED if stated is not None else derived.source if derived is not None else ""
+    needed, evidence = wanted.glibc.value, wanted.glibc.source
     rule = Rule(
         "programs linked with a version of glibc run with that version and newer ones",
         "glibc's symbol versions, GLIBC_x.y",
@@ -124,10 +121,10 @@ def _larger(what: str, facts: HostFacts) -> str:
 
 def _disk(wanted: Requirements, facts: HostFacts) -> Iterator[Verdict]:
     stated = wanted.stated.get("disk")
-    needed = int(stated.minimum) if stated is not None else wanted.size
+    needed = max(int(stated.minimum) if stated is not None else 0, wanted.size)
     if not needed or not facts.disk_path:
         return
-    evidence = STATED if stated is not None else "the size of its files"
+    evidence = STATED if needed > wanted.size else "the size of its files"
     shown = human_size(facts.disk_free)
     if facts.disk_free >= needed:
         yield Verdict("disk", human_size(needed), shown, OK, evidence=evidence)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import platform
 from pathlib import Path
-from typing import Mapping
+from typing import Iterable, Mapping
 
 from envpack.runtime.host.detect import machine
+from envpack.runtime.host.detect.libraries import read_libraries
 from envpack.runtime.host.detect.nvidia import read_nvidia
 from envpack.runtime.host.facts import HostFacts, Nvidia
 from envpack.runtime.parallel import resources
@@ -19,6 +20,7 @@ def gather(
     environ: Mapping[str, str] | None = None,
     root: Path = Path("/"),
     gpu: bool = True,
+    libraries: Mapping[str, Iterable[str]] | None = None,
 ) -> HostFacts:
     """Return the facts of this host. Never raises: what can't be read is unknown.
 
@@ -27,6 +29,7 @@ def gather(
         environ: The environment variables, by default those of this process.
         root: The folder that holds the host's /proc, /sys, /dev and /etc.
         gpu: Whether to look for GPUs at all.
+        libraries: The libraries to look for, each with the symbol versions needed of it; None for all.
     """
     environ = os.environ if environ is None else environ
     cpuinfo = resources.read_text(root / "proc/cpuinfo")
@@ -54,6 +57,8 @@ def gather(
         disk_free=disk_free,
         container=container,
         wsl=wsl,
+        c_compiler=machine.c_compiler(environ),
+        libraries=read_libraries(root, environ, libraries or {}) if libraries is None or libraries else None,
         amd=(root / "dev/kfd").exists(),
         nvidia=read_nvidia(root, environ, container=container, wsl=wsl) if gpu else Nvidia(),
     )

@@ -30,6 +30,14 @@ def host_subdir() -> str:
     return SUBDIRS.get((platform.system(), platform.machine()), f"{platform.system()}-{platform.machine()}")
 
 
+def c_compiler(environ: Mapping[str, str]) -> str:
+    """Return the C compiler that programs find: that of CC, else gcc, clang or cc on PATH; "" for none."""
+    if environ.get("CC", "").strip():
+        return environ["CC"].strip()
+    path = environ.get("PATH", os.defpath)
+    return next((found for name in ("gcc", "clang", "cc") if (found := shutil.which(name, path=path))), "")
+
+
 def glibc(environ: Mapping[str, str]) -> str:
     """Return the version of glibc; "" when the C library is another one.
 

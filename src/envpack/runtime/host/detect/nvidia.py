@@ -42,11 +42,27 @@ def read_nvidia(root: Path, environ: Mapping[str, str], *, container: str, wsl: 
     setting = environ.get("CUDA_VISIBLE_DEVICES")
     devices = with_visibility(found.devices, setting, environ.get("CUDA_DEVICE_ORDER", ""))
     found = replace(found, devices=devices, visible_devices=setting)
+    if found.state == "ok" and found.source == "nvml" and not wsl:
+        found = _with_cuda(root, found, container)
     if found.state == "ok":
         found = replace(found, state=_usable(root, found, container))
     elif found.state in ("container-without-gpu", "no-devices") and container and _kept_away(environ):
         found = replace(found, state="container-void")
     return _overridden(found, environ.get("CONDA_OVERRIDE_CUDA"))
+
+
+def _with_cuda(root: Path, found: Nvidia, container: str) -> Nvidia:
+    """Add what CUDA needs beyond NVML: the libcuda of the driver and, in a container, /dev/nvidia-uvm.
+
+    On the host itself nvidia-modprobe makes that file when a CUDA program starts; Jetsons have none (/dev/nvmap).
+    """
+    version = nvml.libcuda_version()
+    if version is None:
+        return replace(found, state="no-libcuda")
+    devices = root / "dev"
+    expected = container and (devices / "nvidiactl").exists() and not (devices / "nvmap").exists()
+    missing = expected and not (devices / "nvidia-uvm").exists()
+    return replace(found, state="no-uvm" if missing else found.state, libcuda=version)
 
 
 def _kept_away(environ: Mapping[str, str]) -> bool:

@@ -7,9 +7,11 @@ absent.
 from __future__ import annotations
 
 import ctypes
+import re
 from contextlib import suppress
 from typing import Any, Callable, TypeVar
 
+from envpack.runtime.fs.io import read_file
 from envpack.runtime.host.facts import Gpu, Nvidia, Slice
 
 T = TypeVar("T")
@@ -54,6 +56,21 @@ def library_is_here() -> bool:
     except OSError:
         return False
     return True
+
+
+def libcuda_version() -> str | None:
+    """Return the version of the libcuda.so.1 that CUDA programs load; "" when unknown, None when there is none.
+
+    The name of the file that it links to ends with the version: libcuda.so.570.124.06.
+    """
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return None
+    with suppress(OSError):
+        match = re.search(rb"/libcuda\.so\.(\d{3,}\.\d+(?:\.\d+)*)$", read_file("/proc/self/maps"), re.MULTILINE)
+        return match[1].decode("ascii") if match is not None else ""
+    return ""
 
 
 def read_nvml() -> Nvidia | None:

@@ -1,0 +1,144 @@
+"""The libraries that an environment's files are linked to and that only a host can have. Pure.
+
+The loader looks for each library in the folders of DT_RPATH or DT_RUNPATH, in those of the interpreter
+(PREFIX/lib), and on the host (ld.so(8)); a library that is loaded already, by whatever path, is used as it is.
+Wheels load their libraries that way before their modules (torch, the nvidia wheels, pyarrow), so a library that
+lies anywhere in the environment counts as found. The symbol versions it must define are compared with the library
+that is found first.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
+from functools import cache
+
+from envpack.prefix.needs.libraries import Library
+from envpack.prefix.needs.rules import table
+from envpack.runtime.format.needs import HostLibrary
+
+_SERIES = re.compile(r"(.*?)((?:\d+)(?:\.\d+)*)$")
+_ORIGIN = re.compile(r"\$ORIGIN\b|\$\{ORIGIN\}")
+
+
+def host_libraries(
+    libraries: Sequence[Library], files: Iterable[str], prefix: str, is_main: Callable[[str], bool]
+) -> list[HostLibrary]:
+    """Return the libraries that the host must have, and those of the environment that are too old.
+
+    Args:
+        libraries: The ELF files of the environment that may be loaded.
+        files: The paths of all libraries in it, and of links to them.
+        prefix: The environment's path, for absolute folders in DT_RPATH and DT_RUNPATH.
+        is_main: Whether nothing runs where this file can't be loaded.
+    """
+    inside = _Inside(libraries, files, prefix)
+    wanted: dict[tuple[str, str], dict[str, set[str]]] = {}
+    for library in libraries:
+        imports: dict[str, set[str]] = {}
+        for file, version in library.elf.imports:
+            imports.setdefault(file, set()).add(version)
+        for name in library.elf.needed:
+            if _is_ignored(name):
+                continue
+            versions = imports.get(name, set())
+            found = inside.find(library, name, versions)
+            lacking = versions - found[1] if found is not None and found[1] else set()
+            if (found is None or lacking) and not _is_optional(library.path, name):
+                where = found[0] if found is not None else ""
+                wanted.setdefault((name, where), {})[library.path] = lacking if where else versions
+    return [
+        HostLibrary(
+            name,
+            _source(users),
+            versions=newest_versions(set().union(*users.values())),
+            main=any(map(is_main, users)),
+            inside=where,
+        )
+        for (name, where), users in sorted(wanted.items())
+    ]
+
+
+class _Inside:
+    """The libraries in the environment, by the names that they can be found by."""
+
+    def __init__(self, libraries: Sequence[Library], files: Iterable[str], prefix: str) -> None:
+        self._prefix = prefix.rstrip("/") + "/"
+        self._read: Mapping[str, Library] = {library.path: library for library in libraries}
+        self._paths: dict[str, list[str]] = {}
+        for path in files:
+            self._paths.setdefault(posixpath.basename(path), []).append(path)
+        for library in libraries:
+            if library.elf.soname and library.elf.soname != posixpath.basename(library.path):
+                self._paths.setdefault(library.elf.soname, []).append(library.path)
+        # a link has the contents, and so the symbol versions, of the library with that SONAME
+        self._by_soname: dict[str, list[Library]] = {}
+        for library in libraries:
+            if library.elf.soname:
+                self._by_soname.setdefault(library.elf.soname, []).append(library)
+
+    def find(self, user: Library, name: str, versions: Collection[str]) -> tuple[str, set[str]] | None:
+        """Return the path of a library, and the symbol versions it defines (none if unknown); None for no library.
+
+        Of several libraries that are in no folder where the loader looks, it is one that defines ``versions``.
+        """
+        name = posixpath.basename(name)
+        paths = self._paths.get(name)
+        if not paths:
+            return None
+        if not versions:
+            return paths[0], set()
+        for folder in self._folders(user):
+            path = posixpath.join(folder, name)
+            if path in paths:
+                return path, self._defines(path, name)
+        found = [(path, self._defines(path, name)) for path in sorted(paths)]
+        return next((item for item in found if not item[1] or item[1].issuperset(versions)), found[0])
+
+    def _folders(self, user: Library) -> Iterator[str]:
+        origin = posixpath.dirname(user.path)
+        for entry in (user.elf.runpath or user.elf.rpath).split(":"):
+            if _ORIGIN.match(entry):
+                entry = posixpath.normpath(_ORIGIN.sub("./" + origin, entry))
+                yield "" if entry == "." else entry
+            elif entry.startswith(self._prefix):
+                yield posixpath.normpath(entry[len(self._prefix) :])
+        yield "lib"
+
+    def _defines(self, path: str, name: str) -> set[str]:
+        library = self._read.get(path)
+        same = self._by_soname.get(name, [])
+        folder = posixpath.dirname(path)
+        if library is None:
+            library = next((item for item in same if posixpath.dirname(item.path) == folder), None)
+        return set(library.elf.defines) if library is not None else set()
+
+
+def newest_versions(versions: Iterable[str]) -> tuple[str, ...]:
+    """Return the newest version of each series, sorted: a library that defines it defines the older ones."""
+    newest: dict[str, tuple[tuple[int, ...], str]] = {}
+    for version in versions:
+        match = _SERIES.fullmatch(version)
+        series, numbers = (match[1], match[2]) if match else (version, "0")
+        key = tuple(map(int, numbers.split(".")))
+        newest[series] = max(newest.get(series, ((), "")), (key, version))
+    return tuple(sorted(version for _, version in newest.values()))
+
+
+@cache
+def _is_ignored(name: str) -> bool:
+    return any(fnmatchcase(name, glob) for row in table("checked_elsewhere") for glob in row["libraries"])
+
+
+def _is_optional(path: str, name: str) -> bool:
+    return any(
+        fnmatchcase("/" + path, row["path"]) and any(fnmatchcase(name, glob) for glob in row.get("needs", ["*"]))
+        for row in table("optional")
+    )
+
+
+def _source(users: Collection[str]) -> str:
+    first, *others = sorted(users, key=lambda path: ("site-packages/" not in path, path))
+    return f"{first}, and {len(others)} more" if others else first
