@@ -6,11 +6,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from envpack.prefix.model import Answer
 from envpack.prefix.scan.windowed_file import Piece
 from envpack.runtime.format import tar
 from envpack.runtime.format.changes import Unrelocatable
 from envpack.runtime.format.manifest import Frame, PathRecord
 from envpack.runtime.format.paths_json import segment_to_json
+
+PROMISED_ROOM = 200
+"""Bytes of the longest destination path for which envpack promises that its own bundles have room."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,20 @@ class StoredFrames(NamedTuple):
     stay: bool
 
 
+class Limit(NamedTuple):
+    """A file that limits how long the path of a deployment may be.
+
+    Attributes:
+        path: Path of the file.
+        room: Bytes of the longest prefix that fits.
+        string: The first string in it that has no room for more, with the environment's path, cut if it is long.
+    """
+
+    path: str
+    room: int
+    string: str
+
+
 @dataclass
 class PackFindings:
     """Findings about files that show only when they are stored.
@@ -99,14 +117,20 @@ class PackFindings:
         unrelocatable: Mentions of the prefix that can't be relocated.
         unsearched: Files that were searched for the prefix only in part.
         needs_activation: Scripts that may run in the activated environment only.
+        limits: Files with less room for a prefix than `PROMISED_ROOM`.
+        sources: Binaries that name sources or headers of the environment.
         changing: Files that changed while the environment was packed.
+        asked: Questions about other files that the stored bytes depend on, with the answers.
     """
 
     modified: list[str] = field(default_factory=list)
     unrelocatable: list[Unrelocatable] = field(default_factory=list)
     unsearched: list[str] = field(default_factory=list)
     needs_activation: list[str] = field(default_factory=list)
+    limits: list[Limit] = field(default_factory=list)
+    sources: list[str] = field(default_factory=list)
     changing: list[str] = field(default_factory=list)
+    asked: dict[str, Answer] = field(default_factory=dict)
 
     def add(self, other: PackFindings) -> None:
         """Append the findings of another segment."""
@@ -114,6 +138,8 @@ class PackFindings:
         self.unrelocatable += other.unrelocatable
         self.unsearched += other.unsearched
         self.needs_activation += other.needs_activation
+        self.limits += other.limits
+        self.sources += other.sources
         self.changing += other.changing
 
 

@@ -170,9 +170,30 @@ def pack_contents(
         step.detail += f" to {human_size(sink.stored)}" if sink.stored else ""
         if adder.reused:
             step.detail += f", {adder.reused} of {len(contents.groups)} parts reused"
+    _tell_limits(found, reporter)
     for path in found.unsearched:
         reporter.note(f"{path}: only its first {human_size(LIMIT)} were searched for the environment's path")
     return manifest
+
+
+_MOST_LISTED = 10
+
+
+def _tell_limits(found: PackFindings, reporter: Reporter) -> None:
+    """Tell the user which files limit the length of a destination, and which programs name sources."""
+    limits = sorted(found.limits, key=lambda limit: (limit.room, limit.path))
+    if limits:
+        lines = [f"  {limit.path}: {limit.room} bytes, {limit.string!r}" for limit in limits[:_MOST_LISTED]]
+        lines += [f"  and {len(limits) - _MOST_LISTED} more files"] if limits[_MOST_LISTED:] else []
+        reporter.warn(
+            f"the path of a deployment can have at most {limits[0].room} bytes: compiled files have paths of this "
+            "environment in them that can't become longer; 'envpack deploy --allow room' ignores this\n"
+            + "\n".join(lines)
+        )
+    if found.sources:
+        paths = sorted(found.sources)
+        shown = ", ".join(paths[:3]) + (f" and {len(paths) - 3} more" if paths[3:] else "")
+        reporter.note(f"names of sources or headers in messages of compiled files may stay a placeholder: {shown}")
 
 
 def _check_names(contents: PrefixContents) -> None:

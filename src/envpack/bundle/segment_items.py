@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from envpack.bundle.model import Item, PackFindings
-from envpack.prefix import Entry, FileNormalizer, Group
+from envpack.bundle.model import PROMISED_ROOM, Item, Limit, PackFindings
+from envpack.prefix import Entry, FileNormalizer, Group, Stored
+from envpack.prefix.relocate.occurrences import Harmless
 from envpack.prefix.relocate.residual_mentions import matters
 from envpack.prefix.relocate.shebang import may_need_activation
 from envpack.prefix.scan.windowed_file import FileData, Piece, WindowedFile
@@ -37,6 +39,9 @@ def segment_items(
     """
     root = f"{prefix}/"
     for entry in group.entries:
+        if normalizer.names_prefix(entry.path):
+            reason = "the environment's path is part of its own, and stays"
+            found.unrelocatable.append(Unrelocatable(entry.path, reason, matters(entry.path)))
         if entry.type != "file":
             yield Item(PathRecord(entry.path, entry.type, mode=entry.mode, target=entry.target))
             continue
@@ -48,9 +53,15 @@ def segment_items(
         if stored.modified:
             found.modified.append(entry.path)
         for remark in stored.unrelocatable:
-            found.unrelocatable.append(Unrelocatable(entry.path, remark, matters(entry.path)))
+            found.unrelocatable.append(Unrelocatable(entry.path, str(remark), _matters(entry.path, remark)))
         if entry.mode & 0o111 and may_need_activation(stored.relocation, stored.pieces):
             found.needs_activation.append(entry.path)
+        room = stored.relocation.max_prefix_length if stored.relocation is not None else None
+        if room is not None and room < PROMISED_ROOM:
+            found.limits.append(Limit(entry.path, room, _limiting_string(stored, os.fsencode(prefix))))
+        if stored.sources:
+            found.sources.append(entry.path)
+        found.asked.update(stored.asked)
         if not stored.searched:
             found.unsearched.append(entry.path)
         record = PathRecord(
@@ -69,6 +80,32 @@ def segment_items(
             if not moved and _has_changed(place, entry):
                 found.changing.append(entry.path)  # changed between search and write
         advance(entry.size)
+
+
+_MOST_SHOWN = 120
+_UNPRINTABLE = re.compile(rb"[\x00-\x1f\x7f]")
+
+
+def _limiting_string(stored: Stored, prefix: bytes) -> str:
+    """Return the first string of a binary that has no room for a longer prefix, with ``prefix`` written in."""
+    relocation = stored.relocation
+    assert relocation is not None
+    offset = min((*relocation.padded, *(string[0] for string in relocation.strings)))
+    start, end = max(0, offset - _MOST_SHOWN), offset + len(relocation.placeholder) + _MOST_SHOWN
+    window, position = b"", 0
+    for piece in stored.pieces:
+        stop = position + len(piece)
+        if stop > start and position < end:
+            window += bytes(piece[max(0, start - position) : end - position])
+        position = stop
+    before = _UNPRINTABLE.split(window[: offset - start])[-1][-40:]
+    after = _UNPRINTABLE.split(window[offset - start + len(relocation.placeholder) :])[0]
+    string = before + prefix + after.replace(relocation.placeholder, prefix)
+    return os.fsdecode(string[:_MOST_SHOWN])
+
+
+def _matters(path: str, remark: str) -> bool:
+    return not isinstance(remark, Harmless) and matters(path)
 
 
 def _is_whole(pieces: Sequence[Piece], data: FileData) -> bool:

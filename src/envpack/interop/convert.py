@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from envpack.bundle.codecs import FAST, encoder_for
+from envpack.bundle.model import PROMISED_ROOM
 from envpack.bundle.pack import PackSettings, pack_contents
 from envpack.bundle.writer import BundleWriter
 from envpack.interop.detect import is_archive
@@ -27,9 +28,6 @@ from envpack.runtime.fs.temporary import work_folder
 from envpack.runtime.parallel.threads import processors
 from envpack.runtime.reader.bundle import open_bundle
 from envpack.runtime.report import Reporter
-
-_PREFIX_ROOM = 200
-"""Bytes of the longest destination path for which envpack promises that a bundle has room."""
 
 
 @dataclass(frozen=True)
@@ -92,12 +90,12 @@ def convert_file(
 
 
 def _padded_folder(folder: Path, max_length: int | None) -> Path:
-    """Return a path below ``folder`` that is as long as ``max_length`` allows, at most `_PREFIX_ROOM` bytes.
+    """Return a path below ``folder`` that is as long as ``max_length`` allows, at most `PROMISED_ROOM` bytes.
 
     Files that no digest verifies are packed with room for a prefix no longer than the one they were last installed
     at.
     """
-    length = min(max_length or _PREFIX_ROOM, _PREFIX_ROOM)
+    length = min(max_length or PROMISED_ROOM, PROMISED_ROOM)
     return folder / "env".ljust(max(3, length - len(os.fsencode(os.path.realpath(folder))) - 1), "_")
 
 

@@ -9,12 +9,13 @@ from envpack.bundle.pack import PackSettings, pack_contents
 from envpack.interop.environment.origin import name_of
 from envpack.interop.environment.read import as_integrity_error, read_archive
 from envpack.interop.folder_writer import FolderWriter
-from envpack.runtime.commands.check import Policy, check_before, check_platform
+from envpack.runtime.commands.check import Policy, check_before, check_platform, check_room
 from envpack.runtime.commands.deploy import DEFAULTS, Deployment, DeployOptions, deploy_source
 from envpack.runtime.deployment.source import DeployedTree
 from envpack.runtime.format.manifest import Manifest
 from envpack.runtime.fs.paths import remove_tree
 from envpack.runtime.report import Reporter
+from envpack.runtime.tree.head import ROOM
 from envpack.runtime.tree.prefix import check_characters, check_prefix
 
 _UNPACKED = ".envpack-unpacked"
@@ -40,7 +41,8 @@ class ArchiveSource:
         environment = read_archive(self._archive, folder, reporter)
         if environment.subdir:
             check_platform(environment.subdir)
-        writer = FolderWriter(root, os.fsencode(prefix))
+        any_length = ROOM in self._policy.allow
+        writer = FolderWriter(root, os.fsencode(prefix), any_length=any_length)
         origin = environment.origin
         settings = PackSettings(name=origin.name or name_of(self._archive), version=origin.version or "0.0.0")
         with as_integrity_error(environment.contents.prefix):
@@ -52,7 +54,7 @@ class ArchiveSource:
                 reporter=reporter,
                 title=f"Writing {settings.name}",
             )
-        check_prefix(manifest, str(prefix))
+        check_prefix(manifest, str(prefix), any_length=any_length)
         checked = check_before(manifest, self.name, prefix, self._policy, reporter)
         remove_tree(folder)
         _warn(manifest, reporter)
@@ -62,7 +64,7 @@ class ArchiveSource:
             origin.made_by,
             environment.missing_guarantees,
             environment.normalizer.repairs,
-            host_check=checked,
+            host_check=check_room(manifest, str(prefix), self._policy, checked, reporter),
             read=self.size,
             stored=self.size,
         )

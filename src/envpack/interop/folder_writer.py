@@ -24,13 +24,14 @@ class FolderWriter:
     """A writer that fills the folder ``root`` with the files as they are to be at ``prefix``.
 
     Files that need no change are moved from where they were unpacked, on the same disk. Files without room for the
-    prefix are left out: the manifest's ``longest_prefix`` then shows that this prefix is too long.
+    prefix are left out, unless it may have any length: the manifest's ``longest_prefix`` then shows that it is too
+    long.
     """
 
-    def __init__(self, root: Path, prefix: bytes) -> None:
+    def __init__(self, root: Path, prefix: bytes, *, any_length: bool = False) -> None:
         self.stored = 0
         self.manifest_bytes = b""
-        self._prefix = prefix
+        self._prefix, self._any_length = prefix, any_length
         self._tree = Tree(os.fsencode(root), prefix)
         self._segments: list[SegmentIndex] = []
 
@@ -52,7 +53,7 @@ class FolderWriter:
 
     def _write(self, record: PathRecord, item: Item) -> None:
         longest = record.relocation.max_prefix_length if record.relocation is not None else None
-        if longest is not None and longest < len(self._prefix):
+        if longest is not None and longest < len(self._prefix) and not self._any_length:
             return
         if item.source and record.relocation is None and _is_movable(Path(item.source)):
             self._tree.move(record, Path(item.source))

@@ -145,13 +145,15 @@ class _CondaPackWriter:
             file = self._copied[path] = _InputFile(self._copy(self._relocated(item, relocation)), path)
         elif relocation is not None and relocation.shebang is not None and self._kind != "parcel":
             file = self._copied[path] = self._script(item, relocation, relocation.shebang)
-        elif relocation is not None:
-            mode = "binary" if relocation.max_prefix_length is not None else "text"
+        elif relocation is not None and (not relocation.binary or relocation.max_prefix_length is not None):
+            mode = "binary" if relocation.binary else "text"
             escaped = self._escaped(path) if mode == "text" else path
             file = self._copied[path] = _InputFile(
                 self._copy(item), escaped, mode, os.fsdecode(relocation.placeholder)
             )
-        elif record.type == "file" and not (item.source and self._usable_as_is(Path(item.source))):
+        elif relocation is not None or (
+            record.type == "file" and not (item.source and self._usable_as_is(Path(item.source)))
+        ):  # where none has to fit: conda-unpack refuses any file without room
             file = self._copied[path] = _InputFile(self._copy(item), path)
         elif record.type == "file":
             file = _InputFile(str(item.source), path)  # elsewhere where a link that leads out is followed

@@ -19,7 +19,7 @@ from envpack.prefix.owners.editable_policy import Handled, Policy, handle_editab
 from envpack.prefix.owners.ownership import Ownership, assign
 from envpack.prefix.owners.pypi import Distribution, metadata_folder, metadata_folders, read_distribution
 from envpack.prefix.relocate.restore_published import restore_published
-from envpack.prefix.scan.prefix_aliases import aliases, previous_prefix
+from envpack.prefix.scan.prefix_aliases import aliases, previous_prefix, scripts_of_others
 from envpack.prefix.scan.walk import GENERATED, Outside, Tree, walk
 from envpack.runtime.errors import PackError
 from envpack.runtime.fs.io import read_file
@@ -130,6 +130,14 @@ def _note(scan: _Scan, reporter: Reporter) -> None:
         reporter.note(f"left out: {path}")
     for path, name in scan.kept.items():
         reporter.note(f"conda's {path} is packed as {name}, because bundles contain their own")
+    for other, scripts in scripts_of_others(scan.prefix, scan.aliases).items():
+        shown = ", ".join(scripts[:3]) + (f" and {len(scripts) - 3} more" if scripts[3:] else "")
+        count = "1 script runs" if len(scripts) == 1 else f"{len(scripts)} scripts run"
+        reporter.warn(
+            f"{count} a program of another environment, {os.fsdecode(other)}: {shown}. If this environment is a "
+            "copy of that one, pack the original, or make the copy with 'conda create --clone'. Otherwise "
+            "reinstall the packages of these scripts"
+        )
     if scan.previous:
         made = os.fsdecode(scan.previous)
         reporter.note(f"the environment was moved from {made}: mentions of that path are relocated, too")
@@ -157,6 +165,12 @@ def _check_environment(prefix: Path) -> None:
     if not prefix.is_dir():
         raise PackError(
             f"{prefix} is not a directory", hint="Give the path of an environment, such as ~/miniforge3/envs/x."
+        )
+    if not (prefix / "conda-meta").is_dir() and (prefix / "pyvenv.cfg").is_file():
+        raise PackError(
+            f"{prefix} is a venv: its Python and the standard library are outside of it",
+            hint="Write an environment.yml with a python and, under pip:, the packages that "
+            f"'{prefix}/bin/python -m pip freeze' prints. 'envpack build environment.yml' packs that.",
         )
     if not (prefix / "conda-meta").is_dir() and not os.path.lexists(prefix / "bin" / "python"):
         raise PackError(

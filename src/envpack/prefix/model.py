@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -108,6 +108,9 @@ class PrefixContents:
     newest: int = SOURCE_MTIME
 
 
+Answer = bool | list[str]
+
+
 class Stored(NamedTuple):
     """A file as it is stored.
 
@@ -122,6 +125,9 @@ class Stored(NamedTuple):
         modified: Whether the file differs from the one that its package installed.
         unrelocatable: Remarks on mentions of the prefix that stay unchanged.
         searched: False when the file holds so much compressed data that not all of it was searched.
+        sources: Sources and headers of the environment that a binary names.
+        asked: Questions about other files that this depends on, with the answers; `FileNormalizer.holds` asks them
+            again.
     """
 
     pieces: Sequence[Piece]
@@ -132,3 +138,5 @@ class Stored(NamedTuple):
     modified: bool = False
     unrelocatable: tuple[str, ...] = ()
     searched: bool = True
+    sources: tuple[str, ...] = ()
+    asked: Mapping[str, Answer] = {}

@@ -74,10 +74,13 @@ class PlainReporter(Reporter):
         self._line(f"{title}: {step.detail + ', ' if step.detail else ''}{took:.1f} s")
 
     def note(self, message: str) -> None:
-        self._line(message)
+        first, *others = message.split("\n")
+        self._line(first)
+        for line in others:
+            self._line(f"  {line.lstrip()}")
 
     def warn(self, message: str) -> None:
-        self._line(f"warning: {message}")
+        self.note(f"warning: {message}")
 
 
 _SGR = r"\x1b\[[0-9;:]*m"

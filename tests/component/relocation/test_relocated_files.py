@@ -168,7 +168,7 @@ def test_a_compiled_program_finds_its_library_and_its_data(place: Path, program:
     assert [plain(path) for path in said[1].split(":")] == [f"{place}/lib", f"{place}/lib64", str(place)]
     assert plain(said[2]) == f"{place}/share/tail-of-a-path"
     assert said[3] == "share/tail-of-a-path"
-    assert said[4:] == [f"before {place}", str(place)]
+    assert [text.rstrip("/") for text in said[4:]] == [f"before {place}", str(place)]
 
 
 @pytest.mark.parametrize(("program", "tag"), [("rpath", "RPATH"), ("runpath", "RUNPATH"), ("patched", "RUNPATH")])
@@ -177,11 +177,9 @@ def test_search_paths_of_programs_lead_into_the_deployment(place: Path, program:
         line for line in run(need("readelf"), "-d", place / "bin" / program).splitlines() if "PATH" in line
     )
     assert f"({tag})" in line
-    found = [plain(path) for path in line.split("[")[1].rstrip("]").split(":")]
-    assert found == [f"{place}/lib", "$ORIGIN/../lib" if program == "patched" else f"{place}/lib64"]
-    assert [
-        plain(path) for path in run(need("patchelf"), "--print-rpath", place / "bin" / program).strip().split(":")
-    ] == found
+    found = line.split("[")[1].rstrip("]")
+    assert found == ("$ORIGIN/../lib" if program == "patched" else "$ORIGIN/../lib:$ORIGIN/../lib64")
+    assert run(need("patchelf"), "--print-rpath", place / "bin" / program).strip() == found
 
 
 def test_the_linker_did_share_the_ends_of_strings(made: SmallPrefix) -> None:

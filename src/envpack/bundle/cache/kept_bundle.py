@@ -9,7 +9,7 @@ from typing import Any
 
 from envpack.bundle.cache.cache_files import TABLE
 from envpack.bundle.cache.signature import content_digest
-from envpack.bundle.model import PackedSegment, PackFindings, SegmentIndex, StoredFrames, WrittenSegment
+from envpack.bundle.model import Limit, PackedSegment, PackFindings, SegmentIndex, StoredFrames, WrittenSegment
 from envpack.runtime.format.changes import Unrelocatable
 from envpack.runtime.format.manifest import Frame
 from envpack.runtime.fs.io import open_regular
@@ -37,6 +37,9 @@ def segment_document(segment: WrittenSegment, found: PackFindings, table: int) -
         "unrelocatable": [[item.path, item.reason, item.matters] for item in found.unrelocatable],
         "unsearched": found.unsearched,
         "needs_activation": found.needs_activation,
+        "limits": found.limits,
+        "sources": found.sources,
+        "asked": found.asked,
     }
 
 
@@ -102,6 +105,9 @@ class KeptBundle:
             [Unrelocatable(*item) for item in entry["unrelocatable"]],
             list(entry["unsearched"]),
             list(entry["needs_activation"]),
+            [Limit(*item) for item in entry["limits"]],
+            list(entry["sources"]),
+            asked=dict(entry["asked"]),
         )
         return PackedSegment(index, StoredFrames(frames, self._descriptor, entry["offset"], stay=True), found)
 

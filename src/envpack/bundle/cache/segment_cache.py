@@ -85,7 +85,8 @@ class SegmentCache:
         if not signature or entry is None or entry.get("status") != signature:
             return None
         bundle = self._bundles.get(entry.get("bundle", ""))
-        return bundle.segment(group.id, entry.get("content", "")) if bundle is not None else None
+        known = bundle.segment(group.id, entry.get("content", "")) if bundle is not None else None
+        return known if known is not None and self._normalizer.holds(known.found.asked) else None
 
     def has(self, id: str) -> bool:
         """Return whether the cache has any segment of this id: only then is a search by content worth the time."""

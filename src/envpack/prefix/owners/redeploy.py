@@ -30,7 +30,7 @@ def placeholders_of_deployment(prefix: Path) -> Mapping[str, Published]:
             sha256=record.sha256,
             size=record.size,
             placeholder=record.relocation.placeholder,
-            file_mode="binary" if record.relocation.max_prefix_length is not None else "text",
+            file_mode="binary" if record.relocation.binary else "text",
         )
         for record in table
         if record.relocation is not None and not record.relocation.marshal

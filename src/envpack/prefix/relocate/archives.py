@@ -6,7 +6,7 @@ import bz2
 import lzma
 import struct
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
 from typing import IO, Any, NamedTuple, cast
 
@@ -31,9 +31,12 @@ def unpack(data: FileData) -> tuple[str, Iterator[bytes]] | None:
 
     The pieces of a damaged file end early.
     """
-    for magic, kind, pieces in _STREAMS:
-        if data[: len(magic)] == magic:
-            return kind, _until_broken(pieces(data))
+    head = bytes(data[:8])
+    if head.startswith(_STREAM_MAGICS):
+        kind, pieces = next((kind, pieces) for magic, kind, pieces in _STREAMS if head.startswith(magic))
+        return kind, _until_broken(pieces(data))
+    if _is_lazy_load(head):
+        return "R database", _until_broken(_lazy_load(data))
     return None
 
 
@@ -44,7 +47,7 @@ def is_zip(data: FileData) -> bool:
 
 def is_packed(data: bytes) -> bool:
     """Return whether the beginning of a file is that of an archive or a compressed file that can be unpacked."""
-    return data.startswith(_MAGICS)
+    return data.startswith(_MAGICS) or _is_lazy_load(data[:7])
 
 
 class Member(NamedTuple):
@@ -99,22 +102,62 @@ def _until_broken(pieces: Iterable[bytes]) -> Iterator[bytes]:
 def _pump(make: Callable[[], Any], data: Part) -> Iterator[bytes]:
     """Yield the output of decompressors such as those of bz2, lzma and isal; further members are unpacked too."""
     while data:
-        decompressor = make()
-        done = 0
-        pending = b""
-        while not decompressor.eof:
-            if not pending and getattr(decompressor, "needs_input", True):
-                pending = bytes(data[done : done + CHUNK])
-                done += len(pending)
-            piece = decompressor.decompress(pending, CHUNK)
-            if not piece and done == len(data) and not decompressor.eof:
-                return
-            pending = getattr(decompressor, "unconsumed_tail", b"")
-            if piece:
-                yield piece
-        data = part(data, done - len(decompressor.unused_data), len(data))
+        end = yield from _stream(make(), data, 0)
+        data = part(data, end, len(data))
         if data and data[0] == 0:  # padding behind the last member
             return
+
+
+def _stream(decompressor: Any, data: Part, at: int) -> Generator[bytes, None, int]:
+    """Yield the output for the input from ``at`` on, and return where the input that was used ends."""
+    pending = b""
+    while not decompressor.eof:
+        if not pending and getattr(decompressor, "needs_input", True):
+            pending = bytes(data[at : at + CHUNK])
+            at += len(pending)
+        piece = decompressor.decompress(pending, CHUNK)
+        if not piece and at == len(data) and not decompressor.eof:
+            return at
+        pending = getattr(decompressor, "unconsumed_tail", b"")
+        if piece:
+            yield piece
+    return at - len(decompressor.unused_data)
+
+
+_ZLIB = (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
+"""The first bytes of a zlib stream with the usual window (RFC 1950), by level of compression."""
+
+
+_LZMA2 = (b"\x01", *(bytes((control,)) for control in range(0xE0, 0x100)))
+"""The first bytes of an LZMA2 stream: a chunk that resets the dictionary (XZ for Java, LZMA2InputStream)."""
+
+
+def _zlib(data: Part) -> Iterator[bytes]:
+    return _pump(lambda: isal_zlib.decompressobj(15), data)
+
+
+def _is_lazy_load(head: bytes) -> bool:
+    return head[4:6] in _ZLIB or head[4:7] == b"2BZ" or (head[4:5] == b"Z" and head[5:6] in _LZMA2)
+
+
+def _lazy_load(data: Part) -> Iterator[bytes]:
+    """Yield the unpacked objects of an R database (.rdb): each is its size, perhaps a type, and compressed bytes.
+
+    Source: R, src/main/serialize.c, R_compress1 to R_compress3.
+    """
+    at = 0
+    while at + 6 < len(data):
+        kind = bytes(data[at + 4 : at + 5])
+        at += 5 if kind in (b"2", b"Z") else 4
+        at = yield from _stream(_decompressor_of(kind), data, at)
+
+
+def _decompressor_of(kind: bytes) -> Any:
+    if kind == b"2":
+        return bz2.BZ2Decompressor()
+    if kind == b"Z":
+        return lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=[{"id": lzma.FILTER_LZMA2, "preset": 6}])
+    return isal_zlib.decompressobj(15)
 
 
 def _gzip(data: Part) -> Iterator[bytes]:
@@ -141,9 +184,11 @@ _STREAMS: tuple[tuple[bytes, str, Callable[[Part], Iterator[bytes]]], ...] = (
     (b"BZh", "bzip2 file", _bzip2),
     (b"\xfd7zXZ\0", "xz file", _xz),
     (b"\x28\xb5\x2f\xfd", "zstandard file", _zstd),
+    *((magic, "zlib stream", _zlib) for magic in _ZLIB),
 )
 
-_MAGICS = (ZIP, *(magic for magic, *_ in _STREAMS))
+_STREAM_MAGICS = tuple(magic for magic, *_ in _STREAMS)
+_MAGICS = (ZIP, *_STREAM_MAGICS)
 
 _METHODS: dict[int, Callable[[Part], Iterator[bytes]]] = {
     zipfile.ZIP_STORED: lambda data: (bytes(data[at : at + CHUNK]) for at in range(0, len(data), CHUNK)),

@@ -5,18 +5,20 @@ The published bytes are stored where a digest verifies them, else bytes with a c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from envpack.prefix.model import SOURCE_MTIME, Entry, PrefixContents, Stored
+from envpack.prefix.model import SOURCE_MTIME, Answer, Entry, PrefixContents, Stored
 from envpack.prefix.owners.ownership import source_of
 from envpack.prefix.relocate.bytecode import Timestamp, is_bytecode, is_cache, timestamp, timestamp_edit
-from envpack.prefix.relocate.occurrences import apply, digest, is_text
-from envpack.prefix.relocate.placeholder import TEXT, Canonical, canonicalise, canonicalise_bytecode
+from envpack.prefix.relocate.occurrences import Canonical, apply, digest, is_text
+from envpack.prefix.relocate.placeholder import TEXT, canonicalise, canonicalise_bytecode
 from envpack.prefix.relocate.residual_mentions import ResidualSearch
 from envpack.prefix.relocate.restore_published import Restored, restore_published, without_prefix
 from envpack.prefix.relocate.sources import SourceIndex, SourceReader
+from envpack.prefix.relocate.surroundings import Place, Surroundings
 from envpack.prefix.scan.windowed_file import FileData, Piece, WindowedFile, in_memory
 from envpack.runtime.relocation.relocation import Relocation
 from envpack.runtime.relocation.splice import Splice
@@ -33,6 +35,11 @@ class FileNormalizer:
         self._residual = ResidualSearch(contents.aliases)
         self._index = SourceIndex.of(contents.groups)
         self._sources = SourceReader(f"{prefix}/", contents.aliases, self._index, self._store_any)
+        self._around = Surroundings(prefix, contents.groups, contents.aliases)
+        # a single name, as in /env, is part of other paths by chance
+        names = [alias + b"/" for alias in contents.aliases if alias.count(b"/") > 1]
+        names += [needle for needle, form in self._residual.encoded if form == "percent"]
+        self._in_names = tuple(map(os.fsdecode, names))
         self.related = self._index.related
 
     def normalize(self, entry: Entry, data: FileData) -> Stored:
@@ -49,6 +56,15 @@ class FileNormalizer:
         if entry.path in self._index.shipped and not stored.modified:
             return stored._replace(mtime=self._sources.shipped_mtime(entry))
         return stored
+
+    def holds(self, asked: Mapping[str, Answer]) -> bool:
+        """Return whether the answers to questions about other files are still the same; see `Stored.asked`."""
+        return all(self._around.answer(question) == answer for question, answer in asked.items())
+
+    def names_prefix(self, path: str) -> bool:
+        """Return whether the name of a file or of a folder above it has the prefix in it, perhaps as in a URL."""
+        path = f"/{path}/"
+        return any(name in path for name in self._in_names)
 
     def _is_script(self, entry: Entry) -> bool:
         """Return whether the file is run by its first line.
@@ -68,13 +84,14 @@ class FileNormalizer:
             return _stored(data, self._old_bytecode(data), modified)
         # byte-code records its source's size, and `Bytecode` can follow only changes by plain mentions
         needles = () if entry.path.endswith(".py") else self._residual.encoded
-        canonical = canonicalise(data, self._aliases, self._is_script(entry), needles)
+        place = Place(entry.path, self._around)
+        canonical = canonicalise(data, self._aliases, self._is_script(entry), needles, place)
         residual = self._residual(data, relocated=bool(needles) and is_text(data))
         if residual.remarks:
             canonical = replace(canonical, remarks=canonical.remarks + residual.remarks)
         known = digest([data]) if entry.recorded else ""
         modified = known != entry.recorded if entry.recorded else modified
-        return _stored(data, canonical, modified, known)._replace(searched=not residual.cut)
+        return _stored(data, canonical, modified, known)._replace(searched=not residual.cut, asked=place.asked)
 
     def _as_published(self, entry: Entry, data: FileData) -> Stored | None:
         """Return the stored form of a file as its conda package published it; None where it is not verified."""
@@ -111,15 +128,17 @@ class FileNormalizer:
             and stamp.size == source.disk.size
             and stamp.mtime in (source.disk.mtime, SOURCE_MTIME)
         )
+        place = Place(entry.path, self._around)
         renamed = valid and source is not None and source.relocated is None and is_cache(entry.path)
-        canonical = canonicalise_bytecode(data, self._aliases, path, renamed)
+        canonical = canonicalise_bytecode(data, self._aliases, path, renamed, place)
         if valid and source is not None:
             edits = (*timestamp_edit(data, source.stored), *canonical.edits)
             relocation = canonical.relocation
             if source.relocated is not None:
                 relocation = replace(relocation or Relocation(TEXT), bytecode=source.relocated)
-            canonical = Canonical(edits, relocation, canonical.remarks)
-        return _stored(data, canonical, modified=entry.published is not None and not valid)
+            canonical = replace(canonical, edits=edits, relocation=relocation)
+        stored = _stored(data, canonical, modified=entry.published is not None and not valid)
+        return stored._replace(asked=place.asked)
 
     def _with_relocated_source(self, stored: Stored, stamp: Timestamp | None, path: str) -> Stored:
         """Return published byte-code whose size field follows a source that a deployment changes."""
@@ -149,4 +168,12 @@ def _stored(data: FileData, canonical: Canonical, modified: bool, known: str = "
     """Return the stored form; ``known`` is the digest of ``data``, "" when it is not computed yet."""
     pieces, size = _pieces(data, canonical.edits)
     sha256 = known if known and not canonical.edits else digest(pieces)
-    return Stored(pieces, size, sha256, canonical.relocation, modified=modified, unrelocatable=canonical.remarks)
+    return Stored(
+        pieces,
+        size,
+        sha256,
+        canonical.relocation,
+        modified=modified,
+        unrelocatable=canonical.remarks,
+        sources=canonical.sources,
+    )

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from envpack.prefix.scan.windowed_file import FileData, Piece, WindowedFile, in_memory, part
+from envpack.runtime.relocation.relocation import Relocation
 from envpack.runtime.relocation.splice import Splice
 
 TEXT_PLACEHOLDER_LENGTH = 255
@@ -25,6 +27,85 @@ class Occurrence(NamedTuple):
 
     offset: int
     length: int
+
+
+class Harmless(str):
+    """A remark on mentions that do no harm where they stay, as far as is known."""
+
+
+@dataclass(frozen=True)
+class Canonical:
+    """The change from a file to its stored form.
+
+    Attributes:
+        edits: The edits that make the stored bytes, ascending.
+        relocation: The positions of the placeholder in the stored bytes.
+        remarks: Descriptions of mentions that stay unchanged.
+        sources: Sources and headers that a binary names: a mention that has no room for a prefix keeps the
+            placeholder.
+    """
+
+    edits: tuple[Splice, ...] = ()
+    relocation: Relocation | None = None
+    remarks: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+
+
+def replaced(found: Sequence[Occurrence], data: FileData, placeholder: bytes) -> list[Splice]:
+    """Return the edits that write the placeholder over each of the mentions."""
+    return [Splice(offset, data[offset : offset + length], placeholder) for offset, length in found]
+
+
+def remark(found: Sequence[Occurrence], where: str) -> str:
+    """Return the description of mentions that stay unchanged; ``where``: what they are in."""
+    more = f", ... ({len(found):,} times)" if len(found) > 3 else ""
+    places = ", ".join(str(occurrence.offset) for occurrence in found[:3]) + more
+    return f"{where}: the build prefix stays at byte {places}"
+
+
+_AROUND = 24
+_PRINTABLE = re.compile(rb"[^\x00-\x20\x7f]*")
+
+
+def remark_names(data: FileData, left: Sequence[Occurrence], longer: Sequence[bytes]) -> tuple[str, ...]:
+    """Return the remarks on mentions that are part of a longer name.
+
+    Args:
+        data: The file.
+        left: The mentions.
+        longer: The paths that exist and begin with a path of the prefix, without a slash behind it.
+    """
+    groups: dict[bool, list[Occurrence]] = {}
+    for occurrence in left:
+        groups.setdefault(is_longer(data, occurrence, longer), []).append(occurrence)
+    remarks = []
+    for exists, places in groups.items():
+        offset, length = places[0]
+        begin = data[max(0, offset - _AROUND) : offset][::-1]
+        behind = _PRINTABLE.match(data[offset + length : offset + length + _AROUND])
+        before = _PRINTABLE.match(begin)
+        assert before is not None and behind is not None
+        name = before.group()[::-1] + data[offset : offset + length] + behind.group()
+        kind = "the name of another path that exists" if exists else "part of a longer name"
+        text = remark(places, f"{kind}, {name.decode('utf-8', 'replace')!r}")
+        remarks.append(Harmless(text) if exists else text)
+    return tuple(remarks)
+
+
+def is_longer(data: FileData, occurrence: Occurrence, longer: Sequence[bytes]) -> bool:
+    """Return whether a mention is the beginning of a longer path that exists; see `remark_names`."""
+    return any(data[occurrence.offset : occurrence.offset + len(path)] == path for path in longer)
+
+
+def not_in(anywhere: Sequence[Occurrence], found: Sequence[Occurrence]) -> list[Occurrence]:
+    """Return those of ``anywhere`` that overlap none of ``found``; both are ascending."""
+    left, index = [], 0
+    for occurrence in anywhere:
+        while index < len(found) and found[index].offset + found[index].length <= occurrence.offset:
+            index += 1
+        if index == len(found) or found[index].offset >= occurrence.offset + occurrence.length:
+            left.append(occurrence)
+    return left
 
 
 def find_all(data: FileData, needle: bytes, start: int = 0, end: int = -1) -> Iterator[int]:
@@ -67,15 +148,29 @@ def _without_overlaps(found: list[Occurrence]) -> list[Occurrence]:
 # In UTF-8: the byte order mark, a blank that does not break, quotes, an ellipsis and CJK's stops and brackets.
 _MARKS = rb"\xef\xbb\xbf|\xc2[\xa0\xab\xbb]|\xe2\x80[\x98-\x9f\xa6\xb9\xba]|\xe3\x80[\x81\x82\x88-\x91]"
 _MARK = re.compile(_MARKS)
+# Letters from 0x80 to 0xbf in Latin-1 and Windows-1252; no character of UTF-8 begins with these bytes.
+_LATIN_1 = rb"\x8a\x8c\x8e\x9a\x9c\x9e\x9f\xaa\xb5\xba"
 # What may stand in a path component next to the prefix's own bytes. A dot at the end of a word is a full
 # stop; bytes above 0x7f that are no marks belong to a name in UTF-8.
-_CONTINUES = re.compile(rb"\.*(?!" + _MARKS + rb")[\w\-+@~\x80-\xff]")
+_CONTINUES = re.compile(rb"\.*(?!" + _MARKS + rb")[\w\-+@~\xc0-\xff" + _LATIN_1 + rb"]")
 # Before the prefix's slash: a word means that the slash separates it from the prefix's first component,
 # unless the word is an option (-I/opt/env), a mark of its own (gcc's @/opt/env/args, systemd's -/opt/env, the
 # "." that CPython's Makefile puts before its prefix for WASM) or the end of an escape sequence (\n/opt/env).
 _WORD_BEFORE = re.compile(rb"[\w.\-+@~\x80-\xff]+\Z")
 _OPTION = re.compile(rb"(?:-[A-Za-z]*|[+@.])\Z")
-_ESCAPE = re.compile(rb"\\(?:[abefnrtv0]|x[0-9a-fA-F]{2}|[0-7]{3}|u[0-9a-fA-F]{4})\Z")
+# Escape sequences of strings and regular expressions, and those that set colours (ECMA-48, SGR).
+_ESCAPE = re.compile(
+    rb"\\(?:[A-Za-z0-9]|x[0-9a-fA-F]{2}|[0-7]{3}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8})\Z"
+    rb"|(?:\x1b|\\(?:e|E|033|x1[bB]|u001[bB]))\[[0-9;]*m\Z"
+)
+# RFC 8089, and the variables that hold a staging root: GNU make, autotools, rpmbuild, makepkg, ebuild, Buildroot.
+_OUTSIDE = re.compile(
+    rb"file://localhost\Z|\$(?:DESTDIR|INSTALL_ROOT|RPM_BUILD_ROOT|pkgdir|ED|D|TARGET_DIR|STAGING_DIR|SYSROOT)\Z"
+)
+# sed and Perl take any character as the delimiter: s@/opt/env@...@, s+...+/opt/env+
+_DELIMITED = re.compile(rb"(?:^|[^\w/])(?:s|y|m|tr|qr)([@~+])(?:[^\n]*\1)?\Z")
+_PUNCTUATION_BEFORE = re.compile(rb"(?![" + _LATIN_1 + rb"])[\x80-\xbf]\Z")
+_UTF_8_BEFORE = re.compile(rb"(?:[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3})\Z")
 
 
 UNMISTAKABLE = 100
@@ -92,13 +187,18 @@ def stands_alone(data: FileData, start: int, end: int, first: int = 0, last: int
     if end - start >= UNMISTAKABLE:
         return True
     last = len(data) if last < 0 else last
-    if _CONTINUES.match(data[end : min(last, end + 64)]):
-        return False
-    if start == first:
-        return True
     before = data[max(first, start - 64) : start]
     word = _WORD_BEFORE.search(before)
-    if word is None or _ESCAPE.search(before):
+    delimited = _DELIMITED.search(before) if word is not None else None
+    if _CONTINUES.match(data[end : min(last, end + 64)]):
+        delimiter = delimited.group(1) if delimited else b"@" if before.endswith(b"@") else b""
+        if not delimiter or data[end : end + 1] != delimiter:
+            return False
+    if word is None or delimited or before.endswith(b"@"):
+        return True
+    if _ESCAPE.search(before) or _OUTSIDE.search(before):
+        return True
+    if _PUNCTUATION_BEFORE.search(before) and not _UTF_8_BEFORE.search(before):
         return True
     name = _MARK.split(word.group())[-1]
     if not name:

@@ -1,8 +1,9 @@
 """Mentions of the prefix that a search for its bytes does not find, and that no deployment can rewrite.
 
-These are text in UTF-16, URLs and escaped strings inside binary data, and everything that is compressed. They are
-reported when an environment is packed, instead of failing in production. Only files that match no published digest
-are searched: a file as its package published it can't contain the path that it was installed to later.
+These are text in UTF-16 and UTF-32, URLs and escaped strings inside binary data, and everything that is
+compressed. They are reported when an environment is packed, instead of failing in production. Only files that
+match no published digest are searched: a file as its package published it can't contain the path that it was
+installed to later.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import NamedTuple
 
 from envpack.prefix.relocate.archives import CHUNK, is_packed, is_zip, unpack, zip_members
 from envpack.prefix.relocate.encoded_mentions import find_encoded, needles
-from envpack.prefix.relocate.occurrences import find_all, find_prefix, stands_alone
+from envpack.prefix.relocate.occurrences import find_all, find_prefix, is_text, stands_alone
 from envpack.prefix.scan.prune import translate
 from envpack.prefix.scan.windowed_file import FileData
 
@@ -51,9 +52,10 @@ class ResidualSearch:
     def __init__(self, aliases: Sequence[bytes]) -> None:
         self._aliases = tuple(aliases)
         self._wide = tuple(filter(None, map(_wide, aliases)))
+        self._widest = tuple(filter(None, map(_widest, aliases)))
         self.encoded = needles(aliases)
         """The encoded forms, for `find_encoded`."""
-        self.needles = (*self._aliases, *self._wide, *(needle for needle, _ in self.encoded))
+        self.needles = (*self._aliases, *self._wide, *self._widest, *(needle for needle, _ in self.encoded))
         """All byte strings that are searched for."""
         self._tail = max(map(len, self.needles)) + 2 * _AROUND
 
@@ -65,9 +67,13 @@ class ResidualSearch:
         return ResidualMentions(tuple(remarks), budget.left <= 0)
 
     def _in(self, data: FileData, relocated: bool) -> Iterator[tuple[str, str]]:
-        wide = sorted(self._find_wide(data))
-        if wide:
-            yield "UTF-16 text", _at(wide)
+        if not is_text(data):
+            wide = sorted(self._find_wide(data))
+            if wide:
+                yield "UTF-16 text", _at(wide)
+            widest = sorted(offset for needle in self._widest for offset in find_all(data, needle))
+            if widest:
+                yield "UTF-32 text", _at(widest)
         if not relocated:
             found = find_encoded(data, self.encoded)
             for form in sorted({place.form for place in found}):
@@ -87,7 +93,8 @@ class ResidualSearch:
         """Return whether a piece of unpacked data mentions the prefix; ``last``: nothing follows it."""
         end = len(data) if last else len(data) - _AROUND
         plain = any(place.offset + place.length <= end for place in find_prefix(data, self._aliases))
-        return plain or any(self._find_wide(data)) or bool(find_encoded(data, self.encoded))
+        wide = any(self._find_wide(data)) or any(needle in data for needle in self._widest)
+        return plain or wide or bool(find_encoded(data, self.encoded))
 
     def _mentioned(self, chunks: Iterator[bytes]) -> bool:
         window = b""
@@ -176,6 +183,14 @@ def _wide(alias: bytes) -> bytes:
     except UnicodeDecodeError:
         return b""
     return little[:-1] if alias.isascii() else little
+
+
+def _widest(alias: bytes) -> bytes:
+    """Return the bytes that UTF-32 of both byte orders has in common: all but the NULs at one end."""
+    try:
+        return alias.decode("utf-8").encode("utf-32-le").rstrip(b"\0")
+    except UnicodeDecodeError:
+        return b""
 
 
 def _narrow(data: bytes) -> bytes:

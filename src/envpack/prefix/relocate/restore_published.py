@@ -14,7 +14,7 @@ from itertools import combinations
 from typing import NamedTuple
 
 from envpack.prefix.model import Published
-from envpack.prefix.relocate.binary import BinaryMention, BinaryString, binary_relocation, slashes
+from envpack.prefix.relocate.binary import slashes
 from envpack.prefix.relocate.occurrences import apply, digest, find_all, stands_alone
 from envpack.prefix.relocate.shebang import HEAD, direct_line, published_lines
 from envpack.prefix.scan.windowed_file import FileData, in_memory
@@ -193,7 +193,7 @@ def _relocation(
     if not marks:
         return None
     if binary:
-        return binary_relocation(placeholder, _located_strings(data, marks, len(placeholder)))
+        return Relocation(placeholder, padded=tuple(mark.stored for mark in marks))
     if executable and data[:2] == b"#!":
         first_edits = [edit for edit in edits if edit.offset + len(edit.old) <= HEAD]
         head = b"".join(in_memory(apply(data[:HEAD], first_edits)))
@@ -202,18 +202,3 @@ def _relocation(
             rest = tuple(mark.stored for mark in marks if mark.stored >= line.end)
             return Relocation(placeholder, text=rest, shebang=line.shebang)
     return Relocation(placeholder, text=tuple(mark.stored for mark in marks))
-
-
-def _located_strings(data: FileData, marks: Sequence[_Mark], length: int) -> list[BinaryString]:
-    strings: list[BinaryString] = []
-    end = -1
-    for mark in marks:
-        mentions: list[BinaryMention] = []
-        if mark.offset < end:
-            mentions = list(strings.pop().mentions)
-        else:
-            end = _string_end(data, mark.offset)
-        behind = mark.offset + mark.length
-        mentions.append(BinaryMention(mark.stored, data[behind : behind + 1]))
-        strings.append(BinaryString(mentions, mark.stored + length + end - behind))
-    return strings

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import posixpath
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
@@ -24,6 +24,12 @@ _MOST = 4 << 20
 
 # in quotes a path may hold blanks
 _PATHS = re.compile(rb"\"(/[^\"\n\0]+)\"|'(/[^'\n\0]+)'|(/[^\s\0\"',:;=]+)")
+# The first line, or the lines that installers write where it would be too long.
+_INTERPRETER = re.compile(
+    rb"#![ \t]*(?:/usr/bin/env[ \t]+-S[ \t]*|/bin/sh\n'{3}exec' )?[\"']?"
+    rb"(?P<prefix>/[^\n\"']*?)/bin/(?P<program>[^/\s\"']+)"
+)
+_SYSTEM = (b"", b"/usr", b"/usr/local")
 _SYSCONFIG_PREFIX = re.compile(rb"^ *'prefix': '(/[^'\n]+)'", re.MULTILINE)
 
 
@@ -44,6 +50,40 @@ def aliases(prefix: Path) -> tuple[bytes, ...]:
             if os.path.samestat(os.stat(path), here):
                 found.add(path)
     return tuple(dict.fromkeys((real, given, *sorted(found))))
+
+
+def scripts_of_others(prefix: Path, names: Sequence[bytes]) -> dict[bytes, list[str]]:
+    """Return the scripts in bin that run a program of another environment, by the path of that environment.
+
+    Another environment is a folder with the metadata of one, or one that has, or had, a program in bin that this
+    environment has too: after ``cp -a``, scripts still run what is in the original.
+
+    Args:
+        prefix: The environment.
+        names: All paths of it.
+    """
+    found: dict[bytes, list[str]] = {}
+    for path in _children(prefix / "bin"):
+        head = b"".join(_read([path], _HEAD))
+        match = _INTERPRETER.match(head)
+        if match is None or match["prefix"] in (*names, *_SYSTEM):
+            continue
+        other = os.fsdecode(match["prefix"])
+        known = any(os.path.lexists(f"{other}/{name}") for name in ("conda-meta", "pyvenv.cfg"))
+        if known or os.path.lexists(prefix / "bin" / os.fsdecode(match["program"])):
+            found.setdefault(match["prefix"], []).append(f"bin/{path.name}")
+    return found
+
+
+def longer_names(paths: Iterable[bytes]) -> tuple[bytes, ...]:
+    """Return the paths that exist and begin with one of ``paths``, without a slash behind it: /opt/env2."""
+    found: set[bytes] = set()
+    for path in paths:
+        folder, name = posixpath.split(path)
+        with suppress(OSError):
+            others = os.listdir(folder)
+            found.update(posixpath.join(folder, one) for one in others if one.startswith(name) and one != name)
+    return tuple(sorted(found))
 
 
 def previous_prefix(prefix: Path) -> bytes | None:

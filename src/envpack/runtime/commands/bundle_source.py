@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any, Mapping
 
-from envpack.runtime.commands.check import Policy, check_before
+from envpack.runtime.commands.check import Policy, check_before, check_room
 from envpack.runtime.deployment.source import DeployedTree
 from envpack.runtime.extract.extraction import Extraction
 from envpack.runtime.extract.previous import previous_deployment
@@ -15,7 +15,7 @@ from envpack.runtime.reader.bundle import Bundle
 from envpack.runtime.report import Reporter, human_size
 from envpack.runtime.store.extraction import Plan, extract_shared
 from envpack.runtime.store.store import Store
-from envpack.runtime.tree.prefix import check_prefix, warn_activation_needed
+from envpack.runtime.tree.prefix import warn_activation_needed
 
 
 class BundleSource:
@@ -42,8 +42,8 @@ class BundleSource:
 
     def check(self, prefix: str) -> None:
         manifest = self._bundle.manifest
-        self._host_check = check_before(manifest, self.name, Path(prefix), self._policy, self._reporter)
-        check_prefix(manifest, prefix)
+        checked = check_before(manifest, self.name, Path(prefix), self._policy, self._reporter)
+        self._host_check = check_room(manifest, prefix, self._policy, checked, self._reporter)
 
     def write(self, root: Path, prefix: Path, reporter: Reporter, jobs: int) -> DeployedTree:
         if self._shared is None:

@@ -24,9 +24,15 @@ from envpack.runtime.host.facts import HostFacts, facts_from_json
 from envpack.runtime.reader.bundle import open_bundle
 from envpack.runtime.report import Reporter
 from envpack.runtime.transport.open import local_path
-from envpack.runtime.tree.head import read_manifest
+from envpack.runtime.tree.head import ROOM, read_manifest
+from envpack.runtime.tree.prefix import check_prefix
 
 _WHAT_TO_GIVE = "Give the path of a bundle, of a deployment, or of a conda environment."
+
+
+OTHER_NAMES = (ROOT_HOME, PARENT_OWNER, ROOM)
+"""What can be allowed beside the requirements on a host: a destination below root's home, one below another user's
+directory, and one that is too long for the paths in compiled files."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +41,7 @@ class Policy:
 
     Attributes:
         gpu: One of `GPU_MODES`.
-        allow: Names of requirements that may fail, ROOT_HOME and PARENT_OWNER.
+        allow: Names of requirements that may fail, and of OTHER_NAMES.
         check: Whether a deployment checks the host at all.
     """
 
@@ -58,11 +64,11 @@ def parse_policy(gpu: str = "required", allow: Iterable[str] = (), check: bool =
     names = tuple(name.strip().replace("-", "_") for item in allow for name in item.split(",") if name.strip())
     if gpu not in GPU_MODES:
         raise UsageError(f"unknown GPU mode {gpu!r}", hint=f"Use one of: {', '.join(GPU_MODES)}.")
-    unknown = [name for name in names if name not in (*REQUIREMENTS, ROOT_HOME, PARENT_OWNER)]
+    unknown = [name for name in names if name not in (*REQUIREMENTS, *OTHER_NAMES)]
     if unknown:
         raise UsageError(
             f"unknown requirement {unknown[0]!r}",
-            hint=f"Use one of: {', '.join(REQUIREMENTS)}, root-home, parent-owner.",
+            hint=f"Use one of: {', '.join(REQUIREMENTS)}, root-home, parent-owner, room.",
         )
     return Policy(gpu, tuple(dict.fromkeys(names)), check)
 
@@ -226,6 +232,23 @@ def check_before(
             reporter.note(item.message)
     record["overridden"] = [item.requirement for item in report.verdicts if item.allowed]
     return record
+
+
+def check_room(
+    manifest: Manifest, prefix: str, policy: Policy, checked: Mapping[str, Any], reporter: Reporter
+) -> Mapping[str, Any]:
+    """Check that a destination is not too long, and return ``checked`` with what was overridden.
+
+    Raises:
+        RelocationError: It is too long and the policy does not allow that, or has unsafe bytes.
+    """
+    if not check_prefix(manifest, prefix, any_length=ROOM in policy.allow):
+        return checked
+    reporter.warn(
+        f"the destination is longer than {manifest.longest_prefix} bytes: paths that are compiled into files such "
+        f"as {manifest.limited_by} stay a placeholder, and lead nowhere"
+    )
+    return {**checked, "overridden": [*checked["overridden"], ROOM]}
 
 
 def recorded_policy(root: Path) -> Policy:

@@ -32,7 +32,7 @@ from envpack.runtime.fs.interrupt import retry_on_interrupt
 from envpack.runtime.fs.paths import is_folder
 from envpack.runtime.report import Reporter
 from envpack.runtime.store.store import follow
-from envpack.runtime.tree.head import prefix_limit, read_head
+from envpack.runtime.tree.head import allows_room, prefix_limit, read_head
 from envpack.runtime.tree.prefix import check_prefix, installed_prefix, refuse_generation
 from envpack.runtime.tree.rewrite_prefix import RewriteResult, rewrite_prefix
 
@@ -181,7 +181,7 @@ def _strategy(source: DeploymentState, target: DeploymentState) -> type[MoveStra
             f"there are previous generations of {target.path} in {target.state_dir}",
             hint=f"Remove them first: envpack remove {target.path}",
         )
-    check_prefix(read_head(source.path)[0], str(target.given))
+    check_prefix(read_head(source.path)[0], str(target.given), any_length=allows_room(source.path))
     return Rename
 
 

@@ -32,6 +32,7 @@ from envpack.runtime.reader.bundle import Bundle, open_bundle
 from envpack.runtime.report import Reporter
 from envpack.runtime.store.store import Store
 from envpack.runtime.tree.compare import Differences
+from envpack.runtime.tree.head import allows_room
 from envpack.runtime.tree.prefix import check_prefix, refuse_generation
 from envpack.runtime.tree.rewrite_prefix import rewrite_prefix
 
@@ -101,7 +102,7 @@ def repair(
         _check_same(root, opened)
         with exclusive(DeploymentState(root), reporter), locked(root / LOCK_PATH, wait=True):
             manifest = opened.manifest
-            check_prefix(manifest, str(root))
+            check_prefix(manifest, str(root), any_length=allows_room(root))
             table_bytes = opened.table_bytes()
             table = table_from_json(table_bytes)
             restorer = TreeRestorer(root, opened, table, table_bytes)

@@ -24,7 +24,7 @@ from envpack.runtime.parallel.threads import pool as threads
 from envpack.runtime.reader.bundle import Bundle
 from envpack.runtime.relocation.files import deployed_size, stored_digest, stored_pieces
 from envpack.runtime.report import Step
-from envpack.runtime.tree.head import read_head
+from envpack.runtime.tree.head import allows_room, read_head
 from envpack.runtime.tree.prefix import check_prefix, installed_prefix
 
 _BATCH = 64
@@ -49,7 +49,7 @@ def previous_deployment(bundle: Bundle, root: Path) -> PreviousDeployment | None
         manifest, table, _ = read_head(root)
         prefix = installed_prefix(root)
         if prefix is not None:
-            check_prefix(manifest, prefix)
+            check_prefix(manifest, prefix, any_length=allows_room(root))
     except (EnvpackError, OSError):
         return None
     return PreviousDeployment(root, table, None if prefix is None else os.fsencode(prefix))

@@ -54,6 +54,8 @@ def _relocation_json(relocation: Relocation, placeholders: dict[bytes, int]) -> 
         document["text"] = list(relocation.text)
     if relocation.padded:
         document["padded"] = list(relocation.padded)
+    if relocation.optional:
+        document["optional"] = list(relocation.optional)
     if relocation.strings:
         document["strings"] = [list(string) for string in relocation.strings]
     if relocation.marshal:
@@ -152,6 +154,7 @@ def read_relocation(node: JsonValue, placeholders: tuple[bytes, ...], size: int)
 _PARTS: tuple[tuple[str, Callable[[JsonValue], Any]], ...] = (
     ("text", lambda node: node.counts(1)),
     ("padded", lambda node: node.counts(1)),
+    ("optional", lambda node: node.counts(1)),
     ("strings", lambda node: tuple(item.counts(2) for item in node.items())),
     ("marshal", lambda node: tuple(item.counts(4) for item in node.items())),
     ("encoded", lambda node: _read_encoded(node)),

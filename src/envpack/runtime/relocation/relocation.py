@@ -52,8 +52,10 @@ class Relocation:
             SHF_MERGE tail merging), and code may hold a pointer into the middle of one.
         strings: NUL-terminated strings in binaries, each as the offsets of its occurrences and then the offset of
             its NUL. The bytes that a shorter prefix leaves over are filled with NULs behind the string. Used for
-            occurrences with nothing behind them in their string, where nothing moves, and where slashes would
-            change the meaning.
+            occurrences with nothing behind them in their string by earlier versions of envpack.
+        optional: offsets of occurrences in binaries that are replaced like those of ``padded`` by a prefix that
+            fits; a longer one leaves the placeholder. Nothing opens the paths there: debug information, and names
+            of sources in messages.
         marshal: string constants in a pyc, each as (offset of the type byte, that byte, length in bytes, offsets
             of the occurrences...). Type and length are rewritten with the string (CPython Python/marshal.c).
         encoded: occurrences in text that are written in a form of `ENCODINGS`: (form, offsets).
@@ -64,6 +66,7 @@ class Relocation:
     placeholder: bytes
     text: tuple[int, ...] = ()
     padded: tuple[int, ...] = ()
+    optional: tuple[int, ...] = ()
     strings: tuple[tuple[int, ...], ...] = ()
     marshal: tuple[tuple[int, ...], ...] = ()
     encoded: tuple[tuple[str, tuple[int, ...]], ...] = ()
@@ -74,6 +77,11 @@ class Relocation:
     def max_prefix_length(self) -> int | None:
         """Return the length of the longest prefix that fits, in bytes; None when every length does."""
         return len(self.placeholder) if self.strings or self.padded else None
+
+    @property
+    def binary(self) -> bool:
+        """Return whether the file is a binary that keeps its length."""
+        return bool(self.strings or self.padded or self.optional)
 
     def growth(self, prefix: bytes) -> int:
         """Return by how many bytes the file grows with this prefix (negative: it shrinks)."""
@@ -118,7 +126,8 @@ def unsafe_bytes(prefix: bytes) -> bytes:
 def splices(relocation: Relocation, prefix: bytes) -> list[Splice]:
     """Return the replacements that write ``prefix`` into a file's stored bytes, by ascending offset.
 
-    The prefix must not be longer than `Relocation.max_prefix_length`; this is not checked here.
+    A prefix longer than the placeholder leaves all placeholders in a binary; `Relocation.max_prefix_length` is not
+    checked here.
     """
     placeholder = relocation.placeholder
     found: list[Splice] = []
@@ -126,12 +135,8 @@ def splices(relocation: Relocation, prefix: bytes) -> list[Splice]:
         line = relocation.shebang.lead + placeholder + relocation.shebang.rest
         found.append(Splice(0, line, shebang_line(prefix, relocation.shebang)))
     found.extend(Splice(offset, placeholder, prefix) for offset in relocation.text)
-    filled = prefix + b"/" * (len(placeholder) - len(prefix))
-    found.extend(Splice(offset, placeholder, filled) for offset in relocation.padded)
-    for *offsets, end in relocation.strings:
-        found.extend(Splice(offset, placeholder, prefix) for offset in offsets)
-        spare = (len(placeholder) - len(prefix)) * len(offsets)
-        found.append(Splice(end, b"", b"\0" * spare))
+    if relocation.binary and len(prefix) <= len(placeholder):
+        found.extend(_binary_splices(relocation, prefix))
     for form, places in relocation.encoded:
         old, new = _encoded(form, placeholder), _encoded(form, prefix)
         found.extend(Splice(offset, old, new) for offset in places)
@@ -143,6 +148,18 @@ def splices(relocation: Relocation, prefix: bytes) -> list[Splice]:
         found.append(Splice(12, _u32(source.size), _u32(size)))
     found.sort(key=lambda splice: splice.offset)
     return found
+
+
+def _binary_splices(relocation: Relocation, prefix: bytes) -> Iterator[Splice]:
+    placeholder = relocation.placeholder
+    spare = len(placeholder) - len(prefix)
+    filled = prefix + b"/" * spare
+    for offset in (*relocation.padded, *relocation.optional):
+        yield Splice(offset, placeholder, filled)
+    for *offsets, end in relocation.strings:
+        for offset in offsets:
+            yield Splice(offset, placeholder, prefix)
+        yield Splice(end, b"", b"\0" * spare * len(offsets))
 
 
 @lru_cache(maxsize=256)

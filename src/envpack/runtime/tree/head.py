@@ -15,13 +15,26 @@ from envpack.runtime.format.paths_json import table_from_json
 from envpack.runtime.fs.io import read_file
 from envpack.runtime.fs.json_text import json_value
 
+ROOM = "room"
+"""The name, in what a deployment allows, that lets its path be longer than the strings in its binaries."""
+
+
+def allows_room(root: Path) -> bool:
+    """Return whether the deployment at ``root`` was made with ROOM allowed."""
+    with suppress(OSError, EnvpackError, ValueError, KeyError, TypeError):
+        record = json_value(read_file(root / DEPLOYMENT_PATH))
+        return ROOM in record["check"]["allow"]
+    return False
+
 
 def prefix_limit(root: Path) -> tuple[int | None, str]:
     """Return the maximum prefix length of the tree at ``root``, in bytes, and the path that limits it.
 
-    The length is None when any prefix fits, or when the manifest can't be read: `rewrite_prefix` then reports the
-    error. The manifest is not verified.
+    The length is None when any prefix fits or is allowed, or when the manifest can't be read: `rewrite_prefix`
+    then reports the error. The manifest is not verified.
     """
+    if allows_room(root):
+        return None, ""
     with suppress(OSError, EnvpackError):
         manifest = manifest_from_json(read_file(root / MANIFEST_PATH))
         return manifest.longest_prefix, manifest.limited_by

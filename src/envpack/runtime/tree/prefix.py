@@ -40,20 +40,31 @@ def check_characters(prefix: str) -> None:
         )
 
 
-def check_prefix(manifest: Manifest, prefix: str) -> None:
+def check_prefix(manifest: Manifest, prefix: str, *, any_length: bool = False) -> bool:
     """Check that ``prefix`` can be written into the environment of ``manifest``.
+
+    Args:
+        manifest: the manifest.
+        prefix: the prefix.
+        any_length: whether it may be too long: then strings in binaries keep their placeholder.
+
+    Returns:
+        Whether it is too long.
 
     Raises:
         RelocationError: it is too long, or has unsafe bytes.
     """
     check_characters(prefix)
     coded = os.fsencode(prefix)
-    if manifest.longest_prefix is not None and len(coded) > manifest.longest_prefix:
+    too_long = manifest.longest_prefix is not None and len(coded) > manifest.longest_prefix
+    if too_long and not any_length:
         raise RelocationError(
             f"the path of the destination has {len(coded)} bytes, and at most {manifest.longest_prefix} fit",
-            hint="Choose a shorter path, or rebuild with 'envpack build', which allows 200 bytes.",
+            hint="Choose a shorter path, or rebuild with 'envpack build', which allows 200 bytes. "
+            "'envpack deploy --allow room' ignores this, but paths in compiled files then don't work.",
             details=[f"{manifest.limited_by}: at most {manifest.longest_prefix} bytes"],
         )
+    return too_long
 
 
 def installed_prefix(root: Path) -> str | None:

@@ -27,7 +27,7 @@ from envpack.runtime.fs.sync import sync_filesystem, sync_folder
 from envpack.runtime.relocation.files import deployed_bytes, stored_bytes
 from envpack.runtime.report import Reporter, Step
 from envpack.runtime.tree.conda_digests import CondaDigests, conda_records
-from envpack.runtime.tree.head import read_head
+from envpack.runtime.tree.head import allows_room, read_head
 from envpack.runtime.tree.journal import Journal
 from envpack.runtime.tree.prefix import (
     check_prefix,
@@ -84,7 +84,7 @@ def rewrite_prefix(root: Path, reporter: Reporter, *, prefix: str = "", durable:
         return RewriteResult(prefix, prefix, 0, ())
     manifest, table, _ = read_head(root)
     check_bundle_tree(manifest, table)  # a plain tar -x checks nothing
-    check_prefix(manifest, prefix)
+    check_prefix(manifest, prefix, any_length=allows_room(root))
     with locked(root / LOCK_PATH, wait=True, warn=reporter.warn):
         previous = installed_prefix(root)
         if previous == prefix:

@@ -6,7 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from envpack.prefix.relocate.occurrences import apply, canonical_placeholder, digest, find_prefix
+from envpack.prefix.relocate.occurrences import (
+    Occurrence,
+    apply,
+    canonical_placeholder,
+    digest,
+    find_prefix,
+    not_in,
+)
 from envpack.prefix.scan.windowed_file import WindowedFile, in_memory
 from envpack.runtime.relocation.splice import Splice
 
@@ -43,6 +50,23 @@ PREFIX = b"/opt/env"
         "\xab\xa0/opt/env\xa0\xbb".encode(),
         "\u300c/opt/env\u300d".encode(),
         "/opt/env\u2026".encode(),
+        b"echo x | sed s@/opt/env@PFX@",
+        b"sed 's@PFX@/opt/env@g'",
+        b"sed 's@PFX@/opt/env/share@g'",
+        b"s+/opt/env+x+",
+        b"perl -pe 's~x~/opt/env~'",
+        b"name@/opt/env/src",
+        b"'\\e/opt/env'",
+        b"'\\1/opt/env'",
+        b"'\\U0001f600/opt/env'",
+        b"\x1b[1;32m/opt/env\x1b[0m",
+        b"'\\033[1m/opt/env'",
+        b"file://localhost/opt/env",
+        b"$DESTDIR/opt/env/lib",
+        b"$RPM_BUILD_ROOT/opt/env",
+        b"in \xab/opt/env\xbb",
+        b"\x93/opt/env\x94",
+        b"\xa0/opt/env\xa0",
     ],
 )
 def test_a_mention_is_found(text: bytes) -> None:
@@ -70,6 +94,17 @@ def test_a_mention_is_found(text: bytes) -> None:
         b"/-L/opt/env",
         b"usr/opt/env",
         "/dé/opt/env".encode(),
+        b"/opt/env@2/lib",
+        b"/opt/env~",
+        b"~/opt/env",
+        b"s-/opt/env",
+        b"x\\yz/opt/env",
+        b"%s/opt/env",
+        b"$HOMEDIR/opt/env",
+        b"file://host/opt/env",
+        b"/opt/env\xe9",
+        b"\xe9/opt/env",
+        b"[1m/opt/env",
     ],
 )
 def test_part_of_another_path_is_no_mention(text: bytes) -> None:
@@ -98,3 +133,13 @@ def test_edits_copy_nothing_of_a_large_file(tmp_path: Path) -> None:
     assert b"".join(in_memory(pieces)) == b"01xyz45678"
     assert [type(piece) for piece in pieces] == [WindowedFile, bytes, WindowedFile]
     assert digest(pieces) == digest([b"01xyz45678"])
+
+
+@pytest.mark.parametrize(
+    ("places", "expected"),
+    [([], [0, 9, 30]), ([0], [9, 30]), ([8], [0, 30]), ([5], [30]), ([0, 9, 30], []), ([40], [0, 9, 30])],
+)
+def test_the_mentions_that_are_left_overlap_none_that_are_taken(places: list[int], expected: list[int]) -> None:
+    anywhere = [Occurrence(offset, 8) for offset in (0, 9, 30)]
+    left = not_in(anywhere, [Occurrence(offset, 8) for offset in places])
+    assert [place.offset for place in left] == expected

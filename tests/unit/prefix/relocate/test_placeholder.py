@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import io
+import marshal
 import pickle
 import zipfile
 from pathlib import Path
@@ -12,8 +14,8 @@ from typing import Any
 import pytest
 
 from envpack.prefix import Entry, FileNormalizer, PrefixContents, Published, Stored
-from envpack.prefix.relocate.occurrences import canonical_placeholder
-from envpack.prefix.relocate.placeholder import TEXT
+from envpack.prefix.relocate.occurrences import Harmless, canonical_placeholder
+from envpack.prefix.relocate.placeholder import SCRIPT, TEXT
 from envpack.prefix.scan.windowed_file import WindowedFile, in_memory
 from envpack.runtime.relocation.shebang import Shebang
 from support import normalized
@@ -59,15 +61,89 @@ def test_strings_of_two_aliases_get_one_placeholder_and_keep_the_size() -> None:
     assert stored.relocation is not None
     assert stored.relocation.placeholder == canonical_placeholder(4) and stored.relocation.max_prefix_length == 4
     assert stored.size == len(data)
-    assert deployed(stored, b"/env") == b"\x7fELF\0/env/lib:/env/x\0\0\0\0\0\0/env/y\0end"
-    assert deployed(stored, b"/e") == b"\x7fELF\0/e///lib:/e///x".ljust(25, b"\0") + b"\0/e///y\0end"
+    assert deployed(stored, b"/env") == b"\x7fELF\0/env//////lib:/env/x\0/env/y\0end"
+    assert deployed(stored, b"/e") == b"\x7fELF\0/e////////lib:/e///x\0/e///y\0end"
 
 
 def test_the_end_of_a_string_that_others_may_share_stays_in_its_place() -> None:
     data = b"\x7fELF\0/opt/env/lib/plugins\0/opt/env\0/opt/env.bak\0-L/opt/env -lx\0"
     moved = deployed(store(data), b"/e")
-    assert moved == (b"\x7fELF\0/e///////lib/plugins\0/e\0\0\0\0\0\0\0/opt/env.bak\0-L/e////// -lx\0")
+    assert moved == (b"\x7fELF\0/e///////lib/plugins\0/e//////\0/opt/env.bak\0-L/e////// -lx\0")
     assert moved.index(b"lib/plugins") == data.index(b"lib/plugins")
+
+
+LONG = b"/srv/environments/main"
+
+
+def test_neighbours_of_a_prefix_in_a_binary_are_other_strings() -> None:
+    data = b"\x7fELF\0" + LONG + b"alpha" + LONG + b"/share/thing" + b"second\0hello" + LONG + b"/x\0"
+    stored = store(data, LONG)
+    moved = b"/e".ljust(len(LONG), b"/")
+    assert deployed(stored, b"/e") == data.replace(LONG, moved) and not stored.unrelocatable
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"/data%s/x", b"src/lib%s", b"$HOME%s", b"%%s%s/lib", b"~%s", b"..%s", b"%s.bak", b"%s-2/lib", b"%s@2"],
+)
+def test_other_paths_in_a_binary_stay_and_are_told(text: bytes) -> None:
+    data = b"\x7fELF\0" + text % LONG + b"\0"
+    stored = store(data, LONG)
+    assert deployed(stored, b"/e") == data
+    (remark,) = stored.unrelocatable
+    assert remark.startswith("part of a longer name, '") and remark.endswith(f"at byte {data.index(LONG)}")
+
+
+def test_a_short_prefix_beside_word_bytes_in_a_binary_stays_and_is_told() -> None:
+    data = b"\x7fELF\0src/opt/environment\0"
+    stored = store(data)
+    assert deployed(stored, b"/e") == data and len(stored.unrelocatable) == 1
+
+
+def test_a_longer_path_that_exists_is_no_mention(tmp_path: Path) -> None:
+    prefix = tmp_path / "environments" / "main"
+    (tmp_path / "environments" / "main2").mkdir(parents=True)
+    data = b"\x7fELF\0%s2/lib\0%s3/lib\0" % ((str(prefix).encode(),) * 2)
+    stored = store(data, str(prefix).encode())
+    assert deployed(stored, b"/e").startswith(b"\x7fELF\0%s2/lib\0/e//" % str(prefix).encode())
+    (remark,) = stored.unrelocatable
+    assert remark.startswith("the name of another path that exists, ")
+    assert isinstance(remark, Harmless)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"/opt/env2/lib",
+        b"/data/opt/env",
+        b"'%s/opt/env'",
+        b"$HOME/opt/env",
+        "/opt/env\u4e2d".encode(),
+        b"/opt/env\xe9",
+    ],
+)
+def test_what_stays_in_text_is_told(text: bytes) -> None:
+    stored = store(b"x = " + text + b"\ny = /opt/env/lib\n")
+    assert stored.relocation is not None and len(stored.relocation.text) == 1
+    (remark,) = stored.unrelocatable
+    assert f"at byte {4 + text.index(PREFIX)}" in remark
+    assert len(store(b"x = " + text + b"\n").unrelocatable) == 1
+
+
+def test_what_stays_in_byte_code_is_told() -> None:
+    code = compile("x = '/opt/env2/lib'\ny = '/opt/env/lib'\n", "x.py", "exec")
+    data = importlib.util.MAGIC_NUMBER + bytes(12) + marshal.dumps(code)
+    stored = store(data, path="lib/x.pyc")
+    assert stored.relocation is not None and len(stored.relocation.marshal) == 1
+    (remark,) = stored.unrelocatable
+    assert "/opt/env2/lib" in remark and remark.endswith(f"at byte {data.index(b'/opt/env2')}")
+
+
+def test_a_script_that_was_not_relocated_yet_has_a_line_that_the_kernel_reads() -> None:
+    stored = store(b"#!/opt/env/bin/python3.11 -E\nimport x  # /opt/env\n", mode=0o755)
+    line = b"".join(in_memory(stored.pieces)).splitlines()[0]
+    assert len(line) <= 127 and line.endswith(b"/bin/python3.11 -E") and SCRIPT in line
+    assert deployed(stored, b"/e") == b"#!/e/bin/python3.11 -E\nimport x  # /e\n"
 
 
 def test_a_string_with_control_characters_is_none() -> None:

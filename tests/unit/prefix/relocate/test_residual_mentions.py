@@ -12,6 +12,7 @@ import random
 import sqlite3
 import tarfile
 import zipfile
+import zlib
 from importlib import resources
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from envpack.prefix.relocate.residual_mentions import LIMIT, ResidualSearch, mat
 from envpack.prefix.scan.prune import translate
 
 PREFIX = b"/opt/env"
+LZMA2 = {"id": lzma.FILTER_LZMA2, "preset": 6 | lzma.PRESET_EXTREME}
 TEXT = b"path = /opt/env/lib/x\n"
 
 
@@ -68,6 +70,28 @@ def test_utf_16_of_another_path_is_none(text: str, encoding: str) -> None:
     assert remarks(f"a={text}\n".encode(encoding)) == ()
 
 
+@pytest.mark.parametrize("encoding", ["utf-32-le", "utf-32-be"])
+def test_utf_32_is_found_in_either_byte_order(encoding: str) -> None:
+    data = b"\x7fELF\0\0\0\0" + 'x="/opt/env/lib"\0'.encode(encoding)
+    (remark,) = remarks(data)
+    assert remark.startswith("UTF-32 text: the build prefix stays at byte ")
+    assert remarks("/opt/other".encode(encoding)) == ()
+
+
+@pytest.mark.parametrize("kind", ["gzip", "bzip2", "xz"])
+def test_every_object_of_an_r_database_is_searched(kind: str) -> None:
+    pack, mark = {
+        "gzip": (zlib.compress, b""),
+        "bzip2": (bz2.compress, b"2"),
+        "xz": (lambda data: lzma.compress(data, lzma.FORMAT_RAW, filters=[LZMA2]), b"Z"),
+    }[kind]
+    objects = [noise(3000), b"x" * 5_000_000, TEXT, noise(100)]
+    packed = [len(data).to_bytes(4, "big") + mark + pack(data) for data in objects]
+    assert remarks(b"".join(packed)) == ("R database, compressed: the build prefix stays",)
+    assert remarks(b"".join(packed[:2] + packed[3:])) == ()
+    assert remarks(b"".join(packed)[:-90]) == ("R database, compressed: the build prefix stays",)
+
+
 def test_utf_16_among_other_strings_of_a_binary_stands_alone() -> None:
     data = noise(301) + b"\1" + "word\0/opt/env\0more".encode("utf-16-le") + b"\0\0" + noise(100)
     assert remarks(data) == (f"UTF-16 text: the build prefix stays at byte {301 + 1 + 10}",)
@@ -98,6 +122,7 @@ def test_other_paths_in_encoded_form_are_none(data: bytes) -> None:
 
 STREAMS = {
     "gzip file": gzip.compress,
+    "zlib stream": zlib.compress,
     "bzip2 file": bz2.compress,
     "xz file": lzma.compress,
     "zstandard file": zstandard.ZstdCompressor().compress,
