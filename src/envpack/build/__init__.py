@@ -1,7 +1,7 @@
 """The build of a prefix from a spec or a lock."""
 
 from envpack.build.backends import BACKENDS, Backend, choose_backend
-from envpack.build.build import BuildResult, build_prefix
+from envpack.build.build import BuildResult, build_prefix, linking_below
 from envpack.build.bytecode import SOURCE_MTIME, CompileResult, compile_prefix
 from envpack.build.location import PREFIX_LENGTH, choose_prefix
 
@@ -16,4 +16,5 @@ __all__ = [
     "choose_backend",
     "choose_prefix",
     "compile_prefix",
+    "linking_below",
 ]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from envpack.lock import LockedPlatform, rattler_async
 from envpack.lock.inputs import explicit_text, url_path
+from envpack.lock.solve import CREDENTIALS_HINT, credentials_refused
 from envpack.runtime.errors import BuildError
 from envpack.runtime.fs.io import open_regular
 from envpack.runtime.host.detect.machine import disk
@@ -108,6 +109,7 @@ class RattlerBackend:
                         requested_specs=specs,
                         show_progress=False,
                         execute_link_scripts=False,
+                        client=rattler_async.client(),
                         reporter=InstallProgress(step, records),
                     )
                 )
@@ -250,9 +252,10 @@ def install_failure(error: BaseException, folders: Sequence[Path] = ()) -> Build
             "RATTLER_CACHE_DIR for the package cache.",
             details=[*(f"{human_size(free)} free at {place}" for place, free in map(disk, folders)), *lines],
         )
+    hint = "Check that the channel still has the package and can be reached."
     return BuildError(
         f"the conda packages can't be installed: {first}",
-        hint="Check that the channel still has the package and can be reached.",
+        hint=CREDENTIALS_HINT if credentials_refused(text) else hint,
         details=lines[1:],
     )
 

@@ -6,22 +6,29 @@ import json
 import re
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+from envpack.build.activation import activated
 from envpack.build.backends import Backend, InstallJob, RattlerBackend
 from envpack.build.bytecode import CompileResult, compile_prefix
 from envpack.build.conda_meta import record_bytecode, write_history
+from envpack.build.location import choose_prefix
 from envpack.build.pip import install_pip
-from envpack.lock import Lock, PackageSources, solve_lock
+from envpack.lock import Lock, LockedPlatform, PackageSources, solve_lock
+from envpack.lock.pip import BuildEnvironment
+from envpack.lock.solve import Link
 from envpack.lock.target import current_platform
 from envpack.runtime.errors import BuildError
 from envpack.runtime.fs.io import read_file
 from envpack.runtime.report import Reporter
 from envpack.spec import EnvSpec
+
+if TYPE_CHECKING:
+    from rattler import RepoDataRecord
 
 _CACHE_TAG = b"Signature: 8a477f597d28d172789f06886806bc55"  # https://bford.info/cachedir/
 _POST_LINK = re.compile(r"\.(.+)-post-link\.sh")
@@ -76,13 +83,25 @@ def build_prefix(
     prefix = prefix.absolute()
     if prefix.exists() and (not prefix.is_dir() or any(prefix.iterdir())):
         raise BuildError(f"{prefix} exists and is not empty", hint="Choose another directory, or remove it.")
-    lock, platform = _lock(source, sources, caches.uv, reporter)
-    packages = lock.platform(platform)
-    requested = [text.split("::", 1)[-1] for text in lock.spec.dependencies]
-    job = InstallJob(packages, platform, prefix, requested, caches.conda)
+    backend = backend or RattlerBackend()
+    python = prefix / "bin" / "python"
+
+    def linked(spec: EnvSpec, platform: str, packages: LockedPlatform) -> None:
+        requested = [text.split("::", 1)[-1] for text in spec.dependencies]
+        job = InstallJob(packages, platform, prefix, requested, caches.conda)
+        _install_conda(job, backend, spec.variables, reporter)
+
+    @contextmanager
+    def link(platform: str, records: Sequence[RepoDataRecord]) -> Iterator[BuildEnvironment]:
+        assert isinstance(source, EnvSpec)
+        linked(source, platform, LockedPlatform(tuple(records)))
+        yield BuildEnvironment(python, activated(prefix))
+
     with _removed_on_failure(prefix):
-        _install_conda(job, backend or RattlerBackend(), lock.spec.variables, reporter)
-        python = prefix / "bin" / "python"
+        lock, platform = _lock(source, sources, caches.uv, link, reporter)
+        packages = lock.platform(platform)
+        if not (prefix / "conda-meta").is_dir():
+            linked(lock.spec, platform, packages)
         if packages.pypi:
             _check_python(python, lock.spec.name)
             install_pip(
@@ -100,14 +119,28 @@ def build_prefix(
     return BuildResult(prefix, lock, platform, python, compiled)
 
 
+def linking_below(work: Path, reporter: Reporter) -> Link:
+    """Return a function for `solve_lock` that links conda packages into a prefix below ``work``."""
+
+    @contextmanager
+    def link(platform: str, records: Sequence[RepoDataRecord]) -> Iterator[BuildEnvironment]:
+        prefix = choose_prefix(work)
+        RattlerBackend().install(InstallJob(LockedPlatform(tuple(records)), platform, prefix), reporter)
+        yield BuildEnvironment(prefix / "bin" / "python", activated(prefix))
+
+    return link
+
+
 def _lock(
-    source: EnvSpec | Lock, sources: PackageSources, uv_cache: Path | None, reporter: Reporter
+    source: EnvSpec | Lock, sources: PackageSources, uv_cache: Path | None, link: Link, reporter: Reporter
 ) -> tuple[Lock, str]:
     """Return the lock to build from, and the platform to build for."""
     if isinstance(source, Lock):
         return source, _build_platform(source.spec.platform or _only_platform(source))
     platform = _build_platform(source.platform)
-    lock = solve_lock(source, platforms=[platform], sources=sources, cache_dir=uv_cache, reporter=reporter)
+    lock = solve_lock(
+        source, platforms=[platform], sources=sources, cache_dir=uv_cache, link=link, reporter=reporter
+    )
     return lock, platform
 
 
@@ -183,7 +216,8 @@ def _build_platform(name: str | None) -> str:
 
 
 def _only_platform(lock: Lock) -> str | None:
-    return next(iter(lock.platforms)) if len(lock.platforms) == 1 else None
+    names = [*lock.platforms, *lock.refused]
+    return names[0] if len(names) == 1 else None
 
 
 def _remove_cache_tag(prefix: Path) -> None:

@@ -10,7 +10,10 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from envpack.build.activation import activated
 from envpack.lock import LockedPypi
+from envpack.lock.included_options import with_included_options
+from envpack.lock.locations import split_subdirectory
 from envpack.lock.uvtool import index_arguments, run_uv
 from envpack.runtime.fs.io import read_file
 from envpack.runtime.fs.json_text import json_value
@@ -53,15 +56,15 @@ def install_pip(
         BuildError: The packages can't be installed; it has uv's explanation or the end of the build's log.
     """
     lines = parse_lines(spec.pip)
-    options = index_arguments(lines, index_url)
+    options = index_arguments(with_included_options(lines, spec.directory), index_url, spec.directory)
     options += [line.option for line in lines if line.option == "--no-build-isolation"]
     with new_folder(prefix.parent / "pip") as scratch:
-        for title, group, cache in (
-            ("Installing wheels", [package for package in packages if package.is_wheel], cache_dir),
-            ("Building from source", [package for package in packages if not package.is_wheel], scratch / "cache"),
-        ):
+        for from_source, title in ((False, "Installing wheels"), (True, "Building from source")):
+            group = [package for package in packages if package.is_wheel is not from_source]
             if not group:
                 continue
+            cache = scratch / "cache" if from_source else cache_dir
+            activation = activated(prefix) if from_source else None
             copied = [_with_copied_sources(package, scratch / "sources") for package in group]
             (scratch / "pylock.toml").write_text(pylock(copied), encoding="utf-8")
             arguments = ["pip", "install", "--python", str(prefix / "bin" / "python")]
@@ -69,7 +72,14 @@ def install_pip(
             arguments += ["--link-mode", _LINK_MODE, *options]
             what = f"the pip section of {spec.name} can't be installed"
             with reporter.step(title, total=len(group), unit="packages") as step:
-                run_uv(arguments, what, cwd=scratch, cache_dir=cache, on_line=partial(_count, step))
+                run_uv(
+                    arguments,
+                    what,
+                    cwd=scratch,
+                    cache_dir=cache,
+                    on_line=partial(_count, step),
+                    activation=activation,
+                )
                 step.detail = f"{len(group)} packages"
     for site_packages in prefix.glob("lib/python*/site-packages"):
         remove_build_records(site_packages, prefix)
@@ -110,16 +120,17 @@ def pylock(packages: Iterable[LockedPypi]) -> str:
 
 
 def _source(package: LockedPypi) -> str:
-    location, _, fragment = package.location.partition("#")
+    location, below = split_subdirectory(package.location)
+    extra = f", subdirectory = {_toml(below)}" if below else ""
     if location.startswith("git+"):
         url, _, commit = location.removeprefix("git+").rpartition("@")
-        below = fragment.removeprefix("subdirectory=") if fragment.startswith("subdirectory=") else ""
-        extra = f", subdirectory = {_toml(below)}" if below else ""
         return f'vcs = {{ type = "git", url = {_toml(url)}, commit-id = {_toml(commit)}{extra} }}'
     if location.startswith("/"):
         return f"directory = {{ path = {_toml(location)} }}"
     hashes = f"{{ sha256 = {_toml(package.sha256)} }}" if package.sha256 else "{}"
     archive = f"{{ url = {_toml(location)}, hashes = {hashes} }}"
+    if extra:  # only an archive by its URL can have one (PEP 751)
+        return f"archive = {{ url = {_toml(location)}, hashes = {hashes}{extra} }}"
     return f"wheels = [{archive}]" if package.is_wheel else f"sdist = {archive}"
 
 

@@ -6,8 +6,10 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from envpack.build.activation import activated
 from envpack.build.bytecode import compile_prefix
 from envpack.build.pip import NOT_COPIED, remove_build_records
+from envpack.lock.failures import shortened
 from envpack.lock.uvtool import index_arguments, run_uv
 from envpack.runtime.errors import BuildError
 from envpack.runtime.report import Reporter
@@ -55,10 +57,16 @@ def _build(name: str, project: Path, wheels: Path, python: Path) -> None:
     command = ["build", "--wheel", "--python", str(python), "--out-dir", str(wheels), *index_arguments([], None)]
     output: list[str] = []
     try:
-        run_uv([*command, str(project)], f"{name} can't be built", cwd=project.parent, on_line=output.append)
+        run_uv(
+            [*command, str(project)],
+            f"{name} can't be built",
+            cwd=project.parent,
+            on_line=output.append,
+            activation=activated(python.parent.parent),
+        )
     except BuildError as error:
         # the output of the build itself comes before uv's messages
-        build_output = [line for line in output if not line.startswith(("error:", "  ", "hint:"))]
+        build_output = [without_secrets(line) for line in output if not line.startswith(("error:", "  ", "hint:"))]
         raise BuildError(
-            error.message, hint=error.hint, details=without_secrets("\n".join(build_output)).splitlines()[-20:]
+            error.message, hint=error.hint, details=shortened(build_output), log=build_output
         ) from None

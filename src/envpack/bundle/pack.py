@@ -115,6 +115,8 @@ def read_for_packing(prefix: Path, output: Path, settings: PackSettings, reporte
         PackError: As for `pack_prefix`.
     """
     keep = without_output(settings.selection if settings.selection else None, prefix, output)
+    if compilers := settings.selection.keep_for_compilers(prefix):
+        reporter.note(f"headers and libraries that {', '.join(compilers)} may need at run time are not pruned")
     return read_prefix(prefix, keep=keep, outside=settings.outside, editable=settings.editable, reporter=reporter)
 
 

@@ -92,7 +92,7 @@ class Console:
 
     def fail(self, command: str, error: EnvpackError) -> None:
         """Write the error to stderr for a person, and with ``--json`` as one object to stdout."""
-        for line in error_lines(error, self.err):
+        for line in error_lines(error, self.err, verbose=self.verbose):
             self.err.write(line)
         if self.json:
             self._object(envelope(command, error=error))

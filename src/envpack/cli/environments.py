@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from envpack.runtime.errors import SpecError, UsageError
+from envpack.runtime.errors import UsageError
 from envpack.runtime.fs.io import read_file
 
 
@@ -61,12 +61,14 @@ def name_of(prefix: Path) -> str:
 
 
 def _candidates(name: str, environ: Mapping[str, str]) -> Iterator[Path]:
-    home = _home(environ)
-    roots = list(_roots(environ))
+    from envpack.lock.condarc import home_of, installations
+
+    home = home_of(environ)
+    roots = list(installations(environ))
     if name in ("base", "root"):
         yield from roots
         return
-    for folder in _folders(environ, roots):
+    for folder in _folders(environ):
         yield folder / name
     yield from (root / "envs" / name for root in roots)
     yield home / ".conda" / "envs" / name
@@ -77,65 +79,32 @@ def _candidates(name: str, environ: Mapping[str, str]) -> Iterator[Path]:
     yield from (Path(line) for line in registered if Path(line).name == name)
 
 
-def _home(environ: Mapping[str, str]) -> Path:
-    return Path(environ.get("HOME") or Path.home())
-
-
-def _roots(environ: Mapping[str, str]) -> Iterator[Path]:
-    """Yield the conda installations that are in use."""
-    for variable, up in (("CONDA_EXE", 2), ("MAMBA_ROOT_PREFIX", 0), ("CONDA_ROOT", 0)):
-        if environ.get(variable):
-            root = Path(environ[variable])
-            yield root.parents[up - 1] if up else root
-    # the active environment, and the bottom one of conda's stack of activated environments
-    for variable in ("CONDA_PREFIX", "CONDA_PREFIX_1"):
-        prefix = Path(environ.get(variable) or "/")
-        if prefix.parent.name == "envs" and prefix.parents[1].name != ".pixi":
-            yield prefix.parents[1]
-        elif (prefix / "condabin").is_dir() or (prefix / "envs").is_dir():
-            yield prefix
-
-
-def _folders(environ: Mapping[str, str], roots: list[Path]) -> Iterator[Path]:
+def _folders(environ: Mapping[str, str]) -> Iterator[Path]:
     """Yield the folders of environments that variables and configuration files name."""
+    from envpack.lock.condarc import configuration_files
+
     for variable in ("CONDA_ENVS_PATH", "CONDA_ENVS_DIRS"):
         for folder in filter(None, environ.get(variable, "").split(":")):
             yield _expanded(folder, environ)
-    for file in _configuration(environ, roots):
+    for file in configuration_files(environ):
         for folder in _envs_dirs(file):
             yield _expanded(folder, environ)
 
 
 def _expanded(folder: str, environ: Mapping[str, str]) -> Path:
+    from envpack.lock.condarc import home_of
+
     for name in ("HOME", "USER"):
         folder = folder.replace(f"${{{name}}}", environ.get(name, "")).replace(f"${name}", environ.get(name, ""))
-    return _home(environ) / folder[2:] if folder.startswith("~/") else Path(folder)
-
-
-def _configuration(environ: Mapping[str, str], roots: list[Path]) -> Iterator[Path]:
-    """Yield the configuration files that conda and mamba read (conda/base/constants.py, SEARCH_PATH)."""
-    home = _home(environ)
-    configured = Path(environ.get("XDG_CONFIG_HOME") or home / ".config") / "conda"
-    prefix = [Path(environ["CONDA_PREFIX"])] if environ.get("CONDA_PREFIX") else []
-    for folder in (Path("/etc/conda"), Path("/var/lib/conda"), *roots, configured, home / ".conda", *prefix):
-        yield from (folder / name for name in (".condarc", "condarc", ".mambarc"))
-    yield from (home / ".condarc", home / ".mambarc")
-    for variable in ("CONDARC", "MAMBARC"):
-        if environ.get(variable):
-            yield Path(environ[variable])
+    return home_of(environ) / folder[2:] if folder.startswith("~/") else Path(folder)
 
 
 def _envs_dirs(file: Path) -> list[str]:
-    """Return ``envs_dirs``, also called ``envs_path``; empty for an unreadable file, which conda reports."""
-    if not file.is_file():
-        return []
-    from envpack.spec.nodes import load
+    """Return ``envs_dirs``, also called ``envs_path``."""
+    from envpack.lock.condarc import read_configuration
 
-    try:
-        document = load(read_file(file).decode("utf-8"), str(file))
-    except (OSError, UnicodeDecodeError, SpecError):
-        return []
-    matches = [document.get(key) for key in ("envs_dirs", "envs_path")] if isinstance(document, dict) else []
+    document = read_configuration(file)
+    matches = [document.get(key) for key in ("envs_dirs", "envs_path")]
     return [
         folder for folders in matches if isinstance(folders, list) for folder in folders if isinstance(folder, str)
     ]

@@ -18,6 +18,7 @@ from envpack.cli.options import (
     Jobs,
     Json,
     Level,
+    LockEnvironment,
     NoCache,
     Prune,
     Quiet,
@@ -107,6 +108,8 @@ class BuildOptions:
 
     solving: SolveOptions
     packing: PackOptions
+    environment: LockEnvironment = None
+    no_test: Annotated[bool, option("--no-test", help="Don't run the bundle's tests.")] = False
     backend: Backend = "rattler"
     work: WorkDir = None
 
@@ -118,6 +121,7 @@ class BuildOptions:
         return Recipe(
             source=source,
             environ=environ,
+            environment=self.environment,
             channels=tuple(self.solving.channels or ()),
             index_url=self.solving.index_url,
             backend=self.backend,
@@ -127,6 +131,7 @@ class BuildOptions:
             cache=not self.packing.no_cache,
             work=self.work,
             strict=self.packing.strict,
+            test=not self.no_test,
         )
 
 

@@ -187,6 +187,12 @@ Backend = Annotated[
         "--backend", metavar="NAME", help="Program that installs packages: rattler, conda, mamba, micromamba."
     ),
 ]
+LockEnvironment = Annotated[
+    str | None,
+    option(
+        "--environment", metavar="NAME", help="Environment of a pixi.lock. [default: its only one, or default]"
+    ),
+]
 WorkDir = Annotated[
     Path | None,
     option(
@@ -209,7 +215,9 @@ def require_file(output: Path | None) -> None:
         )
 
 
-SpecOrLock = Annotated[Path, argument(metavar="SPEC|LOCK", help="An environment.yml or a lock file.")]
+SpecOrLock = Annotated[
+    Path, argument(metavar="[SPEC|LOCK]", help="An environment.yml or a lock file. [default: ./environment.yml]")
+]
 BundleOrArchive = Annotated[
     str,
     argument(metavar="BUNDLE", help="Path or URL of a bundle, '-' for stdin, or an archive made by conda-pack."),

@@ -96,10 +96,13 @@ def _columns(file: TextIO, environ: Mapping[str, str]) -> int:
         return shutil.get_terminal_size().columns
 
 
-def error_lines(error: EnvpackError, stream: Stream) -> list[str]:
-    """Return ``error: message``, the details indented, and ``hint: ...``; wrapped on a terminal."""
+def error_lines(error: EnvpackError, stream: Stream, *, verbose: bool = False) -> list[str]:
+    """Return ``error: message``, the details indented, and ``hint: ...``; wrapped on a terminal.
+
+    With ``verbose`` the whole log is shown where there is one, not its end only.
+    """
     lines = _labelled("error:", error.message, "1;31", stream)
-    for detail in error.details:
+    for detail in (verbose and error.log) or error.details:
         for line in detail.splitlines() or [""]:
             lines += wrap(escape(line.rstrip()), stream.width, indent="    ", first="  ")
     if error.hint:

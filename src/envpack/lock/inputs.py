@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -13,9 +14,12 @@ from urllib.parse import unquote
 from packaging.utils import canonicalize_name
 
 from envpack.lock import rattler_async
-from envpack.lock.model import ENVIRONMENT, Lock, LockedPlatform, LockedPypi, read_lock
+from envpack.lock.locations import parse_location
+from envpack.lock.model import Lock, LockedPlatform, LockedPypi, read_lock
+from envpack.lock.project_files import find_spec, require_spec
 from envpack.lock.solve import channel_failure
-from envpack.lock.target import current_platform
+from envpack.lock.target import channel_names, current_platform
+from envpack.lock.target import channels as channels_of
 from envpack.runtime.errors import BuildError, SpecError, UsageError
 from envpack.runtime.transport.redact import split_url, without_secrets
 from envpack.spec import PLATFORMS, EnvSpec, parse_spec
@@ -57,25 +61,34 @@ class PackageUrl:
         return self.url.rsplit("/", 2)[0]
 
 
-def load_input(path: Path, environment: str = ENVIRONMENT) -> EnvSpec | Lock:
+def load_input(path: Path, environment: str | None = None) -> EnvSpec | Lock:
     """Read a spec, or a lock in any known format, which is recognised by the content of the file.
 
     Args:
-        path: The file.
-        environment: The environment of a pixi.lock.
+        path: The file, or a folder with an environment.yml.
+        environment: The environment of a pixi.lock; by default the only one, else "default".
 
     Raises:
         SpecError: The file has none of these formats or is not valid.
+        UsageError: ``environment`` is given, and the file has no named environments.
         BuildError: Packages of an ``@EXPLICIT`` or conda-lock file can't be found in their channel.
     """
+    if path.is_dir():
+        path = find_spec(path)
     text = read_text(path, "spec or lock")
     format_ = _format(text)
-    if format_ == "explicit":
-        return explicit_lock(text, path)
     if format_ == "rattler":
         return read_lock(path, environment)
+    if environment:
+        raise UsageError(
+            f"{path} has no environments to choose from",
+            hint="Run the command without --environment, which is for a pixi.lock.",
+        )
+    if format_ == "explicit":
+        return explicit_lock(text, path)
     if format_ == "conda-lock":
         return conda_lock(text, path)
+    require_spec(path, text)
     return parse_spec(text, str(path))
 
 
@@ -199,7 +212,7 @@ def find_records(packages: Sequence[PackageUrl], platform: str) -> tuple[RepoDat
 async def _query(packages: Sequence[PackageUrl], platform: str) -> dict[tuple[str, str], RepoDataRecord]:
     from rattler import Gateway, MatchSpec, RepoDataRecord, Subdir
 
-    gateway = Gateway()
+    gateway = Gateway(client=rattler_async.client())
     found: dict[tuple[str, str], RepoDataRecord] = {}
     indexed = []
     for package in packages:
@@ -235,7 +248,7 @@ def conda_lock(text: str, path: Path) -> Lock:
         version, packages, metadata = content["version"], content["package"], content["metadata"]
         if version != 1:
             raise SpecError(f"{path} has conda-lock's format {version}, expected 1")
-        urls = [str(channel["url"]) for channel in metadata.get("channels", [])]
+        urls = _conda_lock_channels(metadata.get("channels") or [], path.absolute().parent)
         main_packages = [package for package in packages if package.get("category", "main") == "main"]
         platforms = [name for name in metadata["platforms"] if name in PLATFORMS]
         if not platforms:
@@ -244,12 +257,23 @@ def conda_lock(text: str, path: Path) -> Lock:
             )
         return Lock(
             _spec(path),
-            tuple(urls),
+            urls,
             {name: _conda_lock_platform(main_packages, name, path) for name in platforms},
         )
     except (KeyError, TypeError, AttributeError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise SpecError(f"{path} is not a conda-lock file: {reason}") from None
+
+
+def _conda_lock_channels(channels: Sequence[object], folder: Path) -> tuple[str, ...]:
+    """Return the URLs of channels, which early files give as names, later ones as mappings with a URL or name."""
+    names = [_expanded(channel["url"] if isinstance(channel, Mapping) else str(channel)) for channel in channels]
+    return tuple(channel.base_url for channel in channels_of(channel_names(names), folder))
+
+
+def _expanded(url: str) -> str:
+    """Return a URL with the user's variables, by which conda-lock keeps passwords out of its file."""
+    return os.path.expandvars(url)
 
 
 def _conda_lock_platform(packages: Sequence[Mapping[str, Any]], platform: str, path: Path) -> LockedPlatform:
@@ -260,12 +284,15 @@ def _conda_lock_platform(packages: Sequence[Mapping[str, Any]], platform: str, p
         hashes, name = package.get("hash") or {}, package["name"]
         where = f"{path}: {name}"
         if package["manager"] == "pip":
-            location = package["url"].partition("#")[0]
-            pypi.append(
-                LockedPypi(canonicalize_name(name), package["version"], location, hashes.get("sha256", ""))
-            )
+            try:
+                location, stated = parse_location(_expanded(package["url"]), path.parent)
+            except ValueError as error:
+                errors.append(f"{where}: {error}")
+                continue
+            sha256 = "" if location.startswith("git+") else hashes.get("sha256") or stated
+            pypi.append(LockedPypi(canonicalize_name(name), package["version"], location, sha256))
             continue
-        parsed = parse_package_url(package["url"].partition("#")[0], where, path.absolute().parent)
+        parsed = parse_package_url(_expanded(package["url"]).partition("#")[0], where, path.absolute().parent)
         if parsed is None:
             errors.append(f"{where}: {without_secrets(package['url'])!r} is not the URL of a conda package")
         else:

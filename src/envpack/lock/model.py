@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
+from packaging.version import InvalidVersion, Version
+
+from envpack.lock.locations import parse_location
 from envpack.lock.target import virtual_package_texts
 from envpack.runtime.errors import DestinationError, SpecError
 from envpack.runtime.fs.io import read_file
@@ -17,10 +20,12 @@ from envpack.runtime.fs.json_text import json_value
 from envpack.runtime.fs.paths import check_links
 from envpack.runtime.fs.temporary import new_folder, replace_file
 from envpack.spec import EnvSpec
+from envpack.spec.credentials import without_credentials
 from envpack.spec.nodes import read_text
 
 if TYPE_CHECKING:
     from rattler import RepoDataRecord
+    from rattler.lock import LockedPackage, PypiLockedPackage
 
 _HEADER = "# envpack: "
 """The start of the comment in a lock file that holds the spec as one line of JSON, so that the lock alone is
@@ -41,7 +46,8 @@ class LockedPypi:
     Attributes:
         name: The normalised name.
         version: The version, "" when unknown.
-        location: A URL (``https:``, ``file:``, ``git+...@commit``) or the absolute path of a folder.
+        location: A URL (``https:``, ``file:``, ``git+...@commit``), with ``#subdirectory=`` where the project is
+            not at its top, or the absolute path of a folder.
         sha256: In hexadecimal; "" for folders and repositories, and where the source of the lock gives none.
     """
 
@@ -85,19 +91,23 @@ class Lock:
         channels: The URLs of the channels in order of priority.
         platforms: The packages by platform.
         spec_digest: The `EnvSpec.digest` of the spec the lock was made from, "" when unknown.
+        refused: Why a platform of the file can't be built, by its name; it is not in ``platforms``.
     """
 
     spec: EnvSpec
     channels: tuple[str, ...]
     platforms: Mapping[str, LockedPlatform] = field(default_factory=dict)
     spec_digest: str = ""
+    refused: Mapping[str, SpecError] = field(default_factory=dict, compare=False)
 
     def platform(self, name: str) -> LockedPlatform:
         """Return the packages for one platform.
 
         Raises:
-            SpecError: The lock does not hold this platform.
+            SpecError: The lock does not hold this platform, or it can't be built.
         """
+        if name in self.refused:
+            raise self.refused[name]
         if name not in self.platforms:
             raise SpecError(
                 f"the lock of {self.spec.name} is for {', '.join(self.platforms) or 'no platform'}, not {name}",
@@ -106,10 +116,13 @@ class Lock:
         return self.platforms[name]
 
 
-def write_lock(lock: Lock, path: Path) -> None:
+def write_lock(lock: Lock, path: Path) -> bool:
     """Write ``lock`` in the format of rattler and pixi, by atomic replace.
 
-    Paths of folders are stored relative to the file.
+    Paths of folders are stored relative to the file. Credentials in URLs are left out: a lock is committed.
+
+    Returns:
+        Whether there were credentials, which a build from the lock then needs from elsewhere.
     """
     from rattler.lock import LockChannel, LockFile, LockPlatform
 
@@ -127,33 +140,41 @@ def write_lock(lock: Lock, path: Path) -> None:
             version = package.version or _NO_VERSION
             file.add_pypi_package(ENVIRONMENT, platform, package.name, version, location)
     header = {"spec": lock.spec.as_dict(), "digest": lock.spec_digest}
+    stated = f"{_HEADER}{json.dumps(header, sort_keys=True, ensure_ascii=True)}\n"
     check_links(path.parent)
     try:
         with new_folder(path) as folder:
             file.to_path(folder / "lock")
-            body = read_file(folder / "lock").decode("utf-8")
-        text = f"{_HEADER}{json.dumps(header, sort_keys=True, ensure_ascii=True)}\n{body}"
+            stated += read_file(folder / "lock").decode("utf-8")
+        text = without_credentials(stated)
         replace_file(path, text.encode(), durable=False)
     except OSError as problem:
         raise DestinationError(f"can't write {path}: {problem.strerror}") from None
+    return text != stated
 
 
 def _stored_location(package: LockedPypi, folder: Path) -> str:
     if package.location.startswith("/"):
         relative = os.path.relpath(package.location, folder)
         return relative if relative.startswith(".") else f"./{relative}"
-    return f"{package.location}#sha256={package.sha256}" if package.sha256 else package.location
+    if not package.sha256:
+        return package.location
+    separator = "&" if "#" in package.location else "#"
+    return f"{package.location}{separator}sha256={package.sha256}"
 
 
-def read_lock(path: Path, environment: str = ENVIRONMENT) -> Lock:
+def read_lock(path: Path, environment: str | None = None) -> Lock:
     """Read a lock that envpack, pixi or rattler wrote.
 
+    Args:
+        path: The file.
+        environment: The name of the environment; by default the only one, else "default".
+
     Raises:
-        SpecError: The file is not a valid lock, has no ``environment``, or holds conda packages to build from
-            source.
+        SpecError: The file is not a valid lock, or has no such environment.
     """
     from rattler.exceptions import ParseCondaLockError
-    from rattler.lock import CondaLockedBinaryPackage, LockFile, PypiLockedPackage
+    from rattler.lock import LockFile
 
     text = read_text(path, "lock")
     try:
@@ -163,30 +184,53 @@ def read_lock(path: Path, environment: str = ENVIRONMENT) -> Lock:
     except ParseCondaLockError as error:
         raise SpecError(f"{path} is not a lock file in a known format: {error}") from None
     environments = dict(file.environments())
+    environment = environment or (next(iter(environments)) if len(environments) == 1 else ENVIRONMENT)
     if environment not in environments:
         raise SpecError(
             f"{path} has no environment {environment!r}",
-            hint=f"It has: {', '.join(sorted(environments)) or 'none'}.",
+            hint=f"Choose one with --environment: {', '.join(sorted(environments)) or 'there is none'}.",
         )
     spec, digest = _header(text, path)
-    platforms = {}
-    for platform, packages in environments[environment].packages_by_platform().items():
-        conda, pypi = [], []
-        for package in packages:
-            if isinstance(package, CondaLockedBinaryPackage):
-                conda.append(package.repo_data_record())
-            elif isinstance(package, PypiLockedPackage):
-                pypi.append(_read_pypi(package, path))
-            else:
-                raise SpecError(
-                    f"{path}: {package.name} is a source package ({package.location}), which envpack can't build",
-                    hint="Build it, add it to a channel, and lock again.",
-                )
-        conda.sort(key=lambda record: record.name.normalized)
-        pypi.sort(key=lambda package: package.name)
-        platforms[platform.name] = LockedPlatform(tuple(conda), tuple(pypi))
+    by_name = {
+        platform.name: (str(platform.subdir), packages)
+        for platform, packages in environments[environment].packages_by_platform().items()
+    }
+    found: dict[str, LockedPlatform | SpecError] = {}
+    for name, (subdir, packages) in by_name.items():
+        if name == subdir or (subdir not in by_name and subdir not in found):
+            found[subdir] = _read_platform(packages, path)
+        elif subdir not in by_name:
+            found[subdir] = SpecError(
+                f"{path} has several platforms with the subdir {subdir}, and none is called {subdir}",
+                hint="Install the environment with pixi, and run 'envpack pack' in a 'pixi shell'.",
+            )
+    platforms = {name: packages for name, packages in found.items() if isinstance(packages, LockedPlatform)}
+    refused = {name: error for name, error in found.items() if isinstance(error, SpecError)}
     channels = tuple(str(channel) for channel in environments[environment].channels())
-    return Lock(spec or _named_after(path, environment), channels, platforms, digest)
+    return Lock(spec or _named_after(path, environment), channels, platforms, digest, refused)
+
+
+def _read_platform(packages: Iterable[LockedPackage], path: Path) -> LockedPlatform | SpecError:
+    """Return the packages of one platform, or why it can't be built, which concerns only that platform."""
+    from rattler.lock import CondaLockedBinaryPackage, PypiLockedPackage
+
+    conda, pypi = [], []
+    for package in packages:
+        if isinstance(package, CondaLockedBinaryPackage):
+            conda.append(package.repo_data_record())
+        elif isinstance(package, PypiLockedPackage):
+            found = _read_pypi(package, path)
+            if isinstance(found, SpecError):
+                return found
+            pypi.append(found)
+        else:
+            return SpecError(
+                f"{path}: {package.name} is a source package ({package.location}), which envpack can't build",
+                hint="Build it, add it to a channel, and lock again.",
+            )
+    conda.sort(key=lambda record: record.name.normalized)
+    pypi.sort(key=lambda package: package.name)
+    return LockedPlatform(tuple(conda), tuple(pypi))
 
 
 def _header(text: str, path: Path) -> tuple[EnvSpec | None, str]:
@@ -210,20 +254,22 @@ def _named_after(path: Path, environment: str) -> EnvSpec:
     return EnvSpec(name=name or "environment", source=str(path), directory=path.parent)
 
 
-def _read_pypi(package: object, path: Path) -> LockedPypi:
-    from rattler.lock import PypiLockedPackage
-
-    assert isinstance(package, PypiLockedPackage)
-    location, _, fragment = package.location.partition("#")
-    sha256 = fragment.removeprefix("sha256=") if fragment.startswith("sha256=") else ""
+def _read_pypi(package: PypiLockedPackage, path: Path) -> LockedPypi | SpecError:
+    try:
+        location, sha256 = parse_location(package.location, path.parent)
+    except ValueError as error:
+        return SpecError(f"{path}: {package.name}: {error}", hint="Lock again.")
     hashes = package._package.hashes  # rattler's own `hashes` fails where a package has none
     if not sha256 and hashes is not None and hashes.sha256:
         sha256 = hashes.sha256.hex()
-    if "://" not in location:
-        location = os.path.normpath(path.absolute().parent / location)
-        if Path(location).is_file():
-            location = Path(location).as_uri()
-    elif location.startswith("git+") and fragment and not sha256:
-        location = f"{location.split('?')[0]}@{fragment}"  # pixi's form: git+URL?rev=NAME#COMMIT
-    version = "" if location.startswith("/") and package.version == _NO_VERSION else package.version
-    return LockedPypi(package.name, version or "", location, sha256)
+    found = LockedPypi(package.name, package.version or "", location, sha256)
+    return found if found.is_archive else replace(found, version=_built_version(found.version))
+
+
+def _built_version(stated: str) -> str:
+    """Return the version of a folder or a repository: "" for rattler's '<dynamic>' and for `_NO_VERSION`."""
+    try:
+        Version(stated)
+    except InvalidVersion:
+        return ""
+    return "" if stated == _NO_VERSION else stated

@@ -7,6 +7,7 @@ import re
 import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from packaging.tags import Tag, compatible_tags, cpython_tags
 from packaging.utils import canonicalize_name, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
 
+from envpack.lock.locations import with_subdirectory
 from envpack.lock.model import LockedPypi
 from envpack.lock.target import glibc_version
 from envpack.lock.uvtool import index_arguments, run_uv
@@ -38,6 +40,19 @@ _UV_GLIBC = (40, 39, 38, 37, 36, 35, 34, 33, 32, 31, 28, 17)  # manylinux_2_N th
 _OLD_TAGS = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}  # PEP 600, legacy aliases
 
 
+@dataclass(frozen=True)
+class BuildEnvironment:
+    """An environment with the conda packages of a spec, for builds from source.
+
+    Attributes:
+        python: Its interpreter.
+        activation: The variables that its activation sets.
+    """
+
+    python: Path
+    activation: Mapping[str, str]
+
+
 def resolve_pip(
     spec: EnvSpec,
     platform: str,
@@ -45,6 +60,7 @@ def resolve_pip(
     *,
     index_url: str | None = None,
     cache_dir: Path | None = None,
+    environment: BuildEnvironment | None = None,
     reporter: Reporter | None = None,
 ) -> tuple[LockedPypi, ...]:
     """Return the exact files of the pip section for ``platform``, sorted by name.
@@ -58,6 +74,7 @@ def resolve_pip(
         conda: The conda packages of that platform.
         index_url: The package index that replaces the spec's.
         cache_dir: uv's cache, None for its own.
+        environment: The environment that builds from source run in, None for one that uv finds.
         reporter: Shows notes and warnings.
 
     Raises:
@@ -79,8 +96,8 @@ def resolve_pip(
     machine, (_, glibc_minor) = _MACHINES[platform], glibc_version(spec.requires)
     uv_minor = next((known for known in _UV_GLIBC if known <= glibc_minor), _UV_GLIBC[-1])
     target = ["--python-version", python, "--python-platform", f"{machine}-manylinux_2_{uv_minor}"]
-    options = [*target, *_options(lines), *index_arguments(lines, index_url)]
-    answer = _compile(spec, options, constraints, cache_dir)
+    options = [*target, *_options(lines), *index_arguments(lines, index_url, spec.directory)]
+    answer = _compile(spec, options, constraints, cache_dir, environment)
     tags = wheel_tags(python, machine, glibc_minor)
     packages = [_locked(package, tags, spec.directory.absolute()) for package in answer.get("packages", [])]
     packages = [package for package in packages if package.name not in constraints]
@@ -99,7 +116,11 @@ def _options(lines: Iterable[PipLine]) -> list[str]:
 
 
 def _compile(
-    spec: EnvSpec, options: Sequence[str], constraints: Mapping[str, str], cache_dir: Path | None
+    spec: EnvSpec,
+    options: Sequence[str],
+    constraints: Mapping[str, str],
+    cache_dir: Path | None,
+    environment: BuildEnvironment | None,
 ) -> dict[str, Any]:
     """Run ``uv pip compile`` on the pip section and return the pylock.toml (PEP 751)."""
     requirements = "\n".join(line.text for line in parse_lines(spec.pip) if line.option in _PASSED) + "\n"
@@ -107,6 +128,8 @@ def _compile(
     with new_folder(Path(tempfile.gettempdir(), "lock")) as scratch:
         file = scratch / "conda.txt"
         file.write_text("".join(pins))
+        if environment is not None:
+            options = [*options, "--python", str(environment.python)]
         command = ["pip", "compile", "-", "--format", "pylock.toml", "--no-header", "--no-annotate", "--quiet"]
         answer = run_uv(
             [*command, *options, "--constraints", str(file)],
@@ -114,6 +137,7 @@ def _compile(
             cwd=spec.directory.absolute(),
             cache_dir=cache_dir,
             stdin=requirements,
+            activation=environment.activation if environment else None,
         )
     return tomllib.loads(answer)
 
@@ -191,15 +215,16 @@ def _locked(package: Mapping[str, Any], tags: Mapping[Tag, int], root: Path) -> 
     if "vcs" in package:
         vcs = package["vcs"]
         repository = vcs.get("url") or _resolved(root, vcs).as_uri()
-        below = f"#subdirectory={vcs['subdirectory']}" if vcs.get("subdirectory") else ""
-        return LockedPypi(name, version, f"{vcs['type']}+{repository}@{vcs['commit-id']}{below}")
+        commit = f"{vcs['type']}+{repository}@{vcs['commit-id']}"
+        return LockedPypi(name, version, with_subdirectory(commit, vcs.get("subdirectory", "")))
     archive = package.get("archive") or _best_wheel(package.get("wheels", []), tags) or package.get("sdist")
     if archive is None:
         raise BuildError(
             f"{name} {version} has no wheel for the target and no source distribution",
             hint="Choose another version, or require a newer glibc in 'requires:'.",
         )
-    location = archive.get("url") or _resolved(root, archive).as_uri()
+    location = archive.get("url") or Path(root, archive["path"]).resolve().as_uri()
+    location = with_subdirectory(location, archive.get("subdirectory", ""))
     return LockedPypi(name, version, location, archive.get("hashes", {}).get("sha256", ""))
 
 

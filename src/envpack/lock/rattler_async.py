@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from rattler.networking import Client
 
 T = TypeVar("T")
 
@@ -24,3 +27,10 @@ def run(call: Coroutine[Any, Any, T]) -> T:
             await asyncio.sleep(_GRACE)
 
     return asyncio.run(with_grace())
+
+
+def client() -> Client:
+    """Return a client that knows the user's credentials: ~/.netrc, and those that rattler and pixi store."""
+    from rattler.networking import Client
+
+    return Client.default_client()

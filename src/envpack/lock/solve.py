@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from envpack.lock import rattler_async
+from envpack.lock.condarc import channel_settings
 from envpack.lock.model import Lock, LockedPlatform, LockedPypi
-from envpack.lock.pip import resolve_pip
-from envpack.lock.target import current_platform, spec_channels, virtual_package_texts, virtual_packages
+from envpack.lock.pip import BuildEnvironment, resolve_pip
+from envpack.lock.suggestions import suggestions
+from envpack.lock.target import (
+    current_platform,
+    spec_channels,
+    virtual_package_texts,
+    virtual_packages,
+    with_channel_url,
+)
 from envpack.runtime.errors import BuildError
 from envpack.runtime.report import Reporter
 from envpack.runtime.transport.redact import without_secrets
@@ -19,6 +29,9 @@ from envpack.spec.pip_lines import parse_lines
 
 if TYPE_CHECKING:
     from rattler import Channel, MatchSpec, RepoDataRecord
+
+Link = Callable[[str, "Sequence[RepoDataRecord]"], AbstractContextManager[BuildEnvironment]]
+"""Links the conda packages of a platform, for as long as the block runs."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +54,7 @@ def solve_lock(
     platforms: Sequence[str] = (),
     sources: PackageSources | None = None,
     cache_dir: Path | None = None,
+    link: Link | None = None,
     reporter: Reporter | None = None,
 ) -> Lock:
     """Resolve ``spec`` to exact packages.
@@ -50,6 +64,8 @@ def solve_lock(
         platforms: The platforms, by default the spec's own or the one envpack runs on.
         sources: Sources that replace the spec's.
         cache_dir: uv's cache, None for its own.
+        link: Links the conda packages of this machine's platform for builds without isolation, which some packages
+            need for their metadata; by default they run in any Python.
         reporter: Shows the progress and warnings.
 
     Raises:
@@ -57,6 +73,9 @@ def solve_lock(
     """
     reporter, sources = reporter or Reporter(), sources or PackageSources()
     channels = spec_channels(spec, sources.channels)
+    if not spec.channels and not sources.channels and channel_settings(os.environ).channels:
+        names = without_secrets(", ".join(channel.base_url for channel in channels))
+        reporter.note(f"the spec names no channels; those of conda's configuration are used: {names}")
     specs = match_specs(spec, any_channel=bool(sources.channels))
     locked = {}
     for platform in platforms or [spec.platform or current_platform()]:
@@ -65,13 +84,31 @@ def solve_lock(
             step.detail = f"{len(records)} conda packages"
         pypi: tuple[LockedPypi, ...] = ()
         if has_pip_requirements(spec):
-            with reporter.step(f"Resolving the pip section for {platform}") as step:
+            if not any(record.name.normalized == "pip" for record in records):
+                reporter.note(
+                    "the spec has a pip section, but no pip in its dependencies: uv installs the packages, and "
+                    "the environment contains no pip"
+                )
+            linking = link is not None and platform == current_platform() and _builds_in_the_environment(spec)
+            with ExitStack() as stack:
+                environment = stack.enter_context(link(platform, records)) if link and linking else None
+                step = stack.enter_context(reporter.step(f"Resolving the pip section for {platform}"))
                 pypi = resolve_pip(
-                    spec, platform, records, index_url=sources.index_url, cache_dir=cache_dir, reporter=reporter
+                    spec,
+                    platform,
+                    records,
+                    index_url=sources.index_url,
+                    cache_dir=cache_dir,
+                    environment=environment,
+                    reporter=reporter,
                 )
                 step.detail = f"{len(pypi)} pip packages"
         locked[platform] = LockedPlatform(tuple(records), pypi)
     return Lock(spec, tuple(channel.base_url for channel in channels), locked, spec.digest())
+
+
+def _builds_in_the_environment(spec: EnvSpec) -> bool:
+    return any(line.option == "--no-build-isolation" for line in parse_lines(spec.pip))
 
 
 def has_pip_requirements(spec: EnvSpec) -> bool:
@@ -84,7 +121,8 @@ def match_specs(spec: EnvSpec, *, any_channel: bool) -> list[MatchSpec]:
     from rattler import MatchSpec
 
     return [
-        MatchSpec(text.split("::", 1)[1] if any_channel and "::" in text else text) for text in spec.dependencies
+        MatchSpec(text.split("::", 1)[-1] if any_channel else with_channel_url(text, spec.directory))
+        for text in spec.dependencies
     ]
 
 
@@ -102,17 +140,19 @@ def solve_conda(
     Raises:
         BuildError: There is no solution (with the solver's explanation), or a channel can't be read.
     """
-    from rattler import Subdir, solve
+    from rattler import Gateway, Subdir, solve
     from rattler.exceptions import GatewayError, SolverError
 
     target = ", ".join(text.rsplit("=", 1)[0] for text in virtual_package_texts(platform, spec.requires))
+    gateway, platforms = Gateway(client=rattler_async.client()), [Subdir(platform), Subdir("noarch")]
     try:
         records = rattler_async.run(
             solve(
                 channels,
                 specs,
-                platforms=[Subdir(platform), Subdir("noarch")],
+                platforms=platforms,
                 virtual_packages=virtual_packages(platform, spec.requires),
+                gateway=gateway,
             )
         )
     except SolverError as error:
@@ -122,11 +162,22 @@ def solve_conda(
         raise BuildError(
             f"the dependencies of {spec.name} can't be satisfied on {platform}: {reason.rstrip('.')}",
             hint=f"Loosen or correct the dependencies named above. Channels: {names}. Target: {target}.",
-            details=lines[1:],
+            details=[*rattler_async.run(suggestions(gateway, channels, platforms, specs)), *lines[1:]],
         ) from None
     except GatewayError as error:
         raise channel_failure(str(error), [channel.base_url for channel in channels]) from None
     return sorted(records, key=lambda record: record.name.normalized)
+
+
+CREDENTIALS_HINT = (
+    "Put the user and the password of the host into ~/.netrc (machine HOST login USER password PASSWORD), or into "
+    "the URL of the channel in the spec."
+)
+
+
+def credentials_refused(text: str) -> bool:
+    """Return whether a message of rattler says that a server requires a login, or another one."""
+    return any(part in text for part in ("401 Unauthorized", "403 Forbidden"))
 
 
 def channel_failure(text: str, channels: Sequence[str]) -> BuildError:
@@ -144,6 +195,12 @@ def channel_failure(text: str, channels: Sequence[str]) -> BuildError:
     if "://" in channel and not channel.startswith("file:") and Path(folder).is_dir():
         hint = f"To use the directory of that name as a channel, write ./{folder}."
         return BuildError(f"the channel {channel} can't be read: {first}", hint=hint, details=lines[1:])
+    if credentials_refused(text):
+        return BuildError(
+            f"the channel {channel} requires other credentials: {first}",
+            hint=CREDENTIALS_HINT,
+            details=lines[1:],
+        )
     missing = any(part in text for part in ("could not find subdir", "404", "No such file"))
     if missing:
         return BuildError(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from envpack.lock.condarc import channel_settings
 from envpack.runtime.errors import SpecError
 from envpack.runtime.transport.redact import printable_url, without_secrets
 from envpack.spec import EnvSpec, Requires
@@ -20,11 +22,6 @@ default of pixi (https://pixi.sh/latest/workspace/system_requirements/).
 
 _KERNELS = ((2, 28, "4.18"), (0, 0, "3.10"))  # kernel of the oldest distribution with that glibc: RHEL 8, RHEL 7
 _ARCHSPEC = {"linux-64": "x86_64", "linux-aarch64": "aarch64"}
-
-_DEFAULTS = ("https://repo.anaconda.com/pkgs/main", "https://repo.anaconda.com/pkgs/r")
-"""The channels that conda means by ``defaults``
-(https://docs.conda.io/projects/conda/en/stable/user-guide/configuration/settings.html#default-channels).
-"""
 
 
 def current_platform() -> str:
@@ -65,18 +62,16 @@ def virtual_packages(platform: str, requires: Requires) -> list[GenericVirtualPa
 
 
 def channel_names(names: Sequence[str]) -> list[str]:
-    """Return the channel names with ``defaults`` expanded and ``nodefaults`` (not a channel) left out."""
-    found: list[str] = []
-    for name in names:
-        found.extend(_DEFAULTS if name == "defaults" else [] if name == "nodefaults" else [name])
-    return list(dict.fromkeys(found))
+    """Return channels with names that conda's configuration defines, and ``defaults``, replaced."""
+    return channel_settings(os.environ).expand(names)
 
 
 def channels(names: Sequence[str], root: Path) -> list[Channel]:
     """Return the channels in order of priority; relative paths start at ``root``."""
     from rattler import ChannelConfig
 
-    config = ChannelConfig(root_dir=str(root.absolute()))
+    alias = channel_settings(os.environ).alias
+    config = ChannelConfig(channel_alias=f"{alias}/", root_dir=str(root.absolute()))
     return [_channel(str(Path(name).expanduser()) if name[:1] == "~" else name, config) for name in names]
 
 
@@ -97,23 +92,25 @@ def _channel(name: str, config: ChannelConfig) -> Channel:
 def spec_channels(spec: EnvSpec, override: Sequence[str] = ()) -> list[Channel]:
     """Return the channels to solve with.
 
-    These are the spec's own, followed by those named in a dependency (``channel::package``), as conda does it.
-    ``override``, when given, replaces them all; its paths are relative to the working directory.
+    These are the spec's own, else those of conda's configuration, followed by those named in a dependency
+    (``channel::package``), as conda does it. ``override``, when given, replaces them all; its paths start at the
+    working directory.
 
     Raises:
         SpecError: A channel is malformed.
     """
-    from rattler import MatchSpec
-
     from envpack.spec import DEFAULT_CHANNELS
 
     if override:
         return channels(channel_names(override), Path.cwd())
-    found = channels(channel_names(spec.channels or DEFAULT_CHANNELS), spec.directory)
-    urls = {channel.base_url for channel in found}
-    for text in spec.dependencies:
-        channel = MatchSpec(text).channel
-        if channel is not None and channel.base_url not in urls:
-            urls.add(channel.base_url)
-            found.append(channel)
-    return found
+    own = spec.channels or channel_settings(os.environ).channels or DEFAULT_CHANNELS
+    named = [text.split("::", 1)[0] for text in spec.dependencies if "::" in text]
+    found = channels(channel_names([*own, *named]), spec.directory)
+    return list({channel.base_url: channel for channel in found}.values())
+
+
+def with_channel_url(dependency: str, root: Path) -> str:
+    """Return ``channel::package`` with the URL that the channel's name stands for, others as they are."""
+    name, separator, package = dependency.partition("::")
+    expanded = channels(channel_names([name]), root) if separator else []
+    return f"{expanded[0].base_url.rstrip('/')}::{package}" if len(expanded) == 1 else dependency

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from envpack.runtime.errors import BuildError
+from envpack.lock.failures import uv_failure
 from envpack.runtime.transport.http.connection import SYSTEM_STORES
-from envpack.runtime.transport.redact import without_secrets
 from envpack.spec.pip_lines import PipLine
 
 _PIP_SETTINGS = (  # pip's variables that uv does not read; pip's configuration files are not read
@@ -25,6 +25,7 @@ _UV_SETTINGS = {  # where one of uv's own variables is set, pip's variable is ig
     "PIP_FIND_LINKS": ("UV_FIND_LINKS",),
 }
 _REMOVED = ("VIRTUAL_ENV", "CONDA_PREFIX", "PYTHONPATH", "PYTHONHOME", "UV_SYSTEM_PYTHON", "UV_REQUIRE_HASHES")
+_USERS_VARIABLE = re.compile(r"\$\{([A-Z0-9_]+)\}")
 _CERTIFICATES_OF_UV = ("SSL_CERT_FILE", "SSL_CERT_DIR", "UV_NATIVE_TLS", "UV_SYSTEM_CERTS")
 _CERTIFICATES_OF_PIP = ("PIP_CERT", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 """Variables that name certificate authorities, in the order in which each program reads them
@@ -57,16 +58,24 @@ def _authorities(env: Mapping[str, str]) -> str:
     return next((path for path in candidates if path and Path(path).is_file()), "")
 
 
-def index_arguments(lines: Iterable[PipLine], index_url: str | None) -> list[str]:
+def expanded(text: str) -> str:
+    """Return a value of the pip section with ``${NAME}`` replaced by the user's variable, as pip does.
+
+    Source: https://pip.pypa.io/en/stable/reference/requirements-file-format/#using-environment-variables
+    """
+    return _USERS_VARIABLE.sub(lambda match: os.environ.get(match[1]) or match[0], text)
+
+
+def index_arguments(lines: Iterable[PipLine], index_url: str | None, folder: Path | None = None) -> list[str]:
     """Return uv's arguments for where it looks for distributions.
 
     The index is ``index_url``, else the spec's, else PIP_INDEX_URL. Every extra index and links page of the spec
     and of PIP_EXTRA_INDEX_URL and PIP_FIND_LINKS is added. All indexes are searched and the best version is used,
-    as pip does: existing specs were written for that.
+    as pip does: existing specs were written for that. Relative folders of the spec start at ``folder``.
     """
     args: list[str] = []
     options = list(lines)
-    own_index = [line.value for line in options if line.option == "--index-url"]
+    own_index = [expanded(line.value) for line in options if line.option == "--index-url"]
     no_index = any(line.option == "--no-index" for line in options)
     if index_url:
         args += ["--index-url", index_url]
@@ -76,7 +85,8 @@ def index_arguments(lines: Iterable[PipLine], index_url: str | None) -> list[str
         args += ["--no-index"]
     for line in options:
         if line.option in ("--extra-index-url", "--find-links"):
-            args += [line.option, line.value]
+            value = expanded(line.value)
+            args += [line.option, _absolute(value, folder) if line.option == "--find-links" else value]
         elif line.option == "--trusted-host":
             args += ["--allow-insecure-host", line.value]
     for variable, option in _PIP_SETTINGS:
@@ -92,6 +102,11 @@ def index_arguments(lines: Iterable[PipLine], index_url: str | None) -> list[str
     return args
 
 
+def _absolute(links: str, folder: Path | None) -> str:
+    """Return links with their path made absolute: uv is not always run where the spec lies."""
+    return links if folder is None or "://" in links else str(folder.absolute() / Path(links).expanduser())
+
+
 def run_uv(
     args: Sequence[str],
     what: str,
@@ -100,6 +115,7 @@ def run_uv(
     cache_dir: Path | None = None,
     stdin: str = "",
     on_line: Callable[[str], None] | None = None,
+    activation: Mapping[str, str] | None = None,
 ) -> str:
     """Run ``uv ARGS`` and return its standard output.
 
@@ -109,6 +125,7 @@ def run_uv(
         cwd: The working directory.
         cache_dir: uv's cache, None for its own.
         stdin: The text for its standard input, without ``on_line`` only.
+        activation: The variables of the environment that uv builds in, which replace the user's.
         on_line: Called with each line of output and messages as it is printed; the result is then "".
 
     Raises:
@@ -122,7 +139,7 @@ def run_uv(
     with subprocess.Popen(
         command,
         cwd=cwd,
-        env=uv_environment(),
+        env={**uv_environment(), **(activation or {})},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT if on_line else subprocess.PIPE,
@@ -156,32 +173,3 @@ def _read_lines(process: subprocess.Popen[str], on_line: Callable[[str], None]) 
         on_line(log[-1])
     process.wait()
     return log
-
-
-def uv_failure(what: str, log: Sequence[str]) -> BuildError:
-    """Return uv's messages as an error: its own explanation, without the lines that only show progress."""
-    start = next((i for i, line in enumerate(log) if line.startswith("error:")), None)
-    lines = log[start:] if start is not None else log[-30:]
-    lines = [without_secrets(line) for line in lines if line.strip()]
-    reason = lines[0].removeprefix("error: ") if lines else "uv printed no message"
-    if reason.startswith("No solution found") and len(lines) > 1:
-        reason = " ".join(line.strip() for line in lines[1:]).removeprefix("cause: ")
-        lines = []
-    text = "\n".join(log)
-    return BuildError(f"{what}: {reason}", hint=_hint(text), details=lines[1:60])
-
-
-def _hint(text: str) -> str:
-    hints = (
-        ("No space left on device", "Free some space, or set the cache and the output to another disk."),
-        ("Hash mismatch", "Lock again if the publisher has replaced the file."),
-        (
-            "build backend returned an error",
-            "See the output of its build above: a compiler or a library is often missing.",
-        ),
-        ("was not found in the package registry", "Check the name, and add its index to the spec."),
-        ("error sending request", "Check the network connection, or give another index with --index-url."),
-        ("401 Unauthorized", "Put the credentials for the index in its URL or in ~/.netrc."),
-        ("unsatisfiable", "Loosen one of the requirements named above."),
-    )
-    return next((hint for sign, hint in hints if sign in text), "")

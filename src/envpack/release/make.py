@@ -34,6 +34,7 @@ class Recipe:
     Args:
         source: The spec or the lock.
         environ: Environment variables: SOURCE_DATE_EPOCH, and those that locate the work and cache folders.
+        environment: The environment of a lock that has several; None for the only one, or "default".
         channels: conda channels that replace the spec's.
         index_url: The package index of the pip section; None for PyPI.
         backend: The program that installs conda packages.
@@ -42,11 +43,13 @@ class Recipe:
         jobs: Threads.
         work: The folder to build the prefix in; None for `work_root`.
         strict: See `PackSettings`.
+        test: Whether the bundle's tests are run before it is published.
         cache: Whether segments packed before are reused, and new ones stored in the cache.
     """
 
     source: Path
     environ: Mapping[str, str]
+    environment: str | None = None
     channels: tuple[str, ...] = ()
     index_url: str | None = None
     backend: str = "rattler"
@@ -55,6 +58,7 @@ class Recipe:
     jobs: int | None = None
     work: Path | None = None
     strict: bool = False
+    test: bool = True
     cache: bool = True
 
 
@@ -163,11 +167,12 @@ def _packed(
     from envpack.bundle.pack import PackSettings, pack_prefix
     from envpack.lock import Lock, PackageSources, load_input
     from envpack.prefix.scan.prune import Selection
+    from envpack.release.trial import run_tests_of
 
     # report wrong arguments before the work, not after
     epoch = source_date_epoch(recipe.environ)
     encoder_for(suffix, recipe.level)
-    source = load_input(recipe.source)
+    source = load_input(recipe.source, recipe.environment)
     if isinstance(source, Lock) and recipe.channels:
         raise UsageError(
             f"{recipe.source} is a lock file, which states the channel of every package",
@@ -200,7 +205,10 @@ def _packed(
             cache=cache_folder(recipe.environ) if recipe.cache else None,
         )
         finished = staging / f"bundle{suffix}"
-        yield finished, pack_prefix(built.prefix, finished, settings=settings, reporter=reporter), selection
+        manifest = pack_prefix(built.prefix, finished, settings=settings, reporter=reporter)
+        if recipe.test:
+            run_tests_of(finished, work / "test", reporter, recipe.jobs)
+        yield finished, manifest, selection
 
 
 def _place(recipe: Recipe, output: Path | None) -> tuple[Path, str]:

@@ -15,7 +15,7 @@ class EnvpackError(Exception):
     """Root of everything that goes wrong for a reason a person can act on.
 
     ``message`` says what is wrong and where, in one sentence; ``hint`` says what to do about it; ``details``
-    are further lines: every reason, every file, the tail of a log.
+    are further lines: every reason, every file, the tail of a log; ``log`` is all of that log.
     """
 
     code: ClassVar[int] = 1
@@ -25,11 +25,14 @@ class EnvpackError(Exception):
     result: dict[str, Any] | None = None
     """The ``result`` of the JSON envelope, for a command that fails because of what it found."""
 
-    def __init__(self, message: str, *, hint: str = "", details: Iterable[str] = ()) -> None:
+    def __init__(
+        self, message: str, *, hint: str = "", details: Iterable[str] = (), log: Iterable[str] = ()
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint or self.default_hint
         self.details: list[str] = list(details)
+        self.log: list[str] = list(log)
 
     def as_dict(self) -> dict[str, Any]:
         """The ``error`` member of the JSON envelope."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from envpack.spec.credentials import without_credentials
 from envpack.spec.requires import Requires
 
 DEFAULT_CHANNELS = ("conda-forge",)
@@ -103,6 +104,9 @@ class EnvSpec:
         )
 
     def digest(self) -> str:
-        """Return the sha256 (hex) of all that `as_dict` returns; a lock made from the spec records it."""
+        """Return the sha256 (hex) of all that `as_dict` returns; a lock made from the spec records it.
+
+        Credentials do not count: a password could be guessed from the digest.
+        """
         text = json.dumps(self.as_dict(), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()
+        return hashlib.sha256(without_credentials(text).encode()).hexdigest()

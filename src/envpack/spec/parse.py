@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import yaml
@@ -27,12 +27,13 @@ from envpack.spec.nodes import (
 from envpack.spec.pip_lines import PipLine, parse_line
 from envpack.spec.requires import Requires
 
-_TOP = ("name", "channels", "dependencies", "variables", "prefix", "envpack")
+_TOP = ("name", "channels", "dependencies", "pip-repositories", "variables", "prefix", "envpack")
 _IGNORED = ("prefix", "platforms", "category")  # conda's own, and conda-lock's additions to environment.yml
 _SECTION = ("version", "platform", "requires", "exclude", "include", "prune", "test", "commands")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]*")
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+!-]*")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_VARIABLE_IN_URL = re.compile(r"\$([A-Za-z_][A-Za-z0-9_]*)")
 _BUILD = re.compile(r"[A-Za-z0-9_.+*^$|()\[\]\\-]+")
 
 
@@ -65,7 +66,7 @@ def parse_spec(text: str, source: str) -> EnvSpec:
         name=name or _stem(source),
         channels=_channels(values.get("channels"), problems),
         dependencies=conda,
-        pip=pip,
+        pip=(*pip, *_repositories(values.get("pip-repositories"), problems)),
         variables=_variables(values.get("variables"), problems),
         source=source,
         directory=Path(source).parent,
@@ -169,6 +170,15 @@ def _pip(node: Node, problems: Problems) -> list[str]:
         if line is not None:
             lines.append(line.text)
     return lines
+
+
+def _repositories(node: Node | None, problems: Problems) -> Iterator[str]:
+    """Yield the options for the package indexes that conda-lock reads from a spec, beside PyPI.
+
+    Source: https://conda.github.io/conda-lock/authentication/
+    """
+    for url, _ in strings(node, "pip-repositories", "a URL", problems) if node is not None else ():
+        yield "--extra-index-url " + _VARIABLE_IN_URL.sub(r"${\1}", url)
 
 
 def _pip_line(text: str, item: Node, problems: Problems) -> PipLine | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from urllib.parse import unquote
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
@@ -32,6 +33,8 @@ _TAKES_VALUE = {
 _FLAGS = {"--no-index", "--pre", "--prefer-binary", "--require-hashes", "--no-build-isolation", "--no-deps"}
 _PER_REQUIREMENT = re.compile(r"\s--(?:hash|config-settings?|global-option)[=\s]\S+")
 _COMMENT = re.compile(r"(?:^|\s)#.*$")
+_REPOSITORY = re.compile(r"(?P<url>(?:git|hg|svn|bzr)\+[^#\s]+)#?(?P<fragment>\S*)$")
+_HEAD = re.compile(r"(\bgit\+\S+?)@HEAD(?=[#;\s]|$)")  # git's name for what is taken anyway; uv does not know it
 _NOT_A_NAME = re.compile(r"^(?:[./~]|[A-Za-z]:\\|\w[\w+.-]*://)|^[^@]+\.(?:whl|zip|tar\.\w+|tgz)$")
 
 
@@ -71,6 +74,7 @@ def parse_line(text: str) -> PipLine | None:
     text = _COMMENT.sub("", text).strip()
     if not text:
         return None
+    text = _HEAD.sub(r"\1", text)
     if text.startswith("-"):
         return _option(text)
     if "${" not in text and not _is_location(text):  # pip and uv expand ${NAME} themselves
@@ -78,10 +82,22 @@ def parse_line(text: str) -> PipLine | None:
             Requirement(_bare(text))
         except InvalidRequirement as error:
             reason = str(error).splitlines()[0]
+            if (option := _trailing_option(text)) is not None:
+                raise ValueError(
+                    "options of the whole section go on a line of their own: "
+                    f"'- {text.split(' -')[0].strip()}' and '- {option}'"
+                ) from None
             raise ValueError(
                 f"expected a pip requirement such as flask==2.3.3, a path, a URL or an option ({reason})"
             ) from None
     return PipLine(text)
+
+
+def _trailing_option(text: str) -> str | None:
+    """Return the options behind a requirement, None when there are none that a line of its own may have."""
+    _, found, rest = _bare(text).partition(" -")
+    option = f"-{rest}".strip()
+    return option if found and re.split(r"[=\s]", option)[0] in {*_TAKES_VALUE, *_FLAGS} else None
 
 
 def _option(text: str) -> PipLine:
@@ -98,7 +114,21 @@ def _option(text: str) -> PipLine:
         raise ValueError(f"{option} is not an option of a requirements file{nearest(option, options)}")
     if not value:
         raise ValueError(f"expected a value after {option}")
+    if _TAKES_VALUE[option] == "--editable" and (match := _REPOSITORY.match(value)):
+        return _repository(value, match)
     return PipLine(text, _TAKES_VALUE[option], value)
+
+
+def _repository(value: str, match: re.Match[str]) -> PipLine:
+    """Return ``NAME @ URL`` for an editable repository: a bundle has no checkout that could be edited.
+
+    ``#egg=NAME`` is pip's (https://pip.pypa.io/en/stable/topics/vcs-support/).
+    """
+    parts = [part for part in match["fragment"].split("&") if part]
+    name = next((unquote(part[4:]) for part in parts if part.startswith("egg=")), "")
+    kept = "&".join(part for part in parts if not part.startswith("egg="))
+    url = match["url"] + (f"#{kept}" if kept else "")
+    return PipLine(f"{name} @ {url}" if name else url)
 
 
 def parse_lines(lines: Iterable[str]) -> list[PipLine]:

@@ -344,6 +344,17 @@ def test_a_package_that_is_not_there_is_named(channel_url, tmp_path):
     assert channel_url in error.hint
 
 
+def test_near_names_and_versions_that_exist_are_listed(channel_url, tmp_path):
+    error = refused("dependencies: [numppy, 'click >=99', python, qqqqqq]\n", channel_url, tmp_path)
+    assert "no channel has a package called numppy; did you mean numpy?" in error.details
+    assert "no channel has a package called qqqqqq; a package of PyPI belongs in the 'pip:' list" in error.details
+    (line,) = (
+        line for line in error.details if line.startswith("click >=99 matches none of the versions of click: ")
+    )
+    assert line.rpartition(": ")[2][0].isdigit()
+    assert not any("python" in line for line in error.details)
+
+
 def test_a_conflict_is_explained_by_the_solver(channel_url, tmp_path):
     error = refused("dependencies: [numpy, python <3]\n", channel_url, tmp_path)
     assert "can't be satisfied on linux-64" in error.message
@@ -420,7 +431,8 @@ def test_pip_replaces_a_conda_package_only_when_the_section_asks_for_another_ver
     reporter = RecordingReporter()
     lock = solve_lock(spec, sources=PackageSources([channel_url]), reporter=reporter)
     assert [(package.name, package.version) for package in lock.platform(PLATFORM).pypi] == [("click", "8.1.7")]
-    assert "pip replaces click" in reporter.notes[0]
+    assert "no pip in its dependencies" in reporter.notes[0]
+    assert "pip replaces click" in reporter.notes[1]
 
 
 def test_links_pages_of_pips_own_settings_are_looked_at(channel_url, tmp_path, monkeypatch):

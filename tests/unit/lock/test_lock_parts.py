@@ -8,14 +8,19 @@ from types import SimpleNamespace
 
 import pytest
 
+from envpack.build.backends import install_failure
 from envpack.build.pip import pylock
 from envpack.lock import LockedPypi, load_input
+from envpack.lock.failures import uv_failure
+from envpack.lock.included_options import with_included_options
 from envpack.lock.pip import _best_wheel, _locked, conda_distributions, replaced_by_pip, wheel_tags
 from envpack.lock.solve import channel_failure, match_specs
 from envpack.lock.target import channel_names, spec_channels, virtual_package_texts
-from envpack.lock.uvtool import index_arguments, uv_environment, uv_failure, without_secrets
+from envpack.lock.uvtool import index_arguments, uv_environment
 from envpack.runtime.errors import SpecError
+from envpack.runtime.transport.redact import without_secrets
 from envpack.spec import EnvSpec, Requires, parse_spec
+from envpack.spec.credentials import without_credentials
 from envpack.spec.pip_lines import parse_lines
 
 if sys.version_info >= (3, 11):
@@ -27,7 +32,11 @@ STRATEGY = ["--index-strategy", "unsafe-best-match"]
 
 
 @pytest.fixture(autouse=True)
-def no_settings(monkeypatch):
+def no_settings(monkeypatch, tmp_path):
+    for name in ("CONDARC", "MAMBARC", "CONDA_PREFIX", "CONDA_EXE", "MAMBA_ROOT_PREFIX", "CONDA_ROOT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
     for name in ("INDEX_URL", "EXTRA_INDEX_URL", "FIND_LINKS", "DEFAULT_INDEX", "INDEX", "INDEX_STRATEGY"):
         monkeypatch.delenv(f"PIP_{name}", raising=False)
         monkeypatch.delenv(f"UV_{name}", raising=False)
@@ -115,6 +124,13 @@ def test_indexes_come_from_the_command_then_the_spec_then_pips_settings(
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
     assert index_arguments(parse_lines(lines), index_url) == expected + STRATEGY
+
+
+def test_variables_in_urls_of_indexes_are_replaced_as_by_pip(monkeypatch):
+    monkeypatch.setenv("INDEX_PASSWORD", "secret")
+    lines = parse_lines(["-i https://me:${INDEX_PASSWORD}@h/simple", "--extra-index-url https://${UNSET_NAME}/s"])
+    expected = ["--index-url", "https://me:secret@h/simple", "--extra-index-url", "https://${UNSET_NAME}/s"]
+    assert index_arguments(lines, None) == expected + STRATEGY
 
 
 def test_uv_trusts_the_authorities_that_pip_trusts(monkeypatch, tmp_path):
@@ -207,8 +223,100 @@ def test_uvs_explanation_becomes_the_message_and_secrets_do_not():
     error = uv_failure("it failed", ["error: Failed to fetch: https://me:pass@h/simple", "  cause: x"])
     assert error.message == "it failed: Failed to fetch: https://***@h/simple"
     assert error.details == ["  cause: x"]
+    assert without_secrets("https://me:p@ss@h/main") == "https://***@h/main"
     assert without_secrets("https://h/t/tk-12/main") == "https://h/t/***/main"
     assert without_secrets("file:///srv/t/x/main") == "file:///srv/t/x/main"
+
+
+@pytest.mark.parametrize(
+    ("url", "stored"),
+    [
+        ("https://me:pass@h/main", "https://h/main"),
+        ("https://token@h/main", "https://h/main"),
+        ("https://me:p@ss@h/main", "https://h/main"),
+        ("https://h/t/tk-12/main/noarch/x.conda", "https://h/main/noarch/x.conda"),
+        ("file:///srv/t/x/main", "file:///srv/t/x/main"),
+        ("git+ssh://git@h/a.git@0123", "git+ssh://git@h/a.git@0123"),
+        ("git+ssh://git:pass@h/a.git@0123", "git+ssh://git@h/a.git@0123"),
+        ("git+https://h/a.git@0123", "git+https://h/a.git@0123"),
+        (
+            "--extra-index-url https://${USER}:${PASS}@h/simple",
+            "--extra-index-url https://${USER}:${PASS}@h/simple",
+        ),
+        ("--extra-index-url https://me:${PASS}@h/simple", "--extra-index-url https://h/simple"),
+    ],
+)
+def test_credentials_are_not_stored(url, stored):
+    assert without_credentials(url) == stored
+
+
+def test_a_digest_does_not_depend_on_a_password():
+    one, two, other = (
+        parse_spec(f"channels: ['https://me:{password}@h/{channel}']\n", "e.yml").digest()
+        for password, channel in (("a", "main"), ("b", "main"), ("a", "other"))
+    )
+    assert one == two != other
+
+
+@pytest.mark.parametrize("status", ["401 Unauthorized", "403 Forbidden"])
+def test_a_refused_login_is_not_called_a_fault_of_the_network(status):
+    text = f"HTTP status client error ({status}) for url (https://h/main/noarch/repodata.json.zst)"
+    error = channel_failure(text, ["https://me:pass@h/main/", "https://h/main/"])
+    assert error.message.startswith("the channel https://h/main/ requires other credentials: HTTP status")
+    assert error.hint == install_failure(RuntimeError(text)).hint
+    assert "~/.netrc" in error.hint
+
+
+def build_log(*end: str, lines: int = 300) -> list[str]:
+    start = ["error: Failed to build `x`", "  cause: The build backend returned an error", "  cause: Call failed"]
+    return [
+        *start,
+        "    [stdout]",
+        *(f"    line {number}" for number in range(lines)),
+        *(f"    {line}" for line in end),
+    ]
+
+
+def test_the_end_of_a_build_is_shown_and_all_of_it_kept():
+    error = uv_failure("x", build_log("the reason"))
+    assert error.details[:2] == ["  cause: The build backend returned an error", "  cause: Call failed"]
+    assert error.details[2].strip() == "... 262 lines before; -v shows them ..."
+    assert error.details[-1].strip() == "the reason"
+    assert len(error.log) == 304
+    assert uv_failure("x", build_log(lines=3)).details == build_log(lines=3)[1:]
+
+
+@pytest.mark.parametrize(
+    ("line", "hint"),
+    [
+        (
+            "ModuleNotFoundError: No module named 'torch.utils'",
+            "The build imports torch. Add it to the dependencies",
+        ),
+        ("x.c:1:10: fatal error: Python.h: No such file or directory", "The header Python.h is missing"),
+        ("x.cpp:3:10: fatal error: 'openssl/ssl.h' file not found", "The header openssl/ssl.h is missing"),
+        ("/usr/bin/ld: cannot find -lcblas: No such file or directory", "The library cblas is missing"),
+        ("error: command 'gcc' failed: No such file or directory", "No C or C++ compiler was found"),
+        (
+            "error: command '/opt/x-linux-gnu-cc' failed: No such file or directory",
+            "No C or C++ compiler was found",
+        ),
+        ("CMake Error: No CMAKE_CXX_COMPILER could be found.", "No C or C++ compiler was found"),
+        ("ERROR: Unknown compiler(s): [['cc'], ['gcc']]", "No C or C++ compiler was found"),
+        ("OSError: CUDA_HOME environment variable is not set.", "The build needs a CUDA compiler"),
+        ("error: can't find Rust compiler", "Add rust to the dependencies"),
+        ("FileNotFoundError: [Errno 2] No such file or directory: 'cmake'", "Add cmake to the dependencies"),
+        ("error: command '/usr/bin/gcc' failed with exit code 1", "The reason is at the end of the output"),
+    ],
+)
+def test_the_hint_fits_the_failure_of_a_build(line, hint):
+    assert uv_failure("x", build_log(line)).hint.startswith(hint)
+
+
+def test_relative_links_start_at_the_spec(tmp_path):
+    lines = parse_lines(["-f wheels", "--find-links https://h/links", "-f /srv/wheels"])
+    found = [word for word in index_arguments(lines, None, tmp_path) if not word.startswith("--")]
+    assert found[:3] == [str(tmp_path / "wheels"), "https://h/links", "/srv/wheels"]
 
 
 def test_a_folder_mistaken_for_a_channel_name_is_hinted_at(monkeypatch, tmp_path):
@@ -225,3 +333,14 @@ def test_a_file_that_can_not_be_read_as_text_is_told(tmp_path):
         load_input(tmp_path / "latin.yml")
     with pytest.raises(SpecError, match="there is no spec or lock"):
         load_input(tmp_path / "absent.yml")
+
+
+def test_options_of_included_files_count_when_sources_are_built(tmp_path):
+    (tmp_path / "deps" / "wheels").mkdir(parents=True)
+    (tmp_path / "deps" / "a.txt").write_text("-i \\\n https://h/simple\n-f wheels\n-r b.txt\nsix==1 ???\n")
+    (tmp_path / "deps" / "b.txt").write_text("-r a.txt\n--extra-index-url https://x/simple\nidna\n")
+    lines = parse_lines(["-r deps/a.txt", "-r absent.txt", "six"])
+    found = index_arguments(with_included_options(lines, tmp_path), None, tmp_path)
+    links = ["--find-links", str(tmp_path / "deps" / "wheels")]
+    expected = ["--index-url", "https://h/simple", *links, "--extra-index-url", "https://x/simple"]
+    assert found == expected + STRATEGY

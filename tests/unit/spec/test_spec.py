@@ -9,7 +9,7 @@ import pytest
 from envpack.runtime.errors import SpecError
 from envpack.spec import DEFAULT_VERSION, EnvSpec, parse_spec
 from envpack.spec.nodes import read_text
-from envpack.spec.pip_lines import parse_line
+from envpack.spec.pip_lines import parse_line, parse_lines
 
 SPECS = sorted((Path(__file__).resolve().parents[3] / "envspecs").glob("*.yml"))
 
@@ -249,6 +249,38 @@ def test_pip_options_are_read_in_every_form_pip_takes(text, option, value):
 
 
 @pytest.mark.parametrize(
+    ("text", "one", "other"),
+    [
+        ("flash-attn --no-build-isolation", "flash-attn", "--no-build-isolation"),
+        ("torch==2.7 --index-url https://h/simple", "torch==2.7", "--index-url https://h/simple"),
+        ("x[fast]>=1 -f ./wheels", "x[fast]>=1", "-f ./wheels"),
+    ],
+)
+def test_an_option_behind_a_requirement_belongs_on_a_line_of_its_own(text, one, other):
+    with pytest.raises(ValueError, match="line of their own") as caught:
+        parse_line(text)
+    assert str(caught.value).endswith(f"'- {one}' and '- {other}'")
+
+
+@pytest.mark.parametrize(
+    ("text", "requirement"),
+    [
+        ("-e git+https://h/a/b@v1#egg=tool", "tool @ git+https://h/a/b@v1"),
+        (
+            "--editable=git+ssh://git@h/b.git#egg=tool[fast]&subdirectory=py",
+            "tool[fast] @ git+ssh://git@h/b.git#subdirectory=py",
+        ),
+        ("-e git+file:///srv/b@HEAD#egg=tool", "tool @ git+file:///srv/b"),
+        ("-e git+https://h/b.git", "git+https://h/b.git"),
+        ("tool @ git+https://h/b@HEAD ; python_version > '3'", "tool @ git+https://h/b ; python_version > '3'"),
+    ],
+)
+def test_an_editable_repository_is_a_requirement_at_its_url(text, requirement):
+    (line,) = parse_lines([text])
+    assert (line.text, line.option) == (requirement, "")
+
+
+@pytest.mark.parametrize(
     ("text", "name"),
     [
         ("Flask_Login==0.6 --hash=sha256:00", "flask-login"),
@@ -262,6 +294,11 @@ def test_the_project_a_pip_line_asks_for_is_known_where_it_can_be(text, name):
     line = parse_line(text)
     assert line is not None
     assert line.name == name
+
+
+def test_repositories_of_conda_lock_are_further_indexes():
+    text = "dependencies: [python]\npip-repositories: ['https://$PIP_USER:$PIP_PASSWORD@h/simple']\n"
+    assert parse_spec(text, "e.yml").pip == ("--extra-index-url https://${PIP_USER}:${PIP_PASSWORD}@h/simple",)
 
 
 @pytest.mark.parametrize(

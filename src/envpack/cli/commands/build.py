@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def build(
     console: Console,
     *,
-    spec: SpecOrLock,
+    spec: SpecOrLock = Path(),
     output: Annotated[
         Path | None,
         option(

@@ -10,6 +10,7 @@ from envpack.cli.option_groups import SolveOptions
 from envpack.cli.options import argument, option, require_file
 from envpack.cli.text import escape
 from envpack.runtime.errors import DestinationError, UsageError
+from envpack.spec.credentials import without_credentials
 
 if TYPE_CHECKING:
     from envpack.lock import Lock
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
 def lock(
     console: Console,
     *,
-    spec: Annotated[Path, argument(metavar="SPEC", help="An environment.yml.")],
+    spec: Annotated[
+        Path, argument(metavar="[SPEC]", help="An environment.yml. [default: ./environment.yml]")
+    ] = Path(),
     output: Annotated[
         Path | None,
         option("--output", "-o", metavar="FILE", help="Lock file. [default: SPEC with the suffix .lock]"),
@@ -40,22 +43,32 @@ def lock(
       envpack lock environment.yml --platform linux-64 --platform linux-aarch64
       envpack build environment.lock
     """
+    from envpack.build import linking_below
     from envpack.lock import Lock, load_input, solve_lock, write_lock
+    from envpack.lock.project_files import find_spec
+    from envpack.release.work import work_folder, work_root
 
     require_file(output)
+    spec = find_spec(spec) if spec.is_dir() else spec
     source = load_input(spec)
     if isinstance(source, Lock):
         raise UsageError(f"{spec} is already a lock file", hint=f"Build it with 'envpack build {spec}'.")
     output = output or spec.with_suffix(".lock")
     if not output.absolute().parent.is_dir():
         raise DestinationError(f"the directory {output.absolute().parent} does not exist")
-    locked = solve_lock(
-        source,
-        platforms=tuple(platforms or ()),
-        sources=solving.sources(),
-        reporter=console.reporter,
-    )
-    write_lock(locked, output)
+    with work_folder(work_root(console.environ)) as work:
+        locked = solve_lock(
+            source,
+            platforms=tuple(platforms or ()),
+            sources=solving.sources(),
+            link=linking_below(work, console.reporter),
+            reporter=console.reporter,
+        )
+    if write_lock(locked, output):
+        console.reporter.warn(
+            f"the credentials in the URLs of channels and indexes are not written to {output}; a build from it "
+            "reads them from ~/.netrc"
+        )
 
     def show(console: Console) -> None:
         console.out.write(escape(str(output)))
@@ -70,7 +83,7 @@ def describe(lock: Lock, path: Path) -> dict[str, Any]:
         "path": str(path),
         "name": lock.spec.name,
         "version": lock.spec.version,
-        "channels": list(lock.channels),
+        "channels": [without_credentials(url) for url in lock.channels],
         "platforms": {
             name: {
                 "conda": [
@@ -78,7 +91,7 @@ def describe(lock: Lock, path: Path) -> dict[str, Any]:
                         "name": record.name.normalized,
                         "version": str(record.version),
                         "build": str(record.build),
-                        "url": record.url,
+                        "url": without_credentials(record.url),
                         "sha256": record.sha256.hex() if record.sha256 else "",
                     }
                     for record in platform.conda
@@ -87,7 +100,7 @@ def describe(lock: Lock, path: Path) -> dict[str, Any]:
                     {
                         "name": package.name,
                         "version": package.version,
-                        "url": package.location,
+                        "url": without_credentials(package.location),
                         "sha256": package.sha256,
                     }
                     for package in platform.pypi

@@ -18,7 +18,7 @@ from envpack.cli.text import escape
 def release(
     console: Console,
     *,
-    spec: SpecOrLock,
+    spec: SpecOrLock = Path(),
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Directory for the files.")] = Path(
         "dist"
     ),

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable
 from functools import cache
 from importlib import resources
+from pathlib import Path
+from typing import Any
 
 PROTECTED = ("conda-meta/**", "lib/python*/site-packages/*.dist-info/**")
 """Globs that no profile prunes (``exclude`` may): these files record what is installed."""
@@ -32,6 +35,7 @@ class Selection:
         self._excluded = [(glob, _pattern((glob.removeprefix("!"),))) for glob in exclude]
         self._included = [(glob, _pattern((glob,))) for glob in include]
         self._protected = _pattern(PROTECTED)
+        self._compiling = _pattern(())
         self._matched: set[str] = set()
         self.dropped: Counter[str] = Counter()
         """The number of paths left out by each rule, such as ``prune: docs`` or ``exclude: *.a``."""
@@ -46,6 +50,17 @@ class Selection:
         if reason:
             self.dropped[reason] += 1
         return not reason
+
+    def keep_for_compilers(self, prefix: Path) -> list[str]:
+        """Keep what the compilers in a prefix need at run time, and return their names.
+
+        Only `_COMPILING` profiles drop such files.
+        """
+        if not any(name in _COMPILING for name, _, _ in self._profiles):
+            return []
+        found = [row for row in _rules()["compilers"] if _any_present(prefix, row["present"])]
+        self._compiling = _pattern(tuple(glob for row in found for glob in row["keep"]))
+        return [row["name"] for row in found]
 
     def reason(self, path: str) -> str:
         """Return the rule by which the path is left out; "" when it is packed."""
@@ -64,7 +79,7 @@ class Selection:
     def _pruning(self, path: str) -> str:
         if self._profiles and not self._protected.fullmatch(path):
             for name, drop, keep in self._profiles:
-                if drop.fullmatch(path) and not keep.fullmatch(path):
+                if drop.fullmatch(path) and not keep.fullmatch(path) and not self._compiling.fullmatch(path):
                     return "" if self._has_back(path) else f"prune: {name}"
         return ""
 
@@ -81,11 +96,36 @@ class Selection:
         return last
 
 
+_COMPILING = ("headers", "static")
+
+
+def _any_present(prefix: Path, globs: Iterable[str]) -> bool:
+    return any(_exists(prefix, glob.split("/")) for glob in globs)
+
+
+def _exists(folder: Path, parts: list[str]) -> bool:
+    """Return whether a path below ``folder`` matches a glob, given as its parts."""
+    if not parts:
+        return True
+    try:
+        names = [parts[0]] if not set(parts[0]) & set("*?[{") else os.listdir(folder)
+    except OSError:
+        return False
+    pattern = re.compile(_translate(parts[0]))
+    return any(
+        _exists(folder / name, parts[1:]) for name in names if pattern.fullmatch(name) and (folder / name).exists()
+    )
+
+
+@cache
+def _rules() -> Any:
+    return json.loads(resources.files("envpack.prefix.scan").joinpath("prune.json").read_text(encoding="utf-8"))
+
+
 @cache
 def _profile(name: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
     """Return two patterns of a profile: the paths that it drops, and the exceptions that it keeps."""
-    text = resources.files("envpack.prefix.scan").joinpath("prune.json").read_text(encoding="utf-8")
-    profile = json.loads(text)["profiles"][name]
+    profile = _rules()["profiles"][name]
     drop, keep = (tuple(rule["glob"] for rule in profile[key]) for key in ("drop", "keep"))
     return _pattern(drop), _pattern(keep)
 

@@ -132,3 +132,44 @@ def test_every_profile_a_spec_may_name_has_rules_with_reason_and_source():
     for profile in profiles.values():
         for rule in profile["drop"] + profile["keep"]:
             assert set(rule) == {"glob", "reason", "source"} and all(rule.values())
+
+
+PYTHON_H = "include/python3.11/Python.h"
+
+
+@pytest.mark.parametrize(
+    ("present", "kept", "dropped"),
+    [
+        ("lib/python3.11/site-packages/triton/x.py", [PYTHON_H], ["include/zlib.h", "lib/libz.a"]),
+        ("lib/python3.11/site-packages/torch/x.py", [PYTHON_H], ["include/zlib.h"]),
+        (
+            "bin/x86_64-conda-linux-gnu-gcc",
+            [PYTHON_H, "include/zlib.h", "lib/libz.a", "lib/gcc/x/13/libgcc.a"],
+            ["share/x.a"],
+        ),
+        ("bin/nvcc", [PYTHON_H, "include/cuda.h", "targets/x86_64-linux/lib/libcudart_static.a"], ["lib/libz.a"]),
+        ("lib/python3.11/site-packages/cupy/x.py", ["include/cuda.h"], [PYTHON_H]),
+        ("bin/python", ["include/python3.11/pyconfig.h"], [PYTHON_H, "lib/libz.a"]),
+    ],
+)
+def test_what_a_compiler_at_run_time_needs_is_not_pruned(tmp_path, present, kept, dropped):
+    file = tmp_path / present
+    file.parent.mkdir(parents=True)
+    file.touch()
+    selection = Selection(prune=["headers", "static"])
+    names = selection.keep_for_compilers(tmp_path)
+    assert bool(names) is (present != "bin/python")
+    assert [path for path in kept if not selection(path)] == []
+    assert [path for path in dropped if selection(path)] == []
+
+
+def test_exclude_removes_also_what_a_compiler_needs(tmp_path):
+    (tmp_path / "lib/python3.11/site-packages/triton").mkdir(parents=True)
+    selection = Selection(prune=["headers"], exclude=["include/**"])
+    assert selection.keep_for_compilers(tmp_path) == ["Triton"]
+    assert not selection(PYTHON_H)
+
+
+def test_profiles_without_headers_ask_for_no_compilers(tmp_path):
+    (tmp_path / "lib/python3.11/site-packages/triton").mkdir(parents=True)
+    assert Selection(prune=["docs"]).keep_for_compilers(tmp_path) == []

@@ -1,0 +1,64 @@
+"""Files of projects: the spec of a folder, and files of other tools that are no spec, named for what they are."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from envpack.runtime.errors import SpecError, UsageError
+
+_SPECS = ("environment.yml", "environment.yaml")
+_LOCKS = ("environment.lock", "pixi.lock", "conda-lock.yml")
+_PIXI = "Give its lock file: envpack build {folder}pixi.lock ('pixi lock' writes it)."
+_PROJECT = "Write an environment.yml with python in its dependencies and '- pip: [.]', which installs the project."
+
+_OTHERS: tuple[tuple[str, str, str, str], ...] = (
+    (r"pixi\.toml|mojoproject\.toml", "", "the manifest of a pixi project", _PIXI),
+    (r"pyproject\.toml", r"^\[tool\.pixi", "the manifest of a pixi project", _PIXI),
+    (r"pyproject\.toml|setup\.(py|cfg)", "", "the description of a Python project", _PROJECT),
+    (
+        r".*requirements.*\.(txt|in)",
+        "",
+        "a requirements file of pip",
+        "Write an environment.yml with python in its dependencies and '- pip: [-r {name}]'.",
+    ),
+    (r"(poetry|uv|pdm|pylock.*)\.(lock|toml)", "", "a lock file of Python packages only", _PROJECT),
+    (r"Pipfile(\.lock)?", "", "a file of pipenv", "Write an environment.yml with python and a 'pip:' list."),
+    (
+        r"(meta|recipe)\.ya?ml",
+        r"^(package|recipe):",
+        "a recipe of a conda package",
+        "Build the package, and name it in the dependencies of an environment.yml.",
+    ),
+    (
+        r".*\.ya?ml",
+        r"^env_specs:",
+        "the file of an anaconda-project",
+        "Write an environment.yml with its packages and channels.",
+    ),
+)
+"""A pattern of the file's name, one of a line in it, what the file is, and what to do."""
+
+
+def require_spec(path: Path, text: str) -> None:
+    """Raise SpecError, with what to do, for a file that is known to be something else than a spec or a lock."""
+    for name, line, what, hint in _OTHERS:
+        if re.fullmatch(name, path.name) and re.search(line, text, re.MULTILINE):
+            folder = "" if path.parent == Path() else f"{path.parent}/"
+            raise SpecError(f"{path} is {what}, not a spec", hint=hint.format(folder=folder, name=path.name))
+
+
+def find_spec(folder: Path) -> Path:
+    """Return the environment.yml in a folder.
+
+    Raises:
+        UsageError: There is none; the hint names a lock file or another project file that is there.
+    """
+    for name in _SPECS:
+        if (folder / name).is_file():
+            return folder / name
+    locks = [folder / name for name in _LOCKS if (folder / name).is_file()]
+    hint = (
+        f"There is a lock file: envpack build {locks[0]}" if locks else "Give the path of a spec or a lock file."
+    )
+    raise UsageError(f"there is no environment.yml in {folder.absolute()}", hint=hint)

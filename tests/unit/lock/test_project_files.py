@@ -1,0 +1,62 @@
+"""What envpack build takes without an argument, and what it says of files that are no spec."""
+
+from __future__ import annotations
+
+import pytest
+
+from envpack.lock import load_input
+from envpack.lock.project_files import find_spec
+from envpack.runtime.errors import SpecError, UsageError
+from envpack.spec import EnvSpec
+
+
+@pytest.mark.parametrize("name", ["environment.yml", "environment.yaml"])
+def test_the_spec_of_a_folder_is_taken(tmp_path, name):
+    (tmp_path / name).write_text("name: x\ndependencies: [python]\n")
+    (tmp_path / "pixi.lock").touch()
+    assert find_spec(tmp_path) == tmp_path / name
+    spec = load_input(tmp_path)
+    assert isinstance(spec, EnvSpec) and spec.source == str(tmp_path / name)
+
+
+def test_a_folder_without_a_spec_names_the_lock_that_is_there(tmp_path):
+    with pytest.raises(UsageError, match=r"there is no environment\.yml in") as caught:
+        find_spec(tmp_path)
+    assert caught.value.hint == "Give the path of a spec or a lock file."
+    (tmp_path / "pixi.lock").touch()
+    with pytest.raises(UsageError) as caught:
+        load_input(tmp_path)
+    assert caught.value.hint == f"There is a lock file: envpack build {tmp_path}/pixi.lock"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "what", "hint"),
+    [
+        ("pixi.toml", "[workspace]\n", "the manifest of a pixi project", "pixi.lock"),
+        (
+            "pyproject.toml",
+            "[project]\nname = 'x'\n[tool.pixi.workspace]\n",
+            "the manifest of a pixi",
+            "pixi.lock",
+        ),
+        ("pyproject.toml", "[project]\nname = 'x'\n", "the description of a Python project", "pip: [.]"),
+        ("setup.py", "import setuptools\n", "the description of a Python project", "pip: [.]"),
+        ("dev-requirements.txt", "numpy==1\n", "a requirements file", "pip: [-r dev-requirements.txt]"),
+        ("poetry.lock", "[[package]]\n", "a lock file of Python packages only", "pip: [.]"),
+        ("pylock.toml", "lock-version = '1.0'\n", "a lock file of Python packages only", "pip: [.]"),
+        ("Pipfile", "[packages]\n", "a file of pipenv", "'pip:' list"),
+        ("meta.yaml", "package:\n  name: x\n", "a recipe of a conda package", "Build the package"),
+        ("anaconda-project.yml", "name: x\nenv_specs:\n  default: {}\n", "an anaconda-project", "environment.yml"),
+    ],
+)
+def test_files_of_other_tools_are_named(tmp_path, name, text, what, hint):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(SpecError, match=what) as caught:
+        load_input(tmp_path / name)
+    assert hint in caught.value.hint
+
+
+def test_an_explicit_list_may_be_called_requirements(tmp_path):
+    (tmp_path / "requirements.txt").write_text("@EXPLICIT\nnonsense\n")
+    with pytest.raises(SpecError, match="expected the URL"):
+        load_input(tmp_path / "requirements.txt")
