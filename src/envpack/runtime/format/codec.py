@@ -102,17 +102,22 @@ class Decoder:
         raise NotImplementedError
 
 
+_SHORT_MEMORY = ("insufficient memory", "not enough memory")
+"""Words of zlib for Z_MEM_ERROR, and of zstd for ZSTD_error_memory_allocation. That a frame "requires too much
+memory" (zstd), or exceeds a "memory usage limit" (lzma), is the fault of the file.
+"""
+
+
 def damage(problem: Exception, what: str) -> Exception:
     """Return the error to raise for one of a decompressor: IntegrityError, or MemoryError where memory was short.
 
-    Libraries state that in words: "insufficient memory" (zlib's Z_MEM_ERROR), "Allocation error : not enough
-    memory" (zstd).
+    Libraries state that in words, see `_SHORT_MEMORY`.
 
     Args:
         problem: The decompressor's error.
         what: What is damaged, as a clause.
     """
-    if isinstance(problem, MemoryError) or "memory" in str(problem).lower():
+    if isinstance(problem, MemoryError) or any(words in str(problem) for words in _SHORT_MEMORY):
         return MemoryError(str(problem))
     return IntegrityError(f"{what}: {problem}")
 

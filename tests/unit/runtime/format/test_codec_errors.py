@@ -20,6 +20,7 @@ from envpack.runtime.format.codec import StreamDecoder, damage
         (zlib.error("Error -4 while decompressing data: insufficient memory"), MemoryError),
         (zstandard.ZstdError("decompression error: Data corruption detected"), IntegrityError),
         (zstandard.ZstdError("decompression error: Allocation error : not enough memory"), MemoryError),
+        (zstandard.ZstdError("Frame requires too much memory for decoding"), IntegrityError),
         (MemoryError(), MemoryError),
     ],
 )
