@@ -11,7 +11,7 @@ from pathlib import Path
 
 from envpack.publish.base import Release, Upload
 from envpack.publish.release import checksum_line
-from envpack.runtime.errors import DestinationError
+from envpack.runtime.errors import DestinationError, failed_path
 from envpack.runtime.fs.io import open_regular
 from envpack.runtime.fs.lock import folder_locked
 from envpack.runtime.fs.paths import make_folders
@@ -62,7 +62,7 @@ def publish(finished: Path, bundle: Path, sha256: str) -> None:
             replace_file(checksum, line, durable=False)
         sync_folder(bundle.parent)
     except OSError as problem:
-        raise DestinationError(f"can't write {problem.filename or bundle}: {problem.strerror}") from None
+        raise DestinationError(f"can't write {failed_path(problem, bundle)}: {problem.strerror}") from None
 
 
 class LocalFolder:

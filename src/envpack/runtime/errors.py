@@ -102,6 +102,15 @@ class DeploymentTestError(EnvpackError):
     when = "a test of the bundle failed; the previous deployment, if any, is active again"
 
 
+def failed_path(problem: OSError, default: object = "") -> str:
+    """Return the path that an OSError names; ``default`` where there is none.
+
+    For a system call on a descriptor Python states the number of that instead (``os.utime(fd)``).
+    """
+    path = problem.filename
+    return os.fsdecode(path) if isinstance(path, (str, bytes, os.PathLike)) else str(default)
+
+
 def path_hint(problem: OSError) -> str:
     """Return what to do about a path that can't be read or written; "" where another path does not help."""
     if problem.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
@@ -114,8 +123,8 @@ def path_hint(problem: OSError) -> str:
 def of_the_system(problem: BaseException) -> EnvpackError | None:
     """Return an error that the system or Python raised, in words for people; None for one that envpack caused."""
     if isinstance(problem, OSError) and problem.strerror:
-        path = problem.filename
-        where = f"{os.fsdecode(path)}: " if isinstance(path, (str, bytes, os.PathLike)) else ""
+        path = failed_path(problem)
+        where = f"{path}: " if path else ""
         hint = path_hint(problem)
         if where and hint:  # without a path it is a standard stream
             return DestinationError(f"{where}{problem.strerror}", hint=hint)

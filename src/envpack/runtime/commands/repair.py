@@ -17,7 +17,7 @@ from envpack.runtime.commands.verify import compare_tree, prefixes_of
 from envpack.runtime.deployment.exclusive import exclusive
 from envpack.runtime.deployment.record import read_record
 from envpack.runtime.deployment.state import DeploymentState
-from envpack.runtime.errors import DestinationError, FormatError
+from envpack.runtime.errors import DestinationError, FormatError, failed_path
 from envpack.runtime.extract.restore import TreeRestorer
 from envpack.runtime.format.codec import STANDARD, Decoder
 from envpack.runtime.format.layout import DEPLOYMENT_PATH, DIGEST_PATH, LOCK_PATH, MANIFEST_PATH
@@ -166,7 +166,7 @@ def _os_errors_as_destination_error(root: Path) -> Iterator[None]:
         yield
     except OSError as problem:
         raise DestinationError(
-            f"can't repair {root}: {problem.strerror}: {os.fsdecode(problem.filename or '')}",
+            f"can't repair {root}: {problem.strerror}: {failed_path(problem, root)}",
             hint="Run this as the owner of the environment, and with enough free disk space.",
         ) from None
 

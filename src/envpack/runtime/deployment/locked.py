@@ -11,6 +11,7 @@ from typing import Iterator
 from envpack.runtime.deployment.record import read_record, update_record
 from envpack.runtime.deployment.state import COPY_JOURNAL, LOCK, PLACE_JOURNAL, TRASH, TREE_MODE, DeploymentState
 from envpack.runtime.deployment.swap import swap, writable_dirs
+from envpack.runtime.errors import failed_path
 from envpack.runtime.format.layout import LOCK_PATH, OWN_FOLDER
 from envpack.runtime.fs.atomic import replace_own_file
 from envpack.runtime.fs.interrupt import retry_on_interrupt
@@ -96,7 +97,7 @@ class LockedDeployment(DeploymentState):
         try:
             retry_on_interrupt(remove)  # there may be no later command here that finishes it
         except OSError as problem:
-            self.reporter.warn(f"{path} can't be removed: {problem.filename or path}: {problem.strerror}")
+            self.reporter.warn(f"{path} can't be removed: {failed_path(problem, path)}: {problem.strerror}")
 
     def cleanup(self) -> None:
         """Remove the state directory when nothing is left in it; never fails."""

@@ -6,6 +6,7 @@ from itertools import islice
 
 from envpack.runtime.deployment.locked import LockedDeployment
 from envpack.runtime.deployment.record import Record
+from envpack.runtime.errors import failed_path
 from envpack.runtime.report import Reporter
 from envpack.runtime.tree.local_changes import local_changes
 
@@ -41,5 +42,5 @@ def prune(deployment: LockedDeployment, keep: int, reporter: Reporter, before: R
                 deployment.move_to_trash(old.path)
                 staying.remove(old.record.generation)
     except OSError as problem:
-        reporter.warn(f"previous generations could not be removed: {problem.filename}: {problem.strerror}")
+        reporter.warn(f"previous generations could not be removed: {failed_path(problem)}: {problem.strerror}")
     return tuple(sorted(staying, reverse=True))

@@ -27,7 +27,7 @@ from pathlib import Path
 
 from envpack.runtime.deployment.protected_paths import check_destination, current_user
 from envpack.runtime.deployment.record import Record, read_record
-from envpack.runtime.errors import DestinationError, path_hint
+from envpack.runtime.errors import DestinationError, failed_path, path_hint
 from envpack.runtime.fs.io import read_file
 from envpack.runtime.fs.json_text import json_value
 from envpack.runtime.fs.paths import check_links, exists, is_folder, sibling_path
@@ -165,7 +165,7 @@ class DeploymentState:
             if self.current() is None and self.others():
                 return f"{path} exists, is not empty and is not a deployment; it was not changed"
         except OSError as problem:
-            message = f"{problem.filename or path}: {problem.strerror}"
+            message = f"{failed_path(problem, path)}: {problem.strerror}"
             raise DestinationError(message, hint=path_hint(problem)) from None
         return ""
 

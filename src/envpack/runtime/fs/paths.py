@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Iterator
 
-from envpack.runtime.errors import DestinationError
+from envpack.runtime.errors import DestinationError, failed_path
 from envpack.runtime.fs.io import READ_FOLDER
 from envpack.runtime.fs.mounts import refuse_mounts
 
@@ -99,7 +99,7 @@ def folders_for(output: Path) -> Iterator[None]:
     try:
         made = make_folders(output.parent)
     except OSError as problem:
-        raise DestinationError(f"can't create {problem.filename}: {problem.strerror}") from None
+        raise DestinationError(f"can't create {failed_path(problem)}: {problem.strerror}") from None
     try:
         yield
     except BaseException:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Iterator
 
-from envpack.runtime.errors import DestinationError, FormatError
+from envpack.runtime.errors import DestinationError, FormatError, failed_path
 from envpack.runtime.format.layout import DIGEST_PATH
 from envpack.runtime.fs.io import read_file
 from envpack.runtime.fs.paths import exists, remove_tree, sibling_path
@@ -70,7 +70,7 @@ def collect(path: Path, *, reporter: Reporter, dry_run: bool = False) -> Collect
             done = _collect(store, dry_run)
         except OSError as problem:
             raise DestinationError(
-                f"can't remove from the store {store.path}: {problem.strerror}: {problem.filename}"
+                f"can't remove from the store {store.path}: {problem.strerror}: {failed_path(problem)}"
             ) from None
         step.detail = f"{done.removed} of {done.removed + done.kept} segments, {human_size(done.freed)}"
     return done

@@ -26,7 +26,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Iterable, Iterator, Mapping, Sequence
 
-from envpack.runtime.errors import DestinationError
+from envpack.runtime.errors import DestinationError, failed_path
 from envpack.runtime.format.manifest import PathRecord
 from envpack.runtime.fs.atomic import replace_own_file
 from envpack.runtime.fs.io import CREATE, LOCK, opened, read_file
@@ -254,7 +254,7 @@ def open_store(path: Path, destination: Path | None = None) -> Store:
             store.require_trusted(folder)
     except OSError as problem:
         raise DestinationError(
-            f"can't use the store {path}: {problem.strerror}: {problem.filename}",
+            f"can't use the store {path}: {problem.strerror}: {failed_path(problem, path)}",
             hint="Choose a directory that you can write to: --store or ENVPACK_STORE.",
         ) from None
     return store

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Iterator
 
-from envpack.runtime.errors import DestinationError, EnvpackError, IntegrityError
+from envpack.runtime.errors import DestinationError, EnvpackError, IntegrityError, failed_path
 from envpack.runtime.format.layout import LOCK_PATH, PREFIX_PATH
 from envpack.runtime.format.manifest import PathRecord, PathsTable
 from envpack.runtime.format.tree_rules import check_bundle_tree
@@ -111,7 +111,7 @@ def _os_errors_as_destination_error(root: Path) -> Iterator[None]:
         yield
     except OSError as problem:
         raise DestinationError(
-            f"can't write the path into the files: {problem.strerror}: {problem.filename or root}",
+            f"can't write the path into the files: {problem.strerror}: {failed_path(problem, root)}",
             hint="Run this once as the owner of the environment. Then other users can use it.",
         ) from None
 
