@@ -306,12 +306,14 @@ def test_help_loads_nothing_heavy() -> None:
     """`envpack --help` answers at once because only the parser is loaded, and no command's own imports."""
     script = (
         "import sys\n"
-        "sys.argv = ['envpack', '--help']\n"
-        "from envpack.cli.app import run\n"
-        "try:\n    run()\n"
-        "finally:\n    print(*sorted({name.split('.')[0] for name in sys.modules}), file=sys.stderr)\n"
+        "from envpack.cli.app import main\n"
+        "from envpack.cli.console import Console\n"
+        "main(['--help'], Console.of_process())\n"
+        "print(*sorted({name.split('.')[0] for name in sys.modules}), file=sys.stderr)\n"
+        "print(*sorted(name for name in sys.modules if name.startswith('envpack.')), file=sys.stderr)\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    loaded, own = (set(line.split()) for line in done.stderr.splitlines())
     heavy = {
         "rattler",
         "rich",
@@ -323,6 +325,10 @@ def test_help_loads_nothing_heavy() -> None:
         "conda_pack",
         "pydantic",
         "asyncio",
+        "packaging",
     }
     assert "inspect" in done.stdout
-    assert not set(done.stderr.split()) & heavy
+    assert "typer" in loaded
+    assert not loaded & heavy
+    rooms = {name.split(".")[1] for name in own}
+    assert rooms == {"cli", "runtime"}

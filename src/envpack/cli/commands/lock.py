@@ -10,7 +10,6 @@ from envpack.cli.option_groups import SolveOptions
 from envpack.cli.options import argument, option, require_file
 from envpack.cli.text import escape
 from envpack.runtime.errors import DestinationError, UsageError
-from envpack.spec.credentials import without_credentials
 
 if TYPE_CHECKING:
     from envpack.lock import Lock
@@ -79,6 +78,8 @@ def lock(
 
 def describe(lock: Lock, path: Path) -> dict[str, Any]:
     """Return the ``result`` of ``envpack.lock/1``."""
+    from envpack.spec.credentials import without_credentials
+
     return {
         "path": str(path),
         "name": lock.spec.name,
