@@ -51,7 +51,7 @@ class FileNormalizer:
         if entry.path.endswith(".pyc") and is_bytecode(data[:]):
             return self._store_bytecode(entry, data[:])
         if isinstance(data, WindowedFile):
-            data.scan(self._residual.needles)
+            data.scan(self._residual.probes)
         stored = self._store_any(entry, data)
         if entry.path in self._index.shipped and not stored.modified:
             return stored._replace(mtime=self._sources.shipped_mtime(entry))
@@ -85,8 +85,11 @@ class FileNormalizer:
         # byte-code records its source's size, and `Bytecode` can follow only changes by plain mentions
         needles = () if entry.path.endswith(".py") else self._residual.encoded
         place = Place(entry.path, self._around)
-        canonical = canonicalise(data, self._aliases, self._is_script(entry), needles, place)
-        residual = self._residual(data, relocated=bool(needles) and is_text(data))
+        if self._residual.absent(data):
+            canonical, residual = Canonical(), self._residual.compressed(data)
+        else:
+            canonical = canonicalise(data, self._aliases, self._is_script(entry), needles, place)
+            residual = self._residual(data, relocated=bool(needles) and is_text(data))
         if residual.remarks:
             canonical = replace(canonical, remarks=canonical.remarks + residual.remarks)
         known = digest([data]) if entry.recorded else ""

@@ -57,13 +57,27 @@ class ResidualSearch:
         """The encoded forms, for `find_encoded`."""
         self.needles = (*self._aliases, *self._wide, *self._widest, *(needle for needle, _ in self.encoded))
         """All byte strings that are searched for."""
+        self.probes = probes(self.needles, self._aliases)
+        """A part of each of them, for `WindowedFile.scan`."""
+        self._probes = tuple(dict.fromkeys(self.probes.values()))
         self._tail = max(map(len, self.needles)) + 2 * _AROUND
 
     def __call__(self, data: FileData, *, relocated: bool) -> ResidualMentions:
         """Search one file; ``relocated``: its mentions in the forms of `encoded` are relocated already."""
         remarks = [f"{kind}: the build prefix stays{where}" for kind, where in self._in(data, relocated)]
+        packed = self.compressed(data)
+        return packed._replace(remarks=(*remarks, *packed.remarks))
+
+    def absent(self, data: FileData) -> bool:
+        """Return whether none of `needles` is in the file's own bytes: quicker than searching for each."""
+        if isinstance(data, bytes):
+            return not any(probe in data for probe in self._probes)
+        return all(data.find(needle) < 0 for needle in self.needles)
+
+    def compressed(self, data: FileData) -> ResidualMentions:
+        """Search only what is compressed in the file."""
         budget = _Budget(LIMIT)
-        remarks += self._packed(data, budget, _DEEPEST)
+        remarks = self._packed(data, budget, _DEEPEST)
         return ResidualMentions(tuple(remarks), budget.left <= 0)
 
     def _in(self, data: FileData, relocated: bool) -> Iterator[tuple[str, str]]:
@@ -174,6 +188,23 @@ def _in_members(names: Sequence[str]) -> str:
         f" and {len(names) - _MOST_NAMED} more" if names[_MOST_NAMED:] else ""
     )
     return f"zip archive, compressed {shown}: the build prefix stays"
+
+
+_COMPONENT = re.compile(rb"[A-Za-z0-9._-]{6,}")
+"""A part of a path that every encoding of `needles` leaves as it is, and long enough to be rare."""
+
+
+def probes(searched: Sequence[bytes], aliases: Sequence[bytes]) -> dict[bytes, bytes]:
+    """Return for each byte string one that is in it, the same for as many as possible.
+
+    Where the short one is not found, none of the longer ones has to be searched for.
+
+    Args:
+        searched: The byte strings.
+        aliases: All paths of the prefix.
+    """
+    components = sorted({part for alias in aliases for part in _COMPONENT.findall(alias)}, key=len, reverse=True)
+    return {needle: next((part for part in components if part in needle), needle) for needle in searched}
 
 
 def _wide(alias: bytes) -> bytes:

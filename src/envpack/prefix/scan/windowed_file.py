@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import overload
 
 from envpack.runtime.errors import PackError
@@ -94,12 +94,15 @@ class WindowedFile:
                 )
             done += read
 
-    def scan(self, needles: Iterable[bytes]) -> None:
+    def scan(self, needles: Mapping[bytes, bytes]) -> None:
         """Read the file once, to compute its digest and to find out which of ``needles`` are not in it.
 
         Afterwards `sha256`, and `find` of a needle that is not in the file, need no more reading.
+
+        Args:
+            needles: Byte strings, each with a part of it (or itself), which is searched for first.
         """
-        missing = list(dict.fromkeys(needles))
+        missing = list(needles)
         reach = max(map(len, missing), default=1) - 1
         state = hashlib.sha256()
         buffer = bytearray(reach + WINDOW)  # the end of the window before, and a window
@@ -112,7 +115,14 @@ class WindowedFile:
             # skip the holes of a sparse file at the speed of memory
             if not buffer[reach] and buffer.startswith(_ZEROS[: reach + size]):
                 continue
-            missing = [needle for needle in missing if buffer.find(needle, 0, reach + size) < 0]
+            end = reach + size
+            probes = dict.fromkeys(needles[needle] for needle in missing)
+            present = {probe for probe in probes if buffer.find(probe, 0, end) >= 0}
+            missing = [
+                needle
+                for needle in missing
+                if needles[needle] not in present or (needle not in present and buffer.find(needle, 0, end) < 0)
+            ]
             view[:reach] = bytes(view[size : size + reach])
         self._absent, self._sha256 = frozenset(missing), state.hexdigest()
 

@@ -241,3 +241,19 @@ def test_every_rule_has_its_reason_and_source() -> None:
     for rule in json.loads(text)["rules"]:
         assert set(rule) == {"glob", "reason", "source"} and all(rule.values())
         assert translate(rule["glob"])
+
+
+def test_one_short_part_stands_for_all_forms_of_a_path() -> None:
+    aliases = (b"/home/u/environments/x", b"/mnt/home/environments/x")
+    search = ResidualSearch(aliases)
+    plain = [needle for needle in search.needles if b"\0" not in needle]
+    assert {search.probes[needle] for needle in plain} == {b"environments"}
+    assert all(search.probes[needle] in needle for needle in search.needles)
+
+
+@pytest.mark.parametrize("alias", [b"/e", b"/opt/env", b"/opt/\xff", "/srv/données/é".encode(), b"/o/a b c d/%2F"])
+def test_data_without_any_form_of_the_path_is_known_before_each_is_searched(alias: bytes) -> None:
+    search = ResidualSearch((alias,))
+    for needle in search.needles:
+        assert not search.absent(b"before " + needle + b" behind")
+    assert search.absent(b"nothing of it")

@@ -44,7 +44,7 @@ def test_it_finds_what_bytes_find_from_anywhere_to_anywhere(file: WindowedFile, 
 def test_what_was_looked_for_and_is_not_there_is_not_looked_for_again(
     file: WindowedFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file.scan([b"absent", b"needle", b"gone" * 9])
+    file.scan({b"absent": b"absent", b"needle": b"edl", b"gone" * 9: b"gone", b"needles": b"edl"})
     looked: list[int] = []
     windows = WindowedFile._windows
 
@@ -53,7 +53,7 @@ def test_what_was_looked_for_and_is_not_there_is_not_looked_for_again(
         return windows(self, *arguments, **options)
 
     monkeypatch.setattr(WindowedFile, "_windows", counted)
-    assert file.find(b"absent") == file.find(b"gone" * 9) == -1
+    assert file.find(b"absent") == file.find(b"gone" * 9) == file.find(b"needles") == -1
     assert looked == []
     assert file.find(b"needle") == 300 and looked
 
