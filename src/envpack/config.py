@@ -5,7 +5,6 @@ The host's signature policy is separate, in ``envpack.signing.policy``: no optio
 
 from __future__ import annotations
 
-import difflib
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -15,6 +14,7 @@ from typing import Any
 
 from envpack.runtime.errors import UsageError
 from envpack.runtime.fs.io import read_file
+from envpack.suggest import nearest
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -78,7 +78,8 @@ def _read(path: Path, home: str) -> dict[str, Any]:
     known = [field.name for field in fields(Config)]
     unknown = [key for key in document if key not in known]
     if unknown:
-        raise UsageError(f"{path}: {unknown[0]!r} is not a setting{nearest(unknown[0], known)}")
+        near = nearest(unknown[0], known, "the settings are:")
+        raise UsageError(f"{path}: {unknown[0]!r} is not a setting{near}")
     return {key: _READERS[key](value, f"{path}: {key}", home) for key, value in document.items()}
 
 
@@ -100,12 +101,6 @@ def read_toml(path: Path) -> dict[str, Any] | None:
         return tomllib.loads(data.decode("utf-8"))
     except (ValueError, RecursionError) as problem:  # both UnicodeDecodeError and TOMLDecodeError are ValueErrors
         raise UsageError(f"{path}: not valid TOML: {problem}") from None
-
-
-def nearest(name: str, known: list[str]) -> str:
-    """Return ``; did you mean 'store'?``, or the list of known words when none is near."""
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    return f"; did you mean {close[0]!r}?" if close else f"; the settings are: {', '.join(known)}"
 
 
 def _path(value: Any, setting: str, home: str) -> Path:

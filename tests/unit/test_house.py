@@ -17,7 +17,8 @@ MODULES = sorted(SOURCE.rglob("*.py"))
 
 PARTS = {
     "runtime": set(),
-    "spec": {"runtime"},
+    "suggest": set(),
+    "spec": {"suggest", "runtime"},
     "lock": {"spec", "runtime"},
     "prefix": {"runtime"},
     "bundle": {"prefix", "runtime"},
@@ -38,8 +39,8 @@ PARTS = {
         "spec",
         "runtime",
     },
-    "config": {"runtime"},
-    "signing": {"config", "runtime"},
+    "config": {"suggest", "runtime"},
+    "signing": {"config", "suggest", "runtime"},
     "": {"cli", "runtime"},  # envpack/__init__.py and __main__.py
 }
 """What each part of envpack may import of the others."""

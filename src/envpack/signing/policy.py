@@ -11,11 +11,12 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from envpack.config import nearest, read_toml
+from envpack.config import read_toml
 from envpack.runtime.commands.signature_requirement import POLICY_PATH, UNSIGNED_HINT, signatures_required
 from envpack.runtime.errors import IntegrityError, UsageError
 from envpack.signing.bundle import Signed, check_manifest
 from envpack.signing.keys import PublicKey, public_key_of
+from envpack.suggest import nearest
 
 _SETTINGS = ["require"]
 
@@ -67,7 +68,7 @@ def _read(path: Path, root: Path) -> tuple[PublicKey, ...]:
         raise UsageError("it can't be read")
     unknown = [key for key in document if key not in _SETTINGS]
     if unknown:
-        raise UsageError(f"{unknown[0]!r} is not a setting{nearest(unknown[0], _SETTINGS)}")
+        raise UsageError(f"{unknown[0]!r} is not a setting{nearest(unknown[0], _SETTINGS, 'the settings are:')}")
     texts = document.get("require")
     if not isinstance(texts, list) or not texts or not all(isinstance(text, str) and text for text in texts):
         raise UsageError("require: expected a list of keys or of paths of keys")

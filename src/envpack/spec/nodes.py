@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -109,13 +108,6 @@ def _parsed(parse: Callable[[], T], text: str, source: str) -> T:
         ) from None
     except _NO_VALUE as error:
         raise SpecError(f"{source}:1: not valid YAML: {error}") from None
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """Return ``; did you mean 'channels'?``, or the list of known words when none is near."""
-    names = list(known)
-    close = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
-    return f"; did you mean {close[0]!r}?" if close else f"; expected one of {', '.join(names)}"
 
 
 def describe(node: Node) -> str:

@@ -13,19 +13,10 @@ from envpack.runtime.errors import SpecError
 from envpack.runtime.host.checks.registry import FORMS
 from envpack.runtime.host.minimum import Minimum
 from envpack.spec.model import DEFAULT_VERSION, PLATFORMS, PRUNE_PROFILES, EnvSpec
-from envpack.spec.nodes import (
-    Node,
-    Problems,
-    compose,
-    describe,
-    is_empty,
-    mapping,
-    nearest,
-    string,
-    strings,
-)
+from envpack.spec.nodes import Node, Problems, compose, describe, is_empty, mapping, string, strings
 from envpack.spec.pip_lines import PipLine, parse_line
 from envpack.spec.requires import Requires
+from envpack.suggest import nearest
 
 _TOP = ("name", "channels", "dependencies", "pip-repositories", "variables", "prefix", "envpack")
 _IGNORED = ("prefix", "platforms", "category")  # conda's own, and conda-lock's additions to environment.yml

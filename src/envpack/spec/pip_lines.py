@@ -10,7 +10,7 @@ from urllib.parse import unquote
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
-from envpack.spec.nodes import nearest
+from envpack.suggest import nearest
 
 # https://pip.pypa.io/en/stable/reference/requirements-file-format/#supported-options
 _TAKES_VALUE = {
