@@ -19,6 +19,7 @@ from envpack.runtime.fs.io import READ_UNTRUSTED
 from envpack.runtime.parallel.threads import pool as threads
 from envpack.runtime.relocation.files import stored_digest
 from envpack.runtime.report import Step
+from envpack.runtime.tree.bytecode_files import is_bytecode_file
 
 _BATCH = 32
 _KINDS = {"f": "a file", "d": "a directory", "l": "a symbolic link", "o": "a special file"}
@@ -120,7 +121,12 @@ def _folder_differences(
 
 def _extra(kinds: Mapping[str, str], known: set[str]) -> Iterator[str]:
     for path, kind in kinds.items():
-        if kind != "d" and path not in known and path not in OWN_PATHS and not is_bytecode_cache(path, kinds):
+        if (
+            kind != "d"
+            and path not in known
+            and path not in OWN_PATHS
+            and not is_bytecode_file(path, kinds.__contains__)
+        ):
             yield path
 
 
@@ -133,18 +139,6 @@ def folders_of(table: PathsTable) -> set[str]:
             folders.add(path)
             path = path.rpartition("/")[0]
     return folders
-
-
-def is_bytecode_cache(path: str, present: Mapping[str, str] | set[str]) -> bool:
-    """Return whether Python wrote this file: it is in a ``__pycache__`` (PEP 3147), or its source is beside it.
-
-    Args:
-        path: path of the file in the tree.
-        present: all paths in the tree.
-    """
-    if "__pycache__" in path.split("/")[:-1]:
-        return True
-    return path.endswith((".pyc", ".pyo")) and path[:-1] in present
 
 
 def _list(root: str) -> tuple[dict[str, str], dict[str, str]]:

@@ -17,6 +17,7 @@ from envpack.runtime.format.manifest import PathRecord
 from envpack.runtime.fs.atomic import is_temporary_name
 from envpack.runtime.fs.io import read_file
 from envpack.runtime.relocation.files import stored_bytes
+from envpack.runtime.tree.bytecode_files import is_bytecode_file
 from envpack.runtime.tree.head import read_head
 from envpack.runtime.tree.prefix import prefixes_in
 
@@ -40,7 +41,7 @@ def local_changes(root: Path) -> Iterator[str]:
     for path in files_below(root):
         record = known.get(path)
         if record is None:
-            if not is_bytecode(path, root):
+            if not is_bytecode_file(path, lambda source: (root / source).exists()):
                 yield path
         elif record.type == "file" and _is_edited(root / path, record, prefixes):
             yield path
@@ -67,14 +68,6 @@ def files_below(root: Path, path: str = "") -> Iterator[str]:
                 yield below
             elif below != OWN_FOLDER:
                 yield from files_below(root, below)
-
-
-def is_bytecode(path: str, root: Path) -> bool:
-    """Return whether Python wrote the file at ``path`` below ``root`` by itself, and would write it again."""
-    folder, _, name = path.rpartition("/")
-    if not name.endswith(".pyc"):
-        return False
-    return folder.rpartition("/")[2] == "__pycache__" or (root / path[:-1]).exists()
 
 
 def _is_edited(path: Path, record: PathRecord, prefixes: list[bytes]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from envpack.runtime.format.manifest import PathRecord, PathsTable
-from envpack.runtime.tree.compare import MISSING, classify, folders_of, is_bytecode_cache
+from envpack.runtime.tree.compare import MISSING, classify, folders_of
 
 
 @pytest.mark.parametrize(
@@ -32,17 +32,3 @@ def test_a_path_differs_by_its_kind(type: str, kind: str | None, found: str) -> 
 def test_the_folders_of_a_table_include_those_without_a_record() -> None:
     records = (PathRecord("a/b/c", "file"), PathRecord("d", "directory"), PathRecord("e", "file"))
     assert folders_of(PathsTable({"environment": records}, {})) == {"a/b", "a", "d"}
-
-
-@pytest.mark.parametrize(
-    ("path", "is_cache"),
-    [
-        ("lib/__pycache__/m.cpython-312.pyc", True),
-        ("lib/__pycache__/anything", True),
-        ("lib/m.pyc", True),
-        ("lib/n.pyc", False),
-        ("lib/__pycache__", False),
-    ],
-)
-def test_byte_code_is_known_by_its_folder_or_the_source_beside_it(path: str, is_cache: bool) -> None:
-    assert is_bytecode_cache(path, {"lib/m.py"}) == is_cache
