@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from envpack.bundle.codecs import LIBRARIES
 from envpack.interop.archive.tar_headers import is_header
+from envpack.prefix.magics import BZIP2, TAR, TAR_OFFSET, XZ, ZIP, ZIP_END
 from envpack.runtime.errors import FormatError
 from envpack.runtime.format.codec import CODECS, Codec
 from envpack.runtime.fs.io import read_file
@@ -48,14 +49,12 @@ def _of_bundles(codec: Codec) -> Format:
 
 FORMATS = (
     *map(_of_bundles, CODECS),
-    Format("bz2", "bzip2", (b"BZh",), (".bz2", ".tbz2"), bz2.BZ2Decompressor),
-    Format("xz", "xz", (b"\xfd7zXZ\0",), (".xz", ".txz"), _xz),
-    Format("zip", "deflate", (b"PK\x03\x04", b"PK\x05\x06"), (".zip",)),
+    Format("bz2", "bzip2", (BZIP2,), (".bz2", ".tbz2"), bz2.BZ2Decompressor),
+    Format("xz", "xz", (XZ,), (".xz", ".txz"), _xz),
+    Format("zip", "deflate", (ZIP, ZIP_END), (".zip",)),
     Format("tar", "none", (), (".tar", ".parcel")),
 )
-"""The formats of archives that are read. Bundles have the first ones. Sources of the other magics: the formats of
-bzip2 and xz, and PKWARE's APPNOTE, 4.3.
-"""
+"""The formats of archives that are read. Bundles have the first ones."""
 
 CHECKSUMS = {
     "gz": "CRC-32 of the whole stream",
@@ -84,4 +83,4 @@ def format_of(path: Path) -> str:
 
 def starts_tar(block: bytes) -> bool:
     """Return whether a block starts a tar archive: by its mark or, as v7 has none, by its checksum."""
-    return block[257:262] == b"ustar" or is_header(block)
+    return block.startswith(TAR, TAR_OFFSET) or is_header(block)

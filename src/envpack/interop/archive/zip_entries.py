@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from isal import isal_zlib
 
+from envpack.prefix.magics import ZIP, ZIP_END
 from envpack.runtime.errors import IntegrityError
 
 _PIECE = 1 << 20
@@ -93,7 +94,7 @@ def _find_directory(file: BinaryIO) -> tuple[int, int, int]:
     reach = min(length, _MAX_COMMENT_SIZE + _END.size + _LOCATOR.size)
     file.seek(length - reach)
     tail = file.read(reach)
-    at = tail.rfind(b"PK\5\6")
+    at = tail.rfind(ZIP_END)
     if at < 0 or at + _END.size > len(tail):
         raise IntegrityError("the archive is truncated: the central directory is missing")
     _, disk, first_disk, here, count, size, start, comment = _END.unpack_from(tail, at)
@@ -225,7 +226,7 @@ def read_data(file: BinaryIO, entry: Entry) -> Iterator[bytes]:
 def _data_offset(file: BinaryIO, entry: Entry) -> int:
     file.seek(entry.offset)
     head = file.read(_LOCAL.size + len(entry.name))
-    if len(head) < _LOCAL.size or not head.startswith(b"PK\3\4"):
+    if len(head) < _LOCAL.size or not head.startswith(ZIP):
         raise IntegrityError(f"damaged: {entry.path!r} has no header")
     _, _, flags, method, _, _, crc, stored, size, name_size, extra_size = _LOCAL.unpack_from(head)
     same = head[_LOCAL.size :] == entry.name and name_size == len(entry.name) and method == entry.method

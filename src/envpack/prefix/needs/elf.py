@@ -13,9 +13,8 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from envpack.prefix.magics import is_elf64
 from envpack.prefix.scan.windowed_file import FileData
-
-MAGIC = b"\x7fELF"
 
 MACHINES = {3: "32", 62: "64", 183: "aarch64", 21: "ppc64le", 22: "s390x", 243: "riscv64"}
 """The second half of conda's subdir, by e_machine."""
@@ -81,7 +80,7 @@ class _Section:
 
 def machine_of(head: bytes) -> str:
     """Return the machine in the first 20 bytes of a file; "" when they are not those of an ELF file of 64 bits."""
-    if len(head) < 20 or head[:4] != MAGIC or head[4] != 2 or head[5] not in (1, 2):
+    if len(head) < 20 or not is_elf64(head):
         return ""
     (number,) = struct.unpack_from("<H" if head[5] == 1 else ">H", head, 18)
     return MACHINES.get(number, str(number))

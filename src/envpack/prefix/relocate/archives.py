@@ -13,14 +13,13 @@ from typing import IO, Any, NamedTuple, cast
 import zstandard
 from isal import isal_zlib
 
+from envpack.prefix.magics import BZIP2, GZIP, XZ, ZIP, ZLIB, ZSTD, ends_zip
 from envpack.prefix.scan.windowed_file import FileData, WindowedFile, part
 
 Part = bytes | memoryview | WindowedFile
 
 CHUNK = 1 << 20
 """Maximum bytes of a piece."""
-
-ZIP, _ZIP_END, _ZIP_END_REACH = b"PK\x03\x04", b"PK\x05\x06", 22 + 65535
 
 _IGZIP_ERROR: type[Exception] = isal_zlib.error  # type: ignore[assignment]  # its stub has an instance
 _BROKEN = (OSError, EOFError, ValueError, struct.error, lzma.LZMAError, zstandard.ZstdError, _IGZIP_ERROR)
@@ -42,7 +41,7 @@ def unpack(data: FileData) -> tuple[str, Iterator[bytes]] | None:
 
 def is_zip(data: FileData) -> bool:
     """Return whether it is a zip archive, or a script with a zip archive appended."""
-    return data[:4] == ZIP or (data[:2] == b"#!" and data.find(_ZIP_END, max(0, len(data) - _ZIP_END_REACH)) >= 0)
+    return data[:4] == ZIP or (data[:2] == b"#!" and ends_zip(data))
 
 
 def is_packed(data: bytes) -> bool:
@@ -124,10 +123,6 @@ def _stream(decompressor: Any, data: Part, at: int) -> Generator[bytes, None, in
     return at - len(decompressor.unused_data)
 
 
-_ZLIB = (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
-"""The first bytes of a zlib stream with the usual window (RFC 1950), by level of compression."""
-
-
 _LZMA2 = (b"\x01", *(bytes((control,)) for control in range(0xE0, 0x100)))
 """The first bytes of an LZMA2 stream: a chunk that resets the dictionary (XZ for Java, LZMA2InputStream)."""
 
@@ -137,7 +132,7 @@ def _zlib(data: Part) -> Iterator[bytes]:
 
 
 def _is_lazy_load(head: bytes) -> bool:
-    return head[4:6] in _ZLIB or head[4:7] == b"2BZ" or (head[4:5] == b"Z" and head[5:6] in _LZMA2)
+    return head[4:6] in ZLIB or head[4:7] == b"2BZ" or (head[4:5] == b"Z" and head[5:6] in _LZMA2)
 
 
 def _lazy_load(data: Part) -> Iterator[bytes]:
@@ -180,11 +175,11 @@ def _zstd(data: Part) -> Iterator[bytes]:
 
 
 _STREAMS: tuple[tuple[bytes, str, Callable[[Part], Iterator[bytes]]], ...] = (
-    (b"\x1f\x8b\x08", "gzip file", _gzip),
-    (b"BZh", "bzip2 file", _bzip2),
-    (b"\xfd7zXZ\0", "xz file", _xz),
-    (b"\x28\xb5\x2f\xfd", "zstandard file", _zstd),
-    *((magic, "zlib stream", _zlib) for magic in _ZLIB),
+    (GZIP + b"\x08", "gzip file", _gzip),
+    (BZIP2, "bzip2 file", _bzip2),
+    (XZ, "xz file", _xz),
+    (ZSTD, "zstandard file", _zstd),
+    *((magic, "zlib stream", _zlib) for magic in ZLIB),
 )
 
 _STREAM_MAGICS = tuple(magic for magic, *_ in _STREAMS)

@@ -12,11 +12,11 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import NamedTuple
 
+from envpack.prefix.magics import AR, ELF, is_elf64
 from envpack.prefix.relocate.surroundings import Place
 from envpack.prefix.scan.windowed_file import FileData
 from envpack.runtime.relocation.splice import Splice
 
-_ARCHIVE = b"!<arch>\n"
 _LOAD, _DYNAMIC_SEGMENT = 1, 2
 _NOBITS, _DYNSYM, _VERDEF, _VERNEED = 8, 11, 0x6FFFFFFD, 0x6FFFFFFE
 _ALLOC = 0x2
@@ -72,10 +72,10 @@ def read_elf_strings(data: FileData) -> ElfStrings | None:
     Of a static library, these are the sections of its members that no process loads.
     """
     head = bytes(data[:64])
-    if head.startswith(_ARCHIVE):
+    if head.startswith(AR):
         unloaded = sorted(chain.from_iterable(_members(data)))
         return ElfStrings(unloaded, (), (), (0, ()), "<")
-    if len(head) < 64 or head[:5] != b"\x7fELF\2" or head[5] not in (1, 2):
+    if len(head) < 64 or not is_elf64(head):
         return None
     try:
         return _read(data, "<" if head[5] == 1 else ">", head)
@@ -85,13 +85,13 @@ def read_elf_strings(data: FileData) -> ElfStrings | None:
 
 def _members(data: FileData) -> Iterator[Iterator[tuple[int, int]]]:
     """Yield the sections that no process loads of each member of a static library (ar(5))."""
-    at = len(_ARCHIVE)
+    at = len(AR)
     while at + 60 <= len(data):
         header = bytes(data[at : at + 60])
         if header[58:] != b"`\n" or not header[48:58].strip().isdigit():
             return
         start, size = at + 60, int(header[48:58])
-        if data[start : start + 4] == b"\x7fELF":
+        if data[start : start + 4] == ELF:
             member = read_elf_strings(data[start : start + size])
             found = member.unloaded if member is not None else ()
             yield ((begin + start, end + start) for begin, end in found)

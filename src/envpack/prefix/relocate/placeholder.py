@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
+from envpack.prefix.magics import BZIP2, GZIP, TAR, TAR_OFFSET, XZ, ZIP, ZSTD, ends_zip
 from envpack.prefix.relocate.binary import canonicalise_binary, with_neighbours
 from envpack.prefix.relocate.bytecode import MarshalString, UnparsableError, mentions
 from envpack.prefix.relocate.encoded_mentions import Encoded, find_encoded
@@ -41,12 +42,12 @@ script that was unpacked by plain tar and not relocated yet. A longer line it do
 run the script as their own (execve(2), ENOEXEC)."""
 
 _CONTAINERS = (
-    (0, b"PK\x03\x04", "zip archive"),
-    (0, b"\x1f\x8b", "gzip file"),
-    (0, b"BZh", "bzip2 file"),
-    (0, b"\xfd7zXZ\0", "xz file"),
-    (0, b"\x28\xb5\x2f\xfd", "zstandard file"),
-    (257, b"ustar", "tar archive"),
+    (0, ZIP, "zip archive"),
+    (0, GZIP, "gzip file"),
+    (0, BZIP2, "bzip2 file"),
+    (0, XZ, "xz file"),
+    (0, ZSTD, "zstandard file"),
+    (TAR_OFFSET, TAR, "tar archive"),
     (0, b"SQLite format 3\0", "SQLite database"),
     (0, b"\xca\xfe\xba\xbe", "Java class"),
     (0, b"\0asm", "WebAssembly module"),
@@ -58,8 +59,6 @@ _CONTAINERS = (
 (offset, bytes there, name), as file(1) identifies them."""
 
 _PICKLE = re.compile(rb"\x80[\x02-\x05]")
-_ZIP_END, _ZIP_END_REACH = b"PK\x05\x06", 22 + 65535
-"""End of central directory, and its maximum distance from a file's end in bytes (PKWARE APPNOTE 4.3.16)."""
 
 
 def canonicalise(
@@ -162,7 +161,7 @@ def _script_with_payload(data: FileData, found: Sequence[Occurrence], line: Firs
     In a zipapp the first lines may change their length, as zip files are read from their end. In any other file
     only the first line is changed, and it stays one line.
     """
-    if line is not None and data.find(_ZIP_END, max(0, len(data) - _ZIP_END_REACH)) >= 0:
+    if line is not None and ends_zip(data):
         edits, end = [_direct_line(data, line, SCRIPT)], line.end
         relocation = Relocation(SCRIPT, shebang=line.shebang)
     else:
