@@ -39,7 +39,7 @@ class Aside:
             path.unlink(missing_ok=True)
 
     def room(self, size: float) -> None:
-        """Where less than ``size`` bytes are free, removes what was taken away, and waits until that is over."""
+        """Remove the trees that were put aside if less than ``size`` bytes are free."""
         if self._folder.exists() and shutil.disk_usage(self._folder).free < size:
             many = sum(len(files) for _, _, files in os.walk(self._folder)) > MANY
             remove(self._folder)
@@ -54,7 +54,7 @@ class Aside:
 
 
 def remove(path: Path) -> None:
-    """Whatever is there."""
+    """Remove a file or folder of any kind."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""What is measured in each round: packing cold and again, deploying, upgrading, looking at."""
+"""The cases of each round: packing without and with a cache, deploying, upgrading, inspecting."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Plan:
-    """What to measure with: the environment, a folder for what is made, threads, zstd's high level."""
+    """The parameters of a round: the environment, a work folder, the number of threads, zstd's high level."""
 
     prefix: Path
     work: Path

@@ -37,7 +37,7 @@ class Change:
 
 
 def _files_to_change(prefix: Path) -> list[Path]:
-    """Those of the largest distribution that has less than FEW bytes and a module; or else of the smallest."""
+    """Return files of the largest distribution with a module and less than FEW bytes, or else of the smallest."""
     candidates = []
     for record in sorted(prefix.glob("lib/python*/site-packages/*.dist-info/RECORD")):
         with record.open(newline="") as lines:

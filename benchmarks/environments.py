@@ -4,7 +4,7 @@
     python benchmarks/environments.py B                      # 5.9 GB, 41,000 files: PyTorch 2.7.1 with CUDA
     python benchmarks/environments.py synthetic --size 0.5 --files 20000 --prefix-files 0.05
 
-Prints the path. An environment is made once and kept in ``build/bench/environments``, beside a file that says what
+Print the path. An environment is made once and stays in ``build/bench/environments``, with a file that says what
 it was made of; asked for otherwise, it is made anew.
 """
 
@@ -44,7 +44,7 @@ ROOM = 255
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is installed: conda's packages from a local channel, then pip's from the index."""
+    """The packages of an environment: conda's from a local channel, then pip's from the index."""
 
     conda: tuple[str, ...]
     pip: tuple[str, ...]

@@ -87,7 +87,7 @@ def run(
 
 
 def _drain(process: subprocess.Popen[str]) -> tuple[str, str]:
-    """What it says until it closes its ends, without reaping it."""
+    """Return its standard output and error until it closes both; the process is not reaped."""
     assert process.stdout is not None
     assert process.stderr is not None
     stderr, complaints = process.stderr, []

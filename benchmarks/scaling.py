@@ -1,4 +1,4 @@
-"""How time and memory grow with files and with bytes: packing, deploying and inspecting synthetic environments.
+"""Measure the growth of time and memory with files and bytes: packing, deploying and inspecting.
 
     python benchmarks/scaling.py                                   # some minutes, 5 GB of disk
     python benchmarks/scaling.py --files 1000 50000 200000 --sizes 0.1 5 20 --json FILE --plot FILE.svg

@@ -1,4 +1,4 @@
-"""What was aimed at, each as a ratio within one run, and whether it was met."""
+"""The targets, each a ratio within one run, and whether they are met."""
 
 from __future__ import annotations
 
@@ -102,5 +102,5 @@ def _share_of_upgrade(figures: Figures) -> float:
 
 
 def rows(figures: Figures, high: int) -> list[dict[str, Any]]:
-    """Those targets for which everything was measured."""
+    """Return a row for each target for which everything was measured."""
     return [row for target in targets(high) if (row := target.row(figures)) is not None]

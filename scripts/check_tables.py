@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""List the rows of the host tables that nobody has looked up for half a year.
+"""List the rows of the host tables that were looked up more than half a year ago.
 
 python scripts/check_tables.py [--today YYYY-MM-DD]    exit status 1 when there are such rows
 """

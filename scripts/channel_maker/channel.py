@@ -32,7 +32,7 @@ def locked(channel: Path, waiting: Callable[[], None]) -> Iterator[None]:
 
 
 def _take(channel: Path, waiting: Callable[[], None]) -> int:
-    """The locked descriptor of the folder, whose lock ends with it."""
+    """Return a descriptor of the folder that holds its lock until it is closed."""
     while True:
         try:
             channel.mkdir(parents=True, exist_ok=True)
@@ -68,7 +68,7 @@ def work_folder(channel: Path) -> Iterator[Path]:
 
 
 def has(channel: Path, identity: PackageIdentity) -> bool:
-    """Whether the channel holds this very package."""
+    """Return whether the channel has this package."""
     return (channel / identity.subdir / identity.file_name).is_file()
 
 

@@ -33,6 +33,6 @@ def find_compiler() -> tuple[str, ...] | None:
 
 
 def cache_variables(folder: Path) -> Mapping[str, str]:
-    """What makes zig keep its cache below ``folder`` and not in the home folder, where nothing else is set."""
+    """Return the variables that put zig's cache below ``folder``, unless they are set already."""
     names = {"ZIG_GLOBAL_CACHE_DIR": "zig", "ZIG_LOCAL_CACHE_DIR": "zig-local"}
     return {name: str(folder / place) for name, place in names.items() if name not in os.environ}

@@ -16,7 +16,7 @@ from channel_maker.wheels import Wheel
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is asked for: requirements in pip's words, requirements files, wheel files, and pip's index options."""
+    """The wheels to download: requirements, requirements files, wheel files, and pip's index options."""
 
     requirements: tuple[str, ...] = ()
     requirement_files: tuple[Path, ...] = ()

@@ -1,4 +1,4 @@
-"""What a Python interpreter says about itself."""
+"""The properties that a Python interpreter reports."""
 
 from __future__ import annotations
 
@@ -90,12 +90,12 @@ class Interpreter:
 
     @property
     def site_packages(self) -> str:
-        """Where packages go, relative to a prefix."""
+        """The folder of packages, relative to a prefix."""
         return f"lib/python{self.minor}/site-packages"
 
     @property
     def looks_elsewhere(self) -> bool:
-        """Whether a distribution changed where this Python looks for packages and installs them."""
+        """Whether a distribution changed the folders from which this Python imports packages."""
         return bool({"posix_local", "rpm_prefix"} & set(self.schemes))
 
     @property

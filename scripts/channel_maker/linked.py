@@ -38,12 +38,13 @@ PLATFORM = frozenset(
         "libutil.so.1",
     ]
 )
-"""What glibc itself is made of: every host with glibc has it, and it has to be of the same build as the loader.
+"""The libraries of glibc: every host with glibc has them, and they have to be of the same build as the loader.
 The list is that of auditwheel's ``manylinux-policy.json`` (PEP 600), reduced to glibc.
 
-Not in it, so brought: libgcc_s and libstdc++, which small containers lack and whose symbol versions may be newer
-here than on the host (conda has packages of them for the same reasons); libcrypt, which is libxcrypt's since glibc
-2.28 and not on every host; zlib, expat, and what belongs to a desktop, all of which PEP 600 expects on a host.
+Not in the list, so copied: libgcc_s and libstdc++, which small containers do not have, and which may have newer
+symbol versions here than on the host (conda has packages of them for the same reasons); libcrypt, which is
+libxcrypt's since glibc 2.28 and not on every host; zlib, expat, and libraries of a desktop, all of which PEP 600
+expects on a host.
 """
 
 _TCL = "Tcl and Tk find their scripts (init.tcl, tk.tcl) by absolute paths compiled into them"
@@ -68,8 +69,8 @@ DEFAULT_FOLDERS = tuple(
         "/usr/lib",
     )
 )
-"""Where glibc looks in the end, as Debian, Fedora and upstream build it; files for other machines are passed
-over."""
+"""The last folders in which glibc searches, as Debian, Fedora and upstream build it; files for other machines are
+ignored."""
 
 OTHER_PYTHON = (
     "Use another Python: those of conda-forge and of 'uv python install' contain all the libraries they need."
@@ -107,7 +108,7 @@ def read_binary(path: Path) -> Binary | None:
 
 @dataclass(frozen=True)
 class Loader:
-    """How the dynamic loader finds libraries: ``cache`` is ldconfig's, the paths of each name in its order."""
+    """The search of the dynamic loader: ``cache`` has the paths of each name, in ldconfig's order."""
 
     cache: Mapping[str, Sequence[Path]]
     library_path: Sequence[Path] = ()
@@ -141,7 +142,7 @@ def run_path(text: str, binary: Path) -> list[Path]:
 
 
 def parse_cache(text: str) -> dict[str, list[Path]]:
-    """What ``ldconfig -p`` prints: the paths of each name, without those for one kind of CPU."""
+    """Parse the output of ``ldconfig -p``: the paths of each name, without those for one kind of CPU."""
     paths: dict[str, list[Path]] = {}
     for line in text.splitlines():
         match = re.fullmatch(r"\s+(\S+) \((.*?)\) => (/.*)", line)
@@ -151,7 +152,7 @@ def parse_cache(text: str) -> dict[str, list[Path]]:
 
 
 def loader_of_this_machine() -> Loader:
-    """As this process would load them."""
+    """Return the loader of this host, with the environment of this process."""
     places = os.pathsep.join([os.environ.get("PATH", ""), "/sbin", "/usr/sbin"])
     ldconfig = shutil.which("ldconfig", path=places)
     text = run([ldconfig, "-p"]).stdout if ldconfig else ""

@@ -38,7 +38,7 @@ FileMode = Literal["text", "binary"]
 
 
 class Source(Protocol):
-    """Where the bytes of a file come from."""
+    """A source of a file's bytes."""
 
     @property
     def size(self) -> int: ...
@@ -113,7 +113,7 @@ class PackageFile:
 
 @dataclass(frozen=True)
 class PackageIdentity:
-    """What names a package file."""
+    """The parts of a package file's name."""
 
     name: str
     version: str
@@ -131,7 +131,7 @@ class PackageIdentity:
 
 @dataclass(frozen=True)
 class PackageMetadata:
-    """What ``info/`` says besides the identity; ``entry_points`` only where the package is ``noarch: python``."""
+    """The metadata in ``info/`` besides the identity; ``entry_points`` only of ``noarch: python`` packages."""
 
     depends: tuple[str, ...] = ()
     license: str = ""

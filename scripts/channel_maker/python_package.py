@@ -5,7 +5,7 @@ files, and every shared library that one of these is linked to, wherever it lies
 What stays out: site-packages, test suites, byte-code, static libraries, IDLE, turtledemo, and ensurepip, which
 carries a pip of its own (``pip`` is a package of the channel): ``python -m venv`` there needs ``--without-pip``.
 An extension module linked to a library that can't work elsewhere stays out too, and is named: ``_tkinter`` with
-a distribution's Tcl and Tk, whose scripts are in the distribution's folders.
+a distribution's Tcl and Tk, with scripts in the distribution's folders.
 
 The licence texts of libraries from outside the interpreter's prefix are in the package's ``info/licenses``, which
 is where conda-build puts them; as with every conda package they do not become files of the environment.
@@ -178,7 +178,7 @@ def plan_python(interpreter: Interpreter) -> PythonPlan:
 
 
 def collect(interpreter: Interpreter, loader: Loader) -> Contents:
-    """What is in the package, with the libraries that ``loader`` finds."""
+    """Return the contents of the package, with the libraries that ``loader`` finds."""
     found: dict[str, PackageFile] = {}
     for file in _programs(interpreter):
         found[file.path] = file

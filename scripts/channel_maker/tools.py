@@ -17,7 +17,7 @@ from channel_maker.errors import ChannelError
 
 @dataclass(frozen=True)
 class Finished:
-    """How a program ended."""
+    """The exit status and output of a program."""
 
     status: int
     stdout: str
@@ -79,7 +79,7 @@ def find_tool(name: str) -> Path | None:
 
 
 def need_tool(name: str, hint: str) -> Path:
-    """As :func:`find_tool`; raises :class:`ChannelError` with ``hint`` where there is none."""
+    """Return the path of a program; raise :class:`ChannelError` with ``hint`` when it is not found."""
     found = find_tool(name)
     if found is None:
         raise ChannelError(f"The program {name} was not found.", hint=hint)

@@ -55,7 +55,7 @@ class EntryPoint:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where files go in a package: for one Python (``minor``, such as ``3.11``), or for every one (``None``)."""
+    """The paths of files in a package, for one Python (``minor``, such as ``3.11``) or for all (``None``)."""
 
     minor: str | None
     placeholder: str
@@ -69,7 +69,7 @@ class Layout:
         return "bin" if self.minor else "python-scripts"
 
     def installed(self, path: str) -> str:
-        """Where conda puts what the package has at ``path``."""
+        """Return the path to which conda installs the package's ``path``."""
         if self.minor:
             return path
         top, _, rest = path.partition("/")

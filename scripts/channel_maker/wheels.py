@@ -131,7 +131,7 @@ class Wheel:
 
     @cached_property
     def is_noarch(self) -> bool:
-        """Whether one package serves every Python."""
+        """Whether one package works with every Python."""
         wheel = HeaderParser().parsestr(self._texts["WHEEL"])
         return (
             str(wheel.get("Root-Is-Purelib", "")).lower() == "true"
@@ -146,7 +146,7 @@ class Wheel:
             return any(name.startswith(data) for name in archive.namelist())
 
     def fits(self, interpreter: Interpreter) -> bool:
-        """Whether the wheel's tags and Requires-Python let it be installed for ``interpreter``."""
+        """Return whether the wheel's tags and Requires-Python fit ``interpreter``."""
         major, minor = (int(number) for number in interpreter.minor.split("."))
         platforms = list(platform_tags())
         accepted = {
@@ -187,7 +187,7 @@ class WheelPlan:
 
 
 def plan_wheels(wheels: Collection[Wheel], interpreter: Interpreter) -> list[WheelPlan]:
-    """What becomes of ``wheels``, which belong together, on ``interpreter``: one plan each."""
+    """Return a plan for each of ``wheels``, which are installed together for ``interpreter``."""
     by_name: dict[str, list[Wheel]] = {}
     for wheel in wheels:
         by_name.setdefault(wheel.name, []).append(wheel)

@@ -125,9 +125,9 @@ def test_a_bundle_s_own_runtime_refuses_a_host(stubs: Path, pyz: Path, tmp_path:
     done = subprocess.run(asked, env=case.host.environment(stubs, tmp_path), capture_output=True, text=True)
     answer = json.loads(done.stdout)
     assert (done.returncode, answer["schema"]) == (9, "envpack.check/1")
-    told = answer["error"]["details"]
+    details = answer["error"]["details"]
     assert any(
-        line.startswith("driver 470.57.02 found; this bundle's CUDA 12.6 needs >= 525.60.13") for line in told
+        line.startswith("driver 470.57.02 found; this bundle's CUDA 12.6 needs >= 525.60.13") for line in details
     )
     assert "--allow cuda" in answer["error"]["hint"]
 

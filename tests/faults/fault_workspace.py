@@ -1,4 +1,4 @@
-"""The places that commands are tried in, and what stands there: told without asking envpack."""
+"""The places that commands are tried in, and what is in them, found without envpack."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ class Stage:
     def is_mixed(self, path: Path, place: Path, version: str, others: list[samples.Tree]) -> str:
         """ "" where every file is that version's for ``place``, or as one of ``others`` has it; else what is not.
 
-        What one of ``others`` lacks may be missing.
+        A file that is not in one of ``others`` may be missing.
         """
         found = {name: what for name, what in samples.look(path).items() if name != ".envpack/prefix"}
         known = [self.wanted(version, place), *others]
@@ -207,7 +207,7 @@ class Stage:
         looked_at += [str(self.state), str(self.store)]
         for root in self.roots:
             for folder, folders, files in os.walk(root):
-                if folder.endswith(".envpack"):  # what is on its way there is told already
+                if folder.endswith(".envpack"):  # incomplete files in it are reported already
                     folders[:] = [name for name in folders if name.isdecimal()]
                 if not store_too and folder == str(self.store / "1/work"):
                     folders.clear()

@@ -1,7 +1,7 @@
 """A filesystem that is really full: ``full_disk.py MOUNTPOINT BUNDLES``, in a mount namespace of its own.
 
 A tmpfs is given one more inode, or page, at a time until an upgrade fits, so it fails wherever it may. Prints
-JSON: how often it failed, for lack of what, and what was wrong then.
+JSON: how often it failed for too few inodes or bytes, and what was wrong then.
 """
 
 from __future__ import annotations
@@ -62,12 +62,12 @@ def try_until_it_fits(disk: Path, bundles: Path, what: str, first: int, unit: in
 
 def main() -> None:
     disk, bundles = Path(sys.argv[1]), Path(sys.argv[2])
-    told = {}
+    results = {}
     mount(disk, "-t", "tmpfs")
     done = deploy(bundles, "1", disk / "x")
     assert done.returncode == 0, done.stderr
     facts = os.statvfs(disk)
-    told["nr_inodes"] = try_until_it_fits(disk, bundles, "nr_inodes", facts.f_files - facts.f_ffree, 1)
+    results["nr_inodes"] = try_until_it_fits(disk, bundles, "nr_inodes", facts.f_files - facts.f_ffree, 1)
     runtime("rollback", str(disk / "x"))
     runtime("remove", str(disk / "x"))
     mount(disk, "-o", "remount,nr_inodes=100000")
@@ -76,8 +76,8 @@ def main() -> None:
     facts = os.statvfs(disk)
     used = (facts.f_blocks - facts.f_bfree) * facts.f_frsize
     size = sum(path.stat().st_size for path in (disk / "x").rglob("*") if path.is_file() and not path.is_symlink())
-    told["size"] = try_until_it_fits(disk, bundles, "size", used + size - 3 * PAGE, PAGE)
-    print(json.dumps(told))
+    results["size"] = try_until_it_fits(disk, bundles, "size", used + size - 3 * PAGE, PAGE)
+    print(json.dumps(results))
 
 
 if __name__ == "__main__":

@@ -102,7 +102,7 @@ def chosen_faults(call: children.Call) -> Iterator[Fault]:
     """Those of them that differ in what they may lead to: what is killed after a call is killed before the next
     one too, unless others see the call; of errors and signals that are met alike, each call gets one in turn.
 
-    Of what happens to one file after the other in a folder that nobody can see yet, or any more, each gets one.
+    Of calls on one file after the other in a folder that is not visible yet, or not any more, each gets one.
     """
     faults = list(every_fault(call))
     if re.search(r"/(new-\d+|trash-[^/]*|work/[^/]*)/", call.about) and "deployment.json" not in call.about:
@@ -267,7 +267,7 @@ class Attempt:
             self._say(f"exit code {ended.code}: {said}")
         reason = os.strerror(errno.ENOLCK if fault.do == str(errno.ENOLCK) else int(fault.do))
         if reason not in said:
-            self._say(f"{reason!r} is not told: {said}")
+            self._say(f"{reason!r} is not in the message: {said}")
 
     def _check_rest(self, when: str) -> None:
         """What holds at any time."""
@@ -276,7 +276,7 @@ class Attempt:
             if self.scenario.name == "roll back, moved":
                 what = stage.is_mixed(path, self.places[0], path.name, self.mixes)
             if what:
-                self._say(f"{when}: kept {path.name}: {what}")
+                self._say(f"{when}: generation {path.name}: {what}")
         strangers = "".join(stage.strangers(self.places))
         if strangers not in self.owned:
             self._say(f"{when}: visible: {strangers}")

@@ -1,7 +1,6 @@
-"""Three versions of a small environment of every kind of path, and what they are when they are whole.
+"""Three versions of a small environment of every kind of path, and their complete trees.
 
-What is whole is told without envpack: by what tar makes of the bundle, and by what stands in a tree, byte for
-byte.
+Whether a tree is complete is decided without envpack: it is compared with what tar extracts, byte for byte.
 """
 
 from __future__ import annotations

@@ -150,7 +150,7 @@ print(*names)
     assert snapshot(deployed) == before
 
 
-def test_activation_sets_the_variables_and_the_commands_are_told(deployed: Path) -> None:
+def test_activation_sets_the_variables_and_the_commands_are_shown(deployed: Path) -> None:
     script = f'. "{deployed}/bin/activate" && printf "%s\\n" "$GREETING" "$CONDA_PREFIX" && command -v httpx'
     done = subprocess.run(["/bin/sh", "-c", script], env=CLEAN, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ['it\'s $HOME and "this"', str(deployed), f"{deployed}/bin/httpx"]

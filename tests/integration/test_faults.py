@@ -32,6 +32,6 @@ def test_a_disk_that_is_really_full_leaves_the_old_one(tmp_path: Path) -> None:
     command = [*way, sys.executable, str(FAULTS / "full_disk.py"), str(tmp_path / "disk"), str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert [wrong for _, wrong in told.values()] == [[], []]
-    assert all(failures > 5 for failures, _ in told.values()), told
+    results = json.loads(done.stdout)
+    assert [wrong for _, wrong in results.values()] == [[], []]
+    assert all(failures > 5 for failures, _ in results.values()), results

@@ -33,10 +33,10 @@ class Moved:
 
     def __init__(self, prefix: Path, folder: Path, name: str = "deployed elsewhere", **settings: Any) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.told = RecordingReporter()
+        self.reporter = RecordingReporter()
         self.bundle, self.root = folder / "b.tar.gz", folder / name
         self.manifest: Manifest = pack_prefix(
-            prefix, self.bundle, settings=PackSettings(level=1, **settings), reporter=self.told
+            prefix, self.bundle, settings=PackSettings(level=1, **settings), reporter=self.reporter
         )
         self.former = prefix.rename(prefix.with_name(f"{prefix.name}.gone"))
         self.traces = [os.fsencode(prefix)]
@@ -292,7 +292,7 @@ def test_conda_s_own_activate_is_kept_beside_the_bundle_s(
     prefix = make_base(channel_url, hand, tmp_path / "miniforge", cache)
     conda_works(prefix)
     moved = Moved(prefix, tmp_path / "a", "elsewhere")
-    assert any("bin/activate.conda" in note for note in moved.told.notes)
+    assert any("bin/activate.conda" in note for note in moved.reporter.notes)
     root = moved.root
     conda_works(root)
     said = run(
@@ -328,7 +328,7 @@ def test_a_base_environment_goes_without_its_cache_and_its_other_environments(
     history = f"==> 2024-01-01 <==\n# cmd: {prefix}/bin/conda install numpy\n+defaults::python-3.11.7-0\n"
     write(prefix, "conda-meta/history", history)
     moved = Moved(prefix, tmp_path / "a")
-    left_out = [note for note in moved.told.notes if note.startswith("left out: ")]
+    left_out = [note for note in moved.reporter.notes if note.startswith("left out: ")]
     assert left_out == ["left out: envs, other environments: other", "left out: pkgs, the package cache"]
     assert not (moved.root / "pkgs").exists() and not (moved.root / "envs").exists()
     assert (moved.root / ".nonadmin").read_bytes() == b""
@@ -346,7 +346,7 @@ def test_environments_in_one_another_are_packed_each_by_itself(hand: str, tmp_pa
     inner = tmp_path / "inner.tar.gz"
     pack_prefix(outer / "envs/inner", inner, settings=PackSettings(), reporter=Reporter())
     moved = Moved(outer, tmp_path / "a")
-    assert "left out: envs, other environments: inner" in moved.told.notes
+    assert "left out: envs, other environments: inner" in moved.reporter.notes
     assert not (moved.root / "envs").exists()
     # what lies elsewhere in it, such as a workflow's own environments, is a part of it
     for root in (moved.root, moved.root / "opt/vendored"):

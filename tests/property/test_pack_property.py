@@ -185,7 +185,7 @@ class Script:
 
     program: Literal["python", "perl", "tool"]
     arguments: bytes
-    installer: Literal["pip", "uv", "conda", "rattler", "nobody"]
+    installer: Literal["pip", "uv", "conda", "rattler", "none"]
     documented: bool
     body: list[Part]
 
@@ -215,7 +215,7 @@ class Script:
     def _as_installed(self, line: bytes, program: bytes, given: bytes) -> bytes:
         if self.installer == "rattler" and self.program != "python":
             return b"#!/usr/bin/env " + self.program.encode() + given
-        if self.program != "python" or self.installer == "nobody":
+        if self.program != "python" or self.installer == "none":
             return line
         if self.installer in ("conda", "rattler"):
             return b"#!/bin/sh\n'''exec' \"%b\"%b \"$0\" \"$@\" #'''" % (program, given)
@@ -306,7 +306,7 @@ scripts = st.builds(
     Script,
     st.sampled_from(["python", "python", "perl", "tool"]),
     st.sampled_from([b"", b"-s", b"-W"]),
-    st.sampled_from(["pip", "uv", "conda", "nobody"]),
+    st.sampled_from(["pip", "uv", "conda", "none"]),
     st.booleans(),
     texts.map(joined),
 )

@@ -306,8 +306,10 @@ def main() -> int:
         for counted, failed in pool.imap_unordered(_many, jobs):
             ends += counted
             failures += failed
-    told = ", ".join(f"{count:,} {what}" for what, count in sorted(ends.items()))
-    print(f"{arguments.count:,} mutants in {time.monotonic() - started:.0f} s: {told}, {len(failures):,} failures")
+    counts = ", ".join(f"{count:,} {what}" for what, count in sorted(ends.items()))
+    print(
+        f"{arguments.count:,} mutants in {time.monotonic() - started:.0f} s: {counts}, {len(failures):,} failures"
+    )
     for failure in failures[:20]:
         print(failure, file=sys.stderr)
     return 1 if failures else 0

@@ -1,4 +1,4 @@
-"""What people meet on GPU hosts; what they are told then stands in tests/data/host_situations.txt."""
+"""Situations on GPU hosts; the expected messages are in tests/data/host_situations.txt."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class ExpectedAnswer:
 
 
 def expected_answers() -> dict[str, ExpectedAnswer]:
-    """What people are told, by the name of the case."""
+    """Return the expected messages, by the name of the case."""
     text = (Path(__file__).parents[1] / "data/host_situations.txt").read_text(encoding="utf-8")
     found = {}
     for block in re.split(r"^(?=[^ #\n])", text, flags=re.MULTILINE)[1:]:

@@ -1,4 +1,4 @@
-"""Bundles made by somebody who knows the format and means no good: right digests, and a lie.
+"""Bundles that an attacker makes who knows the format: correct digests, and one wrong statement.
 
 `Forgery` makes a small sound bundle and lets each of its parts be changed on the way, before what is computed
 from it is; `HOSTILE` lists what must be refused. Nothing of envpack's own writer is used: its checks are no help.
@@ -388,7 +388,7 @@ HOSTILE: dict[str, Forgery] = {
     "a hard link in .envpack": Forgery([hard(".envpack/x", "lib/data")]),
     "a name of a folder at work": Forgery([file(".envpack-unpacked/x")]),
     "the name of a lock": Forgery([file(".envpack-lock")]),
-    "a name of what is kept": Forgery([file("lib/.x.envpack/lock")]),
+    "the name of a state directory": Forgery([file("lib/.x.envpack/lock")]),
     # sizes
     "a manifest that states too few bytes": states("size", 1),
     "a manifest that states 2**62 bytes": states("size", 1 << 62),
@@ -492,7 +492,7 @@ HOSTILE: dict[str, Forgery] = {
     "byte-code of four numbers": Forgery([relocated(bytes(16) + P, bytecode=[1, 2, 3, 4])]),
     "byte-code of one number": Forgery([relocated(bytes(16) + P, bytecode=[1])]),
     "byte-code of another source": Forgery([relocated(bytes(16) + P, bytecode=[77, 1, 255])]),
-    "a form that nobody knows": Forgery([relocated(P, encoded={"base64": [0]})]),
+    "an unknown form": Forgery([relocated(P, encoded={"base64": [0]})]),
     "a form that is not there": Forgery([relocated(P, encoded={"percent": [0]})]),
     "forms in a list": Forgery([relocated(P, encoded=[0])]),
     "a first line that is not there": Forgery([relocated(b"#!" + P + b"\n", shebang=["#!", "/bin/python"])]),
@@ -578,7 +578,7 @@ SOUND_BUNDLES: dict[str, Forgery] = {
     ),
     "links that are to lead out": outside(link("x", "/etc/passwd"), link("y", "x/../z")),
     "an environment in the environment": Forgery([file("envs/a/.envpack/manifest.json", b"{}")]),
-    "a file nobody may read": Forgery([file("x", mode=0)]),
+    "a file that no user may read": Forgery([file("x", mode=0)]),
     "a closed folder": Forgery([folder("x", 0), file("x/y")]),
     "a hard link of a link's name": Forgery([file("z"), hard("zz", "z"), link("zzz", "zz")]),
     "names of 255 bytes": Forgery([file("n" * 255), file("ü" * 127)]),

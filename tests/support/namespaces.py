@@ -13,7 +13,7 @@ import pytest
 
 
 def namespace() -> list[str]:
-    """What runs a command where it may mount filesystems that nobody else sees."""
+    """Return the program that runs a command in a mount namespace of its own."""
     ways = [["unshare", "--mount"], ["unshare", "--user", "--map-root-user", "--mount"]]
     for way in ways[os.geteuid() != 0 :]:
         attempt = [*way, "mount", "-t", "tmpfs", "none", "/mnt"]

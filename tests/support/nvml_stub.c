@@ -6,7 +6,7 @@
  *   NVML_STUB_GPUS     name|uuid|major.minor|MiB|brand|mig|virtualization|fabric state|licensed|error;...
  *   NVML_STUB_SLICES   gpu|name|uuid|MiB;...
  *
- * Compiled with -DOLD it lacks what drivers before R450 lack.
+ * Compiled with -DOLD it has only the functions of drivers before R450.
  */
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,4 +1,4 @@
-"""The settings: who wins, and that a mistake in them is told, with the file."""
+"""The settings: which file overrides which, and mistakes are reported with the name of the file."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_xdg_config_home_is_where_it_says(tmp_path: Path) -> None:
         ("#" * (1 << 20) + "\n", "larger than"),
     ],
 )
-def test_a_mistake_is_told_with_its_file(tmp_path: Path, text: str, said: str) -> None:
+def test_a_mistake_is_reported_with_its_file(tmp_path: Path, text: str, said: str) -> None:
     environ, root = written(tmp_path, text)
     with pytest.raises(UsageError) as caught:
         load_config(environ, root)
@@ -61,21 +61,21 @@ def test_a_mistake_is_told_with_its_file(tmp_path: Path, text: str, said: str) -
     assert str(tmp_path / "home/.config/envpack/config.toml") in caught.value.message
 
 
-def test_bytes_that_are_no_text_are_told(tmp_path: Path) -> None:
+def test_bytes_that_are_no_text_are_reported(tmp_path: Path) -> None:
     environ, root = written(tmp_path, "")
     (tmp_path / "home/.config/envpack/config.toml").write_bytes(b"\xff")
     with pytest.raises(UsageError, match="not valid TOML"):
         load_config(environ, root)
 
 
-def test_a_tilde_without_a_home_is_told(tmp_path: Path) -> None:
+def test_a_tilde_without_a_home_is_reported(tmp_path: Path) -> None:
     environ, root = written(tmp_path, None, 'store = "~/s"')
     with pytest.raises(UsageError, match="HOME is not set"):
         load_config({}, root)
     assert load_config(environ, root).store == tmp_path / "home/s"
 
 
-def test_a_folder_in_its_place_is_told(tmp_path: Path) -> None:
+def test_a_folder_in_its_place_is_reported(tmp_path: Path) -> None:
     environ, root = written(tmp_path, None)
     (tmp_path / "home/.config/envpack/config.toml").mkdir(parents=True)
     with pytest.raises(UsageError, match="Is a directory"):

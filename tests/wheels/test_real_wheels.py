@@ -204,7 +204,7 @@ def test_targets_are_those_measured(found: Found) -> None:
     assert " ".join(filter(None, (*code.ptx, code.ptx_isa))) == found.case.ptx
 
 
-def test_torch_s_targets_are_those_it_tells_of_itself(found: Found) -> None:
+def test_torch_s_targets_are_those_that_it_states(found: Found) -> None:
     """``torch.cuda.get_arch_list()`` is a string in its library."""
     library = found.prefix / SITE / "torch/lib/libtorch_python.so"
     if not found.case.cuda or not library.exists():

@@ -47,7 +47,7 @@ class CommonOptions:
 
 @dataclass(frozen=True)
 class SolveOptions:
-    """Where packages come from: options of the commands that solve a spec."""
+    """Options of the commands that solve a spec: the sources of packages."""
 
     channels: Channels = None
     index_url: IndexUrl = None
@@ -61,7 +61,7 @@ class SolveOptions:
 
 @dataclass(frozen=True)
 class PackOptions:
-    """How a bundle is packed: options of build, pack and release."""
+    """Options of build, pack and release: the form of a bundle."""
 
     strict: Strict = False
     format: Format = None
@@ -89,7 +89,7 @@ class PackOptions:
 
 @dataclass(frozen=True)
 class SelectOptions:
-    """Which files of an environment are packed: options of pack."""
+    """Options of pack: the files of an environment that are packed."""
 
     exclude: Exclude = None
     include: Include = None
@@ -104,7 +104,7 @@ class SelectOptions:
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """How a spec or a lock becomes a bundle: options of build and release."""
+    """Options of build and release: from a spec or a lock to a bundle."""
 
     solving: SolveOptions
     packing: PackOptions
@@ -137,7 +137,7 @@ class BuildOptions:
 
 @dataclass(frozen=True)
 class OutputOptions:
-    """What one output is called inside, and whether it replaces a file: options of pack and convert."""
+    """Options of pack and convert: the name in the output, and whether it replaces a file."""
 
     bundle_name: Annotated[
         str | None,

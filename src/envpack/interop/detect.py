@@ -1,4 +1,4 @@
-"""Whether a file is a bundle, or an archive of another tool."""
+"""Detection of bundles and of archives of other tools."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ FORMATS = {
 """conda-pack's name of a format, by the output's suffix (conda_pack/core.py, ``_output_and_format``)."""
 
 _BUNDLE_FORMATS = {".tar.gz": "tar.gz", ".tgz": "tar.gz", ".tar.zst": "tar.zst"}
-"""The same for archives with a fixed path; without one, these suffixes are those of bundles."""
+"""Formats of archives with a fixed path, by suffix; without a fixed path, these suffixes are those of bundles."""
 
 PARCEL = re.compile(r"(?P<name>[^-]+)-(?P<version>[^-]+)-(?P<distro>[^-]+)\.parcel")
 

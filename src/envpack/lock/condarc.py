@@ -21,7 +21,7 @@ _DEFAULTS = ("https://repo.anaconda.com/pkgs/main", "https://repo.anaconda.com/p
 
 @dataclass(frozen=True)
 class ChannelSettings:
-    """What a user's configuration says of channels.
+    """Settings of channels in a user's configuration of conda.
 
     Attributes:
         channels: The channels of a spec that names none.

@@ -78,7 +78,7 @@ def read_prefix(
 
 @dataclass(frozen=True)
 class _Scan:
-    """What the folder of an environment holds.
+    """The contents of the folder of an environment.
 
     Attributes:
         prefix: The environment's real path.
@@ -86,7 +86,7 @@ class _Scan:
         previous: The path where it was made, when it was moved since.
         tree: Its files, links and folders.
         records: Its conda packages.
-        kept: Conda's scripts that are packed under another name: path -> name.
+        renamed_scripts: Conda's scripts that are packed under another name: path -> name.
         disk: Reads its files.
         python: Path of the interpreter, or "".
         python_version: Version of the interpreter, or "".
@@ -97,7 +97,7 @@ class _Scan:
     previous: bytes | None
     tree: Tree
     records: Sequence[CondaRecord]
-    kept: Mapping[str, str]
+    renamed_scripts: Mapping[str, str]
     disk: _Disk
     python: str
     python_version: str
@@ -112,15 +112,15 @@ def _scan(prefix: Path, keep: Callable[[str], bool] | None, outside: Outside, wr
     records = _conda_records(prefix, tree)
     disk = _Disk(prefix, names, tree.places)
     generated = {path: claim for record in records for path, claim in record.claims.items() if path in GENERATED}
-    kept = keep_scripts(tree, prefix, generated, disk.proves, keep)
+    scripts = keep_scripts(tree, prefix, generated, disk.proves, keep)
     python, version = _python(tree, records)
-    return _Scan(prefix, names, previous, tree, records, kept, disk, python, version)
+    return _Scan(prefix, names, previous, tree, records, scripts, disk, python, version)
 
 
 def _ownership(scan: _Scan, distributions: Sequence[Distribution]) -> Ownership:
     tree = scan.tree
     claims = [*(record.claims for record in scan.records), *(d.claims for d in distributions)]
-    claims = [_through_links(renamed(claimed, scan.kept), tree, scan.prefix) for claimed in claims]
+    claims = [_through_links(renamed(claimed, scan.renamed_scripts), tree, scan.prefix) for claimed in claims]
     return assign({**tree.files, **tree.links}, claims, len(scan.records), scan.disk.proves)
 
 
@@ -128,7 +128,7 @@ def _note(scan: _Scan, reporter: Reporter) -> None:
     """Tell the user what is not packed as it is."""
     for path in sorted(scan.tree.others):
         reporter.note(f"left out: {path}")
-    for path, name in scan.kept.items():
+    for path, name in scan.renamed_scripts.items():
         reporter.note(f"conda's {path} is packed as {name}, because bundles contain their own")
     for other, scripts in scripts_of_others(scan.prefix, scan.aliases).items():
         shown = ", ".join(scripts[:3]) + (f" and {len(scripts) - 3} more" if scripts[3:] else "")

@@ -81,7 +81,7 @@ def _read(path: Path, root: Path) -> tuple[PublicKey, ...]:
 
 
 def _require_trusted(path: Path, root: Path) -> None:
-    """Raise UsageError when anybody but root could write to a file, or put another one in its place.
+    """Raise UsageError when other users than root could write to a file, or put another one in its place.
 
     The file and each folder above it, also where a link leads to, have to belong to root and be closed to others,
     as sudo requires of its policy (sudoers(5), "SUDOERS OPTIONS", sudoers_uid). Who owns the root folder counts as

@@ -87,7 +87,7 @@ def load(text: str, source: str) -> Any:
 
 
 _NO_VALUE = (yaml.YAMLError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
-"""What PyYAML's constructors raise for scalars that are not of their type, such as ``!!int abc``."""
+"""Exceptions of PyYAML's constructors for scalars that are not of their type, such as ``!!int abc``."""
 
 
 def _parsed(parse: Callable[[], T], text: str, source: str) -> T:

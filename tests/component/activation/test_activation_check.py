@@ -287,7 +287,7 @@ def test_conda_s_script_in_csh_warns_too(session: Session, tmp_path: Path) -> No
     assert outcome.status == 0
 
 
-def test_our_own_activation_does_not_tell_twice(shell: Shell, session: Session, tmp_path: Path) -> None:
+def test_envpack_s_own_activation_does_not_report_twice(shell: Shell, session: Session, tmp_path: Path) -> None:
     """The script for conda lies among those that every activation sources."""
     prefix = deployed(tmp_path, NEEDS_GLIBC)
     script = prefix / f"etc/conda/activate.d/~envpack-check{shell.suffix or '.sh'}"

@@ -36,7 +36,7 @@ def test_the_first_activation_writes_the_prefix_in(shell: Shell, session: Sessio
 
 
 def test_an_activation_runs_no_program(posix: Shell, session: Session, tmp_path: Path) -> None:
-    """With the prefix written in; but some have to ask readlink where the script lies, and mksh lacks printf."""
+    """Once the prefix is written; some shells need readlink to find the script, and mksh has no printf."""
     prefix = make_tree(tmp_path / "env", {"FIRST": "1"})
     add_echo(prefix, "activate.d/a", "+a")
     lines = [posix.source(prefix), "deactivate"]
@@ -189,7 +189,7 @@ def test_found_where_other_files_are_open(session: Session, tmp_path: Path) -> N
     assert session.environments()[0]["CONDA_PREFIX"] == str(prefix)
 
 
-def test_a_shell_can_be_told_where_it_is(session: Session, tmp_path: Path) -> None:
+def test_a_shell_can_be_given_the_path_of_the_script(session: Session, tmp_path: Path) -> None:
     prefix = make_tree(tmp_path / "env")
     shell = installed("dash")
     lines = [f'cat {prefix}/bin/activate | {{ eval "$(cat)"; DUMP; }}']

@@ -30,7 +30,7 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], 
     return json.loads((folder / "small.json").read_text()), shown, folder
 
 
-def test_every_case_is_measured_and_every_target_told(compared: tuple[dict[str, Any], str, Path]) -> None:
+def test_every_case_is_measured_and_every_target_reported(compared: tuple[dict[str, Any], str, Path]) -> None:
     result, shown, folder = compared
     cases = {case["name"]: case for case in result["cases"]}
     assert {"conda-pack .tar.gz", "envpack .tar.gz", "cp -a", "envpack deploy gz", "envpack inspect"} < set(cases)

@@ -114,7 +114,7 @@ def test_published_byte_code_stays_and_stray_byte_code_goes(tmp_path):
     assert outside.read_bytes() == published
 
 
-def test_a_python_that_does_not_run_is_told(tmp_path):
+def test_a_python_that_does_not_run_is_reported(tmp_path):
     library = make(tmp_path / "a", sys.executable, False)
     python = tmp_path / "a" / "bin" / "python"
     python.unlink()

@@ -285,7 +285,7 @@ def test_a_conda_lock_file_is_a_lock(lock, tmp_path):
     assert [r.url for r in again.platform(PLATFORM).conda] == [r.url for r in lock.platform(PLATFORM).conda]
 
 
-def test_a_pixi_lock_is_read_by_environment_and_refused_where_it_lacks_it(lock, tmp_path):
+def test_a_pixi_lock_is_read_by_environment_and_refused_without_that_environment(lock, tmp_path):
     from rattler.lock import LockChannel, LockFile, LockPlatform
 
     platform = LockPlatform(PLATFORM)

@@ -130,7 +130,7 @@ def flip(position: Callable[[int], int]) -> Damage:
 
 
 def edited_manifest(data: bytes) -> bytes:
-    """The manifest changed by somebody who knows gzip and tar, but not of the digest beside it."""
+    """Change the manifest with gzip and tar, without the digest beside it."""
     head = gzip.decompress(data[: first_member(data)])
     changed = head.replace(b'"name": "synthetic"', b'"name": "sYnthetic"')
     assert changed != head
@@ -317,7 +317,7 @@ def test_a_destination_that_cannot_be_made_is_refused(gz: Path, tmp_path: Path) 
         deployed(gz, tmp_path / "file/x")
 
 
-def test_too_little_space_is_told_before_anything_is_written(
+def test_too_little_space_is_reported_before_anything_is_written(
     gz: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = shutil.disk_usage(tmp_path)

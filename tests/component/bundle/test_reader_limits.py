@@ -150,4 +150,4 @@ def test_what_is_refused_is_what_readers_refuse_and_no_more(
     contents = [Group("s", None, tuple(Entry(path, type) for path, type in paths))]
     monkeypatch.setattr(limits, "MAX_TABLE", len(table))
     monkeypatch.setattr(limits, "MAX_TABLE_VALUES", sum(table.decode().count(mark) for mark in MARKS))
-    check_paths(contents)  # what can be told before is never more than what is written
+    check_paths(contents)  # the estimate is never more than what is written

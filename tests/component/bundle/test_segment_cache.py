@@ -154,10 +154,10 @@ def test_another_level_and_another_codec_are_packed_for_themselves(made: SmallPr
         assert kept == packed(made, tmp_path, f"anew-{name}", level=level, cache=None)
 
 
-def test_what_was_found_out_is_told_from_the_cache_too(made: SmallPrefix, tmp_path: Path) -> None:
+def test_findings_are_reported_from_the_cache_too(made: SmallPrefix, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
-    told = [made.pack(tmp_path / "out/b.tar.gz", cache=tmp_path / "cache").changes for _ in range(2)]
-    assert told[0] == told[1] and told[0].unrelocatable[0].path == "lib/wide.bin"
+    changes = [made.pack(tmp_path / "out/b.tar.gz", cache=tmp_path / "cache").changes for _ in range(2)]
+    assert changes[0] == changes[1] and changes[0].unrelocatable[0].path == "lib/wide.bin"
 
 
 def test_it_works_when_the_bundle_itself_is_gone(made: SmallPrefix, tmp_path: Path, read: list[str]) -> None:
@@ -217,7 +217,9 @@ def test_the_oldest_go_first_and_the_newest_stays(
     assert cache_facts(folder).bundles == 0 and (tmp_path / "5.tar.gz").exists()
 
 
-def test_a_bundle_whose_parts_are_all_in_the_next_one_is_let_go(made: SmallPrefix, tmp_path: Path) -> None:
+def test_a_bundle_with_all_parts_in_the_next_one_is_removed_from_the_cache(
+    made: SmallPrefix, tmp_path: Path
+) -> None:
     for name in ("a", "b", "c"):
         packed(made, tmp_path, f"{name}.tar.gz")
     assert cache_facts(tmp_path / "cache").bundles == 1

@@ -212,7 +212,7 @@ def test_console_scripts_run_without_activation(prefix: Path) -> None:
         assert str(prefix / "include") in run(config, "--includes")
 
 
-def test_pip_knows_the_packages_and_whose_they_are(prefix: Path) -> None:
+def test_pip_knows_the_packages_and_their_installer(prefix: Path) -> None:
     python = prefix / "bin" / "python"
     known = {each["name"] for each in json.loads(run(python, "-m", "pip", "list", "--format=json"))}
     assert {"pip", "numpy", "click", "requests", "urllib3", "rich"} <= known

@@ -1,4 +1,4 @@
-"""The boundary of the command line: how whatever goes wrong is told, and with which code."""
+"""Errors at the boundary of the command line: their messages and exit codes."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def run(problem: BaseException, *options: str, monkeypatch: pytest.MonkeyPatch) 
     return code, world.out.file.getvalue(), world.err.file.getvalue()
 
 
-def test_an_error_is_told_with_details_and_hint(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_is_reported_with_details_and_hint(monkeypatch: pytest.MonkeyPatch) -> None:
     problem = IntegrityError("the file is damaged", details=["at byte 1", "at byte 2"], hint="Fetch it again.")
     code, out, err = run(problem, monkeypatch=monkeypatch)
     assert (code, out) == (7, "")
@@ -67,7 +67,7 @@ def test_a_failing_system_call_names_its_file_and_is_no_bug(monkeypatch: pytest.
     assert code == 1 and err == "error: /mnt/x: Input/output error\n"
 
 
-def test_running_out_of_memory_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_running_out_of_memory_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     code, _, err = run(MemoryError(), monkeypatch=monkeypatch)
     assert code == 1 and "--jobs 1" in err
 

@@ -106,7 +106,7 @@ def built(channel_url: str, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     return answer(done, "build")["result"]
 
 
-def test_build_tells_what_it_made_and_where(built: dict[str, Any]) -> None:
+def test_build_reports_the_bundle_and_its_path(built: dict[str, Any]) -> None:
     path = Path(built["bundle"])
     assert re.fullmatch(rf"small-1\.0-\d{{8}}-{built['subdir']}\.tar\.gz", path.name)
     assert path.stat().st_size == built["file_size"]
@@ -148,7 +148,7 @@ def test_every_step_from_the_lock_on_answers_in_json(
     assert seen["file_size"] == packed["result"]["file_size"] and seen["codec"] == "zstd"
 
 
-def test_inspect_tells_the_whole_in_json(bundle: Path) -> None:
+def test_inspect_reports_everything_in_json(bundle: Path) -> None:
     result = answer(envpack("inspect", bundle, "--json"), "inspect")["result"]
     assert [package["name"] for package in result["packages"]] == ["large", HOSTILE]
     assert result["file_size"] == bundle.stat().st_size
@@ -354,11 +354,11 @@ def started(*arguments: object) -> subprocess.Popen[str]:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupt_ends_with_130_and_leaves_nothing(number: int, tmp_path: Path) -> None:
-    slow, told = tmp_path / "slow.tar.gz", tmp_path / "told"
-    command = f"sleep 60 & echo $! > {told}.new && mv {told}.new {told}; wait"
+    slow, pid_file = tmp_path / "slow.tar.gz", tmp_path / "pid"
+    command = f"sleep 60 & echo $! > {pid_file}.new && mv {pid_file}.new {pid_file}; wait"
     make_bundle(slow, {"a": [file("bin/activate", b"true\n")]}, test=(command,))
     process = started("deploy", slow, tmp_path / "envs" / "env", "--json")
-    wait_for(told)
+    wait_for(pid_file)
     process.send_signal(number)
     out, err = process.communicate()
     assert process.returncode == 130
@@ -366,7 +366,7 @@ def test_an_interrupt_ends_with_130_and_leaves_nothing(number: int, tmp_path: Pa
     Draft202012Validator(load("deploy")).validate(json.loads(out))
     assert "Traceback" not in err and "interrupted" in err
     assert not (tmp_path / "envs").exists()
-    wait_for_end(int(told.read_text()))  # what the test command started is gone too
+    wait_for_end(int(pid_file.read_text()))  # what the test command started is gone too
 
 
 def test_an_interrupt_right_after_the_commit_takes_the_deployment_back(tmp_path: Path) -> None:
@@ -426,7 +426,7 @@ def test_a_reader_that_goes_away_is_no_error(bundle: Path) -> None:
         assert process.wait() == 0
 
 
-def test_a_deployment_goes_on_when_nobody_reads_its_progress(bundle: Path, tmp_path: Path) -> None:
+def test_a_deployment_continues_when_no_process_reads_its_progress(bundle: Path, tmp_path: Path) -> None:
     with started("deploy", bundle, tmp_path / "env") as process:
         assert process.stdout is not None and process.stderr is not None
         process.stdout.close()

@@ -63,7 +63,7 @@ def test_a_host_that_does(good: Path) -> None:
     )
 
 
-def test_a_host_that_does_not_is_told_in_the_table_and_exits_with_9(bad: Path) -> None:
+def test_an_unfit_host_is_reported_in_the_table_and_exits_with_9(bad: Path) -> None:
     done = envpack("check", bad)
     assert done.returncode == 9
     assert done.stdout.startswith("demo 1.0 can't run here: 1 failed")
@@ -169,8 +169,8 @@ def test_the_facts_of_a_host_without_envpack(tmp_path: Path) -> None:
     for driver, cuda, code in (("470.57.02", 11040, 9), ("560.35.03", 12060, 0)):
         there = Host(driver, cuda, [A100]).environment(stubs, tmp_path)
         asked = [sys.executable, "-I", "-S", str(tmp_path / "env/.envpack/runtime.pyz"), "facts", "--json"]
-        told = subprocess.run(asked, env=there, capture_output=True, text=True, check=True)
-        (tmp_path / "there.json").write_text(told.stdout)
+        done = subprocess.run(asked, env=there, capture_output=True, text=True, check=True)
+        (tmp_path / "there.json").write_text(done.stdout)
         done = envpack("check", tmp_path / "new.tar.gz", "--host", tmp_path / "there.json")
         assert done.returncode == code, done.stdout
 

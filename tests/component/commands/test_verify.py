@@ -92,7 +92,7 @@ def changed_byte(path: str) -> Callable[[Path], None]:
 
 
 def folder_by_link(root: Path) -> None:
-    """The same content, yet somebody else's."""
+    """The same content, in the file of another user."""
     (root / "lib/deep").rename(root.parent / "deep")
     (root / "lib/deep").symlink_to(root.parent / "deep")
 
@@ -227,7 +227,7 @@ def test_only_the_frames_with_damage_are_read(root: Path, bundle: Path) -> None:
     assert verified(root).whole
 
 
-def test_what_was_added_is_told_and_is_no_damage(root: Path) -> None:
+def test_added_files_are_listed_and_are_no_damage(root: Path) -> None:
     (root / "lib/new.py").write_text("")
     (root / "lib/new.pyc").write_text("byte-code of a source that is there")
     (root / "lib/gone.pyc").write_text("byte-code without one, which Python would run")
@@ -310,7 +310,7 @@ def test_no_two_work_at_one_deployment(root: Path, bundle: Path) -> None:
         mended(root, bundle)
 
 
-def test_files_of_somebody_s_own_are_never_removed(root: Path, bundle: Path) -> None:
+def test_files_of_the_user_are_never_removed(root: Path, bundle: Path) -> None:
     (root / "lib/a.py").unlink()
     (root / "lib/a.py").mkdir()
     (root / "lib/a.py/mine").write_text("mine")
@@ -323,9 +323,9 @@ def test_a_link_to_elsewhere_is_replaced_and_what_it_leads_to_stays(
     root: Path, bundle: Path, tmp_path: Path
 ) -> None:
     folder_by_link(root)
-    (tmp_path / "deep/er/b.txt").write_text("somebody else's")
+    (tmp_path / "deep/er/b.txt").write_text("another user's")
     mended(root, bundle)
-    assert (tmp_path / "deep/er/b.txt").read_text() == "somebody else's"
+    assert (tmp_path / "deep/er/b.txt").read_text() == "another user's"
     assert (root / "lib/deep/er/b.txt").read_text() == "b"
 
 

@@ -40,7 +40,7 @@ def test_a_damaged_record_is_no_bug(tmp_path: Path, file: str, data: bytes) -> N
 
 
 @pytest.mark.parametrize("data", DAMAGE)
-def test_a_deployment_with_a_damaged_record_is_told_replaced_and_removed(tmp_path: Path, data: bytes) -> None:
+def test_a_deployment_with_a_damaged_record_is_reported_replaced_and_removed(tmp_path: Path, data: bytes) -> None:
     deploy_version(tmp_path, "1.0")
     (tmp_path / "x/.envpack/deployment.json").write_bytes(data)
     done = envpack("verify", tmp_path / "x")

@@ -105,7 +105,7 @@ def test_there_has_to_be_something_to_go_back_to(x: Path, tmp_path: Path) -> Non
     assert not (tmp_path / "nowhere").exists()
 
 
-def test_a_deployment_that_somebody_removed_comes_back(x: Path) -> None:
+def test_a_deployment_that_was_removed_by_hand_can_be_restored(x: Path) -> None:
     shutil.rmtree(x)
     assert back(x).replaced is None
     assert whole_version(x) == "1" and state_entries(x) == []
@@ -153,7 +153,7 @@ def test_what_is_the_user_s_own_is_not_removed_unless_forced(
     assert not x.exists() and state_entries(x) == []
 
 
-def test_what_python_writes_by_itself_is_nobody_s(x: Path) -> None:
+def test_byte_code_that_python_writes_is_no_local_change(x: Path) -> None:
     (x / "lib/module.py").touch()
     (x / "lib/__pycache__").mkdir()
     (x / "lib/__pycache__/module.cpython-311.pyc").touch()
@@ -187,7 +187,7 @@ def moved(source: Path, target: Path) -> Path:
     return target
 
 
-def test_a_deployment_moves_any_number_of_times_with_what_is_kept(x: Path, tmp_path: Path) -> None:
+def test_a_deployment_moves_any_number_of_times_with_its_previous_generations(x: Path, tmp_path: Path) -> None:
     (x / "mine").write_text("mine")
     os.link(x / "bin/activate", x / "bin/linked")
     place = x
@@ -207,7 +207,7 @@ def test_a_deployment_moves_any_number_of_times_with_what_is_kept(x: Path, tmp_p
     assert (tmp_path / "y/mine").exists()
 
 
-def test_a_kept_deployment_that_the_new_place_is_too_long_for_is_told_of(tmp_path: Path) -> None:
+def test_a_previous_generation_that_does_not_fit_the_new_path_is_reported(tmp_path: Path) -> None:
     room = os.fsencode(tmp_path / "x.........")
     binary = file("lib/binary", room + b"/lib\0", relocation=Relocation(room, strings=((0, len(room) + 4),)))
     manifest = make_bundle(tmp_path / "demo-0.tar.gz", {"environment": [binary]}, name="demo", version="0")
@@ -221,12 +221,12 @@ def test_a_kept_deployment_that_the_new_place_is_too_long_for_is_told_of(tmp_pat
             assert at_most.is_dir() and not y.exists() and state_entries(at_most) == ["1", "2"]
             super().warn(message)
 
-    told = Watching()
+    reporter = Watching()
     at_most, y = tmp_path / "y.........", tmp_path / "y.........."
-    assert move(tmp_path / "x", at_most, reporter=told).unfit == () and not told.warnings
-    done = move(at_most, y, reporter=told)
+    assert move(tmp_path / "x", at_most, reporter=reporter).unfit == () and not reporter.warnings
+    done = move(at_most, y, reporter=reporter)
     assert done.unfit == (1,) and whole_version(y) == "2" and state_entries(y) == ["1", "2"]
-    (warned,) = told.warnings
+    (warned,) = reporter.warnings
     assert "generation 1 (demo 0)" in warned and str(y) in warned
     assert f"has {len(room) + 1} bytes" in warned and f"at most {len(room)} fit;" in warned
 
@@ -265,14 +265,14 @@ def test_a_move_into_an_empty_folder(x: Path, tmp_path: Path) -> None:
     assert whole_version(moved(x, tmp_path / "empty")) == "2"
 
 
-def test_after_mv_the_next_command_finds_what_was_kept(x: Path, tmp_path: Path) -> None:
+def test_after_mv_the_next_command_finds_the_previous_generations(x: Path, tmp_path: Path) -> None:
     y = x.rename(tmp_path / "y")
     assert back(y).generation == 1
     assert whole_version(y) == "1" and state_entries(y) == ["2"]
     assert not (tmp_path / ".x.envpack").exists()
 
 
-def test_a_copy_leaves_the_original_what_was_kept_of_it(x: Path, tmp_path: Path) -> None:
+def test_a_copy_leaves_the_previous_generations_with_the_original(x: Path, tmp_path: Path) -> None:
     shutil.copytree(x, tmp_path / "y", symlinks=True)
     with pytest.raises(DestinationError, match="no previous generation"):
         back(tmp_path / "y")
@@ -466,7 +466,7 @@ def test_a_copy_to_another_filesystem_that_was_stopped_goes_on(x: Path, tmp_path
     assert whole_version(x) == "2" and state_entries(x) == ["1"] and not (tmp_path / ".y.envpack").exists()
 
 
-def test_a_move_to_a_place_where_somebody_is_at_work_is_refused(x: Path, tmp_path: Path) -> None:
+def test_a_move_to_a_destination_that_is_locked_is_refused(x: Path, tmp_path: Path) -> None:
     for busy in (x, tmp_path / "y"):
         refused = pytest.raises(DestinationError, match="another envpack process has locked")
         with exclusive(DeploymentState(busy), Reporter()), refused:
@@ -498,7 +498,7 @@ def test_deployments_are_listed_as_they_are(x: Path, tmp_path: Path) -> None:
     assert y in list(scan(tmp_path))
 
 
-def test_a_scan_finds_what_tar_unpacked_and_nothing_that_is_kept(x: Path, tmp_path: Path) -> None:
+def test_a_scan_finds_what_tar_unpacked_and_no_previous_generation(x: Path, tmp_path: Path) -> None:
     place = tmp_path / "deep/down/tarred"
     place.mkdir(parents=True)
     subprocess.run(["tar", "-xzf", bundle(tmp_path, "1"), "-C", place], check=True)
@@ -516,10 +516,10 @@ def test_sizes_count_a_file_once(tmp_path: Path) -> None:
 def test_a_list_that_can_t_be_written_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("ENVPACK_STATE", str(tmp_path / "file/deployments"))
-    told = RecordingReporter()
-    deploy(bundle(tmp_path, "1"), tmp_path / "x", reporter=told)
+    reporter = RecordingReporter()
+    deploy(bundle(tmp_path, "1"), tmp_path / "x", reporter=reporter)
     assert whole_version(tmp_path / "x") == "1"
-    assert "will not show" in told.warnings[0]
+    assert "will not show" in reporter.warnings[0]
 
 
 def test_a_record_that_is_damaged_hides_nothing(x: Path, tmp_path: Path) -> None:

@@ -165,14 +165,14 @@ def test_its_list_is_read(earlier: Earlier, capsys: pytest.CaptureFixture[str]) 
     assert len(list((earlier / "state").iterdir())) == 3
 
 
-def test_what_it_kept_is_rolled_back_to(earlier: Earlier) -> None:
+def test_its_previous_generation_is_rolled_back_to(earlier: Earlier) -> None:
     run("rollback", earlier / "x")
     assert whole_version(earlier / "x") == "1"
     run("rollback", earlier / "x", "--to", 2)
     assert whole_version(earlier / "x") == "2"
 
 
-def test_a_deployment_that_was_moved_by_hand_gets_what_is_kept_of_it(earlier: Earlier) -> None:
+def test_a_deployment_that_was_moved_by_hand_gets_its_previous_generations(earlier: Earlier) -> None:
     moved = earlier / "by-hand/moved"
     runtime("unpack", moved)
     run("deploy", earlier / "demo-3.tar.gz", moved, "--no-check", "--keep", 2)

@@ -1,4 +1,4 @@
-"""Deployments on filesystems that lack locks or hard links, or on which no program can be run."""
+"""Deployments on filesystems without locks or hard links, or on which no program can be run."""
 
 from __future__ import annotations
 

@@ -89,15 +89,15 @@ def test_the_previous_ones_beyond_those_to_keep_go(x: Path, tmp_path: Path) -> N
 def test_files_of_the_user_s_own_are_kept_with_their_deployment(x: Path, tmp_path: Path) -> None:
     (x / "notes.txt").write_text("mine")
     deploy_version(tmp_path, "2")
-    told = RecordingReporter()
+    reporter = RecordingReporter()
     deploy_version(tmp_path, "3", keep=0)
-    deploy(bundle(tmp_path, "4"), x, DeployOptions(keep=0), reporter=told)
+    deploy(bundle(tmp_path, "4"), x, DeployOptions(keep=0), reporter=reporter)
     assert state_entries(x) == ["1"]
     assert (tmp_path / ".x.envpack/1/notes.txt").read_text() == "mine"
-    assert "generation 1 was not removed" in told.warnings[0] and "notes.txt" in told.warnings[0]
+    assert "generation 1 was not removed" in reporter.warnings[0] and "notes.txt" in reporter.warnings[0]
 
 
-def test_edited_files_are_the_user_s_own_and_byte_code_is_nobody_s(x: Path, tmp_path: Path) -> None:
+def test_edited_files_are_local_changes_and_byte_code_is_not(x: Path, tmp_path: Path) -> None:
     (x / "lib/__pycache__").mkdir()
     (x / "lib/__pycache__/a.cpython-311.pyc").touch()
     os.utime(x / "lib/version")
@@ -139,11 +139,11 @@ def test_an_interrupt_at_a_test_switches_back(x: Path, tmp_path: Path, monkeypat
     assert whole_version(x) == "1" and state_entries(x) == []
 
 
-def test_the_first_error_is_told_even_when_nothing_can_be_put_back(
+def test_the_first_error_is_reported_even_when_nothing_can_be_restored(
     x: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bad = bundle(tmp_path, "2", test=("false",))
-    told = RecordingReporter()
+    reporter = RecordingReporter()
     real = exchange
     calls = 0
 
@@ -156,8 +156,8 @@ def test_the_first_error_is_told_even_when_nothing_can_be_put_back(
 
     monkeypatch.setattr(swap, "exchange", once)
     with pytest.raises(DeploymentTestError):
-        deploy(bad, x, reporter=told)
-    assert any("could not be restored" in warning for warning in told.warnings)
+        deploy(bad, x, reporter=reporter)
+    assert any("could not be restored" in warning for warning in reporter.warnings)
     assert whole_version(x) == "2"
     recover(x)
     assert whole_version(x) == "2" and state_entries(x) == ["1"]
@@ -387,7 +387,7 @@ def test_a_deployment_made_read_only_is_upgraded_and_stays_read_only(x: Path, tm
     assert not x.exists() and state_entries(x) == []
 
 
-def test_a_folder_beside_that_is_somebody_else_s_is_refused(x: Path, tmp_path: Path) -> None:
+def test_a_state_directory_of_another_user_is_refused(x: Path, tmp_path: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root can change the owner of a directory")
     (tmp_path / ".x.envpack").mkdir()

@@ -1,5 +1,5 @@
-"""An upgrade takes what is the same from the deployment that stands there, and becomes what a fresh one is,
-whatever somebody did to that: real bundles, from a real server that counts what it serves."""
+"""An upgrade reuses unchanged segments of the current deployment, and gives the same tree as a new deployment,
+whatever was changed in the current one: real bundles, from a real server that counts what it serves."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def test_a_file_and_a_server_without_ranges_are_read_whole(x: Path, bundles: Pat
     assert done.read == done.stored
 
 
-def test_a_person_is_told_how_much_was_read(x: Path, bundles: Path, server: Files) -> None:
+def test_the_amount_that_was_read_is_reported(x: Path, bundles: Path, server: Files) -> None:
     command = [sys.executable, "-m", "envpack", "deploy", f"{server.url}/2.tar.zst", str(x)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "302 kB of 1.5 MB read, the rest was copied from the previous generation" in " ".join(
@@ -161,7 +161,7 @@ def test_a_person_is_told_how_much_was_read(x: Path, bundles: Path, server: File
     assert "302 kB of 1.5 MB read, verified" in done.stderr
 
 
-# --- whatever somebody did to it ---
+# --- a changed deployment ---
 
 
 def edited(path: Path, data: bytes = b"") -> None:

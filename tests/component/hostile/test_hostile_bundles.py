@@ -28,7 +28,7 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
-    """A folder to deploy into, beside what nobody may touch."""
+    """A folder to deploy into, beside files that must not change."""
     (tmp_path / "outside").mkdir()
     (tmp_path / "outside/victim").write_text("untouched")
     (tmp_path / "envs").mkdir()
@@ -111,7 +111,7 @@ def test_a_hostile_bundle_that_tar_has_unpacked_is_refused(what: str, place: Pat
 
 
 def test_nothing_is_written_through_a_link_that_stands_in_the_way(place: Path, sandbox: Sandbox) -> None:
-    """Names of temporary files are known to everybody; a link there leads wherever its maker wants."""
+    """Names of temporary files can be guessed, and a link of that name could lead anywhere."""
     bundle = Forgery().write(place / "sound.tar.gz")
     assert sandbox.run(place, ["deploy", "-q", "--no-check", str(bundle), "envs/x"]).codes == [0]
     (place / "envs/x/bin/.tool.envpack-new").symlink_to(place / "outside/victim")

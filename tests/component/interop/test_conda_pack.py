@@ -329,7 +329,7 @@ def test_nothing_of_the_machine_it_was_packed_on_stays(trees: Trees) -> None:
             assert trees.build not in place.read_bytes(), path
 
 
-def test_every_file_of_a_package_is_proved_and_every_repair_told(trees: Trees) -> None:
+def test_every_file_of_a_package_is_verified_and_every_repair_reported(trees: Trees) -> None:
     manifest = json.loads((trees.ours / ".envpack/manifest.json").read_bytes())
     assert manifest["changes"]["modified"] == []
     assert set(manifest["changes"]["foreign"]) >= {FOREIGN_SCRIPT, FOREIGN_BINARY}
@@ -374,7 +374,7 @@ def test_a_deployed_archive_runs_and_moves_like_any_deployment(original: Origina
     check_scripts(root, 5)
 
 
-def test_edited_or_damaged_files_are_told_where_no_checksum_shows_them(small: Path, tmp_path: Path) -> None:
+def test_edited_or_damaged_files_are_reported_where_no_checksum_shows_them(small: Path, tmp_path: Path) -> None:
     archive = conda_pack(small, tmp_path / "small.tar")
     data = archive.read_bytes()
     at = data.index(b"found where it was compiled to be")
@@ -639,9 +639,7 @@ def test_a_failing_conda_pack_leaves_nothing_and_says_so(small: Path, tmp_path: 
     assert [path.name for path in tmp_path.iterdir()] == ["bin"]
 
 
-def test_files_that_pip_replaced_or_somebody_edited_are_packed_as_they_are(
-    channel_url: str, tmp_path: Path
-) -> None:
+def test_files_that_pip_replaced_or_a_user_edited_are_packed_as_they_are(channel_url: str, tmp_path: Path) -> None:
     """conda-pack stops at the first (#98 and many more), and takes the package cache's file for the second."""
     prefix = tmp_path / "environment"
     samples(channel_url, prefix, tmp_path / "cache")
@@ -685,7 +683,7 @@ def test_a_bundle_becomes_an_archive_and_a_bundle_again(small: Path, tmp_path: P
 # --- the command line ---
 
 
-def test_the_commands_take_archives_and_tell_what_they_lack(small: Path, tmp_path: Path) -> None:
+def test_the_commands_take_archives_and_report_missing_information(small: Path, tmp_path: Path) -> None:
     archive = conda_pack(small, tmp_path / "small.tar.zst")
     shown = answer("inspect", archive)["result"]
     assert shown["format"] is None and shown["archive"]["layout"] == "conda-unpack"

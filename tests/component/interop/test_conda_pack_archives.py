@@ -279,7 +279,7 @@ def test_nothing_in_an_archive_is_run(tmp_path: Path) -> None:
     assert not owned.exists()
 
 
-def test_a_conda_unpack_of_somebody_else_is_no_record(nothing_left: Path) -> None:
+def test_a_conda_unpack_of_another_origin_is_no_record(nothing_left: Path) -> None:
     refused(with_script(nothing_left, b"#!/bin/sh\nexit 0\n"), nothing_left, "no record of prefixes", FormatError)
 
 
@@ -451,7 +451,7 @@ def test_links_to_where_the_environment_was_lead_into_the_deployment(tmp_path: P
     assert (tmp_path / "x/lib/absolute").readlink() == Path("../bin/tool")
 
 
-def test_bundles_are_told_from_archives(tmp_path: Path) -> None:
+def test_bundles_are_distinguished_from_archives(tmp_path: Path) -> None:
     from support.bundle_factory import file as bundle_file
     from support.bundle_factory import make_bundle
 

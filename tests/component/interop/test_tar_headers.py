@@ -273,7 +273,7 @@ def test_a_prefix_counts_in_posix_headers_only() -> None:
         assert headers(change(345, b"lib", change(257, mark)) + END)[0].path == path
 
 
-def test_a_folder_of_v7_is_told_by_its_slash() -> None:
+def test_a_folder_of_v7_is_recognised_by_its_slash() -> None:
     folder = block(b"lib/", 0o755, 0, 0, b"\0")
     assert [header.type for header in headers(folder + END)] == ["directory"]
 

@@ -1,4 +1,4 @@
-"""Packing and deploying by several processes: the same bytes, the same errors, and nobody left behind."""
+"""Packing and deploying by several processes: the same bytes, the same errors, and no process left."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="pr
 
 @pytest.fixture
 def made(tmp_path: Path) -> SmallPrefix:
-    """Three packages and files of nobody's: some with the prefix, links of both kinds, one larger than a frame."""
+    """Three packages and other files: some with the prefix, links of both kinds, one larger than a frame."""
     made = SmallPrefix(tmp_path / "env")
     noise = random.Random(1)
     for name in ("one", "two", "three"):
@@ -129,7 +129,7 @@ def test_damage_in_any_part_is_found_and_nothing_stays(made: SmallPrefix, tmp_pa
         assert not (tmp_path / "d").exists() and not (tmp_path / ".d.envpack").exists()
 
 
-def test_a_file_that_changes_meanwhile_is_told(made: SmallPrefix, tmp_path: Path) -> None:
+def test_a_file_that_changes_meanwhile_is_reported(made: SmallPrefix, tmp_path: Path) -> None:
     with _started(made.path, "pack", "-p", made.path, "-o", tmp_path / "b.tar.gz", "--jobs", "2") as packing:
         for number in range(20):
             (made.path / f"lib/two/{number}.txt").write_text("written to meanwhile")
@@ -196,7 +196,7 @@ def test_what_a_killed_deployment_left_is_no_hindrance(made: SmallPrefix, tmp_pa
 
 
 @pytest.mark.parametrize("what", ["pack", "deploy"])
-def test_a_process_killed_for_its_memory_is_told(what: str, made: SmallPrefix, tmp_path: Path) -> None:
+def test_a_process_killed_for_its_memory_is_reported(what: str, made: SmallPrefix, tmp_path: Path) -> None:
     made.pack(tmp_path / "b.tar.gz")
     words: Sequence[str | Path] = ["pack", "-p", made.path, "-o", tmp_path / "c.tar.gz"]
     words = words if what == "pack" else ["deploy", tmp_path / "b.tar.gz", tmp_path / "d"]
@@ -207,7 +207,7 @@ def test_a_process_killed_for_its_memory_is_told(what: str, made: SmallPrefix, t
     assert sorted(path.name for path in tmp_path.iterdir()) == ["b.tar.gz", "env"]
 
 
-def test_a_full_disk_is_told(made: SmallPrefix, tmp_path: Path) -> None:
+def test_a_full_disk_is_reported(made: SmallPrefix, tmp_path: Path) -> None:
     """A limit on the size of files stands for it: what is written is larger."""
     made.pack(tmp_path / "b.tar.gz")
     for words in (

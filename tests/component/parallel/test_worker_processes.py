@@ -1,4 +1,4 @@
-"""Work on several processes: everything is done once, errors arrive, and nobody is left behind."""
+"""Work on several processes: everything is done once, errors arrive, and no process is left."""
 
 from __future__ import annotations
 
@@ -29,33 +29,33 @@ def run(script: str) -> str:
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="processes are forked only on Linux")
 
 
-def test_each_unit_is_done_once_and_told_of() -> None:
+def test_each_unit_is_done_once_and_reported() -> None:
     said = run("""
 def work(process, unit, advance):
     for _ in range(unit):
         advance(1 << 20)
     return unit, process, os.getpid()
-told = []
+counted = []
 with ProcessPool(3, 40, work) as pool:
-    done = list(pool.results(told.append))
-print(sorted(unit for unit, _, _ in done) == list(range(40)), sum(told) == sum(range(40)) << 20)
+    done = list(pool.results(counted.append))
+print(sorted(unit for unit, _, _ in done) == list(range(40)), sum(counted) == sum(range(40)) << 20)
 pids, processes = ({each[index] for each in done} for index in (2, 1))
 print(len(pids - {os.getpid()}) == len(processes) <= 3, children())
 """)
     assert said.split("\n") == ["True True", "True []"]
 
 
-def test_progress_is_told_while_a_unit_is_worked_on() -> None:
+def test_progress_is_reported_while_a_unit_is_processed() -> None:
     said = run("""
 release, held = os.pipe()
 def work(process, unit, advance):
     advance(5 << 20)
     os.read(release, 1)
 with ProcessPool(1, 1, work) as pool:
-    def told(amount):
+    def counted(amount):
         print(amount >> 20)
         os.write(held, b"x")
-    list(pool.results(told))
+    list(pool.results(counted))
 """)
     assert said == "5"
 
@@ -102,7 +102,7 @@ except RuntimeError as error:
     assert "ZeroDivisionError" in said or said == "True"
 
 
-def test_a_process_that_is_killed_is_told() -> None:
+def test_a_process_that_is_killed_is_reported() -> None:
     said = run("""
 def work(process, unit, advance):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -129,7 +129,7 @@ print(can_fork())
 
 
 def test_ends_of_children_may_be_ignored() -> None:
-    """SIGCHLD is, below some daemons: nobody can wait for a child then."""
+    """Some daemons ignore SIGCHLD, so that waiting for a child fails."""
     said = run("""
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 with ProcessPool(2, 9, lambda process, unit, advance: unit) as pool:

@@ -126,10 +126,10 @@ def test_a_run_path_without_room_is_dropped_where_no_needed_library_is(env: Smal
 
 def test_a_run_path_without_room_that_is_needed_limits_and_is_named(env: SmallPrefix) -> None:
     program(env, DEEP, rpath(env.path / "lib"))
-    told = RecordingReporter()
-    manifest = env.pack(env.path.parent / "b.tar.zst", told)
+    reporter = RecordingReporter()
+    manifest = env.pack(env.path.parent / "b.tar.zst", reporter)
     assert manifest.longest_prefix == len(str(env.path)) and manifest.limited_by == DEEP
-    (warning,) = [text for text in told.warnings if "at most" in text]
+    (warning,) = [text for text in reporter.warnings if "at most" in text]
     assert f"{DEEP}: {len(str(env.path))} bytes, '{env.path}/lib'" in warning
 
 
@@ -160,9 +160,9 @@ def test_a_path_that_is_no_source_of_the_environment_limits(env: SmallPrefix, tm
     (tmp_path / "data.c").write_text(text)
     (env.path / "bin").mkdir()
     compile_c("-g0", "-o", env.path / "bin/data", tmp_path / "data.c")
-    told = RecordingReporter()
-    assert env.pack(tmp_path / "b.tar.zst", told).limited_by == "bin/data"
-    assert f"'{env.path}/{path}'" in "\n".join(told.warnings)
+    reporter = RecordingReporter()
+    assert env.pack(tmp_path / "b.tar.zst", reporter).limited_by == "bin/data"
+    assert f"'{env.path}/{path}'" in "\n".join(reporter.warnings)
     with pytest.raises(RelocationError) as refused:
         deploy(tmp_path / "b.tar.zst", far(env), reporter=RecordingReporter(), decoders=FAST)
     assert "--allow room" in refused.value.hint
@@ -170,9 +170,9 @@ def test_a_path_that_is_no_source_of_the_environment_limits(env: SmallPrefix, tm
 
 def test_a_limit_can_be_overridden_by_name_which_is_recorded(env: SmallPrefix, tmp_path: Path) -> None:
     env.write("bin/data", b"\x7fELF..\0" + f"{env.path}/share/x".encode() + b"\0end")
-    told = RecordingReporter()
-    place = deployed(env, far(env), "room", reporter=told)
-    assert "bin/data" in "\n".join(told.warnings)
+    reporter = RecordingReporter()
+    place = deployed(env, far(env), "room", reporter=reporter)
+    assert "bin/data" in "\n".join(reporter.warnings)
     assert b"\0/envpack_placeholder" in (place / "bin/data").read_bytes()
     record = json.loads((place / DEPLOYMENT_PATH).read_text())["check"]
     assert record["allow"] == ["room"] and record["overridden"] == ["room"]

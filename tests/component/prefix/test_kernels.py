@@ -32,11 +32,11 @@ def kernel(made: SmallPrefix, tmp_path: Path, text: str) -> Any:
 
 @pytest.mark.parametrize("program", ["python", "python3", "python3.11"])
 def test_a_kernel_runs_the_python_of_the_deployment(made: SmallPrefix, tmp_path: Path, program: str) -> None:
-    told = RecordingReporter()
+    reporter = RecordingReporter()
     text = json.dumps({"argv": [program, *REST], "language": "python"}, indent=1)
     made.write(KERNEL, text)
-    manifest = made.pack(tmp_path / "b.tar.zst", told)
-    assert any(KERNEL in note for note in told.notes)
+    manifest = made.pack(tmp_path / "b.tar.zst", reporter)
+    assert any(KERNEL in note for note in reporter.notes)
     assert KERNEL not in manifest.changes.modified
     found = kernel(made, tmp_path, text)
     assert found == {"argv": [f"{tmp_path}/to/deployed/bin/{program}", *REST], "language": "python"}

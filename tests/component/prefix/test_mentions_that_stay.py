@@ -1,4 +1,4 @@
-"""What a user is told of mentions of the environment's path that no deployment can replace."""
+"""Warnings of mentions of the environment's path that no deployment can replace."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def stays(env: SmallPrefix) -> dict[str, str]:
     return {item.path: item.reason for item in manifest.changes.unrelocatable}
 
 
-def test_names_of_files_and_folders_are_told(env: SmallPrefix) -> None:
+def test_names_of_files_and_folders_are_reported(env: SmallPrefix) -> None:
     env.write(f"staging{env.path}/lib/x", "")
     env.write("cache/" + str(env.path).replace("/", "%2F") + "%2Fx", "")
     env.write("share/other", "")
@@ -53,18 +53,18 @@ def test_a_script_of_sed_works_after_the_move(env: SmallPrefix, tmp_path: Path) 
     assert [one.stdout.strip() for one in said] == [f"{place}/share", "PFX/share"]
 
 
-def test_a_copy_whose_scripts_run_the_original_is_told(env: SmallPrefix, tmp_path: Path) -> None:
+def test_a_copy_whose_scripts_run_the_original_is_reported(env: SmallPrefix, tmp_path: Path) -> None:
     env.write("bin/python3", "")
     env.write("bin/pip", f"#!{env.path}/bin/python3\nimport pip\n", 0o755)
     long = f"#!/bin/sh\n'''exec' \"{env.path}/bin/python3\" \"$0\" \"$@\"\n' '''\n"
     env.write("bin/long", long, 0o755)
     env.write("bin/system", "#!/usr/bin/python3\n", 0o755)
-    told = RecordingReporter()
-    read_prefix(env.path, reporter=told)
-    assert told.warnings == []
+    reporter = RecordingReporter()
+    read_prefix(env.path, reporter=reporter)
+    assert reporter.warnings == []
     subprocess.run(["cp", "-a", env.path, tmp_path / "copy"], check=True)
-    read_prefix(tmp_path / "copy", reporter=told)
-    (warning,) = told.warnings
+    read_prefix(tmp_path / "copy", reporter=reporter)
+    (warning,) = reporter.warnings
     assert warning.startswith(f"2 scripts run a program of another environment, {env.path}: bin/long, bin/pip")
     assert "pack the original" in warning
 

@@ -67,7 +67,7 @@ def test_files_of_debug_symbols_need_nothing() -> None:
 
 
 @pytest.mark.parametrize(("number", "machine"), [(62, "64"), (183, "aarch64"), (21, "ppc64le"), (190, "190")])
-def test_the_machine_is_told(number: int, machine: str) -> None:
+def test_the_machine_is_read(number: int, machine: str) -> None:
     assert machine_of(elf(machine=number)[:20]) == machine
 
 

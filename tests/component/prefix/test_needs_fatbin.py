@@ -20,7 +20,7 @@ def read(*containers: bytes, padding: int = 0) -> Targets:
     return targets(data, [(0, len(data))])
 
 
-def test_machine_code_and_ptx_are_told_apart_in_ascending_order() -> None:
+def test_machine_code_and_ptx_are_distinguished_in_ascending_order() -> None:
     found = read(fatbin(Code(SASS, 120), Code(SASS, 90), Code(SASS, 80), Code(PTX, 90, (8, 5))))
     assert found.sass == ("sm_80", "sm_90", "sm_120")
     assert (found.ptx, found.ptx_isa) == (("compute_90",), "8.5")

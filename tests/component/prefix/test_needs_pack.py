@@ -1,4 +1,4 @@
-"""What an environment needs travels in the bundle's manifest, and a spec that contradicts it is told so."""
+"""The needs of an environment are in the bundle's manifest, and a spec that contradicts them is reported."""
 
 from __future__ import annotations
 

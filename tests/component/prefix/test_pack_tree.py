@@ -245,7 +245,7 @@ def test_a_large_file_is_packed_in_little_memory(made: SmallPrefix, tmp_path: Pa
     assert manifest.changes.unrelocatable == ()
 
 
-def test_files_that_change_while_they_are_packed_are_told_all_at_once(
+def test_files_that_change_while_they_are_packed_are_reported_all_at_once(
     made: SmallPrefix, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("grows", "shrinks", "vanishes", "stays"):

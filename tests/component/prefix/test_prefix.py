@@ -107,7 +107,7 @@ def published(everything: Everything) -> dict[str, str]:
     return found
 
 
-def test_every_conda_file_nobody_touched_is_stored_as_published(everything: Everything) -> None:
+def test_every_unchanged_conda_file_is_stored_as_published(everything: Everything) -> None:
     replaced = {*everything.contents.replaced, EDITED, DELETED, *everything.contents.missing}
     expected = {path: sha256 for path, sha256 in published(everything).items() if path not in replaced}
     assert len(expected) > 2000
@@ -118,7 +118,7 @@ def test_every_conda_file_nobody_touched_is_stored_as_published(everything: Ever
         assert hashlib.sha256(b"".join(stored.pieces)).hexdigest() == stored.sha256
 
 
-def test_what_changed_is_told(everything: Everything) -> None:
+def test_what_changed_is_reported(everything: Everything) -> None:
     contents = everything.contents
     modified = [path for path, (_, stored) in everything.stored.items() if stored.modified]
     assert modified == [EDITED]
@@ -146,9 +146,9 @@ def test_every_path_of_the_tree_is_in_exactly_one_group(everything: Everything) 
     assert set(paths) == on_disk - {"CACHEDIR.TAG"}
 
 
-def test_no_stored_byte_tells_where_the_environment_was_built(everything: Everything) -> None:
-    told = [path for path, (_, s) in everything.stored.items() if everything.prefix in b"".join(s.pieces)]
-    assert told == []
+def test_no_stored_byte_depends_on_where_the_environment_was_built(everything: Everything) -> None:
+    mentioning = [path for path, (_, s) in everything.stored.items() if everything.prefix in b"".join(s.pieces)]
+    assert mentioning == []
 
 
 def test_a_deployment_has_neither_the_build_prefix_nor_a_placeholder(everything: Everything) -> None:

@@ -47,12 +47,12 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("size", [1, 1 << 10, 100_000, 5_000_000, 1 << 40])
 def test_the_parts_are_the_whole(size: int, bundle: Path) -> None:
     found: dict[PathRecord, bytes] = {}
-    told: list[int] = []
+    read: list[int] = []
     with open_bundle(bundle, FAST) as opened:
         segments = opened.manifest.segments
         table = opened.table()
         for part in parts_of(opened, table, min_size=size):
-            for record, pieces in part.entries(opened, told.append):
+            for record, pieces in part.entries(opened, read.append):
                 assert record not in found
                 found[record] = b"".join(pieces)
         whole = {}
@@ -62,7 +62,7 @@ def test_the_parts_are_the_whole(size: int, bundle: Path) -> None:
                 for record, pieces in entries(frames.take(segment.id), segment.id, records, lambda amount: None):
                     whole[record] = b"".join(pieces)
     assert found == whole
-    assert sum(told) == sum(segment.size for segment in segments)
+    assert sum(read) == sum(segment.size for segment in segments)
 
 
 def test_large_parts_come_first_and_there_are_not_too_many(bundle: Path) -> None:

@@ -153,18 +153,18 @@ def test_a_script_of_a_language_that_not_all_have_does_too(places: dict[str, Pat
 
 def test_scripts_stay_themselves_from_place_to_place(bundle: Path, tmp_path: Path) -> None:
     """Each move gives what a deployment to there gives, and the last one what the first had."""
-    told = RecordingReporter()
+    reporter = RecordingReporter()
     root = tmp_path / "moved" / "short"  # "moved" and "again": of one length, as some first lines depend on it
     root.parent.mkdir()
-    deploy(bundle, root, reporter=told, decoders=FAST)
+    deploy(bundle, root, reporter=reporter, decoders=FAST)
     first = environment(root)
     for place in (*PLACES[1:], PLACES[0]):
         root = root.rename(root.parent / place)
-        assert rewrite_prefix(root, told).changed == ()
+        assert rewrite_prefix(root, reporter).changed == ()
         shutil.rmtree(tmp_path / "again", ignore_errors=True)
         direct = tmp_path / "again"
         direct.mkdir()
-        deploy(bundle, direct / place, reporter=told, decoders=FAST)
+        deploy(bundle, direct / place, reporter=reporter, decoders=FAST)
         here, there = os.fsencode(root), os.fsencode(direct / place)
         assert {path: as_if(content, here) for path, (_, content) in environment(root).items()} == {
             path: as_if(content, there) for path, (_, content) in environment(direct / place).items()
@@ -195,7 +195,7 @@ def stored(root: Path, name: str, folder: Path) -> bytes:
     return (deployed / "bin" / name).read_bytes().replace(os.fsencode(deployed), b"@")
 
 
-def test_what_needs_activation_in_a_long_place_is_told_when_packing_and_when_deploying(tmp_path: Path) -> None:
+def test_what_needs_activation_in_a_long_place_is_reported_when_packing_and_when_deploying(tmp_path: Path) -> None:
     made = SmallPrefix(tmp_path / "env")
     made.write("bin/page", f"#!{made.path}/bin/php -n\n<?php\n", 0o755)
     made.write("bin/odd", f"#!/usr/bin/env -S X=1 {made.path}/bin/python\n", 0o755)
@@ -205,9 +205,12 @@ def test_what_needs_activation_in_a_long_place_is_told_when_packing_and_when_dep
     assert manifest.changes.needs_activation == ("bin/odd", "bin/page")
     assert manifest.changes.unrelocatable == ()
     for place, needs in (("x", False), ("a b", False), ("l" * 150, True), ("a b" * 50, True)):
-        told = RecordingReporter()
-        deploy(tmp_path / "b.tar.zst", tmp_path / place, reporter=told, decoders=FAST)
-        assert any("bin/page" in note and "activated" in note for note in told.notes) == needs, (place, told.notes)
+        reporter = RecordingReporter()
+        deploy(tmp_path / "b.tar.zst", tmp_path / place, reporter=reporter, decoders=FAST)
+        assert any("bin/page" in note and "activated" in note for note in reporter.notes) == needs, (
+            place,
+            reporter.notes,
+        )
     line = (tmp_path / "a b/bin/page").read_text().split("\n")[0]
     assert line == f'#!/usr/bin/env -S "{tmp_path}/a b/bin/php" "-n"'
     assert (tmp_path / ("l" * 150) / "bin/page").read_text().startswith("#!/usr/bin/env -S php -n\n")

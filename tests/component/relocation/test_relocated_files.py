@@ -47,7 +47,7 @@ int main(void) {
 
 
 def need(program: str) -> str:
-    """Its path. These are in CI; elsewhere, what is missing is told."""
+    """Return the path of a program, or skip the test. CI has all of them."""
     found = shutil.which(program, path=f"{Path(sys.executable).parent}:/usr/bin:/bin")
     if found is None:
         pytest.skip(f"{program} is not installed")

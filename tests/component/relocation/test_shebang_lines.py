@@ -155,7 +155,7 @@ def test_what_env_makes_of_its_words_is_not_guessed(line: bytes) -> None:
 
 
 @pytest.mark.parametrize("first", [b"php -n", b"tool", b"perl -e'x'", b"python -X$X", b"guile \\"])
-def test_what_no_lines_are_known_for_goes_through_env_and_is_told(first: bytes) -> None:
+def test_what_no_lines_are_known_for_goes_through_env_and_is_reported(first: bytes) -> None:
     found = direct_line(b"#!/e/bin/" + first + b"\n", [b"/e"])
     assert found is not None
     long = b"/" + b"l" * SHEBANG_MAX

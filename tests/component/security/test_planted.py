@@ -1,4 +1,4 @@
-"""What another user plants in a shared folder harms nobody: a sample of what ``make test-planted`` tries."""
+"""Files that another user plants in a shared folder do no harm: a sample of ``make test-planted``."""
 
 from __future__ import annotations
 

@@ -131,7 +131,9 @@ def test_a_fifo_in_the_cache_is_not_waited_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a link that belongs to another user")
-def test_links_on_the_way_to_an_output_are_followed_only_where_nobody_else_could_put_them(tmp_path: Path) -> None:
+def test_links_on_the_way_to_an_output_are_followed_only_where_no_other_user_could_create_them(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "real").mkdir()
     for folder, mode in (("shared", 0o2775), ("shared/theirs", 0o755)):
         (tmp_path / folder).mkdir()

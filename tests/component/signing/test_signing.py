@@ -123,7 +123,7 @@ def test_a_key_comes_back(tmp_path: Path, key: SecretKey) -> None:
 @pytest.mark.parametrize(
     "content", ["", "RW", "x\n" * 3, "untrusted comment: x\n", "untrusted comment: x\nUldR\n", "é"]
 )
-def test_what_is_no_key_is_told(tmp_path: Path, content: str) -> None:
+def test_an_invalid_key_is_reported(tmp_path: Path, content: str) -> None:
     path = tmp_path / "key"
     path.write_text(content, encoding="latin-1")
     with pytest.raises(UsageError, match=r"not a public key|not a key"):
@@ -359,7 +359,7 @@ def named(path: Path, name: str, version: str, key: SecretKey) -> Path:
     return path
 
 
-def test_a_bundle_of_another_program_than_the_one_deployed_is_told_and_refused_by_a_policy(
+def test_a_bundle_of_another_program_than_the_one_deployed_is_reported_and_refused_by_a_policy(
     tmp_path: Path, key: SecretKey
 ) -> None:
     root = host(tmp_path / "root", f'require = ["{key.public.text}"]')
@@ -383,16 +383,16 @@ def test_a_bundle_of_another_program_than_the_one_deployed_is_told_and_refused_b
         ("demo-tools-1.0-20251219-linux-64.tar.gz", False),
     ],
 )
-def test_a_signed_bundle_by_the_name_of_another_is_told_and_refused_by_a_policy(
+def test_a_signed_bundle_by_the_name_of_another_is_reported_and_refused_by_a_policy(
     tmp_path: Path, key: SecretKey, file_name: str, right: bool
 ) -> None:
     root = host(tmp_path / "root", f'require = ["{key.public.text}"]')
     path = named(tmp_path / file_name, "demo", "1.0", key)
-    told = f"the bundle is demo 1.0, which {file_name} is not the name of"
+    warning = f"the bundle is demo 1.0, which {file_name} is not the name of"
     code, said = deployed(root, path)
-    assert (code, told in said) == ((0, False) if right else (7, True))
+    assert (code, warning in said) == ((0, False) if right else (7, True))
     code, said, _ = run(tmp_path, ["verify", str(path), "--key", key.public.text])
-    assert (code, told in said) == (0, not right)
+    assert (code, warning in said) == (0, not right)
 
 
 def test_the_approval_is_of_the_manifest_that_is_read(tmp_path: Path, bundle: Path, key: SecretKey) -> None:
@@ -436,7 +436,7 @@ def test_the_key_may_stand_in_the_settings(tmp_path: Path, bundle: Path) -> None
     assert code == 2 and "a key is missing" in said
 
 
-def test_a_key_s_line_and_its_file_are_told_apart(tmp_path: Path, key: SecretKey) -> None:
+def test_a_key_s_line_and_its_file_are_distinguished(tmp_path: Path, key: SecretKey) -> None:
     assert public_key(key.public.text, "x") == key.public == public_key_of(key.public.text)
     with pytest.raises(UsageError):
         public_key(key.public.text + "\n" + key.public.text, "x")

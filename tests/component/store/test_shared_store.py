@@ -404,9 +404,9 @@ def test_a_repair_takes_the_changed_file_of_the_store_out_of_use_too(
     changed.write_text("core = 2\n")
     changed.chmod(0o444)
     os.utime(changed, ns=(before.st_mtime_ns, before.st_mtime_ns))
-    told = RecordingReporter()
-    repair(tmp_path / "a", bundles / "1.tar.gz", reporter=told)
-    assert len(told.warnings) == 1 and "lib/numpy/core.py is also changed in the store" in told.warnings[0]
+    reporter = RecordingReporter()
+    repair(tmp_path / "a", bundles / "1.tar.gz", reporter=reporter)
+    assert len(reporter.warnings) == 1 and "lib/numpy/core.py is also changed in the store" in reporter.warnings[0]
     whole(tmp_path / "a")
     assert not verify_deployment(tmp_path / "b", reporter=Reporter()).whole
     repair(tmp_path / "b", bundles / "1.tar.gz", reporter=Reporter())
@@ -419,7 +419,7 @@ def test_a_repair_takes_the_changed_file_of_the_store_out_of_use_too(
 # --- gc ---
 
 
-def test_what_current_and_kept_deployments_use_stays(bundles: Path, tmp_path: Path, store: Path) -> None:
+def test_segments_of_current_and_previous_generations_stay(bundles: Path, tmp_path: Path, store: Path) -> None:
     deployed(bundles / "1.tar.gz", tmp_path / "a", store)
     deployed(bundles / "2.tar.gz", tmp_path / "a", store)  # keeps 1
     deployed(bundles / "2.tar.gz", tmp_path / "b", store)
@@ -467,21 +467,21 @@ def test_a_deployment_that_envpack_moved_goes_on_sharing(bundles: Path, tmp_path
 def test_a_gc_waits_for_a_deployment_at_work(bundles: Path, tmp_path: Path, store: Path) -> None:
     deployed(bundles / "1.tar.gz", tmp_path / "a", store)
     shutil.rmtree(tmp_path / "a")
-    told, done = RecordingReporter(), threading.Event()
+    reporter, done = RecordingReporter(), threading.Event()
 
     def run() -> None:
-        collect(store, reporter=told)
+        collect(store, reporter=reporter)
         done.set()
 
     with open_store(store).in_use():
         thread = threading.Thread(target=run)
         thread.start()
-        while not told.notes:
+        while not reporter.notes:
             time.sleep(0.01)
         assert not done.wait(0.2)
         assert len(segments(store)) == 3
     thread.join()
-    assert "waiting" in told.notes[0]
+    assert "waiting" in reporter.notes[0]
     assert segments(store) == set()
 
 
@@ -513,7 +513,7 @@ def open_to_all(folder: Path) -> list[Path]:
     return [path for path in [folder, *folder.rglob("*")] if not path.is_symlink() and path.stat().st_mode & 0o002]
 
 
-def test_under_the_umask_000_nobody_else_may_write_to_a_store_or_a_deployment(
+def test_under_the_umask_000_no_other_user_may_write_to_a_store_or_a_deployment(
     bundles: Path, tmp_path: Path, open_umask: None
 ) -> None:
     for version in (1, 2):

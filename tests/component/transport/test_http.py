@@ -1,4 +1,4 @@
-"""Bundles on servers: what is read of them, what is resumed, what is noticed, and whose password goes where."""
+"""Bundles on servers: which ranges are read, what resumes, which changes are noticed, where passwords are sent."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def server(data: bytes) -> Iterator[Files]:
 
 @pytest.fixture(autouse=True)
 def hasty(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No waiting between tries, several ranges in 12 MiB, and nobody's own proxy or password."""
+    """No waiting between tries, several ranges in 12 MiB, and no proxy or password of the user."""
     monkeypatch.setattr(client_module, "BACKOFF_SECONDS", 0.001)
     monkeypatch.setattr(access_module, "RANGE", 4 * MIB)
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
@@ -314,7 +314,7 @@ def test_what_is_no_bundle_is_refused(content: bytes, ranges: bool, tmp_path: Pa
 
 
 @pytest.mark.parametrize(("status", "hint"), [(403, "presigned"), (404, "published"), (410, "published")])
-def test_a_status_is_told_with_what_to_do(server: Files, status: int, hint: str, tmp_path: Path) -> None:
+def test_a_status_is_reported_with_what_to_do(server: Files, status: int, hint: str, tmp_path: Path) -> None:
     server.before = lambda handler: handler.refuse(status) or True
     error = refused(f"{server.url}/b.tar.gz?X-Amz-Signature=secret", tmp_path)
     assert (error.code, str(status) in error.message, hint in error.hint) == (6, True, True)
@@ -322,7 +322,7 @@ def test_a_status_is_told_with_what_to_do(server: Files, status: int, hint: str,
     assert len(server.requests) == 1
 
 
-def test_nobody_there_is_told_at_once(tmp_path: Path) -> None:
+def test_a_server_that_does_not_listen_is_reported_at_once(tmp_path: Path) -> None:
     with serving({}) as server:
         url = server.url
     assert "refused" in refused(f"{url}/b", tmp_path).message
@@ -345,7 +345,7 @@ def test_a_password_comes_from_the_url_or_from_netrc_and_is_never_shown(server: 
         assert bundle.manifest.name == "demo"
 
 
-def test_a_netrc_that_can_t_be_read_is_told_where_a_password_is_wanted(server: Files, tmp_path: Path) -> None:
+def test_a_netrc_that_can_t_be_read_is_reported_where_a_password_is_wanted(server: Files, tmp_path: Path) -> None:
     (tmp_path / "netrc").write_text("machine\n")
     with open_bundle(f"{server.url}/b.tar.gz"):
         pass
@@ -373,7 +373,7 @@ def test_redirects_are_followed_without_the_password_and_asked_anew_when_they_ex
     server: Files, tmp_path: Path
 ) -> None:
     """As releases on code hosts lead to storage, with an URL that is good for minutes."""
-    told: list[str | None] = []
+    logins: list[str | None] = []
     tickets = 0
 
     def lead(handler: Any) -> bool:
@@ -383,7 +383,7 @@ def test_redirects_are_followed_without_the_password_and_asked_anew_when_they_ex
         return True
 
     def check(handler: Any) -> bool:
-        told.append(handler.headers.get("Authorization"))
+        logins.append(handler.headers.get("Authorization"))
         expired = len(server.requests) > 3 and handler.path.endswith("ticket=1")
         return bool(expired and not handler.refuse(403))
 
@@ -391,7 +391,7 @@ def test_redirects_are_followed_without_the_password_and_asked_anew_when_they_ex
     with serving({}, before=lead) as front:
         put(f"http://ann:secret@{front.url.partition('://')[2]}/latest", tmp_path)
     assert whole(tmp_path)
-    assert set(told) == {None}
+    assert set(logins) == {None}
     assert 2 <= tickets <= 5
 
 

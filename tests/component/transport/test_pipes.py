@@ -179,7 +179,7 @@ def test_a_host_that_can_t_run_it_reads_no_further_than_the_head(folder: Path, t
     assert nothing_beside(tmp_path / "x")
 
 
-def test_a_terminal_is_told_what_to_do(tmp_path: Path) -> None:
+def test_on_a_terminal_there_is_a_hint(tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
     command = [*ENVPACK, "deploy", "-", str(tmp_path / "x")]
     done = subprocess.run(command, stdin=theirs, capture_output=True, text=True)

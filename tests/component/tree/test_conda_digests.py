@@ -96,13 +96,13 @@ def test_packages_that_conda_installed_are_named_when_they_keep_the_old_path(
     root: Path, tmp_path: Path, noarch: bool
 ) -> None:
     CondaEnvironment(root).install("plain", {"share/plain": b"nothing"})
-    told = RecordingReporter()
-    move(root, tmp_path / "one", reporter=told)
-    assert told.warnings == []
+    reporter = RecordingReporter()
+    move(root, tmp_path / "one", reporter=reporter)
+    assert reporter.warnings == []
     made = CondaEnvironment(tmp_path / "one")
     if noarch:
         made.install("later", {"site-packages/later.py": b""}, noarch=True, entry_points=["later = later:main"])
     else:
         made.install("later", {"etc/later": f"{PLACEHOLDER}\n".encode()})
-    move(tmp_path / "one", tmp_path / "two", reporter=told)
-    assert [text.rpartition(" ")[2] for text in told.warnings] == ["later"]
+    move(tmp_path / "one", tmp_path / "two", reporter=reporter)
+    assert [text.rpartition(" ")[2] for text in reporter.warnings] == ["later"]

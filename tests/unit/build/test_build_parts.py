@@ -31,7 +31,7 @@ def test_a_work_folder_too_long_to_pad_is_refused():
         choose_prefix(Path("/" + "w" * 207))
 
 
-def test_a_backend_that_is_not_there_is_told(monkeypatch, tmp_path):
+def test_a_backend_that_is_not_there_is_reported(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(BuildError, match="needs the program micromamba, which is not on the PATH"):
         choose_backend("micromamba")
@@ -40,7 +40,7 @@ def test_a_backend_that_is_not_there_is_told(monkeypatch, tmp_path):
     assert choose_backend("rattler").name == "rattler"
 
 
-def test_other_programs_get_the_exact_list_and_their_failure_is_told(monkeypatch, tmp_path):
+def test_other_programs_get_the_exact_list_and_their_failure_is_reported(monkeypatch, tmp_path):
     program = tmp_path / "mamba"
     program.write_text('#!/bin/sh\nfor word; do last=$word; done\ncat "$last"; echo "$@"; exit 3\n')
     program.chmod(0o755)

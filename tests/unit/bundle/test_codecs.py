@@ -68,7 +68,7 @@ def test_a_python_without_a_codec_says_so() -> None:
     assert caught.value.hint == "Install envpack."
 
 
-def test_formats_of_archives_are_told_apart() -> None:
+def test_formats_of_archives_are_distinguished() -> None:
     magics = [magic for known in FORMATS for magic in known.magics]
     assert not [(a, b) for a in magics for b in magics if a is not b and a.startswith(b)]
     assert name_of(Path("demo-1.0.tar.bz2")) == "demo-1.0"

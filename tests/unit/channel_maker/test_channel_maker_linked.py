@@ -136,7 +136,7 @@ def test_glibc_is_not_brought_and_libraries_that_need_each_other_end(tmp_path: P
         ("/opt/libx.so", {}, "it is linked by its path"),
     ],
 )
-def test_what_can_not_be_moved_is_told(
+def test_what_can_not_be_moved_is_reported(
     tmp_path: Path, name: str, versions: dict[str, list[str]], why: str
 ) -> None:
     if not name.startswith("/"):
@@ -179,9 +179,9 @@ def test_on_this_machine_the_loader_itself_agrees() -> None:
     if ldd is None:
         pytest.skip("there is no ldd")
     said = subprocess.run([ldd, program.path], capture_output=True, text=True, check=True).stdout
-    told = {name: Path(path).resolve() for name, path in re.findall(r"(\S+) => (/\S+)", said)}
+    resolved = {name: Path(path).resolve() for name, path in re.findall(r"(\S+) => (/\S+)", said)}
     found = {name: path.resolve() for name, path in needs(program, loader_of_this_machine()).items()}
-    assert found == {name: path for name, path in told.items() if name not in PLATFORM}
+    assert found == {name: path for name, path in resolved.items() if name not in PLATFORM}
 
 
 def test_licences_of_what_no_package_manager_knows_are_none(tmp_path: Path) -> None:

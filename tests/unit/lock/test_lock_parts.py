@@ -1,4 +1,4 @@
-"""What the solver and uv are told: the target from the spec, the indexes in the right order, the exact files."""
+"""The arguments of the solver and of uv: the target of the spec, the order of indexes, the exact files."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def no_settings(monkeypatch, tmp_path):
         ("linux-aarch64", {"glibc": "2.35"}, "__unix=0=0 __linux=4.18=0 __glibc=2.35=0 __archspec=1=aarch64"),
     ],
 )
-def test_the_solver_is_told_the_target_of_the_spec(platform, requires, expected):
+def test_the_solver_gets_the_target_of_the_spec(platform, requires, expected):
     assert virtual_package_texts(platform, Requires.from_dict(requires)) == expected.split()
 
 
@@ -327,7 +327,7 @@ def test_a_folder_mistaken_for_a_channel_name_is_hinted_at(monkeypatch, tmp_path
     assert error.hint.endswith("write ./channel.")
 
 
-def test_a_file_that_can_not_be_read_as_text_is_told(tmp_path):
+def test_a_file_that_can_not_be_read_as_text_is_reported(tmp_path):
     (tmp_path / "latin.yml").write_bytes(b"name: caf\xe9\n")
     with pytest.raises(SpecError, match=r"latin\.yml is not UTF-8 text \(byte 9\)"):
         load_input(tmp_path / "latin.yml")

@@ -1,4 +1,4 @@
-"""Small environments written by hand: what is in them, whose it is, and what makes packing refuse."""
+"""Small environments written by hand: their files, the owners of these, and what packing refuses."""
 
 from __future__ import annotations
 
@@ -274,7 +274,7 @@ def test_names_that_are_not_utf_8(made: Made) -> None:
     assert by_path(made.read())[name][0].id == ENVIRONMENT
 
 
-def test_everything_that_can_t_be_packed_is_told_at_once(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_everything_that_can_t_be_packed_is_reported_at_once(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     os.mkfifo(made.prefix / "pipe")
     monkeypatch.chdir(made.prefix)  # the name of a socket is limited to 108 bytes
     with socket.socket(socket.AF_UNIX) as listening:
@@ -292,8 +292,8 @@ def test_everything_that_can_t_be_packed_is_told_at_once(made: Made, monkeypatch
     assert made.read(keep=lambda path: "/" in path).foreign == ()
 
 
-def test_unreadable_files_and_folders_are_told_by_name() -> None:
-    # root reads everything, so this is asked as somebody else
+def test_unreadable_files_and_folders_are_named() -> None:
+    # root reads everything, so this runs as another user
     folder = Path(tempfile.mkdtemp(prefix="envpack-test-"))
     folder.chmod(0o755)
     made = Made(folder)

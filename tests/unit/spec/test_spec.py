@@ -1,4 +1,4 @@
-"""A spec is read as conda reads it, and every mistake in it is told by file and line, all at once."""
+"""A spec is read as conda reads it, and all mistakes are reported together, with file and line."""
 
 from __future__ import annotations
 
@@ -201,7 +201,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("text", "message"), WRONG, ids=[message.split(": ", 1)[1][:40] for _, message in WRONG])
-def test_a_mistake_is_told_with_its_line_and_what_was_expected(text, message):
+def test_a_mistake_is_reported_with_its_line_and_what_was_expected(text, message):
     with pytest.raises(SpecError) as caught:
         parse_spec(text, "e.yml")
     assert caught.value.message == message
@@ -217,13 +217,13 @@ def test_a_mistake_is_told_with_its_line_and_what_was_expected(text, message):
         ("name: a\n---\nname: b\n", 2),
     ],
 )
-def test_broken_yaml_is_told_with_its_line(text, line):
+def test_broken_yaml_is_reported_with_its_line(text, line):
     with pytest.raises(SpecError) as caught:
         parse_spec(text, "e.yml")
     assert caught.value.message.startswith(f"e.yml:{line}: not valid YAML at ")
 
 
-def test_all_mistakes_are_told_at_once_in_the_order_of_lines():
+def test_all_mistakes_are_reported_at_once_in_the_order_of_lines():
     text = "chanels: []\ndependencies:\n  - 3.10\n  - a: b\nenvpack:\n  prune: [dcos]\n"
     with pytest.raises(SpecError) as caught:
         parse_spec(text, "e.yml")

@@ -1,4 +1,4 @@
-"""``envpack cache``: what is kept of earlier packing, and letting go of it."""
+"""``envpack cache``: list and delete what earlier packing left."""
 
 from __future__ import annotations
 

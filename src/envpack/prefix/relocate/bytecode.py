@@ -79,11 +79,11 @@ _FLAG_REF = 0x80
 _NULL = ord("0")
 _COUNT = struct.Struct("<I")
 _OBJECT, _NUMBER, _DICT_ITEM = range(3)
-"""What may come next: an object, a 32-bit number of a code object, or the key of a dictionary or its end."""
+"""The kinds of the next value: an object, a 32-bit number of a code object, or a dictionary's key or end."""
 
 
 class _Type(NamedTuple):
-    """What follows a type byte.
+    """The data behind a type byte.
 
     Attributes:
         size: Bytes of a fixed size.

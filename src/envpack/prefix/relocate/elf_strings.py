@@ -1,4 +1,4 @@
-"""What an ELF file uses its strings for: the loader's search paths, and sections that no process loads.
+"""The use of strings in ELF files: the loader's search paths, and sections that no process loads.
 
 Sources: the System V ABI (gABI) chapters 4 and 5; glibc, elf/dl-load.c, for empty search paths.
 """
@@ -44,7 +44,7 @@ class RunPath(NamedTuple):
 
 
 class ElfStrings(NamedTuple):
-    """What an ELF file of 64 bits uses its strings for.
+    """The use of the strings in an ELF file of 64 bits.
 
     Attributes:
         unloaded: (start, end) in bytes of the sections that no process loads, ascending.
@@ -67,7 +67,7 @@ class ElfStrings(NamedTuple):
 
 
 def read_elf_strings(data: FileData) -> ElfStrings | None:
-    """Return what an ELF file of 64 bits uses its strings for; None for any other file, or a damaged one.
+    """Return the use of the strings in an ELF file of 64 bits; None for any other file, or a damaged one.
 
     Of a static library, these are the sections of its members that no process loads.
     """

@@ -1,4 +1,4 @@
-"""What surrounds a file, as far as its stored form depends on it; what was looked up is recorded."""
+"""The paths around a file on which its stored form depends; each lookup is recorded."""
 
 from __future__ import annotations
 

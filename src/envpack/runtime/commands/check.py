@@ -31,8 +31,8 @@ _WHAT_TO_GIVE = "Give the path of a bundle, of a deployment, or of a conda envir
 
 
 OTHER_NAMES = (ROOT_HOME, PARENT_OWNER, ROOM)
-"""What can be allowed beside the requirements on a host: a destination below root's home, one below another user's
-directory, and one that is too long for the paths in compiled files."""
+"""Names for ``--allow`` beside the requirements on a host: a destination below root's home, one below another
+user's directory, and one that is too long for the paths in compiled files."""
 
 
 @dataclass(frozen=True)

@@ -106,7 +106,7 @@ KEEP = 1
 
 @dataclass(frozen=True)
 class DeployOptions:
-    """How to deploy, whatever the source is.
+    """Options of a deployment, for any source.
 
     Attributes:
         policy: Policy of the host check, which runs before anything is unpacked.

@@ -31,7 +31,7 @@ from envpack.runtime.fs.paths import exists, is_folder
 from envpack.runtime.tree.rewrite_prefix import clear_pending_rewrite
 
 Action = Callable[[LockedDeployment, Path, Optional[Record]], None]
-"""What is done with an entry of the state directory: the deployment, the entry's path, the current record."""
+"""An action on an entry of the state directory: the deployment, the entry's path, the current record."""
 
 
 def _delete(deployment: LockedDeployment, path: Path, current: Record | None) -> None:

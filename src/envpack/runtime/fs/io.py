@@ -13,14 +13,14 @@ from contextlib import contextmanager, suppress
 from typing import Callable, Iterable, Iterator
 
 CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-"""For a file that must not exist: nothing is written to what somebody else put there, be it a link."""
+"""For a file that must not exist: if another process creates it first, also as a link, opening fails."""
 
 READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 """For a path that may have become anything: a FIFO is not waited for (open(2), O_NONBLOCK). Check the type of what
 is open, as `open_regular` does."""
 
 READ_UNTRUSTED = READ | os.O_NOFOLLOW
-"""As READ, and no link is followed."""
+"""Like READ, and no link is followed."""
 
 READ_FOLDER = READ | os.O_DIRECTORY | os.O_NOFOLLOW
 """For a folder itself, not a link to one."""
@@ -43,7 +43,7 @@ def create_file(
         mode: its permission bits.
         mtime: its access and modification time, in seconds since the epoch; None: the current time.
         fill: called with the descriptor of the empty file.
-        exact: set ``mode`` whatever the umask is, and last, so that nobody else can open a file in the making.
+        exact: set ``mode`` whatever the umask is, and last, so that no other user can open an incomplete file.
 
     Raises:
         FileExistsError: something has that name already.
@@ -117,7 +117,7 @@ _OWN_DESCRIPTORS = (b"/dev/fd/", b"/dev/stdin", b"/proc/self/fd/")
 
 
 class NotRegularFileError(OSError):
-    """What a path names is no regular file: a directory, a pipe, a socket or a device."""
+    """A path is not of a regular file, but of a directory, a pipe, a socket or a device."""
 
     def __init__(self, path: str | bytes | os.PathLike[str] | os.PathLike[bytes], mode: int) -> None:
         kind = stat.S_IFMT(mode)

@@ -2,7 +2,7 @@
 
 Where a filesystem has no file locks (Lustre without ``-o flock``, some FUSE filesystems, NFS without its lock
 daemon), the lock is a name in the kernel's own namespace of sockets (unix(7), "abstract"): it excludes the
-processes of this host, and the caller is told that it does not exclude those of others.
+processes of this host, but not those of other hosts, and the caller learns that.
 """
 
 from __future__ import annotations

@@ -164,15 +164,15 @@ class ProcessPool(Generic[R]):
             signal.pthread_sigmask(signal.SIG_SETMASK, masked)
             give_way()
             listener = Connection(writing, readable=False)
-            told, process = _Advance(listener), len(self._members)
+            advance, process = _Advance(listener), len(self._members)
             try:
                 while True:
                     unit = os.read(todo, _UNIT.size)
                     if not unit:
                         break
                     (number,) = _UNIT.unpack(unit)
-                    done = self._work(process, number, told)
-                    told.flush()
+                    done = self._work(process, number, advance)
+                    advance.flush()
                     listener.send(("done", done))
             except BrokenPipeError:
                 pass

@@ -31,7 +31,7 @@ from envpack.runtime.store.store import Store
 
 @dataclass(frozen=True)
 class Plan:
-    """What a store already has of a bundle.
+    """The segments of a bundle that a store has already.
 
     Args:
         table_bytes: The bundle's paths table, as it is in the bundle.
@@ -80,7 +80,7 @@ def plan(bundle: Bundle, store: Store) -> Plan:
 
 
 class Action(Enum):
-    """Where a segment comes from."""
+    """The source of a segment."""
 
     PLACE = "place it from the store"
     INGEST = "unpack it into the store, and place it from there"

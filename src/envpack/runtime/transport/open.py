@@ -20,7 +20,7 @@ _HINT = "Give the path of a bundle."
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 """The scheme of an URL (RFC 3986, section 3.1), of two letters or more."""
 _SLASH = re.compile(r"(?:https?|ftp|file|s3|gs|az):/?(?!/)", re.IGNORECASE)
-"""The start of an URL that lacks a slash: as a path, it would be printed with its password."""
+"""The start of an URL with a missing slash: as a path, it would be printed with its password."""
 _STORAGE = {"s3": "aws s3 presign", "gs": "gcloud storage sign-url", "az": "az storage blob generate-sas"}
 """The command that makes an https URL, by the scheme of an object store that can't be read from."""
 

@@ -1,4 +1,4 @@
-"""URLs as they may be printed: without what lets anybody in, also where they are malformed."""
+"""URLs as they may be printed: without passwords, tokens and queries, also where they are malformed."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def split_url(url: str) -> SplitResult:
 
 
 def malformed() -> UsageError:
-    """Return the error for an URL whose parts can't be told apart."""
+    """Return the error for an URL with parts that can't be distinguished."""
     return UsageError(
         "invalid URL: its host or its port is malformed",
         hint="Write https://user:password@host:port/path, and %2F, %40, %23 for '/', '@', '#' in the password.",

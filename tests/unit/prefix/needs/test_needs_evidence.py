@@ -247,7 +247,7 @@ def depends(package: Package, *specs: str, constrains: tuple[str, ...] = ()) -> 
     return [(finding.value, finding.rule) for finding in from_record(package, specs, constrains)]
 
 
-def test_what_a_conda_package_was_linked_with_is_told_once() -> None:
+def test_what_a_conda_package_was_linked_with_is_reported_once() -> None:
     specs = ("__cuda", "cuda-cudart >=12.6.77,<13.0a0", "cuda-version >=12.6,<13", "cudnn >=9.8.0.87,<10.0a0")
     assert depends(conda("gromacs"), *specs) == [("12.6", "conda-depends")]
 
@@ -345,7 +345,7 @@ def test_every_rule_has_its_place_and_its_reason() -> None:
     )
 
 
-def test_families_and_toolkits_are_told_by_name() -> None:
+def test_families_and_toolkits_are_recognised_by_name() -> None:
     assert family("torchvision") == family("PyTorch") == family("flash_attn") == "torch"
     assert family("Some_Package") == "some-package"
     assert is_toolkit("nvidia-cublas-cu12") and is_toolkit("libcublas") and is_toolkit("cuda-nvrtc")

@@ -71,7 +71,7 @@ def test_alternatives_that_are_not_loaded_are_known() -> None:
     assert not_loaded(groups, None, None) == alternatives
 
 
-def test_a_cuda_that_no_alternative_is_for_is_told() -> None:
+def test_a_cuda_that_no_alternative_is_for_is_reported() -> None:
     groups = variants(path for path in BNB if "cuda13" not in path)
     assert without_variant(groups, version("12.9")) == []
     assert without_variant(groups, None) == []
@@ -110,7 +110,7 @@ def test_packed_relative_relocations_need_glibc_2_36() -> None:
     assert floor == Evidence("2.36", "a.so needs GLIBC_ABI_DT_RELR")
 
 
-def test_markers_without_a_version_are_told_apart() -> None:
+def test_markers_without_a_version_are_distinguished() -> None:
     libraries = [needing("a.so", "GLIBC_2.17", "GLIBC_ABI_DT_RELR", "GLIBC_ABI_GNU2_TLS")]
     assert unknown_markers(libraries) == {"GLIBC_ABI_GNU2_TLS": "a.so"}
 

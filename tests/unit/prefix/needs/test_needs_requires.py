@@ -1,4 +1,4 @@
-"""What a spec requires against what was found: only what a host could meet and still fail is told."""
+"""Requirements of a spec compared with detected needs: too low ones are reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whose file it is when several packages say it is theirs."""
+"""The owner of a file that several packages claim."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_conda_over_pip_is_conda_s_where_the_file_is_the_one_it_published() -> N
     assert result.replaced == ()
 
 
-def test_of_two_conda_packages_the_one_whose_file_it_is_else_the_last_by_name() -> None:
+def test_of_two_conda_packages_the_one_with_the_digest_of_the_file_else_the_last_by_name() -> None:
     first, second = Claim(Published("1")), Claim(Published("2"))
     assert owners(decide(["a"], {"a": first}, {"a": second}, conda=2, proved=(("a", first),))) == {"a": 0}
     edited = decide(["a"], {"a": first}, {"a": second}, conda=2)
@@ -48,7 +48,7 @@ def test_of_two_conda_packages_the_one_whose_file_it_is_else_the_last_by_name() 
     assert edited.replaced == ("a",)
 
 
-def test_of_two_distributions_the_last_whose_digest_it_has() -> None:
+def test_of_two_distributions_the_last_with_the_digest_of_the_file() -> None:
     first, second = Claim(recorded="1"), Claim(recorded="2")
     result = decide(["a"], {"a": first}, {"a": second}, conda=0, proved=(("a", first),))
     assert owners(result) == {"a": 0}

@@ -86,7 +86,7 @@ def test_neighbours_of_a_prefix_in_a_binary_are_other_strings() -> None:
     "text",
     [b"/data%s/x", b"src/lib%s", b"$HOME%s", b"%%s%s/lib", b"~%s", b"..%s", b"%s.bak", b"%s-2/lib", b"%s@2"],
 )
-def test_other_paths_in_a_binary_stay_and_are_told(text: bytes) -> None:
+def test_other_paths_in_a_binary_stay_and_are_reported(text: bytes) -> None:
     data = b"\x7fELF\0" + text % LONG + b"\0"
     stored = store(data, LONG)
     assert deployed(stored, b"/e") == data
@@ -94,7 +94,7 @@ def test_other_paths_in_a_binary_stay_and_are_told(text: bytes) -> None:
     assert remark.startswith("part of a longer name, '") and remark.endswith(f"at byte {data.index(LONG)}")
 
 
-def test_a_short_prefix_beside_word_bytes_in_a_binary_stays_and_is_told() -> None:
+def test_a_short_prefix_beside_word_bytes_in_a_binary_stays_and_is_reported() -> None:
     data = b"\x7fELF\0src/opt/environment\0"
     stored = store(data)
     assert deployed(stored, b"/e") == data and len(stored.unrelocatable) == 1
@@ -122,7 +122,7 @@ def test_a_longer_path_that_exists_is_no_mention(tmp_path: Path) -> None:
         b"/opt/env\xe9",
     ],
 )
-def test_what_stays_in_text_is_told(text: bytes) -> None:
+def test_what_stays_in_text_is_reported(text: bytes) -> None:
     stored = store(b"x = " + text + b"\ny = /opt/env/lib\n")
     assert stored.relocation is not None and len(stored.relocation.text) == 1
     (remark,) = stored.unrelocatable
@@ -130,7 +130,7 @@ def test_what_stays_in_text_is_told(text: bytes) -> None:
     assert len(store(b"x = " + text + b"\n").unrelocatable) == 1
 
 
-def test_what_stays_in_byte_code_is_told() -> None:
+def test_what_stays_in_byte_code_is_reported() -> None:
     code = compile("x = '/opt/env2/lib'\ny = '/opt/env/lib'\n", "x.py", "exec")
     data = importlib.util.MAGIC_NUMBER + bytes(12) + marshal.dumps(code)
     stored = store(data, path="lib/x.pyc")

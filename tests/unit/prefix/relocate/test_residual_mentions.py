@@ -109,7 +109,7 @@ def test_a_prefix_that_is_not_ascii_or_not_even_utf_8_is_searched_for_as_far_as_
         (b"file=file%3A%2F%2F%2Fopt%2Fenv%2Flib", "percent-encoded text"),
     ],
 )
-def test_encoded_mentions_are_told_where_they_are_not_relocated(data: bytes, kind: str) -> None:
+def test_encoded_mentions_are_reported_where_they_are_not_relocated(data: bytes, kind: str) -> None:
     (remark,) = remarks(b"\0" + data)
     assert remark.startswith(f"{kind}: the build prefix stays at byte ")
     assert remarks(data, relocated=True) == ()
@@ -232,7 +232,7 @@ def test_databases_hold_the_prefix_in_plain_and_are_not_searched_here(tmp_path: 
         ("lib/x.pyc", True),
     ],
 )
-def test_whether_it_matters_is_told_by_rules(path: str, does: bool) -> None:
+def test_whether_it_matters_is_decided_by_rules(path: str, does: bool) -> None:
     assert matters(path) is does
 
 

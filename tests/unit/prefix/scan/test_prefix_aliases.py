@@ -76,7 +76,7 @@ def test_what_leads_elsewhere_or_nowhere_is_no_alias(prefix: Path, tmp_path: Pat
     assert aliases(prefix) == (os.fsencode(prefix),)
 
 
-def test_an_environment_that_was_moved_tells_where_it_was(prefix: Path) -> None:
+def test_the_earlier_path_of_a_moved_environment_is_found(prefix: Path) -> None:
     write(prefix, SYSCONFIG, " 'exec_prefix': '/opt/old/env',\n 'prefix': '/opt/old/env',\n")
     assert previous_prefix(prefix) == b"/opt/old/env"
     write(prefix, "lib/python3.9/_sysconfigdata_x.py", " 'prefix': '/opt/older',\n")

@@ -91,7 +91,7 @@ def reasons(selection, paths):
     return {path: reason for path in paths if (reason := selection.reason(path))}
 
 
-def test_include_wins_over_exclude_and_profiles_and_the_reason_is_told():
+def test_include_wins_over_exclude_and_profiles_and_the_reason_is_reported():
     paths = ["share/doc/a", "share/doc/LICENSE", "bin/python", "lib/libx.a"]
     selection = Selection(exclude=["lib"], include=["LICENSE"], prune=["docs", "static"])
     assert reasons(selection, paths) == {"share/doc/a": "prune: docs", "lib/libx.a": "exclude: lib"}

@@ -77,7 +77,7 @@ def test_it_is_sliced_as_bytes_are(file: WindowedFile) -> None:
         file[len(DATA)]
 
 
-def test_a_file_that_became_shorter_is_told_and_kills_nobody(file: WindowedFile, tmp_path: Path) -> None:
+def test_a_file_that_became_shorter_is_reported_and_kills_no_process(file: WindowedFile, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(DATA[:400])
     assert file[:400] == DATA[:400]
     with pytest.raises(PackError, match=r"file became shorter while the environment was packed"):

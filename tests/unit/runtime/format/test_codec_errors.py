@@ -1,4 +1,4 @@
-"""What a decompressor says is damage, or a lack of memory: two errors that ask for different things."""
+"""Errors of decompressors: damage is distinguished from too little memory."""
 
 from __future__ import annotations
 

@@ -62,11 +62,11 @@ def test_links_lead_out_where_the_kernel_says_so(seed: int, tmp_path: Path) -> N
 
 
 def _passes(links: dict[str, str], path: str, found: set[str]) -> bool:
-    """Whether the link goes through one that is told already."""
+    """Return whether the link goes through one that is reported already."""
     return any(other.rpartition("/")[2] in links[path].split("/") for other in found)
 
 
-def test_a_link_that_stays_is_not_told() -> None:
+def test_a_link_that_stays_is_not_reported() -> None:
     stay = {"a/up": "..", "x": "a/up/lib/../lib/data", "l1": "l2", "l2": "l1/../y", "deep": "a/../a/up/z"}
     assert list(leading_out(stay, ())) == []
 

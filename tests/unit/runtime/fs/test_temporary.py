@@ -28,7 +28,7 @@ def names(folder: Path) -> list[str]:
 
 @pytest.fixture
 def known_names(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let every random name be the same: one that somebody guessed."""
+    """Let every random name be the same, as if an attacker had guessed it."""
     monkeypatch.setattr(temporary.os, "urandom", lambda size: bytes(size))
 
 

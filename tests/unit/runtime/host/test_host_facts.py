@@ -267,7 +267,7 @@ def verdict(asked: Requirements, facts: HostFacts) -> tuple[str, str, str]:
         ),
     ],
 )
-def test_what_a_host_lacks(asked: Requirements, facts: HostFacts, expected: tuple[str, str, str]) -> None:
+def test_what_is_missing_on_a_host(asked: Requirements, facts: HostFacts, expected: tuple[str, str, str]) -> None:
     assert verdict(asked, facts) == expected
 
 
@@ -313,7 +313,7 @@ def test_a_requirement_of_a_later_version_is_unknown() -> None:
 
 
 @pytest.mark.parametrize(("words", "said"), [({"gpu": "maybe"}, "maybe"), ({"allow": ["cuda,moon"]}, "moon")])
-def test_words_nobody_knows_are_refused(words: dict[str, object], said: str) -> None:
+def test_unknown_words_are_refused(words: dict[str, object], said: str) -> None:
     with pytest.raises(UsageError, match=said):
         parse_policy(**words)  # type: ignore[arg-type]
     assert parse_policy(allow=["gpu-memory, cuda", "cuda"]).allow == ("gpu_memory", "cuda")

@@ -204,7 +204,7 @@ def test_ptx_of_a_build_of_torch_is_for_newer_gpus(build: str, capability: str, 
     assert has_code_for(row, Gpu(index=0, compute_capability=capability)) is has
 
 
-def test_every_error_of_nvml_that_is_told_apart_has_its_row() -> None:
+def test_every_error_of_nvml_that_is_distinguished_has_its_row() -> None:
     known = {row["state"] for row in table("states", "states")}
     assert set(_STATES.values()) <= known
     assert all(row["remedy"] for row in table("states", "states") if row["state"] not in ("ok", "overridden"))

@@ -43,7 +43,7 @@ def test_operators(text: str, holds: bool) -> None:
     assert evaluate(parse(text), {"arch": "8.6"}) is holds
 
 
-def test_properties_nobody_knows_are_passed_over_as_the_toolkit_does() -> None:
+def test_unknown_properties_are_ignored_as_the_toolkit_does() -> None:
     assert format_expression(parse("cuda>=11.6,color=red shape=round")) == "cuda>=11.6"
 
 

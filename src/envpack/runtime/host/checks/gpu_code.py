@@ -96,7 +96,7 @@ def gpu_code(wanted: Requirements, facts: HostFacts) -> Iterator[Verdict]:
         for gpu, _, how in _reached([code], facts)
         if how.how not in ("none", "ptx-too-new")
     }
-    told: set[str] = set()
+    reported: set[str] = set()
     for code in addons:
         ways = _reached([code], facts)
         bad = [
@@ -105,8 +105,8 @@ def gpu_code(wanted: Requirements, facts: HostFacts) -> Iterator[Verdict]:
             if way.how.how == "ptx-too-new"
             or (way.how.how == "none" and (code.package, way.gpu.index) not in covered)
         ]
-        if bad and (code.package or code.library) not in told:
-            told.add(code.package or code.library)
+        if bad and (code.package or code.library) not in reported:
+            reported.add(code.package or code.library)
             yield replace(_worst(ways, wanted, facts), verdict=WARNING)
 
 

@@ -83,14 +83,14 @@ def _used_for(gpu: Gpu, compilers: Sequence[Compiler]) -> Iterator[Compiler]:
 
 def _unknown_gpus(compilers: Sequence[Compiler], facts: HostFacts) -> Iterator[Verdict]:
     """Yield a warning for each compiler that does not know a GPU it is used for."""
-    told = set()
+    named = set()
     for gpu in seen(facts.nvidia):
         device = capability(gpu.compute_capability)
         for compiler in _used_for(gpu, compilers) if device is not None else ():
             known = {target_of(f"sm_{name}") for name in compiler.targets}
-            if not known or device in {target.version for target in known if target} or compiler.source in told:
+            if not known or device in {target.version for target in known if target} or compiler.source in named:
                 continue
-            told.add(compiler.source)
+            named.add(compiler.source)
             name, needed = compiler.value, f"a compiler for {sm(gpu)}"
             says = (
                 f"{name} compiles at run time with a ptxas of CUDA {compiler.cuda}, which does not know "

@@ -68,26 +68,26 @@ def _problem(library: HostLibrary, host: set[str]) -> str:
         return OLD
     if library.value not in host:
         return MISSING
-    return OLD if _lacking(library, host) else ""
+    return OLD if _missing(library, host) else ""
 
 
-def _lacking(library: HostLibrary, host: set[str]) -> list[str]:
-    """Return the versions that the host's library lacks; not those of a series of which nothing is known."""
-    lacking = []
+def _missing(library: HostLibrary, host: set[str]) -> list[str]:
+    """Return the versions that are missing in the host's library, of those series that are known."""
+    missing = []
     for version in library.versions:
         newest = _newest(host, library.value, version)
         number = version[len(_series(version)) :]
         if newest and compare(number, newest) > 0:
-            lacking.append(version)
-    return lacking
+            missing.append(version)
+    return missing
 
 
 def _too_old(library: HostLibrary, host: set[str]) -> str:
     if library.inside:
         return f"{_user(library)} needs {' and '.join(library.versions)}, which {library.inside} does not define"
-    lacking = _lacking(library, host)
-    newest = _series(lacking[0]) + _newest(host, library.value, lacking[0])
-    return f"{_user(library)} needs {' and '.join(lacking)}, and {library.value} of this host ends with {newest}"
+    missing = _missing(library, host)
+    newest = _series(missing[0]) + _newest(host, library.value, missing[0])
+    return f"{_user(library)} needs {' and '.join(missing)}, and {library.value} of this host ends with {newest}"
 
 
 def _user(library: HostLibrary) -> str:

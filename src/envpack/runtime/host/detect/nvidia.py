@@ -73,20 +73,20 @@ def _kept_away(environ: Mapping[str, str]) -> bool:
 def _look(root: Path, environ: Mapping[str, str], *, container: str, wsl: bool) -> Nvidia:
     driver = kernel_module_version(read_text(root / "proc/driver/nvidia/version"))
     library = nvml.library_is_here()
-    told = nvml.read_nvml() if library else None
-    if told is not None and told.state in ("ok", "no-devices"):
-        return replace(told, driver=told.driver or driver)
-    if told is None:
+    gpus = nvml.read_nvml() if library else None
+    if gpus is not None and gpus.state in ("ok", "no-devices"):
+        return replace(gpus, driver=gpus.driver or driver)
+    if gpus is None:
         shown = _nvidia_smi(environ, wsl)
         if shown is not None:
             return replace(shown, driver=shown.driver or driver)
-    if told is not None and told.state != "no-driver":
-        state = told.state
+    if gpus is not None and gpus.state != "no-driver":
+        state = gpus.state
         if state == "unknown-error" and container:
             state = "container-lost-gpu"
         elif state == "not-loaded" and driver:  # the module is loaded, and NVML misses the files in /dev
             state = "container-without-gpu" if container else "no-device-files"
-        return replace(told, state=state, driver=driver)
+        return replace(gpus, state=state, driver=driver)
     return Nvidia(
         state=_without_library(root, bool(driver), container=container, wsl=wsl),
         driver=driver,
