@@ -10,7 +10,7 @@ from io import FileIO
 from typing import BinaryIO
 
 from envpack.bundle.codecs import Encoder
-from envpack.prefix.scan.windowed_file import Piece, WindowedFile
+from envpack.prefix.scan.windowed_file import FileChunk, WindowedFile
 from envpack.runtime.format.manifest import Frame
 from envpack.runtime.fs.io import write_all
 
@@ -43,7 +43,7 @@ class FrameWriter:
         self._frames: list[Frame] = []
         self.position = 0
 
-    def write(self, piece: Piece) -> None:
+    def write(self, piece: FileChunk) -> None:
         """Append a piece to the current segment.
 
         Raises:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from envpack.prefix.model import Answer
-from envpack.prefix.scan.windowed_file import Piece
+from envpack.prefix.scan.windowed_file import FileChunk
 from envpack.runtime.format import tar
 from envpack.runtime.format.changes import Unrelocatable
 from envpack.runtime.format.manifest import Frame, PathRecord
@@ -28,7 +28,7 @@ class Item:
     """
 
     record: PathRecord
-    pieces: Sequence[Piece] = ()
+    pieces: Sequence[FileChunk] = ()
     source: str = ""
 
 

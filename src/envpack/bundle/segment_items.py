@@ -12,7 +12,7 @@ from envpack.prefix import Entry, FileNormalizer, Group, Stored
 from envpack.prefix.relocate.occurrences import Harmless
 from envpack.prefix.relocate.residual_mentions import matters
 from envpack.prefix.relocate.shebang import may_need_activation
-from envpack.prefix.scan.windowed_file import FileData, Piece, WindowedFile
+from envpack.prefix.scan.windowed_file import FileChunk, FileData, WindowedFile
 from envpack.runtime.errors import PackError
 from envpack.runtime.format.changes import Unrelocatable
 from envpack.runtime.format.manifest import PathRecord
@@ -108,7 +108,7 @@ def _matters(path: str, remark: str) -> bool:
     return not isinstance(remark, Harmless) and matters(path)
 
 
-def _is_whole(pieces: Sequence[Piece], data: FileData) -> bool:
+def _is_whole(pieces: Sequence[FileChunk], data: FileData) -> bool:
     """Return whether the pieces are the data itself, unchanged."""
     return len(pieces) == 1 and pieces[0] is data
 

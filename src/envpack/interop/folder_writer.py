@@ -10,7 +10,7 @@ from pathlib import Path
 from envpack.bundle.model import Item, SegmentIndex, segment_index
 from envpack.bundle.reader_limits import check_table
 from envpack.bundle.writer import complete
-from envpack.prefix.scan.windowed_file import Piece, in_memory
+from envpack.prefix.scan.windowed_file import FileChunk, in_memory
 from envpack.runtime.extract.tree_writer import Tree, head_files
 from envpack.runtime.format import tar
 from envpack.runtime.format.manifest import Manifest, PathRecord, Segment
@@ -82,7 +82,7 @@ def _is_movable(source: Path) -> bool:
     return facts.st_nlink == 1 and facts.st_size >= _MIN_MOVE_SIZE and source.suffix not in (".py", ".pyc")
 
 
-def _split(pieces: Iterable[Piece]) -> Iterator[memoryview]:
+def _split(pieces: Iterable[FileChunk]) -> Iterator[memoryview]:
     """Yield the same bytes in pieces of at most `_PIECE` bytes, to be copied one at a time."""
     for piece in in_memory(pieces):
         view = memoryview(piece)

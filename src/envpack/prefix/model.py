@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from envpack.prefix.scan.windowed_file import Piece
+from envpack.prefix.scan.windowed_file import FileChunk
 from envpack.runtime.format.manifest import Package
 from envpack.runtime.relocation.relocation import Relocation
 
@@ -130,7 +130,7 @@ class Stored(NamedTuple):
             again.
     """
 
-    pieces: Sequence[Piece]
+    pieces: Sequence[FileChunk]
     size: int
     sha256: str
     relocation: Relocation | None = None

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from envpack.runtime.errors import DestinationError, UsageError
-from envpack.runtime.fs.io import read_file
+from envpack.runtime.fs.io import CREATE, read_file
 
 UNTRUSTED = "untrusted comment: "
 MAX_FILE = 4096
@@ -183,7 +183,7 @@ def write_new(path: Path, text: str, mode: int) -> None:
         DestinationError: The file exists, or can't be written.
     """
     try:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+        fd = os.open(path, CREATE, mode)
         with os.fdopen(fd, "w", encoding="ascii") as file:
             file.write(text)
     except OSError as problem:

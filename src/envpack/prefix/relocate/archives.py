@@ -14,9 +14,7 @@ import zstandard
 from isal import isal_zlib
 
 from envpack.prefix.magics import BZIP2, GZIP, XZ, ZIP, ZLIB, ZSTD, ends_zip
-from envpack.prefix.scan.windowed_file import FileData, WindowedFile, part
-
-Part = bytes | memoryview | WindowedFile
+from envpack.prefix.scan.windowed_file import FileChunk, FileData, part
 
 CHUNK = 1 << 20
 """Maximum bytes of a piece."""
@@ -86,7 +84,7 @@ def zip_members(data: FileData) -> Iterator[Member]:
             yield Member(member.filename, stored, _until_broken(method(body)))
 
 
-def _small(body: Part, size: int) -> list[bytes]:
+def _small(body: FileChunk, size: int) -> list[bytes]:
     try:
         return [isal_zlib.decompressobj(-15).decompress(body[:], size or 1)]
     except _IGZIP_ERROR:
@@ -98,7 +96,7 @@ def _until_broken(pieces: Iterable[bytes]) -> Iterator[bytes]:
         yield from pieces
 
 
-def _pump(make: Callable[[], Any], data: Part) -> Iterator[bytes]:
+def _pump(make: Callable[[], Any], data: FileChunk) -> Iterator[bytes]:
     """Yield the output of decompressors such as those of bz2, lzma and isal; further members are unpacked too."""
     while data:
         end = yield from _stream(make(), data, 0)
@@ -107,7 +105,7 @@ def _pump(make: Callable[[], Any], data: Part) -> Iterator[bytes]:
             return
 
 
-def _stream(decompressor: Any, data: Part, at: int) -> Generator[bytes, None, int]:
+def _stream(decompressor: Any, data: FileChunk, at: int) -> Generator[bytes, None, int]:
     """Yield the output for the input from ``at`` on, and return where the input that was used ends."""
     pending = b""
     while not decompressor.eof:
@@ -127,7 +125,7 @@ _LZMA2 = (b"\x01", *(bytes((control,)) for control in range(0xE0, 0x100)))
 """The first bytes of an LZMA2 stream: a chunk that resets the dictionary (XZ for Java, LZMA2InputStream)."""
 
 
-def _zlib(data: Part) -> Iterator[bytes]:
+def _zlib(data: FileChunk) -> Iterator[bytes]:
     return _pump(lambda: isal_zlib.decompressobj(15), data)
 
 
@@ -135,7 +133,7 @@ def _is_lazy_load(head: bytes) -> bool:
     return head[4:6] in ZLIB or head[4:7] == b"2BZ" or (head[4:5] == b"Z" and head[5:6] in _LZMA2)
 
 
-def _lazy_load(data: Part) -> Iterator[bytes]:
+def _lazy_load(data: FileChunk) -> Iterator[bytes]:
     """Yield the unpacked objects of an R database (.rdb): each is its size, perhaps a type, and compressed bytes.
 
     Source: R, src/main/serialize.c, R_compress1 to R_compress3.
@@ -155,26 +153,26 @@ def _decompressor_of(kind: bytes) -> Any:
     return isal_zlib.decompressobj(15)
 
 
-def _gzip(data: Part) -> Iterator[bytes]:
+def _gzip(data: FileChunk) -> Iterator[bytes]:
     return _pump(lambda: isal_zlib.decompressobj(31), data)
 
 
-def _bzip2(data: Part) -> Iterator[bytes]:
+def _bzip2(data: FileChunk) -> Iterator[bytes]:
     return _pump(bz2.BZ2Decompressor, data)
 
 
-def _xz(data: Part) -> Iterator[bytes]:
+def _xz(data: FileChunk) -> Iterator[bytes]:
     return _pump(lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ), data)
 
 
-def _zstd(data: Part) -> Iterator[bytes]:
+def _zstd(data: FileChunk) -> Iterator[bytes]:
     decompressor = zstandard.ZstdDecompressor(max_window_size=1 << 27)
     with decompressor.stream_reader(cast(IO[bytes], _File(data)), read_across_frames=True) as reader:
         while piece := reader.read(CHUNK):
             yield piece
 
 
-_STREAMS: tuple[tuple[bytes, str, Callable[[Part], Iterator[bytes]]], ...] = (
+_STREAMS: tuple[tuple[bytes, str, Callable[[FileChunk], Iterator[bytes]]], ...] = (
     (GZIP + b"\x08", "gzip file", _gzip),
     (BZIP2, "bzip2 file", _bzip2),
     (XZ, "xz file", _xz),
@@ -185,7 +183,7 @@ _STREAMS: tuple[tuple[bytes, str, Callable[[Part], Iterator[bytes]]], ...] = (
 _STREAM_MAGICS = tuple(magic for magic, *_ in _STREAMS)
 _MAGICS = (ZIP, *_STREAM_MAGICS)
 
-_METHODS: dict[int, Callable[[Part], Iterator[bytes]]] = {
+_METHODS: dict[int, Callable[[FileChunk], Iterator[bytes]]] = {
     zipfile.ZIP_STORED: lambda data: (bytes(data[at : at + CHUNK]) for at in range(0, len(data), CHUNK)),
     zipfile.ZIP_DEFLATED: lambda data: _pump(lambda: isal_zlib.decompressobj(-15), data),
     zipfile.ZIP_BZIP2: _bzip2,
@@ -197,7 +195,7 @@ _METHODS: dict[int, Callable[[Part], Iterator[bytes]]] = {
 class _File:
     """A file object that reads from bytes in memory or a `WindowedFile`, without a copy of all of them."""
 
-    def __init__(self, data: Part) -> None:
+    def __init__(self, data: FileChunk) -> None:
         self._data, self._at = data, 0
 
     def seek(self, offset: int, whence: int = 0) -> int:

@@ -19,7 +19,7 @@ from envpack.prefix.relocate.residual_mentions import ResidualSearch
 from envpack.prefix.relocate.restore_published import Restored, restore_published, without_prefix
 from envpack.prefix.relocate.sources import SourceIndex, SourceReader
 from envpack.prefix.relocate.surroundings import Place, Surroundings
-from envpack.prefix.scan.windowed_file import FileData, Piece, WindowedFile, in_memory
+from envpack.prefix.scan.windowed_file import FileChunk, FileData, WindowedFile, in_memory
 from envpack.runtime.relocation.relocation import Relocation
 from envpack.runtime.relocation.splice import Splice
 
@@ -155,7 +155,7 @@ class FileNormalizer:
         return stored._replace(relocation=relocation)
 
 
-def _pieces(data: FileData, edits: Sequence[Splice]) -> tuple[Sequence[Piece], int]:
+def _pieces(data: FileData, edits: Sequence[Splice]) -> tuple[Sequence[FileChunk], int]:
     pieces = apply(data, edits)
     size = sum(len(piece) for piece in pieces)
     return ([b"".join(in_memory(pieces))] if len(pieces) > 1 and size <= _JOINED else pieces), size

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from envpack.prefix.scan.windowed_file import FileData, Piece, WindowedFile, in_memory, part
+from envpack.prefix.scan.windowed_file import FileChunk, FileData, WindowedFile, in_memory, part
 from envpack.runtime.relocation.relocation import Relocation
 from envpack.runtime.relocation.splice import Splice
 
@@ -211,14 +211,14 @@ def is_text(data: FileData) -> bool:
     return data.find(b"\0") < 0
 
 
-def apply(data: FileData, edits: Sequence[Splice]) -> list[Piece]:
+def apply(data: FileData, edits: Sequence[Splice]) -> list[FileChunk]:
     """Return ``data`` with ``edits`` applied, as pieces that copy nothing of ``data``.
 
     The edits must be ascending, and must match the data: this is not checked.
     """
     if not edits:
         return [data]
-    pieces: list[Piece] = []
+    pieces: list[FileChunk] = []
     done = 0
     for offset, old, new in edits:
         if offset > done:
@@ -231,7 +231,7 @@ def apply(data: FileData, edits: Sequence[Splice]) -> list[Piece]:
     return pieces
 
 
-def digest(pieces: Iterable[Piece]) -> str:
+def digest(pieces: Iterable[FileChunk]) -> str:
     """Return the sha256 of the joined pieces, in hex."""
     whole = list(pieces)
     if len(whole) == 1 and isinstance(whole[0], WindowedFile) and whole[0].sha256:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import cache
 from typing import NamedTuple
 
-from envpack.prefix.scan.windowed_file import Piece
+from envpack.prefix.scan.windowed_file import FileChunk
 from envpack.runtime.relocation.relocation import Relocation
 from envpack.runtime.relocation.shebang import THROUGH_ENV, Shebang, command, form_of, forms, is_python
 
@@ -89,7 +89,7 @@ def direct_line(head: bytes, aliases: Sequence[bytes]) -> FirstLine | None:
     return None
 
 
-def may_need_activation(relocation: Relocation | None, pieces: Sequence[Piece]) -> bool:
+def may_need_activation(relocation: Relocation | None, pieces: Sequence[FileChunk]) -> bool:
     """Return whether an executable file, as stored, may work only in the activated environment.
 
     Such a file begins with a line that runs something in the prefix, and no form of its own replaces that line

@@ -14,6 +14,7 @@ from envpack.prefix.owners.conda_meta import SKIPPED
 from envpack.runtime.activation import scripts
 from envpack.runtime.errors import PackError
 from envpack.runtime.format.layout import OWN_FOLDER
+from envpack.runtime.fs.io import READ
 
 GENERATED = frozenset(path for path in scripts() if not path.startswith(f"{OWN_FOLDER}/"))
 """Paths of the scripts that every bundle brings itself; the environment's own files are not packed under these
@@ -145,7 +146,7 @@ class _Walker:
     def _folder(self, folder: _Folder) -> None:
         try:
             # by descriptor, otherwise the kernel looks up the whole path for each file's status
-            descriptor = os.open(folder.place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            descriptor = os.open(folder.place, READ | os.O_DIRECTORY)
             try:
                 with os.scandir(descriptor) as listing:
                     self._children(folder, list(listing))

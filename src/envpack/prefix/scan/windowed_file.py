@@ -166,15 +166,16 @@ class WindowedFile:
 FileData = bytes | WindowedFile
 """A file's bytes: in memory, or on disk."""
 
-Piece = bytes | memoryview | WindowedFile
+FileChunk = bytes | memoryview | WindowedFile
+"""Consecutive bytes of a file: in memory, or on disk."""
 
 
-def part(data: Piece, start: int, stop: int) -> memoryview | WindowedFile:
+def part(data: FileChunk, start: int, stop: int) -> memoryview | WindowedFile:
     """Return ``data[start:stop]`` without a copy."""
     return data.part(start, stop) if isinstance(data, WindowedFile) else memoryview(data)[start:stop]
 
 
-def in_memory(pieces: Iterable[Piece]) -> Iterator[bytes | memoryview]:
+def in_memory(pieces: Iterable[FileChunk]) -> Iterator[bytes | memoryview]:
     """Yield the bytes of ``pieces`` in order; large pieces are read window by window, on demand."""
     for piece in pieces:
         if isinstance(piece, WindowedFile):

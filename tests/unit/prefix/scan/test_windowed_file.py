@@ -11,7 +11,7 @@ import pytest
 
 from envpack.prefix.relocate.occurrences import digest, find_all
 from envpack.prefix.scan import windowed_file as large
-from envpack.prefix.scan.windowed_file import Piece, WindowedFile, in_memory
+from envpack.prefix.scan.windowed_file import FileChunk, WindowedFile, in_memory
 from envpack.runtime.errors import PackError
 
 
@@ -59,7 +59,7 @@ def test_what_was_looked_for_and_is_not_there_is_not_looked_for_again(
 
 
 def test_pieces_are_read_in_windows_and_are_the_same_bytes(file: WindowedFile) -> None:
-    pieces: list[Piece] = [b"before", file.part(100, 800), b"", file.part(5, 5), file]
+    pieces: list[FileChunk] = [b"before", file.part(100, 800), b"", file.part(5, 5), file]
     read = list(in_memory(pieces))
     assert b"".join(read) == b"before" + DATA[100:800] + DATA
     assert max(map(len, read)) == 64
