@@ -111,6 +111,12 @@ def pack_prefix(prefix: Path, output: Path, *, settings: PackSettings, reporter:
 def read_for_packing(prefix: Path, output: Path, settings: PackSettings, reporter: Reporter) -> PrefixContents:
     """Read the environment as ``settings`` select it, without ``output``, which may lie in it.
 
+    Args:
+        prefix: The environment.
+        output: The bundle, which may be in the environment; it is not read.
+        settings: The selection of files, and the treatment of links and editable installs.
+        reporter: Receives notes and warnings.
+
     Raises:
         PackError: As for `pack_prefix`.
     """

@@ -114,7 +114,16 @@ class BuildOptions:
     work: WorkDir = None
 
     def recipe(self, source: Path, environ: Mapping[str, str], output: Path | None = None) -> Recipe:
-        """Return the settings for a build of ``source``; UsageError when ``output`` names another format."""
+        """Return the settings for a build.
+
+        Args:
+            source: The spec or lock file.
+            environ: The environment variables of the process.
+            output: The path of the bundle, if it is given.
+
+        Raises:
+            UsageError: ``output`` has the suffix of another format.
+        """
         from envpack.release.make import Recipe
         from envpack.release.names import format_of
 

@@ -237,7 +237,13 @@ Store = Annotated[
 
 
 def choose_store(option: Path | None, environ: Mapping[str, str], config: Config) -> Path | None:
-    """Return the store's folder: from the option, else the variable, else the config file; None if none is set."""
+    """Return the store's folder; None if none is set.
+
+    Args:
+        option: The value of ``--store``, which comes first.
+        environ: The environment variables, which come second.
+        config: The settings, which come last.
+    """
     if option is not None:
         return option
     return Path(environ[STORE_VARIABLE]) if environ.get(STORE_VARIABLE) else config.store

@@ -130,7 +130,13 @@ def digest_and_size(output: Path) -> dict[str, Any]:
 
 
 def list_paths(console: Console, paths: Sequence[str], most: int = 10) -> None:
-    """Write paths, at most ``most`` of them without -v."""
+    """Write paths, one on each line.
+
+    Args:
+        console: The console to write to.
+        paths: The paths.
+        most: The maximum number of paths that are shown without -v.
+    """
     shown = paths if console.verbose else paths[:most]
     for path in shown:
         console.out.write(f"  {escape(path)}")
@@ -139,7 +145,13 @@ def list_paths(console: Console, paths: Sequence[str], most: int = 10) -> None:
 
 
 def list_extra_files(console: Console, extra: Sequence[str], what: str) -> None:
-    """Write the files of a deployment that are in no bundle, under a title that ends in ``what``."""
+    """Write the files of a deployment that are in no bundle, under a title.
+
+    Args:
+        console: The console to write to.
+        extra: The paths of the files.
+        what: The end of the title.
+    """
     if extra:
         console.out.write(f"{plural(len(extra), 'file')} {what}:")
         list_paths(console, extra)

@@ -99,7 +99,10 @@ def _columns(file: TextIO, environ: Mapping[str, str]) -> int:
 def error_lines(error: EnvpackError, stream: Stream, *, verbose: bool = False) -> list[str]:
     """Return ``error: message``, the details indented, and ``hint: ...``; wrapped on a terminal.
 
-    With ``verbose`` the whole log is shown where there is one, not its end only.
+    Args:
+        error: The error.
+        stream: The stream that the lines are written to.
+        verbose: Whether all of a log is shown instead of its end.
     """
     lines = _labelled("error:", error.message, "1;31", stream)
     for detail in (verbose and error.log) or error.details:

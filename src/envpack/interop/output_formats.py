@@ -35,7 +35,16 @@ def format_for(output: Path, dest_prefix: str = "") -> str | None:
 
 
 def check_output(output: Path, level: int | None, dest_prefix: str = "") -> str:
-    """Return conda-pack's name of the output's format; raise as `write_archive` if it can't be written."""
+    """Check that an output can be written, and return conda-pack's name of its format.
+
+    Args:
+        output: The path of the output.
+        level: The compression level; None for the default.
+        dest_prefix: The only path that the archive can be used at; "" for any path.
+
+    Raises:
+        UsageError: The format is unknown, or does not support the options.
+    """
     kind = format_for(output, dest_prefix)
     if dest_prefix and (not os.path.isabs(dest_prefix) or kind == "parcel"):
         reason = "a parcel has a path of its own" if kind == "parcel" else f"{dest_prefix} is not absolute"

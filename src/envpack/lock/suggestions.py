@@ -16,7 +16,14 @@ _SHOWN = 8
 async def suggestions(
     gateway: Gateway, channels: Sequence[Channel], platforms: Sequence[Subdir], specs: Sequence[MatchSpec]
 ) -> list[str]:
-    """Return a line for each dependency that no package satisfies, with near names or the versions there are."""
+    """Return a line for each dependency that no package satisfies, with near names or the versions there are.
+
+    Args:
+        gateway: The access to the channels.
+        channels: The channels, in order.
+        platforms: The platforms to search.
+        specs: The dependencies.
+    """
     known = {name.normalized for name in await gateway.names(list(channels), list(platforms))}
     found = []
     for spec in specs:

@@ -67,11 +67,15 @@ def expanded(text: str) -> str:
 
 
 def index_arguments(lines: Iterable[PipLine], index_url: str | None, folder: Path | None = None) -> list[str]:
-    """Return uv's arguments for where it looks for distributions.
+    """Return uv's arguments for the indexes and links pages to search.
 
-    The index is ``index_url``, else the spec's, else PIP_INDEX_URL. Every extra index and links page of the spec
-    and of PIP_EXTRA_INDEX_URL and PIP_FIND_LINKS is added. All indexes are searched and the best version is used,
-    as pip does: existing specs were written for that. Relative folders of the spec start at ``folder``.
+    Every extra index and links page of the spec and of PIP_EXTRA_INDEX_URL and PIP_FIND_LINKS is added. All
+    indexes are searched and the best version is used, as pip does: existing specs were written for that.
+
+    Args:
+        lines: The options of the spec's pip section.
+        index_url: The index; None to use that of the spec, or else PIP_INDEX_URL.
+        folder: The folder that relative paths of the spec start at.
     """
     args: list[str] = []
     options = list(lines)

@@ -35,7 +35,7 @@ class EnvpackError(Exception):
         self.log: list[str] = list(log)
 
     def as_dict(self) -> dict[str, Any]:
-        """The ``error`` member of the JSON envelope."""
+        """Return the ``error`` member of the JSON envelope."""
         return {
             "code": self.code,
             "type": type(self).__name__,

@@ -84,7 +84,13 @@ class EnvSpec:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], *, source: str = "", directory: Path = Path()) -> EnvSpec:
-        """Return the spec that `as_dict` made ``values`` from."""
+        """Return the spec that `as_dict` made ``values`` from.
+
+        Args:
+            values: The result of `as_dict`.
+            source: The path of the spec.
+            directory: The folder that relative paths start at.
+        """
         return cls(
             name=values["name"],
             channels=tuple(values.get("channels", ())),

@@ -249,7 +249,14 @@ def _fit(text: str, columns: int, *, unicode: bool) -> str:
 
 
 def bar(size: int, largest: int, columns: int, *, unicode: bool) -> str:
-    """Return a bar of at most ``columns``, in eighths of a column where the terminal has them; never empty."""
+    """Return a bar, in eighths of a column where the terminal has them; never empty.
+
+    Args:
+        size: The size that the bar shows.
+        largest: The size of a bar of full length.
+        columns: The maximum length.
+        unicode: Whether the terminal can show block elements.
+    """
     eighths = round(size / largest * columns * 8) if largest else 0
     if not unicode:
         return "#" * max(1, round(eighths / 8)) if size and columns else ""

@@ -19,9 +19,15 @@ from envpack.runtime.fs.json_text import json_value
 
 
 def check_links(folder: Path, links: Iterable[str], prefix: bytes) -> None:
-    """Raise IntegrityError when a link, resolved through all links on its way, leads out of ``folder``.
+    """Check that no link, resolved through all links on its way, leads out of a folder.
 
-    A link to ``prefix``, where the environment was, leads inside.
+    Args:
+        folder: The folder.
+        links: Paths of links, relative to the folder.
+        prefix: The earlier path of the environment; a link to it leads inside.
+
+    Raises:
+        IntegrityError: A link leads out of the folder.
     """
     root, former = os.path.realpath(folder), os.fsdecode(prefix)
     for path in links:

@@ -176,7 +176,10 @@ _LINKED_WITH = ("cuda-version", "cudatoolkit", "pytorch-cuda", "cuda-cudart")
 def from_record(package: Package, depends: Iterable[str], constrains: Iterable[str]) -> Iterator[Finding]:
     """Yield the findings in a conda package's dependencies.
 
-    ``constrains`` restrict packages that may be absent, so only those on the driver count.
+    Args:
+        package: The package.
+        depends: Its dependencies.
+        constrains: Its constraints on packages that may be absent; only those on the driver count.
     """
     specs = [_split(text) for text in depends]
     bounds = {name: bound[1] for name, rest in specs if (bound := _LOWER_BOUND.match(rest))}
@@ -218,7 +221,13 @@ def cudart_version(name: str) -> str:
 
 
 def from_library(path: str, elf: Elf, package: Package | None) -> Iterator[Finding]:
-    """Yield the findings in a library: that it is a CUDA runtime, or that it can't be loaded without one."""
+    """Yield the findings in a library: that it is a CUDA runtime, or that it can't be loaded without one.
+
+    Args:
+        path: The path of the library in the environment.
+        elf: Its headers.
+        package: The package that owns it; None when no package does.
+    """
     of_file = cudart_version(path)
     if value := max(of_file, cudart_version(elf.soname), key=len):
         yield Finding(CUDA, value, "runtime-file", path)

@@ -92,7 +92,13 @@ def variants(paths: Iterable[str]) -> list[Variants]:
 
 
 def not_loaded(groups: Iterable[Variants], cuda: Evidence | None, rocm: Evidence | None) -> set[str]:
-    """Return the paths of all variants except those that this environment loads."""
+    """Return the paths of all variants except those that this environment loads.
+
+    Args:
+        groups: The groups of variants.
+        cuda: The evidence of CUDA; None when there is none.
+        rocm: The evidence of ROCm; None when there is none.
+    """
     left_out: set[str] = set()
     for group in groups:
         chosen = group.choice(CUDA, cuda.value) if cuda else group.choice(ROCM, rocm.value) if rocm else ""

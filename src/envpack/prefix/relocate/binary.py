@@ -155,7 +155,13 @@ def _source(data: FileData, occurrence: Occurrence, place: Place) -> str:
 
 
 def slashes(data: FileData, start: int, most: int) -> int:
-    """Return the number of slashes at ``start``, at most ``most``."""
+    """Return the number of consecutive slashes at an offset.
+
+    Args:
+        data: The bytes of the file.
+        start: The offset.
+        most: The maximum number to count.
+    """
     count = 0
     while count < most and data[start + count : start + count + 1] == b"/":
         count += 1

@@ -52,7 +52,13 @@ class Canonical:
 
 
 def replaced(found: Sequence[Occurrence], data: FileData, placeholder: bytes) -> list[Splice]:
-    """Return the edits that write the placeholder over each of the mentions."""
+    """Return the edits that write the placeholder over each of the mentions.
+
+    Args:
+        found: The mentions.
+        data: The bytes of the file.
+        placeholder: The placeholder.
+    """
     return [Splice(offset, data[offset : offset + length], placeholder) for offset, length in found]
 
 
@@ -93,7 +99,13 @@ def remark_names(data: FileData, left: Sequence[Occurrence], longer: Sequence[by
 
 
 def is_longer(data: FileData, occurrence: Occurrence, longer: Sequence[bytes]) -> bool:
-    """Return whether a mention is the beginning of a longer path that exists; see `remark_names`."""
+    """Return whether a mention is the beginning of a longer path that exists.
+
+    Args:
+        data: The bytes of the file.
+        occurrence: The mention.
+        longer: Longer paths that exist; see `remark_names`.
+    """
     return any(data[occurrence.offset : occurrence.offset + len(path)] == path for path in longer)
 
 
@@ -109,9 +121,13 @@ def not_in(anywhere: Sequence[Occurrence], found: Sequence[Occurrence]) -> list[
 
 
 def find_all(data: FileData, needle: bytes, start: int = 0, end: int = -1) -> Iterator[int]:
-    """Yield the offsets of ``needle`` in ``data[start:end]``, ascending, without overlaps.
+    """Yield the offsets of a string, ascending, without overlaps.
 
-    A negative ``end`` stands for the end of the data.
+    Args:
+        data: The bytes to search.
+        needle: The string.
+        start: The offset to start at.
+        end: The offset to end at; negative for the end of the data.
     """
     end = len(data) if end < 0 else end
     offset = data.find(needle, start, end)
@@ -182,7 +198,12 @@ them."""
 def stands_alone(data: FileData, start: int, end: int, first: int = 0, last: int = -1) -> bool:
     """Return whether the path at ``data[start:end]`` is not part of a longer name.
 
-    Only the bytes in [first, last) are checked; ``last`` < 0: to the end.
+    Args:
+        data: The bytes of the file.
+        start: The offset of the path.
+        end: The offset of its end.
+        first: The first byte that is checked.
+        last: The end of the bytes that are checked; negative for the end of the data.
     """
     if end - start >= UNMISTAKABLE:
         return True

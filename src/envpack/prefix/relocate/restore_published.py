@@ -74,6 +74,11 @@ def without_prefix(data: FileData, published: Published, aliases: Sequence[bytes
 
     The binary must be unchanged since it was installed. Installers leave all the room that the placeholder took:
     the result is None when there is less room, or when it is not certain that they wrote each mention.
+
+    Args:
+        data: The bytes of the binary.
+        published: The file as its package published it.
+        aliases: All paths of the prefix.
     """
     placeholder = published.placeholder
     if placeholder is None:

@@ -189,6 +189,11 @@ def published_lines(head: bytes, prefix: bytes, placeholder: bytes) -> Iterator[
 
     Each is a pair (end of what the installer wrote, published line); only the published file's digest can verify
     it. A name that ``env`` looks up was in bin: no other folder of the prefix is on PATH.
+
+    Args:
+        head: The first bytes of the file.
+        prefix: The path of the prefix.
+        placeholder: The placeholder of the package.
     """
     relative = _RELATIVE.search(head, 0, _RELATIVE_END)
     if relative is not None:

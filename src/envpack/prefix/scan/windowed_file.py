@@ -132,7 +132,13 @@ class WindowedFile:
         return self._sha256
 
     def find(self, needle: bytes, start: int = 0, end: int | None = None) -> int:
-        """Find ``needle`` as `bytes.find` does, for offsets that are not negative."""
+        """Find a string as `bytes.find` does.
+
+        Args:
+            needle: The string.
+            start: The offset to start at, not negative.
+            end: The offset to end at, not negative; None for the end of the file.
+        """
         if needle in self._absent:
             return -1
         stop = len(self) if end is None else min(end, len(self))

@@ -188,7 +188,13 @@ def check(
 
 
 def facts_for(manifest: Manifest, policy: Policy, destination: Path = Path()) -> HostFacts:
-    """Return this host's facts, as far as the manifest requires them: detection of GPUs takes longest."""
+    """Return this host's facts, as far as the manifest requires them: the detection of GPUs takes longest.
+
+    Args:
+        manifest: the manifest of the bundle.
+        policy: the policy of the check.
+        destination: the path for which free disk space is measured.
+    """
     wanted = wanted_of(manifest)
     return gather(destination, gpu=needs_gpu_facts(wanted, policy.gpu), libraries=wanted_libraries(wanted))
 
@@ -237,10 +243,17 @@ def check_before(
 def check_room(
     manifest: Manifest, prefix: str, policy: Policy, checked: Mapping[str, Any], reporter: Reporter
 ) -> Mapping[str, Any]:
-    """Check that a destination is not too long, and return ``checked`` with what was overridden.
+    """Check that a destination is not too long, and return the record of the check with what was overridden.
+
+    Args:
+        manifest: the manifest of the bundle.
+        prefix: the path of the destination.
+        policy: the policy of the check.
+        checked: the record of the checks so far.
+        reporter: receives a warning when the length is overridden.
 
     Raises:
-        RelocationError: It is too long and the policy does not allow that, or has unsafe bytes.
+        RelocationError: the destination is too long and the policy does not allow that, or has unsafe bytes.
     """
     if not check_prefix(manifest, prefix, any_length=ROOM in policy.allow):
         return checked

@@ -20,7 +20,13 @@ from envpack.runtime.relocation.files import deployed_bytes, verify_digest
 
 
 def write_head(tree: Tree, bundle: Bundle, table_bytes: bytes) -> None:
-    """Write the manifest, its digest and the paths table into the tree, as they are in the bundle."""
+    """Write the manifest, its digest and the paths table into the tree, as they are in the bundle.
+
+    Args:
+        tree: the tree.
+        bundle: the bundle.
+        table_bytes: the paths table, as it is in the bundle.
+    """
     for path, data in head_files(bundle.manifest_bytes, table_bytes):
         tree.write(PathRecord(path, "file", size=len(data)), [data])
 

@@ -195,7 +195,13 @@ class JsonValue:
         return JsonValue(self.value[key], self, key)
 
     def get(self, key: str, read: Callable[[JsonValue], T], default: T) -> T:
-        """Return what ``read`` makes of the field ``key``, or ``default`` when the object has no such field."""
+        """Return a field of the object, or a default value.
+
+        Args:
+            key: the name of the field.
+            read: converts the value of the field.
+            default: the result when the object has no such field.
+        """
         return read(self[key]) if self.has(key) else default
 
     def flat(self, max_length: int) -> Any:

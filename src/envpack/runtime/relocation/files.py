@@ -112,7 +112,13 @@ def stored_digest(fd: int, relocation: Relocation | None, size: int, prefix: byt
 
 
 def deployed_size(relocation: Relocation | None, size: int, prefix: bytes | None) -> int:
-    """Return the bytes of a file in a deployment; the arguments are those of `stored_digest`."""
+    """Return the size of a file in a deployment, in bytes.
+
+    Args:
+        relocation: where its stored bytes hold the placeholder; None: nowhere.
+        size: the size of its stored bytes.
+        prefix: the path that is written into it; None: the file is as stored.
+    """
     return size if relocation is None or prefix is None else size + relocation.growth(prefix)
 
 

@@ -117,7 +117,13 @@ class Store:
     def is_changed(self, key: str, index: int, record: PathRecord) -> bool:
         """Return whether a file of the store has other content than its record states; False when there is none.
 
-        Raises OSError when it can't be read.
+        Args:
+            key: the key of the segment.
+            index: the number of the file in the segment.
+            record: the record of the file.
+
+        Raises:
+            OSError: the file can't be read.
         """
         try:
             with opened(os.fsencode(self.folder(key) / str(index))) as fd:

@@ -27,7 +27,13 @@ def update_driver(facts: HostFacts, least: str = "") -> str:
 
 
 def driver_remedy(wanted: Requirements, facts: HostFacts, least: str) -> str:
-    """Return the remedy for a driver older than ``least``: a newer driver or GPU, or a build for this driver."""
+    """Return the remedy for an old driver: a newer driver or GPU, or a build for this driver.
+
+    Args:
+        wanted: the requirements of the bundle.
+        facts: the facts of the host.
+        least: the oldest driver version that is new enough.
+    """
     if facts.nvidia.overridden:
         return "unset CONDA_OVERRIDE_CUDA, or set it to the CUDA version that the driver supports"
     remedy = update_driver(facts)
