@@ -30,7 +30,7 @@ class Aside:
         self._removed: float | None = None
 
     def drop(self, path: Path) -> None:
-        """Takes whatever is at ``path`` away."""
+        """Remove a file, or put a folder aside."""
         if path.is_dir() and not path.is_symlink():
             self._folder.mkdir(exist_ok=True)
             self._count += 1

@@ -56,7 +56,7 @@ class Plan:
     change: Change
 
     def cases(self) -> list[Case]:
-        """In the order of a round: what is needed later stands before it, and goes when it is not needed."""
+        """Return the cases in the order of a round: a case that another one needs comes before it."""
         return [*self._peers(), *self._copies(), *self._cold(), *self._warm()]
 
     def _envpack(self, *arguments: object) -> list[str]:
@@ -169,7 +169,7 @@ def _shell(line: str) -> list[str]:
 
 
 def isolated(work: Path) -> None:
-    """Keeps what is measured away from the user's own settings, deployments and caches; for this process."""
+    """Keep this process away from the user's settings, deployments and caches."""
     os.environ.update(XDG_STATE_HOME=str(work / "state"), XDG_CONFIG_HOME=str(work / "config"))
     for name in ("ENVPACK_STORE", "ENVPACK_CACHE"):
         os.environ.pop(name, None)

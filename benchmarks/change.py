@@ -26,7 +26,7 @@ class Change:
             _replace(path, data, status, (status.st_atime_ns, status.st_mtime_ns))
 
     def make(self) -> None:
-        """Writes every file of the package anew, as reinstalling does, one module with other content."""
+        """Replace every file of the package, as reinstalling does, and change the content of one module."""
         if not self._originals:
             self._originals = {path: (path.read_bytes(), path.stat()) for path in _files_to_change(self._prefix)}
         self._times += 1
@@ -53,7 +53,7 @@ def _files_to_change(prefix: Path) -> list[Path]:
 
 
 def _replace(path: Path, data: bytes, status: os.stat_result, times: tuple[int, int] | None = None) -> None:
-    """By another file: this one may have names elsewhere, in the cache of an installer."""
+    """Replace a file by a new one: it may have other hard links, in the cache of an installer."""
     new = path.with_name(path.name + ".new")
     new.write_bytes(data)
     new.chmod(status.st_mode & 0o7777)

@@ -36,8 +36,15 @@ Figures = dict[str, dict[str, Any]]
 
 
 def measure(plan: Plan, size: int, rounds: int, slow_rounds: int, only: Sequence[str]) -> Iterator[Figures]:
-    """By case's name all of what compare.py writes of it, again after each measurement. ``size``: bytes of the
-    environment."""
+    """Yield the results so far, by the name of the case, after each measurement.
+
+    Args:
+        plan: The parameters of the run.
+        size: The size of the environment in bytes.
+        rounds: The number of rounds.
+        slow_rounds: The number of rounds with the slow cases of conda-pack.
+        only: Patterns of names of cases to measure.
+    """
     done: dict[str, list[tuple[Case, Measured, int]]] = {}
     aside = Aside(plan.work / "aside")
     for number in range(rounds):
@@ -63,7 +70,7 @@ def measure(plan: Plan, size: int, rounds: int, slow_rounds: int, only: Sequence
 
 
 def read(prefix: Path) -> None:
-    """Has all files of an environment in memory, where there is so much."""
+    """Read all files of an environment, so that they are in the page cache if it is large enough."""
     room = memoryview(bytearray(1 << 20))
     for folder, _, names in os.walk(prefix):
         for path in (os.path.join(folder, name) for name in names):  # noqa: PTH118

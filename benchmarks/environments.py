@@ -88,7 +88,7 @@ class Synthetic:
 
 
 def make(prefix: Path, what: Recipe | Synthetic) -> Path:
-    """Makes the environment at ``prefix``, unless it is there and of the same; returns ``prefix``."""
+    """Create the environment at ``prefix``, unless it exists and is the same; return ``prefix``."""
     made, wanted = prefix.with_name(prefix.name + ".json"), json.loads(json.dumps(asdict(what)))
     if prefix.is_dir() and made.is_file() and json.loads(made.read_text())["of"] == wanted:
         return prefix
@@ -119,7 +119,7 @@ def survey(prefix: Path) -> dict[str, int]:
 
 
 def install(prefix: Path, recipe: Recipe) -> None:
-    """A real environment: conda's packages by rattler, pip's by uv, byte-code compiled, as pip does."""
+    """Install a real environment: conda's packages by rattler, pip's by uv, with byte-code as pip compiles it."""
     import rattler
     from uv import find_uv_bin
 
@@ -195,7 +195,7 @@ class _Writer:
         return os.fsencode(self.prefix)
 
     def _file(self, path: str, data: bytes, mode: int = 0o644) -> tuple[str, bytes]:
-        """Writes it; returns its path and its content."""
+        """Write a file; return its path and its content."""
         place = self.prefix / path
         try:
             place.write_bytes(data)
@@ -207,7 +207,7 @@ class _Writer:
         return path, data
 
     def _library(self, size: int) -> bytes:
-        """ELF's header, machine code, and noise."""
+        """Return a library: an ELF header, machine code, and noise."""
         noise = int(size * self.options.incompressible)
         parts = [_ELF]
         left = size - noise
@@ -289,7 +289,7 @@ def _words(chance: random.Random, count: int) -> list[str]:
 
 
 def _modules(chance: random.Random, mean: int, count: int) -> list[tuple[bytes, CodeType]]:
-    """Modules of about ``mean`` bytes, with their code."""
+    """Return modules of about ``mean`` bytes, with their code."""
     words = _words(chance, 3000)
     weights = [1 / (rank + 5) for rank in range(len(words))]
     done = []
@@ -320,7 +320,7 @@ def _named(code: CodeType, path: str) -> CodeType:
 
 
 def _machine_code(chance: random.Random, size: int) -> bytes:
-    """Bytes that compress about as x86-64 code does: blocks of instructions, few of them frequent, many rare."""
+    """Return bytes that compress like x86-64 code: blocks of instructions, a few frequent, many rare."""
     instructions = [chance.randbytes(chance.randint(1, 7)) for _ in range(6000)]
     often = [1 / (rank + 30) for rank in range(len(instructions))]
     blocks = [b"".join(chance.choices(instructions, often, k=chance.randint(1, 8))) for _ in range(1200)]
@@ -337,7 +337,7 @@ def main() -> None:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options of a synthetic environment."""
+    """Add the options of a synthetic environment."""
     default = Synthetic()
     parser.add_argument("--size", type=float, default=default.size, help="size in GB")
     parser.add_argument("--files", type=int, default=default.files)
@@ -363,7 +363,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def named(what: str, folder: Path, options: argparse.Namespace) -> Path:
-    """The path of environment ``what`` (A, B or synthetic) in ``folder``, made when it is not there."""
+    """Return the path of an environment, and create it if it does not exist.
+
+    Args:
+        what: A, B or synthetic.
+        folder: The folder of environments.
+        options: The options of a synthetic environment.
+    """
     if what in RECIPES:
         return make(folder / what, RECIPES[what])
     synthetic = Synthetic(

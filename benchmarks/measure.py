@@ -42,9 +42,15 @@ class Measured:
 def run(
     command: Sequence[str], environ: Mapping[str, str] | None = None, accepted: Sequence[int] = (0,)
 ) -> Measured:
-    """Runs ``command`` after a sync; RuntimeError with what it said when its exit status is not accepted.
+    """Run a command after a sync, and measure it.
 
-    ``environ`` is added to the environment's variables.
+    Args:
+        command: The program and its arguments.
+        environ: Variables in addition to those of this process.
+        accepted: The exit statuses that are no failure.
+
+    Raises:
+        RuntimeError: The command failed; with its output.
     """
     os.sync()
     load = os.getloadavg()[0]
@@ -126,7 +132,7 @@ class _Tree:
 
 
 def _resident(pid: int) -> int:
-    """Bytes of ``pid`` and its descendants."""
+    """Return the memory of a process and its descendants, in bytes."""
     total = 0
     with contextlib.suppress(OSError, IndexError):
         rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
@@ -137,7 +143,7 @@ def _resident(pid: int) -> int:
 
 
 def machine(place: Path) -> dict[str, str]:
-    """The machine in words: processors, memory, the filesystem of ``place``, kernel, and versions of programs."""
+    """Describe the machine: processors, memory, the filesystem of ``place``, kernel, and versions of programs."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     processor = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "?")
     memory = _first("MemTotal", Path("/proc/meminfo"))
@@ -158,7 +164,7 @@ def machine(place: Path) -> dict[str, str]:
 
 
 def _first(name: str, path: Path) -> int:
-    """The first number behind ``name``, in the file's own units."""
+    """Return the first number behind ``name``, in the units of the file."""
     for line in path.read_text().splitlines():
         if line.startswith(name):
             return int(line.split()[1])
@@ -196,7 +202,7 @@ def say(text: str) -> None:
 
 
 def stoppable() -> None:
-    """On SIGTERM, what was begun is taken back before leaving."""
+    """Handle SIGTERM as an exception, so that temporary changes are undone."""
 
     def leave(signum: int, frame: object) -> None:
         raise SystemExit(128 + signum)

@@ -19,7 +19,13 @@ ABOUT = (
 
 
 def document(results: list[dict[str, Any]], notes: list[str], plot: str) -> str:
-    """Machine, then for each result its targets and its tables."""
+    """Return the page of results: the machine, then the targets and tables of each result.
+
+    Args:
+        results: The results, from the JSON of each run.
+        notes: Paragraphs to add at the top.
+        plot: The name of the picture of the scaling run.
+    """
     machine = results[0]["machine"]
     parts = ["# Benchmark results", ABOUT, *notes]
     parts.append(markdown(("machine", ""), [(name, value) for name, value in machine.items()]))

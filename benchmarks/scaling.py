@@ -34,7 +34,14 @@ is what one run differs from the next."""
 
 
 def measure(point: Synthetic, folder: Path, rounds: int, aside: Aside) -> dict[str, Any]:
-    """All of what the JSON has of one environment, which goes aside afterwards."""
+    """Measure one environment, and return its part of the JSON.
+
+    Args:
+        point: The environment.
+        folder: The folder for the environment and its bundles.
+        rounds: The number of rounds.
+        aside: Takes the trees that are no longer needed.
+    """
     work = folder / "scaling"
     prefix, bundle, root = work / "environment", work / "bundle.tar.zst", work / "deployed"
     aside.room(point.size * 1e9 * (2 + rounds))
@@ -88,7 +95,7 @@ def _row(what: str, value: float) -> dict[str, Any]:
 
 
 def plot(result: dict[str, Any], path: Path) -> None:
-    """Seconds and memory over files, and over bytes, as a picture whose kind the suffix names."""
+    """Draw seconds and memory over files, and over bytes; the suffix selects the format of the picture."""
     try:
         import matplotlib  # type: ignore[import-not-found, unused-ignore]
     except ImportError:

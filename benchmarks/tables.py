@@ -23,7 +23,7 @@ for packing, `cp -a` for deploying and `cp -al` for upgrading."""
 
 
 def measured(result: dict[str, Any]) -> list[tuple[str, list[list[str]]]]:
-    """By group, a row for each case: name, then COLUMNS."""
+    """Return the groups, each with a row for each case: its name, then COLUMNS."""
     cases, done = result["cases"], []
     seconds = {case["name"]: case["seconds"] for case in cases}
     for group, title in TITLES.items():
@@ -48,7 +48,7 @@ def measured(result: dict[str, Any]) -> list[tuple[str, list[list[str]]]]:
 
 
 def reached(result: dict[str, Any]) -> list[list[str]]:
-    """A row for each target: number, what, target, measured, met or missed."""
+    """Return a row for each target: number, what, target, measured, met or missed."""
     return [
         [str(row["number"]), row["what"], row["target"], row["measured"], "met" if row["met"] else "missed"]
         for row in result["targets"]
@@ -56,7 +56,7 @@ def reached(result: dict[str, Any]) -> list[list[str]]:
 
 
 def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table; words to the left, figures to the right."""
+    """Return a table, with words aligned to the left and figures to the right."""
     aligned = ["---" if number == 0 or name in ("", "what") else "--:" for number, name in enumerate(head)]
     lines = [head, aligned, *rows]
     return "\n".join(f"| {' | '.join(cell.replace('|', '&#124;') for cell in line)} |" for line in lines)
@@ -69,7 +69,7 @@ environment: for packing, then for deploying."""
 
 
 def scaling(result: dict[str, Any]) -> list[tuple[str, list[list[str]]]]:
-    """For each series, a row for each environment: SCALING."""
+    """Return the series, each with a row for each environment: SCALING."""
     done = []
     for series, (unit, shown) in UNITS.items():
         points, rows = result[series], []
@@ -92,7 +92,7 @@ def scaling(result: dict[str, Any]) -> list[tuple[str, list[list[str]]]]:
 
 
 def show(result: dict[str, Any]) -> None:
-    """A comparison, on the terminal."""
+    """Print a comparison."""
     about = result["environment"]
     _print(f"{about['name']}: {about['size'] / 1e9:.2f} GB, {about['files']:,} files", (), [])
     for title, rows in measured(result):
@@ -101,7 +101,7 @@ def show(result: dict[str, Any]) -> None:
 
 
 def show_scaling(result: dict[str, Any]) -> None:
-    """A scaling run, on the terminal."""
+    """Print a scaling run."""
     for title, rows in scaling(result):
         _print(title, SCALING, rows)
     _print("targets", TARGETS, reached(result))

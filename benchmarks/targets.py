@@ -67,7 +67,7 @@ CHANGED, UPGRADED = "envpack, one package changed", "deploy, one package changed
 
 
 def targets(high: int) -> list[Target]:
-    """All of them; ``high`` is zstd's level for target 2."""
+    """Return all targets; ``high`` is zstd's level for target 2."""
     small = f"envpack .tar.zst --level {high}"
     return [
         Target(1, "pack gz, times conda-pack", _faster(GZ, CONDA_PACK), 6, True, _FASTER),

@@ -195,7 +195,7 @@ def _jobs(
     pool: Executor,
     helpers: Executor,
 ) -> list[Job]:
-    """Everything to be in the channel, each package once, in the order it was asked for."""
+    """Return a job for each package of the channel, in the order of the arguments."""
 
     def download(numbered: tuple[int, Interpreter]) -> list[Wheel]:
         number, interpreter = numbered

@@ -66,7 +66,7 @@ stdin is a terminal.
 
 
 def exit_codes() -> str:
-    """The page docs/exit-codes.md."""
+    """Return the page docs/exit-codes.md."""
     rows = [("0", "", "done")]
     classes: list[type[errors.EnvpackError]] = [errors.EnvpackError, *subclasses(errors.EnvpackError)]
     for code in sorted({cls.code for cls in classes}):
@@ -81,13 +81,13 @@ def exit_codes() -> str:
 
 
 def subclasses(cls: type[errors.EnvpackError]) -> list[type[errors.EnvpackError]]:
-    """The classes of runtime/errors.py below ``cls``, in the order they are written."""
+    """Return the classes of runtime/errors.py below ``cls``, in the order of the source."""
     below = [sub for sub in cls.__subclasses__() if sub.__module__ == errors.__name__]
     return [found for sub in below for found in (sub, *subclasses(sub))]
 
 
 def commands() -> str:
-    """The page docs/commands.md."""
+    """Return the page docs/commands.md."""
     sections = []
     for name in COMMANDS:
         shown = subprocess.run(
@@ -152,7 +152,13 @@ def spec() -> str:
 
 
 def with_rows(page: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a page of docs/, with the rows of the table that has this header replaced."""
+    """Return a page of docs/ with the rows of one table replaced.
+
+    Args:
+        page: The name of the page.
+        header: The header of the table.
+        rows: The new rows.
+    """
     head = f"| {' | '.join(header)} |\n|{'---|' * len(header)}\n"
     text = (DOCS / page).read_text(encoding="utf-8")
     before, found, rest = text.partition(head)

@@ -59,7 +59,7 @@ def _remove_if_empty(folder: Path) -> None:
 
 @contextmanager
 def work_folder(channel: Path) -> Iterator[Path]:
-    """A temporary folder on the channel's file system, beside it where that is possible; gone afterwards."""
+    """Create a temporary folder on the channel's file system, beside it if possible; remove it at the end."""
     parent = channel.resolve().parent
     if parent.stat().st_dev != channel.stat().st_dev or not os.access(parent, os.W_OK):
         parent = channel

@@ -19,7 +19,7 @@ _ZIG_GLIBC = "2.28"
 
 
 def find_compiler() -> tuple[str, ...] | None:
-    """The command of the C compiler: ``$CC``, gcc or cc, else zig's where the package ``ziglang`` is installed."""
+    """Return the command of the C compiler: ``$CC``, gcc or cc, else zig's if ``ziglang`` is installed."""
     words = shlex.split(os.environ.get("CC", ""))
     if words and (found := shutil.which(words[0])):
         return (found, *words[1:])

@@ -31,9 +31,15 @@ class Wanted:
 
 
 def find_wheels(wanted: Wanted, interpreter: Interpreter, folder: Path) -> list[Wheel]:
-    """The wheels that satisfy ``wanted`` on ``interpreter``; those downloaded lie in the new folder ``folder``.
+    """Return the wheels that satisfy requirements.
 
-    Raises :class:`ChannelError` where a requirement can't be met with wheels.
+    Args:
+        wanted: The requirements.
+        interpreter: The Python that the wheels are for.
+        folder: A new folder for the wheels that are downloaded.
+
+    Raises:
+        ChannelError: A requirement can't be met with wheels.
     """
     given = [wheel for wheel in map(Wheel, wanted.wheels) if wheel.fits(interpreter)]
     if not wanted.needs_pip:
@@ -55,9 +61,10 @@ def find_wheels(wanted: Wanted, interpreter: Interpreter, folder: Path) -> list[
 
 
 def _pip(interpreter: Interpreter) -> list[str]:
-    """A pip that runs in ``interpreter``: markers and tags are then those of the Python the wheels are for.
+    """Return the command of a pip that runs in ``interpreter``, so that markers and tags are those of this Python.
 
-    The first that works of: the pip of the environment this runs in, the interpreter's own, and one uv fetches.
+    The first one that works is used: that of the running environment, that of the interpreter, or one that uv
+    downloads.
     """
     python = str(interpreter.asked)
     candidates = [[sys.executable, "-m", "pip", "--python", python], [python, "-m", "pip"]]

@@ -12,8 +12,10 @@ _COMMON = re.compile(rb"/usr/share/common-licenses/[A-Za-z0-9][A-Za-z0-9.+-]*[A-
 
 
 def find_licences(library: Path) -> dict[str, Path]:
-    """The licence files of the package that installed ``library``: where they go, relative to the folder of
-    licences, and where they lie. Empty where no package manager knows the file, or none has a text."""
+    """Return the licence files of the package that installed ``library``, by their path in the folder of licences.
+
+    Empty when no package manager knows the file, or its package has no licence text.
+    """
     path = library.resolve()
     return _of_dpkg(path) or _of_rpm(path)
 

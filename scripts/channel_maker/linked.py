@@ -95,7 +95,7 @@ class Unmovable:
 
 @cache
 def read_binary(path: Path) -> Binary | None:
-    """The ELF file of 64 bits at ``path``; None for any other file, or none."""
+    """Return the ELF file of 64 bits at ``path``; None for any other file, or when there is none."""
     try:
         with path.open("rb") as stream:
             if stream.read(4) != b"\x7fELF":
@@ -115,7 +115,7 @@ class Loader:
     defaults: Sequence[Path] = DEFAULT_FOLDERS
 
     def find(self, name: str, chain: Sequence[Binary]) -> Binary | None:
-        """The library that ``chain[0]``, which was loaded by ``chain[1]`` and so on, gets under ``name``."""
+        """Return the library that the loader finds for ``chain[0]``, which ``chain[1]`` loaded, and so on."""
         machine = chain[0].elf.machine
         for path in self._candidates(name, chain):
             found = read_binary(path)
@@ -135,7 +135,7 @@ class Loader:
 
 
 def run_path(text: str, binary: Path) -> list[Path]:
-    """The folders of an RPATH or RUNPATH of ``binary``; what depends on the current folder is left out."""
+    """Return the folders of an RPATH or RUNPATH of ``binary``, without those relative to the current folder."""
     origin = str(binary.parent)
     expanded = [part.replace("${ORIGIN}", origin).replace("$ORIGIN", origin) for part in text.split(":")]
     return [Path(os.path.normpath(part)) for part in expanded if part.startswith("/") and "$" not in part]
@@ -163,10 +163,19 @@ def loader_of_this_machine() -> Loader:
 def closure(
     binary: Binary, program: Binary, loader: Loader, is_own: Callable[[Path], bool]
 ) -> dict[str, Binary] | Unmovable:
-    """All that ``binary`` needs in the process of ``program``, by the names linked with, but the PLATFORM's; or
-    what of it can't be brought. ``is_own`` tells of a library whether it was made to be moved with the program.
+    """Return all libraries that a binary needs, by name, without those of the PLATFORM.
 
-    Raises :class:`ChannelError` naming a library that is nowhere, and the file that needs it.
+    Args:
+        binary: The binary.
+        program: The program that loads it.
+        loader: Finds the libraries.
+        is_own: Return whether a library belongs to the program, so that it can be copied with it.
+
+    Returns:
+        The libraries, or the one that can't be copied.
+
+    Raises:
+        ChannelError: A library is not found.
     """
     found: dict[str, Binary] = {}
     pending: list[tuple[Binary, ...]] = [(binary, program)]

@@ -143,10 +143,10 @@ class PackageMetadata:
 
 
 def placeholder_for(name: str, epoch: int) -> str:
-    """The 255 characters that stand for the prefix in the files of the package ``name``.
+    """Return the placeholder of 255 characters for the prefix in the files of the package ``name``.
 
-    Same form as conda-build's (``conda_build.config.Config.build_prefix``), so that what looks for those finds
-    these too.
+    It has the form of conda-build's (``conda_build.config.Config.build_prefix``), so that programs that search for
+    such placeholders find it.
     """
     stem = f"/home/conda/feedstock_root/build_artifacts/{name}_{epoch * 1000}/_h_env"
     return (stem + "_placehold" * 26)[:PLACEHOLDER_LENGTH]
@@ -162,12 +162,19 @@ def write_conda(
     epoch: int,
     licences: Mapping[str, OnDisk] | None = None,
 ) -> None:
-    """Write the package to ``out``; equal arguments give equal bytes.
+    """Write a package; equal arguments give equal bytes.
 
-    ``licences``: the texts of licences, by path in ``info/licenses``.
+    Args:
+        out: The path of the package.
+        identity: Its name, version and build.
+        metadata: Its metadata.
+        files: Its files.
+        placeholder: The placeholder for the prefix in its files.
+        epoch: The time of its files, in seconds since 1970.
+        licences: The texts of licences, by path in ``info/licenses``.
 
-    Raises :class:`ChannelError` where two files want one path, a path leaves the package or a file is not what
-    its ``sha256`` says.
+    Raises:
+        ChannelError: Two files have one path, a path leads out of the package, or a file has another ``sha256``.
     """
     ordered = sorted(files, key=lambda file: file.path)
     _check_paths(identity, ordered)

@@ -131,10 +131,15 @@ class Preparation:
 
 
 def prefix_rewriter(prefix: Path, minor: str, placeholder: str) -> Callable[[str, bytes], bytes]:
-    """A function of a package path and a text that puts ``placeholder`` where the text has ``prefix``.
+    """Return a function of a package path and a text, which replaces the prefix in the text.
 
-    A prefix the whole system shares is written in many texts that do not speak of Python's own: there only
-    Python's folders, or the prefix standing alone, count, and only in what records how Python was built.
+    A prefix that the whole system shares (/usr) is in many texts that do not mean Python. There only Python's
+    folders and the prefix by itself are replaced, and only in files that record how Python was built.
+
+    Args:
+        prefix: The prefix of the Python.
+        minor: Its version, such as ``3.11``.
+        placeholder: The placeholder that replaces the prefix.
     """
     target = placeholder.encode()
     # longest first: a link's path may be the start of what it leads to

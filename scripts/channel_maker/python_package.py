@@ -117,9 +117,15 @@ class PythonPlan:
     contents: Contents
 
     def write(self, out: Path, *, epoch: int, scratch: Path, pool: Executor, tell: Callable[[str], None]) -> None:
-        """Write the package file ``out``; patched copies of binaries go to the new folder ``scratch``.
+        """Write the package.
 
-        ``tell`` is given a line for each extension module left out and each library without a licence text.
+        Args:
+            out: The path of the package.
+            epoch: The time of its files, in seconds since 1970.
+            scratch: A new folder for patched copies of binaries.
+            pool: Runs the patching.
+            tell: Called with a line for each extension module that is left out, and each library without a
+                licence text.
         """
         placeholder = placeholder_for("python", epoch)
         patchelf = need_tool("patchelf", _PATCHELF_HINT)
@@ -158,10 +164,13 @@ def _licences(libraries: Mapping[str, Path], tell: Callable[[str], None]) -> dic
 
 
 def plan_python(interpreter: Interpreter) -> PythonPlan:
-    """The plan; the build string is a hash of the interpreter's own build and of the libraries from outside its
-    prefix, so that two builds of one version are two packages.
+    """Return the plan of an interpreter's package.
 
-    Raises :class:`ChannelError` where a library that it needs is not on this machine.
+    The build string is a hash of the interpreter's build and of the libraries from outside its prefix, so that two
+    builds of one version are two packages.
+
+    Raises:
+        ChannelError: A library that it needs is not on this machine.
     """
     contents = collect(interpreter, loader_of_this_machine())
     libraries = [hashlib.sha256(path.read_bytes()).hexdigest() for _, path in sorted(contents.brought.items())]
@@ -257,7 +266,7 @@ def _tree(folder: Path, target: str) -> Iterator[PackageFile]:
 
 
 def _on_disk(path: Path, target: str) -> PackageFile:
-    """The file, or a link to its neighbour where it leads there; other links become the file they lead to.
+    """Return the file, or a link to a file of the same folder; other links are replaced by their target.
 
     A chain of links becomes links to the file at its end, as conda's packages have them: an archive that holds
     copies, as a zip does, can't say which link led to which.
@@ -292,8 +301,13 @@ def _libpython(interpreter: Interpreter) -> Iterator[PackageFile]:
 def _libraries(
     interpreter: Interpreter, files: Iterable[PackageFile], loader: Loader
 ) -> tuple[dict[str, Path], dict[str, Unmovable]]:
-    """The libraries that ``files`` are linked to, by name; and the extension modules that need one that can't be
-    moved, by path. Raises :class:`ChannelError` where one is missing, or the interpreter itself can't be moved."""
+    """Return the libraries that ``files`` are linked to, and the extension modules that can't be packaged.
+
+    The libraries are by name. The modules are by path, with the library that can't be copied.
+
+    Raises:
+        ChannelError: A library is missing, or the interpreter itself can't be packaged.
+    """
     binaries = {
         file.path: binary
         for file in files

@@ -44,7 +44,13 @@ class SamplesPlan:
     compiler: tuple[str, ...]
 
     def write(self, out: Path, *, epoch: int, scratch: Path) -> None:
-        """Write the package file ``out``; compiles in the new folder ``scratch``."""
+        """Write the package.
+
+        Args:
+            out: The path of the package.
+            epoch: The time of its files, in seconds since 1970.
+            scratch: A new folder to compile in.
+        """
         scratch.mkdir()
         placeholder = placeholder_for(NAME, epoch)
         files = [*_compiled(self.compiler, placeholder, scratch), *_texts(placeholder)]
@@ -52,7 +58,7 @@ class SamplesPlan:
 
 
 def plan_samples(subdir: str) -> SamplesPlan:
-    """Raises :class:`ChannelError` where there is no C compiler."""
+    """Return the plan of the package of samples; raise :class:`ChannelError` when there is no C compiler."""
     compiler = find_compiler()
     if compiler is None:
         raise ChannelError(
@@ -94,7 +100,7 @@ def _compile(compiler: tuple[str, ...], scratch: Path, *arguments: str) -> None:
 
 
 def _texts(placeholder: str) -> list[PackageFile]:
-    """Every ``*.in`` file: its name tells the path, with ``%`` for ``/``."""
+    """Return the files made of each ``*.in`` file; its name is the path, with ``%`` for ``/``."""
     files = []
     for source in sorted(SOURCES.glob("*.in")):
         path = source.name.removesuffix(".in").replace("%", "/")

@@ -29,7 +29,15 @@ def conda_clauses(specifier: SpecifierSet, known: Iterable[str] = ()) -> tuple[s
 
 
 def conda_specs(name: str, specifier: SpecifierSet, known: Iterable[str] = ()) -> tuple[str, ...]:
-    """MatchSpecs for ``name``; more than one where a clause holds alternatives, which bind weaker than a comma."""
+    """Return the MatchSpecs of a requirement.
+
+    There is more than one when a clause has alternatives: ``|`` binds weaker than a comma.
+
+    Args:
+        name: The name of the distribution.
+        specifier: The versions that are required.
+        known: The versions that exist.
+    """
     package = canonicalize_name(name)
     clauses = conda_clauses(specifier, known)
     together = ",".join(clause for clause in clauses if "|" not in clause)
@@ -66,11 +74,11 @@ def _version(text: str, part: Specifier) -> Version:
 
 
 def same_result_range(environment: MarkerEnvironment, result: Callable[[MarkerEnvironment], object]) -> str | None:
-    """The range of Python versions around the environment's own for which ``result`` stays what it is there.
+    """Return the range of Python versions, around the environment's own, in which a function has the same result.
 
-    ``result`` is a function of a marker environment, such as "the dependencies that apply". Returns conda
-    clauses (``">=3.8,<3.11.0a0"``), ``None`` where every Python 3 gives the same. Only what depends on the version
-    is looked at: the package is for one platform's channel.
+    ``result`` is a function of a marker environment, such as "the dependencies that apply". The range is in conda
+    clauses (``">=3.8,<3.11.0a0"``), or None if the result is the same for every Python 3. Only the Python version
+    varies: the package is for one platform's channel.
     """
     own = _numbers(environment["python_full_version"])
     points = {own, *((3, minor, patch) for minor in _MINORS for patch in (0, _LAST_PATCH))}
@@ -118,10 +126,15 @@ def applying(
     extras: frozenset[str] = frozenset(),
     requirements_of: Callable[[str], Iterable[Requirement]] = lambda name: (),
 ) -> tuple[Requirement, ...]:
-    """The requirements that hold in ``environment`` with ``extras`` asked for, none of them once more.
+    """Return the requirements that apply in an environment, each once.
 
-    conda knows no extras: a requirement ``b[x]`` brings along what ``b`` needs for ``x``; ``requirements_of``
-    says what that is.
+    conda has no extras, so a requirement ``b[x]`` is replaced by ``b`` and its requirements for ``x``.
+
+    Args:
+        requirements: The requirements of a distribution.
+        environment: The environment that markers are evaluated in.
+        extras: The extras of the distribution that are requested.
+        requirements_of: Return the requirements of another distribution, by its name.
     """
     found: dict[str, Requirement] = {}
     pending = [(tuple(requirements), extra) for extra in ("", *sorted(extras))]

@@ -34,7 +34,16 @@ def run(
     cwd: Path | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> Finished:
-    """Run ``command`` to its end; raises :class:`ChannelError` where it can't be started."""
+    """Run a program to its end.
+
+    Args:
+        command: The program and its arguments.
+        cwd: The folder to run it in.
+        environment: Variables in addition to those of this process.
+
+    Raises:
+        ChannelError: It can't be started.
+    """
     try:
         process = subprocess.Popen(
             command,
@@ -70,7 +79,7 @@ def stop_all() -> None:
 
 
 def find_tool(name: str) -> Path | None:
-    """The program ``name``: that of the running environment, or else the first on PATH."""
+    """Return the program ``name`` of the running environment, or else the first on PATH."""
     beside = Path(sys.prefix, "bin", name)
     if os.access(beside, os.X_OK):
         return beside

@@ -48,7 +48,7 @@ class EntryPoint:
         return f"{self.name} = {self.module}:{self.object}"
 
     def script(self, placeholder: str) -> bytes:
-        """The program a package for one Python has in ``bin``."""
+        """Return the program in ``bin`` of a package for one Python."""
         top = self.object.split(".")[0]
         return _SCRIPT.format(placeholder=placeholder, module=self.module, top=top, object=self.object).encode()
 
@@ -76,13 +76,17 @@ class Layout:
         return {"site-packages": f"{_ANY_SITE_PACKAGES}/{rest}", "python-scripts": f"bin/{rest}"}.get(top, path)
 
     def recorded(self, path: str) -> str:
-        """``path`` as RECORD writes it, relative to site-packages."""
+        """Return ``path`` as RECORD writes it, relative to site-packages."""
         site_packages = self.site_packages if self.minor else _ANY_SITE_PACKAGES
         return posixpath.relpath(self.installed(path), site_packages)
 
 
 def parse_entry_points(text: str) -> tuple[EntryPoint, ...]:
-    """The scripts ``entry_points.txt`` declares, console scripts first. Raises :class:`ChannelError`."""
+    """Return the scripts of ``entry_points.txt``, console scripts first.
+
+    Raises:
+        ChannelError: The file is invalid.
+    """
     parser = configparser.ConfigParser(delimiters=("=",), interpolation=None, strict=False)
     parser.optionxform = str  # type: ignore[assignment,method-assign]
     try:
@@ -100,9 +104,9 @@ def parse_entry_points(text: str) -> tuple[EntryPoint, ...]:
 
 
 def rewrite_shebang(data: bytes, placeholder: str) -> bytes | None:
-    """A wheel's script says ``#!python``: returns it with the environment's Python.
+    """Return a wheel's script, which begins with ``#!python``, with the environment's Python.
 
-    Returns ``None`` for any other file, which has to stay as it is.
+    Return None for any other file, which stays unchanged.
     """
     first, newline, rest = data.partition(b"\n")
     match = re.match(rb"#!python(w?)(?=\s|$)(.*)", first)
@@ -114,10 +118,17 @@ def rewrite_shebang(data: bytes, placeholder: str) -> bytes | None:
 def wheel_files(
     archive: zipfile.ZipFile, dist_info: str, layout: Layout, distribution: str, entry_points: Iterable[EntryPoint]
 ) -> list[PackageFile]:
-    """Every file of the package made from the open wheel ``archive``, RECORD and INSTALLER included.
+    """Return the files of the package that is made from a wheel, RECORD and INSTALLER included.
 
-    ``dist_info`` is the name of the wheel's ``.dist-info`` folder, ``distribution`` that of its headers folder.
-    Raises :class:`ChannelError` for a path that leads out of the wheel.
+    Args:
+        archive: The open wheel.
+        dist_info: The name of its ``.dist-info`` folder.
+        layout: The paths of files in the package.
+        distribution: The name of its folder of headers.
+        entry_points: Its scripts.
+
+    Raises:
+        ChannelError: A path leads out of the wheel.
     """
     data_folder = dist_info[: -len("dist-info")] + "data"
     dropped = {f"{dist_info}/{name}" for name in ("RECORD", "RECORD.jws", "RECORD.p7s", "INSTALLER", "REQUESTED")}
