@@ -14,7 +14,7 @@ from support.namespaces import namespace
 FAULTS = Path(samples.__file__).parent
 
 
-def test_killed_or_failing_anywhere_it_is_the_old_one_or_the_new_one(tmp_path: Path) -> None:
+def test_killed_or_failing_anywhere_it_is_the_old_one_or_the_new_one() -> None:
     done = subprocess.run(
         [sys.executable, str(FAULTS / "harness.py"), "--sample", "72", "--jobs", "1"],
         stdout=subprocess.PIPE,

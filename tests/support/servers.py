@@ -45,10 +45,6 @@ class Files:
         self.served, self.connections = 0, 0
         self.requests.clear()
 
-    @property
-    def ranges_asked(self) -> list[str]:
-        return [range for _, _, range in self.requests]
-
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"

@@ -55,10 +55,6 @@ class Shell:
     argv: tuple[str, ...]
     suffix: str = ""
 
-    @property
-    def dialect(self) -> str:
-        return self.suffix or ".sh"
-
     def quote(self, text: str) -> str:
         if self.suffix == ".csh":
             return "".join(c if c.isalnum() or c in "/_." else f"\\{c}" for c in text)

@@ -29,19 +29,16 @@ class RichReporter(Reporter):
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
         self._console: RichConsole = stream.rich()
-        self._live: _Live | None = None
 
     @contextmanager
     def step(self, title: str, total: int | None = None, unit: str = "bytes") -> Iterator[Step]:
         step = _Live(self._console, self._stream.unicode, escape(title), total, unit)
-        self._live = step
         started = time.monotonic()
         done = False
         try:
             yield step
             done = True
         finally:
-            self._live = None
             step.stop()
             self._finished(step, time.monotonic() - started, done=done)
 

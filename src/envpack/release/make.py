@@ -103,7 +103,7 @@ def build_bundle(recipe: Recipe, output: Path | None, reporter: Reporter) -> Mad
         EnvpackError: Building, packing or writing failed.
     """
     started = time.monotonic()
-    folder, name = _place(recipe, output)
+    folder, name = _place(output)
     with _packed(recipe, LocalFolder(folder), _suffix_of(name) if name else SUFFIXES[recipe.format], reporter) as (
         finished,
         manifest,
@@ -211,7 +211,7 @@ def _packed(
         yield finished, manifest, selection
 
 
-def _place(recipe: Recipe, output: Path | None) -> tuple[Path, str]:
+def _place(output: Path | None) -> tuple[Path, str]:
     """Return the folder and the file name of the output; "" when the name is made from the spec."""
     if output is None:
         return DEFAULT_FOLDER, ""

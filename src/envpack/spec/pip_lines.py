@@ -115,19 +115,19 @@ def _option(text: str) -> PipLine:
     if not value:
         raise ValueError(f"expected a value after {option}")
     if _TAKES_VALUE[option] == "--editable" and (match := _REPOSITORY.match(value)):
-        return _repository(value, match)
+        return _repository(match)
     return PipLine(text, _TAKES_VALUE[option], value)
 
 
-def _repository(value: str, match: re.Match[str]) -> PipLine:
+def _repository(match: re.Match[str]) -> PipLine:
     """Return ``NAME @ URL`` for an editable repository: a bundle has no checkout that could be edited.
 
     ``#egg=NAME`` is pip's (https://pip.pypa.io/en/stable/topics/vcs-support/).
     """
     parts = [part for part in match["fragment"].split("&") if part]
     name = next((unquote(part[4:]) for part in parts if part.startswith("egg=")), "")
-    kept = "&".join(part for part in parts if not part.startswith("egg="))
-    url = match["url"] + (f"#{kept}" if kept else "")
+    others = "&".join(part for part in parts if not part.startswith("egg="))
+    url = match["url"] + (f"#{others}" if others else "")
     return PipLine(f"{name} @ {url}" if name else url)
 
 

@@ -35,7 +35,7 @@ def test_the_first_activation_writes_the_prefix_in(shell: Shell, session: Sessio
     assert outcome.environments[0]["CONDA_PREFIX"] == str(prefix)
 
 
-def test_an_activation_runs_no_program(posix: Shell, session: Session, tmp_path: Path) -> None:
+def test_an_activation_runs_no_program(posix: Shell, tmp_path: Path) -> None:
     """Once the prefix is written; some shells need readlink to find the script, and mksh has no printf."""
     prefix = make_tree(tmp_path / "env", {"FIRST": "1"})
     add_echo(prefix, "activate.d/a", "+a")

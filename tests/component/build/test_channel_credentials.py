@@ -22,7 +22,7 @@ SPEC = "name: x\nchannels: ['{url}']\ndependencies: [only]\nenvpack: {{platform:
 
 
 @pytest.fixture(scope="module")
-def closed(tmp_path_factory) -> Iterator[str]:
+def closed() -> Iterator[str]:
     """The address of a channel with one package that has no file, which only the user 'me' may read."""
     buffer = io.BytesIO()
     index = {"name": "only", "version": "1", "build": "0", "build_number": 0, "subdir": "noarch", "depends": []}

@@ -426,7 +426,7 @@ def test_a_pip_section_without_python_is_refused(channel_url, tmp_path):
     assert error.message == "x has a pip section but no Python to install it into"
 
 
-def test_pip_replaces_a_conda_package_only_when_the_section_asks_for_another_version(channel_url, tmp_path):
+def test_pip_replaces_a_conda_package_only_when_the_section_asks_for_another_version(channel_url):
     spec = parse_spec("name: x\ndependencies: [python, click, pip: [click==8.1.7]]\n", "x.yml")
     reporter = RecordingReporter()
     lock = solve_lock(spec, sources=PackageSources([channel_url]), reporter=reporter)

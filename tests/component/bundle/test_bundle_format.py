@@ -359,7 +359,7 @@ def test_a_failing_writer_leaves_no_output(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".tar.gz", ".tar.zst"])
-def test_a_level_is_obeyed(tmp_path: Path, suffix: str) -> None:
+def test_a_level_is_obeyed(suffix: str) -> None:
     sources = sorted(Path(os.__file__).parent.glob("*.py"))
     data = b"".join(source.read_bytes() for source in sources)[:FRAME_SIZE]
     sizes = [len(encoder_for(suffix, level).frame(data)) for level in (1, 6, 12)]

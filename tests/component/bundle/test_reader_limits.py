@@ -16,9 +16,10 @@ from envpack.runtime.errors import IntegrityError, PackError
 from envpack.runtime.format import limits, tree_rules
 from envpack.runtime.format.manifest import PathRecord, PathsTable
 from envpack.runtime.format.manifest_json import manifest_from_json
-from envpack.runtime.format.paths_json import table_from_json, table_to_json
+from envpack.runtime.format.paths_json import table_from_json
 from envpack.runtime.format.tree_rules import check_tree
 from envpack.runtime.reader.bundle import open_bundle
+from support.paths_tables import table_to_json
 from support.reporters import RecordingReporter
 from support.small_prefix import SmallPrefix
 

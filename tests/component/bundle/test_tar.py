@@ -11,7 +11,8 @@ import pytest
 
 from envpack.runtime.format import tar
 from envpack.runtime.format.manifest import EPOCH, PathRecord, PathsTable
-from envpack.runtime.format.paths_json import table_from_json, table_to_json
+from envpack.runtime.format.paths_json import table_from_json
+from support.paths_tables import table_to_json
 
 RECORDS = [
     PathRecord("bin/x", "file", mode=0o755, size=3),

@@ -325,7 +325,7 @@ def test_packages_name_what_they_need(extracted: dict[str, Path]) -> None:
     assert [entry.split(" = ")[0] for entry in link["noarch"]["entry_points"]] == ["pip", "pip3"]
 
 
-def test_the_same_contents_give_the_same_bytes(channel: Path, extracted: dict[str, Path], tmp_path: Path) -> None:
+def test_the_same_contents_give_the_same_bytes(channel: Path, tmp_path: Path) -> None:
     arguments = ["mdurl", "charset-normalizer", "--no-deps", "--with-relocation-samples"]
     again = made(tmp_path / "again", *arguments)
     assert {package["name"] for package in again["made"]} >= {"python", "mdurl", "charset-normalizer"}

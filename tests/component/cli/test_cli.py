@@ -176,7 +176,7 @@ FAILURES = {
 @pytest.mark.parametrize(("arguments", "command", "code"), FAILURES.values(), ids=FAILURES)
 @pytest.mark.parametrize("before", [True, False], ids=["--json first", "--json last"])
 def test_failures_are_one_json_object_too(
-    arguments: tuple[str, ...], command: str, code: int, before: bool, tmp_path: Path
+    arguments: tuple[str, ...], command: str, code: int, before: bool
 ) -> None:
     words = ("--json", *arguments) if before else (*arguments, "--json")
     done = envpack(*words)

@@ -522,7 +522,7 @@ def test_a_list_that_can_t_be_written_is_a_warning(tmp_path: Path, monkeypatch: 
     assert "will not show" in reporter.warnings[0]
 
 
-def test_a_record_that_is_damaged_hides_nothing(x: Path, tmp_path: Path) -> None:
+def test_a_record_that_is_damaged_hides_nothing(x: Path) -> None:
     for damage in ("", "[]", '{"generation": "x", "history": 3}', "\xff"):
         (x / ".envpack/deployment.json").write_text(damage, "latin-1")
         record = read_record(x)

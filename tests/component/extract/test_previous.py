@@ -152,7 +152,7 @@ def test_a_file_and_a_server_without_ranges_are_read_whole(x: Path, bundles: Pat
     assert done.read == done.stored
 
 
-def test_the_amount_that_was_read_is_reported(x: Path, bundles: Path, server: Files) -> None:
+def test_the_amount_that_was_read_is_reported(x: Path, server: Files) -> None:
     command = [sys.executable, "-m", "envpack", "deploy", f"{server.url}/2.tar.zst", str(x)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "302 kB of 1.5 MB read, the rest was copied from the previous generation" in " ".join(

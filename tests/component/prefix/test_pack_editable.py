@@ -120,7 +120,7 @@ def wheels(made: Made, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "to"
 
 
-def test_wheels_of_them_are_packed_as_if_they_were_installed(made: Made, wheels: Path) -> None:
+def test_wheels_of_them_are_packed_as_if_they_were_installed(wheels: Path) -> None:
     for name in NAMES:
         said = subprocess.check_output([wheels / f"bin/{name}"], text=True, env=CLEAN)
         assert said == f"{name} {wheels}/{SITE}/{module_of(name)}/__init__.py\n"

@@ -18,9 +18,9 @@ from envpack.prefix import Entry, FileNormalizer, PrefixContents, Stored, read_p
 from envpack.prefix.owners.ownership import source_of
 from envpack.runtime.format.layout import PATHS_PATH
 from envpack.runtime.format.manifest import PathRecord, PathsTable
-from envpack.runtime.format.paths_json import table_to_json
 from envpack.runtime.relocation.relocation import splices
 from envpack.runtime.relocation.splice import splice
+from support.paths_tables import table_to_json
 from support.real_environments import SITE, conda_install, imported_code, path_of_length, uv_install
 
 PACKAGES = ["python", "numpy", "requests", "rich", "click", "pip"]

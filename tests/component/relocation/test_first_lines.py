@@ -177,7 +177,7 @@ def as_if(content: str | bytes, prefix: bytes) -> str | bytes:
 
 
 def test_an_environment_that_was_deployed_far_away_packs_to_the_same_bytes(
-    bundle: Path, places: dict[str, Path], tmp_path: Path
+    places: dict[str, Path], tmp_path: Path
 ) -> None:
     """Whatever lines stand in a script, what is stored is the direct one."""
     first = {record: stored(places[PLACES[0]], record, tmp_path) for record in ("the perl -w", "the tclsh")}

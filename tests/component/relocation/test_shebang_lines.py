@@ -13,7 +13,7 @@ import pytest
 from envpack.prefix.relocate.shebang import direct_line, first_line, may_need_activation, published_lines
 from envpack.runtime.errors import FormatError
 from envpack.runtime.format.manifest import PathRecord, PathsTable
-from envpack.runtime.format.paths_json import table_from_json, table_to_json
+from envpack.runtime.format.paths_json import table_from_json
 from envpack.runtime.relocation.relocation import Relocation, splices
 from envpack.runtime.relocation.shebang import (
     SHEBANG_MAX,
@@ -24,6 +24,7 @@ from envpack.runtime.relocation.shebang import (
     shebang_line,
 )
 from envpack.runtime.relocation.splice import inverse, splice
+from support.paths_tables import table_to_json
 
 PREFIX = b"/opt/my env"
 GUARD = (

@@ -75,7 +75,7 @@ def test_a_signature_of_minisign_s_holds(name: str, public: str) -> None:
         check_signature(SIGNED + b"x", signature, [signer], "data")
 
 
-def test_a_key_of_minisign_s_signs_the_same(tmp_path: Path) -> None:
+def test_a_key_of_minisign_s_signs_the_same() -> None:
     secret = secret_key_of(DATA / "plain.key", no_password)
     assert public_key_file(secret.public).split("\n")[1] == (DATA / "plain.pub").read_text().split("\n")[1]
     theirs = read_signature(DATA / "data.txt.minisig")
@@ -134,7 +134,7 @@ def test_an_invalid_key_is_reported(tmp_path: Path, content: str) -> None:
         public_key_of(str(tmp_path / "none"))
 
 
-def test_a_key_that_asks_for_too_much_memory_is_refused(tmp_path: Path, key: SecretKey) -> None:
+def test_a_key_that_asks_for_too_much_memory_is_refused(tmp_path: Path) -> None:
     data = bytearray(base64.b64decode((DATA / "locked.key").read_text().split("\n")[1]))
     data[46:54] = (1 << 40).to_bytes(8, "little")
     (tmp_path / "key").write_text(f"untrusted comment: x\n{base64.b64encode(data).decode()}\n")
@@ -436,7 +436,7 @@ def test_the_key_may_stand_in_the_settings(tmp_path: Path, bundle: Path) -> None
     assert code == 2 and "a key is missing" in said
 
 
-def test_a_key_s_line_and_its_file_are_distinguished(tmp_path: Path, key: SecretKey) -> None:
+def test_a_key_s_line_and_its_file_are_distinguished(key: SecretKey) -> None:
     assert public_key(key.public.text, "x") == key.public == public_key_of(key.public.text)
     with pytest.raises(UsageError):
         public_key(key.public.text + "\n" + key.public.text, "x")

@@ -401,9 +401,7 @@ def test_redirects_to_elsewhere_are_not_followed(where: str, tmp_path: Path) -> 
         refused(f"{server.url}/b", tmp_path)
 
 
-def test_proxies_are_those_of_the_environment(
-    server: Files, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_proxies_are_those_of_the_environment(server: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", server.url.replace("://", "://ann:secret@"))
     with open_bundle("http://far.invalid/b.tar.gz") as bundle:
         assert bundle.manifest.name == "demo"
@@ -437,7 +435,7 @@ def test_other_places_get_an_error_that_says_what_to_give(where: str, hint: str)
     assert hint in caught.value.hint
 
 
-def test_paths_and_urls(tmp_path: Path) -> None:
+def test_paths_and_urls() -> None:
     assert local_path("file:///a%20b/c") == Path("/a b/c")
     assert local_path("a//b") == Path("a/b")
     assert local_path("C:/x") == Path("C:/x")

@@ -27,13 +27,11 @@ from envpack.runtime.format.paths_json_fast import read_fast
 # --- writing ---
 
 
-def table_to_json(table: PathsTable) -> bytes:
-    """Return the paths table's bytes; names that are not UTF-8 have lone surrogates U+DC80-U+DCFF (PEP 383)."""
-    return join_table(segment_to_json(id, records) for id, records in table.segments.items())
-
-
 def segment_to_json(id: str, records: Iterable[PathRecord]) -> bytes:
-    """Return the JSON of one segment in the paths table; it depends on this segment only."""
+    """Return the JSON of one segment in the paths table; it depends on this segment only.
+
+    Names that are not UTF-8 have lone surrogates U+DC80-U+DCFF (PEP 383).
+    """
     placeholders: dict[bytes, int] = {}
     paths = [record_json(record, placeholders) for record in records]
     document = {"id": id, "placeholders": [spelled(placeholder) for placeholder in placeholders], "paths": paths}

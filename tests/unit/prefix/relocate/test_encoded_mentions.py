@@ -13,10 +13,11 @@ from envpack.prefix import Stored
 from envpack.prefix.relocate.encoded_mentions import find_encoded, needles
 from envpack.runtime.errors import FormatError
 from envpack.runtime.format.manifest import PathRecord, PathsTable
-from envpack.runtime.format.paths_json import table_from_json, table_to_json
+from envpack.runtime.format.paths_json import table_from_json
 from envpack.runtime.relocation.relocation import ENCODINGS, Relocation, splices
 from envpack.runtime.relocation.splice import splice
 from support import normalized
+from support.paths_tables import table_to_json
 
 PREFIX = "/opt/my énv"
 

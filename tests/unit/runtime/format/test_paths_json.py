@@ -11,9 +11,10 @@ from envpack.runtime.errors import EnvpackError
 from envpack.runtime.format import limits
 from envpack.runtime.format.json_reader import has_long_number, parse
 from envpack.runtime.format.manifest import PathRecord, PathsTable
-from envpack.runtime.format.paths_json import read_strict, table_from_json, table_to_json
+from envpack.runtime.format.paths_json import read_strict, table_from_json
 from envpack.runtime.format.paths_json_fast import read_fast
 from envpack.runtime.relocation.relocation import Relocation
+from support.paths_tables import table_to_json
 
 GOOD: dict[str, Any] = {
     "path": "lib/a.py",

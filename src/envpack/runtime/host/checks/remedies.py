@@ -41,11 +41,11 @@ def driver_remedy(wanted: Requirements, facts: HostFacts, least: str) -> str:
         row = retired(gpu.compute_capability) if gpu.compute_capability else None
         if row is not None and least and major(least) > int(row["driver"]):
             remedy = f"use a newer GPU (R{row['driver']} is the last driver for {name_of(gpu)})"
-    alternative = next(_contented(wanted, facts, least), "")
+    alternative = next(_builds_that_run(wanted, facts), "")
     return f"{remedy}, or {alternative}" if alternative else remedy
 
 
-def _contented(wanted: Requirements, facts: HostFacts, least: str) -> Iterator[str]:
+def _builds_that_run(wanted: Requirements, facts: HostFacts) -> Iterator[str]:
     """Return the builds that run with this driver as remedies, the newest first."""
     if wanted.torch:
         for build in reversed(torch_builds(facts.subdir)):
