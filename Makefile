@@ -144,8 +144,8 @@ lint: $(READY) ## run ruff (rules and formatting)
 type: $(READY) ## run mypy --strict
 	@"$(BIN)/mypy"
 
-release: $(READY) $(CHANNEL_READY) ## build the files to publish into dist/ (SPEC=..., CHANNEL=...)
-	@"$(BIN)/envpack" release $(SPEC) $(foreach channel,$(CHANNEL),-c $(channel))
+release: $(READY) $(CHANNEL_READY) ## build the files to publish into dist/ (SPEC=..., CHANNEL=..., NO_TEST=1)
+	@"$(BIN)/envpack" release $(SPEC) $(foreach channel,$(CHANNEL),-c $(channel)) $(if $(NO_TEST),--no-test)
 
 package: $(READY) ## build envpack's own wheel and source archive into dist/
 	@"$(BIN)/uv" build --quiet --no-create-gitignore --out-dir dist .

@@ -10,9 +10,6 @@ from functools import cache
 
 from envpack.runtime.fs.io import write_all
 
-_STEP = 16 << 20
-"""Bytes to copy before a hole is punched in the source file."""
-
 
 def copy(source: int, offset: int, target: int, size: int) -> None:
     """Append a range of one file to another.
@@ -45,7 +42,7 @@ _NOT_IN_THE_KERNEL = (errno.ENOSYS, errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP,
 """Errors of copy_file_range after which the bytes are copied through a buffer instead."""
 
 
-def copy_and_punch(source: int, offset: int, target: int, size: int) -> None:
+def copy_and_punch(source: int, offset: int, target: int, size: int, step: int = 16 << 20) -> None:
     """Append a range of one file to another, and punch a hole in its place where the filesystem supports holes.
 
     The bytes then occupy the disk and the page cache only once, and the kernel does not have to find new memory
@@ -56,16 +53,17 @@ def copy_and_punch(source: int, offset: int, target: int, size: int) -> None:
         offset: Start of the range, in bytes.
         target: Descriptor of the file to append to.
         size: Length of the range, in bytes.
+        step: Bytes to copy before a hole is punched.
 
     Raises:
         OSError: As for `copy`.
     """
     end = offset + size
     while offset < end:
-        step = min(_STEP, end - offset)
-        copy(source, offset, target, step)
-        _punch_hole(source, offset, step)
-        offset += step
+        length = min(step, end - offset)
+        copy(source, offset, target, length)
+        _punch_hole(source, offset, length)
+        offset += length
 
 
 def _punch_hole(descriptor: int, offset: int, size: int) -> None:

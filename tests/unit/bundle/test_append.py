@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,7 @@ import pytest
 from envpack.bundle import append as transfer
 
 DATA = os.urandom(64 << 10) * 37
-WAYS = {"copy": transfer.copy, "copy_and_punch": transfer.copy_and_punch}
-
-
-@pytest.fixture(autouse=True)
-def short_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transfer, "_STEP", 100_000)
+WAYS = {"copy": transfer.copy, "copy_and_punch": partial(transfer.copy_and_punch, step=100_000)}
 
 
 def appended(way: Callable[[int, int, int, int], None], source: Path, offset: int, size: int) -> bytes:

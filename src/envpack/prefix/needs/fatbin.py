@@ -99,9 +99,17 @@ def _ascending(target: str) -> tuple[str, int, str]:
     return kind, int(digits), rest
 
 
-def kernels(data: FileData, sections: Iterable[tuple[int, int]]) -> Iterator[Kernel]:
-    """Yield every entry of the sections; one that is cut off or invalid ends its container, without an error."""
-    left = MOST_HEADERS
+def kernels(
+    data: FileData, sections: Iterable[tuple[int, int]], max_headers: int = MOST_HEADERS
+) -> Iterator[Kernel]:
+    """Yield every entry of the sections; one that is cut off or invalid ends its container, without an error.
+
+    Args:
+        data: The bytes of the library.
+        sections: (offset, size) of each section, in bytes.
+        max_headers: The maximum number of headers to read.
+    """
+    left = max_headers
     for offset, size in sections:
         end = min(offset + size, len(data))
         position = offset
