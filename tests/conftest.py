@@ -1,4 +1,4 @@
-"""What every test can ask for: the local channel, made by ``scripts/make_channel.py`` and kept between runs."""
+"""Fixtures of all tests: the local channel of ``scripts/make_channel.py``, which is used again by later runs."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def compile_library(folder: Path) -> Path:
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended: its exit code, or a signal's number, negative; what it said; the calls it made."""
+    """The end of a command: its exit code (or a signal's number, negative), its output, its system calls."""
 
     code: int
     said: str
@@ -84,7 +84,7 @@ def run(
 
 
 def calls(scratch: Path) -> list[Call]:
-    """What the last command did."""
+    """The result of the last command."""
     found = []
     for line in (scratch / "log").read_text().splitlines() if (scratch / "log").exists() else []:
         number, name, kind, about = line.split(" ", 3)

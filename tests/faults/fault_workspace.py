@@ -58,7 +58,7 @@ class Stage:
         return run(filled, self.roots, self.scratch, {**fixed, **(variables or {})})
 
     def activate(self, place: Path) -> str:
-        """What is wrong with activating it in a real shell, and running its tool there; "" when nothing is."""
+        """Return what is wrong when it is activated in a real shell and its tool is run; "" for nothing."""
         script = '. "$1/bin/activate" && command -v tool && tool'
         done = subprocess.run(
             ["/bin/sh", "-c", script, "sh", place],
@@ -179,7 +179,7 @@ class Stage:
         return wrong
 
     def strangers(self, places: list[Path]) -> list[str]:
-        """What is visible beside the places and is not theirs."""
+        """Return the visible files beside the deployments that do not belong to them."""
         known = {str(path) for place in places for path in (place, self.side(place))}
         folders = {place.parent for place in places}
         return [
@@ -243,7 +243,7 @@ class Stage:
         return sorted((self.store / "1/segments").glob("*/*"))
 
     def learn_segments(self) -> None:
-        """What is in the store now is right."""
+        """Record the content of the store's segments as the right one."""
         self._segments.update({path.name: samples.look(path) for path in self.segments()})
 
     def broken_segments(self) -> list[str]:

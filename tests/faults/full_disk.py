@@ -37,7 +37,7 @@ def deploy(bundles: Path, version: str, x: Path) -> subprocess.CompletedProcess[
 
 
 def try_until_it_fits(disk: Path, bundles: Path, what: str, first: int, unit: int) -> tuple[int, list[str]]:
-    """How often it failed before it fitted, and what was wrong with what it left."""
+    """Return how often it failed before it fitted, and what was wrong with the rest."""
     x, failures = disk / "x", 0
     wrong: list[str] = []
     before = samples.look(x)

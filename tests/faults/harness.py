@@ -40,7 +40,7 @@ SHM = Path("/dev/shm")
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens at the ``at``-th call: see faults.c; ``on``: at those that follow, too."""
+    """A fault at the ``at``-th call, see faults.c; ``on``: at all calls from there on."""
 
     at: int
     do: str
@@ -215,7 +215,7 @@ class Attempt:
         self.wrong.append(what)
 
     def _check_end(self, fault: Fault, ended: children.Ended, state: tuple[str, ...]) -> None:
-        """How it ended, what it said, and whether that is what stands there."""
+        """Run the command, and check that its exit code and messages agree with the state on disk."""
         scenario, said = self.scenario, ended.said
         if "Traceback" in said:
             self._say(f"a traceback: {said[-600:]}")
@@ -270,7 +270,7 @@ class Attempt:
             self._say(f"{reason!r} is not in the message: {said}")
 
     def _check_rest(self, when: str) -> None:
-        """What holds at any time."""
+        """Check what holds at any time."""
         stage = self.stage
         for path, what in stage.broken_keeps(self.places):
             if self.scenario.name == "roll back, moved":

@@ -84,7 +84,7 @@ def look(root: Path) -> Tree:
 
 
 def as_deployed(folder: Path, version: str, place: Path, scratch: Path) -> Tree:
-    """What a version is at ``place``: the bundle's files as tar has them, that path for the placeholder."""
+    """Return the tree of a version at ``place``: the files as tar extracts them, with that path as the prefix."""
     unpack(folder, version, scratch)
     new = str(place).encode()
     found: Tree = {}
@@ -112,7 +112,7 @@ def _moved(path: str, data: bytes, old: bytes, new: bytes) -> bytes:
 
 
 def differences(found: Tree, wanted: Tree) -> list[str]:
-    """How a tree is not what it is to be; byte-code that differs only in references is the same."""
+    """Return how a tree differs from the expected one; byte-code that differs only in references is equal."""
     said = [f"{path} is missing" for path in wanted if path not in found]
     said += [f"{path} is too much" for path in found if path not in wanted]
     return said + [

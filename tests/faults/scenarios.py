@@ -1,4 +1,4 @@
-"""What is tried: for each scenario what is there before, the command, and what may stand there afterwards."""
+"""The scenarios: the state before, the command, and the states that are allowed afterwards."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def empty_folder(stage: Stage) -> None:
 
 
 def left_beside(stage: Stage) -> None:
-    """What a command that was killed, then removed by hand, has left at the target's name."""
+    """A command was killed, and its files were removed by hand, except for the target."""
     side = stage.side(stage.y)
     (side / "new-1/lib").mkdir(parents=True)
     (side / "trash-3").mkdir()

@@ -86,7 +86,7 @@ asyncio.run(main())
 
 
 def answers(root: Path) -> dict[str, str]:
-    """What every console script says to --help, with the place it says it from taken out."""
+    """Return the output of each console script with --help, without the path of the environment."""
 
     def ask(script: Path) -> tuple[str, str]:
         try:

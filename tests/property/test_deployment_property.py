@@ -1,4 +1,4 @@
-"""Whatever is done to a deployment, in whatever order: what stands there is whole, and nothing kept is lost."""
+"""Random commands on a deployment, in random order: it is always complete, and no generation is lost."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ STEPS = st.one_of(
 
 
 class Model:
-    """What should be there: the generations, current and kept, each with its version and the user's own file."""
+    """The expected state: the current and the previous generations, each with its version and the user's file."""
 
     def __init__(self) -> None:
         self.current: int | None = None

@@ -127,7 +127,7 @@ def joined(pieces: Iterable[Iterable[Part]]) -> list[Part]:
 
 
 def text_at(parts: list[Part], prefix: bytes, made_in: bytes) -> bytes:
-    """As a text editor's search and replace would leave it."""
+    """Replace the prefix as a text editor does."""
     data = b""
     for part in parts:
         if isinstance(part, Mention):
@@ -148,7 +148,7 @@ def string_at(parts: list[Part], prefix: bytes, made_in: bytes) -> bytes:
 
 
 def string_installed(parts: list[Part], prefix: bytes) -> bytes:
-    """As conda and rattler write a prefix into a string: what is left over is NULs behind it."""
+    """Write a prefix into a string as conda and rattler do, with NULs behind it."""
     data = text_at(parts, prefix, PLACEHOLDER)
     return data + bytes((len(PLACEHOLDER) - len(prefix)) * sum(isinstance(part, Mention) for part in parts))
 
@@ -269,7 +269,7 @@ class Module:
         return self._compiled(f"{prefix.decode()}/{self.path}", prefix, made_in, mtime)
 
     def deployed_bytecode_at(self, prefix: bytes, made_in: bytes) -> bytes:
-        """Where nothing else depends on the place, its source's name doesn't either."""
+        """If nothing else in byte-code depends on the path, the name of its source does not either."""
         fixed = not self.constants and self.source_at(b"/one", made_in) == self.source_at(b"/two", made_in)
         name = self.path if fixed else f"{prefix.decode()}/{self.path}"
         return self._compiled(name, prefix, made_in, DATE)
@@ -355,7 +355,7 @@ class Recipe:
     folders: dict[str, int]
 
     def make(self, prefix: Path) -> None:
-        """As it stands where it was made, by whoever made it."""
+        """Create the environment at ``prefix``, as its installers do."""
         made_in = os.fsencode(prefix)
         made = SmallPrefix(prefix)
         for path, (mode, file) in self.files.items():
@@ -404,7 +404,7 @@ class Recipe:
         return posixpath.normpath(posixpath.join(posixpath.dirname(link.path), link.target))
 
     def at(self, prefix: Path, made_in: Path) -> dict[str, tuple[int, str | bytes]]:
-        """What there is to be of it at another place: mode, and target or content, of every path."""
+        """Return the expected tree at another path: the mode, and the target or content, of every file."""
         here, there = os.fsencode(prefix), os.fsencode(made_in)
         found: dict[str, tuple[int, str | bytes]] = {"conda-meta/history": (0o644, b"")}
         for path, (mode, file) in self.files.items():

@@ -114,7 +114,7 @@ def test_byte_code_deploys_to_what_python_compiles_there(
 
 
 def installed_as_conda_does(published: bytes, prefix: bytes, mode: str) -> bytes:
-    """What installing makes of a published file, as conda writes it (in one regular expression)."""
+    """Install a published file as conda does (with one regular expression)."""
     if mode == "text":
         return published.replace(PLACEHOLDER, prefix)
 

@@ -1,1 +1,1 @@
-"""What several tests use: environments, bundles, servers, shells and hosts."""
+"""Helpers of tests: environments, bundles, servers, shells and hosts."""

@@ -232,7 +232,7 @@ def try_one(seed: int, folder: Path, facts: HostFacts = FACTS) -> str:
 
 
 class _Here:
-    """What a `ProcessPool` does, one part after the other in this process."""
+    """A `ProcessPool` that runs all parts in this process, one after the other."""
 
     def __init__(self, count: int, units: int, work: Callable[[int, int, Advance], None]) -> None:
         self._units, self._work = units, work

@@ -24,7 +24,7 @@ def record(name: str, files: Iterable[str] = (), **fields: object) -> bytes:
 
 
 def unpack_script(*records: tuple[str, str, str], version: str = "0.9.2", before: str = "") -> bytes:
-    """What conda-pack writes to bin/conda-unpack, as far as anything depends on it."""
+    """Return the text of bin/conda-unpack, as conda-pack writes it."""
     lines = ",\n".join(map(repr, records))
     return (
         f"#!/usr/bin/env python\n{before}\n_prefix_records = [\n{lines}\n]\n\n"
@@ -76,7 +76,7 @@ def tar(path: Path, *members: Add, codec: str = "gz") -> Path:
 
 
 def zipped(path: Path, *members: tuple[zipfile.ZipInfo | str, bytes]) -> Path:
-    """The same as a zip."""
+    """Write the members as a zip."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("conda-meta/demo-1.0-0.json", record("demo"))
         archive.writestr("bin/conda-unpack", unpack_script())

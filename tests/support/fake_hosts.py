@@ -132,7 +132,7 @@ TORCH = "lib/python3.11/site-packages/torch"
 
 
 def torch(cuda: str, *numbers: int, jit: bool = True, ptxas: str = "", **fields: object) -> dict[str, Any]:
-    """What a manifest says of an environment with a build of PyTorch; ``ptxas``: the CUDA version of triton's."""
+    """Return the manifest of an environment with a build of PyTorch; ``ptxas``: the CUDA version of triton's."""
     code = GpuCode(
         f"{TORCH}/lib/libtorch_cuda.so", "torch", tuple(f"sm_{number}" for number in numbers), main=True
     )

@@ -248,7 +248,7 @@ def outside(*items: tuple[Json, bytes]) -> Forgery:
 
 
 def gzip_with_name(frame: bytes) -> bytes:
-    """The same member with a file name of 80 MB, which counts for nothing."""
+    """Return the member with a file name of 80 MB in its gzip header, which is ignored."""
     return frame[:3] + b"\x08" + frame[4:10] + b"n" * (80 << 20) + b"\0" + frame[10:]
 
 
@@ -583,4 +583,4 @@ SOUND_BUNDLES: dict[str, Forgery] = {
     "a hard link of a link's name": Forgery([file("z"), hard("zz", "z"), link("zzz", "zz")]),
     "names of 255 bytes": Forgery([file("n" * 255), file("ü" * 127)]),
 }
-"""What is odd and right, so that a refusal shows that something is refused for what it is."""
+"""Bundles that are unusual but valid: they must be accepted, so that a refusal has the expected reason."""

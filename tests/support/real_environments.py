@@ -21,11 +21,11 @@ MINOR = f"{sys.version_info.major}.{sys.version_info.minor}"
 SITE = f"lib/python{MINOR}/site-packages"
 CLEAN = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", "LANG": "C.UTF-8"}
 NO_BYTECODE = {**CLEAN, "PYTHONDONTWRITEBYTECODE": "1", "TMPDIR": tempfile.gettempdir()}
-"""The same, for programs that are to leave their environment as it is; conda-pack writes to TMPDIR."""
+"""Variables for programs that must not change their environment; conda-pack writes to TMPDIR."""
 
 
 def run(*command: object, cwd: Path | None = None, **environment: object) -> str:
-    """What a program prints that must not fail, with `NO_BYTECODE` and ``environment``."""
+    """Return the output of a program that must not fail, with `NO_BYTECODE` and ``environment``."""
     done = subprocess.run(
         [str(part) for part in command],
         env={**NO_BYTECODE, **{name: str(value) for name, value in environment.items()}},

@@ -55,6 +55,6 @@ def whole_version(root: Path) -> str:
 
 
 def state_entries(root: Path) -> list[str]:
-    """What lies in the folder beside, by name, its lock apart; [] where there is none."""
+    """Return the names in the state directory, without the lock; [] if there is none."""
     folder = root.with_name(f".{root.name}.envpack")
     return sorted(path.name for path in folder.iterdir() if path.name != "lock") if folder.exists() else []

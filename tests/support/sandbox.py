@@ -28,7 +28,7 @@ RUNTIME = "runtime"
 
 @dataclass(frozen=True)
 class Done:
-    """How a job went: the exit code of each command and what was on the terminal, and what it took."""
+    """The result of a job: the exit code of each command, the output on the terminal, and its time and memory."""
 
     codes: list[int]
     said: list[str]

@@ -50,7 +50,7 @@ print("written in")
 
 @dataclass(frozen=True)
 class Shell:
-    """How to say the few things the tests say, in a shell's own words."""
+    """The syntax of a shell, for the commands of the tests."""
 
     argv: tuple[str, ...]
     suffix: str = ""
@@ -140,7 +140,7 @@ class Session:
         return Outcome(done.returncode, done.stdout, done.stderr, self.environments())
 
     def environments(self) -> list[dict[str, str]]:
-        """What was recorded, without what the shells keep for themselves."""
+        """The recorded variables, without those of the shell itself."""
         return [
             {
                 name: value

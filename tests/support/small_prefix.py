@@ -38,7 +38,7 @@ class SmallPrefix:
         return pack_prefix(self.path, output, settings=PackSettings(**settings), reporter=reporter or Reporter())
 
     def moved(self, folder: Path, **settings: Any) -> Path:
-        """Where it was deployed to, below ``folder``."""
+        """Deploy it below ``folder``, and return the path."""
         folder.mkdir(parents=True, exist_ok=True)
         self.pack(folder / "b.tar.zst", **settings)
         deploy(folder / "b.tar.zst", folder / "deployed", reporter=Reporter(), decoders=FAST)

@@ -1,4 +1,4 @@
-"""What lies in a folder, for tests that compare: its paths, their contents, or everything about them.
+"""Snapshots of a folder, for tests that compare: its paths, their contents, or all properties.
 
 Names are relative to the folder; ``own``: whether ``.envpack``, which a deployment has, counts.
 """
@@ -75,7 +75,7 @@ def snapshot(root: Path, *, own: bool = True, record: bool = True) -> dict[str, 
 
 
 def inodes(root: Path) -> dict[str, int]:
-    """What tells whether a file is the one it was, or another in its place."""
+    """Return values that differ if a file was replaced by another one."""
     return {name: path.lstat().st_ino for name, path in _walk(root, True).items()}
 
 

@@ -1,4 +1,4 @@
-"""What docs/design.md says on how to add something is so."""
+"""The instructions in docs/design.md for adding something are right."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the house is laid out: which room may import which, and what runs where. One test for each rule."""
+"""The layout of the source: the imports that are allowed, and what runs where. One test for each rule."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ PARTS = {
     "signing": {"config", "suggest", "runtime"},
     "": {"cli", "runtime"},  # envpack/__init__.py and __main__.py
 }
-"""What each part of envpack may import of the others."""
+"""The parts that each part of envpack may import."""
 
 ROOMS = (
     ("errors", "report", "version", "process"),
@@ -61,13 +61,13 @@ ROOMS = (
     ("commands",),
     ("__main__",),
 )
-"""The rooms of runtime/, from the ground up: each imports from its own floor and from those below only."""
+"""The folders of runtime/, from the bottom: each imports only from its own level and those below."""
 
 ACTIVATION = {"errors"}
-"""What runtime/activation imports of the runtime; any room may import it."""
+"""The modules that runtime/activation may import; any folder may import it."""
 
 SPEC_USES = {"activation", "errors", "fs", "host", "report", "transport"}
-"""What of the runtime specs and locks know: nothing of bundles."""
+"""The parts of the runtime that spec and lock may import: nothing of bundles."""
 
 LARGEST_FOLDER = 14
 """Modules in one folder, ``__init__`` and folders named commands apart."""
@@ -243,7 +243,7 @@ READERS = {
 
 
 def test_files_are_opened_for_reading_by_fs_io() -> None:
-    """Which refuses a pipe instead of waiting for its writer. ``open`` has its opener, or a mode to write."""
+    """`open_regular` refuses a pipe instead of waiting for a writer. ``open`` has its opener, or a mode to write."""
     wrong = []
     for path in MODULES:
         for node in ast.walk(tree_of(path)):

@@ -360,7 +360,7 @@ def test_environments_stack(shell: Shell, session: Session, tmp_path: Path) -> N
 
 
 def conda_base(folder: Path) -> tuple[Path, dict[str, str]]:
-    """What ``conda activate base`` leaves in a shell, its PATH changed a little since."""
+    """Return the folder of base, and a shell's variables after ``conda activate base`` and a change of PATH."""
     base = folder / "miniforge3"
     (base / "bin").mkdir(parents=True)
     add_echo(base, "activate.d/a", "+base")
@@ -421,7 +421,7 @@ def test_condas_own_functions_stay(session: Session, tmp_path: Path) -> None:
 
 
 def test_a_venv_below_can_still_be_left(shell: Shell, session: Session, tmp_path: Path) -> None:
-    """Both define `deactivate`; activated again, and below another deployment, the venv's own comes back."""
+    """Both define `deactivate`; after another activation, and below a deployment, the venv's own is restored."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
     prompt = ["set prompt = '% '"] if shell.suffix == ".csh" else []
     venv = shell.source(tmp_path / "venv")
@@ -447,7 +447,7 @@ def test_a_child_shell_can_leave(session: Session, tmp_path: Path, name: str) ->
 
 
 def test_deactivate_can_be_sourced(posix: Shell, session: Session, tmp_path: Path) -> None:
-    """As conda-pack's users do; when nothing is active it does nothing, as conda's."""
+    """Users of conda-pack do this; when nothing is active it does nothing, as in conda."""
     prefix = make_tree(tmp_path / "env")
     leave = f". {prefix}/bin/deactivate"
     everything_back(session.run(posix, ["set -eu", "DUMP", leave, posix.source(prefix), leave, leave, "DUMP"]))

@@ -106,7 +106,7 @@ def test_what_a_deployment_allows_stays_allowed(session: Session, tmp_path: Path
 
 
 def test_one_shell_checks_for_all(session: Session, tmp_path: Path) -> None:
-    """What each shell reads of the host is the same, and so is the stamp."""
+    """Each shell reads the same facts of the host, and so makes the same stamp."""
     prefix = deployed(tmp_path, NEEDS_GLIBC)
     settings = environ(tmp_path, CUDA_VISIBLE_DEVICES="0,1", LD_LIBRARY_PATH=f"{tmp_path}/a b:/c")
     first = session.run(installed("bash"), [f". {prefix}/bin/activate"], settings)

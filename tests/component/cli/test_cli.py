@@ -96,7 +96,7 @@ def test_every_command_has_a_schema() -> None:
 
 @pytest.fixture(scope="module")
 def built(channel_url: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What `envpack build --json` says of a real environment."""
+    """The output of `envpack build --json` for a real environment."""
     folder = tmp_path_factory.mktemp("built")
     spec = folder / "small.yml"
     spec.write_text("name: small\ndependencies: [relocation-samples]\nenvpack: {version: '1.0'}\n")

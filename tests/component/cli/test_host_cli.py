@@ -79,7 +79,7 @@ def failed(document: dict[str, Any]) -> list[str]:
 
 
 def test_the_json_of_a_failed_check_has_the_verdicts(bad: Path, tmp_path: Path) -> None:
-    """As of envpack, so of the runtime in a bundle; other errors have no result."""
+    """The same holds for the runtime in a bundle; other errors have no result."""
     document = answer(envpack("check", bad, "--json"), "check")
     assert (document["ok"], document["error"]["code"], failed(document)) == (False, 9, ["glibc"])
     pyz = tmp_path / "runtime.pyz"

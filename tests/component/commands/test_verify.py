@@ -74,7 +74,7 @@ def mended(root: Path, bundle: Path) -> Repaired:
 
 
 def replaced(path: Path, data: bytes | None = None) -> None:
-    """As an editor does it: another file, of the same mode."""
+    """Change a file as an editor does: by another file of the same mode."""
     mode = path.stat().st_mode & 0o777
     data = path.read_bytes() if data is None else data
     path.unlink()
@@ -129,7 +129,7 @@ def other_target(root: Path) -> None:
 
 
 def other_place(root: Path) -> None:
-    """As a script of another deployment, copied here."""
+    """Change the path in a script, as if it was copied from another deployment."""
     tool = root / "bin/tool"
     tool.write_bytes(tool.read_bytes().replace(os.fsencode(root), os.fsencode(root.parent / "y")))
 

@@ -1,4 +1,4 @@
-"""What becomes of a deployment: rolled back and forth, listed, moved, removed, and nothing of one's own lost."""
+"""Deployments are rolled back and forth, listed, moved and removed, and no file of the user is lost."""
 
 from __future__ import annotations
 
@@ -413,7 +413,7 @@ def test_owners_are_kept_on_another_filesystem_and_when_a_prefix_is_written(x: P
 
 
 def test_without_its_owner_a_copy_has_no_setuid(x: Path, elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on NFS with root_squash, or when another user of the group moves it."""
+    """The owner can't be set on NFS with root_squash, or when another user of the group moves the deployment."""
     (x / "mine").write_text("x")
     if os.geteuid() == 0:
         os.chown(x / "mine", 1234, 1235)

@@ -1,4 +1,4 @@
-"""Where things are made: beside their place, by a name every filesystem takes, and nothing left on a failure."""
+"""Paths of temporary outputs: beside the destination, with short names, removed after a failure."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ BUNDLES += ["kinds.tar.gz", "kinds.tar.zst"]
 
 
 class Earlier:
-    """What an archive holds, in ``folder``; of ``crashed`` only what ``command`` left."""
+    """Extract an archive into ``folder``; of ``crashed`` only the state that ``command`` left."""
 
     def __init__(self, archive: Path, folder: Path, command: str) -> None:
         self.folder = folder

@@ -1,4 +1,4 @@
-"""Where a deployment may stand: below links, in the current directory, on what file system, in whose directory."""
+"""Paths of deployments: below links, in the current directory, on other filesystems, in directories of others."""
 
 from __future__ import annotations
 

@@ -236,7 +236,7 @@ def test_a_destination_however_it_is_named(tmp_path: Path) -> None:
 
 @pytest.fixture
 def read_only(x: Path) -> Iterator[list[str]]:
-    """What to put before a command so that the folder of ``x`` can't be written to, for root too."""
+    """Return the words before a command that make the folder of ``x`` read-only, for root too."""
     if os.geteuid() != 0:
         x.parent.chmod(0o555)
         yield []

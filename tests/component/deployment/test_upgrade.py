@@ -45,7 +45,7 @@ def x(tmp_path: Path) -> Path:
 
 @pytest.fixture(params=["exchange", "in steps"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Both ways to switch: with and without a filesystem that can exchange names."""
+    """Both ways to switch: on a filesystem that can exchange names, and on one that can't."""
     if request.param == "in steps":
         forbid_exchange(monkeypatch)
     return str(request.param)
@@ -359,7 +359,7 @@ def test_a_step_that_fails_is_taken_back(
 
 
 def as_owner_without_privilege() -> list[str]:
-    """What to put before a command so that modes hold for it, for root too."""
+    """Return the words before a command that make permission bits apply to root too."""
     if os.geteuid() != 0:
         return []
     setpriv = shutil.which("setpriv")

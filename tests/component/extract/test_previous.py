@@ -275,7 +275,7 @@ def test_a_bundle_damaged_where_it_is_read_leaves_the_old_one(x: Path, server: F
 def test_clones_are_proved_as_copies_are(
     x: Path, bundles: Path, server: Files, clones: bool, damage: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the call does on btrfs or XFS, done by copying; see below for the call itself."""
+    """Do by copying what the call does on btrfs or XFS; see below for the call itself."""
     cloned = []
 
     def clone(out: int, request: int, data: int) -> int:

@@ -1,4 +1,4 @@
-"""What is refused as a file is refused from a pipe and from a server, for the same reason, and no later."""
+"""A bundle that is refused as a file is refused from a pipe and a server, for the same reason, and no later."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FORGED = [
     *between("a manifest of the future", "a codec of another file"),
     *between("a file twice", "a gzip of gzip"),
 ]
-"""Those whose sizes lie, or whose file is not what it is to be."""
+"""Bundles with wrong sizes, or with a file that differs from its record."""
 
 
 @pytest.fixture(scope="module")

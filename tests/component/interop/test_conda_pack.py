@@ -161,7 +161,7 @@ def holds_a_placeholder_or_the_old_path(trees: Trees, theirs: bytes, ours: bytes
 
 
 def same_strings(trees: Trees, theirs: bytes, ours: bytes) -> bool:
-    """The same strings at the same places, but that slashes stand for some of the NULs behind."""
+    """Return whether the strings are equal, except for slashes in place of NULs behind them."""
 
     def strings(data: bytes) -> list[bytes]:
         found = re.finditer(rb"[^\0]+", data)
@@ -420,7 +420,7 @@ def digests(root: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def expected(small: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """What every archive of the small environment deploys to at /.../x."""
+    """The tree that every archive of the small environment gives at /.../x."""
     folder = tmp_path_factory.mktemp("expected")
     pack_prefix(small, folder / "b.tar.gz", settings=PackSettings(name="small"), reporter=Reporter())
     deploy(folder / "b.tar.gz", folder / "x", reporter=Reporter())

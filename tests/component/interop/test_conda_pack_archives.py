@@ -201,7 +201,7 @@ def test_an_encrypted_zip_is_refused(nothing_left: Path) -> None:
 
 
 def test_a_zip_whose_files_share_their_bytes_is_refused(nothing_left: Path) -> None:
-    """As in a bomb that stays below all limits by what is stored."""
+    """Such a bomb is below all limits for stored bytes."""
     archive = zipped(nothing_left / "demo.zip", ("lib/a", b"data"), ("lib/b", b"data"))
     data = bytearray(archive.read_bytes())
     first, second = (data.index(name, data.index(b"PK\1\2")) - 46 for name in (b"lib/a", b"lib/b"))
@@ -463,7 +463,7 @@ def test_bundles_are_distinguished_from_archives(tmp_path: Path) -> None:
 
 
 def test_a_stream_of_several_parts_and_padding_is_one(plain: bytes, tmp_path: Path) -> None:
-    """As programs write it that compress in parallel: conda-pack does, given threads."""
+    """Programs that compress in parallel write this; conda-pack does with several threads."""
     for codec, compress in COMPRESSED.items():
         archive = tmp_path / f"demo-{codec}"
         archive.write_bytes(compress(plain[:5000]) + compress(plain[5000:]) + bytes(512))

@@ -422,6 +422,6 @@ def test_a_million_global_headers_take_no_memory() -> None:
 
 
 def test_names_are_handed_on_as_they_stand() -> None:
-    """They are checked where all of an archive is known."""
+    """They are checked when the whole archive is known."""
     for path in ("../x", "/x", "a\0b", "lib//x", ""):
         assert headers(pax(("path", path)) + PLAIN + END)[0].path == path

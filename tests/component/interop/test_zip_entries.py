@@ -112,7 +112,7 @@ def test_zip64_is_read() -> None:
 
 
 def test_sizes_and_places_of_zip64_are_read() -> None:
-    """As an archive of more than 4 GiB has them."""
+    """An archive of more than 4 GiB has these fields."""
     data = with_extra(1, struct.pack("<QQQ", len(TEXT), len(TEXT), 0), stored=True)
     changed = bytearray(data)
     at = data.rindex(b"PK\1\2")

@@ -49,7 +49,7 @@ def record(name: str, files: list[str]) -> str:
 
 
 def envpack(*words: str | Path, code: int = 0, **environ: str) -> tuple[int, str]:
-    """How many processes began, and what was said."""
+    """Return the number of processes that were started, and the messages."""
     done = subprocess.run(
         [*FORCED_PARALLEL, *map(str, words)],
         capture_output=True,
@@ -184,7 +184,7 @@ def test_an_interrupt_ends_them_all_and_leaves_nothing(
 
 
 def test_what_a_killed_deployment_left_is_no_hindrance(made: SmallPrefix, tmp_path: Path) -> None:
-    """Its processes may still be writing, and hold its lock as long as they do."""
+    """Its processes may still be writing, and hold its lock until they end."""
     made.pack(tmp_path / "b.tar.gz")
     with _started(made.path, "deploy", tmp_path / "b.tar.gz", tmp_path / "d", "--jobs", "2") as started:
         started.kill()

@@ -20,7 +20,7 @@ def children():
 
 
 def run(script: str) -> str:
-    """What the script prints: pytest's own process has threads, and would not fork."""
+    """Return the output of a script: the process of pytest has threads, and would not fork."""
     done = subprocess.run([sys.executable, "-c", HEAD + script], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()

@@ -113,7 +113,7 @@ PLACES = ["short", "with blanks", "long" * 35, "longer" * 40, "long and with bla
 
 @pytest.fixture(scope="module")
 def places(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Where the bundle was deployed to, with links to real interpreters in each place."""
+    """The paths of the deployments, with links to real interpreters in each."""
     folder = tmp_path_factory.mktemp("p")
     for place in PLACES:
         deploy(bundle, folder / place, reporter=RecordingReporter(), decoders=FAST)
@@ -179,14 +179,14 @@ def as_if(content: str | bytes, prefix: bytes) -> str | bytes:
 def test_an_environment_that_was_deployed_far_away_packs_to_the_same_bytes(
     places: dict[str, Path], tmp_path: Path
 ) -> None:
-    """Whatever lines stand in a script, what is stored is the direct one."""
+    """Whatever first lines a script has, the direct one is stored."""
     first = {record: stored(places[PLACES[0]], record, tmp_path) for record in ("the perl -w", "the tclsh")}
     for place in PLACES[1:]:
         assert {record: stored(places[place], record, tmp_path) for record in first} == first
 
 
 def stored(root: Path, name: str, folder: Path) -> bytes:
-    """What is stored of one script, deployed to a short path."""
+    """Return the stored form of a script that is deployed to a short path."""
     shutil.rmtree(folder / "again", ignore_errors=True)
     made = SmallPrefix(folder / "again/env")
     text = (root / "bin" / name).read_bytes().replace(os.fsencode(root), os.fsencode(made.path))

@@ -78,7 +78,7 @@ def test_each_language_has_lines_of_its_own_that_are_found_again(first: bytes, l
 
 @pytest.mark.parametrize("form", [form for form in forms() if form != "python-comment"])
 def test_sh_reads_every_form_to_the_exec_and_no_further(form: str) -> None:
-    """Whatever shell sh is, it runs the program and nothing of the script."""
+    """Whichever shell sh is, it runs the program and no line of the script."""
     sample = {"shell": b"sh", "csh": b"csh", "hash": b"sed", "javascript": b"node", "tcl": b"tclsh"}
     name = sample.get(form, form.encode())
     found = direct_line(b"#!/bin/" + name + b"\n(((\n", [b""]) or direct_line(b"#!/x/bin/" + name + b"\n", [b"/x"])

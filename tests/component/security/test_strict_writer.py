@@ -1,4 +1,4 @@
-"""What pack accepts can be deployed: the writer of bundles refuses all that the reader refuses, and says why."""
+"""An environment that pack accepts can be deployed: the writer refuses all that the reader refuses."""
 
 from __future__ import annotations
 

@@ -396,7 +396,7 @@ def test_a_signed_bundle_by_the_name_of_another_is_reported_and_refused_by_a_pol
 
 
 def test_the_approval_is_of_the_manifest_that_is_read(tmp_path: Path, bundle: Path, key: SecretKey) -> None:
-    """What is approved are the bytes the open bundle goes by, not a file that may be another one by then."""
+    """The bytes that were read are approved, not a file that may have been replaced since."""
     root = host(tmp_path / "root", f'require = ["{key.public.text}"]')
     sign_bundle(bundle, key, "", FAST)
     approve = approval(Console(Stream(io.StringIO(), *PLAIN), Stream(io.StringIO(), *PLAIN), {}, root=root))

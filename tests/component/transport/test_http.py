@@ -372,7 +372,7 @@ def test_presigned_urls_work_as_they_are(server: Files, tmp_path: Path) -> None:
 def test_redirects_are_followed_without_the_password_and_asked_anew_when_they_expire(
     server: Files, tmp_path: Path
 ) -> None:
-    """As releases on code hosts lead to storage, with an URL that is good for minutes."""
+    """Releases on code hosts redirect to storage, with an URL that is valid for minutes."""
     logins: list[str | None] = []
     tickets = 0
 

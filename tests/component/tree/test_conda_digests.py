@@ -37,7 +37,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def altered(root: Path) -> list[str]:
-    """What conda doctor finds (conda/plugins/subcommands/doctor, ``find_altered_packages``)."""
+    """Return the files that conda doctor finds (conda/plugins/subcommands/doctor, ``find_altered_packages``)."""
     items: list[dict[str, Any]] = json.loads((root / RECORD).read_text())["paths_data"]["paths"]
     assert len(items) == len(FILES) and all(item["sha256_in_prefix"] for item in items)
     found = {item["_path"]: hashlib.sha256((root / item["_path"]).read_bytes()).hexdigest() for item in items}

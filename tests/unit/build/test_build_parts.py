@@ -1,4 +1,4 @@
-"""Where to build, and what conda, mamba and micromamba are asked to do."""
+"""The location of a build, and the commands of conda, mamba and micromamba."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How ``envpack inspect`` shows what an environment needs."""
+"""The needs of an environment in the output of ``envpack inspect``."""
 
 from __future__ import annotations
 

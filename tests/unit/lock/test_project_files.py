@@ -1,4 +1,4 @@
-"""What envpack build takes without an argument, and what it says of files that are no spec."""
+"""The file that envpack build uses without an argument, and messages about files that are no spec."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the errors of the system are as messages."""
+"""Messages for errors of the operating system."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which libraries an environment leaves to the host, and which of its own are too old."""
+"""The libraries that an environment needs of the host, and its own libraries that are too old."""
 
 from __future__ import annotations
 

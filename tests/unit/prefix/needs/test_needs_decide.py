@@ -1,4 +1,4 @@
-"""Which evidence decides, and which contradicts which."""
+"""The evidence that decides, and contradictions."""
 
 from __future__ import annotations
 

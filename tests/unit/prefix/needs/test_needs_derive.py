@@ -1,4 +1,4 @@
-"""What an environment on disk needs of a host: metadata, files and libraries together."""
+"""The needs of an environment on disk, from metadata, files and libraries together."""
 
 from __future__ import annotations
 
@@ -256,7 +256,7 @@ def test_two_readings_give_the_same(environment: Environment) -> None:
 
 
 def test_torch_without_the_nvidia_wheels_needs_their_libraries_of_the_host(environment: Environment) -> None:
-    """What the check of a host fails for; with the wheel it is in the environment."""
+    """The check of a host fails for them; with the wheel, the library is in the environment."""
     environment.wheel("torch", "2.7.1", TORCH)
     (left,) = environment.needs().libraries
     assert (left.value, left.main) == ("libcudart.so.12", True)

@@ -1,4 +1,4 @@
-"""What libraries need together: which of several is loaded, the glibc floor, the CPU level, the main GPU code."""
+"""Needs of all libraries together: the variant that is loaded, glibc, the CPU level, the main GPU code."""
 
 from __future__ import annotations
 

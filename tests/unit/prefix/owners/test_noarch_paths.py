@@ -1,4 +1,4 @@
-"""Where the files of noarch: python packages lie, by the records that conda writes."""
+"""The paths of noarch: python packages, by the records that conda writes."""
 
 from __future__ import annotations
 

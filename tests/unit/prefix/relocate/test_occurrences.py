@@ -1,4 +1,4 @@
-"""Where bytes mention a prefix as a path of its own."""
+"""Mentions of a prefix in bytes, as a path of its own."""
 
 from __future__ import annotations
 

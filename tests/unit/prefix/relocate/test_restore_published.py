@@ -128,7 +128,7 @@ OLD = b"/opt/anaconda1anaconda2anaconda3"
 
 
 def installed(published: bytes, prefix: bytes) -> bytes:
-    """What conda makes of a binary (conda/core/portability.py, binary_replace): NULs behind the whole string."""
+    """Install a binary as conda does (conda/core/portability.py, binary_replace): NULs behind the whole string."""
     strings = published.split(b"\0")
     made = [
         string.replace(OLD, prefix) + bytes(string.count(OLD) * (len(OLD) - len(prefix))) for string in strings

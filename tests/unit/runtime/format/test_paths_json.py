@@ -133,7 +133,7 @@ def test_both_readers_agree_on_a_segment(id: Any, placeholders: Any) -> None:
 
 
 def test_the_fast_reader_reads_what_envpack_writes() -> None:
-    """If it did not, reading would only be slower."""
+    """Without this, reading would only be slower."""
     relocation = Relocation(b"/p", text=(0,))
     records = (
         PathRecord("lib", "directory"),

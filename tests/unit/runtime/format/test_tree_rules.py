@@ -1,4 +1,4 @@
-"""Which links lead out, against the kernel's answer; which names no bundle may have."""
+"""Links that lead out, compared with the kernel's answer, and names that no bundle may have."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which GPU runs which code."""
+"""The GPU code that each GPU runs."""
 
 from __future__ import annotations
 

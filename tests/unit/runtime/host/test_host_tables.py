@@ -40,7 +40,7 @@ ROWS = [
 
 
 OWN = ("envpack itself", "no display device of vendor")
-"""How sources begin of what is ours to say, and needs no document."""
+"""The beginnings of sources that need no document."""
 
 
 def test_every_row_has_a_source_and_a_date() -> None:

@@ -1,4 +1,4 @@
-"""What a file is in a bundle and in a deployment: each from the other, in any pieces, verified by digest."""
+"""Conversion of a file between its stored and its deployed form, in any pieces, verified by digest."""
 
 from __future__ import annotations
 

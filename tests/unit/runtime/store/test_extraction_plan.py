@@ -1,4 +1,4 @@
-"""Where the segments of a bundle come from when it is extracted through a store."""
+"""The sources of a bundle's segments when it is extracted through a store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a path differs from its record by its kind alone, and the folders of a paths table."""
+"""Differences between a path and its record that its type shows, and the folders of a paths table."""
 
 from __future__ import annotations
 
