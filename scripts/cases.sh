@@ -5,7 +5,7 @@
 #
 # A script is named NUMBER-*.sh, directly in FOLDER or one level below. It gets ENVPACK, the command to try, and CHANNEL,
 # a folder with a conda channel; it exits with 0 where the result is right and with 1 where it is wrong. NAME: run only
-# the scripts whose path contains this text. LIMIT: seconds for each script (300).
+# the scripts with this text in their path. LIMIT: seconds for each script (300).
 set -euo pipefail
 folder=$(realpath "${1:?usage: scripts/cases.sh FOLDER [NAME ...]}")
 shift

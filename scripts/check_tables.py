@@ -18,7 +18,7 @@ HALF_A_YEAR = timedelta(days=183)
 
 
 def old_rows(data: Path, today: date) -> Iterator[str]:
-    """Yield a line for each row whose date is more than half a year before ``today``: table, date, row, source."""
+    """Yield a line for each row that is more than half a year older than ``today``: table, date, row, source."""
     for path in sorted(data.glob("*.json")):
         for name, rows in json.loads(path.read_text(encoding="utf-8")).items():
             for row in rows if name != "about" else ():

@@ -226,12 +226,12 @@ def at(document: Json, path: str, value: Any) -> Json:
 
 
 def states(path: str, value: Any) -> Forgery:
-    """A sound bundle whose manifest states something else."""
+    """A valid bundle with another statement in its manifest."""
     return Forgery(manifest=lambda document: at(document, path, value))
 
 
 def lists(path: str, value: Any) -> Forgery:
-    """A sound bundle whose paths table has something else in its segment: ``path`` from there."""
+    """A valid bundle with another value in the segment of its paths table: at ``path`` from there."""
     return Forgery(table=lambda document: at(document, f"segments.0.{path}", value))
 
 

@@ -15,7 +15,7 @@ PASSES = ("test -x bin/tool",)
 
 
 def bundle(folder: Path, version: str, test: tuple[str, ...] = PASSES, **extra: bytes) -> Path:
-    """A bundle whose ``bin/tool`` prints its place and version; ``extra``: further files below ``lib``."""
+    """Make a bundle; its ``bin/tool`` prints its path and version. ``extra``: further files below ``lib``."""
     path = folder / f"demo-{version}.tar.gz"
     if not path.exists():
         items = [

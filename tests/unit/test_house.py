@@ -243,7 +243,7 @@ READERS = {
 
 
 def test_files_are_opened_for_reading_by_fs_io() -> None:
-    """`open_regular` refuses a pipe instead of waiting for a writer. ``open`` has its opener, or a mode to write."""
+    """`open_regular` refuses a pipe and does not wait for a writer. ``open`` has its opener, or writes."""
     wrong = []
     for path in MODULES:
         for node in ast.walk(tree_of(path)):

@@ -34,8 +34,8 @@ class CompileResult:
     """The result of `compile_prefix`, in paths relative to the prefix.
 
     Attributes:
-        compiled: Sources whose byte code was made.
-        valid: Sources whose published byte code is still valid.
+        compiled: Sources that were compiled.
+        valid: Sources with published byte code that is still valid.
         invalid: Sources that are not valid for this Python (templates, tests of parsers, Python 2), which are
             skipped as with ``compileall -q``.
     """

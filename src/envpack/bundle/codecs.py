@@ -16,7 +16,7 @@ from envpack.runtime.format.limits import MAX_MANIFEST
 
 
 class Encoder(Protocol):
-    """A compressor of frames, whose output depends on nothing but the data and the level."""
+    """A compressor of frames. The output depends only on the data and the level."""
 
     name: str
 

@@ -144,7 +144,7 @@ class PackFindings:
 
 
 class PackedSegment(NamedTuple):
-    """A segment whose frames are in a file already.
+    """A segment with frames that are in a file already.
 
     Attributes:
         listing: Its entry in the manifest and the paths table.

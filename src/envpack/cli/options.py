@@ -65,12 +65,12 @@ def _channel(value: str) -> str:
 
 
 def option(*names: str, **settings: Any) -> Any:
-    """Return an option whose default, if it is to be shown, is written in its help."""
+    """Return an option; its help contains the default, if this is to be shown."""
     return typer.Option(*names, show_default=False, **settings)
 
 
 def argument(**settings: Any) -> Any:
-    """Return a positional argument whose default, if it is to be shown, is written in its help."""
+    """Return a positional argument; its help contains the default, if this is to be shown."""
     return typer.Argument(show_default=False, **settings)
 
 

@@ -26,7 +26,7 @@ _WITHOUT_CREDENTIALS = frozenset({"conda-meta/history", ".condarc", ".mambarc"})
 
 @dataclass
 class _Draft:
-    """A group whose entries are not made yet."""
+    """A group before its entries are made."""
 
     id: str
     package: Package | None

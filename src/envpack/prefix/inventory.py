@@ -44,7 +44,7 @@ def read_prefix(
         keep: Returns whether a path is packed; it is called with files, links, and empty folders with ``/`` at
             the end. None packs all paths.
         outside: How to treat links that lead out of the environment.
-        editable: How to treat editable installs whose sources lie outside the environment.
+        editable: The treatment of editable installs with sources outside the environment.
         reporter: Receives progress and notes.
         written: The prefixes that are written in the files, where these differ from the environment's own path.
 

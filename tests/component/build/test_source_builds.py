@@ -58,7 +58,7 @@ NAMES = ("CONDA_PREFIX", "OF_THE_SPEC", "PATH")
 
 @pytest.fixture
 def project(tmp_path) -> Path:
-    """A folder with a project whose build imports a conda package, and writes what it sees to a file."""
+    """A folder with a project; its build imports a conda package, and writes its environment to a file."""
     folder = tmp_path / "project"
     (folder / "own").mkdir(parents=True)
     (folder / "own" / "pyproject.toml").write_text(

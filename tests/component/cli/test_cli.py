@@ -57,7 +57,7 @@ def answer(done: subprocess.CompletedProcess[str], command: str) -> dict[str, An
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle without an environment's weight, whose texts try to steer the terminal."""
+    """A small bundle with texts that try to control the terminal."""
     path = tmp_path_factory.mktemp("bundle") / "synthetic.tar.gz"
     packages = (
         Package("conda", "large", "1.0", segment="large"),

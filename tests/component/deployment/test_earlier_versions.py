@@ -73,7 +73,7 @@ def earlier(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
 
 
 def run(*words: object, code: int = 0, root: Path = Path("/")) -> None:
-    """envpack, on a host whose root folder is ``root``."""
+    """Run envpack on a host with the root folder ``root``."""
     console = Console.of_process()
     console.root = root
     assert main([str(word) for word in words], console) == code, words

@@ -65,7 +65,7 @@ def x(tmp_path: Path) -> Path:
 
 
 def blocking(tmp_path: Path, version: str) -> tuple[Path, Path, Path]:
-    """A bundle whose test makes the first file and goes on when there is the second, or not even the first."""
+    """A bundle; its test creates the first file, and continues when the second exists or the first is gone."""
     started, go = tmp_path / f"started-{version}", tmp_path / f"go-{version}"
     test = f"touch '{started}'; while test -e '{started}' -a ! -e '{go}'; do sleep 0.02; done"
     return bundle(tmp_path, version, test=(test,)), started, go

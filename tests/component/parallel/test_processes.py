@@ -139,7 +139,7 @@ def test_a_file_that_changes_meanwhile_is_reported(made: SmallPrefix, tmp_path: 
 
 
 def _started(place: Path, *words: str | Path, seconds: str = "0.05") -> subprocess.Popen[bytes]:
-    """A command whose processes are at work, slowly."""
+    """Start a command with processes that work slowly."""
     started = subprocess.Popen(
         [*FORCED_PARALLEL, *map(str, words)],
         stderr=subprocess.PIPE,

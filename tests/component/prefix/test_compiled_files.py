@@ -65,7 +65,7 @@ def elf(path: Path) -> Elf:
 
 
 def far(env: SmallPrefix, length: int = 150) -> Path:
-    """A place whose path has that many bytes, and is longer than that of the environment."""
+    """Return a path of that many bytes, which is longer than that of the environment."""
     folder = env.path.parent
     assert len(str(env.path)) < length - 20
     return folder / "far".ljust(length - len(str(folder)) - 1, "-")

@@ -58,7 +58,7 @@ def test_the_subdirectory_of_an_archive_is_what_uv_builds():
 
 
 def pixi_lock(folder: Path, version: int, packages: str, *, environments: str = "default") -> Path:
-    """Write a pixi.lock whose environments all have one folder, as each version of the format states it."""
+    """Write a pixi.lock with one folder for all environments, as each version of the format states it."""
     head = f"version: {version}\n"
     if version == 7:
         head += "platforms:\n- name: linux-64\n- name: osx-arm64\n"

@@ -208,7 +208,7 @@ def portable_record(document: Mapping[str, Any]) -> bytes:
 
 
 def without_digests(portable: bytes, paths: Collection[str]) -> bytes:
-    """Return a portable record without the digests of ``paths``, whose files are not packed as they are."""
+    """Return a portable record without the digests of ``paths``: these files are packed in another form."""
     document = json.loads(portable)
     for item in (document.get("paths_data") or {}).get("paths") or ():
         if item["_path"] in paths:

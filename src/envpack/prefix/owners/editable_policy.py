@@ -1,7 +1,7 @@
 """The treatment of editable installs: refused, removed from the tree, or replaced by wheels of their sources.
 
 The environment itself is never changed: lines are removed only from the packed copy of a .pth file, and wheels
-are installed into a folder of their own, whose files are packed as if they lay in the environment.
+are installed into a folder of their own, and its files are packed as if they were in the environment.
 """
 
 from __future__ import annotations

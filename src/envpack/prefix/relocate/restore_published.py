@@ -70,7 +70,7 @@ def restore_published(
 
 
 def without_prefix(data: FileData, published: Published, aliases: Sequence[bytes]) -> Restored | None:
-    """Return the edits that restore a binary whose published digest is not known; None when that is not certain.
+    """Return the edits that restore a binary without a published digest; None when that is not certain.
 
     The binary must be unchanged since it was installed. Installers leave all the room that the placeholder took:
     the result is None when there is less room, or when it is not certain that they wrote each mention.

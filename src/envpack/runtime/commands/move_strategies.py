@@ -110,7 +110,7 @@ class Rename(MoveStrategy):
 
 
 class FinishCopy(MoveStrategy):
-    """Finish a move to another filesystem whose copy is complete: remove the original. It is not undone."""
+    """Finish a move to another filesystem after the copy is complete: remove the original. It is not undone."""
 
     copied = True
 

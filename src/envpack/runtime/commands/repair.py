@@ -172,7 +172,7 @@ def _os_errors_as_destination_error(root: Path) -> Iterator[None]:
 
 
 def _mark_damaged(root: Path, table: PathsTable, found: Differences, reporter: Reporter) -> None:
-    """Mark the segments of the store whose files were changed as damaged, and warn.
+    """Mark segments of the store with changed files as damaged, and warn.
 
     A changed file of the deployment may be a hard link to the store's file, which other deployments share and
     which later ones would get: the store does not use it any more.

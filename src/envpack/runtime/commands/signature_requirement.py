@@ -28,7 +28,7 @@ _DATED = re.compile(r"(.+)-\d{8}(?:\.\d+)?-[a-z0-9]+(?:-[a-z0-9_]+)?\.t[a-z]+(?:
 
 
 def signatures_required(root: Path = Path("/")) -> bool:
-    """Return whether a policy file exists; one whose status can't be read counts as existing."""
+    """Return whether a policy file exists; if its status can't be read, it counts as existing."""
     try:
         return exists(root / POLICY_PATH)
     except OSError:

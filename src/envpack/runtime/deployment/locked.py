@@ -1,4 +1,4 @@
-"""A deployment whose lock is held: the steps that change its destination and its state directory."""
+"""A locked deployment: the steps that change its destination and its state directory."""
 
 from __future__ import annotations
 

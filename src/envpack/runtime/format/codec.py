@@ -26,7 +26,7 @@ class Codec:
         level: The default one.
         decompressor: Return an object with zlib's interface, from the standard library.
         rule: The specification of the format.
-        missing: What to do with a Python whose standard library can't read it; "" where every one can.
+        missing: What to do if the standard library of a Python can't read it; "" where every one can.
     """
 
     name: str

@@ -54,7 +54,7 @@ class Diagnosis:
         gpu: The meaning of the NVIDIA state.
         remedy: The remedy for that state, "" for none.
         native: The newest CUDA version that is fully supported, "" for none.
-        compatible: The newest CUDA version whose machine code runs (minor-version compatibility), "" for none.
+        compatible: The newest CUDA version with machine code that runs (minor-version compatibility), "" for none.
         remark: A remark on these two versions.
         rules: The rows that decided both.
         torch: The builds of PyTorch.

@@ -102,7 +102,7 @@ class HostFacts:
         cpus: The number of cores that this process may use.
         memory: The bytes of memory that this process may use.
         limited: Which of "cpus" and "memory" a cgroup limits.
-        disk_path: The folder whose free space was measured.
+        disk_path: The folder at which free space was measured.
         disk_free: The bytes that the user may still write there.
         container: The kind of container, such as "docker", "" for none.
         wsl: Whether this is the Windows Subsystem for Linux.

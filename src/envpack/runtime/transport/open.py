@@ -96,7 +96,7 @@ def shown(where: Path | str) -> str:
 
 
 def append_suffix(where: Path | str, suffix: str) -> Path | str:
-    """Return the sibling path or URL of ``where``, whose file name has ``suffix`` appended.
+    """Return the path or URL of ``where`` with ``suffix`` appended to the file name.
 
     Raises:
         IntegrityError: ``where`` is standard input.

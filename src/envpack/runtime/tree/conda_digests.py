@@ -27,7 +27,7 @@ class CondaDigests:
         table: its paths table. Records with the size that they have in the table are those of the bundle.
 
     Attributes:
-        paths: the relocated files whose digest a record has.
+        paths: the relocated files with a digest in a record.
         others: packages with files that contain the prefix and that are not relocated, as conda installed them.
     """
 

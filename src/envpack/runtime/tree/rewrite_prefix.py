@@ -147,7 +147,7 @@ class PrefixRewrite:
 
     @property
     def installed_later(self) -> list[str]:
-        """Packages that conda installed in the deployment, and whose files still contain the former prefix."""
+        """Packages that conda installed in the deployment, with files that still contain the former prefix."""
         return self._digests.others if self._previous is not None else []
 
     @property

@@ -149,7 +149,7 @@ def test_damaged_files_are_searched_as_far_as_they_go(kind: str) -> None:
     whole = STREAMS[kind](TEXT * 20_000 + noise(200_000))
     for data in (whole[:100_000], whole + b"garbage", whole[:4] + noise(50), whole[:3]):
         remarks(data)
-    if kind != "bzip2 file":  # whose blocks are unpacked whole
+    if kind != "bzip2 file":  # its blocks are unpacked whole
         assert remarks(whole[:150_000]) != ()
 
 

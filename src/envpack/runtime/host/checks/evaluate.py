@@ -61,7 +61,7 @@ def _softened(verdict: Verdict, facts: HostFacts) -> Verdict:
 
 
 def allowing(verdicts: Iterable[Verdict], allow: Iterable[str]) -> list[Verdict]:
-    """Return the verdicts, with each failed one whose name is in ``allow`` changed to a warning."""
+    """Return the verdicts, with each failed one that is named in ``allow`` changed to a warning."""
     names = set(allow)
     return [
         replace(verdict, verdict=WARNING, allowed=True)

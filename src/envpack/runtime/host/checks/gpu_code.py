@@ -60,7 +60,7 @@ _MISMATCH = Rule(
 
 
 class _Reached(NamedTuple):
-    """The library whose code covers a GPU worst: it decides for the environment, or for an add-on."""
+    """The library with the least code for a GPU: it decides for the environment, or for an add-on."""
 
     gpu: Gpu
     code: GpuCode

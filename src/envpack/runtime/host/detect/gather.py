@@ -25,7 +25,7 @@ def gather(
     """Return the facts of this host. Never raises: what can't be read is unknown.
 
     Args:
-        destination: The path whose free disk space is measured.
+        destination: The path to measure free disk space at.
         environ: The environment variables, by default those of this process.
         root: The folder that holds the host's /proc, /sys, /dev and /etc.
         gpu: Whether to look for GPUs at all.

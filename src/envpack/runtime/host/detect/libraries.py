@@ -108,7 +108,7 @@ def _series(version: str) -> str:
 
 
 def _versions(path: str, series: Iterable[str]) -> Iterator[str]:
-    """Yield the versions of these series whose names are in the library's table of strings."""
+    """Yield the versions of these series that are named in the library's table of strings."""
     data = _read(path, _LARGEST)
     for name in sorted(series):
         # no NUL before it: linkers store "OMP_1.0" as the end of "GOMP_1.0"

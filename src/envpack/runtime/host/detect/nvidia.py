@@ -187,7 +187,7 @@ def _run(*command: str) -> str:
 
 
 def _usable(root: Path, found: Nvidia, container: str) -> str:
-    """Return the state of a host whose driver works: whether CUDA sees a GPU that it can start."""
+    """Return the state of a host with a working driver: whether CUDA sees a GPU that it can start."""
     seen = [gpu for gpu in found.devices if gpu.visible is not False and not gpu.error]
     if not seen:
         return "hidden"

@@ -9,7 +9,7 @@ from envpack.runtime.host.facts import Gpu
 
 
 def with_visibility(devices: Sequence[Gpu], setting: str | None, order: str = "") -> tuple[Gpu, ...]:
-    """Return the GPUs with ``visible`` set. Of a GPU whose MIG slices are named, only the named slices stay.
+    """Return the GPUs with ``visible`` set. Of a GPU with named MIG slices, only these slices stay.
 
     CUDA accepts numbers, beginnings of UUIDs and MIG UUIDs, and stops at the first that names no GPU (CUDA
     Programming Guide, CUDA Environment Variables). Numbers follow the PCI address only with PCI_BUS_ID; otherwise

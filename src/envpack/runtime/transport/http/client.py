@@ -59,7 +59,7 @@ class _Identity(NamedTuple):
 
 
 class Reply:
-    """A response whose body is still to be read; ``size`` is its length in bytes, None where it is not stated."""
+    """A response with an unread body; ``size`` is its length in bytes, None where it is not stated."""
 
     def __init__(self, client: Client, link: Link, response: HTTPResponse) -> None:
         self._client, self.link, self.response = client, link, response

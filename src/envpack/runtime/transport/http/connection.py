@@ -73,7 +73,7 @@ class Link:
         return HTTPConnection(proxy.host, proxy.port, timeout=CONNECT_SECONDS)
 
     def get(self, url: Url, headers: Headers) -> HTTPResponse:
-        """Send a GET request and return the response, whose body must be read before the next request."""
+        """Send a GET request and return the response. Its body must be read before the next request."""
         more = {"Host": url.netloc, **self._headers, **headers}
         if url.authorization:
             more["Authorization"] = url.authorization
