@@ -200,7 +200,7 @@ def second(tmp_path: Path, test: str = "bin/tool") -> Path:
     return path
 
 
-def test_an_upgrade_comes_back(run: Run, bundle: Path, tmp_path: Path) -> None:
+def test_an_upgrade_is_rolled_back(run: Run, bundle: Path, tmp_path: Path) -> None:
     x, y = tmp_path / "x", tmp_path / "y"
     run("deploy", bundle, x)
     code, answer = run("deploy", second(tmp_path), x, "--keep", 2, "--wait")

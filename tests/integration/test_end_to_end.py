@@ -172,7 +172,7 @@ def test_tar_and_first_use_give_what_deploy_gives(made: Made, tmp_path: Path, fi
     assert done.returncode == 0, done.stderr
 
 
-def test_a_moved_deployment_is_written_anew_when_it_is_activated(made: Made, tmp_path: Path) -> None:
+def test_a_moved_deployment_gets_its_new_prefix_when_it_is_activated(made: Made, tmp_path: Path) -> None:
     envpack("deploy", made.bundle, tmp_path / "first")
     second = (tmp_path / "first").rename(tmp_path / "second")
     subprocess.run(["bash", "-c", f'. "{second}/bin/activate" && httpx --help'], env=CLEAN, check=True)

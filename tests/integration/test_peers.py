@@ -44,7 +44,7 @@ def deployed(bundle: Path, tmp_path: Path) -> Path:
     return tmp_path / "work"
 
 
-def test_row_5_files_in_use_are_written_anew(deployed: Path, tmp_path: Path) -> None:
+def test_row_5_files_in_use_are_replaced(deployed: Path, tmp_path: Path) -> None:
     """'Text file busy' (#40, #47): the interpreter runs while the prefix is written into its own file."""
     moved = deployed.rename(tmp_path / "moved")
     with subprocess.Popen(
@@ -147,7 +147,7 @@ def test_found_two_hard_linked_scripts_stay_one_and_whole(original: Path, tmp_pa
         assert done.stdout == "it runs\n", done.stderr
 
 
-def test_found_an_edit_in_place_is_packed_as_it_stands(original: Path, tmp_path: Path) -> None:
+def test_found_an_edit_in_place_is_packed_unchanged(original: Path, tmp_path: Path) -> None:
     """In-place edits of managed files are silently lost there, since the package cache is read instead."""
     prefix = tmp_path / "edited"
     subprocess.run(["cp", "-a", original, prefix], check=True)

@@ -50,7 +50,7 @@ def test_every_entry_is_found_once(made: list[tuple[list[Code], bytes]], words: 
 
 
 @given(st.binary(max_size=600), st.lists(st.tuples(st.integers(0, 700), st.integers(0, 2**64 - 1)), max_size=4))
-def test_anything_can_stand_in_a_section(data: bytes, places: list[tuple[int, int]]) -> None:
+def test_a_section_can_contain_anything(data: bytes, places: list[tuple[int, int]]) -> None:
     found = list(kernels(data.replace(b"\0\0", reader.MAGIC), places))
     assert len(found) <= reader.MOST_HEADERS
 

@@ -27,7 +27,7 @@ def joined(parts: list[bytes]) -> tuple[bytes, tuple[int, ...]]:
 
 
 @given(texts, prefixes)
-def test_text_is_replaced_everywhere_and_comes_back(parts: list[bytes], prefix: bytes) -> None:
+def test_text_is_replaced_everywhere_and_restored(parts: list[bytes], prefix: bytes) -> None:
     stored, offsets = joined(parts)
     forward = splices(Relocation(PLACEHOLDER, text=offsets), prefix)
     result = splice(stored, forward)
@@ -67,7 +67,7 @@ def test_a_stream_gives_what_the_whole_gives(parts: list[bytes], prefix: bytes, 
 
 
 @given(prefixes, st.sampled_from([b"/bin/python", b"/bin/python3.11 -s", b"/bin/perl -w", b"/bin/sh"]), clean)
-def test_a_shebang_comes_back(prefix: bytes, rest: bytes, body: bytes) -> None:
+def test_a_shebang_is_restored(prefix: bytes, rest: bytes, body: bytes) -> None:
     stored = b"#!" + PLACEHOLDER + rest + b"\n" + body
     forward = splices(Relocation(PLACEHOLDER, shebang=Shebang(b"#!", rest)), prefix)
     result = splice(stored, forward)

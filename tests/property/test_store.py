@@ -56,7 +56,7 @@ def test_text_is_stored_the_same_wherever_it_was_built_and_deploys_as_if_written
 
 @settings(deadline=None)
 @given(st.data(), ASCII_PREFIXES)
-def test_strings_in_binaries_keep_the_file_s_size_and_everything_else_its_place(
+def test_strings_in_binaries_keep_the_size_of_the_file_and_all_other_offsets(
     data: st.DataObject, built: bytes
 ) -> None:
     target = data.draw(

@@ -81,7 +81,7 @@ def test_a_previous_generation_is_not_activated(
 
 
 @pytest.mark.parametrize("how", ["moved", "copied"])
-def test_elsewhere_the_prefix_is_written_in_anew(shell: Shell, session: Session, tmp_path: Path, how: str) -> None:
+def test_after_a_move_the_new_prefix_is_written(shell: Shell, session: Session, tmp_path: Path, how: str) -> None:
     prefix, elsewhere = make_tree(tmp_path / "env"), tmp_path / "elsewhere"
     if how == "moved":
         prefix.rename(elsewhere)

@@ -161,7 +161,7 @@ def test_the_prefix_is_long_and_works(built, lock):
     assert [path.name for path in built.prefix.parent.iterdir()] == [built.prefix.name]
 
 
-def test_the_history_says_what_was_asked_for_and_names_packages_as_conda_does(built, lock):
+def test_the_history_has_the_requested_specs_and_names_packages_as_conda_does(built, lock):
     history = (built.prefix / "conda-meta" / "history").read_text().splitlines()
     assert history[0].startswith("==> ") and history[1] == "# cmd: envpack build"
     assert history[-1] == "# update specs: ['python', 'numpy', 'rich']"

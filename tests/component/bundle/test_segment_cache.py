@@ -132,7 +132,7 @@ def test_a_file_that_was_written_a_moment_ago_is_read_again(
     assert "lib/data.bin" in read
 
 
-def test_an_environment_made_anew_is_read_and_not_compressed(
+def test_a_recreated_environment_is_read_and_not_compressed(
     made: SmallPrefix, tmp_path: Path, read: list[str], compressed: list[int]
 ) -> None:
     first = packed(made, tmp_path)

@@ -49,7 +49,7 @@ def test_an_error_is_reported_with_details_and_hint(monkeypatch: pytest.MonkeyPa
     assert err == "error: the file is damaged\n  at byte 1\n  at byte 2\nhint: Fetch it again.\n"
 
 
-def test_a_bug_says_how_to_report_it_and_shows_its_traceback_only_when_asked(
+def test_a_bug_says_how_to_report_it_and_shows_its_traceback_only_with_v(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     code, _, err = run(KeyError("surprise"), monkeypatch=monkeypatch)

@@ -58,7 +58,7 @@ def test_damage_is_named_mended_and_gone(bundle: Path, tmp_path: Path) -> None:
     assert done.returncode == 0 and "nothing to repair" in done.stdout
 
 
-def test_a_long_list_is_cut_unless_it_is_asked_for(bundle: Path, tmp_path: Path) -> None:
+def test_a_long_list_is_cut_without_v(bundle: Path, tmp_path: Path) -> None:
     root = tmp_path / "x"
     envpack("deploy", bundle, root)
     for i in range(60):

@@ -69,7 +69,7 @@ def test_back_and_forth(x: Path) -> None:
     assert whole_version(x) == "2" and state_entries(x) == ["1"]
 
 
-def test_after_a_rollback_an_upgrade_comes_back_to_what_it_replaced(x: Path, tmp_path: Path) -> None:
+def test_a_rollback_returns_to_the_generation_that_the_upgrade_replaced(x: Path, tmp_path: Path) -> None:
     back(x)
     done = deploy_version(tmp_path, "3", keep=2)
     assert (done.generation, done.replaced, done.kept) == (3, 1, (2, 1))
@@ -164,7 +164,7 @@ def test_byte_code_that_python_writes_is_no_local_change(x: Path) -> None:
     assert caught.value.details == [str(x / "lib/module.pyc")]
 
 
-def test_a_removal_that_was_stopped_goes_on(x: Path, tmp_path: Path) -> None:
+def test_an_interrupted_removal_is_completed(x: Path, tmp_path: Path) -> None:
     x.rename(tmp_path / ".x.envpack/trash-1")
     assert remove(x, reporter=Reporter()).generations == (1,)
     (tmp_path / ".x.envpack").mkdir()
@@ -280,7 +280,7 @@ def test_a_copy_leaves_the_previous_generations_with_the_original(x: Path, tmp_p
 
 
 @pytest.mark.parametrize("stopped", ["renamed", "settled", "some kept", "all but the record"])
-def test_a_move_that_was_stopped_goes_on(x: Path, tmp_path: Path, stopped: str) -> None:
+def test_an_interrupted_move_is_completed(x: Path, tmp_path: Path, stopped: str) -> None:
     y = x.rename(tmp_path / "y")
     if stopped != "renamed":
         rewrite_prefix(y, Reporter())
@@ -330,7 +330,7 @@ def test_a_move_that_finds_the_disk_full_has_rewritten_nothing(
     }
 
 
-def test_settling_that_was_stopped_is_not_taken_for_done_when_the_tree_comes_back(
+def test_an_interrupted_prefix_rewrite_is_repeated_when_the_tree_moves_back(
     x: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     y = x.rename(tmp_path / "y")
@@ -451,7 +451,7 @@ def test_what_is_mounted_inside_is_neither_copied_nor_removed(x: Path, elsewhere
     assert (elsewhere / "y/lib/version").read_text() == "2"
 
 
-def test_a_copy_to_another_filesystem_that_was_stopped_goes_on(x: Path, tmp_path: Path) -> None:
+def test_an_interrupted_copy_to_another_filesystem_is_completed(x: Path, tmp_path: Path) -> None:
     y = tmp_path / "y"
     (tmp_path / ".y.envpack").mkdir()
     moving = {"generation": 2, "deployed": DeploymentState(x).current().deployed}  # type: ignore[union-attr]

@@ -87,7 +87,7 @@ def activatable(folder: Path, version: str) -> Path:
 
 
 @pytest.mark.parametrize("name", SHELLS)
-def test_what_runs_goes_on_and_what_is_started_is_new(tmp_path: Path, name: str) -> None:
+def test_running_programs_continue_and_new_ones_use_the_new_generation(tmp_path: Path, name: str) -> None:
     shell, x = installed(name), tmp_path / "x"
     for version in ("1", "2"):
         activatable(tmp_path, version)

@@ -300,7 +300,7 @@ def test_killed_in_a_rollback(x: Path, tmp_path: Path) -> None:
     assert whole_version(x) == "1" and state_entries(x) == ["2"]
 
 
-def test_what_was_on_its_way_out_goes(x: Path, tmp_path: Path) -> None:
+def test_an_incomplete_removal_is_completed(x: Path, tmp_path: Path) -> None:
     (tmp_path / ".x.envpack/trash-1/folder").mkdir(parents=True)
     (tmp_path / ".x.envpack/trash-1/folder").chmod(0)
     deploy_version(tmp_path, "2", keep=0)
@@ -313,7 +313,7 @@ def test_the_user_s_own_things_beside_stay(x: Path, tmp_path: Path) -> None:
     assert state_entries(x) == ["mine"]
 
 
-def test_a_tree_without_a_record_is_never_taken_for_rubbish_after_a_switch(x: Path) -> None:
+def test_a_tree_without_a_record_is_never_deleted_after_a_switch(x: Path) -> None:
     there = lay(x, staged(x, "next-2", "2", 2), "next-2")
     exchange(there, x)
     shutil.rmtree(there / ".envpack")

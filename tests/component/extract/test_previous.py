@@ -296,7 +296,7 @@ def test_clones_are_proved_as_copies_are(
     like_fresh(bundles, x)
 
 
-def test_a_filesystem_that_clones_is_asked_to(bundles: Path, server: Files, tmp_path: Path) -> None:
+def test_files_are_cloned_where_the_filesystem_can(bundles: Path, server: Files, tmp_path: Path) -> None:
     with cloning_filesystem(tmp_path) as mount:
         deployed(bundles / "1.tar.zst", mount / "x")
         assert upgraded(server, mount / "x").read == stored(bundles / "2.tar.zst", "pypi:demo-2")

@@ -110,7 +110,9 @@ def test_a_hostile_bundle_that_tar_has_unpacked_is_refused(what: str, place: Pat
     assert not [path for path, _ in changed if not path.startswith("envs/x")]
 
 
-def test_nothing_is_written_through_a_link_that_stands_in_the_way(place: Path, sandbox: Sandbox) -> None:
+def test_nothing_is_written_through_a_link_with_the_name_of_a_temporary_file(
+    place: Path, sandbox: Sandbox
+) -> None:
     """Names of temporary files can be guessed, and a link of that name could lead anywhere."""
     bundle = Forgery().write(place / "sound.tar.gz")
     assert sandbox.run(place, ["deploy", "-q", "--no-check", str(bundle), "envs/x"]).codes == [0]

@@ -700,7 +700,7 @@ def test_the_commands_take_archives_and_report_missing_information(small: Path, 
     assert answer("deploy", other, tmp_path / "z")["error"]["code"] == 6
 
 
-def test_convert_replaces_nothing_unasked_and_leaves_nothing_half_done(small: Path, tmp_path: Path) -> None:
+def test_convert_replaces_nothing_without_force_and_leaves_nothing_incomplete(small: Path, tmp_path: Path) -> None:
     archive = conda_pack(small, tmp_path / "small.tar.gz")
     (tmp_path / "there.tar.gz").write_text("mine")
     assert answer("convert", archive, tmp_path / "there.tar.gz")["error"]["code"] == 10

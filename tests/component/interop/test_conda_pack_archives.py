@@ -336,7 +336,7 @@ def test_a_zip_with_a_wrong_byte_is_refused(nothing_left: Path) -> None:
     refused(archive, nothing_left, "damaged")
 
 
-def test_a_damaged_header_is_refused_and_not_taken_for_the_end(plain: bytes, nothing_left: Path) -> None:
+def test_a_damaged_header_is_refused_and_does_not_end_the_archive(plain: bytes, nothing_left: Path) -> None:
     at = plain.index(b"lib/data")
     archive = nothing_left / "demo.tar"
     archive.write_bytes(plain[:at] + b"LIB" + plain[at + 3 :])

@@ -317,7 +317,7 @@ def test_a_global_header_holds_until_the_next_and_for_what_states_nothing_itself
     assert [header.mtime for header in headers(data)] == [1, 3, 1, 7]
 
 
-def test_both_long_names_may_stand_before_a_member() -> None:
+def test_both_long_names_may_precede_a_member() -> None:
     for kinds in (b"KL", b"LK"):
         long = b"".join(extended(bytes([kind]), b"%c" % kind * 300 + b"\0") for kind in kinds)
         (header,) = headers(long + block(b"x", 0o777, 0, 0, b"2", b"y") + END)

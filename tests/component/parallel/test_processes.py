@@ -63,7 +63,9 @@ def envpack(*words: str | Path, code: int = 0, **environ: str) -> tuple[int, str
 
 
 @pytest.mark.parametrize("suffix", [".tar.gz", ".tar.zst"])
-def test_a_bundle_is_the_same_whoever_packs_it(suffix: str, made: SmallPrefix, tmp_path: Path) -> None:
+def test_a_bundle_is_the_same_for_every_number_of_processes(
+    suffix: str, made: SmallPrefix, tmp_path: Path
+) -> None:
     digests = set()
     for jobs in (1, 2, 5):
         output = tmp_path / f"b{jobs}{suffix}"
@@ -74,7 +76,7 @@ def test_a_bundle_is_the_same_whoever_packs_it(suffix: str, made: SmallPrefix, t
     assert sorted(path.name for path in tmp_path.iterdir()) == [*(f"b{jobs}{suffix}" for jobs in (1, 2, 5)), "env"]
 
 
-def test_a_deployment_is_the_same_whoever_writes_it(made: SmallPrefix, tmp_path: Path) -> None:
+def test_a_deployment_is_the_same_for_every_number_of_processes(made: SmallPrefix, tmp_path: Path) -> None:
     made.pack(tmp_path / "b.tar.zst")
     trees = []
     for jobs in (1, 2, 4):

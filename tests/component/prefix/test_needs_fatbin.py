@@ -128,7 +128,7 @@ def test_an_entry_with_an_impossible_header_ends_its_container_and_no_other(head
     assert read(bytes(broken), fatbin(Code(SASS, 90))).sass == ("sm_90",)
 
 
-def test_a_container_of_another_version_is_passed_over() -> None:
+def test_a_container_of_another_version_is_skipped() -> None:
     other = bytearray(fatbin(Code(SASS, 80)))
     struct.pack_into("<H", other, 4, 2)
     assert read(bytes(other), fatbin(Code(SASS, 90))).sass == ("sm_90",)
@@ -140,7 +140,7 @@ def test_containers_without_end_are_not_followed_for_ever() -> None:
     assert sum(1 for _ in kernels(fatbin() * 5000, [(0, 5000 * 16)], 1000)) == 0
 
 
-def test_kinds_of_code_that_no_gpu_runs_are_passed_over() -> None:
+def test_kinds_of_code_that_no_gpu_runs_are_skipped() -> None:
     assert read(fatbin(Code(8, 90), Code(SASS, 90), Code(SASS, 0), Code(SASS, 4_000_000))).sass == ("sm_90",)
 
 

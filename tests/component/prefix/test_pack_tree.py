@@ -59,7 +59,7 @@ def test_links_that_lead_out_are_refused_all_at_once_with_what_to_do(made: Small
     assert sorted(path.name for path in made.path.parent.iterdir()) == ["env", "outside"]
 
 
-def test_what_links_lead_to_is_packed_in_their_place_when_asked_for(
+def test_with_outside_links_copy_the_targets_of_links_are_packed(
     made: SmallPrefix, outside: Path, tmp_path: Path
 ) -> None:
     link_out(made, outside)
@@ -96,7 +96,7 @@ def test_links_that_go_round_or_nowhere_can_t_be_followed(
     ]
 
 
-def test_links_out_are_kept_as_they_are_when_asked_for_and_listed(
+def test_with_outside_links_keep_links_are_unchanged_and_listed(
     made: SmallPrefix, outside: Path, tmp_path: Path
 ) -> None:
     link_out(made, outside)

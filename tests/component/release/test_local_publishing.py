@@ -43,7 +43,7 @@ def test_names_are_dated_and_count_the_releases_of_a_day() -> None:
     assert bundle_stem("demo", "1.0", DAY, "linux-64", 2) == "demo-1.0-20251219.2-linux-64"
 
 
-def test_the_format_is_as_asked_or_as_the_output_is_named() -> None:
+def test_the_format_is_that_of_the_option_or_of_the_output_s_name() -> None:
     assert format_of(None, None) == "gz"
     assert format_of(None, Path("a.tar.zst")) == "zst"
     assert format_of("zst", Path("folder")) == "zst"

@@ -174,7 +174,7 @@ def test_a_short_place_with_blanks_needs_no_activation_whatever_the_interpreter(
 
 @pytest.mark.parametrize("length", range(SHEBANG_MAX - 3, SHEBANG_MAX + 4))
 @pytest.mark.parametrize("rest", [b"/bin/perl -w", b"/bin/python", b"/bin/tool"])
-def test_the_limit_is_exact_and_every_line_comes_back(length: int, rest: bytes) -> None:
+def test_the_limit_is_exact_and_every_line_is_restored(length: int, rest: bytes) -> None:
     prefix = b"/" + b"p" * (length - len(b"#!/" + rest))
     found = direct_line(b"#!/P" + rest + b"\nbody", [b"/P"])
     assert found is not None

@@ -92,7 +92,7 @@ def test_an_encrypted_key_of_minisign_s_is_read() -> None:
     assert secret.public == public_key_of(str(DATA / "locked.pub"))
 
 
-def test_scrypt_is_asked_for_what_libsodium_asks() -> None:
+def test_scrypt_has_the_parameters_of_libsodium() -> None:
     assert scrypt_parameters(1 << 25, 1 << 30) == (20, 1)  # SENSITIVE
     assert scrypt_parameters(1 << 19, 1 << 24) == (14, 1)  # INTERACTIVE
     assert scrypt_parameters(1 << 15, 1 << 30) == (10, 1)
@@ -106,7 +106,7 @@ def test_minisign_s_old_kind_is_refused() -> None:
 # --- keys ---
 
 
-def test_a_key_comes_back(tmp_path: Path, key: SecretKey) -> None:
+def test_a_key_is_read_as_it_was_written(tmp_path: Path, key: SecretKey) -> None:
     plain, locked = tmp_path / "plain", tmp_path / "locked"
     write_new(plain, secret_key_file(key, ""), 0o600)
     write_new(locked, secret_key_file(key, "secret", ops=1 << 15, memory=1 << 22), 0o600)
@@ -425,7 +425,7 @@ def test_sign_and_verify_as_commands(tmp_path: Path, bundle: Path) -> None:
     assert run(tmp_path, ["verify", str(bundle), "--key", "RWnonsense"])[0] == 2
 
 
-def test_the_key_may_stand_in_the_settings(tmp_path: Path, bundle: Path) -> None:
+def test_the_key_may_be_in_the_settings(tmp_path: Path, bundle: Path) -> None:
     run(tmp_path, ["sign", "--new-key", str(tmp_path / "k"), "--no-password"])
     (tmp_path / "envpack").mkdir()
     (tmp_path / "envpack/config.toml").write_text(f'sign_key = "{tmp_path}/k.key"')

@@ -263,7 +263,7 @@ def test_a_store_on_another_filesystem_is_copied_from(bundles: Path, tmp_path: P
     assert (tmp_path / "a/lib/numpy/core.py").stat().st_mode & 0o777 == 0o644
 
 
-def test_a_filesystem_that_clones_is_asked_to(bundles: Path, tmp_path: Path) -> None:
+def test_files_are_cloned_where_the_filesystem_can(bundles: Path, tmp_path: Path) -> None:
     with cloning_filesystem(tmp_path) as mount:
         for name in "ab":
             deployed(bundles / "1.tar.gz", mount / name, mount / "store")
@@ -456,7 +456,7 @@ def test_a_deployment_that_was_moved_by_hand_loses_sharing_and_no_file(
     whole(tmp_path / "moved")
 
 
-def test_a_deployment_that_envpack_moved_goes_on_sharing(bundles: Path, tmp_path: Path, store: Path) -> None:
+def test_a_deployment_that_envpack_moved_still_shares_files(bundles: Path, tmp_path: Path, store: Path) -> None:
     deployed(bundles / "1.tar.gz", tmp_path / "a", store)
     move(tmp_path / "a", tmp_path / "b", reporter=Reporter())
     done = collected(store)
@@ -464,7 +464,7 @@ def test_a_deployment_that_envpack_moved_goes_on_sharing(bundles: Path, tmp_path
     whole(tmp_path / "b")
 
 
-def test_a_gc_waits_for_a_deployment_at_work(bundles: Path, tmp_path: Path, store: Path) -> None:
+def test_a_gc_waits_for_a_running_deployment(bundles: Path, tmp_path: Path, store: Path) -> None:
     deployed(bundles / "1.tar.gz", tmp_path / "a", store)
     shutil.rmtree(tmp_path / "a")
     reporter, done = RecordingReporter(), threading.Event()

@@ -200,7 +200,7 @@ def test_a_server_that_always_drops_is_given_up(server: Files, tmp_path: Path) -
     assert len(server.requests) < 3 + access_module.CONNECTIONS * (client_module.RETRIES + 2)
 
 
-def test_a_busy_server_is_asked_again(server: Files, tmp_path: Path) -> None:
+def test_a_request_to_a_busy_server_is_repeated(server: Files, tmp_path: Path) -> None:
     server.busy = 3
     put(f"{server.url}/b.tar.gz", tmp_path)
     assert whole(tmp_path)
@@ -210,7 +210,7 @@ def test_a_busy_server_is_asked_again(server: Files, tmp_path: Path) -> None:
     assert "503" in error.message and error.hint == "Try again later."
 
 
-def test_a_server_that_falls_silent_is_asked_again(
+def test_a_request_to_a_silent_server_is_repeated(
     server: Files, data: bytes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(connect_module, "SILENCE_SECONDS", 0.3)
@@ -369,7 +369,7 @@ def test_presigned_urls_work_as_they_are(server: Files, tmp_path: Path) -> None:
     assert {method for method, _, _ in server.requests} == {"GET"}
 
 
-def test_redirects_are_followed_without_the_password_and_asked_anew_when_they_expire(
+def test_redirects_are_followed_without_the_password_and_renewed_when_they_expire(
     server: Files, tmp_path: Path
 ) -> None:
     """Releases on code hosts redirect to storage, with an URL that is valid for minutes."""
@@ -447,7 +447,7 @@ def test_paths_and_urls() -> None:
         append_suffix("-", ".minisig")
 
 
-def test_urls_are_asked_for_as_they_are() -> None:
+def test_urls_are_requested_unchanged() -> None:
     url = parse_url("HTTPS://User:pa%20ss@Exämple.org:8443/a b/%2F?q=1&r=ü#part")
     assert url.origin == ("https", "xn--exmple-cua.org", 8443)
     assert url.target == "/a%20b/%2F?q=1&r=%C3%BC"

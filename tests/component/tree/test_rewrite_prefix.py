@@ -72,7 +72,7 @@ def test_hard_links_stay_one_file(root: Path) -> None:
 
 
 @pytest.mark.parametrize("after", range(9))
-def test_stopped_anywhere_the_next_call_goes_on(
+def test_after_any_interruption_the_next_call_continues(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
 ) -> None:
     rewrite_prefix(root, Reporter())

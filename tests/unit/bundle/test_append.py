@@ -34,7 +34,7 @@ def source(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("offset, size", [(0, len(DATA)), (1, 5), (4097, 1_000_001), (7, 0)])
-def test_the_bytes_asked_for_are_appended(way: str, offset: int, size: int, source: Path) -> None:
+def test_the_requested_bytes_are_appended(way: str, offset: int, size: int, source: Path) -> None:
     assert appended(WAYS[way], source, offset, size) == b"before" + DATA[offset : offset + size]
 
 

@@ -111,7 +111,7 @@ def test_the_order_is_the_loaders(tmp_path: Path) -> None:
     assert needs(root, Loader({}, (), [default])) == {"libx.so.1": default / "libx.so.1"}
 
 
-def test_a_library_for_another_machine_is_passed_over(tmp_path: Path) -> None:
+def test_a_library_for_another_machine_is_skipped(tmp_path: Path) -> None:
     by_hand(tmp_path / "arm" / "libx.so.1", machine=183)
     (tmp_path / "text").mkdir()
     (tmp_path / "text" / "libx.so.1").write_text("INPUT(libx.so.2)")

@@ -88,7 +88,7 @@ def test_condas_own_library_reads_the_package(tmp_path: Path) -> None:
         ("Makefile", b"-L/opt/py/lib -Wl,-rpath,/opt/py/lib", b"-L@/lib -Wl,-rpath,@/lib"),
     ],
 )
-def test_a_private_prefix_is_replaced_wherever_it_stands(path: str, before: bytes, after: bytes) -> None:
+def test_a_private_prefix_is_replaced_everywhere(path: str, before: bytes, after: bytes) -> None:
     assert prefix_rewriter(Path("/opt/py"), "3.11", "@")(path, before) == after
 
 

@@ -192,7 +192,7 @@ def test_a_wheel_whose_bytes_are_not_those_it_recorded_is_refused(tmp_path: Path
 @pytest.mark.parametrize(
     "path", ["../outside.py", "/etc/passwd", "demo-1.0.data/data/../../x", "demo-1.0.data/data/info/x"]
 )
-def test_a_file_that_would_leave_its_place_is_refused(tmp_path: Path, path: str) -> None:
+def test_a_file_with_a_path_outside_the_package_is_refused(tmp_path: Path, path: str) -> None:
     with pytest.raises(ChannelError):
         plan(make_wheel(tmp_path, {path: ""})).write(tmp_path / "out.conda", epoch=0)
 

@@ -52,6 +52,6 @@ def test_the_options_of_every_command_are_accepted_and_not_passed_on(words: list
     assert console.verbose == console.quiet == ("-v" in words)
 
 
-def test_options_stand_in_the_order_of_parameters_and_fields() -> None:
+def test_options_have_the_order_of_parameters_and_fields() -> None:
     names = list(inspect.signature(typer_command(command)).parameters)
     assert names == ["context", "path", "level", "strict", "wait", "json", "verbose", "quiet"]

@@ -132,7 +132,7 @@ def test_pip_over_conda_edited_and_deleted_files(made: Made) -> None:
     assert not store(contents, f"{SITE}/demo.py").modified
 
 
-def test_metadata_inside_a_conda_package_is_no_distribution_until_pip_writes_it_anew(made: Made) -> None:
+def test_metadata_inside_a_conda_package_is_no_distribution_until_pip_replaces_it(made: Made) -> None:
     made.pip("demo", {"demo.py": b"x"}, installer="conda")
     names = ["demo.py", *(f"demo-2.dist-info/{name}" for name in ("METADATA", "INSTALLER", "RECORD"))]
     files = {f"{SITE}/{name}": (made.prefix / SITE / name).read_bytes() for name in names}
@@ -434,7 +434,7 @@ def test_an_edited_source_of_the_same_size_does_not_become_valid(made: Made) -> 
     assert b"".join(store(contents, CACHED).pieces) == pyc(1500000000, 6)
 
 
-def test_byte_code_python_wrote_anew_over_the_package_s_is_no_edit(made: Made) -> None:
+def test_byte_code_of_the_package_that_python_replaced_is_no_edit(made: Made) -> None:
     made.conda("demo", {"lib/m.py": b"x = 1\n", CACHED: pyc(1500000000, 6)})
     os.utime(made.prefix / "lib/m.py", (1600000000, 1600000000))
     made.write(CACHED, pyc(1600000000, 6))

@@ -79,7 +79,7 @@ def test_versions_are_compared_with_the_library_that_is_found_first(run_path: st
     assert [item.inside for item in left] == ([inside] if inside else [])
 
 
-def test_a_library_without_versions_defines_what_is_asked() -> None:
+def test_a_library_without_versions_defines_every_version() -> None:
     assert found(library("bin/x", "libstdc++.so.6", **WANTS), library("lib/libstdc++.so.6")) == []
 
 

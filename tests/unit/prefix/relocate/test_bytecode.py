@@ -58,7 +58,7 @@ def test_every_kind_of_constant_is_stepped_over() -> None:
     "code",
     [b"", b"z", b"z\x05abc", b"z\x01a!", b"?", b"(\xff\xff\xff\xff", b")\x02N", b"e", b"c\0\0", b"l\x05\0\0\0ab"],
 )
-def test_damaged_code_is_not_taken_for_understood(code: bytes) -> None:
+def test_damaged_code_is_an_error(code: bytes) -> None:
     with pytest.raises(UnparsableError):
         marshal_strings(MAGIC + bytes(12) + code)
 
@@ -68,7 +68,7 @@ def test_code_of_an_unknown_python_is_not_guessed_at() -> None:
         marshal_strings(b"\xff\x7f\r\n" + bytes(12) + b"N")
 
 
-def test_the_file_name_needs_no_walk_and_a_look_alike_is_not_taken_for_it() -> None:
+def test_the_file_name_needs_no_walk_and_a_similar_name_does_not_match() -> None:
     # the code is damaged, so only the quick way finds it
     path = b"/opt/env/lib/x.py"
     quick = MAGIC + bytes(12) + b"\xda" + bytes((len(path),)) + path + b"!"

@@ -117,7 +117,7 @@ def test_both_aliases_are_found_and_the_longer_wins_where_they_overlap() -> None
 
 
 @pytest.mark.parametrize("length", [1, 12, 20, 21, 80, 255, 1000])
-def test_the_canonical_placeholder_is_a_path_of_the_length_asked_for(length: int) -> None:
+def test_the_canonical_placeholder_is_a_path_of_the_requested_length(length: int) -> None:
     placeholder = canonical_placeholder(length)
     assert len(placeholder) == length
     assert placeholder == canonical_placeholder(2000)[:length]

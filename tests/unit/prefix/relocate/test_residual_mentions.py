@@ -92,7 +92,7 @@ def test_every_object_of_an_r_database_is_searched(kind: str) -> None:
     assert remarks(b"".join(packed)[:-90]) == ("R database, compressed: the build prefix stays",)
 
 
-def test_utf_16_among_other_strings_of_a_binary_stands_alone() -> None:
+def test_utf_16_among_other_strings_of_a_binary_is_found() -> None:
     data = noise(301) + b"\1" + "word\0/opt/env\0more".encode("utf-16-le") + b"\0\0" + noise(100)
     assert remarks(data) == (f"UTF-16 text: the build prefix stays at byte {301 + 1 + 10}",)
 

@@ -109,7 +109,7 @@ def test_the_alias_the_installer_was_given_is_tried_as_well() -> None:
 
 @pytest.mark.parametrize("installed", [b"/opt/env/lib", b"/opt/env/lib2 ", b"", b"/opt/env/lib2\n/opt/env"])
 @pytest.mark.parametrize("mode", ["text", "binary"])
-def test_an_edited_file_is_not_taken_for_the_published_one(installed: bytes, mode: str) -> None:
+def test_an_edited_file_is_not_restored_to_the_published_one(installed: bytes, mode: str) -> None:
     published = PLACEHOLDER + b"/lib2"
     known = Published(hashlib.sha256(published).hexdigest(), len(published), PLACEHOLDER, mode)
     assert restore_published(installed, known, [PREFIX]) is None

@@ -39,7 +39,7 @@ def test_anything_else_than_a_regular_file_is_refused_at_once(tmp_path: Path, ki
         assert caught.value.filename == str(path)
 
 
-def test_a_regular_file_is_read_whole_or_as_much_as_is_asked_for(tmp_path: Path) -> None:
+def test_a_regular_file_is_read_completely_or_up_to_a_limit(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"0123456789")
     (tmp_path / "link").symlink_to("x")
     assert read_file(tmp_path / "x") == b"0123456789"

@@ -75,7 +75,7 @@ def test_a_file_is_renamed_or_removed(tmp_path: Path) -> None:
     assert names(tmp_path) == ["x"]
 
 
-def test_a_file_that_another_process_put_in_its_place_is_neither_published_nor_removed(tmp_path: Path) -> None:
+def test_a_file_that_another_process_created_instead_is_neither_published_nor_removed(tmp_path: Path) -> None:
     (tmp_path / "x").write_text("old")
     with pytest.raises(OSError, match="another process"), new_file(tmp_path / "x") as new:
         new.path.unlink()

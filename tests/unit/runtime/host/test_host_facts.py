@@ -69,7 +69,7 @@ def test_what_holds_no_facts_is_refused(document: object, said: str) -> None:
     assert refused.value.message.startswith(said)
 
 
-def test_members_of_a_later_version_are_passed_over() -> None:
+def test_members_of_a_later_version_are_ignored() -> None:
     assert facts_from_json({**facts_to_json(FACTS), "colour": "blue"}, "x") == FACTS
 
 
@@ -199,7 +199,7 @@ def test_containers_by_their_marks(tmp_path: Path, mark: str, environ: dict[str,
     assert machine.container(files(tmp_path, **{mark: ""}), environ) == name
 
 
-def test_free_disk_is_asked_of_the_nearest_folder_there_is(tmp_path: Path) -> None:
+def test_free_disk_is_measured_at_the_nearest_existing_folder(tmp_path: Path) -> None:
     place, free = machine.disk(tmp_path / "not/yet/there")
     assert (place, free > 0) == (str(tmp_path), True)
 
