@@ -82,18 +82,18 @@ def runtime_zip(folder: Path | None = None) -> bytes:
     state = sha256(b"".join(map(Path.read_bytes, sorted(Path(__file__).parent.glob("*.py")))))
     for name, data in sorted(sources.items()):
         state.update(f"{name} {len(data)}\n".encode() + data)
-    kept = folder / VERSION / "runtime" / state.hexdigest()
+    cached = folder / VERSION / "runtime" / state.hexdigest()
     with suppress(OSError):
-        data = read_file(kept)
+        data = read_file(cached)
         if data[:_DIGEST_SIZE] == sha256(data[_DIGEST_SIZE:]).digest():
             return data[_DIGEST_SIZE:]
     data = _zipped(sources)
     with suppress(OSError):
         part_of_cache(folder, "runtime").mkdir(parents=True, exist_ok=True)
-        for other in kept.parent.iterdir():
-            if len(other.name) == len(kept.name):  # of another version
+        for other in cached.parent.iterdir():
+            if len(other.name) == len(cached.name):  # of another version
                 other.unlink(missing_ok=True)
-        write_cache_file(kept, sha256(data).digest() + data)
+        write_cache_file(cached, sha256(data).digest() + data)
     return data
 
 

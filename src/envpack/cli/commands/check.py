@@ -85,7 +85,7 @@ def check(
     except HostError as error:
         if not console.json:
             show(console, report)
-            error.details.clear()  # they stand in the table
+            error.details.clear()  # they are in the table
         raise
     return Result("check", report.as_dict(), lambda console: show(console, report))
 

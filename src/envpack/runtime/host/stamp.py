@@ -16,7 +16,7 @@ from envpack.runtime.format.layout import STAMP_PATH
 from envpack.runtime.fs.io import read_file
 from envpack.runtime.fs.temporary import replace_file
 
-KEPT = 32
+MAX_STAMPS = 32
 """The maximum number of lines, the newest first. With so many hosts that share a deployment, comparing the stamps
 still takes no noticeable time.
 """
@@ -60,6 +60,6 @@ def _add(place: Path, line: str) -> None:
         known = read_file(place).decode("utf-8", "surrogateescape").splitlines()
     except FileNotFoundError:
         known = []
-    lines = [line, *(other for other in known if other != line)][:KEPT]
+    lines = [line, *(other for other in known if other != line)][:MAX_STAMPS]
     data = "".join(f"{item}\n" for item in lines).encode("utf-8", "surrogateescape")
     replace_file(place, data, durable=False)
