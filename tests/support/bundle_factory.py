@@ -23,7 +23,7 @@ def file(path: str, data: bytes, mode: int = 0o644, relocation: Relocation | Non
 
 
 def text(path: str, content: bytes, mode: int = 0o644) -> Item:
-    """A text file in which every ``@`` stands for the prefix."""
+    """Return a text file in which every ``@`` is the prefix."""
     parts = content.split(b"@")
     offsets, position = [], 0
     for part in parts[:-1]:
@@ -35,7 +35,7 @@ def text(path: str, content: bytes, mode: int = 0o644) -> Item:
 
 
 def library(path: str) -> Item:
-    """A binary with a string that starts with the prefix, and another one after it."""
+    """Return a binary with a string that starts with the prefix, and another one after it."""
     relocation = Relocation(PLACEHOLDER, strings=((4, 4 + 255 + 4),))
     return file(path, b"\x7fELF" + PLACEHOLDER + b"/lib\0rest\0", relocation=relocation)
 

@@ -102,7 +102,7 @@ ODD: list[Any] = [
 
 
 def _nodes(value: Any) -> Iterator[tuple[Any, Any]]:
-    """Every place in a document, as its container and its key."""
+    """Yield every value in a document, as its container and its key."""
     if isinstance(value, (list, dict)):
         for key in range(len(value)) if isinstance(value, list) else list(value):
             yield value, key
@@ -110,7 +110,7 @@ def _nodes(value: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def _descent(document: Any, random: random.Random) -> tuple[Any, Any]:
-    """A place reached by choosing at each level, so that long lists don't get all of it."""
+    """Return a value chosen level by level, so that long lists are not chosen more often."""
     container = document
     while True:
         key = random.choice(list(range(len(container)) if isinstance(container, list) else container))
@@ -171,7 +171,7 @@ def _bytes(data: bytes, random: random.Random, most: int = 4) -> bytes:
 
 
 def mutant(seed: int) -> Forgery:
-    """The bundle of this seed. Some are still sound: not everything in it matters."""
+    """Return the bundle of this seed. Some are still valid: not every byte matters."""
     chance = random.Random(seed)
     made = Forgery(RICH[len(SOUND) :], pack=chance.choice([gz, gz, zst]))
     what = chance.choice(
@@ -204,8 +204,12 @@ FACTS = gather(Path("/"), gpu=False)
 
 
 def try_one(seed: int, folder: Path, facts: HostFacts = FACTS) -> str:
-    """What became of the mutant: "refused" or "deployed". Raises AssertionError when anything of it escapes, stays
-    or differs, and whatever else envpack should not have raised."""
+    """Return what happened to the mutant: "refused" or "deployed".
+
+    Raises:
+        AssertionError: Something was written outside, files are left, or two ways to read it differ.
+        Exception: Any other error that envpack should not raise.
+    """
     bundle = mutant(seed).write(folder / "b.tar.gz")
     outside = folder / "outside"
     outside.mkdir(exist_ok=True)

@@ -18,7 +18,7 @@ class Done(NamedTuple):
 
 
 def envpack(*words: object, root: Path = Path("/"), **environ: str) -> Done:
-    """Runs a command; ``root``: the folder that /etc is in; ``environ``: its environment variables."""
+    """Run a command; ``root``: the folder that /etc is in; ``environ``: its environment variables."""
     out, err = io.StringIO(), io.StringIO()
     plain = {"terminal": False, "colour": False, "unicode": True, "width": None}
     console = Console(Stream(out, **plain), Stream(err, **plain), environ, root=root)  # type: ignore[arg-type]

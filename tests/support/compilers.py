@@ -13,7 +13,7 @@ CACHE = Path(__file__).resolve().parent.parent / "build" / "compilers"
 
 
 def compiler() -> tuple[str, ...]:
-    """The command that compiles C. Raises FileNotFoundError where there is none."""
+    """Return the command that compiles C; raise FileNotFoundError if there is none."""
     found = find_compiler()
     if found is None:
         raise FileNotFoundError("there is no C compiler: install gcc, or the Python package ziglang")
@@ -21,7 +21,7 @@ def compiler() -> tuple[str, ...]:
 
 
 def variables() -> dict[str, str]:
-    """The environment it runs in: CC, so that whatever compiles C there takes the same one, and zig's cache."""
+    """Return the variables for it: CC, so that every build uses the same compiler, and zig's cache."""
     return {**os.environ, **cache_variables(CACHE), "CC": shlex.join(compiler())}
 
 

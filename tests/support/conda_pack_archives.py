@@ -18,7 +18,7 @@ Add = Callable[[tarfile.TarFile], None]
 
 
 def record(name: str, files: Iterable[str] = (), **fields: object) -> bytes:
-    """A conda-meta record of a package."""
+    """Return a conda-meta record of a package."""
     document = {"name": name, "version": "1.0", "build": "0", "subdir": "noarch", "files": list(files), **fields}
     return json.dumps(document).encode()
 
@@ -68,7 +68,7 @@ UNPACK = file("bin/conda-unpack", unpack_script(("bin/tool", BUILD_PREFIX, "text
 
 
 def tar(path: Path, *members: Add, codec: str = "gz") -> Path:
-    """A tar archive of an environment and ``members``, conda-unpack last as conda-pack writes it."""
+    """Write a tar archive of an environment and ``members``, with conda-unpack last as conda-pack writes it."""
     with tarfile.open(path, f"w:{codec}", format=tarfile.PAX_FORMAT) as archive:
         for add in (*ENVIRONMENT, *members, UNPACK):
             add(archive)

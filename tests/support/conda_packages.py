@@ -50,7 +50,7 @@ class Channel:
         entry_points: Collection[str] = (),
         version: str = "1.0",
     ) -> None:
-        """A package as it is written today."""
+        """Add a package in the current format."""
         placeholder = placeholder_for(name, EPOCH)
         identity = PackageIdentity(name, version, "h0_0", subdir)
         metadata = PackageMetadata(
@@ -70,7 +70,7 @@ class Channel:
         )
 
     def add_old(self, name: str, files: Mapping[str, str | bytes], *, subdir: str) -> None:
-        """A package as before conda-build 2: .tar.bz2, without paths.json and with the short placeholder."""
+        """Add a package as before conda-build 2: .tar.bz2, without paths.json and with the short placeholder."""
         made = [_file(path, content, SHORT) for path, content in files.items()]
         index = {"name": name, "version": "1.0", "build": "0", "build_number": 0, "depends": [], "subdir": subdir}
         prefixed = [file for file in made if file.prefix_mode is not None]
@@ -91,7 +91,7 @@ class Channel:
                 _add(archive, file.path, file.source.data, file.executable)
 
     def index(self) -> str:
-        """Makes the index; the channel's URL."""
+        """Write the index; return the channel's URL."""
         asyncio.run(index_fs(self.folder))
         return self.url
 

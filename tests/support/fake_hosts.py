@@ -39,7 +39,7 @@ ANOTHER_CARD = {
 
 
 def gpu(name: str, capability: str, mib: int, brand: int = 14, **marks: object) -> str:
-    """A record of NVML_STUB_GPUS. ``brand``: NVML_BRAND_*: 2 tesla, 5 geforce, 8 vpc, 9 vcs, 14 nvidia."""
+    """Return a record of NVML_STUB_GPUS. ``brand``: NVML_BRAND_*: 2 tesla, 5 geforce, 8 vpc, 9 vcs, 14 nvidia."""
     keys = ("mig", "virtualization", "fabric", "licensed", "error")
     rest = [str(int(marks.get(key, 0))) for key in keys]  # type: ignore[call-overload]
     uuid = marks.get("uuid") or f"GPU-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
@@ -78,7 +78,7 @@ class Host:
     smi: Mapping[str, str] = field(default_factory=dict)
 
     def root(self, folder: Path) -> Path:
-        """The host's files, written below ``folder``."""
+        """Write the host's files below ``folder``."""
         files = {
             "proc/cpuinfo": CPUINFO,
             "proc/meminfo": "MemTotal:       65536000 kB\n",
@@ -94,7 +94,7 @@ class Host:
         return folder
 
     def environment(self, stubs: Path, folder: Path) -> dict[str, str]:
-        """The environment of a process on this host; ``folder``: for its programs."""
+        """Return the variables of a process on this host; ``folder``: for its programs."""
         environ = {"PATH": str(folder), "HOME": str(folder), **self.environ}
         if self.smi:
             answers = "".join(f"  '{key}'*) cat <<'END'\n{text}END\n  ;;\n" for key, text in self.smi.items())
@@ -117,7 +117,7 @@ class Host:
 
 
 def build_stubs(folder: Path) -> Path:
-    """Compiles the stub, as it is today and as it was before R450, into ``folder``."""
+    """Compile the stub, as it is today and as it was before R450, into ``folder``."""
     for name, flags in (("new", ()), ("old", ("-DOLD",)), ("utility", ())):
         (folder / name).mkdir(parents=True)
         target = folder / name / "libnvidia-ml.so.1"
@@ -153,8 +153,13 @@ CU130 = torch("13.0", 75, 80, 86, 90, 100, 120)
 
 
 def bundle_of(path: Path, content: Mapping[str, Any], *, complete: bool = False) -> Manifest:
-    """A bundle that says ``content`` of itself. ``complete``: it has the real runtime, scripts and a Python, so
-    that it can be deployed and activated."""
+    """Write a bundle.
+
+    Args:
+        path: The path of the bundle.
+        content: Fields of its manifest.
+        complete: Whether it has the real runtime, scripts and a Python, so that it can be deployed and activated.
+    """
     segments = {"environment": [file("share/x", b"x")]}
     if complete:
         program = f"#!/bin/sh\nexec '{os.path.realpath(sys.executable)}' \"$@\"\n"

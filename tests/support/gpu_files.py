@@ -31,13 +31,13 @@ class Code:
 
 
 def fatbin(*entries: Code) -> bytes:
-    """A container with these entries."""
+    """Return a container with these entries."""
     body = b"".join(entry.pack() for entry in entries)
     return struct.pack("<IHHQ", 0xBA55ED50, 1, 16, len(body)) + body
 
 
 def section(*containers: bytes, padding: int = 0) -> bytes:
-    """Containers one after the other, so many NULs between them."""
+    """Return containers one after the other, with that many NULs between them."""
     return (b"\0" * padding).join(containers)
 
 
@@ -52,7 +52,7 @@ def elf(
     fatbins: Mapping[str, bytes] | None = None,
     nobits: bool = False,
 ) -> bytes:
-    """A shared library of 64 bits with these sections and no code.
+    """Return a shared library of 64 bits with these sections and no code.
 
     ``versions``: by library, the symbol versions needed of it, ``weak`` ones marked so; ``isa_needed``: bits of
     GNU_PROPERTY_X86_ISA_1_NEEDED; ``nobits``: sections without contents, as in files of debug symbols.

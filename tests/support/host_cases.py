@@ -77,7 +77,7 @@ EXPRESSION = {**CU118, "requires": {"cuda": "cuda>=12.4 brand=tesla,driver>=470,
 
 
 def kernels(isa: str) -> dict[str, Any]:
-    """An environment with one library that has PTX for later GPUs."""
+    """Return an environment with one library that has PTX for later GPUs."""
     code = GpuCode("lib/libkernels.so", "kernels", ("sm_80",), ("compute_80",), isa, main=True)
     return {"needs": DetectedNeeds(cuda=Evidence("12.6", "lib/libkernels.so"), gpu_code=(code,))}
 
@@ -92,7 +92,7 @@ CUPY = {
 
 
 def numba(cuda: str) -> dict[str, Any]:
-    """An environment that makes its GPU code at run time, as PTX."""
+    """Return an environment that makes its GPU code at run time, as PTX."""
     needs = DetectedNeeds(
         cuda=Evidence(cuda, "cuda-version"), jit=(Compiler("numba", "conda:numba-0.61.0", ptx=True),)
     )

@@ -56,7 +56,7 @@ KINDS = {"file": b"0", "hardlink": b"1", "symlink": b"2", "directory": b"5"}
 
 
 def header(record: Json) -> bytes:
-    """The entry of a record, as FORMAT.md has it, however absurd the record is."""
+    """Return the entry of a record, as FORMAT.md defines it, however absurd the record is."""
     kind = record["type"]
     name = raw(record["path"]) + (b"/" if kind == "directory" else b"")
     link = raw(record.get("target", ""))
@@ -216,7 +216,7 @@ MANIFEST: Json = {
 
 
 def at(document: Json, path: str, value: Any) -> Json:
-    """The document with what stands at ``path`` (``a.0.b``) replaced; a callable gets the old value."""
+    """Return the document with the value at ``path`` (``a.0.b``) replaced; a callable gets the old value."""
     place: Any = document
     *steps, last = [int(step) if step.lstrip("-").isdigit() else step for step in path.split(".")]
     for step in steps:
@@ -226,12 +226,12 @@ def at(document: Json, path: str, value: Any) -> Json:
 
 
 def states(path: str, value: Any) -> Forgery:
-    """A valid bundle with another statement in its manifest."""
+    """Return a valid bundle with another statement in its manifest."""
     return Forgery(manifest=lambda document: at(document, path, value))
 
 
 def lists(path: str, value: Any) -> Forgery:
-    """A valid bundle with another value in the segment of its paths table: at ``path`` from there."""
+    """Return a valid bundle with another value in its paths table: at ``path`` of the segment."""
     return Forgery(table=lambda document: at(document, f"segments.0.{path}", value))
 
 
@@ -242,7 +242,7 @@ def text_of(document: Json, old: str, new: str) -> bytes:
 
 
 def outside(*items: tuple[Json, bytes]) -> Forgery:
-    """The links among these are allowed to lead out."""
+    """Return a bundle in which the links among these may lead out."""
     names = [record["path"] for record, _ in items if record["type"] == "symlink"]
     return Forgery(items, manifest=lambda document: at(document, "changes.outside", names))
 
@@ -253,7 +253,7 @@ def gzip_with_name(frame: bytes) -> bytes:
 
 
 def zst_bomb(size: int) -> bytes:
-    """A zstd frame that states ``size`` bytes and has blocks for 8 GiB: RFC 8878, 3.1.1, RLE blocks of 128 KiB."""
+    """Return a zstd frame that states ``size`` bytes and has 8 GiB: RFC 8878, 3.1.1, RLE blocks of 128 KiB."""
     blocks = (1 << 1 | (128 << 10) << 3).to_bytes(3, "little") + b"a"
     return b"\x28\xb5\x2f\xfd\xa0" + size.to_bytes(4, "little") + blocks * (1 << 16) + b"\x01\0\0"
 
@@ -274,7 +274,7 @@ def many_records(document: Json) -> bytes:
 
 
 def big(count: int, piece: bytes, document: Json, key: str) -> bytes:
-    """The document with a list of ``count`` pieces in place of ``key``'s value."""
+    """Return the document with a list of ``count`` items as the value of ``key``."""
     marker = "PLACE"
     whole = json.dumps({**document, key: marker}).encode()
     return whole.replace(b'"PLACE"', b"[" + b",".join([piece] * count) + b"]")
@@ -286,7 +286,7 @@ def swap_frames(data: bytes) -> bytes:
 
 
 def two_frames(document: Json) -> Json:
-    """The frame of the first segment belongs to the last one, too."""
+    """Let the frame of the first segment belong to the last one, too."""
     document["segments"][1]["frames"] = document["segments"][0]["frames"]
     return document
 

@@ -24,7 +24,7 @@ def namespace() -> list[str]:
 
 @contextmanager
 def cloning_filesystem(folder: Path) -> Iterator[Path]:
-    """One that can clone files, loop-mounted below ``folder`` where root may do that and its tools are there."""
+    """Mount a filesystem that can clone files below ``folder``; skip the test where that is not possible."""
     maker = next((name for name in ("mkfs.btrfs", "mkfs.xfs") if shutil.which(name)), None)
     if maker is None or os.geteuid() != 0:
         pytest.skip("needs root and mkfs.btrfs or mkfs.xfs")

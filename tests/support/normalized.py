@@ -13,7 +13,7 @@ from envpack.runtime.relocation.splice import inverse, splice
 
 
 def normalizer(*aliases: bytes) -> FileNormalizer:
-    """For an environment that is named by these paths."""
+    """Return the normalizer of an environment with these paths."""
     return FileNormalizer(Path("/nowhere"), PrefixContents(Path("/nowhere"), aliases, ()))
 
 
@@ -22,7 +22,7 @@ def store(data: bytes, *aliases: bytes, path: str = "lib/x", mode: int = 0o644, 
 
 
 def deployed(stored: Stored, prefix: bytes) -> bytes:
-    """The bytes at ``prefix``; that these lead back to what is stored, and that its digest is right."""
+    """Return the bytes at ``prefix``, after checking that they give the stored bytes and digest again."""
     data = b"".join(in_memory(stored.pieces))
     assert (len(data), hashlib.sha256(data).hexdigest()) == (stored.size, stored.sha256)
     if stored.relocation is None:

@@ -41,7 +41,7 @@ def run(*command: object, cwd: Path | None = None, **environment: object) -> str
 def conda_install(
     channels: Sequence[str], prefix: Path, packages: Sequence[str], cache: Path, *, only: Collection[str] = ()
 ) -> None:
-    """Installs ``packages``, and what they need, into ``prefix``; of these just ``only``, if any are given."""
+    """Install ``packages`` and their dependencies into ``prefix``; of these only ``only``, if any are given."""
 
     async def run() -> None:
         records = await rattler.solve(
@@ -57,20 +57,20 @@ def conda_install(
 
 
 def uv_install(prefix: Path, *arguments: str) -> None:
-    """Installs into an environment what pip's configuration makes available."""
+    """Install packages of pip's index into an environment."""
     command = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--break-system-packages"]
     subprocess.run([*command, "--python", str(prefix / "bin/python"), *arguments], check=True, text=True)
 
 
 def path_of_length(folder: Path, length: int) -> Path:
-    """A path of ``length`` bytes below ``folder``."""
+    """Return a path of ``length`` bytes below ``folder``."""
     spare = length - len(os.fsencode(folder)) - 1
     parts = ["p" * 100] * (spare // 101)
     return folder.joinpath(*parts, "q" * (spare - 101 * len(parts)))
 
 
 def imported_code(data: bytes, source: str) -> CodeType:
-    """The code of a pyc as Python has it when it has imported ``source``."""
+    """Return the code of a pyc as Python has it after importing ``source``."""
     code: CodeType = marshal.loads(data[16:])
     _imp._fix_co_filename(code, source)
     return code

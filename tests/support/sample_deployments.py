@@ -30,20 +30,20 @@ def bundle(folder: Path, version: str, test: tuple[str, ...] = PASSES, **extra: 
 
 
 def deployed(bundle: Path | str, root: Path, store: Path | None = None, **settings: Any) -> Deployment:
-    """Deploys any bundle, as the command line does, without a word."""
+    """Deploy any bundle, as the command line does, without output."""
     decoders = settings.pop("decoders", FAST)
     options = DeployOptions(**{"jobs": 2, "store": store, **settings})
     return deploy(bundle, root, options, reporter=Reporter(), decoders=decoders)
 
 
 def deploy_version(folder: Path, version: str, destination: Path | None = None, **options: Any) -> Deployment:
-    """Deploys that version to ``folder / "x"``, or elsewhere."""
+    """Deploy that version to ``folder / "x"``, or to another path."""
     made = bundle(folder, version)
     return deploy(made, destination or folder / "x", DeployOptions(**options), reporter=Reporter())
 
 
 def whole_version(root: Path) -> str:
-    """The version that stands at ``root``, after making sure that it is that, whole, and written for its place."""
+    """Return the version at ``root``, after checking that it is complete and has the prefix of its path."""
     version = (root / "lib/version").read_text()
     assert (root / "bin/tool").read_text() == f"#!/bin/sh\necho {root} {version}\n"
     names = {"activate", "tool", "version", f"only-in-{version}"}

@@ -58,7 +58,7 @@ class Sandbox:
         umask: int = 0o022,
         parallel: bool = False,
     ) -> Done:
-        """The commands one after the other in ``folder``; one whose first word is RUNTIME is the runtime's own.
+        """Run commands in ``folder``, one after the other; RUNTIME as the first word runs the runtime's own.
         ``parallel``: files are written by other processes, however few there are."""
         assert self._process.stdin is not None and self._process.stdout is not None
         job: dict[str, Any] = {

@@ -168,7 +168,7 @@ class _Server(ThreadingHTTPServer):
 
 @contextmanager
 def serving(data: dict[str, bytes], certificate: Path | None = None, **how: Any) -> Iterator[Files]:
-    """A server for these paths while the block runs; ``url`` says where."""
+    """Serve these paths while the block runs, at ``url``."""
     files = Files(data, **how)
     server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"files": files}))
     scheme = "http"
@@ -189,7 +189,7 @@ def serving(data: dict[str, bytes], certificate: Path | None = None, **how: Any)
 
 
 def make_certificate(folder: Path) -> Path:
-    """A key and a certificate for 127.0.0.1 that it signs itself, in one file."""
+    """Write a key and a self-signed certificate for 127.0.0.1 into one file."""
     both, key = folder / "both.pem", folder / "key.pem"
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
     command += ["-keyout", str(key), "-out", str(both), "-days", "2", "-subj", "/CN=127.0.0.1"]

@@ -140,7 +140,7 @@ class Session:
         return Outcome(done.returncode, done.stdout, done.stderr, self.environments())
 
     def environments(self) -> list[dict[str, str]]:
-        """The recorded variables, without those of the shell itself."""
+        """Return the recorded variables, without those of the shell itself."""
         return [
             {
                 name: value
@@ -152,7 +152,7 @@ class Session:
 
 
 def make_tree(prefix: Path, variables: Mapping[str, str] | None = None, written_in: bool = True) -> Path:
-    """A deployment, as ``tar -x`` leaves it or as it is when the prefix has been written in."""
+    """Make a deployment, as ``tar -x`` leaves it or after the prefix was written."""
     (prefix / "bin").mkdir(parents=True)
     (prefix / "bin/python").symlink_to(PYTHON)
     for folder in (".envpack", "etc/conda/activate.d", "etc/conda/deactivate.d"):
@@ -170,7 +170,7 @@ def make_tree(prefix: Path, variables: Mapping[str, str] | None = None, written_
 
 
 def add_script(prefix: Path, name: str, sh: str, fish: str, csh: str) -> None:
-    """A package's script, such as activate.d/gdal, for every kind of shell."""
+    """Add a package's script, such as activate.d/gdal, for every kind of shell."""
     for suffix, text in ((".sh", sh), (".fish", fish), (".csh", csh)):
         path = prefix / "etc/conda" / f"{name}{suffix}"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -178,7 +178,7 @@ def add_script(prefix: Path, name: str, sh: str, fish: str, csh: str) -> None:
 
 
 def add_echo(prefix: Path, name: str, text: str) -> None:
-    """A package's script that says ``text``, in which ``$NAME`` is the same in every kind of shell."""
+    """Add a package's script that prints ``text``, in which ``$NAME`` is the same in every kind of shell."""
     add_script(prefix, name, *[f'echo "{text}"'] * 3)
 
 

@@ -57,7 +57,7 @@ print(next(line.split()[1] for line in open("/proc/self/status") if line.startsw
 
 
 def pack_elsewhere(prefix: Path, output: Path) -> tuple[int, Manifest]:
-    """Packs in a process of its own; the most memory it had, in bytes, and what the bundle says of itself."""
+    """Pack in a separate process; return its maximum memory in bytes, and the manifest of the bundle."""
     command = [sys.executable, "-c", _MEASURED, str(prefix), str(output)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     with open_bundle(output, FAST) as bundle:

@@ -28,12 +28,12 @@ def _walk(root: Path, own: bool) -> dict[str, Path]:
 
 
 def paths(root: Path, *, own: bool = True) -> dict[str, Path]:
-    """Files and links, by name."""
+    """Return the names of files and links."""
     return {name: path for name, path in _walk(root, own).items() if path.is_symlink() or not path.is_dir()}
 
 
 def contents(root: Path, *, own: bool = True) -> dict[str, bytes]:
-    """Bytes of files, ``-> target`` of links; folders have names that end in a slash."""
+    """Return the bytes of files, and ``-> target`` of links; names of folders end in a slash."""
     found = {}
     for name, path in _walk(root, own).items():
         if path.is_symlink():
@@ -59,7 +59,7 @@ class PathState(NamedTuple):
 
 
 def snapshot(root: Path, *, own: bool = True, record: bool = True) -> dict[str, PathState]:
-    """Everything but the time the prefix was written at; ``record``: also what a deployment notes of itself."""
+    """Return everything but the time of the last prefix rewrite; ``record``: also the deployment's record."""
     found = {}
     for name, path in _walk(root, own).items():
         facts = path.lstat()
