@@ -15,6 +15,7 @@ from envpack.runtime.extract.tree_writer import Tree, head_files
 from envpack.runtime.format import tar
 from envpack.runtime.format.manifest import Manifest, PathRecord, Segment
 from envpack.runtime.format.manifest_json import manifest_to_json
+from envpack.runtime.tree.conda_digests import add_digests, is_conda_record
 
 _PIECE = 1 << 20
 _MIN_MOVE_SIZE = 1 << 16
@@ -32,8 +33,9 @@ class FolderWriter:
         self.stored = 0
         self.manifest_bytes = b""
         self._prefix, self._any_length = prefix, any_length
-        self._tree = Tree(os.fsencode(root), prefix)
+        self._root, self._tree = root, Tree(os.fsencode(root), prefix)
         self._segments: list[SegmentIndex] = []
+        self._records: list[PathRecord] = []
 
     def add_segment(self, id: str, items: Iterable[Item]) -> None:
         """Write the paths of a segment; their offsets are those they would have in a bundle."""
@@ -49,6 +51,8 @@ class FolderWriter:
             else:
                 self._tree.add(record)
             records.append(record)
+            if record.type == "hardlink" or is_conda_record(record.path):
+                self._records.append(record)
         self._segments.append(segment_index(id, records))
 
     def _write(self, record: PathRecord, item: Item) -> None:
@@ -63,6 +67,7 @@ class FolderWriter:
     def finish(self, draft: Manifest) -> Manifest:
         """Complete ``draft``, write manifest, digest and paths table, and return the completed manifest."""
         manifest, table = complete(draft, self._segments)
+        add_digests(self._root, self._records, self._tree.take_digests())
         check_table(table)
         manifest = replace(manifest, segments=tuple(Segment(segment.id, ()) for segment in self._segments))
         self.manifest_bytes = manifest_to_json(manifest)

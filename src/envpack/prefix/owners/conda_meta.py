@@ -225,8 +225,8 @@ def _portable_path(item: Any) -> Any:
         left_out.update(("sha256", "size_in_bytes"))
     portable = {key: value for key, value in item.items() if key not in left_out}
     known = item.get("path_type") == "hardlink" and item.get("sha256") and not item.get("prefix_placeholder")
-    # neither is there for a file with the prefix in it, in the record of an environment that was deployed before
-    if known and (item.get("sha256_in_prefix") or isinstance(item.get("size_in_bytes"), int)):
+    # in an environment that was deployed before, files with the prefix have another digest or none, and no size
+    if known and (item.get("sha256_in_prefix") == item["sha256"] or isinstance(item.get("size_in_bytes"), int)):
         portable["sha256_in_prefix"] = item["sha256"]  # what 'conda doctor' compares the file with
     return portable
 

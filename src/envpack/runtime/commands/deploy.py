@@ -38,6 +38,7 @@ from envpack.runtime.reader.bundle import open_bundle
 from envpack.runtime.report import Reporter
 from envpack.runtime.store.extraction import plan
 from envpack.runtime.store.store import open_store
+from envpack.runtime.tree.package_changes import warn_of_lost_packages
 from envpack.runtime.tree.prefix import write_prefix
 from envpack.runtime.version import __version__
 
@@ -218,6 +219,8 @@ def deploy_source(
     with exclusive(state, reporter, wait=options.wait, parents_checked=True) as deployment:
         deployment.require_free_or_deployed(root_home)
         before = deployment.current()
+        if before is not None:
+            warn_of_lost_packages(state.path, before.deployed, reporter)
         size = 0 if "disk" in options.policy.allow else source.size
         with open_transaction(deployment, size, before) as new:
             tree = source.write(new.folder, state.given, reporter, options.jobs or processors())

@@ -11,7 +11,7 @@ import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Iterator, Mapping
+from typing import Any, Callable, Collection, Iterator, Mapping
 
 from envpack.runtime.commands.verify import compare_tree, prefixes_of
 from envpack.runtime.deployment.exclusive import exclusive
@@ -32,6 +32,7 @@ from envpack.runtime.reader.bundle import Bundle, open_bundle
 from envpack.runtime.report import Reporter
 from envpack.runtime.store.store import Store
 from envpack.runtime.tree.compare import Differences
+from envpack.runtime.tree.conda_digests import add_digests, is_conda_record, read_digests
 from envpack.runtime.tree.head import allows_room
 from envpack.runtime.tree.prefix import check_prefix, refuse_generation
 from envpack.runtime.tree.rewrite_prefix import rewrite_prefix
@@ -113,6 +114,7 @@ def repair(
                 broken = {item.path for item in before.changed} | set(before.missing)
                 restored, read = restorer.restore(broken, reporter, jobs or processors())
                 mended += restored
+                _add_digests(root, table, set(restored))
                 _mark_damaged(root, table, before, reporter)
             after = compare_tree(root, manifest, table, prefixes, reporter, jobs) if restored else before
         if after.changed or after.missing:
@@ -169,6 +171,12 @@ def _os_errors_as_destination_error(root: Path) -> Iterator[None]:
             f"can't repair {root}: {problem.strerror}: {failed_path(problem, root)}",
             hint="Run this as the owner of the environment, and with enough free disk space.",
         ) from None
+
+
+def _add_digests(root: Path, table: PathsTable, restored: Collection[str]) -> None:
+    """Write the digests of files with the prefix into the restored records, as a deployment does."""
+    records = [record for record in table if record.path in restored and is_conda_record(record.path)]
+    add_digests(root, records, read_digests(root, table, [record.path for record in records]))
 
 
 def _mark_damaged(root: Path, table: PathsTable, found: Differences, reporter: Reporter) -> None:

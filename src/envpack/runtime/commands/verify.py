@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Iterable, Mapping, Sequence
 
+from envpack.runtime.deployment.record import read_record
 from envpack.runtime.errors import IntegrityError
 from envpack.runtime.format.codec import STANDARD, Decoder
 from envpack.runtime.format.manifest import Manifest, PathRecord, PathsTable
@@ -22,6 +23,7 @@ from envpack.runtime.report import Reporter, human_size
 from envpack.runtime.transport.open import local_path
 from envpack.runtime.tree.compare import Difference, Differences, compare
 from envpack.runtime.tree.head import check_record, read_head
+from envpack.runtime.tree.package_changes import package_changes
 from envpack.runtime.tree.prefix import installed_prefix, own_prefix, prefixes_in
 
 SHOWN = 50
@@ -151,6 +153,10 @@ def verify_deployment(root: Path, *, reporter: Reporter, jobs: int | None = None
     check_record(root, digest)
     is_rewritten, prefixes = prefixes_of(root)
     found = compare_tree(root, manifest, table, prefixes, reporter, jobs)
+    record = read_record(root)
+    packages = package_changes(root, record.deployed) if record is not None else None
+    if packages:
+        reporter.warn(f"packages were changed since it was deployed: {packages}")
     return Verified(
         path=str(root),
         kind="deployment",

@@ -20,6 +20,7 @@ from envpack.runtime.reader.entries import entries
 from envpack.runtime.reader.frames import FramePrefetcher, frames_of
 from envpack.runtime.reader.partition import Part, parts_of
 from envpack.runtime.report import Step
+from envpack.runtime.tree.conda_digests import add_digests
 
 
 class SegmentSupplier(Protocol):
@@ -63,10 +64,10 @@ class Extraction:
         table_bytes = bundle.table_bytes()
         self.table = table_from_json(table_bytes)
         check_bundle_tree(bundle.manifest, self.table)
-        self._bundle, self._jobs, self._supplier = bundle, jobs, supplier
+        self._bundle, self._jobs, self._supplier, self._root = bundle, jobs, supplier, root
         self._tree = Tree(os.fsencode(root), prefix)
         write_head(self._tree, bundle, table_bytes)
-        self._pool: ProcessPool[None] | None = None
+        self._pool: ProcessPool[dict[str, str]] | None = None
 
     def __enter__(self) -> Extraction:
         alone = self._jobs == 1 or not self._bundle.is_seekable or self._supplier is not None
@@ -87,18 +88,20 @@ class Extraction:
         ``step`` advances by uncompressed bytes.
         """
         supplied: frozenset[str] = frozenset()
+        digests: dict[str, str] = {}
         if self._pool is not None:
             links = [record for record in self.table if record.type != "file"]
             for record in links:
                 if record.type != "hardlink":
                     self._tree.add(record)
-            for _ in self._pool.results(step.advance):
-                pass
+            for written in self._pool.results(step.advance):
+                digests.update(written)
             for record in links:
                 if record.type == "hardlink":
                     self._tree.add(record)
         else:
             supplied = self._stream(step)
+        add_digests(self._root, self.table, {**digests, **self._tree.take_digests()})
         self._tree.finish()
         return supplied
 
@@ -115,8 +118,9 @@ class Extraction:
                     tree.put(record, pieces)
         return supplied
 
-    def _write(self, part: Part, advance: Callable[[int], None]) -> None:
-        """Write the files of a part; links are made when all files exist."""
+    def _write(self, part: Part, advance: Callable[[int], None]) -> dict[str, str]:
+        """Write the files of a part, and return the digests of those with the prefix; links are made later."""
         for record, pieces in part.entries(self._bundle, advance):
             if record.type == "file":
                 self._tree.put(record, pieces)
+        return self._tree.take_digests()

@@ -24,6 +24,7 @@ from envpack.runtime.parallel.threads import pool as threads
 from envpack.runtime.reader.bundle import Bundle
 from envpack.runtime.relocation.files import deployed_size, stored_digest, stored_pieces
 from envpack.runtime.report import Step
+from envpack.runtime.tree.conda_digests import is_conda_record, may_have_digests, stored_record
 from envpack.runtime.tree.head import allows_room, read_head
 from envpack.runtime.tree.prefix import check_prefix, installed_prefix
 
@@ -120,7 +121,8 @@ class PreviousDeployment:
                 for record in records:
                     fd = folders.open(record.path)
                     try:
-                        if record.relocation is not None or not self._cloned(tree, record, fd):
+                        varies = record.relocation is not None or is_conda_record(record.path)
+                        if varies or not self._cloned(tree, record, fd):
                             tree.put(record, self._stored(fd, record))
                     finally:
                         os.close(fd)
@@ -149,8 +151,10 @@ class PreviousDeployment:
 
     def _stored(self, fd: int, record: PathRecord) -> Iterable[bytes | memoryview]:
         """Return a file's bytes as a bundle stores them; raise IntegrityError when that is not possible."""
-        size = deployed_size(record.relocation, record.size, self._prefix)
-        if os.fstat(fd).st_size != size:
+        size, found = deployed_size(record.relocation, record.size, self._prefix), os.fstat(fd).st_size
+        if may_have_digests(record.path, found, record.size):
+            return [stored_record(b"".join(_read(fd, found, record.path)))]
+        if found != size:
             raise IntegrityError(f"{record.path!r} was changed")
         return stored_pieces(_read(fd, size, record.path), record.relocation, self._prefix)
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import Iterable
+from typing import Iterable, Iterator
 
 from envpack.runtime.format.layout import DIGEST_PATH, MANIFEST_PATH, PATHS_PATH
 from envpack.runtime.format.manifest import PathRecord
@@ -17,6 +18,7 @@ from envpack.runtime.fs.paths import umask
 from envpack.runtime.fs.sync import EARLY, begin_writing
 from envpack.runtime.reader.bundle import Bundle
 from envpack.runtime.relocation.files import deployed_bytes, verify_digest
+from envpack.runtime.tree.conda_digests import has_digest
 
 
 def write_head(tree: Tree, bundle: Bundle, table_bytes: bytes) -> None:
@@ -54,6 +56,7 @@ class Tree:
         self._umask = umask()
         self._made = {b""}
         self._modes: list[tuple[bytes, int]] = []
+        self._digests: dict[str, str] = {}
 
     def put(self, record: PathRecord, pieces: Iterable[bytes | memoryview]) -> None:
         """Write a path of any type.
@@ -87,11 +90,26 @@ class Tree:
         """Write a file, with the prefix put into its stored bytes ``pieces``, which are not verified."""
 
         def fill(fd: int) -> None:
-            write_pieces(fd, deployed_bytes(pieces, record.relocation, record.size, self._prefix, record.path))
+            deployed = deployed_bytes(pieces, record.relocation, record.size, self._prefix, record.path)
+            if record.relocation is not None and has_digest(record.path):
+                deployed = self._digested(record.path, deployed)
+            write_pieces(fd, deployed)
             if record.size >= EARLY:
                 begin_writing(fd)
 
         create_file(self.path_for(record), record.mode, record.mtime, fill)
+
+    def take_digests(self) -> dict[str, str]:
+        """Return, once, the SHA-256 of each file written since with the prefix in it, by its path."""
+        taken, self._digests = self._digests, {}
+        return taken
+
+    def _digested(self, path: str, pieces: Iterable[bytes | memoryview]) -> Iterator[bytes | memoryview]:
+        hashed = hashlib.sha256()
+        for piece in pieces:
+            hashed.update(piece)
+            yield piece
+        self._digests[path] = hashed.hexdigest()
 
     def move(self, record: PathRecord, source: Path) -> None:
         """Rename ``source``, a file that already has its final bytes, into the tree, and set its mode and time.

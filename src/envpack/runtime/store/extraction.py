@@ -27,6 +27,7 @@ from envpack.runtime.report import Step
 from envpack.runtime.store.ingest import SegmentIngest, StoredFile
 from envpack.runtime.store.placement import MAX_PLACING, Placer, PlacingPool
 from envpack.runtime.store.store import Store
+from envpack.runtime.tree.conda_digests import add_digests
 
 
 @dataclass(frozen=True)
@@ -155,6 +156,7 @@ def extract_shared(
             ingest.publish()
         pool.finish()
         step.advance(sum(segment.size for segment in placed))
+        add_digests(root, planned.table, tree.take_digests())
         tree.finish()
     return read
 

@@ -18,6 +18,7 @@ from envpack.runtime.fs.atomic import is_temporary_name
 from envpack.runtime.fs.io import read_file
 from envpack.runtime.relocation.files import stored_bytes
 from envpack.runtime.tree.bytecode_files import is_bytecode_file
+from envpack.runtime.tree.conda_digests import is_stored_record, may_have_digests
 from envpack.runtime.tree.head import read_head
 from envpack.runtime.tree.prefix import prefixes_in
 
@@ -72,6 +73,10 @@ def files_below(root: Path, path: str = "") -> Iterator[str]:
 
 def _is_edited(path: Path, record: PathRecord, prefixes: list[bytes]) -> bool:
     status = os.lstat(path)
-    if int(status.st_mtime) == record.mtime and (record.relocation is not None or status.st_size == record.size):
+    has_digests = may_have_digests(record.path, status.st_size, record.size)
+    varies = record.relocation is not None or has_digests
+    if int(status.st_mtime) == record.mtime and (varies or status.st_size == record.size):
         return False
+    if has_digests:
+        return not is_stored_record(read_file(path), record.sha256)
     return stored_bytes(read_file(path), record.relocation, record.sha256, prefixes) is None

@@ -264,7 +264,8 @@ def _renew(
         return False
     written = _with_prefix(stored, record, prefixes[0])
     if record.path in digests.paths:
-        digests.add(written, [data, *(_with_prefix(stored, record, prefix) for prefix in prefixes[1:])])
+        former = prefixes[1:]
+        digests.add(record.path, written, lambda: [data, *(_with_prefix(stored, record, old) for old in former)])
     source = path if written == data else new.file(path, written, status.st_mode & 0o777, record.mtime, status)
     for link in links:
         if source is not path or not (os.path.exists(link) and os.path.samefile(path, link)):
