@@ -451,6 +451,25 @@ def test_links_to_where_the_environment_was_lead_into_the_deployment(tmp_path: P
     assert (tmp_path / "x/lib/absolute").readlink() == Path("../bin/tool")
 
 
+def test_scripts_that_conda_wrote_run_the_environment_s_python(tmp_path: Path) -> None:
+    paths = [
+        {"_path": "bin/conda", "path_type": "unix_python_entry_point"},
+        {"_path": "bin/published", "path_type": "hardlink"},
+    ]
+    about = record("pure", ["bin/conda", "bin/published"], paths_data={"paths": paths, "paths_version": 1})
+    script = b"#!/usr/bin/env python3.11\npass\n"
+    archive = tar(
+        tmp_path / "a.tar.gz",
+        file("conda-meta/pure-1.0-0.json", about),
+        file("bin/conda", script, 0o755),
+        file("bin/published", script, 0o755),
+        file("bin/python3.11", b"", 0o755),
+    )
+    deployed(archive, tmp_path / "env")
+    assert (tmp_path / "env/bin/conda").read_text().startswith(f"#!{tmp_path}/env/bin/python3.11\n")
+    assert (tmp_path / "env/bin/published").read_bytes() == script
+
+
 def test_bundles_are_distinguished_from_archives(tmp_path: Path) -> None:
     from support.bundle_factory import file as bundle_file
     from support.bundle_factory import make_bundle

@@ -9,6 +9,7 @@ from collections import defaultdict
 from dataclasses import replace
 
 from envpack.interop.environment.conda_pack_files import is_placeholder
+from envpack.interop.environment.entry_points import entry_points
 from envpack.interop.environment.origin import RECORDED, Origin
 from envpack.prefix import Entry, FileNormalizer, PrefixContents, Stored
 from envpack.prefix.scan.windowed_file import FileData
@@ -46,6 +47,7 @@ class ArchiveNormalizer(FileNormalizer):
         self._conda = {e.path for g, e in entries if g.package is not None and g.package.kind == "conda"}
         placeholders = {e.published.placeholder for _, e in entries if e.published is not None}
         placeholders |= {record.placeholder for record in origin.records.values()}
+        self._entry_points = entry_points(contents.prefix)
         self._placeholders = {name for name in placeholders if name} - set(contents.aliases)
         self._with_placeholders: dict[frozenset[bytes], FileNormalizer] = {}
 
@@ -78,8 +80,9 @@ class ArchiveNormalizer(FileNormalizer):
 
         The result is None where nothing shows that the script had another first line. A file that a conda package
         published is verified later, by its digest. For others the evidence is the digest in pip's RECORD or in
-        conda's record, or conda-pack's record, which lists every other text in bin that no package published
-        (``Packer.add``). A line with an option never worked: ``env`` takes program and option for one name.
+        conda's record; that conda wrote the script itself, as an entry point; or conda-pack's record, which lists
+        every other text in bin that no package published (``Packer.add``). A line with an option never worked:
+        ``env`` takes program and option for one name.
         """
         line = _THROUGH_ENV.match(data) if isinstance(data, bytes) and entry.path.startswith("bin/") else None
         if line is None or not isinstance(data, bytes) or self._origin.layout != RECORDED:
@@ -91,7 +94,10 @@ class ArchiveNormalizer(FileNormalizer):
         for candidate in lines:
             if entry.recorded and hashlib.sha256(candidate).hexdigest() == entry.recorded:
                 return candidate
-        was_rewritten = entry.path not in self._conda and not entry.path.startswith("bin/python")
+        if entry.path in self._conda:
+            was_rewritten = entry.path in self._entry_points
+        else:
+            was_rewritten = not entry.path.startswith("bin/python")
         if not (was_rewritten or line["rest"].strip()) or not _is_utf8(data):
             return None
         name = os.fsdecode(line["name"])

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from envpack.interop.archive.members import safe_path
 from envpack.prefix.owners.noarch_paths import installed_record
+from envpack.prefix.owners.softlinks import record_of_files
 from envpack.runtime.errors import IntegrityError
 from envpack.runtime.fs.io import read_file
 from envpack.runtime.fs.json_text import json_value
@@ -81,7 +82,7 @@ def _paths(record: Path) -> tuple[list[str], dict[str, object]]:
     links: list[str] = []
     files: dict[str, object] = {}
     try:
-        for item in installed_record(json_value(read_file(record)))["paths_data"]["paths"]:
+        for item in installed_record(record_of_files(json_value(read_file(record))))["paths_data"]["paths"]:
             path, kind = safe_path(item["_path"]), item.get("path_type")
             if kind == "softlink":
                 links.append(path)

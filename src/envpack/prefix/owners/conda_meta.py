@@ -14,6 +14,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from envpack.prefix.model import Published
 from envpack.prefix.owners.noarch_paths import installed_record
+from envpack.prefix.owners.softlinks import record_of_files
 from envpack.runtime.errors import PackError
 from envpack.runtime.format.manifest import Package
 from envpack.runtime.fs.json_text import json_value
@@ -71,7 +72,7 @@ def read_record(path: str, data: bytes) -> CondaRecord:
         if not isinstance(document, dict):
             raise ValueError("an object was expected")
         package = _package(document)
-        document = installed_record(document)
+        document = installed_record(record_of_files(document))
         claims = _claims(document)
     except UnicodeDecodeError as problem:
         raise _broken(path, f"it is not UTF-8 at byte {problem.start}") from None

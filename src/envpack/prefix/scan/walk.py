@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from envpack.prefix.owners.conda_meta import SKIPPED
+from envpack.prefix.owners.softlinks import is_within, linked_folders
 from envpack.runtime.activation import scripts
 from envpack.runtime.errors import PackError
 from envpack.runtime.format.layout import OWN_FOLDER
@@ -80,7 +81,8 @@ def walk(
     """Read the tree below ``prefix``.
 
     Left out are envpack's own folder, lock files and leftovers in conda-meta, byte-code folders that are empty,
-    and of a base environment the package cache and the other environments.
+    and of a base environment the package cache and the other environments. Links of conda into its package cache
+    are replaced by their files.
 
     Args:
         prefix: The environment's folder.
@@ -134,6 +136,7 @@ class _Walker:
         self.leads_out = False
         self._prefix, self._keep, self._outside = prefix, keep, outside
         self._user = os.geteuid()
+        self._cache: tuple[str, ...] | None = None
         self._pending = [_Folder("", str(prefix), roots)]
 
     def run(self) -> None:
@@ -197,6 +200,8 @@ class _Walker:
         inner = _inner_target(folder, target)
         if inner is not None:
             self.tree.links[path] = inner
+        elif self._is_in_package_cache(place, target):
+            self._follow(path, place, folder)
         elif self._outside == "keep":
             self.tree.links[path] = posixpath.normpath(posixpath.join(folder.place, target))
             self.tree.outside.append(path)
@@ -205,6 +210,11 @@ class _Walker:
         else:
             self.leads_out = True
             self.problems.append(f"{path}: links to {target}, outside the environment")
+
+    def _is_in_package_cache(self, place: str, target: str) -> bool:
+        if self._cache is None:  # links that lead out are rare
+            self._cache = linked_folders(self._prefix)
+        return is_within(target, self._cache) and is_within(os.path.realpath(place), self._cache)
 
     def _follow(self, path: str, place: str, folder: _Folder) -> None:
         real = os.path.realpath(place)

@@ -129,7 +129,7 @@ class CondaDigests:
         table: its paths table.
 
     Attributes:
-        paths: the relocated files whose digest is needed.
+        paths: the relocated files with a digest in a record.
         others: packages with files that contain the prefix and that are not relocated, as conda installed them.
     """
 
