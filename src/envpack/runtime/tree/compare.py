@@ -23,6 +23,7 @@ from envpack.runtime.tree.bytecode_files import is_bytecode_file
 from envpack.runtime.tree.conda_digests import is_stored_record, may_have_digests
 
 _BATCH = 32
+_PIECE = 1 << 20
 _KINDS = {"f": "a file", "d": "a directory", "l": "a symbolic link", "o": "a special file"}
 _KIND_OF_TYPE = {"file": "f", "hardlink": "f", "directory": "d", "symlink": "l"}
 MISSING = "missing"
@@ -212,8 +213,8 @@ class _Checker:
                 return "executable" if status.st_mode & 0o100 else "not executable"
             if content.relocation is None:
                 if may_have_digests(record.path, status.st_size, content.size):
-                    with open(fd, "rb", closefd=False) as file:
-                        return "" if is_stored_record(file.read(), content.sha256) else "other content"
+                    data = b"".join(iter(lambda: os.read(fd, _PIECE), b""))
+                    return "" if is_stored_record(data, content.sha256) else "other content"
                 if status.st_size != content.size:
                     return f"{status.st_size} bytes, not {content.size}"
                 return "" if stored_digest(fd, None, content.size, None) == content.sha256 else "other content"
