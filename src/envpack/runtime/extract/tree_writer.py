@@ -17,7 +17,7 @@ from envpack.runtime.fs.links import link_or_copy
 from envpack.runtime.fs.paths import umask
 from envpack.runtime.fs.sync import EARLY, begin_writing
 from envpack.runtime.reader.bundle import Bundle
-from envpack.runtime.relocation.files import deployed_bytes, verify_digest
+from envpack.runtime.relocation.files import deployed_bytes, hash_pieces, verify_digest
 from envpack.runtime.tree.conda_digests import has_digest
 
 
@@ -106,9 +106,7 @@ class Tree:
 
     def _digested(self, path: str, pieces: Iterable[bytes | memoryview]) -> Iterator[bytes | memoryview]:
         hashed = hashlib.sha256()
-        for piece in pieces:
-            hashed.update(piece)
-            yield piece
+        yield from hash_pieces(pieces, hashed)
         self._digests[path] = hashed.hexdigest()
 
     def move(self, record: PathRecord, source: Path) -> None:

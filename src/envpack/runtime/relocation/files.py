@@ -155,7 +155,7 @@ def _hashing() -> ThreadPoolExecutor:
 def verify_digest(pieces: Iterable[bytes | memoryview], path: str, sha256: str) -> Iterator[bytes | memoryview]:
     """Yield the pieces of a file's stored bytes unchanged, then verify their digest.
 
-    Later verifications rely on that digest. Large pieces are hashed in another thread while the caller uses them.
+    Later verifications rely on that digest.
 
     Args:
         pieces: the stored bytes, in order.
@@ -166,6 +166,13 @@ def verify_digest(pieces: Iterable[bytes | memoryview], path: str, sha256: str) 
         IntegrityError: after the last piece, the digest is another one.
     """
     hashed = hashlib.sha256()
+    yield from hash_pieces(pieces, hashed)
+    if hashed.hexdigest() != sha256:
+        raise IntegrityError(f"{path!r} does not match its digest in the paths table")
+
+
+def hash_pieces(pieces: Iterable[bytes | memoryview], hashed: hashlib._Hash) -> Iterator[bytes | memoryview]:
+    """Yield pieces unchanged, and add them to a hash: large ones in another thread while the caller uses them."""
     for piece in pieces:
         if len(piece) < _WORTH_A_THREAD:
             hashed.update(piece)
@@ -174,5 +181,3 @@ def verify_digest(pieces: Iterable[bytes | memoryview], path: str, sha256: str) 
             meanwhile = _hashing().submit(hashed.update, piece)
             yield piece
             meanwhile.result()
-    if hashed.hexdigest() != sha256:
-        raise IntegrityError(f"{path!r} does not match its digest in the paths table")

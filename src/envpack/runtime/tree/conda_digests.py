@@ -22,7 +22,7 @@ from envpack.runtime.fs.io import create_file, read_file, write_all
 from envpack.runtime.fs.json_text import json_value
 
 _FOLDER = "conda-meta"
-_PATH = rb'\{"_path": ("(?:[^"\\]|\\.)*")'
+_PATH = rb'\{"_path": ("[^"\\]*(?:\\.[^"\\]*)*")'
 _DIGEST = rb', "sha256_in_prefix": "([0-9a-f]{64})"'
 _ITEM = re.compile(_PATH + rb"(?:" + _DIGEST + rb")?")
 _ADDED = re.compile(_PATH + _DIGEST)
@@ -59,17 +59,20 @@ def may_have_digests(path: str, size: int, stored: int) -> bool:
     return stored < size <= stored * _MOST and is_conda_record(path)
 
 
-def with_digests(record: bytes, digests: Mapping[str, str]) -> bytes:
+def _in_json(digests: Mapping[str, str]) -> Mapping[bytes, bytes]:
+    return {json.dumps(path).encode(): digest.encode() for path, digest in digests.items()}
+
+
+def _with(record: bytes, digests: Mapping[bytes, bytes]) -> bytes:
     """Return a record, as stored or as deployed, with the digests of the files in it.
 
     Args:
         record: the bytes of the record. One in another form than envpack's is returned unchanged.
-        digests: SHA-256, in hexadecimal, by the path of the file. A digest of another file that is there stays.
+        digests: SHA-256 by the path of the file, both as in JSON. A digest of another file that is there stays.
     """
-    known = {json.dumps(path).encode(): digest.encode() for path, digest in digests.items()}
 
     def item(found: re.Match[bytes]) -> bytes:
-        digest = known.get(found[1]) or found[2]
+        digest = digests.get(found[1]) or found[2]
         return found[0] if digest is None else b'{"_path": %s, "sha256_in_prefix": "%s"' % (found[1], digest)
 
     return _ITEM.sub(item, record)
@@ -101,10 +104,11 @@ def add_digests(root: Path, records: Iterable[PathRecord], digests: Mapping[str,
             found[record.path] = digests[record.target]
         elif record.type == "file" and is_conda_record(record.path):
             own.append(record)
+    in_json = _in_json(found)
     for record in own:
         data = read_file(root / record.path)
-        new = with_digests(data, found)
-        if new != data and not _ADDED.search(data):
+        new = _with(data, in_json)
+        if new != data and stored_record(new) == data:
             with replacement(root / record.path) as place:
                 create_file(os.fsencode(place), record.mode, record.mtime, _writing(new))
 
@@ -172,8 +176,9 @@ class CondaDigests:
     def changed(self) -> Iterator[tuple[str, bytes]]:
         """Yield the path and the new bytes of each record in which a digest of the added files changes."""
         digests = {**self._new, **{path: self._new[to] for path, to in self._links.items() if to in self._new}}
+        in_json = _in_json(digests)
         for path, data in self._own.items():
-            new = with_digests(data, digests)
+            new = _with(data, in_json)
             if new != data:
                 yield path, new
         for path, data in self._records.items():
