@@ -79,8 +79,12 @@ FOLDERS_TO_MEND: set[str] = set()
 FILES_TO_MEND: set[str] = set()
 CIRCLES_TO_MEND: set[frozenset[str]] = set()
 
-ENDS = {"runtime/parallel/processes.py": {"os._exit"}, "runtime/process.py": {"os._exit"}}
-"""A forked process's only end, and the command lines'."""
+ENDS = {
+    "build/install_worker.py": {"os._exit"},
+    "runtime/parallel/processes.py": {"os._exit"},
+    "runtime/process.py": {"os._exit"},
+}
+"""The only end of a process that another one started, and the command lines'."""
 
 
 @cache

@@ -1,17 +1,17 @@
-"""The backends that install a lock's conda packages: rattler in this process, or conda, mamba or micromamba."""
+"""The backends that install a lock's conda packages: rattler, which is built in, conda, mamba and micromamba."""
 
 from __future__ import annotations
 
 import hashlib
 import shutil
 import subprocess
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from envpack.lock import LockedPlatform, rattler_async
+from envpack.build import rattler_process
+from envpack.lock import LockedPlatform
 from envpack.lock.inputs import explicit_text, url_path
 from envpack.lock.solve import CREDENTIALS_HINT, credentials_refused
 from envpack.runtime.errors import BuildError
@@ -83,7 +83,7 @@ def choose_backend(name: str) -> Backend:
 
 
 class RattlerBackend:
-    """The backend rattler, through py-rattler.
+    """The backend rattler, through py-rattler in a process of its own.
 
     It hard-links from its package cache, writes ``conda-meta`` and runs no scripts.
     """
@@ -91,119 +91,42 @@ class RattlerBackend:
     name = "rattler"
 
     def install(self, job: InstallJob, reporter: Reporter) -> None:
-        from rattler import MatchSpec, Subdir, install
-
-        # py-rattler 0.28 checks for its inner type here, against its own annotation
-        specs: list[Any] = [MatchSpec(text)._match_spec for text in job.requested]
-        records = list(job.packages.conda)
+        records = job.packages.conda
         check_local_packages(records)
+        cache = job.cache_dir or rattler_process.default_cache()
+        request = rattler_process.Request(records, job.prefix, cache, job.platform, job.requested)
         total = sum(record.size or 0 for record in records)
         with reporter.step("Linking conda packages", total=total or None) as step:
             try:
-                rattler_async.run(
-                    install(
-                        records,
-                        job.prefix,
-                        cache_dir=job.cache_dir,
-                        platform=Subdir(job.platform),
-                        requested_specs=specs,
-                        show_progress=False,
-                        execute_link_scripts=False,
-                        client=rattler_async.client(),
-                        reporter=InstallProgress(step, records),
-                    )
-                )
-            except Exception as error:  # py-rattler raises several unrelated classes here, and bare Exception
-                raise install_failure(
-                    error, [folder for folder in (job.prefix, job.cache_dir) if folder is not None]
-                ) from error
+                rattler_process.install(request, InstallProgress(step, records))
+            except rattler_process.InstallError as error:
+                raise install_failure(error, [job.prefix, cache]) from None
             step.detail = f"{len(records)} packages"
 
 
 class InstallProgress:
     """The progress of an installation: shows in a Step how many bytes of the packages are linked.
 
-    A package counts as its download proceeds, or as a whole when it was in the cache. rattler calls the methods
-    from any of its threads.
+    A package counts as its download proceeds, or as a whole when it was in the cache.
     """
 
     def __init__(self, step: Step, records: Sequence[RepoDataRecord]) -> None:
         self._step = step
         self._sizes = {record.name.normalized: record.size or 0 for record in records}
-        self._lock = threading.Lock()
-        self._names: dict[int, str] = {}
         self._reported: dict[str, int] = {}
 
+    def __call__(self, event: rattler_process.Event) -> None:
+        """Take one event of ``install_worker.Events``."""
+        if event[0] == "downloaded":
+            self._report(event[1], event[2])
+        elif event[0] == "linked":
+            self._report(event[1], self._sizes.get(event[1], 0))
+
     def _report(self, name: str, done: int) -> None:
-        with self._lock:
-            more = min(done, self._sizes.get(name, 0)) - self._reported.get(name, 0)
-            if more > 0:
-                self._reported[name] = self._reported.get(name, 0) + more
-                self._step.advance(more)
-
-    def _token(self, name: str) -> int:
-        with self._lock:
-            token = len(self._names) + 1
-            self._names[token] = name
-            return token
-
-    def on_transaction_start(self, total_operations: int) -> None:
-        pass
-
-    def on_transaction_operation_start(self, operation: int) -> None:
-        pass
-
-    def on_populate_cache_start(self, operation: int, package_name: str) -> int:
-        return self._token(package_name)
-
-    def on_validate_start(self, cache_entry: int) -> int:
-        return cache_entry
-
-    def on_validate_complete(self, validate_idx: int) -> None:
-        pass
-
-    def on_download_start(self, cache_entry: int) -> int:
-        return cache_entry
-
-    def on_download_progress(self, download_idx: int, progress: int, total: int | None) -> None:
-        self._report(self._names.get(download_idx, ""), progress)
-
-    def on_download_completed(self, download_idx: int) -> None:
-        pass
-
-    def on_populate_cache_complete(self, cache_entry: int) -> None:
-        pass
-
-    def on_unlink_start(self, operation: int, package_name: str) -> int:
-        return 0
-
-    def on_unlink_complete(self, index: int) -> None:
-        pass
-
-    def on_link_start(self, operation: int, package_name: str) -> int:
-        return self._token(package_name)
-
-    def on_link_complete(self, index: int) -> None:
-        name = self._names.get(index, "")
-        self._report(name, self._sizes.get(name, 0))
-
-    def on_transaction_operation_complete(self, operation: int) -> None:
-        pass
-
-    def on_transaction_complete(self) -> None:
-        pass
-
-    def on_post_link_start(self, package_name: str, script_path: str) -> int:
-        return 0
-
-    def on_post_link_complete(self, index: int, success: bool) -> None:
-        pass
-
-    def on_pre_unlink_start(self, package_name: str, script_path: str) -> int:
-        return 0
-
-    def on_pre_unlink_complete(self, index: int, success: bool) -> None:
-        pass
+        more = min(done, self._sizes.get(name, 0)) - self._reported.get(name, 0)
+        if more > 0:
+            self._reported[name] = self._reported.get(name, 0) + more
+            self._step.advance(more)
 
 
 def check_local_packages(records: Sequence[RepoDataRecord]) -> None:
@@ -253,6 +176,8 @@ def install_failure(error: BaseException, folders: Sequence[Path] = ()) -> Build
             details=[*(f"{human_size(free)} free at {place}" for place, free in map(disk, folders)), *lines],
         )
     hint = "Check that the channel still has the package and can be reached."
+    if first.startswith("failed to link "):
+        hint = "The package may be damaged. Use another version of it, or report it to the owner of the channel."
     return BuildError(
         f"the conda packages can't be installed: {first}",
         hint=CREDENTIALS_HINT if credentials_refused(text) else hint,

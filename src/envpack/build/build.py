@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from envpack.build.activation import activated
 from envpack.build.backends import Backend, InstallJob, RattlerBackend
 from envpack.build.bytecode import CompileResult, compile_prefix
-from envpack.build.conda_meta import record_bytecode, write_history
+from envpack.build.conda_meta import record_bytecode, write_history, write_metadata
 from envpack.build.location import choose_prefix
 from envpack.build.pip import install_pip
 from envpack.lock import Lock, LockedPlatform, PackageSources, solve_lock
@@ -160,26 +159,15 @@ def _removed_on_failure(prefix: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        _remove(prefix)
+        shutil.rmtree(prefix, ignore_errors=True)
         raise BuildError(
             f"the build failed: {error.strerror or error}",
             hint="Check the free space and the permissions of the build and cache directories.",
             details=[str(error)],
         ) from error
     except BaseException:
-        _remove(prefix)
-        raise
-
-
-def _remove(prefix: Path) -> None:
-    """Delete a prefix until it stays deleted: rattler's threads may still write shortly after a failure."""
-    absences = 0
-    for _ in range(100):
         shutil.rmtree(prefix, ignore_errors=True)
-        time.sleep(0.02)
-        absences = 0 if prefix.exists() else absences + 1
-        if absences == 5:
-            return
+        raise
 
 
 def _install_conda(job: InstallJob, backend: Backend, variables: Mapping[str, str], reporter: Reporter) -> None:
@@ -193,7 +181,7 @@ def _install_conda(job: InstallJob, backend: Backend, variables: Mapping[str, st
     if variables:
         # what `conda env config vars set` writes
         state = {"version": 1, "env_vars": dict(sorted(variables.items()))}
-        (conda_meta / "state").write_text(json.dumps(state), encoding="utf-8")
+        write_metadata(conda_meta / "state", json.dumps(state))
 
 
 def _check_python(python: Path, name: str) -> None:

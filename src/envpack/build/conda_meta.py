@@ -18,6 +18,7 @@ from envpack.build.bytecode import SOURCE_MTIME, source_of_bytecode
 from envpack.lock.inputs import url_path
 from envpack.runtime.fs.io import read_file
 from envpack.runtime.fs.json_text import json_value
+from envpack.runtime.fs.temporary import replace_file
 
 if TYPE_CHECKING:
     from rattler import RepoDataRecord
@@ -46,7 +47,12 @@ def write_history(prefix: Path, records: Sequence[RepoDataRecord], requested: Se
         *sorted(f"+{dist_name(record)}" for record in records),
         *([f"# update specs: {specs}"] if specs else []),
     ]
-    (prefix / "conda-meta/history").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_metadata(prefix / "conda-meta/history", "\n".join(lines) + "\n")
+
+
+def write_metadata(path: Path, text: str) -> None:
+    """Write a file in ``conda-meta``, as a new one: a package's file there may be a link into a package cache."""
+    replace_file(path, text.encode(), durable=False)
 
 
 def dist_name(record: RepoDataRecord) -> str:
@@ -76,9 +82,7 @@ def record_bytecode(prefix: Path, sources: Collection[str]) -> None:
     for place in sorted((prefix / "conda-meta").glob("*.json")):
         document = json_value(read_file(place))
         if _add(document, made):
-            # a new file: the old one may be a link into a package cache
-            place.unlink()
-            place.write_text(json.dumps(document), encoding="utf-8")
+            write_metadata(place, json.dumps(document))
 
 
 def _bytecode(prefix: Path, sources: Collection[str]) -> dict[str, list[str]]:

@@ -9,9 +9,27 @@ import pytest
 
 from envpack.build import PREFIX_LENGTH, choose_backend, choose_prefix
 from envpack.build.backends import CommandBackend, InstallJob, InstallProgress
+from envpack.build.rattler_process import default_cache
 from envpack.lock import LockedPlatform
 from envpack.runtime.errors import BuildError
 from envpack.runtime.report import Reporter, Step
+
+
+@pytest.mark.parametrize(
+    ("variables", "cache"),
+    [
+        ({}, "home/.cache/rattler/cache/pkgs"),
+        ({"XDG_CACHE_HOME": "/x"}, "/x/rattler/cache/pkgs"),
+        ({"XDG_CACHE_HOME": "relative"}, "home/.cache/rattler/cache/pkgs"),
+        ({"XDG_CACHE_HOME": "/x", "RATTLER_CACHE_DIR": "/y"}, "/y/pkgs"),
+    ],
+)
+def test_the_package_cache_is_rattlers_own(monkeypatch, tmp_path, variables, cache):
+    for name in ("XDG_CACHE_HOME", "RATTLER_CACHE_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {**variables, "HOME": str(tmp_path / "home")}.items():
+        monkeypatch.setenv(name, value)
+    assert default_cache() == tmp_path / cache
 
 
 @pytest.mark.parametrize("length", [1, 50, 120, 207])
@@ -73,11 +91,11 @@ def test_progress_counts_every_package_once_however_it_arrives():
 
     step = Counting()
     progress = InstallProgress(step, [Package("a", 100), Package("b", 50)])  # type: ignore[list-item]
-    download = progress.on_download_start(progress.on_populate_cache_start(0, "a"))
-    progress.on_download_progress(download, 60, 100)
-    progress.on_download_progress(download, 60, 100)
+    progress(["downloaded", "a", 60])
+    progress(["downloaded", "a", 60])
     assert step.so_far == 60
-    progress.on_link_complete(progress.on_link_start(0, "a"))
+    progress(["linking", "a"])
+    progress(["linked", "a"])
     assert step.so_far == 100
-    progress.on_link_complete(progress.on_link_start(1, "b"))
+    progress(["linked", "b"])
     assert step.so_far == 150
