@@ -15,7 +15,7 @@ from packaging.utils import canonicalize_name
 
 from envpack.lock import rattler_async
 from envpack.lock.locations import parse_location
-from envpack.lock.model import Lock, LockedPlatform, LockedPypi, read_lock
+from envpack.lock.model import Lock, LockedPlatform, LockedPypi, parse_lock
 from envpack.lock.project_files import find_spec, require_spec
 from envpack.lock.solve import channel_failure
 from envpack.lock.target import channel_names, current_platform
@@ -78,7 +78,7 @@ def load_input(path: Path, environment: str | None = None) -> EnvSpec | Lock:
     text = read_text(path, "spec or lock")
     format_ = _format(text)
     if format_ == "rattler":
-        return read_lock(path, environment)
+        return parse_lock(text, path, environment)
     if environment:
         raise UsageError(
             f"{path} has no environments to choose from",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,11 +22,11 @@ from envpack.runtime.fs.paths import check_links
 from envpack.runtime.fs.temporary import new_folder, replace_file
 from envpack.spec import EnvSpec
 from envpack.spec.credentials import without_credentials
-from envpack.spec.nodes import read_text
+from envpack.spec.nodes import check_depth, read_text
 
 if TYPE_CHECKING:
     from rattler import RepoDataRecord
-    from rattler.lock import LockedPackage, PypiLockedPackage
+    from rattler.lock import LockedPackage, LockFile, PypiLockedPackage
 
 _HEADER = "# envpack: "
 """The start of the comment in a lock file that holds the spec as one line of JSON, so that the lock alone is
@@ -164,25 +165,22 @@ def _stored_location(package: LockedPypi, folder: Path) -> str:
 
 
 def read_lock(path: Path, environment: str | None = None) -> Lock:
-    """Read a lock that envpack, pixi or rattler wrote.
+    """Read a lock that envpack, pixi or rattler wrote; see `parse_lock`."""
+    return parse_lock(read_text(path, "lock"), path, environment)
+
+
+def parse_lock(text: str, path: Path, environment: str | None = None) -> Lock:
+    """Return the lock that a file contains.
 
     Args:
-        path: The file.
+        text: The content of the file.
+        path: The file, for messages and for relative paths in it.
         environment: The name of the environment; by default the only one, else "default".
 
     Raises:
         SpecError: The file is not a valid lock, or has no such environment.
     """
-    from rattler.exceptions import ParseCondaLockError
-    from rattler.lock import LockFile
-
-    text = read_text(path, "lock")
-    try:
-        file = LockFile.from_path(path)
-    except OSError as error:
-        raise SpecError(f"the lock {path} can't be read: {error}") from None
-    except ParseCondaLockError as error:
-        raise SpecError(f"{path} is not a lock file in a known format: {error}") from None
+    file = _parsed(text, path)
     environments = dict(file.environments())
     environment = environment or (next(iter(environments)) if len(environments) == 1 else ENVIRONMENT)
     if environment not in environments:
@@ -208,6 +206,22 @@ def read_lock(path: Path, environment: str | None = None) -> Lock:
     refused = {name: error for name, error in found.items() if isinstance(error, SpecError)}
     channels = tuple(str(channel) for channel in environments[environment].channels())
     return Lock(spec or _named_after(path, environment), channels, platforms, digest, refused)
+
+
+def _parsed(text: str, path: Path) -> LockFile:
+    """Return the lock as rattler reads it: rattler requires a file."""
+    from rattler.exceptions import ParseCondaLockError
+    from rattler.lock import LockFile
+
+    check_depth(text, str(path))
+    with new_folder(Path(tempfile.gettempdir(), "lock")) as folder:
+        (folder / "lock").write_text(text, encoding="utf-8")
+        try:
+            return LockFile.from_path(folder / "lock")
+        except OSError as error:
+            raise SpecError(f"the lock {path} can't be read: {error}") from None
+        except ParseCondaLockError as error:
+            raise SpecError(f"{path} is not a lock file in a known format: {error}") from None
 
 
 def _read_platform(packages: Iterable[LockedPackage], path: Path) -> LockedPlatform | SpecError:

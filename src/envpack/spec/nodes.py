@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -86,6 +88,37 @@ def load(text: str, source: str) -> Any:
     return _parsed(lambda: yaml.safe_load(text), text, source)
 
 
+_MAX_DEPTH = 128
+_FLOWS = 2000
+_FLOW = re.compile(r"(?:^|(?<=[\s,:\[{]))[\[{](?!\s*[\]}])", re.MULTILINE)
+"""The depth that rattler's reader of YAML accepts, the number of lists and mappings in brackets that it reads
+quickly however they are nested, and the start of one. Its time and memory grow with the square of their depth.
+"""
+
+
+def check_depth(text: str, source: str) -> None:
+    """Check that a document can be given to rattler, whose reader would not end for deeply nested brackets.
+
+    Raises:
+        SpecError: It is nested too deeply, or it has many brackets and is not valid YAML.
+    """
+    if sum(1 for _ in islice(_FLOW.finditer(text), _FLOWS + 1)) <= _FLOWS:
+        return
+    _parsed(lambda: _walk(text, source), text, source)
+
+
+def _walk(text: str, source: str) -> None:
+    depth = 0
+    for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > _MAX_DEPTH:
+            raise _too_deep(source)
+
+
+def _too_deep(source: str) -> SpecError:
+    return SpecError(f"{source}: it is nested too deeply")
+
+
 _NO_VALUE = (yaml.YAMLError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 """Exceptions of PyYAML's constructors for scalars that are not of their type, such as ``!!int abc``."""
 
@@ -94,7 +127,7 @@ def _parsed(parse: Callable[[], T], text: str, source: str) -> T:
     try:
         return parse()
     except RecursionError:
-        raise SpecError(f"{source}: it is nested too deeply") from None
+        raise _too_deep(source) from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
@@ -102,8 +135,9 @@ def _parsed(parse: Callable[[], T], text: str, source: str) -> T:
         line_text = (
             text.splitlines()[line - 1].strip() if line <= len(text.splitlines()) else "the end of the file"
         )
+        shown = line_text if len(line_text) <= _SHOWN else f"{line_text[:_SHOWN]}..."
         raise SpecError(
-            without_secrets(f"{source}:{line}: not valid YAML at {line_text!r}: {reason}"),
+            without_secrets(f"{source}:{line}: not valid YAML at {shown!r}: {reason}"),
             hint="Indent with spaces, and quote values that hold ': ', '#', '*', '[' or '{'.",
         ) from None
     except _NO_VALUE as error:

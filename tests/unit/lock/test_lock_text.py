@@ -1,0 +1,36 @@
+"""The text of a lock: read once, and never so that reading it does not end."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from envpack.lock import Lock, load_input
+from envpack.lock.model import parse_lock
+from envpack.runtime.errors import SpecError
+from envpack.spec.nodes import check_depth
+
+
+@pytest.mark.parametrize("opening", ["[", "[[],", "[#]\n", "['a]', ", "{a: ", '{"a":', "{? [] :", "[\n", "[\t"])
+def test_a_lock_that_is_nested_too_deeply_is_refused_before_rattler_reads_it(tmp_path, opening):
+    text = f"version: 6\nenvironments: {{}}\npackages: {opening * 100_000}\n"
+    with pytest.raises(SpecError, match=r"x\.lock:(3: not valid YAML at '.{,70}'| it is nested too deeply)"):
+        parse_lock(text, tmp_path / "x.lock")
+
+
+@pytest.mark.parametrize("item", ["[a, b]", "'[ [ {'", "it's [ {"])
+def test_many_brackets_are_no_depth(item):
+    check_depth(f"- {item}\n" * 5000, "x.lock")
+
+
+def test_a_lock_in_a_pipe_is_read_once(tmp_path):
+    pipe, reader = os.pipe()
+    text = "version: 6\nenvironments:\n  default:\n    channels: []\n    packages: {}\npackages: []\n"
+    os.write(reader, text.encode())
+    os.close(reader)
+    try:
+        assert isinstance(load_input(Path(f"/dev/fd/{pipe}")), Lock)
+    finally:
+        os.close(pipe)
