@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 
+from packaging.utils import canonicalize_name
+
 from envpack.bundle.cache.segment_cache import SegmentCache
 from envpack.bundle.codecs import encoder_for
 from envpack.bundle.model import Item, PackFindings
@@ -19,6 +21,7 @@ from envpack.bundle.writer import BundleWriter
 from envpack.prefix import FileNormalizer, PrefixContents, read_prefix
 from envpack.prefix.needs import contradictions, derive_needs
 from envpack.prefix.owners.editable_policy import Policy
+from envpack.prefix.owners.pypi import Origin
 from envpack.prefix.relocate.residual_mentions import LIMIT
 from envpack.prefix.scan.outputs import without_output
 from envpack.prefix.scan.prune import Selection
@@ -26,7 +29,7 @@ from envpack.prefix.scan.walk import GENERATED, Outside
 from envpack.runtime.errors import PackError
 from envpack.runtime.format.changes import Changes, Unrelocatable
 from envpack.runtime.format.layout import OWN_FOLDER
-from envpack.runtime.format.manifest import Manifest, PathRecord
+from envpack.runtime.format.manifest import Manifest, Package, PathRecord
 from envpack.runtime.format.tree_rules import forbidden_reason, leading_out
 from envpack.runtime.host.detect.machine import host_subdir
 from envpack.runtime.parallel.threads import processors
@@ -56,6 +59,7 @@ class PackSettings:
         jobs: Processors to use (default: those this process may use).
         created: Time of creation, in seconds since 1970 (default: that of the newest conda package).
         cache: Directory of the segment cache; None: no cache.
+        origins: Origins of distributions by normalised name, where the environment does not record them.
     """
 
     name: str = ""
@@ -72,6 +76,7 @@ class PackSettings:
     jobs: int | None = None
     created: int | None = None
     cache: Path | None = None
+    origins: Mapping[str, Origin] = field(default_factory=dict)
 
 
 def pack_prefix(prefix: Path, output: Path, *, settings: PackSettings, reporter: Reporter) -> Manifest:
@@ -255,7 +260,9 @@ def _not_relocatable(found: list[Unrelocatable]) -> PackError:
 def _draft(
     contents: PrefixContents, settings: PackSettings, variables: Mapping[str, str], found: PackFindings
 ) -> Manifest:
-    packages = tuple(group.package for group in contents.groups if group.package is not None)
+    packages = tuple(
+        _with_origin(group.package, settings.origins) for group in contents.groups if group.package is not None
+    )
     subdirs = {package.subdir for package in packages} - {"noarch", ""}
     return Manifest(
         name=settings.name or contents.prefix.name,
@@ -287,6 +294,15 @@ def _draft(
             unrelocatable=tuple(sorted(found.unrelocatable, key=lambda item: (item.path, item.reason))),
         ),
     )
+
+
+def _with_origin(package: Package, origins: Mapping[str, Origin]) -> Package:
+    """Return a distribution with its origin; one from an index has none in the environment (PEP 610)."""
+    known = origins.get(canonicalize_name(package.name)) if package.kind == "pypi" else None
+    if known is None:
+        return package
+    found = {key: value for key, value in known._asdict().items() if value}
+    return replace(package, **found)
 
 
 def _own_items(cache: Path | None) -> Iterator[Item]:

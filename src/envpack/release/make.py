@@ -19,6 +19,8 @@ from envpack.runtime.errors import UsageError
 from envpack.runtime.report import Reporter
 
 if TYPE_CHECKING:
+    from envpack.lock import LockedPypi
+    from envpack.prefix.owners.pypi import Origin
     from envpack.prefix.scan.prune import Selection
     from envpack.runtime.format.manifest import Manifest
     from envpack.signing.keys import SecretKey
@@ -203,12 +205,26 @@ def _packed(
             jobs=recipe.jobs,
             created=epoch,
             cache=cache_folder(recipe.environ) if recipe.cache else None,
+            origins={package.name: _origin(package) for package in built.lock.platform(built.platform).pypi},
         )
         finished = staging / f"bundle{suffix}"
         manifest = pack_prefix(built.prefix, finished, settings=settings, reporter=reporter)
         if recipe.test:
             run_tests_of(finished, work / "test", reporter, recipe.jobs)
         yield finished, manifest, selection
+
+
+def _origin(package: LockedPypi) -> Origin:
+    from envpack.lock.locations import split_subdirectory
+    from envpack.prefix.owners.pypi import Origin, origin
+
+    if package.location.startswith("/"):
+        return Origin()
+    url, subdirectory = split_subdirectory(package.location)
+    if not url.startswith("git+"):
+        return origin(url, package.sha256, subdirectory=subdirectory)
+    url, _, commit = url.removeprefix("git+").rpartition("@")
+    return origin(url, commit=commit, subdirectory=subdirectory)
 
 
 def _place(output: Path | None) -> tuple[Path, str]:

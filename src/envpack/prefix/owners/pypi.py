@@ -11,10 +11,12 @@ import binascii
 import csv
 import io
 import posixpath
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from email.message import Message
 from email.parser import HeaderParser
+from typing import NamedTuple
 
 from envpack.prefix.owners.conda_meta import Claim, portable_url
 from envpack.runtime.errors import PackError
@@ -25,6 +27,23 @@ Read = Callable[[str], bytes]
 """Returns the bytes of a path relative to the prefix."""
 
 _LONGEST_LICENSE = 100
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_COMMIT = re.compile(r"[0-9a-f]{7,64}")
+
+
+class Origin(NamedTuple):
+    """The archive or the repository that a distribution was installed from.
+
+    Attributes:
+        url: Its URL, without credentials; "" when unknown, and for files and folders of the build machine.
+        sha256: The digest of the archive, in hexadecimal; "" when unknown.
+        commit: The commit of the repository; "" for an archive.
+    """
+
+    url: str = ""
+    sha256: str = ""
+    commit: str = ""
 
 
 @dataclass(frozen=True)
@@ -173,7 +192,7 @@ def _package(folder: str, inside: set[str], read: Read) -> Package:
         kind="pypi",
         name=name,
         version=version,
-        url=_url(folder, inside, read),
+        **_origin(folder, inside, read)._asdict(),
         license=_license(headers),
         segment=f"pypi:{name}-{version}",
     )
@@ -190,12 +209,35 @@ def _license(headers: Message) -> str:
     return ", ".join(dict.fromkeys(names))
 
 
-def _url(folder: str, inside: set[str], read: Read) -> str:
-    """Return the origin when that was no index (PEP 610), without credentials; "" for local folders."""
+def origin(url: str, sha256: object = "", commit: object = "", subdirectory: object = "") -> Origin:
+    """Return an origin that may be published; values of other types or forms than those of `Origin` are left out.
+
+    Args:
+        url: The URL.
+        sha256: The digest of the archive.
+        commit: The commit of the repository.
+        subdirectory: The folder of the project in it, which becomes a fragment of the URL.
+    """
+    public = "" if url.startswith("file:") else portable_url(url)
+    if public and isinstance(subdirectory, str) and subdirectory:
+        public += f"#subdirectory={subdirectory}"
+    return Origin(public, _matching(_SHA256, sha256), _matching(_COMMIT, commit))
+
+
+def _matching(pattern: re.Pattern[str], value: object) -> str:
+    text = value.lower() if isinstance(value, str) else ""
+    return text if pattern.fullmatch(text) else ""
+
+
+def _origin(folder: str, inside: set[str], read: Read) -> Origin:
+    """Return the origin that an installer recorded because it was no index (PEP 610)."""
     if f"{folder}/direct_url.json" not in inside:
-        return ""
+        return Origin()
     try:
-        url = str(json_value(read(f"{folder}/direct_url.json"))["url"])
-        return "" if url.startswith("file:") else portable_url(url)
-    except (ValueError, KeyError, TypeError):
-        return ""
+        document = json_value(read(f"{folder}/direct_url.json"))
+        archive, repository = document.get("archive_info") or {}, document.get("vcs_info") or {}
+        hashes = archive.get("hashes") or {}
+        sha256 = hashes.get("sha256") or str(archive.get("hash", "")).removeprefix("sha256=")
+        return origin(str(document["url"]), sha256, repository.get("commit_id"), document.get("subdirectory"))
+    except (AttributeError, ValueError, KeyError, TypeError):
+        return Origin()

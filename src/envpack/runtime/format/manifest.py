@@ -57,7 +57,15 @@ class Segment:
 
 @dataclass(frozen=True)
 class Package:
-    """A package in the environment: ``kind`` is "conda" or "pypi", ``size`` its bytes as installed."""
+    """A package in the environment.
+
+    Attributes:
+        kind: "conda" or "pypi".
+        url: of its archive or repository, without credentials.
+        sha256: digest of its archive.
+        commit: that of the repository, for a distribution that was built from one.
+        size: its bytes as installed.
+    """
 
     kind: str
     name: str
@@ -67,6 +75,7 @@ class Package:
     channel: str = ""
     url: str = ""
     sha256: str = ""
+    commit: str = ""
     license: str = ""
     size: int = 0
     files: int = 0

@@ -166,7 +166,7 @@ def _read_changes(node: JsonValue) -> Changes:
 
 
 def _read_package(node: JsonValue) -> Package:
-    texts = ("build", "subdir", "channel", "url", "sha256", "license", "segment")
+    texts = ("build", "subdir", "channel", "url", "sha256", "commit", "license", "segment")
     return Package(
         kind=fact(node["kind"]),
         name=fact(node["name"]),

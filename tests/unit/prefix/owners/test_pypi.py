@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 
 import pytest
@@ -95,17 +96,44 @@ def test_a_folder_without_metadata_is_named_by_itself() -> None:
     assert (package.name, package.version) == ("demo_pkg", "1.0")
 
 
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+DIGEST = "ab" * 32
+
+
 @pytest.mark.parametrize(
-    ("direct", "url"),
+    ("direct", "url", "sha256", "commit"),
     [
-        (b'{"url": "https://me:pw@git.example/x.git", "vcs_info": {}}', "https://git.example/x.git"),
-        (b'{"url": "file:///home/me/x"}', ""),
-        (b"broken", ""),
-        (b"[]", ""),
+        ({"url": "https://me:pw@git.example/x.git", "vcs_info": {}}, "https://git.example/x.git", "", ""),
+        (
+            {"url": "https://h.example/x", "vcs_info": {"vcs": "git", "commit_id": COMMIT}, "subdirectory": "a/b"},
+            "https://h.example/x#subdirectory=a/b",
+            "",
+            COMMIT,
+        ),
+        (
+            {"url": "https://h.example/x.whl?sig=1", "archive_info": {"hashes": {"sha256": DIGEST.upper()}}},
+            "https://h.example/x.whl",
+            DIGEST,
+            "",
+        ),
+        ({"url": "file:///home/me/x.whl", "archive_info": {"hash": f"sha256={DIGEST}"}}, "", DIGEST, ""),
+        ({"url": "https://h.example/x", "archive_info": {"hash": "md5=abc"}}, "https://h.example/x", "", ""),
+        ({"url": "https://h.example/x", "vcs_info": {"commit_id": "; rm"}}, "https://h.example/x", "", ""),
+        ({"url": "https://h.example/x", "archive_info": []}, "https://h.example/x", "", ""),
+        ({"url": "https://h.example/x", "archive_info": [1]}, "", "", ""),
+        ({"url": "file:///home/me/x"}, "", "", ""),
+        ([], "", "", ""),
     ],
 )
-def test_where_it_came_from_without_secrets_and_folders(direct: bytes, url: str) -> None:
-    assert read({"direct_url.json": direct}).package.url == url
+def test_the_origin_is_published_without_secrets_and_folders(
+    direct: object, url: str, sha256: str, commit: str
+) -> None:
+    package = read({"direct_url.json": json.dumps(direct).encode()}).package
+    assert (package.url, package.sha256, package.commit) == (url, sha256, commit)
+
+
+def test_a_broken_direct_url_gives_no_origin() -> None:
+    assert read({"direct_url.json": b"broken"}).package.url == ""
 
 
 def test_a_broken_record_is_named() -> None:
