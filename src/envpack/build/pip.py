@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from envpack.build.activation import activated
 from envpack.lock import LockedPypi
@@ -64,7 +66,7 @@ def install_pip(
             if not group:
                 continue
             cache = scratch / "cache" if from_source else cache_dir
-            activation = activated(prefix) if from_source else None
+            variables = activated(prefix) if from_source else cached_hosts(group)
             copied = [_with_copied_sources(package, scratch / "sources") for package in group]
             (scratch / "pylock.toml").write_text(pylock(copied), encoding="utf-8")
             arguments = ["pip", "install", "--python", str(prefix / "bin" / "python")]
@@ -78,11 +80,32 @@ def install_pip(
                     cwd=scratch,
                     cache_dir=cache,
                     on_line=partial(_count, step),
-                    activation=activation,
+                    activation=variables,
                 )
                 step.detail = f"{len(group)} packages"
     for site_packages in prefix.glob("lib/python*/site-packages"):
         remove_build_records(site_packages, prefix)
+
+
+def cached_hosts(wheels: Iterable[LockedPypi]) -> dict[str, str]:
+    """Return the variable with which uv takes wheels from its cache that their host does not say how long to keep.
+
+    uv stores a wheel of a pylock.toml under the root of its host, and looks for it there by its hash, whatever its
+    age, only if that root is an index. It requests nothing from it. Without this, it fetches and stores a wheel
+    again in each build, where the host sends neither Cache-Control nor Last-Modified.
+
+    Args:
+        wheels: The wheels; hosts of those without a hash are left out.
+    """
+    roots: dict[str, bool] = {}
+    for wheel in wheels:
+        parts = urlsplit(wheel.location)
+        if parts.scheme in ("http", "https"):
+            root = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}/"
+            roots[root] = roots.get(root, True) and bool(wheel.sha256)
+    stated = os.environ.get("UV_INDEX", "").split()
+    known = [root for root, hashed in roots.items() if hashed]
+    return {"UV_INDEX": " ".join([*stated, *known])} if known else {}
 
 
 NOT_COPIED = shutil.ignore_patterns(

@@ -129,7 +129,7 @@ def run_uv(
         cwd: The working directory.
         cache_dir: uv's cache, None for its own.
         stdin: The text for its standard input, without ``on_line`` only.
-        activation: The variables of the environment that uv builds in, which replace the user's.
+        activation: Variables that replace the user's, such as those of the environment that uv builds in.
         on_line: Called with each line of output and messages as it is printed; the result is then "".
 
     Raises:

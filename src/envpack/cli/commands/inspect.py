@@ -157,9 +157,9 @@ def _facts(manifest: Manifest, data: dict[str, Any], head: int) -> list[tuple[st
     anywhere = "any destination"
     if manifest.longest_prefix is not None:
         anywhere = f"destinations of up to {manifest.longest_prefix} bytes, limited by {manifest.limited_by}"
-    made = f"{human_date(manifest.created)} by {manifest.writer}"
     kind = [
-        ("created", made),
+        ("made by", manifest.writer),
+        ("dated", f"{human_date(manifest.created)}, from its newest package or SOURCE_DATE_EPOCH"),
         ("format", f"{manifest.format}, {manifest.codec}, {plural(len(manifest.segments), 'segment')}"),
         ("head", f"{human_size(head)}, the only part that was read"),
     ]

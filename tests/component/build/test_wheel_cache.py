@@ -1,0 +1,59 @@
+"""Wheels are fetched once, whatever their host says of caches, and never taken for others."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import venv
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from envpack.build.pip import cached_hosts, install_pip
+from envpack.lock import LockedPypi
+from envpack.runtime.report import Reporter
+from envpack.spec import EnvSpec
+from support.servers import Files, serving
+from support.tiny_wheels import write_wheel
+
+NAME = "demo-1.0-py3-none-any.whl"
+
+
+def wheel(folder: Path, content: str) -> bytes:
+    return write_wheel(folder, {"demo.py": content}).read_bytes()
+
+
+def install(files: Files, data: bytes, cache: Path, prefix: Path) -> str:
+    """Install the wheel, and return its module."""
+    venv.create(prefix, with_pip=False)
+    package = LockedPypi("demo", "1.0", f"{files.url}/{NAME}", hashlib.sha256(data).hexdigest())
+    install_pip(EnvSpec("x"), [package], prefix, index_url=None, cache_dir=cache, reporter=Reporter())
+    library = f"lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"
+    return (prefix / library / "demo.py").read_text()
+
+
+def test_a_wheel_is_fetched_once_and_again_when_it_is_another(tmp_path):
+    first, second = wheel(tmp_path, "x = 1\n"), wheel(tmp_path, "x = 2\n")
+    with serving({f"/{NAME}": first}, dated=False) as files:
+        assert install(files, first, tmp_path / "cache", tmp_path / "a") == "x = 1\n"
+        fetched = len(files.requests)
+        assert install(files, first, tmp_path / "cache", tmp_path / "b") == "x = 1\n"
+        assert len(files.requests) == fetched
+        files.data[f"/{NAME}"] = second
+        assert install(files, second, tmp_path / "cache", tmp_path / "c") == "x = 2\n"
+
+
+@pytest.mark.parametrize(
+    ("locations", "stated", "index"),
+    [
+        (["https://me:pw@h.example/a/demo.whl", "https://h.example/b.whl"], "", "https://h.example/"),
+        (["http://h.example:81/a.whl"], "mine=https://i.example/", "mine=https://i.example/ http://h.example:81/"),
+        (["file:///a.whl"], "https://i.example/", None),
+    ],
+)
+def test_the_hosts_are_added_to_the_users_indexes(monkeypatch, locations, stated, index):
+    monkeypatch.setenv("UV_INDEX", stated)
+    packages = [LockedPypi("demo", "1.0", location, "ab" * 32) for location in locations]
+    assert cached_hosts(packages).get("UV_INDEX") == index
+    assert cached_hosts([*packages, replace(packages[0], sha256="")]) == {}
