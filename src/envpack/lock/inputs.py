@@ -16,7 +16,7 @@ from packaging.utils import canonicalize_name
 from envpack.lock import rattler_async
 from envpack.lock.locations import parse_location
 from envpack.lock.model import Lock, LockedPlatform, LockedPypi, parse_lock
-from envpack.lock.project_files import find_spec, require_spec
+from envpack.lock.project_files import find_spec, is_pixi_manifest, require_spec
 from envpack.lock.solve import channel_failure
 from envpack.lock.target import channel_names, current_platform
 from envpack.lock.target import channels as channels_of
@@ -24,6 +24,7 @@ from envpack.runtime.errors import BuildError, SpecError, UsageError
 from envpack.runtime.transport.redact import split_url, without_secrets
 from envpack.spec import PLATFORMS, EnvSpec, parse_spec
 from envpack.spec.nodes import load, read_text
+from envpack.spec.pixi import parse_pixi
 
 if TYPE_CHECKING:
     from rattler import RepoDataRecord
@@ -65,7 +66,8 @@ def load_input(path: Path, environment: str | None = None) -> EnvSpec | Lock:
     """Read a spec, or a lock in any known format, which is recognised by the content of the file.
 
     Args:
-        path: The file, or a folder with an environment.yml.
+        path: The file, or a folder with an environment.yml. Of a pixi project without a lock, the manifest is
+            read as a spec.
         environment: The environment of a pixi.lock; by default the only one, else "default".
 
     Raises:
@@ -88,6 +90,8 @@ def load_input(path: Path, environment: str | None = None) -> EnvSpec | Lock:
         return explicit_lock(text, path)
     if format_ == "conda-lock":
         return conda_lock(text, path)
+    if is_pixi_manifest(path, text):
+        return parse_pixi(text, str(path))
     require_spec(path, text)
     return parse_spec(text, str(path))
 

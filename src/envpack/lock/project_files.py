@@ -9,12 +9,10 @@ from envpack.runtime.errors import SpecError, UsageError
 
 _SPECS = ("environment.yml", "environment.yaml")
 _LOCKS = ("environment.lock", "pixi.lock", "conda-lock.yml")
-_PIXI = "Give its lock file: envpack build {folder}pixi.lock ('pixi lock' writes it)."
+_PIXI = "Give its lock file, which states exact packages: envpack build {folder}pixi.lock."
 _PROJECT = "Write an environment.yml with python in its dependencies and '- pip: [.]', which installs the project."
 
 _OTHERS: tuple[tuple[str, str, str, str], ...] = (
-    (r"pixi\.toml|mojoproject\.toml", "", "the manifest of a pixi project", _PIXI),
-    (r"pyproject\.toml", r"^\[tool\.pixi", "the manifest of a pixi project", _PIXI),
     (r"pyproject\.toml|setup\.(py|cfg)", "", "the description of a Python project", _PROJECT),
     (
         r".*requirements.*\.(txt|in)",
@@ -38,6 +36,25 @@ _OTHERS: tuple[tuple[str, str, str, str], ...] = (
     ),
 )
 """A pattern of the file's name, one of a line in it, what the file is, and what to do."""
+
+
+_PIXI_TABLE = re.compile(r"^\s*\[tool\.pixi[.\]]", re.MULTILINE)
+
+
+def is_pixi_manifest(path: Path, text: str) -> bool:
+    """Return whether a file is the manifest of a pixi project without a lock.
+
+    Raises:
+        SpecError: The project has a lock, which is what its environments are built from.
+    """
+    if path.name != "pixi.toml" and not (path.name == "pyproject.toml" and _PIXI_TABLE.search(text)):
+        return False
+    if (path.parent / "pixi.lock").is_file():
+        folder = "" if path.parent == Path() else f"{path.parent}/"
+        raise SpecError(
+            f"{path} is the manifest of a pixi project with a lock file", hint=_PIXI.format(folder=folder)
+        )
+    return True
 
 
 def require_spec(path: Path, text: str) -> None:

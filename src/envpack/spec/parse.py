@@ -23,7 +23,7 @@ _IGNORED = ("prefix", "platforms", "category")  # conda's own, and conda-lock's 
 _SECTION = ("version", "platform", "requires", "exclude", "include", "prune", "test", "commands")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]*")
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+!-]*")
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _VARIABLE_IN_URL = re.compile(r"\$([A-Za-z_][A-Za-z0-9_]*)")
 _BUILD = re.compile(r"[A-Za-z0-9_.+*^$|()\[\]\\-]+")
 
@@ -108,7 +108,7 @@ def _dependencies(node: Node | None, problems: Problems) -> tuple[tuple[str, ...
     for item in node.value:
         if not isinstance(item, yaml.MappingNode):
             text = string(item, "a dependency", problems)
-            if text is not None and _match_spec(text, item, problems):
+            if text is not None and check_match_spec(text, item, problems):
                 conda.append(text.strip())
             continue
         for key, key_node, value in mapping(item, "a dependency", problems):
@@ -130,8 +130,8 @@ def _dependencies(node: Node | None, problems: Problems) -> tuple[tuple[str, ...
     return tuple(conda), tuple(pip)
 
 
-def _match_spec(text: str, node: Node, problems: Problems) -> bool:
-    """Return whether a text is a conda MatchSpec that means what it seems to mean."""
+def check_match_spec(text: str, position: Node | int, problems: Problems) -> bool:
+    """Return whether a text is a conda MatchSpec that means what it seems to mean; if not, that is a problem."""
     from rattler import MatchSpec
     from rattler.exceptions import InvalidMatchSpecError
 
@@ -140,10 +140,12 @@ def _match_spec(text: str, node: Node, problems: Problems) -> bool:
         parsed = MatchSpec(text)
     except InvalidMatchSpecError as error:
         reason = str(error).splitlines()[0]
-        problems.add(node, f"{text!r} is not a conda requirement ({reason}); expected {example}{_pip_hint(text)}")
+        problems.add(
+            position, f"{text!r} is not a conda requirement ({reason}); expected {example}{_pip_hint(text)}"
+        )
         return False
     if text.lstrip().startswith("-") or (parsed.build and not _BUILD.fullmatch(parsed.build)):
-        problems.add(node, f"{text!r} is not a conda requirement; expected {example}{_pip_hint(text)}")
+        problems.add(position, f"{text!r} is not a conda requirement; expected {example}{_pip_hint(text)}")
         return False
     return True
 
@@ -185,7 +187,7 @@ def _variables(node: Node | None, problems: Problems) -> dict[str, str]:
     if node is None:
         return found
     for key, key_node, value in mapping(node, "variables", problems):
-        if not _VARIABLE.fullmatch(key):
+        if not VARIABLE.fullmatch(key):
             problems.add(key_node, f"{key!r} is not a valid name of a variable, expected letters, digits and _")
             continue
         if key in RESERVED:

@@ -32,13 +32,6 @@ def test_a_folder_without_a_spec_names_the_lock_that_is_there(tmp_path):
 @pytest.mark.parametrize(
     ("name", "text", "what", "hint"),
     [
-        ("pixi.toml", "[workspace]\n", "the manifest of a pixi project", "pixi.lock"),
-        (
-            "pyproject.toml",
-            "[project]\nname = 'x'\n[tool.pixi.workspace]\n",
-            "the manifest of a pixi",
-            "pixi.lock",
-        ),
         ("pyproject.toml", "[project]\nname = 'x'\n", "the description of a Python project", "pip: [.]"),
         ("setup.py", "import setuptools\n", "the description of a Python project", "pip: [.]"),
         ("dev-requirements.txt", "numpy==1\n", "a requirements file", "pip: [-r dev-requirements.txt]"),
