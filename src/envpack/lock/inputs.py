@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from rattler import RepoDataRecord
 
 _HEX = re.compile(r"(?:sha256:)?([0-9a-fA-F]{64})|(?:md5:)?([0-9a-fA-F]{32})")
+_PIP_COMMENT = re.compile(r"# pip (?P<name>[A-Za-z0-9._-]+)(?:\[[^\]]*\])? @ (?P<url>\S+)")
 _ARCHIVES = (".conda", ".tar.bz2")
 
 
@@ -108,10 +109,20 @@ def _format(text: str) -> str:
 
 
 def explicit_lock(text: str, path: Path) -> Lock:
-    """Return the lock for an ``@EXPLICIT`` list (``conda list --explicit [--md5|--sha256]``)."""
-    packages, errors = [], []
+    """Return the lock for an ``@EXPLICIT`` list (``conda list --explicit [--md5|--sha256]``).
+
+    In one of ``conda-lock --kind explicit``, comments ``# pip NAME @ URL#sha256=HEX`` are packages, too
+    (conda_lock/conda_lock.py, ``render_lockfile_for_platform``).
+    """
+    packages, pypi, errors = [], [], []
     for number, line in enumerate(text.splitlines(), 1):
         line = line.strip()
+        if match := _PIP_COMMENT.fullmatch(line):
+            try:
+                location, sha256 = parse_location(match["url"], path.parent)
+                pypi.append(LockedPypi(canonicalize_name(match["name"]), "", location, sha256))
+            except ValueError as error:
+                errors.append(f"{path}:{number}: {without_secrets(str(error))}")
         if not line or line.startswith("#") or line == "@EXPLICIT":
             continue
         where = f"{path}:{number}"
@@ -126,7 +137,9 @@ def explicit_lock(text: str, path: Path) -> Lock:
     if errors:
         raise SpecError(errors[0], details=errors)
     platform = _platform(packages, path)
-    return Lock(_spec(path), _channels(packages), {platform: LockedPlatform(find_records(packages, platform))})
+    pypi.sort(key=lambda package: package.name)
+    locked = LockedPlatform(find_records(packages, platform), tuple(pypi))
+    return Lock(_spec(path), _channels(packages), {platform: locked})
 
 
 def parse_package_url(text: str, where: str, folder: Path) -> PackageUrl | None:

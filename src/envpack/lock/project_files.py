@@ -15,6 +15,12 @@ _PROJECT = "Write an environment.yml with python in its dependencies and '- pip:
 _OTHERS: tuple[tuple[str, str, str, str], ...] = (
     (r"pyproject\.toml|setup\.(py|cfg)", "", "the description of a Python project", _PROJECT),
     (
+        r".*",
+        r"^# This file may be used to create an environment using:$",
+        "a list that 'conda list --export' wrote",
+        "Write the list with 'conda list --explicit --sha256', or 'conda env export' for a spec.",
+    ),
+    (
         r".*requirements.*\.(txt|in)",
         "",
         "a requirements file of pip",
@@ -66,7 +72,7 @@ def require_spec(path: Path, text: str) -> None:
 
 
 def find_spec(folder: Path) -> Path:
-    """Return the environment.yml in a folder.
+    """Return the environment.yml in a folder, else the manifest of a pixi project without a lock.
 
     Raises:
         UsageError: There is none; the hint names a lock file or another project file that is there.
@@ -74,6 +80,8 @@ def find_spec(folder: Path) -> Path:
     for name in _SPECS:
         if (folder / name).is_file():
             return folder / name
+    if (folder / "pixi.toml").is_file() and not (folder / "pixi.lock").is_file():
+        return folder / "pixi.toml"
     locks = [folder / name for name in _LOCKS if (folder / name).is_file()]
     hint = (
         f"There is a lock file: envpack build {locks[0]}" if locks else "Give the path of a spec or a lock file."

@@ -7,10 +7,28 @@ from pathlib import Path
 
 import pytest
 
-from envpack.lock import Lock, load_input
+from envpack.lock import Lock, LockedPypi, load_input
+from envpack.lock.inputs import explicit_lock
 from envpack.lock.model import parse_lock
 from envpack.runtime.errors import SpecError
 from envpack.spec.nodes import check_depth
+
+
+def test_pip_packages_in_the_comments_of_conda_locks_lists_are_read(tmp_path):
+    digest = "ab" * 32
+    text = (
+        "# platform: linux-64\n@EXPLICIT\n# pip is needed\n"
+        f"# pip My_Tool @ https://h.example/tool-1-py3-none-any.whl#sha256={digest}\n"
+        "# pip a[extra] @ git+https://h.example/a.git@0123456789abcdef\n"
+    )
+    lock = explicit_lock(text, tmp_path / "conda-linux-64.lock")
+    (platform,) = lock.platforms.values()
+    assert platform.pypi == (
+        LockedPypi("a", "", "git+https://h.example/a.git@0123456789abcdef"),
+        LockedPypi("my-tool", "", "https://h.example/tool-1-py3-none-any.whl", digest),
+    )
+    with pytest.raises(SpecError, match=r"conda-linux-64\.lock:2: git\+https://\*\*\*@h\.example/a\.git has"):
+        explicit_lock("@EXPLICIT\n# pip a @ git+https://me:pw@h.example/a.git\n", tmp_path / "conda-linux-64.lock")
 
 
 @pytest.mark.parametrize("opening", ["[", "[[],", "[#]\n", "['a]', ", "{a: ", '{"a":', "{? [] :", "[\n", "[\t"])

@@ -19,6 +19,14 @@ def test_the_spec_of_a_folder_is_taken(tmp_path, name):
     assert isinstance(spec, EnvSpec) and spec.source == str(tmp_path / name)
 
 
+def test_the_manifest_of_a_pixi_project_is_taken_unless_it_has_a_lock(tmp_path):
+    (tmp_path / "pixi.toml").write_text("[workspace]\n")
+    assert find_spec(tmp_path) == tmp_path / "pixi.toml"
+    (tmp_path / "pixi.lock").touch()
+    with pytest.raises(UsageError, match=r"there is no environment\.yml in"):
+        find_spec(tmp_path)
+
+
 def test_a_folder_without_a_spec_names_the_lock_that_is_there(tmp_path):
     with pytest.raises(UsageError, match=r"there is no environment\.yml in") as caught:
         find_spec(tmp_path)
@@ -34,6 +42,12 @@ def test_a_folder_without_a_spec_names_the_lock_that_is_there(tmp_path):
     [
         ("pyproject.toml", "[project]\nname = 'x'\n", "the description of a Python project", "pip: [.]"),
         ("setup.py", "import setuptools\n", "the description of a Python project", "pip: [.]"),
+        (
+            "requirements.txt",
+            "# This file may be used to create an environment using:\n# $ conda create\nidna=3.20=py_0\n",
+            "a list that 'conda list --export' wrote",
+            "conda list --explicit --sha256",
+        ),
         ("dev-requirements.txt", "numpy==1\n", "a requirements file", "pip: [-r dev-requirements.txt]"),
         ("poetry.lock", "[[package]]\n", "a lock file of Python packages only", "pip: [.]"),
         ("pylock.toml", "lock-version = '1.0'\n", "a lock file of Python packages only", "pip: [.]"),
