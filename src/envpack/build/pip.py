@@ -17,6 +17,7 @@ from envpack.lock import LockedPypi
 from envpack.lock.included_options import with_included_options
 from envpack.lock.locations import split_subdirectory
 from envpack.lock.uvtool import index_arguments, run_uv
+from envpack.runtime.errors import BuildError
 from envpack.runtime.fs.io import read_file
 from envpack.runtime.fs.json_text import json_value
 from envpack.runtime.fs.temporary import new_folder, replace_file
@@ -121,6 +122,11 @@ def _with_copied_sources(package: LockedPypi, sources: Path) -> LockedPypi:
     """
     if not package.location.startswith("/"):
         return package
+    if not Path(package.location).is_dir():
+        raise BuildError(
+            f"{package.name} can't be installed: there is no {package.location}",
+            hint="A lock names local projects and wheels relative to itself: put them there, or lock again.",
+        )
     copy = sources / package.name
     shutil.copytree(package.location, copy, symlinks=True, ignore=NOT_COPIED)
     return replace(package, location=str(copy))

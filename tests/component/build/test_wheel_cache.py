@@ -12,6 +12,7 @@ import pytest
 
 from envpack.build.pip import cached_hosts, install_pip
 from envpack.lock import LockedPypi
+from envpack.runtime.errors import BuildError
 from envpack.runtime.report import Reporter
 from envpack.spec import EnvSpec
 from support.servers import Files, serving
@@ -42,6 +43,14 @@ def test_a_wheel_is_fetched_once_and_again_when_it_is_another(tmp_path):
         assert len(files.requests) == fetched
         files.data[f"/{NAME}"] = second
         assert install(files, second, tmp_path / "cache", tmp_path / "c") == "x = 2\n"
+
+
+@pytest.mark.parametrize("name", ["project", NAME])
+def test_a_local_project_that_is_not_there_is_named(tmp_path, name):
+    venv.create(tmp_path / "env", with_pip=False)
+    package = LockedPypi("demo", "1.0", str(tmp_path / name))
+    with pytest.raises(BuildError, match=f"demo can't be installed: there is no {tmp_path / name}"):
+        install_pip(EnvSpec("x"), [package], tmp_path / "env", index_url=None, cache_dir=None, reporter=Reporter())
 
 
 @pytest.mark.parametrize(
