@@ -32,11 +32,17 @@ def host_libraries(
         libraries: The ELF files of the environment that may be loaded.
         files: The paths of all libraries in it, and of links to them.
         prefix: The environment's path, for absolute folders in DT_RPATH and DT_RUNPATH.
-        is_main: Whether nothing runs where this file can't be loaded.
+        is_main: Whether nothing runs where this file can't be loaded. The same holds for the libraries in the
+            environment that it is linked to.
     """
     inside = _Inside(libraries, files, prefix)
+    main = _with_what_they_load(libraries, inside, is_main)
     wanted: dict[tuple[str, str], dict[str, set[str]]] = {}
+    one_of: dict[str, dict[str, list[str]]] = {}
     for library in libraries:
+        group = _group(library.path)
+        if group:
+            one_of.setdefault(group, {})[library.path] = []
         imports: dict[str, set[str]] = {}
         for file, version in library.elf.imports:
             imports.setdefault(file, set()).add(version)
@@ -46,19 +52,38 @@ def host_libraries(
             versions = imports.get(name, set())
             found = inside.find(library, name, versions)
             lacking = versions - found[1] if found is not None and found[1] else set()
-            if (found is None or lacking) and not _is_optional(library.path, name):
+            if group and found is None:
+                one_of[group][library.path].append(name)
+            elif (found is None or lacking) and not _is_optional(library.path, name):
                 where = found[0] if found is not None else ""
                 wanted.setdefault((name, where), {})[library.path] = lacking if where else versions
+    alternatives = [_alternatives(members) for members in one_of.values() if all(members.values())]
     return [
         HostLibrary(
             name,
             _source(users),
             versions=newest_versions(set().union(*users.values())),
-            main=any(map(is_main, users)),
+            main=not main.isdisjoint(users),
             inside=where,
         )
         for (name, where), users in sorted(wanted.items())
-    ]
+    ] + alternatives
+
+
+def _with_what_they_load(
+    libraries: Iterable[Library], inside: _Inside, is_main: Callable[[str], bool]
+) -> set[str]:
+    """Return the paths of the main libraries, and of those in the environment that the loader loads with them."""
+    todo = [library for library in libraries if is_main(library.path)]
+    found = {library.path for library in todo}
+    while todo:
+        library = todo.pop()
+        for name in library.elf.needed:
+            other = inside.library(library, name)
+            if other is not None and other.path not in found:
+                found.add(other.path)
+                todo.append(other)
+    return found
 
 
 class _Inside:
@@ -96,6 +121,15 @@ class _Inside:
                 return path, self._defines(path, name)
         found = [(path, self._defines(path, name)) for path in sorted(paths)]
         return next((item for item in found if not item[1] or item[1].issuperset(versions)), found[0])
+
+    def library(self, user: Library, name: str) -> Library | None:
+        """Return the library with this name that was read, also where the name is that of a link to it."""
+        name = posixpath.basename(name)
+        named = [self._read[path] for path in self._paths.get(name, ()) if path in self._read]
+        named += self._by_soname.get(name, ())
+        folders = list(self._folders(user))
+        near = (library for folder in folders for library in named if posixpath.dirname(library.path) == folder)
+        return next(near, named[0] if named else None)
 
     def _folders(self, user: Library) -> Iterator[str]:
         origin = posixpath.dirname(user.path)
@@ -136,7 +170,23 @@ def _is_optional(path: str, name: str) -> bool:
     return any(
         fnmatchcase("/" + path, row["path"]) and any(fnmatchcase(name, glob) for glob in row.get("needs", ["*"]))
         for row in table("optional")
+        if not row.get("one_of")
     )
+
+
+@cache
+def _group(path: str) -> str:
+    """Return the rule and the folder of files of which one is loaded; "" for other files."""
+    for row in table("optional"):
+        if row.get("one_of") and fnmatchcase("/" + path, row["path"]):
+            return f"{row['path']} {posixpath.dirname(path)}"
+    return ""
+
+
+def _alternatives(members: Mapping[str, Sequence[str]]) -> HostLibrary:
+    """Return the need of files of which one must load: the first library that each of them misses."""
+    name, *others = dict.fromkeys(members[path][0] for path in sorted(members))
+    return HostLibrary(name, _source(members), alternatives=tuple(others))
 
 
 def _source(users: Collection[str]) -> str:

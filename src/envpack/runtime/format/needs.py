@@ -81,6 +81,7 @@ class HostLibrary:
         versions: the newest symbol version that is needed of each series, such as "GLIBCXX_3.4.30".
         main: whether the interpreter or a main library of a framework needs it: without it nothing runs.
         inside: path of the library in the environment that does not define ``versions``; "" for one of the host.
+        alternatives: other libraries that are enough in its place, such as that of another MPI.
     """
 
     value: str
@@ -88,6 +89,7 @@ class HostLibrary:
     versions: tuple[str, ...] = ()
     main: bool = False
     inside: str = ""
+    alternatives: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -177,6 +179,7 @@ def _library(item: Mapping[str, Any]) -> HostLibrary:
         versions=tuple(str(version) for version in item.get("versions", ())),
         main=bool(item.get("main", False)),
         inside=str(item.get("inside", "")),
+        alternatives=tuple(str(name) for name in item.get("alternatives", ())),
     )
 
 

@@ -89,3 +89,44 @@ def test_main_is_what_nothing_runs_without() -> None:
     assert is_main(f"{SITE}/torch/lib/libtorch_cuda.so", torch)
     assert not is_main(f"{SITE}/torch/lib/libtorch_cuda.so", frozenset())
     assert not is_main(f"{SITE}/onnxruntime/capi/libonnxruntime_providers_cuda.so", torch)
+
+
+def test_what_a_main_library_is_linked_to_is_main_too() -> None:
+    """libtorch_cuda.so is linked to libtorch_cpu.so, which does not load without libcupti.so.13."""
+    lib = f"{SITE}/torch/lib"
+    cuda = library(f"{lib}/libtorch_cuda.so", "libtorch_cpu.so", "libshared.so.1")
+    cpu = library(f"{lib}/libtorch_cpu.so", "libcupti.so.13", "libtorch_cuda.so")
+    linked = library("lib/libshared.so.1.2", "libz.so.1", soname="libshared.so.1")
+    plugin = library(f"{lib}/libtorch_nvshmem.so", "libnvshmem_host.so.3")
+    left = found(cuda, cpu, linked, plugin, files=("lib/libshared.so.1",), main=cuda.path)
+    assert [(item.value, item.main) for item in left] == [
+        ("libcupti.so.13", True),
+        ("libnvshmem_host.so.3", False),
+        ("libz.so.1", True),
+    ]
+
+
+def test_of_files_for_one_abi_each_one_must_load() -> None:
+    mpich = library(f"{SITE}/mpi4py/MPI.mpich.cpython-311-x86_64-linux-gnu.so", "libmpi.so.12")
+    openmpi = library(f"{SITE}/mpi4py/MPI.openmpi.cpython-311-x86_64-linux-gnu.so", "libmpi.so.40")
+    (left,) = found(openmpi, mpich)
+    assert left == HostLibrary("libmpi.so.12", f"{mpich.path}, and 1 more", alternatives=("libmpi.so.40",))
+    assert found(mpich, openmpi, files=("lib/libmpi.so.12",)) == []
+    assert found(mpich, openmpi, files=("lib/libmpi.so.40",)) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        (f"{SITE}/OpenMM.libs/lib/plugins/libOpenMMOpenCL.so", "libOpenCL.so.1"),
+        (f"{SITE}/openvino/libs/libopenvino_intel_gpu_plugin.so", "libOpenCL.so.1"),
+        (f"{SITE}/deploy_libs/_hashlib.cpython-311-x86_64-linux-gnu.so", "libcrypto.so.3"),
+        (f"{SITE}/daal4py/mpi_transceiver.cpython-311-x86_64-linux-gnu.so", "libmpi.so.12"),
+        ("lib/mpich/libfabric/libefa-fi.so", "libefa.so.1"),
+        ("lib/mpich/ucx/libuct_ib_mlx5.so.0", "libmlx5.so.1"),
+        ("lib/libur_adapter_level_zero.so.0.12.0", "libsvml.so"),
+    ],
+)
+def test_what_is_loaded_on_demand_is_no_need_of_the_host(path: str, name: str) -> None:
+    assert found(library(path, name)) == []
+    assert found(library(f"{SITE}/other.so", name)) != []

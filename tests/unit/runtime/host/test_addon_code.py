@@ -49,6 +49,12 @@ def test_an_add_on_that_can_t_run_on_the_gpu_is_a_warning(
     assert not said or (said in more[0].says and more[0].remedy)
 
 
+def test_other_libraries_of_a_package_whose_main_one_fails_are_not_reported_again() -> None:
+    linalg = GpuCode("torch/lib/libtorch_cuda_linalg.so", "torch", ("sm_80",), addon=True)
+    assert [item.verdict for item in judged(["5.0"], "12.4", linalg)] == ["failed"]
+    assert [item.verdict for item in judged(["5.0"], "12.4", linalg, FA3)] == ["failed", "warning"]
+
+
 def test_variants_and_nvidia_s_own_libraries_are_no_add_ons() -> None:
     variant = GpuCode("bitsandbytes/libbitsandbytes_cuda118.so", "bitsandbytes", ("sm_50",))
     assert len(judged(["9.0"], "12.8", variant)) == 1

@@ -10,6 +10,7 @@ import pytest
 
 from envpack.runtime.format.needs import DetectedNeeds, Evidence, HostLibrary
 from envpack.runtime.host.checks.evaluate import evaluate
+from envpack.runtime.host.checks.libraries import wanted_libraries
 from envpack.runtime.host.checks.verdict import Verdict
 from envpack.runtime.host.detect.libraries import _FLAGS, read_libraries
 from envpack.runtime.host.facts import HostFacts
@@ -47,6 +48,16 @@ def test_what_the_interpreter_or_a_framework_is_linked_to_fails() -> None:
         failed.remedy
         == "add libcublas libcurand (conda) or nvidia-cublas-cu12 nvidia-curand (pip) to the spec and rebuild"
     )
+
+
+def test_one_library_of_several_is_enough() -> None:
+    mpi = HostLibrary("libmpi.so.12", "mpi4py/MPI.mpich.so, and 1 more", alternatives=("libmpi.so.40",))
+    for host in (("libmpi.so.12",), ("libmpi.so.40",)):
+        assert [item.verdict for item in judged([mpi], host)] == ["ok"]
+    (verdict,) = judged([mpi], ())
+    assert "libmpi.so.12 or libmpi.so.40 (for mpi4py/MPI.mpich.so, and 1 more) is neither" in verdict.says
+    wanted = Requirements("demo", "linux-64", needs=DetectedNeeds(libraries=(mpi,)))
+    assert set(wanted_libraries(wanted)) == {"libmpi.so.12", "libmpi.so.40"}
 
 
 def test_a_library_of_no_table_is_searched_for() -> None:

@@ -96,7 +96,8 @@ def gpu_code(wanted: Requirements, facts: HostFacts) -> Iterator[Verdict]:
         for gpu, _, how in _reached([code], facts)
         if how.how not in ("none", "ptx-too-new")
     }
-    reported: set[str] = set()
+    # what is said of a main library includes the others of its package
+    reported = {way.code.package or way.code.library for way in reached if way.how.how in ("none", "ptx-too-new")}
     for code in addons:
         ways = _reached([code], facts)
         bad = [

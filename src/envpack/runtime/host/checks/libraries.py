@@ -48,7 +48,10 @@ def _verdict(verdict: str, libraries: Sequence[HostLibrary], host: set[str], wan
     old = [library for library in libraries if library not in missing]
     says = [_too_old(library, host) for library in old]
     if missing:
-        named = [f"{library.value} (for {_user(library)})" for library in missing[:_SHOWN]]
+        named = [
+            f"{' or '.join((library.value, *library.alternatives))} (for {_user(library)})"
+            for library in missing[:_SHOWN]
+        ]
         rest = [library.value for library in missing[_SHOWN:]]
         verb = "is" if len(missing) == 1 else "are"
         says.append(f"{_listed([*named, *rest], most=12)} {verb} neither in this bundle nor on this host")
@@ -67,7 +70,7 @@ def _problem(library: HostLibrary, host: set[str]) -> str:
     if library.inside:
         return OLD
     if library.value not in host:
-        return MISSING
+        return "" if host.intersection(library.alternatives) else MISSING
     return OLD if _missing(library, host) else ""
 
 
@@ -116,8 +119,8 @@ def _add(libraries: Sequence[HostLibrary], wanted: Requirements, installed: bool
         wanted: The requirements of the bundle, for its CUDA version.
         installed: Whether the host has them: then only a newer system has newer ones.
     """
-    rows = [row for library in libraries if (row := _package(library.value)) is not None]
-    unknown = [library.value for library in libraries if _package(library.value) is None]
+    rows = [row for library in libraries if (row := _package(library)) is not None]
+    unknown = [library.value for library in libraries if _package(library) is None]
     pip = "pip13" if wanted.cuda is not None and major(wanted.cuda.value) >= 13 else "pip"
     conda = [f"{_names(rows, 'conda')} (conda)"] if _names(rows, "conda") else []
     wheels = [row.get(pip) or row.get("pip", "") for row in rows]
@@ -138,11 +141,12 @@ def _add(libraries: Sequence[HostLibrary], wanted: Requirements, installed: bool
         )
 
 
-def _package(library: str) -> Row | None:
-    """Return the row of the packages that contain a library, None when it is in no row."""
-    for row in table("libraries", "packages"):
-        if any(fnmatchcase(library, glob) for glob in row["libraries"]):
-            return row
+def _package(library: HostLibrary) -> Row | None:
+    """Return the row of the packages that contain a library or one in its place, None when no row has them."""
+    for name in (library.value, *library.alternatives):
+        for row in table("libraries", "packages"):
+            if any(fnmatchcase(name, glob) for glob in row["libraries"]):
+                return row
     return None
 
 
@@ -170,4 +174,6 @@ CHECKS = (
 
 def wanted_libraries(wanted: Requirements) -> dict[str, tuple[str, ...]]:
     """Return the names of the libraries that the host must have, each with the symbol versions needed of it."""
-    return {library.value: library.versions for library in wanted.needs.libraries if not library.inside}
+    needed = [library for library in wanted.needs.libraries if not library.inside]
+    alternatives = {name: () for library in needed for name in library.alternatives}
+    return {**alternatives, **{library.value: library.versions for library in needed}}
