@@ -14,6 +14,8 @@ import pytest
 
 from envpack.bundle.runtime_zip import runtime_zip
 from envpack.runtime.commands.check import check, facts_from_file
+from envpack.runtime.host.detect.cuda_probe import Probe, probe
+from envpack.runtime.host.tables import state_row
 from support.fake_hosts import CU126, H100, Host, build_stubs, bundle_of
 from support.host_cases import HOST_CASES, HostCase, expected_answers
 
@@ -100,7 +102,8 @@ def servers(stubs: Path, pyz: Path) -> Iterator[Servers]:
 @pytest.mark.parametrize("case", HOST_CASES, ids=lambda case: case.name)
 def test_host_case(case: HostCase, way: str, servers: Servers, tmp_path: Path) -> None:
     root = case.host.root(tmp_path / "root")
-    answer = servers.ask(way, case.host, tmp_path, "facts", str(tmp_path), "--root", str(root), "--json")
+    options = ["--root", str(root), "--json", *(["--probe"] if case.probe else [])]
+    answer = servers.ask(way, case.host, tmp_path, "facts", str(tmp_path), *options)
     (tmp_path / "facts.json").write_text(answer)
     facts = facts_from_file(tmp_path / "facts.json")
     expected = EXPECTED[case.name]
@@ -151,3 +154,10 @@ def test_the_file_of_libcuda_is_compared_with_the_driver(
     done = subprocess.run(command, env=environ, capture_output=True, text=True)
     verdicts = json.loads(done.stdout)["result"]["verdicts"]
     assert [item["requirement"] for item in verdicts if item["verdict"] == "failed"] == failed
+
+
+def test_a_start_of_cuda_that_does_not_end_is_given_up(stubs: Path, tmp_path: Path) -> None:
+    host = Host("560.35.03", 12060, [H100], cuda_init="hang")
+    found = probe(host.environment(stubs, tmp_path), patience=0.5)
+    assert found == Probe("cuda-no-answer", "no answer within 0.5 seconds")
+    assert state_row(found.state)["remedy"]

@@ -1,6 +1,7 @@
 """Hosts to check bundles on: NVML as the stub says it, files of /proc, /sys and /dev below a folder.
 
-The stub is a C library under the name of NVIDIA's, so nvidia-ml-py reads it unmodified (nvml_stub.c).
+The stubs are C libraries under the names of NVIDIA's, so nvidia-ml-py and ctypes load them unmodified
+(nvml_stub.c, cuda_stub.c).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from support.bundle_factory import file, make_bundle
 from support.compilers import compile_c
 
 STUB = Path(__file__).with_name("nvml_stub.c")
+CUDA_STUB = Path(__file__).with_name("cuda_stub.c")
 CPUINFO = """\
 processor\t: 0
 model name\t: Example CPU
@@ -60,10 +62,11 @@ B300 = gpu("NVIDIA B300 SXM6", "10.3", 275040)
 
 @dataclass(frozen=True)
 class Host:
-    """``utility``: NVML without CUDA, as a container has with the driver capability utility; ``driver``, ``cuda``
-    (12040 for 12.4), ``gpus``, ``slices`` and ``init``: what NVML says, None: there is no library; ``files``:
-    below the host's root; ``environ``: what the user set; ``smi``: what nvidia-smi prints, by its first
-    argument ("" for none)."""
+    """``utility``: NVML without CUDA, as a container has with the driver capability utility; ``compute``: CUDA
+    without NVML, as a Jetson has; ``cuda_init``, ``cuda_gpus``: what cuInit returns, and the GPUs that CUDA has;
+    ``driver``, ``cuda`` (12040 for 12.4), ``gpus``, ``slices`` and ``init``: what NVML says, None: there is no
+    library; ``files``: below the host's root; ``environ``: what the user set; ``smi``: what nvidia-smi prints, by
+    its first argument ("" for none)."""
 
     driver: str | None = None
     cuda: int = 0
@@ -73,6 +76,9 @@ class Host:
     library: bool = True
     old: bool = False
     utility: bool = False
+    compute: bool = False
+    cuda_init: str = "0"
+    cuda_gpus: str = ""
     files: Mapping[str, str] = field(default_factory=dict)
     environ: Mapping[str, str] = field(default_factory=dict)
     smi: Mapping[str, str] = field(default_factory=dict)
@@ -103,8 +109,12 @@ class Host:
             program.chmod(0o755)
         if not self.library:
             return environ
-        environ["LD_LIBRARY_PATH"] = str(stubs / ("utility" if self.utility else "old" if self.old else "new"))
+        kinds = {"utility": self.utility, "compute": self.compute, "old": self.old, "new": True}
+        environ["LD_LIBRARY_PATH"] = str(stubs / next(name for name, is_this in kinds.items() if is_this))
         stub = {
+            "CUDA_STUB_INIT": self.cuda_init,
+            "CUDA_STUB_VERSION": str(self.cuda),
+            "CUDA_STUB_GPUS": self.cuda_gpus,
             "NVML_STUB_INIT": str(self.init),
             "NVML_STUB_GPUS": ";".join(self.gpus),
             "NVML_STUB_SLICES": ";".join(self.slices),
@@ -117,14 +127,14 @@ class Host:
 
 
 def build_stubs(folder: Path) -> Path:
-    """Compile the stub, as it is today and as it was before R450, into ``folder``."""
-    for name, flags in (("new", ()), ("old", ("-DOLD",)), ("utility", ())):
+    """Compile the stubs, as they are today and as NVML was before R450, into ``folder``."""
+    for name, flags in (("new", ()), ("old", ("-DOLD",)), ("utility", ()), ("compute", ())):
         (folder / name).mkdir(parents=True)
-        target = folder / name / "libnvidia-ml.so.1"
-        compile_c("-Wall", "-Werror", "-shared", "-fPIC", *flags, "-o", target, STUB)
-        # the real one, with all that CUDA programs call, can't be had without a GPU; only its presence counts
+        options = ("-Wall", "-Werror", "-shared", "-fPIC", *flags)
+        if name != "compute":
+            compile_c(*options, "-o", folder / name / "libnvidia-ml.so.1", STUB)
         if name != "utility":
-            compile_c("-shared", "-fPIC", "-DOLD", "-o", folder / name / "libcuda.so.1", STUB)
+            compile_c(*options, "-o", folder / name / "libcuda.so.1", CUDA_STUB)
     return folder
 
 

@@ -36,12 +36,13 @@ from support.fake_hosts import (
 
 @dataclass(frozen=True)
 class HostCase:
-    """A host, what a bundle for it says of itself, and how GPUs are asked for."""
+    """A host, what a bundle for it says of itself, how GPUs are asked for, and whether CUDA is started."""
 
     name: str
     host: Host
     bundle: Mapping[str, Any]
     gpu: str = "required"
+    probe: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,11 @@ SMALL_SLICE, LARGE_SLICE = (
 )
 THOR, ORIN = gpu("NVIDIA Thor", "11.0", 125772), gpu("Orin", "8.7", 30697)
 THOR_CU130, ORIN_CU126 = torch("13.0", 80, 90, 100, 110, 120), torch("12.6", 87, jit=False)
+ORIN_CU114 = torch("11.4", 87, jit=False)
+ONE_H100, ONE_ORIN = "NVIDIA H100|9|0|81559", "Orin|8|7|30697"
+COMPUTE = {**IN_CONTAINER, "dev/nvidiactl": "", "dev/nvidia0": "", "dev/nvidia-uvm": ""}
+JETSON = {"dev/nvmap": "", "dev/nvhost-gpu": ""}
+SMI_535 = "| NVIDIA-SMI 535.129.03   Driver Version: 535.129.03   CUDA Version: 12.2     |\n"
 ASKS_40_GB = {**CU126, "requires": {"gpu_memory": "40 GB"}}
 EXPRESSION = {**CU118, "requires": {"cuda": "cuda>=12.4 brand=tesla,driver>=470,driver<471"}}
 
@@ -269,7 +275,7 @@ HOST_CASES = [
     HostCase(
         "nvidia-smi alone",
         Host(
-            library=False,
+            compute=True,
             smi={
                 "--query": "0, Tesla T4, GPU-1, 7.5, 15360, [N/A]\n",
                 "": "| NVIDIA-SMI 535.129.03   Driver Version: 535.129.03   CUDA Version: 12.2     |\n",
@@ -280,7 +286,7 @@ HOST_CASES = [
     HostCase(
         "nvidia-smi from R610 on",
         Host(
-            library=False,
+            compute=True,
             smi={
                 "--query": "0, NVIDIA H100, GPU-1, 9.0, 81559, Disabled\n",
                 "": "| NVIDIA-SMI 610.43.02   Driver Version: 610.43.02   CUDA UMD Version: 13.3  |\n",
@@ -349,4 +355,61 @@ HOST_CASES = [
     HostCase("ROCm", Host(library=False), ROCM),
     HostCase("ROCm with its driver", Host(library=False, files={"dev/kfd": ""}), ROCM),
     HostCase("CPU only", Host(library=False), {"needs": DetectedNeeds(glibc=Evidence("2.17", "bin/python3.11"))}),
+    HostCase(
+        "nvidia-smi without libcuda",
+        Host(library=False, smi={"--query": "0, Tesla T4, GPU-1, 7.5, 15360, [N/A]\n", "": SMI_535}),
+        CU118,
+    ),
+    HostCase(
+        "WSL whose libraries the loader does not find",
+        Host(
+            library=False,
+            files=WSL,
+            smi={"--query": "0, NVIDIA GeForce RTX 3090, GPU-1, 8.6, 24576, [N/A]\n", "": SMI_535},
+        ),
+        CU118,
+    ),
+    HostCase(
+        "CUDA without NVML, in a container",
+        Host(compute=True, cuda=12020, cuda_gpus=ONE_H100, files=COMPUTE),
+        CU126,
+    ),
+    HostCase(
+        "an old Jetson, without NVML", Host(compute=True, cuda=11040, cuda_gpus=ONE_ORIN, files=JETSON), ORIN_CU114
+    ),
+    HostCase(
+        "a Jetson whose CUDA is too old",
+        Host(compute=True, cuda=11040, cuda_gpus=ONE_ORIN, files=JETSON),
+        ORIN_CU126,
+    ),
+    HostCase("libcuda without NVML and GPU", Host(compute=True, cuda_init="100"), CU126),
+    HostCase("CUDA starts", Host("560.35.03", 12060, [A100], cuda_gpus=ONE_H100), CU126, probe=True),
+    HostCase(
+        "CUDA starts in a container whose /dev is another",
+        Host(
+            "535.129.03",
+            12020,
+            [A100],
+            cuda_gpus=ONE_H100,
+            files={**IN_CONTAINER, "dev/nvidiactl": ""},
+        ),
+        CU126,
+        probe=True,
+    ),
+    *(
+        HostCase(
+            f"CUDA does not start: {code}",
+            Host("560.35.03", 12060, [A100], cuda_init=str(code)),
+            CU126,
+            probe=True,
+        )
+        for code in (2, 34, 46, 100, 304, 802, 803, 804, 805, 999, 719)
+    ),
+    HostCase("CUDA crashes", Host("560.35.03", 12060, [A100], cuda_init="crash"), CU126, probe=True),
+    HostCase(
+        "an error of CUDA whose reason is known",
+        Host("535.129.03", 12020, [A100], cuda_init="999", files={**IN_CONTAINER, "dev/nvidiactl": ""}),
+        CU126,
+        probe=True,
+    ),
 ]

@@ -177,6 +177,10 @@ Gpu = Annotated[
         help="optional: failed GPU requirements are warnings; none: not checked. [default: required]",
     ),
 ]
+Probe = Annotated[
+    bool,
+    option("--probe", help="Also start CUDA (cuInit), in a process of its own, and show its error."),
+]
 Allow = Annotated[
     list[str] | None,
     option("--allow", metavar="WHAT", help="Only warn if this requirement fails, such as cuda. Repeatable."),

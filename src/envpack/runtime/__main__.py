@@ -75,7 +75,7 @@ def _check(arguments: argparse.Namespace, reporter: Reporter) -> dict[str, Any]:
 
     path = local_path(arguments.path)
     facts = facts_from_file(Path(arguments.host)) if arguments.host else None
-    report = check(path, facts=facts, gpu=arguments.gpu, allow=arguments.allow)
+    report = check(path, facts=facts, gpu=arguments.gpu, allow=arguments.allow, start_cuda=arguments.probe)
     if arguments.stamp is not None:
         _report_to_activation(arguments, Path(path), report)
     else:
@@ -104,10 +104,8 @@ def _report_to_activation(arguments: argparse.Namespace, path: Path, report: Che
         print_error(error, label="warning")
         return
     for item in report.of("warning"):
-        if not item.allowed and item.requirement not in (
-            "jit",
-            "libraries",
-        ):  # the deployment has warned of that already
+        # the deployment has warned of the other two already
+        if not item.allowed and item.requirement not in ("jit", "libraries"):
             print_wrapped(f"envpack: warning: {item.message}")
     digest = read_file(path / DIGEST_PATH).decode("ascii").split()[0]
     keep_stamp(path, digest, arguments.stamp, os.environ)
@@ -117,7 +115,8 @@ def _facts(arguments: argparse.Namespace, reporter: Reporter) -> dict[str, Any]:
     from envpack.runtime.host.detect.gather import gather
     from envpack.runtime.host.facts import facts_to_json
 
-    facts = facts_to_json(gather(Path(arguments.path), root=Path(arguments.root)))
+    found = gather(Path(arguments.path), root=Path(arguments.root), start_cuda=arguments.probe)
+    facts = facts_to_json(found)
     if not arguments.json:
         print(json.dumps(facts, indent=1))
     return {"facts": facts}
@@ -192,6 +191,7 @@ _ALLOW = _arg(
     default=[],
     help="ignore this requirement if it is not met; can be repeated",
 )
+_PROBE = _flag("--probe", help="also initialize CUDA (cuInit), in a child process")
 _JOBS = _arg("--jobs", type=int, metavar="N", help="number of processors to use (default: all that are available)")
 
 EVERY_COMMAND = (
@@ -267,6 +267,7 @@ COMMANDS = (
         _arg("--host", metavar="FILE", help="facts of another host: the output of 'facts --json' on that host"),
         _arg("--stamp", help=argparse.SUPPRESS),  # what activation/check.sh calls it with
         _flag("--warn", help=argparse.SUPPRESS),
+        _PROBE,
         _gpu(None),
         _ALLOW,
     ),
@@ -276,6 +277,7 @@ COMMANDS = (
         "print the facts of this host, for check --host",
         _arg("path", metavar="PATH", nargs="?", default=".", help="path for which free disk space is reported"),
         _arg("--root", default="/", metavar="DIR", help="directory that contains /proc, /sys and /dev"),
+        _PROBE,
     ),
 )
 

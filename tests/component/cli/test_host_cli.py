@@ -253,3 +253,21 @@ def test_inspect_prints_what_an_image_is_to_say(tmp_path: Path, good: Path) -> N
     assert envpack("inspect", "--require-cuda", good).stdout == "\n"
     document = answer(envpack("inspect", "--json", tmp_path / "b.tar.gz"), "inspect")
     assert document["result"]["require_cuda"] == "driver>=525.60.13,arch>=5.0,arch<10.0"
+
+
+def test_cuda_is_started_where_it_is_asked_for(tmp_path: Path) -> None:
+    stubs = build_stubs(tmp_path / "stubs")
+    bundle_of(tmp_path / "b.tar.gz", CU126)
+    there = Host("560.35.03", 12060, [A100], cuda_init="803").environment(stubs, tmp_path)
+    environ = {name: there[name] for name in there if name != "PATH"}
+    assert envpack("check", tmp_path / "b.tar.gz", environ=environ).returncode == 0
+    done = envpack("check", tmp_path / "b.tar.gz", "--probe", environ=environ)
+    assert (done.returncode, "803 CUDA_ERROR_SYSTEM_DRIVER_MISMATCH" in done.stdout) == (9, True), done.stderr
+    shown = envpack("doctor", "--probe", "--json", environ=environ)
+    assert answer(shown, "doctor")["result"]["facts"]["nvidia"]["state"] == "libcuda-mismatch"
+    (tmp_path / "there.json").write_text(shown.stdout)
+    assert envpack("check", tmp_path / "b.tar.gz", "--host", tmp_path / "there.json").returncode == 9
+    both = envpack("check", tmp_path / "b.tar.gz", "--host", tmp_path / "there.json", "--probe")
+    assert (both.returncode, "doctor --probe --json" in both.stderr) == (2, True)
+    works = {**environ, "CUDA_STUB_INIT": "0", "CUDA_STUB_GPUS": "NVIDIA A100|8|0|81920"}
+    assert "and CUDA starts" in envpack("doctor", "--probe", environ=works).stdout

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from envpack.cli.console import Console, Result
-from envpack.cli.options import Allow, Gpu, argument, option
+from envpack.cli.options import Allow, Gpu, Probe, argument, option
 from envpack.cli.terminal import Stream
 from envpack.cli.text import escape, wrap
 
@@ -26,6 +26,7 @@ _REMARKS = {
     "unpacked": "It was unpacked, not deployed with 'envpack deploy'.",
     "environment": "It is not a deployment of envpack; its requirements were derived from its files.",
 }
+_ON_THE_HOST = "Run 'envpack doctor --probe --json' on the other host, and give its output to --host."
 _HEADINGS = ("requirement", "needed", "found", "verdict")
 
 
@@ -52,6 +53,7 @@ def check(
         Path | None,
         option("--dest", metavar="DIR", help="Check the disk space of this directory. [default: the current one]"),
     ] = None,
+    probe: Probe = False,
 ) -> Result:
     """Check whether this host, or another one, can run an environment.
 
@@ -64,6 +66,7 @@ def check(
       envpack check dist/demo-1.0-20251219-linux-64.tar.gz
       envpack check https://example.org/demo.tar.gz
       envpack check /opt/envs/demo --gpu optional
+      envpack check /opt/envs/demo --probe
       ssh node7 envpack doctor --json > node7.json
       envpack check demo.tar.gz --host node7.json
     """
@@ -71,15 +74,27 @@ def check(
     from envpack.prefix.needs.environment_check import examine_environment, is_environment
     from envpack.runtime.commands.check import check as run
     from envpack.runtime.commands.check import facts_from_file
-    from envpack.runtime.errors import HostError
+    from envpack.runtime.errors import HostError, UsageError
     from envpack.runtime.transport.open import local_path
 
+    if probe and host is not None:
+        raise UsageError("--probe initializes CUDA on this host, and --host names another one", hint=_ON_THE_HOST)
     facts = facts_from_file(host) if host is not None else None
     source = local_path(path)
     if isinstance(source, Path) and source.is_dir() and is_environment(source):
-        report = examine_environment(source, reporter=console.reporter, facts=facts, gpu=gpu, allow=allow or ())
+        report = examine_environment(
+            source, reporter=console.reporter, facts=facts, gpu=gpu, allow=allow or (), start_cuda=probe
+        )
     else:
-        report = run(source, facts=facts, gpu=gpu, allow=allow or (), destination=dest or Path(), decoders=FAST)
+        report = run(
+            source,
+            facts=facts,
+            gpu=gpu,
+            allow=allow or (),
+            destination=dest or Path(),
+            decoders=FAST,
+            start_cuda=probe,
+        )
     try:
         report.require(_HINTS[report.kind], with_result=True)
     except HostError as error:

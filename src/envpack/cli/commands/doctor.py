@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from envpack.cli.console import Console, Result
-from envpack.cli.options import argument
+from envpack.cli.options import Probe, argument
 from envpack.cli.terminal import Stream
 from envpack.cli.text import escape, plural, wrap
 from envpack.runtime.report import human_size
@@ -25,6 +25,7 @@ def doctor(
         Path,
         argument(metavar="[PATH]", help="Show the free disk space of this directory. [default: the current one]"),
     ] = Path(),
+    probe: Probe = False,
 ) -> Result:
     """Show facts of this host, and the PyTorch builds that run on it.
 
@@ -37,11 +38,12 @@ def doctor(
       envpack doctor
       envpack doctor /opt/envs
       envpack doctor --json > facts.json
+      envpack doctor --probe
     """
     from envpack.runtime.host.detect.gather import gather
     from envpack.runtime.host.doctor import diagnose
 
-    diagnosis = diagnose(gather(path))
+    diagnosis = diagnose(gather(path, start_cuda=probe))
     return Result("doctor", diagnosis.as_dict(), lambda console: _show(console, diagnosis))
 
 
@@ -81,7 +83,7 @@ def _machine(facts: HostFacts) -> Iterator[tuple[str, str]]:
 
 def _nvidia(diagnosis: Diagnosis) -> Iterator[tuple[str, str]]:
     nvidia = diagnosis.facts.nvidia
-    error = f" (NVML: {nvidia.error})" if nvidia.error else ""
+    error = f" ({nvidia.problem})" if nvidia.problem else ", and CUDA starts" if nvidia.cuda_init else ""
     yield "state", diagnosis.gpu + error
     if diagnosis.remedy:
         yield "to do", diagnosis.remedy

@@ -35,6 +35,7 @@ def examine_environment(
     facts: HostFacts | None = None,
     gpu: str | None = None,
     allow: Iterable[str] = (),
+    start_cuda: bool = False,
 ) -> CheckReport:
     """Compare an environment with a host, by the needs that packing would find in it.
 
@@ -44,6 +45,7 @@ def examine_environment(
         facts: The facts of a host; None to gather those of this host.
         gpu: The GPU policy, as of `parse_policy`; None for "required".
         allow: The requirements that may fail, as of `parse_policy`.
+        start_cuda: Whether to initialize CUDA on this host, if the environment needs it.
 
     Raises:
         PackError: The environment's metadata is broken.
@@ -65,7 +67,7 @@ def examine_environment(
     mine = facts
     if mine is None:
         gpu_facts = needs_gpu_facts(wanted, policy.gpu)
-        mine = gather(prefix, gpu=gpu_facts, libraries=wanted_libraries(wanted))
+        mine = gather(prefix, gpu=gpu_facts, libraries=wanted_libraries(wanted), start_cuda=start_cuda)
     verdicts = allowing(evaluate(wanted, mine, gpu=policy.gpu, deployed=True), policy.allow)
     host = mine.hostname if facts is not None else ""
     return CheckReport(str(prefix), name, "", host, policy.gpu, tuple(map(_reworded, verdicts)), "environment")

@@ -155,6 +155,7 @@ def check(
     allow: Iterable[str] = (),
     destination: Path = Path(),
     decoders: Mapping[str, Decoder] = STANDARD,
+    start_cuda: bool = False,
 ) -> CheckReport:
     """Compare a bundle, or a deployment, with a host.
 
@@ -165,6 +166,7 @@ def check(
         allow: Names of requirements that may fail, in addition to those that a deployment was made with.
         destination: Directory where a bundle would be deployed; its disk is checked.
         decoders: Decoders by codec name.
+        start_cuda: Whether to initialize CUDA on this host, if the bundle needs it.
 
     Raises:
         FormatError: ``path`` is neither a bundle nor a deployment.
@@ -180,23 +182,27 @@ def check(
         with open_bundle(path, decoders) as bundle:
             manifest, name = bundle.manifest, bundle.name
     policy = parse_policy(gpu or recorded.gpu, (*recorded.allow, *allow))
-    host_facts = facts if facts is not None else facts_for(manifest, policy, destination)
+    host_facts = facts if facts is not None else facts_for(manifest, policy, destination, start_cuda)
     report = check_manifest(manifest, name, host_facts, policy, named=facts is not None, deployed=root is not None)
     if root is None:
         return report
     return replace(report, kind="deployment" if (root / DEPLOYMENT_PATH).is_file() else "unpacked")
 
 
-def facts_for(manifest: Manifest, policy: Policy, destination: Path = Path()) -> HostFacts:
+def facts_for(
+    manifest: Manifest, policy: Policy, destination: Path = Path(), start_cuda: bool = False
+) -> HostFacts:
     """Return this host's facts, as far as the manifest requires them: the detection of GPUs takes longest.
 
     Args:
         manifest: the manifest of the bundle.
         policy: the policy of the check.
         destination: the path for which free disk space is measured.
+        start_cuda: whether to initialize CUDA, if the bundle needs it.
     """
     wanted = wanted_of(manifest)
-    return gather(destination, gpu=needs_gpu_facts(wanted, policy.gpu), libraries=wanted_libraries(wanted))
+    gpu, libraries = needs_gpu_facts(wanted, policy.gpu), wanted_libraries(wanted)
+    return gather(destination, gpu=gpu, libraries=libraries, start_cuda=start_cuda)
 
 
 def check_before(

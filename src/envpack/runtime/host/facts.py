@@ -68,10 +68,12 @@ class Nvidia:
             newer than the driver's own.
         libcuda: The version of libcuda.so.1, which should be the driver's; "" when its file's name has none.
         overridden: Whether CONDA_OVERRIDE_CUDA states the CUDA version.
-        source: The source of the facts: "nvml", "nvidia-smi", "proc" or "".
+        source: The source of the facts: "nvml", "nvidia-smi", "cuda" (cuInit), "proc" or "".
         error: NVML's error, with its number.
         devices: The GPUs.
         visible_devices: The value of CUDA_VISIBLE_DEVICES, None when unset.
+        cuda_init: The result of cuInit: "0" for success, else the error with its number; "" when CUDA was not
+            initialized.
     """
 
     state: str = "not-looked"
@@ -83,6 +85,14 @@ class Nvidia:
     error: str = ""
     devices: tuple[Gpu, ...] = ()
     visible_devices: str | None = None
+    cuda_init: str = ""
+
+    @property
+    def problem(self) -> str:
+        """Return the errors of NVML and cuInit with their numbers: "NVML: 999 Unknown Error"; "" for none."""
+        started = self.cuda_init if self.cuda_init != "0" else ""
+        parts = [f"{name}: {text}" for name, text in (("NVML", self.error), ("cuInit", started)) if text]
+        return ", ".join(parts)
 
 
 @dataclass(frozen=True)

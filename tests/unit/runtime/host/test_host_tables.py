@@ -12,8 +12,10 @@ import pytest
 import envpack
 from envpack.runtime.host.arch import target_of
 from envpack.runtime.host.checks.remedies import has_code_for, torch_builds
+from envpack.runtime.host.detect.cuda_probe import Probe, judged
+from envpack.runtime.host.detect.nvidia import with_probe
 from envpack.runtime.host.detect.nvml import _STATES
-from envpack.runtime.host.facts import Gpu
+from envpack.runtime.host.facts import Gpu, Nvidia
 from envpack.runtime.host.tables import (
     branch_cuda,
     distributions,
@@ -209,6 +211,42 @@ def test_every_error_of_nvml_that_is_distinguished_has_its_row() -> None:
     assert set(_STATES.values()) <= known
     assert all(row["remedy"] for row in table("states", "states") if row["state"] not in ("ok", "overridden"))
     assert state_row("of a newer envpack")["state"] == "error"
+
+
+def test_every_error_of_cuda_in_the_table_has_a_state_with_a_remedy() -> None:
+    rows = table("states", "cuda_errors")
+    assert all(state_row(row["state"])["state"] == row["state"] for row in rows)
+    codes = [row["code"] for row in rows]
+    assert codes == sorted(set(codes))
+
+
+@pytest.mark.parametrize(
+    ("code", "gpus", "state", "error"),
+    [
+        (0, 1, "ok", ""),
+        (0, 0, "no-devices", "100 CUDA_ERROR_NO_DEVICE"),
+        (803, 0, "libcuda-mismatch", "803 CUDA_ERROR_SYSTEM_DRIVER_MISMATCH"),
+        (12345, 0, "error", "12345"),
+    ],
+)
+def test_the_result_of_cuinit_has_a_state(code: int, gpus: int, state: str, error: str) -> None:
+    devices = tuple(Gpu(index) for index in range(gpus))
+    assert judged(code, 12040, devices) == Probe(state, error, "12.4", devices)
+
+
+def test_what_cuda_says_counts_where_it_starts_and_the_more_exact_state_where_it_does_not() -> None:
+    gpu = Gpu(0, "NVIDIA H100")
+    starts = Probe("ok", "", "12.4", (gpu,))
+    found = Nvidia("fabric", "550.54.14", "12.4", source="nvml", devices=(Gpu(0, "as NVML says"),))
+    assert with_probe(found, starts).state == "ok"
+    assert with_probe(found, starts).devices == found.devices
+    alone = with_probe(Nvidia("no-gpu"), starts)
+    assert (alone.state, alone.source, alone.cuda, alone.devices) == ("ok", "cuda", "12.4", (gpu,))
+    fails = Probe("cuda-unknown", "999 CUDA_ERROR_UNKNOWN")
+    assert with_probe(found, fails).state == "fabric"
+    assert with_probe(found, fails).problem == "cuInit: 999 CUDA_ERROR_UNKNOWN"
+    assert with_probe(Nvidia("ok", error="1 A"), fails).problem == "NVML: 1 A, cuInit: 999 CUDA_ERROR_UNKNOWN"
+    assert with_probe(found, None) == found
 
 
 def test_old_gpus_have_a_last_driver() -> None:

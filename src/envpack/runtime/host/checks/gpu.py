@@ -51,7 +51,7 @@ def _gpu(wanted: Requirements, facts: HostFacts) -> Iterator[Verdict]:
     elif nvidia.state == "not-looked":
         yield Verdict("gpu", needed, found, UNKNOWN, f"the GPU {row['says']}", row["remedy"], evidence, rule)
     else:
-        error = f" (NVML: {nvidia.error})" if nvidia.error else ""
+        error = f" ({nvidia.problem})" if nvidia.problem else ""
         says = f"{row['says']}{error}; {NEEDS_GPU}"
         yield Verdict("gpu", needed, found, FAILED, says, row["remedy"], evidence, rule)
 

@@ -21,6 +21,7 @@ def gather(
     root: Path = Path("/"),
     gpu: bool = True,
     libraries: Mapping[str, Iterable[str]] | None = None,
+    start_cuda: bool = False,
 ) -> HostFacts:
     """Return the facts of this host. Never raises: what can't be read is unknown.
 
@@ -30,6 +31,7 @@ def gather(
         root: The folder that holds the host's /proc, /sys, /dev and /etc.
         gpu: Whether to look for GPUs at all.
         libraries: The libraries to look for, each with the symbol versions needed of it; None for all.
+        start_cuda: Whether to initialize CUDA, if there is one.
     """
     environ = os.environ if environ is None else environ
     cpuinfo = resources.read_text(root / "proc/cpuinfo")
@@ -60,5 +62,7 @@ def gather(
         c_compiler=machine.c_compiler(environ),
         libraries=read_libraries(root, environ, libraries or {}) if libraries is None or libraries else None,
         amd=(root / "dev/kfd").exists(),
-        nvidia=read_nvidia(root, environ, container=container, wsl=wsl) if gpu else Nvidia(),
+        nvidia=read_nvidia(root, environ, container=container, wsl=wsl, start_cuda=start_cuda)
+        if gpu
+        else Nvidia(),
     )

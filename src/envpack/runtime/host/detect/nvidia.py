@@ -1,5 +1,7 @@
 """Detection of NVIDIA's driver and GPUs through NVML, then /proc, then nvidia-smi, and of the host's state.
 
+CUDA itself is asked (cuInit) where a user wants it, and where there is a libcuda without NVML.
+
 Each state has its own remedy (``data/states.json``), so the states are distinguished here.
 """
 
@@ -8,12 +10,13 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Mapping
 
 from envpack.runtime.host.detect import nvml
+from envpack.runtime.host.detect.cuda_probe import Probe, probe
+from envpack.runtime.host.detect.programs import ask
 from envpack.runtime.host.detect.visible import with_visibility
 from envpack.runtime.host.facts import Gpu, Nvidia
 from envpack.runtime.host.versions import numbers
@@ -27,7 +30,9 @@ _NO_CUDA = frozenset({"vapps", "vpc"})
 """Brands of vGPUs without CUDA: those of the A and B series."""
 
 
-def read_nvidia(root: Path, environ: Mapping[str, str], *, container: str, wsl: bool) -> Nvidia:
+def read_nvidia(
+    root: Path, environ: Mapping[str, str], *, container: str, wsl: bool, start_cuda: bool = False
+) -> Nvidia:
     """Return the NVIDIA driver and GPUs of this host.
 
     Args:
@@ -37,28 +42,52 @@ def read_nvidia(root: Path, environ: Mapping[str, str], *, container: str, wsl: 
             CONDA_OVERRIDE_CUDA and PATH are read.
         container: The kind of container, "" for none.
         wsl: Whether this is the Windows Subsystem for Linux.
+        start_cuda: Whether to initialize CUDA too, in a child process.
     """
     found = _look(root, environ, container=container, wsl=wsl)
     setting = environ.get("CUDA_VISIBLE_DEVICES")
     devices = with_visibility(found.devices, setting, environ.get("CUDA_DEVICE_ORDER", ""))
     found = replace(found, devices=devices, visible_devices=setting)
-    if found.state == "ok" and found.source == "nvml" and not wsl:
-        found = _with_cuda(root, found, container)
+    if found.state == "ok":
+        found = _with_cuda(root, found, container, wsl)
     if found.state == "ok":
         found = replace(found, state=_usable(root, found, container))
     elif found.state in ("container-without-gpu", "no-devices") and container and _kept_away(environ):
         found = replace(found, state="container-void")
+    if (start_cuda or not found.source.startswith("nv")) and nvml.libcuda_version() is not None:
+        found = with_probe(found, probe(environ))
     return _overridden(found, environ.get("CONDA_OVERRIDE_CUDA"))
 
 
-def _with_cuda(root: Path, found: Nvidia, container: str) -> Nvidia:
+def with_probe(found: Nvidia, result: Probe | None) -> Nvidia:
+    """Add the result of cuInit: where it succeeds, the GPUs can be used, whatever else was found. Pure."""
+    if result is None:
+        return found
+    if result.state == "ok":
+        return replace(
+            found,
+            state="ok",
+            cuda=result.cuda or found.cuda,
+            source=found.source if found.devices else "cuda",
+            devices=found.devices or result.devices,
+            cuda_init="0",
+        )
+    # a state that is known already has a more exact remedy than that of the error
+    state = result.state if found.state == "ok" else found.state
+    return replace(found, state=state, cuda=found.cuda or result.cuda, cuda_init=result.error)
+
+
+def _with_cuda(root: Path, found: Nvidia, container: str, wsl: bool) -> Nvidia:
     """Add what CUDA needs beyond NVML: the libcuda of the driver and, in a container, /dev/nvidia-uvm.
 
     On the host itself nvidia-modprobe makes that file when a CUDA program starts; Jetsons have none (/dev/nvmap).
+    WSL has /dev/dxg instead.
     """
     version = nvml.libcuda_version()
     if version is None:
-        return replace(found, state="no-libcuda")
+        return replace(found, state="wsl-no-driver" if wsl else "no-libcuda")
+    if wsl:
+        return found
     devices = root / "dev"
     expected = container and (devices / "nvidiactl").exists() and not (devices / "nvmap").exists()
     missing = expected and not (devices / "nvidia-uvm").exists()
@@ -178,12 +207,10 @@ def _nvidia_smi(environ: Mapping[str, str], wsl: bool) -> Nvidia | None:
 
 def _run(*command: str) -> str:
     try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=_PATIENCE
-        )
-    except (OSError, subprocess.SubprocessError):
+        answer = ask(command, _PATIENCE)
+    except OSError:
         return ""
-    return done.stdout.decode("utf-8", "replace") if done.returncode == 0 else ""
+    return answer.output if answer is not None and answer.status == 0 else ""
 
 
 def _usable(root: Path, found: Nvidia, container: str) -> str:
