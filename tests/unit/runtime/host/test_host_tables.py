@@ -171,12 +171,12 @@ def test_every_build_of_torch_has_a_driver_targets_and_a_pip_line() -> None:
     [
         ("linux-64", "cu126", "2.6 to 2.14", "50 60 70 75 80 86 90"),
         ("linux-64", "cu129", "2.8 to 2.13", "75 80 86 90 100 120"),
-        ("linux-64", "cu132", "from 2.12 on", "75 80 86 90 100 120 120+PTX"),
+        ("linux-64", "cu132", "from 2.12 on", "75 80 86 90 100 120"),
         ("linux-aarch64", "cu126", "up to 2.14", "80 90"),
         ("linux-aarch64", "cu128", "up to 2.11", "80 90 100 120"),
         ("linux-aarch64", "cu129", "up to 2.13", "80 90 100 120"),
-        ("linux-aarch64", "cu130", "from 2.9 on", "80 90 100 110 120 120+PTX"),
-        ("linux-aarch64", "cu132", "from 2.12 on", "80 90 100 110 120 120+PTX"),
+        ("linux-aarch64", "cu130", "from 2.9 on", "80 90 100 110 120"),
+        ("linux-aarch64", "cu132", "from 2.12 on", "80 90 100 110 120"),
     ],
 )
 def test_a_build_of_torch(subdir: str, build: str, torch: str, code: str) -> None:
@@ -199,9 +199,9 @@ def test_each_platform_has_each_build_of_torch_once_the_oldest_cuda_first() -> N
 
 @pytest.mark.parametrize(
     ("build", "capability", "has"),
-    [("cu130", "12.1", True), ("cu130", "13.0", True), ("cu129", "13.0", False), ("cu130", "10.7", True)],
+    [("cu130", "12.1", True), ("cu130", "13.0", False), ("cu129", "13.0", False), ("cu130", "10.7", True)],
 )
-def test_ptx_of_a_build_of_torch_is_for_newer_gpus(build: str, capability: str, has: bool) -> None:
+def test_a_release_of_torch_has_no_ptx_for_newer_gpus(build: str, capability: str, has: bool) -> None:
     (row,) = (row for row in torch_builds("linux-64") if row["build"] == build)
     assert has_code_for(row, Gpu(index=0, compute_capability=capability)) is has
 

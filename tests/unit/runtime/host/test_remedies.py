@@ -36,6 +36,13 @@ def test_a_gpu_that_this_cuda_dropped_needs_an_older_one(cuda: str, capability: 
     assert "another version" in remedy("pypi:cupy_cuda13x-14.0", cuda, "7.5")
 
 
+def test_a_gpu_that_no_build_of_torch_has_code_for() -> None:
+    torch = "pypi:torch-2.14.1"
+    assert remedy(torch, "13.0", "13.0", torch=True).startswith("rebuild with a newer torch: no build that")
+    assert "NVIDIA's own torch for Jetson Orin" in remedy(torch, "13.0", "8.7", torch=True, subdir="linux-aarch64")
+    assert remedy(torch, "13.0", "3.5", torch=True).startswith("use another GPU")
+
+
 def test_builds_are_those_of_the_platform() -> None:
     assert "cu13" in remedy("pypi:torch-2.9.1", "12.8", "11.0", torch=True, subdir="linux-aarch64")
     assert "cu126" in remedy("pypi:torch-2.9.1", "13.0", "7.0", torch=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Iterator
 
 from envpack.runtime.format.needs import GpuCode
-from envpack.runtime.host.arch import capability, runs_ptx, runs_sass, target_of
+from envpack.runtime.host.arch import Target, capability, runs_ptx, runs_sass, target_of
 from envpack.runtime.host.facts import Gpu, HostFacts
 from envpack.runtime.host.gpus import name_of, seen, sm
 from envpack.runtime.host.requirements import Requirements
@@ -103,6 +103,11 @@ def has_code_for(build: Row, gpu: Gpu) -> bool:
     return any(target is not None and runs(target, device) for target, runs in targets)
 
 
+def _targets(build: Row) -> Iterator[Target]:
+    found = (target_of(name) for name in (*build["sass"], *build["ptx"]))
+    return (target for target in found if target is not None)
+
+
 def code_remedy(wanted: Requirements, facts: HostFacts, code: GpuCode, gpu: Gpu) -> str:
     """Return the remedy for a GPU that a library has no code for.
 
@@ -127,6 +132,13 @@ def code_remedy(wanted: Requirements, facts: HostFacts, code: GpuCode, gpu: Gpu)
         oldest = builds[-1]
         rebuild = f"rebuild with torch for {oldest['build']}, which has code for {sm(gpu)}"
         return f"{rebuild}, and {update_driver(facts, driver_for(oldest))}"
+    device = capability(gpu.compute_capability)
+    newest = max(target.version for build in torch_builds(facts.subdir) for target in _targets(build))
+    if device is not None and device > newest:
+        return f"rebuild with a newer torch: no build that this version of envpack knows has code for {sm(gpu)}"
+    own = next((row for row in table("arch", "exact") if f"sm_{row['target']}" == sm(gpu)), None)
+    if own is not None:
+        return f"rebuild with NVIDIA's own torch for {own['why']}: pytorch.org has no build for {sm(gpu)}"
     return "use another GPU: no build of torch supports this one"
 
 
