@@ -17,7 +17,7 @@ from envpack.runtime.commands.check import check, facts_from_file
 from envpack.runtime.host.detect.cuda_probe import Probe, probe
 from envpack.runtime.host.tables import state_row
 from support.fake_hosts import CU126, H100, Host, build_stubs, bundle_of
-from support.host_cases import HOST_CASES, HostCase, expected_answers
+from support.host_cases import HOST_CASES, WSL, HostCase, expected_answers
 
 EXPECTED = expected_answers()
 
@@ -154,6 +154,21 @@ def test_the_file_of_libcuda_is_compared_with_the_driver(
     done = subprocess.run(command, env=environ, capture_output=True, text=True)
     verdicts = json.loads(done.stdout)["result"]["verdicts"]
     assert [item["requirement"] for item in verdicts if item["verdict"] == "failed"] == failed
+
+
+def test_the_libcuda_of_a_linux_driver_is_no_use_in_wsl(stubs: Path, tmp_path: Path) -> None:
+    """The file of Windows' driver is /usr/lib/wsl/lib/libcuda.so.1.1."""
+    host = Host("551.61", 12040, [H100], files=WSL)
+    root = host.root(tmp_path / "root")
+    for file, state in (("libcuda.so.1.1", "ok"), ("libcuda.so.535.183.01", "wsl-linux-driver")):
+        folder = tmp_path / file
+        shutil.copytree(stubs / "utility", folder)
+        shutil.copy(stubs / "new/libcuda.so.1", folder / file)
+        (folder / "libcuda.so.1").symlink_to(file)
+        environ = {**host.environment(stubs, tmp_path), "LD_LIBRARY_PATH": str(folder)}
+        command = [sys.executable, "-m", "envpack.runtime", "facts", str(tmp_path), "--root", str(root), "--json"]
+        done = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)
+        assert json.loads(done.stdout)["result"]["facts"]["nvidia"]["state"] == state
 
 
 def test_a_start_of_cuda_that_does_not_end_is_given_up(stubs: Path, tmp_path: Path) -> None:

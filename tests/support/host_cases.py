@@ -369,6 +369,29 @@ HOST_CASES = [
         ),
         CU118,
     ),
+    HostCase("WSL with a Linux driver in it", Host(init=9, files=WSL), CU118),
+    HostCase(
+        "MIG without an instance, and CUDA",
+        Host("560.35.03", 12060, [A100_MIG], cuda_init="100"),
+        CU126,
+        probe=True,
+    ),
+    HostCase(
+        "a GPU newer than the tables, which CUDA starts",
+        Host("700.10.01", 15010, [gpu("NVIDIA Next", "14.0", 200000)], cuda_gpus="NVIDIA Next|14|0|200000"),
+        CU130,
+        probe=True,
+    ),
+    HostCase(
+        "a spec that states an older CUDA",
+        Host("470.57.02", 11040, [A100]),
+        {**CU126, "requires": {"cuda": "11.4", "driver": ">=450.80.02"}},
+    ),
+    HostCase(
+        "a spec whose expression allows an older CUDA",
+        Host("470.57.02", 11040, [A100]),
+        {**CU126, "requires": {"cuda": "cuda>=11.0"}},
+    ),
     HostCase(
         "CUDA without NVML, in a container",
         Host(compute=True, cuda=12020, cuda_gpus=ONE_H100, files=COMPUTE),

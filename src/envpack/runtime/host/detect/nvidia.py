@@ -86,8 +86,8 @@ def _with_cuda(root: Path, found: Nvidia, container: str, wsl: bool) -> Nvidia:
     version = nvml.libcuda_version()
     if version is None:
         return replace(found, state="wsl-no-driver" if wsl else "no-libcuda")
-    if wsl:
-        return found
+    if wsl:  # the libcuda of Windows' driver has no version in its name
+        return replace(found, state="wsl-linux-driver" if version else found.state, libcuda=version)
     devices = root / "dev"
     expected = container and (devices / "nvidiactl").exists() and not (devices / "nvmap").exists()
     missing = expected and not (devices / "nvidia-uvm").exists()
@@ -113,6 +113,8 @@ def _look(root: Path, environ: Mapping[str, str], *, container: str, wsl: bool) 
         state = gpus.state
         if state == "unknown-error" and container:
             state = "container-lost-gpu"
+        elif state == "not-loaded" and wsl:  # WSL has no kernel module: this library is that of a Linux driver
+            state = "wsl-linux-driver"
         elif state == "not-loaded" and driver:  # the module is loaded, and NVML misses the files in /dev
             state = "container-without-gpu" if container else "no-device-files"
         return replace(gpus, state=state, driver=driver)
