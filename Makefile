@@ -128,7 +128,7 @@ test-faults: $(READY) ## inject faults at every system call that changes deploym
 test-planted: $(READY) ## plant links, pipes and folders under every name that a command creates (root, minutes; SCENARIO=...)
 	@"$(BIN)/python" tests/faults/planted.py $(if $(SCENARIO),--only "$(SCENARIO)")
 
-test-wheels: $(READY) ## test the host requirements of published wheels (minutes, 3 GB of downloads, once)
+test-wheels: $(READY) ## test the host requirements of published wheels (minutes, 6 GB of downloads, once)
 	@"$(BIN)/python" -m pytest tests/wheels -s
 
 fuzz: $(READY) ## deploy 20,000 randomly damaged bundles (minutes; COUNT=..., FIRST=...)
