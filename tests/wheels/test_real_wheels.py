@@ -137,7 +137,7 @@ CASES = [
 
 
 def download(requirement: str, machine: str) -> Path:
-    """The wheel, from the cache or the package index that pip is set up for."""
+    """Return the wheel, from the cache or the package index that pip is set up for."""
     name, _, version = requirement.replace("-", "_").partition("==")
     pattern = f"{name}-{version}-*_{machine}.whl"
     if not list(CACHE.glob(pattern)):
@@ -150,7 +150,7 @@ def download(requirement: str, machine: str) -> Path:
 
 
 def download_complete(requirement: str, machine: str) -> list[Path]:
-    """The wheel and those of all that it depends on, in a folder of their own."""
+    """Return the wheel and those of all that it depends on, in a folder of their own."""
     folder = CACHE / requirement
     if not (folder / "complete").exists():
         said = fetch(folder, requirement, machine, "--find-links", str(CACHE))
@@ -160,7 +160,7 @@ def download_complete(requirement: str, machine: str) -> list[Path]:
 
 
 def fetch(folder: Path, requirement: str, machine: str, *options: str) -> str:
-    """What pip says of a download that failed."""
+    """Download with pip; return what it prints of a failure, "" for success."""
     folder.mkdir(parents=True, exist_ok=True)
     platforms = [option for tag in MANYLINUX for option in ("--platform", f"{tag}_{machine}")]
     command = [sys.executable, "-m", "pip", "download", "-q", "--only-binary=:all:", *platforms, *options]
@@ -183,7 +183,7 @@ class Found:
 
     @cached_property
     def elf_files(self) -> dict[str, str]:
-        """What readelf says of each ELF file: sections, versions, libraries; by its path in the prefix."""
+        """Return what readelf says of each ELF file (sections, versions, libraries), by its path in the prefix."""
         plain = (path for path in (self.prefix / SITE).rglob("*") if path.is_file() and not path.is_symlink())
         paths = [str(path.relative_to(self.prefix)) for path in sorted(plain) if is_elf(path)]
         said: dict[str, str] = {}
