@@ -325,7 +325,7 @@ def test_what_compiles_at_run_time_is_known(found: Found) -> None:
 
 def test_every_library_that_readelf_sees_is_in_the_environment_or_needed_of_the_host(found: Found) -> None:
     """But for parts of glibc and the driver, and for what is optional: rules.json has these."""
-    needed = {name for said in found.elf_files.values() for name in re.findall(r"library: \[(.+?)\]", said)}
+    needed = {name for said in found.elf_files.values() for name in re.findall(r"Shared library: \[(.+?)\]", said)}
     names = {name for said in found.elf_files.values() for name in re.findall(r"soname: \[(.+?)\]", said)}
     names.update(path.name for path in (found.prefix / SITE).rglob("*.so*"))
     listed = {library.value for library in found.needs.libraries if not library.inside}
