@@ -32,6 +32,8 @@ def unpack(data: FileData) -> tuple[str, Iterator[bytes]] | None:
     if head.startswith(_STREAM_MAGICS):
         kind, pieces = next((kind, pieces) for magic, kind, pieces in _STREAMS if head.startswith(magic))
         return kind, _until_broken(pieces(data))
+    if _is_lzma(data[:13]):
+        return "lzma file", _until_broken(_lzma(data))
     if _is_lazy_load(head):
         return "R database", _until_broken(_lazy_load(data))
     return None
@@ -44,7 +46,7 @@ def is_zip(data: FileData) -> bool:
 
 def is_packed(data: bytes) -> bool:
     """Return whether the beginning of a file is that of an archive or a compressed file that can be unpacked."""
-    return data.startswith(_MAGICS) or _is_lazy_load(data[:7])
+    return data.startswith(_MAGICS) or _is_lzma(data[:13]) or _is_lazy_load(data[:7])
 
 
 class Member(NamedTuple):
@@ -165,6 +167,22 @@ def _xz(data: FileChunk) -> Iterator[bytes]:
     return _pump(lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ), data)
 
 
+def _is_lzma(head: bytes) -> bool:
+    """Return whether a file begins as those of lzma(1) do; the size is below a terabyte, or not known."""
+    return head[:3] == b"\x5d\0\0" and len(head) == 13 and (head[5:] == b"\xff" * 8 or head[10:] == b"\0" * 3)
+
+
+def _lzma(data: FileChunk) -> Iterator[bytes]:
+    return _pump(lambda: lzma.LZMADecompressor(lzma.FORMAT_ALONE), data)
+
+
+def _lzma_member(data: FileChunk) -> Iterator[bytes]:
+    """Yield the unpacked bytes of a zip member: a version, a size, the properties, a stream (APPNOTE, 5.8.8)."""
+    decompressor = lzma.LZMADecompressor(lzma.FORMAT_ALONE)
+    yield decompressor.decompress(bytes(data[4:9]) + b"\xff" * 8, CHUNK)
+    yield from _stream(decompressor, data, 9)
+
+
 def _zstd(data: FileChunk) -> Iterator[bytes]:
     decompressor = zstandard.ZstdDecompressor(max_window_size=1 << 27)
     with decompressor.stream_reader(cast(IO[bytes], _File(data)), read_across_frames=True) as reader:
@@ -187,6 +205,7 @@ _METHODS: dict[int, Callable[[FileChunk], Iterator[bytes]]] = {
     zipfile.ZIP_STORED: lambda data: (bytes(data[at : at + CHUNK]) for at in range(0, len(data), CHUNK)),
     zipfile.ZIP_DEFLATED: lambda data: _pump(lambda: isal_zlib.decompressobj(-15), data),
     zipfile.ZIP_BZIP2: _bzip2,
+    zipfile.ZIP_LZMA: _lzma_member,
     93: _zstd,
 }
 """Decompressors by the compression methods of PKWARE's APPNOTE, 4.4.5."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -161,14 +162,13 @@ def _without_overlaps(found: list[Occurrence]) -> list[Occurrence]:
     return kept
 
 
-# In UTF-8: the byte order mark, a blank that does not break, quotes, an ellipsis and CJK's stops and brackets.
-_MARKS = rb"\xef\xbb\xbf|\xc2[\xa0\xab\xbb]|\xe2\x80[\x98-\x9f\xa6\xb9\xba]|\xe3\x80[\x81\x82\x88-\x91]"
-_MARK = re.compile(_MARKS)
 # Letters from 0x80 to 0xbf in Latin-1 and Windows-1252; no character of UTF-8 begins with these bytes.
 _LATIN_1 = rb"\x8a\x8c\x8e\x9a\x9c\x9e\x9f\xaa\xb5\xba"
-# What may stand in a path component next to the prefix's own bytes. A dot at the end of a word is a full
-# stop; bytes above 0x7f that are no marks belong to a name in UTF-8.
-_CONTINUES = re.compile(rb"\.*(?!" + _MARKS + rb")[\w\-+@~\xc0-\xff" + _LATIN_1 + rb"]")
+# What may stand in a path component next to the prefix's own bytes. A dot at the end of a word is a full stop.
+_CONTINUES = re.compile(rb"\.*([\w\-+@~\xc0-\xff" + _LATIN_1 + rb"])")
+# Unicode's general categories of punctuation, blanks and arrows.
+_MARKS = frozenset(("Pc", "Pd", "Ps", "Pe", "Pi", "Pf", "Po", "Zs", "Zl", "Zp", "Sm"))
+_BYTE_ORDER_MARK = "\ufeff"
 # Before the prefix's slash: a word means that the slash separates it from the prefix's first component,
 # unless the word is an option (-I/opt/env), a mark of its own (gcc's @/opt/env/args, systemd's -/opt/env, the
 # "." that CPython's Makefile puts before its prefix for WASM) or the end of an escape sequence (\n/opt/env).
@@ -211,7 +211,7 @@ def stands_alone(data: FileData, start: int, end: int, first: int = 0, last: int
     before = data[max(first, start - 64) : start]
     word = _WORD_BEFORE.search(before)
     delimited = _DELIMITED.search(before) if word is not None else None
-    if _CONTINUES.match(data[end : min(last, end + 64)]):
+    if _continues(data[end : min(last, end + 64)]):
         delimiter = delimited.group(1) if delimited else b"@" if before.endswith(b"@") else b""
         if not delimiter or data[end : end + 1] != delimiter:
             return False
@@ -221,10 +221,33 @@ def stands_alone(data: FileData, start: int, end: int, first: int = 0, last: int
         return True
     if _PUNCTUATION_BEFORE.search(before) and not _UTF_8_BEFORE.search(before):
         return True
-    name = _MARK.split(word.group())[-1]
+    name = _behind_marks(word.group())
     if not name:
         return True
     return _OPTION.match(name) is not None and not before[: -len(name)].endswith(b"/")
+
+
+def _continues(behind: bytes) -> bool:
+    """Return whether the bytes behind a path belong to its last name."""
+    found = _CONTINUES.match(behind)
+    if found is None:
+        return False
+    character = behind[found.start(1) : found.start(1) + 4].decode("utf-8", "surrogateescape")[0]
+    return not _is_mark(character)
+
+
+def _behind_marks(word: bytes) -> bytes:
+    """Return the part of a word behind the last punctuation mark that is not ASCII."""
+    text = word.decode("utf-8", "surrogateescape")
+    at = next((index for index in range(len(text), 0, -1) if _is_mark(text[index - 1])), 0)
+    return text[at:].encode("utf-8", "surrogateescape")
+
+
+def _is_mark(character: str) -> bool:
+    """Return whether a character that is not ASCII is a punctuation mark, a blank or an arrow."""
+    if character.isascii():
+        return False
+    return character == _BYTE_ORDER_MARK or unicodedata.category(character) in _MARKS
 
 
 def is_text(data: FileData) -> bool:

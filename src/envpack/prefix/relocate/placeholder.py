@@ -6,14 +6,14 @@ placeholder has the length that conda uses; a string in a binary keeps its lengt
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from envpack.prefix.magics import BZIP2, GZIP, TAR, TAR_OFFSET, XZ, ZIP, ZSTD, ends_zip
+from envpack.prefix.magics import ends_zip
 from envpack.prefix.relocate.binary import canonicalise_binary, with_neighbours
 from envpack.prefix.relocate.bytecode import MarshalString, UnparsableError, mentions
 from envpack.prefix.relocate.encoded_mentions import Encoded, find_encoded
+from envpack.prefix.relocate.lengths import container, text_with_lengths
 from envpack.prefix.relocate.occurrences import (
     TEXT_PLACEHOLDER_LENGTH,
     UNMISTAKABLE,
@@ -41,25 +41,6 @@ SCRIPT = canonical_placeholder(UNMISTAKABLE)
 script that was unpacked by plain tar and not relocated yet. A longer line it does not read as one, and shells then
 run the script as their own (execve(2), ENOEXEC)."""
 
-_CONTAINERS = (
-    (0, ZIP, "zip archive"),
-    (0, GZIP, "gzip file"),
-    (0, BZIP2, "bzip2 file"),
-    (0, XZ, "xz file"),
-    (0, ZSTD, "zstandard file"),
-    (TAR_OFFSET, TAR, "tar archive"),
-    (0, b"SQLite format 3\0", "SQLite database"),
-    (0, b"\xca\xfe\xba\xbe", "Java class"),
-    (0, b"\0asm", "WebAssembly module"),
-    (0, b"\x89HDF\r\n\x1a\n", "HDF5 file"),
-    (0, b"PAR1", "Parquet file"),
-    (0, b"\x93NUMPY", "NumPy array"),
-)
-"""Formats that store lengths or checksums of their contents, so that no string in them can change its length:
-(offset, bytes there, name), as file(1) identifies them."""
-
-_PICKLE = re.compile(rb"\x80[\x02-\x05]")
-
 
 def canonicalise(
     data: FileData,
@@ -85,7 +66,7 @@ def canonicalise(
     found = find_prefix(data, aliases)
     left = not_in(sorted(anywhere), found)
     line = first_line(data[:HEAD], aliases) if executable and data[:2] == b"#!" else None
-    kind = "" if text else container(data)
+    kind = text_with_lengths(data, anywhere) if text else container(data)
     if kind and data[:2] != b"#!":
         # the bytes before the prefix may be a length or another member's name
         return Canonical(remarks=(remark(anywhere, kind),))
@@ -100,16 +81,6 @@ def canonicalise(
     if not left:
         return canonical
     return replace(canonical, remarks=canonical.remarks + remark_names(data, left, place.longer))
-
-
-def container(data: FileData) -> str:
-    """Return the format of a binary in which strings can't be changed in place; "" for other binaries."""
-    for offset, magic, name in _CONTAINERS:
-        if data[offset : offset + len(magic)] == magic:
-            return name
-    if _PICKLE.match(data[:2]):
-        return "pickle"
-    return ""
 
 
 def _stored_offsets(edits: Sequence[Splice]) -> list[int]:

@@ -17,7 +17,7 @@ from itertools import chain
 from typing import NamedTuple
 
 from envpack.prefix.relocate.archives import CHUNK, is_packed, is_zip, unpack, zip_members
-from envpack.prefix.relocate.encoded_mentions import find_encoded, needles
+from envpack.prefix.relocate.encoded_mentions import find_encoded, find_escaped, needles, spellings
 from envpack.prefix.relocate.occurrences import find_all, find_prefix, is_text, stands_alone
 from envpack.prefix.scan.prune import translate
 from envpack.prefix.scan.windowed_file import FileData
@@ -55,12 +55,20 @@ class ResidualSearch:
         self._widest = tuple(filter(None, map(_widest, aliases)))
         self.encoded = needles(aliases)
         """The encoded forms, for `find_encoded`."""
-        self.needles = (*self._aliases, *self._wide, *self._widest, *(needle for needle, _ in self.encoded))
+        self._escaped = spellings(aliases)
+        words = (spelling.word for spelling in self._escaped)
+        self.needles = (
+            *self._aliases,
+            *self._wide,
+            *self._widest,
+            *(needle for needle, _ in self.encoded),
+            *words,
+        )
         """All byte strings that are searched for."""
         self.probes = probes(self.needles, self._aliases)
         """A part of each of them, for `WindowedFile.scan`."""
         self._probes = tuple(dict.fromkeys(self.probes.values()))
-        self._tail = max(map(len, self.needles)) + 2 * _AROUND
+        self._tail = max([*map(len, self.needles), *(2 * one.reach for one in self._escaped)]) + 2 * _AROUND
 
     def __call__(self, data: FileData, *, relocated: bool) -> ResidualMentions:
         """Search one file; ``relocated``: its mentions in the forms of `encoded` are relocated already."""
@@ -92,6 +100,9 @@ class ResidualSearch:
             found = find_encoded(data, self.encoded)
             for form in sorted({place.form for place in found}):
                 yield _FORMS[form], _at([place.offset for place in found if place.form == form])
+        escaped = find_escaped(data, self._escaped)
+        for kind in sorted({_spelled_as(text) for _, text in escaped}):
+            yield kind, _at([offset for offset, text in escaped if _spelled_as(text) == kind])
 
     def _find_wide(self, data: FileData) -> Iterator[int]:
         for needle in self._wide:
@@ -108,7 +119,7 @@ class ResidualSearch:
         end = len(data) if last else len(data) - _AROUND
         plain = any(place.offset + place.length <= end for place in find_prefix(data, self._aliases))
         wide = any(self._find_wide(data)) or any(needle in data for needle in self._widest)
-        return plain or wide or bool(find_encoded(data, self.encoded))
+        return plain or wide or bool(find_encoded(data, self.encoded) or find_escaped(data, self._escaped))
 
     def _mentioned(self, chunks: Iterator[bytes]) -> bool:
         window = b""
@@ -175,6 +186,13 @@ _FORMS = {
     "percent": "percent-encoded text",
     "url": "percent-encoded text",
 }
+
+
+def _spelled_as(text: bytes) -> str:
+    """Return the kind of spelling of a mention that `find_escaped` found."""
+    if b"&" in text:
+        return "text with HTML entities"
+    return "percent-encoded text" if b"%" in text or b"\\" not in text else "escaped string"
 
 
 def _at(offsets: Sequence[int]) -> str:

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from envpack.prefix import Stored
-from envpack.prefix.relocate.encoded_mentions import find_encoded, needles
+from envpack.prefix.relocate.encoded_mentions import find_encoded, find_escaped, needles, spellings
+from envpack.prefix.relocate.residual_mentions import ResidualSearch
 from envpack.runtime.errors import FormatError
 from envpack.runtime.format.manifest import PathRecord, PathsTable
 from envpack.runtime.format.paths_json import table_from_json
@@ -121,3 +122,58 @@ def test_every_form_is_what_other_programs_read(path: str) -> None:
 def test_relocations_of_all_kinds_are_applied_in_the_order_of_the_file() -> None:
     relocation = Relocation(b"/P", text=(9,), encoded=(("percent", (0, 12)), ("url", (5,))))
     assert splice(b"%2FP /P  /P %2FP", splices(relocation, b"/a b")) == b"%2Fa%20b /a%20b  /a b %2Fa%20b"
+
+
+NAME = "/opt/my-env.1"
+
+
+@pytest.mark.parametrize(
+    ("alias", "text"),
+    [
+        (NAME, "%2fopt%2fmy-env.1"),
+        (NAME, "a=%2Fopt%2Fmy%2Denv%2E1/x"),
+        (NAME, "%252Fopt%252Fmy-env.1%252Fx"),
+        (NAME, "\\u002fopt\\u002fmy-env.1"),
+        (NAME, '"\\u002Fopt\\u002Fmy-env.1\\u002Fx"'),
+        (NAME, "\\x2fopt\\x2Fmy-env.1"),
+        (NAME, "\\057opt\\057my-env.1"),
+        (NAME, "\\\\/opt\\\\/my-env.1"),
+        (NAME, r"/opt/my\-env\.1/bin"),
+        (NAME, "&#47;opt&#47;my-env.1"),
+        (NAME, "&#x2F;opt&#x2f;my-env.1&#x2F;x"),
+        (NAME, "&sol;opt&sol;my&#45;env&period;1"),
+        ("/opt/my env", r"PATH=/opt/my\ env/bin"),
+        ("/opt/my env", "path=/opt/my+env"),
+        ("/opt/my env", "/opt/my&#32;env"),
+        ("/opt/\u6570x", "\\/opt\\/\u6570x\\/bin"),
+        ("/opt/\u6570x", "/opt/%e6%95%b0x/bin"),
+    ],
+)
+def test_other_spellings_are_found(alias: str, text: str) -> None:
+    ((offset, found),) = find_escaped(text.encode(), spellings([alias.encode()]))
+    assert text.encode()[offset : offset + len(found)] == found
+    assert text[:offset] in ("", "a=", "PATH=", "path=", '"')
+
+
+@pytest.mark.parametrize(
+    ("alias", "text"),
+    [
+        (NAME, "%2fopt%2fmy-env.12"),
+        (NAME, "%2fdata%2fopt%2fmy-env.1"),
+        (NAME, "x\\/opt\\/my-env.1"),
+        (NAME, "&#47;opt&#47;my-env.1-old"),
+        (NAME, "/opt/my-env.1"),  # others search for these
+        (NAME, "%2Fopt%2Fmy-env.1"),
+        ("/\u6570/\u636e", "%2f"),
+    ],
+)
+def test_other_paths_and_forms_are_no_other_spellings(alias: str, text: str) -> None:
+    assert find_escaped(text.encode(), spellings([alias.encode()])) == []
+
+
+def test_a_relocated_file_may_have_other_spellings_too() -> None:
+    search = ResidualSearch([b"/opt/env"])
+    assert search(b'{"a": "\\/opt\\/env"}', relocated=True).remarks == ()
+    data = b'{"a": "\\/opt\\/env", "b": "\\u002Fopt\\u002Fenv"}'
+    (remark,) = search(data, relocated=True).remarks
+    assert remark == f"escaped string: the build prefix stays at byte {data.index(b'u002F') - 1}"

@@ -67,6 +67,12 @@ PREFIX = b"/opt/env"
         b"in \xab/opt/env\xbb",
         b"\x93/opt/env\x94",
         b"\xa0/opt/env\xa0",
+        "\u8def\u5f84\uff1a/opt/env\uff0c\u4ee5\u53ca".encode(),
+        "(\uff08/opt/env/lib\uff09".encode(),
+        "a\u2192/opt/env\u2192b".encode(),
+        "\u2014/opt/env\u2014".encode(),
+        "\u3000/opt/env\u3000".encode(),
+        "\u2022/opt/env".encode(),
     ],
 )
 def test_a_mention_is_found(text: bytes) -> None:
@@ -86,6 +92,9 @@ def test_a_mention_is_found(text: bytes) -> None:
         "x\u201d-/data/opt/env".encode(),
         "\u201cdata/opt/env".encode(),
         "/opt/env\u4e2d".encode(),
+        "/opt/env\u0301".encode(),
+        "/opt/env\U0001f680".encode(),
+        "\u8def\u5f84/opt/env".encode(),
         "/opt/env.\xe9".encode(),
         b"../opt/env",
         b"a./opt/env",

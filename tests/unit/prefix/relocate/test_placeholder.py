@@ -175,6 +175,49 @@ def test_formats_that_keep_lengths_are_left_alone_and_reported(data: bytes, kind
     assert stored.unrelocatable == (f"{kind}: the build prefix stays at byte {data.index(PREFIX)}",)
 
 
+DECIMAL = "serialized text with the lengths of its strings"
+BINARY = "serialized data with the lengths of its strings"
+LONG = b"/opt/environments/of/all/people/env"
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (b'a:1:{s:4:"path";s:39:"%s/lib";}' % LONG, DECIMAL),  # PHP
+        (b'a:1:{s:4:"path";s:43:"use=%s/lib";}' % LONG, DECIMAL),
+        (b"35:%s," % LONG, DECIMAL),  # netstring
+        (b"d4:path39:%s/lib3:sizei5ee" % LONG, DECIMAL),  # bencode
+        (b"A\n3\n262153\n35\n%s\n" % LONG, "serialized R object"),
+        (b"\x81\xa4path\xd9\x23%s" % LONG, BINARY),  # MessagePack
+        (b"\x81\xa4path\xd9\x27%s/lib\xa1a" % LONG, BINARY),
+        (b"\xa1dpath\x78\x27%s/lib\x03" % LONG, BINARY),  # CBOR
+        (b"\n\x27%s/lib\x12\x03abc" % LONG, BINARY),  # protocol buffers
+    ],
+)
+def test_serialized_strings_without_nul_are_left_alone_and_reported(data: bytes, kind: str) -> None:
+    stored = store(data, LONG)
+    assert b"".join(in_memory(stored.pieces)) == data and stored.relocation is None
+    assert stored.unrelocatable[0] == f"{kind}: the build prefix stays at byte {data.index(LONG)}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"12:%s/bin/x: no such file\n" % LONG,
+        b"PREFIX:%s/lib\n" % LONG,
+        b"* %s\n'%s'\n" % (LONG, LONG),
+        b"\x1b[1m\x0f*%s\n" % LONG,
+        b"at 2.35:%s,\n" % LONG,
+        b"root:x:0:0:%s/home:/bin/sh\n" % LONG,
+        b"caf\xe9 #%s/lib and so on, to the end of the line\n" % LONG,
+    ],
+)
+def test_numbers_before_a_path_in_text_are_no_lengths(text: bytes) -> None:
+    stored = store(text, LONG)
+    assert stored.relocation is not None and stored.unrelocatable == ()
+    assert deployed(stored, b"/x") == text.replace(LONG, b"/x")
+
+
 def test_a_zipapp_runs_the_deployed_interpreter_and_can_still_be_read() -> None:
     data = zipped(b"x = 1", front=b"#!/opt/env/bin/python\n")
     moved = deployed(store(data, mode=0o755), b"/some where")

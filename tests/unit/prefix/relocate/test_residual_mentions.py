@@ -125,6 +125,7 @@ STREAMS = {
     "zlib stream": zlib.compress,
     "bzip2 file": bz2.compress,
     "xz file": lzma.compress,
+    "lzma file": lambda data: lzma.compress(data, lzma.FORMAT_ALONE),
     "zstandard file": zstandard.ZstdCompressor().compress,
 }
 
@@ -153,7 +154,7 @@ def test_damaged_files_are_searched_as_far_as_they_go(kind: str) -> None:
         assert remarks(whole[:150_000]) != ()
 
 
-@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2])
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 def test_members_of_zip_archives_are_named(method: int) -> None:
     data = zipped({"a.txt": b"nothing", "META-INF/MANIFEST.MF": TEXT, "b/c": TEXT + noise(2_000_000)}, method)
     assert remarks(data) == ("zip archive, compressed META-INF/MANIFEST.MF, b/c: the build prefix stays",)
