@@ -16,7 +16,7 @@ from envpack.cli.options import Json, Quiet, Verbose
 from envpack.cli.signals import interruptible
 from envpack.cli.typer_command import typer_command
 from envpack.runtime.errors import INTERRUPTED, EnvpackError, UsageError, of_the_system
-from envpack.runtime.process import begin, leave
+from envpack.runtime.process import begin, leave, require_arguments
 from envpack.runtime.version import __version__
 
 if TYPE_CHECKING:
@@ -136,6 +136,8 @@ def main(argv: Sequence[str], console: Console) -> int:
     try:
         with interruptible():
             try:
+                if "_ENVPACK_COMPLETE" not in os.environ:
+                    require_arguments(arguments)
                 result = _invoke(first, arguments, console)
             except typer.Exit as leave:  # --help, --show-completion
                 return leave.exit_code

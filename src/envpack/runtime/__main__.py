@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, NoReturn, Sequence, Tuple
 from envpack.runtime.errors import INTERRUPTED, EnvpackError, HostError, UsageError, of_the_system
 from envpack.runtime.format.layout import DIGEST_PATH
 from envpack.runtime.fs.io import read_file
-from envpack.runtime.process import begin, leave
+from envpack.runtime.process import begin, leave, require_arguments
 from envpack.runtime.report import PlainReporter, Reporter, envelope, print_error, print_wrapped
 from envpack.runtime.version import __version__
 
@@ -310,6 +310,7 @@ def main(argv: Sequence[str] | None = None, root: Path = Path("/")) -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     command, as_json = "runtime", "--json" in argv
     try:
+        require_arguments(argv)
         arguments = _parser().parse_args(argv)
         arguments.system = root
         command = arguments.command

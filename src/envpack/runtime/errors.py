@@ -117,6 +117,8 @@ def path_hint(problem: OSError) -> str:
         return "Choose a path that you can read and write, or ask for permission."
     if problem.errno in (errno.ENOSPC, errno.EDQUOT):
         return "Free some disk space ('df' shows the filesystems), or choose a path on another one."
+    if problem.errno == errno.ENAMETOOLONG:
+        return "Choose a path with shorter names: a name has at most 255 bytes, a path 4095."
     return ""
 
 

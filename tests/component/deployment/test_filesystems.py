@@ -196,3 +196,18 @@ def test_where_no_program_can_be_run_the_reason_is_said(tmp_path: Path) -> None:
     assert done.returncode == 10 and "mounted with 'noexec'" in done.stderr and "--no-test" in done.stderr
     done = deploy("--no-test")
     assert done.returncode == 0 and "warning" in done.stderr and "mounted with 'noexec'" in done.stderr
+
+
+# --- mount points ---
+
+
+def test_a_bind_mount_of_the_same_filesystem_is_a_mount_point(tmp_path: Path) -> None:
+    mount = tmp_path / "a mount"
+    mount.mkdir()
+    mounted = f'mount --bind {shlex.quote(str(mount))} {shlex.quote(str(mount))} && exec "$@"'
+    done = subprocess.run(
+        [*namespace(), "sh", "-c", mounted, "sh", *command("deploy", bundle(tmp_path, "1"), mount)],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 10 and f"{mount} is a mount point" in done.stderr

@@ -26,6 +26,40 @@ from envpack.runtime.report import Reporter
 from envpack.runtime.tree.rewrite_prefix import rewrite_prefix
 from support.sample_deployments import bundle, deploy_version, state_entries, whole_version
 
+# --- what is no path ---
+
+
+def runtime(folder: Path) -> Path:
+    made = folder / "runtime.pyz"
+    made.write_bytes(runtime_zip())
+    return made
+
+
+def test_an_empty_argument_is_not_the_current_directory(tmp_path: Path) -> None:
+    made, here = bundle(tmp_path, "1"), tmp_path / "here"
+    here.mkdir()
+    for arguments in (("deploy", made, ""), ("pack", "-p", ""), ("remove", "")):
+        assert f"argument {len(arguments)} is empty" in run(*arguments, cwd=here, code=2).stderr
+    own = subprocess.run(
+        [sys.executable, runtime(tmp_path), "deploy", made, ""], cwd=here, capture_output=True, text=True
+    )
+    assert own.returncode == 2 and "argument 3 is empty" in own.stderr
+    assert list(here.iterdir()) == []
+
+
+def test_a_directory_that_was_removed_and_a_long_name_are_named(tmp_path: Path) -> None:
+    made, gone = bundle(tmp_path, "1"), tmp_path / "gone"
+    gone.mkdir()
+    command = [sys.executable, "-m", "envpack", "deploy", str(made)]
+    for destination in (".", "x"):
+        script = ["sh", "-c", 'rmdir ../gone && exec "$@"', "sh", *command, destination]
+        done = subprocess.run(script, cwd=gone, capture_output=True, text=True)
+        gone.mkdir()
+        assert done.returncode == 10 and "the current directory no longer exists" in done.stderr
+    done = run("deploy", made, tmp_path / ("x" * 256), cwd=tmp_path, code=10)
+    assert "File name too long" in done.stderr and "shorter names" in done.stderr
+
+
 # --- from within the destination ---
 
 

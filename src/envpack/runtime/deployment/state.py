@@ -30,6 +30,7 @@ from envpack.runtime.deployment.record import Record, read_record
 from envpack.runtime.errors import DestinationError, failed_path, path_hint
 from envpack.runtime.fs.io import read_file
 from envpack.runtime.fs.json_text import json_value
+from envpack.runtime.fs.mounts import is_mount_point
 from envpack.runtime.fs.paths import check_links, exists, is_folder, sibling_path
 from envpack.runtime.fs.working_directory import absolute
 from envpack.runtime.report import Reporter
@@ -160,7 +161,7 @@ class DeploymentState:
                 return ""
             if not is_folder(path):
                 return f"{path} exists and is not a directory"
-            if os.stat(path).st_dev != os.stat(path.parent).st_dev:
+            if is_mount_point(path):
                 return f"{path} is a mount point, which can't be replaced atomically"
             if self.current() is None and self.others():
                 return f"{path} exists, is not empty and is not a deployment; it was not changed"

@@ -17,16 +17,32 @@ _ESCAPED = re.compile(rb"\\([0-7]{3})")
 def mounts_below(tree: Path) -> list[Path]:
     """Return the paths below a folder, itself left out, where something is mounted; also bind mounts.
 
-    Source: proc(5), ``/proc/self/mountinfo``: field 5, in which blanks and the like are octal. Returns nothing
-    where that file can't be read.
+    Returns nothing where the list of mounts can't be read.
     """
     root = os.path.realpath(os.fsencode(tree)).rstrip(b"/") + b"/"
+    return sorted(Path(os.fsdecode(point)) for point in _mount_points() if point.startswith(root))
+
+
+def is_mount_point(folder: Path) -> bool:
+    """Return whether something is mounted at a folder; also a bind mount, where the list of mounts can be read.
+
+    Raises OSError when the folder can't be examined.
+    """
+    if os.stat(folder).st_dev != os.stat(folder.parent).st_dev:
+        return True
+    return os.path.realpath(os.fsencode(folder)) in _mount_points()
+
+
+def _mount_points() -> list[bytes]:
+    """Return all paths where something is mounted; none where they can't be read.
+
+    Source: proc(5), ``/proc/self/mountinfo``: field 5, in which blanks and the like are octal.
+    """
     try:
         lines = read_file("/proc/self/mountinfo").splitlines()
     except OSError:
         return []
-    points = (_ESCAPED.sub(lambda found: bytes([int(found[1], 8)]), line.split(b" ")[4]) for line in lines)
-    return sorted(Path(os.fsdecode(point)) for point in points if point.startswith(root))
+    return [_ESCAPED.sub(lambda found: bytes([int(found[1], 8)]), line.split(b" ")[4]) for line in lines]
 
 
 def require_no_mounts(trees: Iterable[Path], what: str) -> None:

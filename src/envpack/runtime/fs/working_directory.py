@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from envpack.runtime.errors import DestinationError
+
 
 def absolute(path: Path) -> Path:
     """Return a path as given, but absolute and without ``..``; symbolic links in it are not resolved.
@@ -13,7 +15,7 @@ def absolute(path: Path) -> Path:
     that leads there.
 
     Raises:
-        OSError: the path is relative, and the current directory was removed.
+        DestinationError: the path is relative, and the current directory was removed.
     """
     path = Path(os.path.expanduser(path))
     if not path.is_absolute():
@@ -28,7 +30,13 @@ def _current() -> Path:
             return Path(name)
     except OSError:
         pass
-    return Path(os.getcwd())
+    try:
+        return Path(os.getcwd())
+    except OSError:
+        raise DestinationError(
+            "the current directory no longer exists",
+            hint="Change to a directory that exists, or give absolute paths.",
+        ) from None
 
 
 def is_current(folder: Path) -> bool:
