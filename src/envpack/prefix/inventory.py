@@ -130,8 +130,13 @@ def _note(scan: _Scan, reporter: Reporter) -> None:
         reporter.note(f"left out: {path}")
     for path, name in scan.renamed_scripts.items():
         reporter.note(f"conda's {path} is packed as {name}, because bundles contain their own")
+    if scan.tree.privileged:
+        reporter.warn(
+            f"setuid, setgid and capabilities are not packed: {_first(sorted(scan.tree.privileged))}; set them "
+            "after the deployment if a program needs them"
+        )
     for other, scripts in scripts_of_others(scan.prefix, scan.aliases).items():
-        shown = ", ".join(scripts[:3]) + (f" and {len(scripts) - 3} more" if scripts[3:] else "")
+        shown = _first(scripts)
         count = "1 script runs" if len(scripts) == 1 else f"{len(scripts)} scripts run"
         reporter.warn(
             f"{count} a program of another environment, {os.fsdecode(other)}: {shown}. If this environment is a "
@@ -141,6 +146,10 @@ def _note(scan: _Scan, reporter: Reporter) -> None:
     if scan.previous:
         made = os.fsdecode(scan.previous)
         reporter.note(f"the environment was moved from {made}: mentions of that path are relocated, too")
+
+
+def _first(paths: Sequence[str]) -> str:
+    return ", ".join(paths[:3]) + (f" and {len(paths) - 3} more" if paths[3:] else "")
 
 
 def _contents(scan: _Scan, handled: Handled, ownership: Ownership, groups: tuple[Group, ...]) -> PrefixContents:

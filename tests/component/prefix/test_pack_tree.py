@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import resource
 import stat
+import struct
 import subprocess
 import sys
 import tarfile
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ import pytest
 from envpack.runtime.errors import IntegrityError, PackError
 from envpack.runtime.format.manifest import PathRecord, PathsTable
 from envpack.runtime.format.tree_rules import check_tree
+from support.reporters import RecordingReporter
 from support.small_prefix import SmallPrefix, pack_elsewhere
 from support.trees import environment
 
@@ -168,6 +171,20 @@ def test_modes_are_those_others_can_use_and_nothing_is_setuid(made: SmallPrefix,
         "etc/shared": 0o644,
         "etc/read-only": 0o644,
     }
+
+
+def test_privileges_that_are_not_packed_are_told(made: SmallPrefix, tmp_path: Path) -> None:
+    made.write("bin/setuid", "", 0o4755)
+    made.write("bin/setgid", "", 0o2755)
+    named = ["bin/setgid", "bin/setuid"]
+    with suppress(OSError):  # not as root, or on a filesystem without them
+        # capabilities(7), struct vfs_cap_data: version 2, CAP_NET_RAW
+        value = struct.pack("<5I", 0x02000001, 1 << 13, 0, 0, 0)
+        os.setxattr(made.write("bin/ping", "", 0o755), "security.capability", value)
+        named.insert(0, "bin/ping")
+    told = RecordingReporter()
+    made.pack(tmp_path / "b.tar.zst", reporter=told)
+    assert f"setuid, setgid and capabilities are not packed: {', '.join(named)};" in " ".join(told.warnings)
 
 
 def test_empty_and_read_only_folders_are_there_again(made: SmallPrefix, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from envpack.prefix.owners.softlinks import is_within, linked_folders
 from envpack.runtime.activation import scripts
 from envpack.runtime.errors import PackError
 from envpack.runtime.format.layout import OWN_FOLDER
+from envpack.runtime.fs.copy import CAPABILITIES
 from envpack.runtime.fs.io import READ
 
 GENERATED = frozenset(path for path in scripts() if not path.startswith(f"{OWN_FOLDER}/"))
@@ -63,6 +64,7 @@ class Tree:
         outside: Links that lead out of the environment and are packed unchanged.
         excluded: Paths that ``keep`` refused.
         others: Descriptions of the folders that are not part of the environment itself.
+        privileged: Files with setuid, setgid or capabilities.
     """
 
     files: dict[str, FileStat] = field(default_factory=dict)
@@ -73,6 +75,7 @@ class Tree:
     outside: list[str] = field(default_factory=list)
     excluded: set[str] = field(default_factory=set)
     others: list[str] = field(default_factory=list)
+    privileged: list[str] = field(default_factory=list)
 
 
 def walk(
@@ -192,6 +195,8 @@ class _Walker:
             self.problems.append(f"{path}: Permission denied")
         else:
             self.tree.files[path] = file_stat(status)
+            if _is_privileged(place, status):
+                self.tree.privileged.append(path)
             if elsewhere or folder.roots[0][1]:
                 self.tree.places[path] = place
 
@@ -272,6 +277,16 @@ def _kind(mode: int) -> str:
         if test(mode):
             return name
     return "device"
+
+
+def _is_privileged(place: str, status: os.stat_result) -> bool:
+    """Return whether a file has setuid, setgid or capabilities (capabilities(7))."""
+    if status.st_mode & (stat.S_ISUID | stat.S_ISGID) or not status.st_mode & 0o111:
+        return status.st_mode & (stat.S_ISUID | stat.S_ISGID) != 0
+    try:
+        return bool(os.getxattr(place, CAPABILITIES, follow_symlinks=False))
+    except OSError:
+        return False
 
 
 def _readable(path: str, status: os.stat_result, effective_user: int) -> bool:

@@ -13,7 +13,7 @@ from envpack.runtime.fs.links import CANT_LINK
 from envpack.runtime.fs.mounts import refuse_mounts
 
 _SPECIAL = stat.S_ISUID | stat.S_ISGID
-_CAPABILITIES = "security.capability"
+CAPABILITIES = "security.capability"
 """The extended attribute of capabilities(7): privileges of a file, as setuid."""
 
 _PIECE = 8 << 20
@@ -126,11 +126,11 @@ class _Copy:
         kept = keep_owner(target, status)
         mode = stat.S_IMODE(status.st_mode)
         names = _extended(source)
-        if not kept and (mode & _SPECIAL or _CAPABILITIES in names):
+        if not kept and (mode & _SPECIAL or CAPABILITIES in names):
             self.lost.append(path)
             mode &= ~_SPECIAL
         for name in names:
-            if kept or name != _CAPABILITIES:
+            if kept or name != CAPABILITIES:
                 with suppress(OSError):  # the other filesystem may not have it, or only root may set it
                     os.setxattr(target, name, os.getxattr(source, name))
         os.fchmod(target, mode)
