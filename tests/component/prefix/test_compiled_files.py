@@ -107,6 +107,24 @@ def test_other_folders_of_a_run_path_stay_in_their_order(env: SmallPrefix) -> No
     assert elf(place / "bin/prog").runpath == "/usr/local/lib:$ORIGIN/../lib:$ORIGIN/x"
 
 
+def test_other_spellings_of_a_folder_in_a_run_path(env: SmallPrefix) -> None:
+    name = env.path.name
+    folders = (
+        f"{env.path}/../{name}/lib",
+        f"/{env.path}/bin/..",
+        f"{env.path}//lib/./",
+        "/usr/lib",
+        f"{env.path}/..",
+    )
+    built = program(env, "bin/prog", rpath(*folders[:-1]))
+    program(env, "bin/out", rpath(folders[0], folders[-1]))
+    assert output(built)
+    place = deployed(env, env.path.with_name("e"))
+    assert elf(place / "bin/prog").runpath == "$ORIGIN/../lib:$ORIGIN/..:/usr/lib"
+    assert str(env.path) not in elf(place / "bin/out").runpath
+    assert output(place / "bin/prog")
+
+
 DEEP = "lib/" + "d/" * 60 + "prog"
 """A file for which ``$ORIGIN`` takes more bytes than the path of the environment."""
 

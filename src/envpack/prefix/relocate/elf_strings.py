@@ -6,6 +6,7 @@ Sources: the System V ABI (gABI) chapters 4 and 5; glibc, elf/dl-load.c, for emp
 from __future__ import annotations
 
 import posixpath
+import re
 import struct
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
@@ -220,13 +221,14 @@ def _independent(
     """Return the search path without the prefix; None if it can't be rewritten."""
     entries: list[tuple[bytes | None, bool]] = []
     for entry in old.split(b":"):
-        alias = next((a for a in aliases if entry == a or entry.startswith(a + b"/")), None)
+        plain = posixpath.normpath(re.sub(rb"^//+", b"/", entry))
+        alias = next((a for a in aliases if plain == a or plain.startswith(a + b"/")), None)
         if alias is None:
+            if any(entry == a or entry.startswith(a + b"/") for a in aliases):
+                return None  # it leads out of the prefix by ..
             entries.append((entry, True))
             continue
-        folder = posixpath.normpath(entry[len(alias) :].decode("utf-8", "surrogateescape").strip("/") or ".")
-        if folder.startswith(".."):
-            return None
+        folder = plain[len(alias) :].decode("utf-8", "surrogateescape").strip("/") or "."
         names = (posixpath.normpath(f"{folder}/{name.decode('utf-8', 'surrogateescape')}") for name in needed)
         here = posixpath.relpath(folder, posixpath.dirname(place.path) or ".").encode("utf-8", "surrogateescape")
         relative = b"$ORIGIN" if here == b"." else b"$ORIGIN/" + here
