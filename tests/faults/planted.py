@@ -22,7 +22,6 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +31,8 @@ if __name__ == "__main__":
 
 from envpack.cli.app import main
 from envpack.cli.console import Console
+from envpack.runtime.__main__ import main as runtime_main
+from faults.planted_scenarios import SCENARIOS, Scenario
 from support.small_prefix import SmallPrefix
 
 TEAM, VICTIM, ATTACKER = 12100, 12001, 12002
@@ -41,71 +42,6 @@ LIMIT = 60
 """Seconds after which a command is taken to hang."""
 
 BUG = 1
-
-
-@dataclass(frozen=True)
-class Scenario:
-    """``setup``: commands before the planting; ``command``: the one that is tried; ``variables``: for all of them;
-    ``also``: names to plant, besides those that it creates: those that it would read or remove."""
-
-    name: str
-    command: list[str]
-    setup: tuple[list[str], ...] = ()
-    variables: dict[str, str] = field(default_factory=dict)
-    also: tuple[str, ...] = ()
-
-
-FIRST = ["deploy", "--no-check", "--jobs", "1", "{input}/1.tar.gz", "{shared}/x"]
-DEPLOY = ["deploy", "--no-check", "--jobs", "1"]
-CHANNEL = ["-c", "{input}/channel"]
-SCENARIOS = [
-    Scenario("pack", ["pack", "-p", "{input}/env", "-o", "{shared}/o.tar.gz", "-f"]),
-    Scenario("pack, zip", ["pack", "-p", "{input}/env", "-o", "{shared}/o.zip", "-f"]),
-    Scenario("pack, folder", ["pack", "-p", "{input}/env", "-o", "{shared}/o.no-archive", "-f"]),
-    Scenario(
-        "pack, cache",
-        ["pack", "-p", "{input}/env", "-o", "{home}/o.tar.gz"],
-        (),
-        {"ENVPACK_CACHE": "{shared}/cache"},
-    ),
-    Scenario(
-        "pack, cache again",
-        ["pack", "-p", "{input}/env", "-o", "{home}/p.tar.gz"],
-        (["pack", "-p", "{input}/env", "-o", "{home}/o.tar.gz"],),
-        {"ENVPACK_CACHE": "{shared}/cache"},
-    ),
-    Scenario(
-        "cache clear",
-        ["cache", "clear"],
-        (),
-        {"ENVPACK_CACHE": "{shared}/cache"},
-        ("cache", "cache/1", "cache/1/bundles", "cache/1/bundles/x.json", "cache/1/runtime", "cache/1/runtime/x"),
-    ),
-    Scenario("list", ["list"], (), {"ENVPACK_STATE": "{shared}/state"}, ("state", "state/x", "state/" + "a" * 64)),
-    Scenario("convert", ["convert", "{input}/o.zip", "{shared}/o.tar.zst", "-f"]),
-    Scenario("convert, zip", ["convert", "{input}/1.tar.gz", "{shared}/o.zip", "-f"]),
-    Scenario("sign", ["sign", "{shared}/b.tar.gz", "--key", "{input}/k.key"], (["copy"],)),
-    Scenario("new key", ["sign", "--new-key", "{shared}/ci", "--no-password"]),
-    Scenario("lock", ["lock", "{input}/spec.yml", "-o", "{shared}/o.lock", *CHANNEL]),
-    Scenario("build", ["build", "{input}/spec.yml", "-o", "{shared}/o.tar.gz", *CHANNEL]),
-    Scenario(
-        "build, work",
-        ["build", "{input}/spec.yml", "-o", "{home}/o.tar.gz", *CHANNEL],
-        (),
-        {"ENVPACK_WORK": "{shared}/work"},
-    ),
-    Scenario("release", ["release", "{input}/spec.yml", "-o", "{shared}/dist", *CHANNEL]),
-    Scenario("deploy", FIRST, also=("x/.envpack/deployment.json", "x/.envpack/manifest.json")),
-    Scenario("deploy, archive", [*DEPLOY, "{input}/o.zip", "{shared}/x"]),
-    Scenario(
-        "deploy, registry", [*DEPLOY, "{input}/1.tar.gz", "{home}/x"], (), {"ENVPACK_STATE": "{shared}/state"}
-    ),
-    Scenario("deploy, store", [*DEPLOY, "{input}/1.tar.gz", "{home}/x", "--store", "{shared}/store"]),
-    Scenario("upgrade", [*DEPLOY, "{input}/2.tar.gz", "{shared}/x"], (FIRST,)),
-    Scenario("repair", ["repair", "{shared}/x", "{input}/1.tar.gz"], (FIRST,)),
-    Scenario("move", ["move", "{shared}/x", "{shared}/y"], (FIRST,)),
-    Scenario("remove", ["remove", "{shared}/x"], (FIRST,)),
-]
 
 
 # --- what is planted ---
@@ -196,8 +132,12 @@ class Stage:
         for command in scenario.setup:
             if command == ["copy"]:
                 shutil.copy(self.given / "1.tar.gz", self.shared / "b.tar.gz")
+            elif command[0] == "mv":
+                (self.shared / command[1]).rename(self.shared / command[2])
             else:
-                self.command(command, scenario.variables)
+                code = self.command(command, scenario.variables)
+                if code:
+                    raise SystemExit(f"{command} failed: {code}: {self.said.read_text(errors='replace')}")
         subprocess.run(["cp", "-a", self.place, self.saved], check=True)
 
     def reset(self) -> None:
@@ -213,9 +153,13 @@ class Stage:
         return {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "PYTHONPATH": ":".join(sys.path), **values}
 
     def command(
-        self, command: list[str], variables: dict[str, str], before: Callable[[], object] | None = None
+        self,
+        command: list[str],
+        variables: dict[str, str],
+        before: Callable[[], object] | None = None,
+        program: str = "envpack",
     ) -> int:
-        """Run an envpack command as the victim; ``before`` is called in its process first."""
+        """Run a command as the victim; ``before`` is called in its process first."""
 
         def work() -> int:
             os.chdir(self.home)
@@ -225,7 +169,10 @@ class Stage:
             tempfile.tempdir = None
             if before is not None:
                 before()
-            return main(self.words(command), Console.of_process())
+            words = self.words(command)
+            if program == "shell":
+                os.execvpe(words[0], words, environ)
+            return runtime_main(words) if program == "runtime" else main(words, Console.of_process())
 
         return run_as(self.victim, work, self.said)
 
@@ -246,31 +193,38 @@ class Stage:
         log.unlink(missing_ok=True)
         log.touch(mode=0o666)
         log.chmod(0o666)
-        if self.strace(scenario, log):
+        code = self.strace(scenario, log)
+        if code is not None:
             paths = strace_paths(log.read_text(errors="replace"))
         else:
-            self.command(scenario.command, scenario.variables, lambda: audit(log))
+            code = self.command(scenario.command, scenario.variables, lambda: audit(log), scenario.program)
             paths = set(log.read_text(errors="replace").splitlines())
+        if code != scenario.code:
+            said = self.said.read_text(errors="replace")
+            raise SystemExit(
+                f"{scenario.name}: exit code {code} with nothing planted, not {scenario.code}: {said}"
+            )
         start = f"{self.shared}/"
         return {os.path.normpath(path[len(start) :]) for path in paths if path.startswith(start)} - {"."}
 
-    def strace(self, scenario: Scenario, log: Path) -> bool:
-        """Run the command below strace; return whether that was possible."""
+    def strace(self, scenario: Scenario, log: Path) -> int | None:
+        """Run the command below strace; return its exit code, None where that was not possible."""
         tracer = shutil.which("strace")
         if tracer is None:
-            return False
+            return None
         calls = (
             "creat,open,openat,mkdir,mkdirat,link,linkat,symlink,symlinkat,rename,renameat,renameat2,mknod,mknodat"
         )
         options = [tracer, "-f", "-y", "-qq", "-s", "4096", "-e", f"trace={calls}", "-o", str(log)]
-        argv = [*options, sys.executable, "-m", "envpack", *self.words(scenario.command)]
+        runs = {"envpack": [sys.executable, "-m", "envpack"], "runtime": [sys.executable, "-m", "envpack.runtime"]}
+        argv = [*options, *runs.get(scenario.program, []), *self.words(scenario.command)]
 
         def work() -> int:
             os.chdir(self.home)
             os.execve(tracer, argv, self.environ(scenario.variables))
 
-        run_as(self.victim, work, self.said)
-        return "openat(" in log.read_text(errors="replace")
+        code = run_as(self.victim, work, self.said)
+        return code if "openat(" in log.read_text(errors="replace") else None
 
     # --- one try ---
 
@@ -295,7 +249,7 @@ class Stage:
             return None
         planted = self.shared / name
         before, theirs = look(self.outside), look(planted) if how is folder else {}
-        code = self.command(scenario.command, scenario.variables)
+        code = self.command(scenario.command, scenario.variables, program=scenario.program)
         said = self.said.read_text(errors="replace")
         wrong = []
         if look(self.outside) != before:
@@ -304,7 +258,7 @@ class Stage:
             wrong.append(f"a folder of another user was emptied: {sorted(theirs)}")
         if code == -signal.SIGALRM:
             wrong.append("it hangs")
-        elif code == BUG or code < 0 or "Traceback" in said:
+        elif (code == BUG and scenario.program != "shell") or code < 0 or "Traceback" in said:
             wrong.append(f"exit code {code}: {said[-1000:]}")
         return wrong
 
@@ -357,6 +311,7 @@ def make_input(given: Path) -> None:
         made.write("lib/data", version * 1000)
         made.write("bin/tool", f"#!{made.path}/bin/python\n", 0o755)
         made.pack(given / f"{version}.tar.gz", name="demo", version=version)
+    make_editable(given / "editable", given / "project")
     for platform in ("linux-64", "linux-aarch64", "noarch"):
         (given / "channel" / platform).mkdir(parents=True)
         (given / "channel" / platform / "repodata.json").write_text('{"packages": {}, "packages.conda": {}}')
@@ -369,6 +324,37 @@ def make_input(given: Path) -> None:
             raise SystemExit(f"'envpack {' '.join(argv)}' failed")
     (given / "k.key").chmod(0o644)
     subprocess.run(["chmod", "-R", "a+rX", given], check=True)
+
+
+BACKEND = """
+import zipfile
+FILES = {
+    "mine.py": "",
+    "mine-1.0.dist-info/METADATA": "Metadata-Version: 2.1\\nName: mine\\nVersion: 1.0\\n",
+    "mine-1.0.dist-info/WHEEL": "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n",
+    "mine-1.0.dist-info/RECORD": "",
+}
+def build_wheel(folder, config_settings=None, metadata_directory=None):
+    with zipfile.ZipFile(f"{folder}/mine-1.0-py3-none-any.whl", "w") as wheel:
+        for name, text in FILES.items():
+            wheel.writestr(name, text)
+    return "mine-1.0-py3-none-any.whl"
+"""
+"""A build backend that needs no other package."""
+
+
+def make_editable(prefix: Path, project: Path) -> None:
+    """Make an environment with an editable install, whose wheel can be built without a network."""
+    made = SmallPrefix(prefix)
+    minor = f"{sys.version_info.major}.{sys.version_info.minor}"
+    made.write(f"bin/python{minor}", f'#!/bin/sh\nexec {sys.executable} "$@"\n', 0o755)
+    made.link("bin/python", f"python{minor}")
+    made.write(f"lib/python{minor}/site-packages/mine.pth", f"{project}\n")
+    project.mkdir()
+    backend = '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+    (project / "pyproject.toml").write_text(f'{backend}[project]\nname = "mine"\nversion = "1.0"\n')
+    (project / "backend.py").write_text(BACKEND)
+    (project / "mine.py").write_text("")
 
 
 def why_not(victim: int) -> str:
@@ -393,7 +379,7 @@ def try_all() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sample", type=int, default=0, help="try only so many, spread over all scenarios")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", default="", help="try only the scenario of this name")
+    parser.add_argument("--only", default="", help="try only the scenarios whose names start with this")
     parser.add_argument("--victims", nargs="*", default=["user", "root"])
     options = parser.parse_args()
     tried, violations, skipped = 0, 0, []
@@ -410,7 +396,7 @@ def try_all() -> int:
                 skipped.append(f"{victim}: {why_not(uid)}")
                 continue
             stage = Stage(base / victim, base / "input", uid)
-            chosen = [each for each in SCENARIOS if options.only in ("", each.name)]
+            chosen = [each for each in SCENARIOS if each.name.startswith(options.only)]
             if options.sample:
                 chosen = random.Random(options.seed).sample(chosen, min(len(chosen), options.sample))
             for scenario in chosen:

@@ -237,7 +237,7 @@ class _CondaPackWriter:
         if self._kind == "parcel" and parcel is not None:
             options.update({f"parcel_{key}": value for key, value in parcel.groupdict().items()})
         try:
-            with _temporary_files_in(self.packed.parent), _stdout_to_stderr():
+            with _temporary_files_in(self.packed.parent), _own_scripts(self._files), _stdout_to_stderr():
                 CondaEnv(str(self._prefix), files).pack(str(self.packed), zip_symlinks=True, **options)
         except CalledProcessError as problem:
             raise PackError(f"{problem.cmd[0]} failed with status {problem.returncode}") from None
@@ -253,17 +253,14 @@ class _CondaPackWriter:
     def _clean_folder(self) -> None:
         """Remove conda-pack's unused temporary file from the folder it made, and let all users read the folder.
 
-        conda-pack moves that file into the folder, which only its user can open.
+        conda-pack moves that file into the folder, which only its user can open, as the module of conda-unpack.
         """
         names = {file.path.removeprefix("./").split("/")[0] for file in self._inputs} | {"bin"}
         for entry in list(self.packed.iterdir()):
             if entry.name not in names:
                 entry.unlink()
-        for name in ("activate", "activate.fish", "deactivate"):  # they share their inodes with the library's own
-            script = self.packed / "bin" / name
-            data = read_file(script)
-            script.unlink()
-            script.write_bytes(data)
+        for module in self.packed.glob("bin/conda_unpack_*.py"):
+            module.chmod(0o666 & ~umask())
         self.packed.chmod(0o777 & ~umask())
 
     def _verify(self, expected: int) -> None:
@@ -291,6 +288,28 @@ def _temporary_files_in(folder: Path) -> Iterator[None]:
         yield
     finally:
         tempfile.tempdir = previous
+
+
+@contextmanager
+def _own_scripts(folder: Path) -> Iterator[None]:
+    """Let conda-pack take copies of its own scripts, in ``folder``, which belong to this user.
+
+    For ``.no-archive`` it makes hard links, which the kernel forbids to files of another user
+    (fs.protected_hardlinks, <https://docs.kernel.org/admin-guide/sysctl/fs.html>): of root, who installed it.
+    """
+    from conda_pack import core
+
+    previous = core._scripts
+    copies = []
+    for source, target in previous:
+        copy = folder / os.path.basename(source)
+        copy.write_bytes(read_file(source))
+        copies.append((str(copy), target))
+    core._scripts = copies
+    try:
+        yield
+    finally:
+        core._scripts = previous
 
 
 @contextmanager

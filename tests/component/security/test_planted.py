@@ -4,11 +4,40 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
+from envpack.cli.app import COMMANDS
+from envpack.runtime.__main__ import COMMANDS as RUNTIME_COMMANDS
 from faults import planted
+from faults.planted_scenarios import SCENARIOS
+
+ONLY_READ = {"verify", "check", "facts", "history"}
+"""Commands of the runtime in bundles that write nothing; those of the command line are tried, too."""
+
+
+def test_every_command_is_tried() -> None:
+    assert {each.command[0] for each in SCENARIOS if each.program == "envpack"} == set(COMMANDS)
+    tried = {each.command[0] for each in SCENARIOS if each.program == "runtime"}
+    assert tried == {command.name for command in RUNTIME_COMMANDS} - ONLY_READ
+
+
+def test_a_folder_is_written_by_a_user_who_does_not_own_conda_pack() -> None:
+    reason = planted.why_not(0) or planted.why_not(planted.VICTIM)
+    if reason:
+        pytest.skip(reason)
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        planted.make_input(Path(name) / "input")
+        stage = planted.Stage(Path(name) / "user", Path(name) / "input", planted.VICTIM)
+        stage.prepare(SCENARIOS[0])
+        code = stage.command(["pack", "-p", "{input}/env", "-o", "{home}/o.no-archive"], {})
+        assert code == 0, stage.said.read_text()
+        for file in (stage.home / "o.no-archive/bin").iterdir():
+            assert (file.stat().st_uid, file.stat().st_nlink) == (planted.VICTIM, 1)
+            assert file.stat().st_mode & 0o044 == 0o044
 
 
 @pytest.mark.parametrize("victim", ["root", "user"])
