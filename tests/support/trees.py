@@ -8,8 +8,11 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+import struct
 from pathlib import Path
 from typing import NamedTuple
+
+import pytest
 
 from envpack.bundle.runtime_zip import runtime_files
 from envpack.runtime.format.layout import DEPLOYMENT_PATH, LOCK_PATH, PREFIX_PATH
@@ -91,3 +94,13 @@ def environment(root: Path) -> dict[str, tuple[int, str | bytes]]:
         elif not any(path.iterdir()):
             found[name] = (mode, "folder")
     return {name: facts for name, facts in found.items() if name not in runtime_files()}
+
+
+def let_write(path: Path, user: int) -> None:
+    """Let a user write to a file or folder, by an access control list (acl(5)), which setfacl would make."""
+    entries = [(0x01, 7, -1), (0x02, 7, user), (0x04, 5, -1), (0x10, 7, -1), (0x20, 5, -1)]
+    listed = b"".join(struct.pack("<HHi", *entry) for entry in entries)
+    try:
+        os.setxattr(path, "system.posix_acl_access", struct.pack("<I", 2) + listed)
+    except OSError as problem:
+        pytest.skip(f"no access control lists here: {problem}")

@@ -185,6 +185,14 @@ Allow = Annotated[
     list[str] | None,
     option("--allow", metavar="WHAT", help="Only warn if this requirement fails, such as cuda. Repeatable."),
 ]
+AnyParent = Annotated[
+    Literal["parent-owner"] | None,
+    option(
+        "--allow",
+        metavar="parent-owner",
+        help="As root, also work in a directory that other users can write to.",
+    ),
+]
 Backend = Annotated[
     str,
     typer.Option(

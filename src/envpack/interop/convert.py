@@ -17,7 +17,7 @@ from envpack.interop.output_formats import check_output, format_for
 from envpack.interop.write import write_archive
 from envpack.runtime.commands.check import Policy
 from envpack.runtime.commands.deploy import DeployOptions, deploy
-from envpack.runtime.deployment.parents import check_parents
+from envpack.runtime.deployment.parents import warn_of_parents
 from envpack.runtime.deployment.registry import unregister
 from envpack.runtime.deployment.source import Fixup
 from envpack.runtime.deployment.state import DeploymentState
@@ -116,7 +116,7 @@ def convert_archive(archive: Path, output: Path, *, settings: PackSettings, repo
         DestinationError: The output can't be written; then no output appears.
     """
     encoder = encoder_for(output.name, settings.level)
-    check_parents(output.absolute(), reporter)
+    warn_of_parents(output.absolute(), reporter)
     with folders_for(output), work_folder(output) as work:
         folder = work / "unpacked"
         folder.mkdir()

@@ -25,7 +25,7 @@ from envpack.interop.archive.members import read_members
 from envpack.interop.output_formats import PARCEL, check_output
 from envpack.prefix import FileNormalizer
 from envpack.prefix.scan.windowed_file import in_memory
-from envpack.runtime.deployment.parents import check_parents
+from envpack.runtime.deployment.parents import warn_of_parents
 from envpack.runtime.errors import IntegrityError, PackError
 from envpack.runtime.format.layout import OWN_FOLDER
 from envpack.runtime.format.manifest import Manifest
@@ -67,7 +67,7 @@ def write_archive(
         DestinationError: The output can't be written.
     """
     kind = check_output(output, settings.level, dest_prefix)
-    check_parents(output.absolute(), reporter)
+    warn_of_parents(output.absolute(), reporter)
     contents = read_for_packing(prefix, output, settings, reporter)
     with folders_for(output), work_folder(output) as work:
         writer = _CondaPackWriter(contents.prefix, work, output, kind, settings, os.fsencode(dest_prefix))

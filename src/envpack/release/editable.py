@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from envpack.runtime.deployment.parents import check_parents
+from envpack.runtime.deployment.parents import warn_of_parents
 from envpack.runtime.fs.paths import folders_for
 from envpack.runtime.fs.temporary import work_folder
 from envpack.runtime.report import Reporter
@@ -35,7 +35,7 @@ def editable_policy(mode: Literal["error", "skip", "wheel"], output: Path, repor
     if mode != "wheel":
         yield mode
         return
-    check_parents(output.absolute(), reporter)
+    warn_of_parents(output.absolute(), reporter)
     with folders_for(output), work_folder(output) as folder:
 
         def install(found: Sequence[Editable], python: Path) -> Path:

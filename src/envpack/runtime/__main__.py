@@ -104,7 +104,7 @@ def _report_to_activation(arguments: argparse.Namespace, path: Path, report: Che
         print_error(error, label="warning")
         return
     for item in report.of("warning"):
-        # the deployment has warned of the other two already
+        # the deployment has warned of the others already
         if not item.allowed and item.requirement not in ("jit", "libraries"):
             print_wrapped(f"envpack: warning: {item.message}")
     digest = read_file(path / DIGEST_PATH).decode("ascii").split()[0]
@@ -125,7 +125,7 @@ def _facts(arguments: argparse.Namespace, reporter: Reporter) -> dict[str, Any]:
 def _rollback(arguments: argparse.Namespace, reporter: Reporter) -> dict[str, Any]:
     from envpack.runtime.commands.rollback import rollback
 
-    done = rollback(Path(arguments.destination), to=arguments.to, reporter=reporter, wait=arguments.wait)
+    done = rollback(Path(arguments.destination), to=arguments.to, reporter=reporter, **arguments.access)
     reporter.note(f"{done.name} {done.version}, generation {done.generation}, is at {done.destination}")
     return done.as_dict()
 
@@ -142,7 +142,7 @@ def _history(arguments: argparse.Namespace, reporter: Reporter) -> dict[str, Any
 def _move(arguments: argparse.Namespace, reporter: Reporter) -> dict[str, Any]:
     from envpack.runtime.commands.move import move
 
-    done = move(Path(arguments.source), Path(arguments.destination), reporter=reporter, wait=arguments.wait)
+    done = move(Path(arguments.source), Path(arguments.destination), reporter=reporter, **arguments.access)
     reporter.note(f"{done.name} {done.version} is at {done.destination}")
     return done.as_dict()
 
@@ -150,7 +150,7 @@ def _move(arguments: argparse.Namespace, reporter: Reporter) -> dict[str, Any]:
 def _remove(arguments: argparse.Namespace, reporter: Reporter) -> dict[str, Any]:
     from envpack.runtime.commands.remove import remove
 
-    done = remove(Path(arguments.destination), force=arguments.force, reporter=reporter, wait=arguments.wait)
+    done = remove(Path(arguments.destination), force=arguments.force, reporter=reporter, **arguments.access)
     reporter.note(f"{done.destination} was removed")
     return done.as_dict()
 
@@ -174,12 +174,8 @@ def _flag(*names: str, help: str) -> Argument:
 
 
 def _gpu(default: str | None) -> Argument:
-    return _arg(
-        "--gpu",
-        choices=("required", "optional", "none"),
-        default=default,
-        help="how GPU requirements count (default: required)",
-    )
+    modes = ("required", "optional", "none")
+    return _arg("--gpu", choices=modes, default=default, help="how GPU requirements count (default: required)")
 
 
 _DESTINATION = _arg("destination", metavar="DEST", help="path of the deployment")
@@ -192,6 +188,8 @@ _ALLOW = _arg(
     help="ignore this requirement if it is not met; can be repeated",
 )
 _PROBE = _flag("--probe", help="also initialize CUDA (cuInit), in a child process")
+_ANY_PARENT = _arg("--allow", choices=("parent-owner",), help="as root, also below directories of other users")
+_ACCESS = (_WAIT, _ANY_PARENT)
 _JOBS = _arg("--jobs", type=int, metavar="N", help="number of processors to use (default: all that are available)")
 
 EVERY_COMMAND = (
@@ -233,7 +231,7 @@ COMMANDS = (
         "switch to the previous generation, or to another one",
         _arg("--to", type=int, metavar="N", help="the generation to switch to"),
         _DESTINATION,
-        _WAIT,
+        *_ACCESS,
     ),
     Command("history", _history, "list the generations that were deployed to a path", _DESTINATION),
     Command(
@@ -242,7 +240,7 @@ COMMANDS = (
         "move a deployment to another path",
         _arg("source", metavar="FROM", help="path of the deployment"),
         _arg("destination", metavar="TO", help="new path"),
-        _WAIT,
+        *_ACCESS,
     ),
     Command(
         "remove",
@@ -250,7 +248,7 @@ COMMANDS = (
         "remove a deployment and its previous generations",
         _flag("--force", help="also remove files that are not from a bundle"),
         _DESTINATION,
-        _WAIT,
+        *_ACCESS,
     ),
     Command(
         "verify",
@@ -313,6 +311,8 @@ def main(argv: Sequence[str] | None = None, root: Path = Path("/")) -> int:
         require_arguments(argv)
         arguments = _parser().parse_args(argv)
         arguments.system = root
+        known = vars(arguments)
+        arguments.access = {"wait": known.get("wait", False), "any_parent": bool(known.get("allow"))}
         command = arguments.command
         reporter = Reporter() if arguments.quiet else PlainReporter(prefix="envpack: ")
         run: Run = arguments.run

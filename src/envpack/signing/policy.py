@@ -14,6 +14,7 @@ from pathlib import Path
 from envpack.config import read_toml
 from envpack.runtime.commands.signature_requirement import POLICY_PATH, UNSIGNED_HINT, signatures_required
 from envpack.runtime.errors import IntegrityError, UsageError
+from envpack.runtime.fs.writers import other_writer
 from envpack.signing.bundle import Signed, check_manifest
 from envpack.signing.keys import PublicKey, public_key_of
 from envpack.suggest import nearest
@@ -95,10 +96,10 @@ def _require_trusted(path: Path, root: Path) -> None:
                 facts = each.lstat()
             except FileNotFoundError:
                 continue
-            mode = facts.st_mode
-            open_to_others = mode & stat.S_IWOTH or (mode & stat.S_IWGRP and facts.st_gid not in groups)
-            harmless = stat.S_ISLNK(mode) or (stat.S_ISDIR(mode) and mode & stat.S_ISVTX)
-            if facts.st_uid not in owners or (open_to_others and not harmless):
+            harmless = stat.S_ISLNK(facts.st_mode) or (
+                stat.S_ISDIR(facts.st_mode) and facts.st_mode & stat.S_ISVTX
+            )
+            if facts.st_uid not in owners or (not harmless and other_writer(each, owners, groups)):
                 raise UsageError(f"users other than root can write to {each}")
             if each == root:
                 break

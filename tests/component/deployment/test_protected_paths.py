@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from envpack.runtime.commands.check import parse_policy
 from envpack.runtime.commands.deploy import DeployOptions, deploy
+from envpack.runtime.commands.move import move
 from envpack.runtime.commands.remove import remove
+from envpack.runtime.commands.repair import repair
+from envpack.runtime.commands.rollback import rollback
+from envpack.runtime.deployment import exclusive as exclusive_module
 from envpack.runtime.deployment.protected_paths import CLOSED, SYSTEM, User, check_destination, current_user
 from envpack.runtime.errors import DestinationError
 from envpack.runtime.report import Reporter
-from support.reporters import RecordingReporter
+from envpack.runtime.store.store import open_store
 from support.small_prefix import SmallPrefix
+from support.trees import let_write, snapshot
 
 ALICE = User(1000, ("/home/alice",))
 ROOT = User(0, ("/root",))
@@ -89,32 +95,101 @@ def test_an_account_without_a_home_may_deploy(home: str, monkeypatch: pytest.Mon
     check_destination("/opt/envs/x", current_user())
 
 
+def _theirs(folder: Path) -> None:
+    os.chown(folder, 12345, -1)
+
+
+def _of_a_group(folder: Path) -> None:
+    os.chown(folder, 0, 12345)
+    folder.chmod(0o2775)
+
+
+def _of_all(folder: Path) -> None:
+    folder.chmod(0o777)
+
+
+def _listed(folder: Path) -> None:
+    let_write(folder, 12345)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to another user")
-def test_root_does_not_deploy_below_a_folder_of_another_user(tmp_path: Path) -> None:
-    SmallPrefix(tmp_path / "env").pack(tmp_path / "b.tar.gz")
-    (tmp_path / "theirs/of-root").mkdir(parents=True)
-    os.chown(tmp_path / "theirs", 12345, 12345)
-    place = tmp_path / "theirs/of-root/new/x"
-    with pytest.raises(DestinationError, match="belongs to the user 12345") as refused:
-        deploy(tmp_path / "b.tar.gz", place, reporter=Reporter())
-    assert "--allow parent-owner" in refused.value.hint
-    assert list((tmp_path / "theirs/of-root").iterdir()) == []
-    options = DeployOptions(policy=parse_policy(allow=["parent-owner"]))
-    deploy(tmp_path / "b.tar.gz", place, options, reporter=Reporter())
-    reporter = RecordingReporter()
-    remove(place, force=True, reporter=reporter)
-    assert [message for message in reporter.warnings if "belongs to the user 12345" in message]
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (_theirs, "belongs to the user 12345"),
+        (_of_a_group, "is writable for the group 12345"),
+        (_of_all, "is writable for all users"),
+        (_listed, "is writable for the user 12345"),
+    ],
+)
+def test_root_writes_nothing_where_other_users_could_replace_it(
+    change: Callable[[Path], None], reason: str, tmp_path: Path
+) -> None:
+    for version in "12":
+        SmallPrefix(tmp_path / "env").pack(tmp_path / f"{version}.tar.gz", version=version)
+    place, reporter = tmp_path / "theirs/of-root/x", Reporter()
+    elsewhere, other = tmp_path / "elsewhere", tmp_path / "other"
+    allowed = DeployOptions(policy=parse_policy(allow=["parent-owner"]))
+    deploy(tmp_path / "1.tar.gz", place, reporter=reporter)
+    deploy(tmp_path / "2.tar.gz", place, reporter=reporter)
+    deploy(tmp_path / "1.tar.gz", other, reporter=reporter)
+    change(tmp_path / "theirs")
+    before = snapshot(tmp_path / "theirs")
+    commands: list[Callable[[bool], object]] = [
+        lambda any_parent: deploy(
+            tmp_path / "1.tar.gz", place, allowed if any_parent else DeployOptions(), reporter=reporter
+        ),
+        lambda any_parent: rollback(place, reporter=reporter, any_parent=any_parent),
+        lambda any_parent: repair(place, tmp_path / "2.tar.gz", reporter=reporter, any_parent=any_parent),
+        lambda any_parent: move(place, elsewhere, reporter=reporter, any_parent=any_parent),
+        lambda any_parent: move(elsewhere, place, reporter=reporter, any_parent=any_parent),
+        lambda any_parent: remove(place, force=True, reporter=reporter, any_parent=any_parent),
+    ]
+    for command in commands:
+        if command is not commands[4]:
+            with pytest.raises(DestinationError, match=reason) as refused:
+                command(False)
+            assert "--allow parent-owner" in refused.value.hint
+        if command is commands[0]:
+            assert snapshot(tmp_path / "theirs") == before
+        command(True)
+    with pytest.raises(DestinationError, match=reason):
+        move(other, place, reporter=reporter)
+    with pytest.raises(DestinationError, match=reason):
+        deploy(tmp_path / "1.tar.gz", tmp_path / "theirs/new/x", reporter=reporter)
+    with pytest.raises(DestinationError, match=reason):
+        open_store(tmp_path / "theirs/store")
+    assert not (tmp_path / "theirs/new").exists()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="others are not warned")
-def test_root_is_warned_of_a_folder_that_all_may_write_to(tmp_path: Path) -> None:
+@pytest.mark.skipif(os.geteuid() != 0, reason="for root only")
+def test_root_may_use_a_folder_that_all_may_write_to_with_the_sticky_bit(tmp_path: Path) -> None:
     SmallPrefix(tmp_path / "env").pack(tmp_path / "b.tar.gz")
     (tmp_path / "open").mkdir()
-    for mode, count in ((0o1777, 0), (0o777, 1)):
-        (tmp_path / "open").chmod(mode)
-        reporter = RecordingReporter()
-        deploy(tmp_path / "b.tar.gz", tmp_path / "open/x", reporter=reporter)
-        assert len([message for message in reporter.warnings if "writable for all" in message]) == count
+    (tmp_path / "open").chmod(0o1777)
+    deploy(tmp_path / "b.tar.gz", tmp_path / "open/x", reporter=Reporter())
+    (tmp_path / "open/theirs").mkdir()
+    os.chown(tmp_path / "open/theirs", 12345, 12345)
+    with pytest.raises(DestinationError, match="open/theirs belongs to the user 12345"):
+        deploy(tmp_path / "b.tar.gz", tmp_path / "open/theirs/x", reporter=Reporter())
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="for root only")
+def test_a_folder_that_another_user_creates_meanwhile_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    SmallPrefix(tmp_path / "env").pack(tmp_path / "b.tar.gz")
+    really = exclusive_module.make_folders
+
+    def late(folder: Path, mode: int) -> list[Path]:
+        folder.mkdir()
+        os.chown(folder, 12345, 12345)
+        return really(folder, mode)
+
+    monkeypatch.setattr(exclusive_module, "make_folders", late)
+    with pytest.raises(DestinationError, match="belongs to the user 12345"):
+        deploy(tmp_path / "b.tar.gz", tmp_path / "new/x", reporter=Reporter())
+    assert list((tmp_path / "new").iterdir()) == []
 
 
 def test_root_may_use_its_own_home_when_it_says_so() -> None:

@@ -40,6 +40,7 @@ from envpack.signing.policy import signature_policy
 from envpack.signing.signature import check_signature, read_signature, sign
 from support.bundle_factory import make_bundle, text
 from support.conda_pack_archives import tar
+from support.trees import let_write
 
 DATA = Path(__file__).parents[2] / "data/minisign"
 SIGNED = (DATA / "data.txt").read_bytes()
@@ -342,6 +343,10 @@ def test_a_policy_of_another_user_or_a_link_to_one_refuses_everything(
     assert deployed(root, bundle)[0] == 0
     os.chown(root / "etc/theirs", 0, 1234)
     (root / "etc/theirs").chmod(0o664)
+    assert deployed(root, bundle)[0] == 7
+    (root / "etc/theirs").chmod(0o644)
+    assert deployed(root, bundle)[0] == 0
+    let_write(root / "etc/theirs", 1234)
     assert deployed(root, bundle)[0] == 7
 
 

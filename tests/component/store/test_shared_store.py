@@ -28,7 +28,7 @@ from envpack.runtime.commands.verify import verify_deployment
 from envpack.runtime.deployment.record import read_record
 from envpack.runtime.errors import DestinationError, FormatError, IntegrityError
 from envpack.runtime.format.manifest import PathRecord
-from envpack.runtime.fs import clone as share
+from envpack.runtime.fs import links as share
 from envpack.runtime.reader.bundle import open_bundle
 from envpack.runtime.relocation.relocation import Relocation
 from envpack.runtime.report import Reporter
@@ -495,7 +495,7 @@ def test_a_store_is_given_a_folder_of_its_own(bundles: Path, tmp_path: Path, sto
             deployed(bundles / "1.tar.gz", tmp_path / "a", inside)
     store.mkdir()
     store.chmod(0o777)
-    with pytest.raises(DestinationError, match="other users can write"):
+    with pytest.raises(DestinationError, match="all users can write"):
         deployed(bundles / "1.tar.gz", tmp_path / "a", store)
     with pytest.raises(FormatError, match="not a store"):
         collected(tmp_path / "none")
@@ -534,13 +534,27 @@ def test_a_store_that_others_may_write_to_is_not_used_at_any_level(
     segment = next(path for path in (store / "1/segments").glob("*/*"))
     folder = {"segment's parent": segment.parent, "segment": segment}.get(level, store / level)
     folder.chmod(0o777)
-    with pytest.raises(DestinationError, match=f"other users can write to the store {folder},"):
+    with pytest.raises(DestinationError, match=f"all users can write to the store {folder},"):
         deployed(bundles / "1.tar.gz", tmp_path / "b", store)
-    with pytest.raises(DestinationError, match="other users can write"):
+    with pytest.raises(DestinationError, match="all users can write"):
         collected(store)
     assert not (tmp_path / "b").exists()
     folder.chmod(0o755)
     deployed(bundles / "1.tar.gz", tmp_path / "b", store)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to another group")
+def test_a_store_that_a_group_can_write_to_is_not_used(bundles: Path, tmp_path: Path, store: Path) -> None:
+    deployed(bundles / "1.tar.gz", tmp_path / "a", store)
+    store.chmod(0o2775)
+    deployed(bundles / "1.tar.gz", tmp_path / "b", store)  # the group of root
+    os.chown(store, -1, 12345)
+    store.chmod(0o2775)
+    with pytest.raises(DestinationError, match=f"the group 12345 can write to the store {store},") as refused:
+        deployed(bundles / "1.tar.gz", tmp_path / "c", store)
+    assert "chmod -R go-w" in refused.value.hint
+    store.chmod(0o2755)
+    deployed(bundles / "1.tar.gz", tmp_path / "c", store)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated
 
 from envpack.cli.console import Console, Result
-from envpack.cli.options import STORE_VARIABLE, Store, choose_store, option
+from envpack.cli.options import STORE_VARIABLE, AnyParent, Store, choose_store, option
 from envpack.cli.text import escape, plural
 from envpack.runtime.errors import UsageError
 from envpack.runtime.report import human_size
@@ -18,6 +18,7 @@ def gc(
     console: Console,
     store: Store = None,
     dry_run: Annotated[bool, option("--dry-run", help="Show what would be removed, and remove nothing.")] = False,
+    allow: AnyParent = None,
 ) -> Result:
     """Remove files that no deployment uses any more from the store.
 
@@ -37,7 +38,7 @@ def gc(
         raise UsageError(
             "no store is given", hint=f"Set it with --store DIR, {STORE_VARIABLE}, or 'store' in config.toml."
         )
-    done = collect(folder, reporter=console.reporter, dry_run=dry_run)
+    done = collect(folder, reporter=console.reporter, dry_run=dry_run, any_parent=allow is not None)
     return Result("gc", done.as_dict(), lambda console: _show(console, done))
 
 

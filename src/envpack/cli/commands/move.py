@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from envpack.cli.console import Console, Result
-from envpack.cli.options import Wait, argument
+from envpack.cli.options import AnyParent, Wait, argument
 from envpack.cli.text import escape, human_time, plural
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ def move(
     source: Annotated[Path, argument(metavar="FROM", help="Path of a deployment.")],
     destination: Annotated[Path, argument(metavar="TO", help="A new path, or an empty directory.")],
     wait: Wait = False,
+    allow: AnyParent = None,
 ) -> Result:
     """Move a deployment and its previous generations to another path.
 
@@ -32,7 +33,7 @@ def move(
     """
     from envpack.runtime.commands.move import move as run
 
-    done = run(source, destination, reporter=console.reporter, wait=wait)
+    done = run(source, destination, reporter=console.reporter, wait=wait, any_parent=allow is not None)
     return Result("move", done.as_dict(), lambda console: _show_moved(console, done))
 
 

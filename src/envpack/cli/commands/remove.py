@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated
 
 from envpack.cli.console import Console, Result
-from envpack.cli.options import Deployed, Wait, option
+from envpack.cli.options import AnyParent, Deployed, Wait, option
 from envpack.cli.text import escape, plural
 from envpack.runtime.report import human_size
 
@@ -21,6 +21,7 @@ def remove(
         option("--force", help="Also remove files that were edited or are in no bundle."),
     ] = False,
     wait: Wait = False,
+    allow: AnyParent = None,
 ) -> Result:
     """Remove a deployment and its previous generations.
 
@@ -33,7 +34,7 @@ def remove(
     """
     from envpack.runtime.commands.remove import remove as run
 
-    done = run(destination, force=force, reporter=console.reporter, wait=wait)
+    done = run(destination, force=force, reporter=console.reporter, wait=wait, any_parent=allow is not None)
     return Result("remove", done.as_dict(), lambda console: _show_removed(console, done))
 
 

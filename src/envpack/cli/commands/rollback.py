@@ -6,7 +6,7 @@ import shlex
 from typing import TYPE_CHECKING, Annotated
 
 from envpack.cli.console import Console, Result
-from envpack.cli.options import Deployed, Wait, option
+from envpack.cli.options import AnyParent, Deployed, Wait, option
 from envpack.cli.text import escape
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ def rollback(
         option("--to", metavar="N", help="Generation to switch to. [default: the previous one]"),
     ] = None,
     wait: Wait = False,
+    allow: AnyParent = None,
 ) -> Result:
     """Switch DEST back to a previous generation.
 
@@ -35,7 +36,7 @@ def rollback(
     """
     from envpack.runtime.commands.rollback import rollback as run
 
-    done = run(destination, to=to, reporter=console.reporter, wait=wait)
+    done = run(destination, to=to, reporter=console.reporter, wait=wait, any_parent=allow is not None)
     return Result("rollback", done.as_dict(), lambda console: _show(console, done))
 
 

@@ -20,7 +20,7 @@ from envpack.runtime.commands.destination_checks import require_executable, warn
 from envpack.runtime.commands.run_tests import run_bundle_tests
 from envpack.runtime.commands.signature_requirement import other_program
 from envpack.runtime.deployment.exclusive import exclusive
-from envpack.runtime.deployment.parents import PARENT_OWNER, check_parents
+from envpack.runtime.deployment.parents import PARENT_OWNER
 from envpack.runtime.deployment.protected_paths import ROOT_HOME
 from envpack.runtime.deployment.record import Generation, Record, update_record, write_record
 from envpack.runtime.deployment.registry import register, unregister
@@ -169,7 +169,7 @@ def deploy(
         shared = None
         if options.store is not None:
             path = DeploymentState(destination).path
-            store = open_store(options.store, path)
+            store = open_store(options.store, path, any_parent=PARENT_OWNER in options.policy.allow)
             stack.enter_context(store.in_use())
             shared = store, plan(opened, store)
         source = BundleSource(opened, options.policy, reporter, shared)
@@ -213,10 +213,10 @@ def deploy_source(
     source.check(str(state.given))
     stands_there = is_current(state.path)
     state.require_free_or_deployed(root_home)
-    check_parents(state.path, reporter, refuse=True, allowed=PARENT_OWNER in options.policy.allow)
     warn_umask(state, reporter)
     require_executable(state, source.tests if options.run_tests else (), reporter)
-    with exclusive(state, reporter, wait=options.wait, parents_checked=True) as deployment:
+    any_parent = PARENT_OWNER in options.policy.allow
+    with exclusive(state, reporter, wait=options.wait, any_parent=any_parent) as deployment:
         deployment.require_free_or_deployed(root_home)
         before = deployment.current()
         if before is not None:

@@ -70,7 +70,9 @@ class Moved:
         return {**vars(self), "changed": list(self.changed), "unfit": list(self.unfit)}
 
 
-def move(source: Path, destination: Path, *, reporter: Reporter, wait: bool = False) -> Moved:
+def move(
+    source: Path, destination: Path, *, reporter: Reporter, wait: bool = False, any_parent: bool = False
+) -> Moved:
     """Move a deployment and its previous generations to another path.
 
     After an error, the deployment is where it was. A warning names, before anything is moved, each previous
@@ -81,6 +83,7 @@ def move(source: Path, destination: Path, *, reporter: Reporter, wait: bool = Fa
         destination: New path, where nothing or an empty directory is.
         reporter: Receives progress and warnings.
         wait: Whether to wait for another envpack that has locked one of the paths, instead of raising an error.
+        any_parent: Whether root may work where other users could replace what is written.
 
     Returns:
         Both paths, and what was done to the files.
@@ -101,7 +104,7 @@ def move(source: Path, destination: Path, *, reporter: Reporter, wait: bool = Fa
     if old.path in new.path.parents:
         raise DestinationError(f"the destination {new.path} is inside the deployment {old.path}")
     kind = _strategy(old, new)
-    with _both_locked(old, new, kind, reporter, wait) as (locked_old, locked_new):
+    with _both_locked(old, new, kind, reporter, wait, any_parent) as (locked_old, locked_new):
         if kind is not AdoptMoved:
             kind = _strategy(old, new)
         unfit = _warn_unfit(old, new, reporter)
@@ -133,7 +136,12 @@ def move(source: Path, destination: Path, *, reporter: Reporter, wait: bool = Fa
 
 @contextmanager
 def _both_locked(
-    old: DeploymentState, new: DeploymentState, kind: type[MoveStrategy], reporter: Reporter, wait: bool
+    old: DeploymentState,
+    new: DeploymentState,
+    kind: type[MoveStrategy],
+    reporter: Reporter,
+    wait: bool,
+    any_parent: bool,
 ) -> Iterator[tuple[LockedDeployment, LockedDeployment]]:
     """Lock both paths; the old one not where a move has left nothing there.
 
@@ -142,7 +150,7 @@ def _both_locked(
     with ExitStack() as stack:
         for state in sorted((old, new), key=lambda state: str(state.path)):
             if state is new or kind is not AdoptMoved or is_folder(old.state_dir):
-                stack.enter_context(exclusive(state, reporter, wait=wait))
+                stack.enter_context(exclusive(state, reporter, wait=wait, any_parent=any_parent))
         yield LockedDeployment(old, reporter), LockedDeployment(new, reporter)
 
 

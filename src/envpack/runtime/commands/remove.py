@@ -38,7 +38,9 @@ class Removed:
         return {**vars(self), "generations": list(self.generations)}
 
 
-def remove(destination: Path, *, force: bool = False, reporter: Reporter, wait: bool = False) -> Removed:
+def remove(
+    destination: Path, *, force: bool = False, reporter: Reporter, wait: bool = False, any_parent: bool = False
+) -> Removed:
     """Remove the deployment at ``destination`` and its previous generations.
 
     The trees move to the trash first, so that they are gone at once, and are deleted then.
@@ -48,6 +50,7 @@ def remove(destination: Path, *, force: bool = False, reporter: Reporter, wait: 
         force: Whether to remove files that no bundle brought, or that were edited, too.
         reporter: Receives warnings.
         wait: Whether to wait for another envpack that has locked the destination, instead of raising an error.
+        any_parent: Whether root may work where other users could replace what is written.
 
     Returns:
         The generations that were removed, and their size.
@@ -58,7 +61,7 @@ def remove(destination: Path, *, force: bool = False, reporter: Reporter, wait: 
     """
     state = DeploymentState(destination)
     state.require_known()
-    with exclusive(state, reporter, wait=wait) as deployment:
+    with exclusive(state, reporter, wait=wait, any_parent=any_parent) as deployment:
         state.require_known()
         current, kept = state.current(), state.kept()
         trees = [(state.path, current)] if current is not None else []

@@ -75,6 +75,7 @@ def repair(
     jobs: int | None = None,
     decoders: Mapping[str, Decoder] = STANDARD,
     approve: Callable[[bytes, Path | str], None] | None = None,
+    any_parent: bool = False,
 ) -> Repaired:
     """Restore every path of the deployment at ``root`` to what ``bundle`` has.
 
@@ -85,6 +86,7 @@ def repair(
         jobs: Processors to use (default: those this process may use).
         decoders: Decoders by codec name.
         approve: See `envpack.runtime.commands.deploy.deploy`.
+        any_parent: Whether root may work where other users could replace what is written.
 
     Raises:
         DestinationError: The deployment came from another bundle, another envpack has locked it, it can't be
@@ -101,7 +103,9 @@ def repair(
         if approve is not None:
             approve(opened.manifest_bytes, bundle)
         _check_same(root, opened)
-        with exclusive(DeploymentState(root), reporter), locked(root / LOCK_PATH, wait=True):
+        with exclusive(DeploymentState(root), reporter, any_parent=any_parent), locked(
+            root / LOCK_PATH, wait=True
+        ):
             manifest = opened.manifest
             check_prefix(manifest, str(root), any_length=allows_room(root))
             table_bytes = opened.table_bytes()

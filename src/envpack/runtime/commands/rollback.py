@@ -48,7 +48,9 @@ class RolledBack:
         return dict(vars(self))
 
 
-def rollback(destination: Path, *, to: int | None = None, reporter: Reporter, wait: bool = False) -> RolledBack:
+def rollback(
+    destination: Path, *, to: int | None = None, reporter: Reporter, wait: bool = False, any_parent: bool = False
+) -> RolledBack:
     """Switch to generation ``to``, or to the one that the current deployment replaced.
 
     Where that generation is gone, the newest older one is taken; where the deployment itself is gone, the newest
@@ -59,6 +61,7 @@ def rollback(destination: Path, *, to: int | None = None, reporter: Reporter, wa
         to: Generation to switch to (default: see above).
         reporter: Receives warnings.
         wait: Whether to wait for another envpack that has locked the destination, instead of raising an error.
+        any_parent: Whether root may work where other users could replace what is written.
 
     Raises:
         DestinationError: There is no generation to switch to, another envpack has locked the destination, or it
@@ -68,7 +71,7 @@ def rollback(destination: Path, *, to: int | None = None, reporter: Reporter, wa
     state = DeploymentState(destination)
     state.require_known()
     stands_there = is_current(state.path)
-    with exclusive(state, reporter, wait=wait) as deployment:
+    with exclusive(state, reporter, wait=wait, any_parent=any_parent) as deployment:
         state.require_known()
         current = state.current()
         target = _target(state, current, to)

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Iterator
 
 from envpack.runtime.deployment.locked import LockedDeployment
-from envpack.runtime.deployment.parents import check_parents
+from envpack.runtime.deployment.parents import require_safe_parents
 from envpack.runtime.deployment.recovery import recover
-from envpack.runtime.deployment.state import LOCK, DeploymentState
+from envpack.runtime.deployment.state import LOCK, TREE_MODE, DeploymentState
 from envpack.runtime.errors import DestinationError, path_hint
 from envpack.runtime.fs.lock import locked
 from envpack.runtime.fs.paths import exists, is_folder, make_folders, remove_empty
@@ -20,7 +20,7 @@ from envpack.runtime.report import Reporter
 
 @contextmanager
 def exclusive(
-    state: DeploymentState, reporter: Reporter, *, wait: bool = False, parents_checked: bool = False
+    state: DeploymentState, reporter: Reporter, *, wait: bool = False, any_parent: bool = False
 ) -> Iterator[LockedDeployment]:
     """Hold the lock of a deployment: recover what a stopped command has left, run the block, then clean up.
 
@@ -30,19 +30,20 @@ def exclusive(
         state: The state of the deployment.
         reporter: Receives warnings.
         wait: Wait while another process holds the lock.
-        parents_checked: Give no warning when another user could replace a folder above the destination.
+        any_parent: Allow root to work where other users could replace the destination or a folder above it.
 
     Raises:
         DestinationError: Another process holds the lock (without ``wait``), the state directory belongs to
-            another user, or the block raised an OSError.
+            another user, other users could replace what root writes, or the block raised an OSError.
     """
-    if not parents_checked:
-        check_parents(state.path, reporter)
+    require_safe_parents(state.path, allowed=any_parent)
     deployment = LockedDeployment(state, reporter)
     made: list[Path] = []
     entering = False
     try:
-        made = make_folders(state.path.parent)
+        made = make_folders(state.path.parent, TREE_MODE)
+        _require_unchanged(state.path.parent)  # another user may have created a folder that was missing
+        require_safe_parents(state.path, allowed=any_parent)
         _require_own(state)
         entering = True
         with locked(state.state_dir / LOCK, wait=wait, folder_mode=0o700, warn=reporter.warn):
@@ -76,6 +77,12 @@ def _require_own(state: DeploymentState) -> None:
                 f"{state.state_dir} is not a directory of this user; it was not changed",
                 hint="Deploy as the user that deployed there before, or remove it.",
             )
+
+
+def _require_unchanged(folder: Path) -> None:
+    """Raise DestinationError when there is a link on the way to a folder, which had none before."""
+    if os.path.realpath(folder) != str(folder):
+        raise DestinationError(f"another process replaced {folder}, or a directory above it, with a link")
 
 
 def _unwritable(path: Path, problem: OSError) -> DestinationError:

@@ -1,4 +1,4 @@
-"""The folders above a destination: who else could replace them while root writes there.
+"""The folders above what root writes: who else could replace them meanwhile.
 
 Commands write by path. Whoever may rename a folder on the way could put a link in its place meanwhile, and root
 would write the environment where the link leads.
@@ -7,53 +7,68 @@ would write the environment where the link leads.
 from __future__ import annotations
 
 import os
-import pwd
 import stat
 from pathlib import Path
 
 from envpack.runtime.errors import DestinationError
 from envpack.runtime.fs.io import read_file
+from envpack.runtime.fs.writers import other_writer
 from envpack.runtime.report import Reporter
 
 PARENT_OWNER = "parent_owner"
-"""The name, in the ``allow`` of a policy, that lets root deploy below a folder of another user."""
+"""The name, in the ``allow`` of a policy, that lets root work below a folder that other users can write to."""
 
 _ALL_USERS = "0 0 4294967295"
 """/proc/self/uid_map where this process sees all users as they are: user_namespaces(7)."""
 
 
-def check_parents(path: Path, reporter: Reporter, *, refuse: bool = False, allowed: bool = False) -> None:
-    """Warn when this is root, and other users could replace a folder above ``path``.
+def require_safe_parents(path: Path, *, allowed: bool = False) -> None:
+    """Check, for root, that no other user could replace ``path`` or a folder above it.
 
     Args:
-        path: What is written; its parents need not exist.
-        reporter: Receives the warnings.
-        refuse: Raise an error when another user owns such a folder, instead of warning.
-        allowed: Whether the user has allowed all of this by name.
+        path: What is written, without links; it and its parents need not exist.
+        allowed: Whether the user has allowed it by name.
 
     Raises:
-        DestinationError: Only with ``refuse``.
+        DestinationError: Another user could.
     """
-    if os.geteuid() != 0 or allowed:
-        return
+    reason = "" if allowed else replaceable(path)
+    if reason:
+        raise DestinationError(
+            reason,
+            hint="Run this as that user, choose another directory, or use --allow parent-owner if you trust all "
+            "who can write there.",
+        )
+
+
+def warn_of_parents(path: Path, reporter: Reporter) -> None:
+    """Warn when this is root, and other users could replace ``path`` or a folder above it."""
+    reason = replaceable(path)
+    if reason:
+        reporter.warn(reason)
+
+
+def replaceable(path: Path) -> str:
+    """Return who could replace ``path`` or a folder above it, as a sentence; "" where nobody could, or not root.
+
+    In a folder with the sticky bit only its owner can rename what belongs to root: inode(7).
+    """
+    if os.geteuid() != 0:
+        return ""
     known = {0, *_unmapped()}
-    for folder in path.parents:
-        if not folder.exists():
+    for folder in (path, *path.parents):
+        try:
+            status = os.stat(folder)
+            writer = other_writer(folder, known)
+        except OSError:
             continue
-        status = os.stat(folder)
+        if not writer:
+            continue
         if status.st_uid not in known:
-            name = _name(status.st_uid)
-            message = f"{folder} belongs to {name}, who could replace what root writes to {path}"
-            if refuse:
-                raise DestinationError(
-                    message,
-                    hint=f"Deploy as {name}, choose another folder, or ignore this with --allow parent-owner.",
-                )
-            reporter.warn(message)
-            return
-        if status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX:
-            reporter.warn(f"{folder} is writable for all users, who could replace what root writes to {path}")
-            return
+            return f"{folder} belongs to {writer}, who could replace what root writes to {path}"
+        if not status.st_mode & stat.S_ISVTX and stat.S_ISDIR(status.st_mode):
+            return f"{folder} is writable for {writer}, who could replace what root writes to {path}"
+    return ""
 
 
 def _unmapped() -> set[int]:
@@ -64,10 +79,3 @@ def _unmapped() -> set[int]:
         return {int(read_file("/proc/sys/kernel/overflowuid"))}
     except (OSError, ValueError):
         return set()
-
-
-def _name(uid: int) -> str:
-    try:
-        return f"the user {pwd.getpwuid(uid).pw_name}"
-    except KeyError:
-        return f"the user {uid}"

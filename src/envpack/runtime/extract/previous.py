@@ -18,8 +18,8 @@ from typing import Iterable, Iterator, Sequence
 from envpack.runtime.errors import EnvpackError, IntegrityError
 from envpack.runtime.extract.tree_writer import Tree
 from envpack.runtime.format.manifest import Manifest, PathRecord, PathsTable
-from envpack.runtime.fs.clone import CANT_CLONE, clone_file
 from envpack.runtime.fs.io import READ_FOLDER, READ_UNTRUSTED
+from envpack.runtime.fs.links import CANT_CLONE, clone_file
 from envpack.runtime.parallel.threads import pool as threads
 from envpack.runtime.reader.bundle import Bundle
 from envpack.runtime.relocation.files import deployed_size, stored_digest, stored_pieces

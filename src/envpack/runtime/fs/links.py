@@ -1,8 +1,9 @@
-"""Hard links, or copies of the file on filesystems that have none."""
+"""Hard links and clones of a file, or copies of it on filesystems that have none."""
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
 
@@ -36,3 +37,27 @@ def link_or_copy(source: bytes, target: bytes) -> None:
             target, status.st_mode & 0o7777, None, lambda fd: write_pieces(fd, read_pieces(source)), exact=True
         )
         os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+FICLONE = 0x40049409
+"""ioctl_ficlonerange(2): _IOW(0x94, 9, int) of <linux/fs.h>."""
+
+CANT_CLONE = frozenset(
+    (errno.EOPNOTSUPP, errno.ENOTTY, errno.ENOSYS, errno.EXDEV, errno.EINVAL, errno.EPERM, errno.ETXTBSY)
+)
+"""Error numbers of FICLONE which mean that the file can't be cloned and another method is to be used."""
+
+
+def clone_file(source: int, path: bytes, mode: int, mtime: int) -> None:
+    """Create a clone of an open file.
+
+    Args:
+        source: the descriptor of the file.
+        path: the clone to create.
+        mode: its permission bits, subject to the umask.
+        mtime: its access and modification time, in seconds since the epoch.
+
+    Raises:
+        OSError: the clone can't be created; nothing is left of it. See `CANT_CLONE`.
+    """
+    create_file(path, mode, mtime, lambda fd: fcntl.ioctl(fd, FICLONE, source))

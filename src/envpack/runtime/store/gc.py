@@ -44,7 +44,7 @@ class Collected:
         return {**vars(self), "deployments": list(self.deployments), "forgotten": list(self.forgotten)}
 
 
-def collect(path: Path, *, reporter: Reporter, dry_run: bool = False) -> Collected:
+def collect(path: Path, *, reporter: Reporter, dry_run: bool = False, any_parent: bool = False) -> Collected:
     """Remove the segments of a store that are not used, and what killed processes have left.
 
     A segment stays when a current deployment or a previous generation uses it, and none of its files was written
@@ -55,6 +55,7 @@ def collect(path: Path, *, reporter: Reporter, dry_run: bool = False) -> Collect
         path: The folder of the store.
         reporter: Receives a note when there is something to wait for, and the progress in segments.
         dry_run: Only find out what would be removed; change nothing.
+        any_parent: Allow root to work where other users could replace the store.
 
     Raises:
         FormatError: There is no store at ``path``.
@@ -62,7 +63,7 @@ def collect(path: Path, *, reporter: Reporter, dry_run: bool = False) -> Collect
     """
     if not (Path(os.path.expanduser(path)) / "1").is_dir():
         raise FormatError(f"{path} is not a store", hint="Give the directory that 'envpack deploy --store' uses.")
-    store = open_store(path)
+    store = open_store(path, any_parent=any_parent)
     if store.is_in_use():
         reporter.note(f"waiting for other envpack processes that use the store {store.path}")
     with store.exclusive(), reporter.step("Removing unused segments", unit="segments") as step:

@@ -13,9 +13,8 @@ from typing import Callable, NamedTuple, Sequence
 
 from envpack.runtime.extract.tree_writer import Tree
 from envpack.runtime.format.manifest import PathRecord
-from envpack.runtime.fs.clone import CANT_CLONE, clone_file
 from envpack.runtime.fs.io import create_file, opened, read_pieces, write_pieces
-from envpack.runtime.fs.links import CANT_LINK
+from envpack.runtime.fs.links import CANT_CLONE, CANT_LINK, clone_file
 
 MAX_PLACING = 4
 """The most threads that make links: more of them only wait for the filesystem's journal."""

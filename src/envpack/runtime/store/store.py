@@ -26,6 +26,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Iterable, Iterator, Mapping, Sequence
 
+from envpack.runtime.deployment.parents import require_safe_parents
 from envpack.runtime.errors import DestinationError, failed_path
 from envpack.runtime.format.manifest import PathRecord
 from envpack.runtime.fs.atomic import replace_own_file
@@ -33,6 +34,7 @@ from envpack.runtime.fs.io import CREATE, LOCK, opened, read_file
 from envpack.runtime.fs.json_text import json_value
 from envpack.runtime.fs.lock import NO_LOCKS
 from envpack.runtime.fs.paths import check_links, make_folders
+from envpack.runtime.fs.writers import other_writer
 from envpack.runtime.relocation.files import stored_digest
 
 FOLDER_MODE = 0o755
@@ -96,18 +98,21 @@ class Store:
         return False
 
     def require_trusted(self, folder: Path) -> None:
-        """Check that only root or this user may write to a folder of the store.
+        """Check that only root or this user may write to a folder of the store; see `other_writer` for groups.
 
         Raises:
             DestinationError: Others may, or it is no folder.
             OSError: There is nothing, or it can't be read.
         """
         facts = os.lstat(folder)
-        ours = facts.st_uid in (0, os.geteuid()) and not facts.st_mode & stat.S_IWOTH
-        if not (ours and stat.S_ISDIR(facts.st_mode)):
+        if not stat.S_ISDIR(facts.st_mode):
+            raise DestinationError(f"{folder} of the store is not a directory")
+        writer = other_writer(folder, (0, os.geteuid()))
+        if writer:
             raise DestinationError(
-                f"other users can write to the store {folder}, so they could run programs as you",
-                hint="Use a store that belongs to you or to root: --store or ENVPACK_STORE.",
+                f"{writer} can write to the store {folder}, and so replace programs in deployments that share it",
+                hint="Use a store that belongs to you or to root, and that only its owner can write to "
+                "(chmod -R go-w): --store or ENVPACK_STORE.",
             )
 
     def damaged_keys(self) -> set[str]:
@@ -233,18 +238,19 @@ class Store:
         replace_own_file(self.root_file(destination), json.dumps(document).encode(), 0o644)
 
 
-def open_store(path: Path, destination: Path | None = None) -> Store:
+def open_store(path: Path, destination: Path | None = None, *, any_parent: bool = False) -> Store:
     """Return the store at ``path``; create it when nothing or an empty folder is there.
 
     Raises DestinationError when something else is there, when the store can't be written to, when the store and
     ``destination`` lie in one another, and when other users could put files into the store, which would then run
-    as this user.
+    as this user; for root also, without ``any_parent``, when they could replace the store itself.
     """
     given = Path(os.path.expanduser(path))
     check_links(given)
     path = Path(os.path.realpath(given))
     store = Store(path)
     check_links(store.base)
+    require_safe_parents(path.parent, allowed=any_parent)
     if destination is not None and (path in (destination, *destination.parents) or destination in path.parents):
         raise DestinationError(f"the store {path} and the destination {destination} must not contain each other")
     try:
