@@ -28,8 +28,10 @@ class Scenario:
     code: int = 0
 
 
-FIRST = ["deploy", "--no-check", "--jobs", "1", "{input}/1.tar.gz", "{shared}/x"]
-DEPLOY = ["deploy", "--no-check", "--jobs", "1"]
+ALLOW = ["--allow", "parent-owner"]
+"""Else root would be refused, and nothing tried."""
+DEPLOY = ["deploy", "--no-check", "--jobs", "1", *ALLOW]
+FIRST = [*DEPLOY, "{input}/1.tar.gz", "{shared}/x"]
 CHANNEL = ["-c", "{input}/channel"]
 SECOND = [*DEPLOY, "{input}/2.tar.gz", "{shared}/x"]
 STORE = [*DEPLOY, "{input}/1.tar.gz", "{home}/x", "--store", "{shared}/store"]
@@ -85,12 +87,12 @@ SCENARIOS = [
     Scenario("deploy, store", [*DEPLOY, "{input}/1.tar.gz", "{home}/x", "--store", "{shared}/store"]),
     Scenario("deploy, store again", [*STORE[:-3], "{home}/y", *STORE[-2:]], (STORE,)),
     Scenario("upgrade", SECOND, (FIRST,)),
-    Scenario("rollback", ["rollback", "{shared}/x"], (FIRST, SECOND)),
-    Scenario("repair", ["repair", "{shared}/x", "{input}/1.tar.gz"], (FIRST,)),
-    Scenario("move", ["move", "{shared}/x", "{shared}/y"], (FIRST,)),
-    Scenario("remove", ["remove", "{shared}/x"], (FIRST,)),
-    Scenario("remove, two generations", ["remove", "{shared}/x"], (FIRST, SECOND)),
-    Scenario("gc", ["gc", "--store", "{shared}/store"], (STORE, ["remove", "{home}/x"])),
+    Scenario("rollback", ["rollback", *ALLOW, "{shared}/x"], (FIRST, SECOND)),
+    Scenario("repair", ["repair", *ALLOW, "{shared}/x", "{input}/1.tar.gz"], (FIRST,)),
+    Scenario("move", ["move", *ALLOW, "{shared}/x", "{shared}/y"], (FIRST,)),
+    Scenario("remove", ["remove", *ALLOW, "{shared}/x"], (FIRST,)),
+    Scenario("remove, two generations", ["remove", *ALLOW, "{shared}/x"], (FIRST, SECOND)),
+    Scenario("gc", ["gc", *ALLOW, "--store", "{shared}/store"], (STORE, ["remove", *ALLOW, "{home}/x"])),
     Scenario(
         "activate", ["bash", "-c", ". {shared}/x/bin/activate && command -v tool"], (FIRST,), {}, (), "shell"
     ),
@@ -104,9 +106,9 @@ SCENARIOS = [
     ),
     Scenario("runtime, deploy", FIRST, program="runtime"),
     Scenario("runtime, upgrade", SECOND, (FIRST,), program="runtime"),
-    Scenario("runtime, rollback", ["rollback", "{shared}/x"], (FIRST, SECOND), program="runtime"),
-    Scenario("runtime, move", ["move", "{shared}/x", "{shared}/y"], (FIRST,), program="runtime"),
-    Scenario("runtime, remove", ["remove", "{shared}/x"], (FIRST,), program="runtime"),
+    Scenario("runtime, rollback", ["rollback", *ALLOW, "{shared}/x"], (FIRST, SECOND), program="runtime"),
+    Scenario("runtime, move", ["move", *ALLOW, "{shared}/x", "{shared}/y"], (FIRST,), program="runtime"),
+    Scenario("runtime, remove", ["remove", *ALLOW, "{shared}/x"], (FIRST,), program="runtime"),
     Scenario("runtime, unpack", ["unpack", "{shared}/y"], (FIRST, ["mv", "x", "y"]), program="runtime"),
     # these create nothing; what they read is planted
     Scenario("verify", ["verify", "{shared}/x"], code=6, also=("x", *RECORDS)),
