@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -20,10 +21,12 @@ from envpack.runtime.commands.rollback import rollback
 from envpack.runtime.commands.verify import verify
 from envpack.runtime.deployment.listing import deployment_info
 from envpack.runtime.deployment.record import read_record
+from envpack.runtime.deployment.state import InPlace
 from envpack.runtime.errors import DestinationError
 from envpack.runtime.fs.working_directory import absolute
 from envpack.runtime.report import Reporter
 from envpack.runtime.tree.rewrite_prefix import rewrite_prefix
+from faults.planted import run_as
 from support.sample_deployments import bundle, deploy_version, state_entries, whole_version
 
 # --- what is no path ---
@@ -231,10 +234,60 @@ def test_an_empty_directory_of_one_s_own_in_another_s_is_deployed_into(open_fold
     assert sorted(path.name for path in x.iterdir()) == [".envpack", "bin", "lib"]
     assert sorted(path.name for path in open_folder.iterdir()) == ["demo-1.tar.gz", "runtime.pyz", "x"]
     assert as_other_user("verify", x, cwd=open_folder).returncode == 0
-    for command in (("deploy", "demo-1.tar.gz", x), ("remove", x)):
+    for command in (("deploy", "demo-1.tar.gz", x), ("rollback", x), ("move", x, open_folder / "y")):
         done = as_other_user(*command, cwd=open_folder)
-        assert done.returncode == 10 and f"can't write to {open_folder}: Permission denied" in done.stderr
+        assert done.returncode == 10
+        assert f"{x} can't be replaced or moved, because you can't write to {open_folder}" in done.stderr
+        assert f"deploy to it again: envpack remove {x}" in done.stderr
     assert whole_version(x) == "2"
+    (x / "mine").touch()
+    os.chown(x / "mine", OTHER, OTHER)
+    done = as_other_user("remove", x, cwd=open_folder)
+    assert done.returncode == 10 and f"{x}/mine\n" in done.stderr and InPlace.NAME not in done.stderr
+    assert whole_version(x) == "2" and not (x / InPlace.NAME).exists()
+    (x / "mine").unlink()
+    done = as_other_user("remove", x, cwd=open_folder)
+    assert done.returncode == 0 and f"the empty directory {x} stays" in done.stderr, done.stderr
+    assert list(x.iterdir()) == []
+    assert as_other_user("deploy", "demo-1.tar.gz", x, cwd=open_folder).returncode == 0
+    assert whole_version(x) == "1"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_a_removal_in_place_that_was_stopped_is_finished(open_folder: Path) -> None:
+    x = open_folder / "x"
+    x.mkdir(mode=0o750)
+    os.chown(x, OTHER, OTHER)
+    for finish in (("remove", x), ("deploy", "demo-1.tar.gz", x)):
+        assert as_other_user("deploy", "demo-1.tar.gz", x, cwd=open_folder).returncode == 0
+        state = x / InPlace.NAME
+        state.mkdir()
+        (state / "placing").write_text(json.dumps(sorted(path.name for path in x.iterdir() if path != state)))
+        (state / "trash-0").mkdir()
+        (x / ".envpack").rename(state / "trash-0/.envpack")  # as if it was stopped here
+        for path in (state, state / "placing", state / "trash-0"):
+            os.chown(path, OTHER, OTHER)
+        done = as_other_user(*finish, cwd=open_folder)
+        assert done.returncode == 0, done.stderr
+        assert not state.exists() and (x / ".envpack").exists() is (finish[0] == "deploy")
+        if finish[0] == "remove":
+            assert list(x.iterdir()) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_a_deployment_in_place_is_repaired(open_folder: Path, tmp_path: Path) -> None:
+    x = open_folder / "x"
+    x.mkdir()
+    os.chown(x, OTHER, OTHER)
+    assert as_other_user("deploy", "demo-1.tar.gz", x, cwd=open_folder).returncode == 0
+    (x / "lib/version").unlink()
+
+    def work() -> int:
+        done = repair(x, open_folder / "demo-1.tar.gz", reporter=Reporter())
+        return 0 if (done.mended, done.extra) == (("lib/version",), ()) else 1
+
+    assert run_as(OTHER, work, tmp_path / "said") == 0, (tmp_path / "said").read_text()
+    assert whole_version(x) == "1" and not (x / InPlace.NAME).exists()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")

@@ -9,7 +9,7 @@ from typing import Any
 
 from envpack.runtime.deployment.exclusive import exclusive
 from envpack.runtime.deployment.registry import unregister
-from envpack.runtime.deployment.state import DeploymentState
+from envpack.runtime.deployment.state import InPlace, state_of
 from envpack.runtime.errors import DestinationError
 from envpack.runtime.fs.mounts import require_no_mounts
 from envpack.runtime.report import Reporter
@@ -59,7 +59,7 @@ def remove(
         DestinationError: There are such files and ``force`` is not set, another envpack has locked the
             destination, or it can't be written to.
     """
-    state = DeploymentState(destination)
+    state = state_of(destination)
     state.require_known()
     with exclusive(state, reporter, wait=wait, any_parent=any_parent) as deployment:
         state.require_known()
@@ -70,7 +70,11 @@ def remove(
             _require_no_local_changes([path for path, _ in trees], state.path)
         require_no_mounts((path for path, _ in trees), "the removal")
         for path, _ in trees:
-            deployment.move_to_trash(path)
+            if state.in_place:
+                deployment.remove_in_place()
+                reporter.note(f"the empty directory {path} stays, because you can't write to {path.parent}")
+            else:
+                deployment.move_to_trash(path)
         try:
             deployment.sync()
         except OSError as problem:
@@ -85,7 +89,8 @@ def remove(
 
 
 def _require_no_local_changes(trees: list[Path], root: Path) -> None:
-    changes = [str(tree / path) for tree in trees for path in islice(local_changes(tree), _SHOWN + 1)]
+    found = (tree / path for tree in trees for path in local_changes(tree) if path.split("/")[0] != InPlace.NAME)
+    changes = [str(path) for path in islice(found, _SHOWN + 1)]
     if changes:
         more = len(changes) > _SHOWN
         raise DestinationError(

@@ -16,7 +16,7 @@ from typing import Any, Callable, Collection, Iterator, Mapping
 from envpack.runtime.commands.verify import compare_tree, prefixes_of
 from envpack.runtime.deployment.exclusive import exclusive
 from envpack.runtime.deployment.record import read_record
-from envpack.runtime.deployment.state import DeploymentState
+from envpack.runtime.deployment.state import InPlace, state_of
 from envpack.runtime.errors import DestinationError, FormatError, failed_path
 from envpack.runtime.extract.restore import TreeRestorer
 from envpack.runtime.format.codec import STANDARD, Decoder
@@ -103,9 +103,7 @@ def repair(
         if approve is not None:
             approve(opened.manifest_bytes, bundle)
         _check_same(root, opened)
-        with exclusive(DeploymentState(root), reporter, any_parent=any_parent), locked(
-            root / LOCK_PATH, wait=True
-        ):
+        with exclusive(state_of(root), reporter, any_parent=any_parent), locked(root / LOCK_PATH, wait=True):
             manifest = opened.manifest
             check_prefix(manifest, str(root), any_length=allows_room(root))
             table_bytes = opened.table_bytes()
@@ -136,7 +134,7 @@ def repair(
         bundle=opened.name,
         mended=tuple(mended),
         read=read,
-        extra=tuple(after.extra),
+        extra=tuple(path for path in after.extra if path.split("/")[0] != InPlace.NAME),
         seconds=round(time.monotonic() - started, 3),
     )
 

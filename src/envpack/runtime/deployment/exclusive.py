@@ -11,7 +11,7 @@ from typing import Iterator
 from envpack.runtime.deployment.locked import LockedDeployment
 from envpack.runtime.deployment.parents import require_safe_parents
 from envpack.runtime.deployment.recovery import recover
-from envpack.runtime.deployment.state import LOCK, TREE_MODE, DeploymentState
+from envpack.runtime.deployment.state import LOCK, TREE_MODE, DeploymentState, InPlace
 from envpack.runtime.errors import DestinationError, path_hint
 from envpack.runtime.fs.lock import locked
 from envpack.runtime.fs.paths import exists, is_folder, make_folders, remove_empty
@@ -34,9 +34,13 @@ def exclusive(
 
     Raises:
         DestinationError: Another process holds the lock (without ``wait``), the state directory belongs to
-            another user, other users could replace what root writes, or the block raised an OSError.
+            another user, other users could replace what root writes, the destination can only be written in place
+            (`InPlace`), or the block raised an OSError.
     """
     require_safe_parents(state.path, allowed=any_parent)
+    in_place = InPlace(state.given)
+    if not state.in_place and in_place.is_only_way():
+        raise in_place.impossible()
     deployment = LockedDeployment(state, reporter)
     made: list[Path] = []
     entering = False

@@ -168,8 +168,14 @@ class LockedDeployment(DeploymentState):
                 os.rename(inside / name, self.path / name)
         os.rmdir(inside)
 
+    def remove_in_place(self) -> None:
+        """Remove the deployment from a destination in place, which stays. Raises OSError."""
+        names = sorted(set(os.listdir(self.path)) - {self.state_dir.name})
+        replace_own_file(self.state_dir / PLACE_JOURNAL, json.dumps(names).encode())
+        self.empty_place()
+
     def empty_place(self) -> None:
-        """Remove what `rename_in` has moved into a destination in place. Raises OSError."""
+        """Remove what the journal of a destination in place names, the record first. Raises OSError."""
         trash = self.state_dir / f"{TRASH}0"
         for name in sorted(self.placed(), key=lambda name: name != OWN_FOLDER):
             if exists(self.path / name):

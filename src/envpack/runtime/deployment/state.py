@@ -190,19 +190,20 @@ class DeploymentState:
 
 
 class InPlace(DeploymentState):
-    """An empty directory of this user in a parent that this user can't write to: an administrator made it.
+    """A directory of this user in a parent that this user can't write to: an administrator made it.
 
-    It can't be replaced, so its state directory is inside it, and the new tree is moved into it name by name, the
-    folder with the record last: until then it is no deployment. Only a first deployment is possible.
+    It can't be replaced, so its state directory is inside it, and a new tree is moved into it name by name, the
+    folder with the record last: until then it is no deployment. It can be deployed to while it is empty, repaired,
+    and emptied again; there are no previous generations.
     """
 
     NAME = ".deploying.envpack"
 
     def __init__(self, destination: Path) -> None:
         super().__init__(destination)
-        self.state_dir = self.path / self.NAME
+        self._beside, self.state_dir = self.state_dir, self.path / self.NAME
 
-    def is_possible(self) -> bool:
+    def is_only_way(self) -> bool:
         """Return whether the destination is such a directory; False when it can't be read."""
         try:
             return (
@@ -210,11 +211,31 @@ class InPlace(DeploymentState):
                 and os.stat(self.path).st_uid == os.geteuid()
                 and os.access(self.path, os.W_OK | os.X_OK)
                 and not os.access(self.path.parent, os.W_OK | os.X_OK)
-                and self.current() is None
-                and not self.others()
+                and not exists(self._beside)
             )
         except OSError:
             return False
+
+    def is_possible(self) -> bool:
+        """Return whether a bundle can be deployed there: it is empty; False when it can't be read."""
+        try:
+            return self.is_only_way() and self.current() is None and not self.others()
+        except OSError:
+            return False
+
+    def impossible(self) -> DestinationError:
+        """Return the error for what needs the parent: an upgrade, a rollback, a move."""
+        return DestinationError(
+            f"{self.path} can't be replaced or moved, because you can't write to {self.path.parent}",
+            hint="Ask for permission to write there. Or remove the deployment, which leaves the empty directory, "
+            f"and deploy to it again: envpack remove {shlex.quote(str(self.given))}",
+        )
+
+
+def state_of(destination: Path) -> DeploymentState:
+    """Return the state of a deployment to repair or remove: one in place where there is no other way."""
+    in_place = InPlace(destination)
+    return in_place if in_place.is_only_way() else DeploymentState(destination)
 
 
 def warn_of_replaced_directory(state: DeploymentState, reporter: Reporter) -> None:
