@@ -98,7 +98,7 @@ SCENARIOS = [
     ),
     Scenario(
         "activate, moved",
-        ["bash", "-c", "mv {shared}/x {shared}/y && . {shared}/y/bin/activate && command -v tool"],
+        ["bash", "-c", "mv -T {shared}/x {shared}/y && . {shared}/y/bin/activate && command -v tool"],
         (FIRST,),
         {},
         (),

@@ -95,3 +95,47 @@ def test_no_signature_is_waited_for(tmp_path: Path) -> None:
     done = envpack("verify", str(made), "--key", str(tmp_path / "k.pub"))
     assert done.code == 7, done.err
     assert "not a regular file" in done.err
+
+
+STATE = ("lock", "trash-1", "new-9", "next-9", "next-2", "7", "aside", "switching", "moving", ".switching.new")
+
+
+@pytest.mark.parametrize("make", MAKERS)
+@pytest.mark.parametrize("name", STATE)
+def test_no_command_waits_for_a_name_in_the_state_directory(
+    tmp_path: Path, name: str, make: Callable[[Path], None]
+) -> None:
+    deploy_version(tmp_path, "1.0")
+    deploy_version(tmp_path, "2.0")
+    place = tmp_path / ".x.envpack" / name
+    place.unlink(missing_ok=True)
+    make(place)
+    for command in ("list --scan {}", "history {}/x", "rollback {}/x", "remove {}/x"):
+        done = envpack(*command.format(tmp_path).split())
+        assert done.code != 1 and "Traceback" not in done.err, (command, done.err)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_what_another_user_put_into_a_state_directory_stays(tmp_path: Path) -> None:
+    """Earlier versions let a group write to it, under the umask 002 in a setgid directory."""
+    deploy_version(tmp_path, "1.0")
+    deploy_version(tmp_path, "2.0")
+    state = tmp_path / ".x.envpack"
+    (state / "trash-1").mkdir()
+    (state / "trash-1/theirs").touch()
+    for path in (state / "trash-1", state / "trash-1/theirs"):
+        os.chown(path, 12345, 12345)
+    os.chown(state, -1, 12345)
+    state.chmod(0o2775)
+    assert envpack("remove", str(tmp_path / "x")).code == 0
+    assert {str(path.relative_to(state)) for path in state.rglob("*")} == {"lock", "trash-1", "trash-1/theirs"}
+
+
+def test_only_its_user_can_write_to_a_state_directory(tmp_path: Path) -> None:
+    mask = os.umask(0)
+    try:
+        deploy_version(tmp_path, "1.0")
+        deploy_version(tmp_path, "2.0")
+    finally:
+        os.umask(mask)
+    assert (tmp_path / ".x.envpack").stat().st_mode & 0o777 == 0o755

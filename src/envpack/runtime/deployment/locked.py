@@ -51,7 +51,8 @@ class LockedDeployment(DeploymentState):
     def add_generation(self, path: Path, generation: int) -> None:
         """Rename the tree at ``path`` to a previous generation in the state directory. Raises OSError."""
         with suppress(OSError):
-            os.chmod(self.state_dir, TREE_MODE & ~umask())  # previous generations are as readable as a deployment
+            # previous generations are as readable as a deployment; what lies beside them is this user's alone
+            os.chmod(self.state_dir, TREE_MODE & ~umask() & ~0o022)
         with writable_dirs(path):
             os.rename(path, self.generation_path(generation))
 

@@ -28,6 +28,7 @@ from envpack.runtime.format.layout import DEPLOYMENT_PATH, JOURNAL_PATH
 from envpack.runtime.fs.atomic import temporary_of
 from envpack.runtime.fs.lock import locked
 from envpack.runtime.fs.paths import exists, is_folder
+from envpack.runtime.fs.writers import other_writer
 from envpack.runtime.tree.rewrite_prefix import clear_pending_rewrite
 
 Action = Callable[[LockedDeployment, Path, Optional[Record]], None]
@@ -91,7 +92,10 @@ def recover(deployment: LockedDeployment) -> None:
     current = deployment.current()
     if deployment.in_place and current is None:
         deployment.empty_place()
+    shared = is_folder(deployment.state_dir) and other_writer(deployment.state_dir, (0, os.geteuid()))
     for path in deployment.entries():
+        if shared and os.lstat(path).st_uid not in (os.geteuid(), os.lstat(deployment.state_dir).st_uid):
+            continue  # another user put it there: earlier versions let a group write to the state directory
         for pattern, action in ENTRY_KINDS:
             if re.fullmatch(pattern, path.name, re.DOTALL):
                 action(deployment, path, current)

@@ -125,11 +125,14 @@ def umask() -> int:
 
 
 def remove_tree(folder: Path) -> None:
-    """Remove a tree, including folders without write permission.
+    """Remove a tree, including folders without write permission; a pipe, a link or a file is unlinked.
 
     Raises:
         OSError: a part of it can't be removed, or a filesystem is mounted inside: nothing is removed then.
     """
+    if not stat.S_ISDIR(os.lstat(folder).st_mode):  # os.fwalk would wait for the writer of a pipe
+        os.unlink(folder)
+        return
     refuse_mounts(folder)
     make_writable(str(folder))
     for _, folders, _, at in os.fwalk(folder):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from envpack.runtime.fs.paths import exists, is_folder
+from envpack.runtime.fs.paths import exists, is_folder, remove_tree
 
 
 def test_links_are_not_followed(tmp_path: Path) -> None:
@@ -25,3 +26,14 @@ def test_a_name_that_can_t_be_looked_up_is_an_error(tmp_path: Path) -> None:
     for function in (exists, is_folder):
         with pytest.raises(OSError, match="too long"):
             function(tmp_path / ("n" * 300))
+
+
+def test_what_is_no_folder_is_unlinked_and_not_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/file").touch()
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("folder")
+    (tmp_path / "file").touch()
+    for name in ("pipe", "link", "file"):
+        remove_tree(tmp_path / name)
+    assert [path.name for path in tmp_path.rglob("*")] == ["folder", "file"]
