@@ -45,6 +45,24 @@ def dripping(start: bytes) -> Iterator[str]:
         listener.close()
 
 
+def test_a_server_that_only_ever_continues_is_given_up() -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        with suppress(OSError):
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(65536)
+                while True:
+                    connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    with listener, pytest.raises(FetchError, match="'100 Continue' without end"):
+        open_source(f"http://127.0.0.1:{listener.getsockname()[1]}/b.tar.gz")
+    thread.join()
+
+
 @pytest.mark.parametrize(
     "start",
     [

@@ -15,6 +15,9 @@ from envpack.runtime.errors import UsageError
 if TYPE_CHECKING:
     from envpack.signing.keys import SecretKey
 
+_MAX_PASSWORD = 4096
+"""Characters of the longest password that is read from stdin, as of a line on a terminal (termios(3))."""
+
 
 def sign(
     console: Console,
@@ -112,4 +115,4 @@ def _new_password() -> str:
 def _password(question: str) -> str:
     if sys.stdin.isatty():
         return getpass.getpass(question)
-    return sys.stdin.readline().rstrip("\n")
+    return sys.stdin.readline(_MAX_PASSWORD).rstrip("\n")

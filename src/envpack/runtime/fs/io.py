@@ -105,6 +105,10 @@ def write_all(fd: int, data: bytes | memoryview) -> None:
 
 _PIECE = 1 << 20
 
+MAX_STREAM = 64 << 20
+"""Bytes of the largest file or pipe that a user names and that is read whole: a lock file of 100,000 packages is
+smaller. A pipe may never end."""
+
 _KINDS = {
     stat.S_IFIFO: "a pipe",
     stat.S_IFSOCK: "a socket",
@@ -181,11 +185,17 @@ def read_file(
 
     Raises:
         NotRegularFileError: the path names something else.
-        OSError: the file can't be opened or read, or the path holds a NUL.
+        OSError: the file can't be opened or read, or the path holds a NUL; with ``stream``, it is longer than
+            `MAX_STREAM`.
     """
     fd = _open_stream(path, READ) if stream else open_regular(path)
     with open(fd, "rb") as file:
-        return file.read() if most is None else file.read(most)
+        if most is not None or not stream:
+            return file.read(-1 if most is None else most)
+        data = file.read(MAX_STREAM + 1)
+    if len(data) > MAX_STREAM:
+        raise OSError(errno.EFBIG, f"it is longer than {MAX_STREAM >> 20} MiB", os.fsdecode(path))
+    return data
 
 
 @contextmanager

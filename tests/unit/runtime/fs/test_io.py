@@ -63,3 +63,12 @@ def test_a_pipe_with_a_name_is_not(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "x")
     with pytest.raises(NotRegularFileError):
         read_file(tmp_path / "x", stream=True)
+
+
+def test_a_pipe_that_never_ends_is_too_long() -> None:
+    source, target = os.pipe()
+    with os.fdopen(source), subprocess.Popen(["yes"], stdout=target) as endless:
+        os.close(target)
+        with pytest.raises(OSError, match="longer than 64 MiB"):
+            read_file(f"/dev/fd/{source}", stream=True)
+        endless.kill()

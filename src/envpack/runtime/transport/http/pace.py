@@ -19,12 +19,24 @@ class TooSlowError(TimeoutError):
     """A server sends less than `LEAST_RATE`; a retry would be as slow."""
 
 
+MOST_CONTINUES = 100
+"""Interim responses (100 Continue: RFC 9110, 15.2) before the final one, none of which was asked for."""
+
+
 class PacedResponse(HTTPResponse):
-    """A response, head and body, that raises TooSlowError where its server is too slow."""
+    """A response, head and body, that raises TooSlowError where the server is too slow, or never comes to it."""
 
     def __init__(self, sock: socket.socket, *args: Any, **settings: Any) -> None:
         super().__init__(sock, *args, **settings)
         self.fp = io.BufferedReader(_Paced(self.fp.detach()))
+        self._heads = 0
+
+    def _read_status(self) -> tuple[str, int, str]:
+        self._heads += 1
+        if self._heads > MOST_CONTINUES:  # http.client reads them without end
+            raise TooSlowError("the server sends '100 Continue' without end")
+        found: tuple[str, int, str] = super()._read_status()  # type: ignore[misc]
+        return found
 
 
 class _Paced(io.RawIOBase):
