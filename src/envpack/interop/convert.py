@@ -17,7 +17,7 @@ from envpack.interop.output_formats import check_output, format_for
 from envpack.interop.write import write_archive
 from envpack.runtime.commands.check import Policy
 from envpack.runtime.commands.deploy import DeployOptions, deploy
-from envpack.runtime.deployment.parents import warn_of_parents
+from envpack.runtime.deployment.parents import PARENT_OWNER, warn_of_parents
 from envpack.runtime.deployment.registry import unregister
 from envpack.runtime.deployment.source import Fixup
 from envpack.runtime.deployment.state import DeploymentState
@@ -74,7 +74,8 @@ def convert_file(
             converted = convert_archive(old, bundle, settings=replace(settings, level=1), reporter=reporter)
         with open_bundle(bundle, FAST) as opened:
             manifest = opened.manifest
-        unchecked = DeployOptions(policy=Policy(check=False), run_tests=False)
+        # `write_archive` warns of the parents
+        unchecked = DeployOptions(policy=Policy(allow=(PARENT_OWNER,), check=False), run_tests=False)
         unpacked = _padded_folder(work, manifest.longest_prefix)
         deploy(bundle, unpacked, unchecked, reporter=reporter, decoders=FAST)
         unregister(DeploymentState(unpacked).path)

@@ -40,6 +40,18 @@ def test_a_folder_is_written_by_a_user_who_does_not_own_conda_pack() -> None:
             assert file.stat().st_mode & 0o044 == 0o044
 
 
+def test_root_converts_in_a_folder_that_a_group_can_write_to() -> None:
+    """A bundle is deployed beside the output meanwhile, which is no reason to refuse."""
+    if planted.why_not(0):
+        pytest.skip(planted.why_not(0))
+    with tempfile.TemporaryDirectory() as name:
+        planted.make_input(Path(name) / "input")
+        stage = planted.Stage(Path(name) / "root", Path(name) / "input", 0)
+        stage.prepare(SCENARIOS[0])
+        assert stage.command(["convert", "{input}/1.tar.gz", "{shared}/o.zip"], {}) == 0
+        assert (stage.shared / "o.zip").is_file()
+
+
 @pytest.mark.parametrize("victim", ["root", "user"])
 def test_what_another_user_planted_is_not_followed(victim: str) -> None:
     reason = planted.why_not(0) or (planted.why_not(planted.VICTIM) if victim == "user" else "")
