@@ -56,7 +56,7 @@ class ResidualSearch:
         self.encoded = needles(aliases)
         """The encoded forms, for `find_encoded`."""
         self._escaped = spellings(aliases)
-        words = (spelling.word for spelling in self._escaped)
+        words = tuple(spelling.word for spelling in self._escaped)
         self.needles = (
             *self._aliases,
             *self._wide,
@@ -65,7 +65,7 @@ class ResidualSearch:
             *words,
         )
         """All byte strings that are searched for."""
-        self.probes = probes(self.needles, self._aliases)
+        self.probes = probes(self.needles, words)
         """A part of each of them, for `WindowedFile.scan`."""
         self._probes = tuple(dict.fromkeys(self.probes.values()))
         self._tail = max([*map(len, self.needles), *(2 * one.reach for one in self._escaped)]) + 2 * _AROUND
@@ -208,21 +208,16 @@ def _in_members(names: Sequence[str]) -> str:
     return f"zip archive, compressed {shown}: the build prefix stays"
 
 
-_COMPONENT = re.compile(rb"[A-Za-z0-9._-]{6,}")
-"""A part of a path that every encoding of `needles` leaves as it is, and long enough to be rare."""
+def probes(searched: Sequence[bytes], words: Sequence[bytes]) -> dict[bytes, bytes]:
+    """Return for each byte string the word that is in it, or itself.
 
-
-def probes(searched: Sequence[bytes], aliases: Sequence[bytes]) -> dict[bytes, bytes]:
-    """Return for each byte string one that is in it, the same for as many as possible.
-
-    Where the short one is not found, none of the longer ones has to be searched for.
+    Where the word is not found, the byte string has not to be searched for.
 
     Args:
-        searched: The byte strings.
-        aliases: All paths of the prefix.
+        searched: The byte strings, the words among them.
+        words: Parts of the paths that most forms of them have in common.
     """
-    components = sorted({part for alias in aliases for part in _COMPONENT.findall(alias)}, key=len, reverse=True)
-    return {needle: next((part for part in components if part in needle), needle) for needle in searched}
+    return {needle: next((word for word in words if word in needle), needle) for needle in searched}
 
 
 def _wide(alias: bytes) -> bytes:
