@@ -16,7 +16,7 @@ from envpack.build.activation import activated
 from envpack.lock import LockedPypi
 from envpack.lock.included_options import with_included_options
 from envpack.lock.locations import split_subdirectory
-from envpack.lock.uvtool import index_arguments, run_uv
+from envpack.lock.uvtool import build_settings, index_arguments, run_uv
 from envpack.runtime.errors import BuildError
 from envpack.runtime.fs.io import read_file
 from envpack.runtime.fs.json_text import json_value
@@ -60,7 +60,7 @@ def install_pip(
     """
     lines = parse_lines(spec.pip)
     options = index_arguments(with_included_options(lines, spec.directory), index_url, spec.directory)
-    options += [line.option for line in lines if line.option == "--no-build-isolation"]
+    options += [*build_settings(lines), *(line.option for line in lines if line.option == "--no-build-isolation")]
     with new_folder(prefix.parent / "pip") as scratch:
         for from_source, title in ((False, "Installing wheels"), (True, "Building from source")):
             group = [package for package in packages if package.is_wheel is not from_source]

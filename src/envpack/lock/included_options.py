@@ -1,14 +1,14 @@
-"""Options in the requirements files that a pip section includes: where builds from source look for packages."""
+"""The requirements files that a pip section includes: their options for indexes, and their hashes."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from envpack.runtime.fs.io import read_file
-from envpack.spec.pip_lines import PipLine, parse_line
+from envpack.spec.pip_lines import PipLine, logical_lines, parse_line
 
 _SOURCES = frozenset({"--index-url", "--extra-index-url", "--find-links", "--no-index", "--trusted-host"})
 
@@ -24,34 +24,45 @@ def with_included_options(lines: Iterable[PipLine], folder: Path) -> list[PipLin
         folder: The folder that their relative paths start at.
     """
     lines = list(lines)
-    return [*lines, *_included(lines, folder, set())]
+    included = _included(lines, folder, set())
+    return [*lines, *(_from_file(line, parent) for line, parent in included if line.option in _SOURCES)]
 
 
-def _included(lines: Iterable[PipLine], folder: Path, seen: set[Path]) -> Iterator[PipLine]:
+def stated_hashes(lines: Iterable[PipLine], folder: Path) -> dict[str, set[str]]:
+    """Return the hashes that the lines, and the files that they include, state for files of packages.
+
+    Args:
+        lines: The lines of a pip section.
+        folder: The folder that their relative paths start at.
+
+    Returns:
+        ``ALGORITHM:HEX`` by the name of the package, or by its URL where the requirement has no name.
+    """
+    lines = list(lines)
+    found: dict[str, set[str]] = {}
+    for line in (*lines, *(line for line, _ in _included(lines, folder, set()))):
+        if line.hashes:
+            found.setdefault(line.name or line.requirement.split(";")[0].strip(), set()).update(line.hashes)
+    return found
+
+
+def _included(lines: Iterable[PipLine], folder: Path, seen: set[Path]) -> Iterator[tuple[PipLine, Path]]:
+    """Yield the lines of all included files, with the folder of their file."""
     for line in lines:
         file = folder / line.value
         if line.option not in ("--requirement", "--constraint") or file in seen or not file.is_file():
             continue
         seen.add(file)
         content = list(_lines(file))
-        for inner in content:
-            if inner.option in _SOURCES:
-                yield _from_file(inner, file.parent)
+        yield from ((inner, file.parent) for inner in content)
         yield from _included(content, file.parent, seen)
 
 
 def _lines(file: Path) -> Iterator[PipLine]:
-    text = re.sub(r"\\\n", "", read_file(file).decode("utf-8", "replace"))
-    for line in map(_parsed, text.splitlines()):
-        if line is not None:
-            yield line
-
-
-def _parsed(text: str) -> PipLine | None:
-    try:
-        return parse_line(text)
-    except ValueError:
-        return None  # uv has accepted the file
+    text = read_file(file).decode("utf-8", "replace").replace("\r\n", "\n")
+    for _, line in logical_lines([text]):
+        with suppress(ValueError):  # uv has accepted the file
+            yield from parse_line(line)
 
 
 def _from_file(line: PipLine, folder: Path) -> PipLine:

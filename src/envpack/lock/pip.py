@@ -19,8 +19,9 @@ from packaging.version import InvalidVersion, Version
 
 from envpack.lock.locations import with_subdirectory
 from envpack.lock.model import LockedPypi
+from envpack.lock.stated_hashes import StatedHashes
 from envpack.lock.target import glibc_version
-from envpack.lock.uvtool import index_arguments, run_uv
+from envpack.lock.uvtool import build_settings, index_arguments, run_uv
 from envpack.runtime.errors import BuildError
 from envpack.runtime.fs.temporary import new_folder
 from envpack.runtime.report import Reporter
@@ -99,8 +100,12 @@ def resolve_pip(
     options = [*target, *_options(lines), *index_arguments(lines, index_url, spec.directory)]
     answer = _compile(spec, options, constraints, cache_dir, environment)
     tags = wheel_tags(python, machine, glibc_minor)
-    packages = [_locked(package, tags, spec.directory.absolute()) for package in answer.get("packages", [])]
-    packages = [package for package in packages if package.name not in constraints]
+    stated = StatedHashes.of(lines, spec.directory)
+    packages = [
+        _locked(stated.allowed(package), tags, spec.directory.absolute())
+        for package in answer.get("packages", [])
+        if canonicalize_name(package["name"]) not in constraints
+    ]
     for package in packages:
         if not package.sha256 and package.is_archive:
             reporter.warn(f"the index gives no hash for {package.name} {package.version}")
@@ -109,7 +114,9 @@ def resolve_pip(
 
 def _options(lines: Iterable[PipLine]) -> list[str]:
     """Return uv's options for those of the pip section that are about the resolution."""
+    lines = list(lines)
     options = [line.option for line in lines if line.option in ("--no-build-isolation", "--no-deps")]
+    options += build_settings(lines)
     if any(line.option == "--pre" for line in lines):
         options += ["--prerelease", "allow"]
     return options
@@ -123,7 +130,7 @@ def _compile(
     environment: BuildEnvironment | None,
 ) -> dict[str, Any]:
     """Run ``uv pip compile`` on the pip section and return the pylock.toml (PEP 751)."""
-    requirements = "\n".join(line.text for line in parse_lines(spec.pip) if line.option in _PASSED) + "\n"
+    requirements = "".join(f"{text}\n" for line in parse_lines(spec.pip) for text in line.for_uv)
     pins = [f"{name}=={version}\n" for name, version in sorted(constraints.items()) if _is_version(version)]
     with new_folder(Path(tempfile.gettempdir(), "lock")) as scratch:
         file = scratch / "conda.txt"
@@ -140,9 +147,6 @@ def _compile(
             activation=environment.activation if environment else None,
         )
     return tomllib.loads(answer)
-
-
-_PASSED = ("", "--requirement", "--constraint", "--editable", "--no-binary", "--only-binary")
 
 
 def conda_distributions(conda: Iterable[RepoDataRecord]) -> dict[str, str]:
@@ -168,7 +172,7 @@ def replaced_by_pip(lines: Iterable[PipLine], installed: Mapping[str, str]) -> s
         if line.name not in installed:
             continue
         try:
-            requirement = Requirement(line.text.split(" --")[0])
+            requirement = Requirement(line.requirement)
         except InvalidRequirement:
             continue
         version = installed[line.name]

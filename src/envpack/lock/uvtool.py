@@ -106,6 +106,12 @@ def index_arguments(lines: Iterable[PipLine], index_url: str | None, folder: Pat
     return args
 
 
+def build_settings(lines: Iterable[PipLine]) -> list[str]:
+    """Return uv's arguments for the settings that requirements state for the build of their package."""
+    settings = ((line.name, setting) for line in lines for setting in line.settings)
+    return [word for name, setting in settings for word in ("--config-settings-package", f"{name}:{setting}")]
+
+
 def _absolute(links: str, folder: Path | None) -> str:
     """Return links with their path made absolute: uv is not always run where the spec lies."""
     return links if folder is None or "://" in links else str(folder.absolute() / Path(links).expanduser())

@@ -13,8 +13,17 @@ from envpack.runtime.errors import SpecError
 from envpack.runtime.host.checks.registry import FORMS
 from envpack.runtime.host.minimum import Minimum
 from envpack.spec.model import DEFAULT_VERSION, PLATFORMS, PRUNE_PROFILES, EnvSpec
-from envpack.spec.nodes import Node, Problems, compose, describe, is_empty, mapping, string, strings
-from envpack.spec.pip_lines import PipLine, parse_line
+from envpack.spec.nodes import (
+    Node,
+    Problems,
+    compose,
+    describe,
+    is_empty,
+    mapping,
+    string,
+    strings,
+)
+from envpack.spec.pip_lines import logical_lines, parse_line
 from envpack.spec.requires import Requires
 from envpack.suggest import nearest
 
@@ -157,12 +166,17 @@ def _pip_hint(text: str) -> str:
 
 
 def _pip(node: Node, problems: Problems) -> list[str]:
-    lines = []
-    for text, item in strings(node, "pip", "a pip requirement", problems):
-        line = _pip_line(text, item, problems)
-        if line is not None:
-            lines.append(line.text)
-    return lines
+    items = strings(node, "pip", "a pip requirement", problems)
+    lines = logical_lines(text for text, _ in items)
+    return [line for position, text in lines for line in _pip_line(text, items[position][1], problems)]
+
+
+def _pip_line(text: str, item: Node, problems: Problems) -> list[str]:
+    try:
+        return [line.text for line in parse_line(text)]
+    except ValueError as error:
+        problems.add(item, f"{text!r}: {error}")
+        return []
 
 
 def _repositories(node: Node | None, problems: Problems) -> Iterator[str]:
@@ -172,14 +186,6 @@ def _repositories(node: Node | None, problems: Problems) -> Iterator[str]:
     """
     for url, _ in strings(node, "pip-repositories", "a URL", problems) if node is not None else ():
         yield "--extra-index-url " + _VARIABLE_IN_URL.sub(r"${\1}", url)
-
-
-def _pip_line(text: str, item: Node, problems: Problems) -> PipLine | None:
-    try:
-        return parse_line(text)
-    except ValueError as error:
-        problems.add(item, f"{text!r}: {error}")
-        return None
 
 
 def _variables(node: Node | None, problems: Problems) -> dict[str, str]:

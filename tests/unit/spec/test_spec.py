@@ -243,8 +243,7 @@ def test_all_mistakes_are_reported_at_once_in_the_order_of_lines():
     ],
 )
 def test_pip_options_are_read_in_every_form_pip_takes(text, option, value):
-    line = parse_line(text)
-    assert line is not None
+    (line,) = parse_line(text)
     assert (line.option, line.value) == (option, value)
 
 
@@ -291,8 +290,7 @@ def test_an_editable_repository_is_a_requirement_at_its_url(text, requirement):
     ],
 )
 def test_the_project_a_pip_line_asks_for_is_known_where_it_can_be(text, name):
-    line = parse_line(text)
-    assert line is not None
+    (line,) = parse_line(text)
     assert line.name == name
 
 
