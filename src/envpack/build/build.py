@@ -20,7 +20,7 @@ from envpack.build.pip import install_pip
 from envpack.lock import Lock, LockedPlatform, PackageSources, solve_lock
 from envpack.lock.pip import BuildEnvironment
 from envpack.lock.solve import Link
-from envpack.lock.target import current_platform
+from envpack.lock.target import current_platform, split_channel
 from envpack.runtime.errors import BuildError
 from envpack.runtime.fs.io import read_file
 from envpack.runtime.report import Reporter
@@ -86,7 +86,7 @@ def build_prefix(
     python = prefix / "bin" / "python"
 
     def linked(spec: EnvSpec, platform: str, packages: LockedPlatform) -> None:
-        requested = [text.split("::", 1)[-1] for text in spec.dependencies]
+        requested = [split_channel(text)[1] for text in spec.dependencies]
         job = InstallJob(packages, platform, prefix, requested, caches.conda)
         _install_conda(job, backend, spec.variables, reporter)
 

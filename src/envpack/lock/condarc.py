@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from envpack.runtime.errors import SpecError
 from envpack.runtime.fs.io import read_file
@@ -17,6 +19,16 @@ _DEFAULTS = ("https://repo.anaconda.com/pkgs/main", "https://repo.anaconda.com/p
 """The address of channels given by name, and the channels that conda means by ``defaults``
 (https://docs.conda.io/projects/conda/en/stable/user-guide/configuration/settings.html#default-channels).
 """
+
+
+_PRO = "https://repo.anaconda.com/pkgs/pro"
+_SUBDIR = re.compile(r"/(noarch|(?:linux|osx|win|freebsd|zos|emscripten|wasi)-[a-z0-9]+)/*$")
+
+
+def split_subdir(channel: str) -> tuple[str, str]:
+    """Return the name or URL of a channel, and the platform at its end, "" where there is none."""
+    match = _SUBDIR.search(channel)
+    return (channel[: match.start()], match[1]) if match else (channel, "")
 
 
 @dataclass(frozen=True)
@@ -34,11 +46,23 @@ class ChannelSettings:
     urls: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: {"defaults": _DEFAULTS})
 
     def expand(self, names: Sequence[str]) -> list[str]:
-        """Return channels with those that stand for others replaced, and without ``nodefaults``, which is none."""
+        """Return channels with those that stand for others replaced, and without ``nodefaults``, which is none.
+
+        A name or URL that ends in a platform (``conda-forge/linux-64``) is its channel, and ``<unknown>``, which
+        ``conda env export`` writes for packages from files, is ``defaults`` (conda/models/channel.py).
+        """
         found: list[str] = []
-        for name in names:
-            found.extend(self.urls.get(name, () if name == "nodefaults" else (name,)))
+        for name in (split_subdir(name)[0] for name in names):
+            urls = self.urls.get("defaults" if name == "<unknown>" else name)
+            found.extend(urls if urls is not None else self._default(name))
         return list(dict.fromkeys(found))
+
+    def _default(self, name: str) -> list[str]:
+        """Return the default channel with this name (``pkgs/main``), none for ``nodefaults``, else the name."""
+        if name == "nodefaults":
+            return []
+        urls = (*self.urls.get("defaults", ()), _PRO)
+        return [next((url for url in urls if urlsplit(url).path.strip("/") == name), name)]
 
 
 def channel_settings(environ: Mapping[str, str]) -> ChannelSettings:

@@ -35,6 +35,24 @@ _OTHERS: tuple[tuple[str, str, str, str], ...] = (
         "Build the package, and name it in the dependencies of an environment.yml.",
     ),
     (
+        r".*\.devenv\.ya?ml",
+        "",
+        "a template of conda-devenv",
+        "Give the environment.yml that it is for: conda devenv --print > environment.yml",
+    ),
+    (
+        r"python_env\.ya?ml",
+        r"^build_dependencies:",
+        "the description of a virtualenv by MLflow",
+        "Give the conda.yaml beside it: envpack build {folder}conda.yaml",
+    ),
+    (
+        r"dependencies\.ya?ml",
+        r"^files:",
+        "the input of rapids-dependency-file-generator",
+        "Give one of the files that it generates, mostly in conda/environments.",
+    ),
+    (
         r".*\.ya?ml",
         r"^env_specs:",
         "the file of an anaconda-project",

@@ -17,6 +17,7 @@ from envpack.lock.suggestions import suggestions
 from envpack.lock.target import (
     current_platform,
     spec_channels,
+    split_channel,
     virtual_package_texts,
     virtual_packages,
     with_channel_url,
@@ -121,7 +122,7 @@ def match_specs(spec: EnvSpec, *, any_channel: bool) -> list[MatchSpec]:
     from rattler import MatchSpec
 
     return [
-        MatchSpec(text.split("::", 1)[-1] if any_channel else with_channel_url(text, spec.directory))
+        MatchSpec(split_channel(text)[1] if any_channel else with_channel_url(text, spec.directory))
         for text in spec.dependencies
     ]
 

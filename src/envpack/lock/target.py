@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from envpack.lock.condarc import channel_settings
+from envpack.lock.condarc import channel_settings, split_subdir
 from envpack.runtime.errors import SpecError
 from envpack.runtime.transport.redact import printable_url, without_secrets
 from envpack.spec import EnvSpec, Requires
@@ -20,6 +21,9 @@ DEFAULT_GLIBC = "2.28"
 default of pixi (https://pixi.sh/latest/workspace/system_requirements/).
 """
 
+_IN_BRACKETS = re.compile(
+    r"\[(?P<before>[^\]]*?)\bchannel\s*=\s*(['\"]?)(?P<channel>[^'\",\]]+)\2(?P<after>[^\]]*)\]"
+)
 _KERNELS = ((2, 28, "4.18"), (0, 0, "3.10"))  # kernel of the oldest distribution with that glibc: RHEL 8, RHEL 7
 _ARCHSPEC = {"linux-64": "x86_64", "linux-aarch64": "aarch64"}
 
@@ -104,13 +108,34 @@ def spec_channels(spec: EnvSpec, override: Sequence[str] = ()) -> list[Channel]:
     if override:
         return channels(channel_names(override), Path.cwd())
     own = spec.channels or channel_settings(os.environ).channels or DEFAULT_CHANNELS
-    named = [text.split("::", 1)[0] for text in spec.dependencies if "::" in text]
+    named = [channel for channel, _ in map(split_channel, spec.dependencies) if channel]
     found = channels(channel_names([*own, *named]), spec.directory)
     return list({channel.base_url: channel for channel in found}.values())
 
 
 def with_channel_url(dependency: str, root: Path) -> str:
-    """Return ``channel::package`` with the URL that the channel's name stands for, others as they are."""
+    """Return a dependency with the URL of the channel that it names, others as they are.
+
+    Of several channels that the name stands for, it is the first.
+    """
+    name, package = split_channel(dependency)
+    expanded = channels(channel_names([name]), root) if name else []
+    if not expanded:
+        return package
+    subdir = split_subdir(name)[1]
+    return f"{expanded[0].base_url.rstrip('/')}{f'/{subdir}' if subdir else ''}::{package}"
+
+
+def split_channel(dependency: str) -> tuple[str, str]:
+    """Return the channel that a dependency names, "" when it names none, and the dependency without it.
+
+    A MatchSpec has it in front (``conda-forge::numpy``) or in brackets (``numpy[channel=conda-forge]``).
+    """
     name, separator, package = dependency.partition("::")
-    expanded = channels(channel_names([name]), root) if separator else []
-    return f"{expanded[0].base_url.rstrip('/')}::{package}" if len(expanded) == 1 else dependency
+    if separator and "[" not in name:
+        return name.strip(), package
+    match = _IN_BRACKETS.search(dependency)
+    if match is None:
+        return "", dependency
+    rest = f"{match['before']},{match['after']}".strip(", ")
+    return match["channel"], dependency[: match.start()] + (f"[{rest}]" if rest else "")

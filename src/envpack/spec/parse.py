@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import yaml
@@ -27,10 +27,15 @@ from envpack.spec.pip_lines import logical_lines, parse_line
 from envpack.spec.requires import Requires
 from envpack.suggest import nearest
 
-_TOP = ("name", "channels", "dependencies", "pip-repositories", "variables", "prefix", "envpack")
+_TOP = (
+    *("name", "channels", "dependencies", "pip-repositories", "allow-pypi-requests", "variables", "prefix"),
+    "envpack",
+)
 _IGNORED = ("prefix", "platforms", "category")  # conda's own, and conda-lock's additions to environment.yml
 _SECTION = ("version", "platform", "requires", "exclude", "include", "prune", "test", "commands")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]*")
+_SELECTORS = {"sel(linux)": True, "sel(unix)": True, "sel(osx)": False, "sel(win)": False}
+"""mamba's selectors of dependencies (https://mamba.readthedocs.io/en/latest/user_guide/micromamba.html)."""
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+!-]*")
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _VARIABLE_IN_URL = re.compile(r"\$([A-Za-z_][A-Za-z0-9_]*)")
@@ -66,7 +71,7 @@ def parse_spec(text: str, source: str) -> EnvSpec:
         name=name or _stem(source),
         channels=_channels(values.get("channels"), problems),
         dependencies=conda,
-        pip=(*pip, *_repositories(values.get("pip-repositories"), problems)),
+        pip=(*pip, *_repositories(values, problems)),
         variables=_variables(values.get("variables"), problems),
         source=source,
         directory=Path(source).parent,
@@ -108,7 +113,6 @@ def _channels(node: Node | None, problems: Problems) -> tuple[str, ...]:
 def _dependencies(node: Node | None, problems: Problems) -> tuple[tuple[str, ...], tuple[str, ...]]:
     conda: list[str] = []
     pip: list[str] = []
-    first_pip: Node | None = None
     if node is None or is_empty(node):
         return (), ()
     if not isinstance(node, yaml.SequenceNode):
@@ -116,27 +120,26 @@ def _dependencies(node: Node | None, problems: Problems) -> tuple[tuple[str, ...
         return (), ()
     for item in node.value:
         if not isinstance(item, yaml.MappingNode):
-            text = string(item, "a dependency", problems)
-            if text is not None and check_match_spec(text, item, problems):
-                conda.append(text.strip())
+            conda.extend(_dependency(item, problems))
             continue
         for key, key_node, value in mapping(item, "a dependency", problems):
-            if key != "pip":
+            if key == "pip":
+                pip.extend(_pip(value, problems))
+            elif (selected := _SELECTORS.get(key)) is not None:
+                conda.extend(_dependency(value, problems) if selected else ())
+            else:
                 written = f"{key}: {value.value}" if isinstance(value, yaml.ScalarNode) else f"{key}:"
                 suggestion = f"{key}={value.value}" if isinstance(value, yaml.ScalarNode) else "pip:"
                 problems.add(
                     key_node,
                     f"{written!r} is a mapping, expected text such as '{suggestion}', or a 'pip:' list",
                 )
-            elif first_pip is not None:
-                problems.add(
-                    key_node,
-                    f"a second 'pip:' section, the first is in line {first_pip.start_mark.line + 1}; expected one",
-                )
-            else:
-                first_pip = key_node
-                pip = _pip(value, problems)
     return tuple(conda), tuple(pip)
+
+
+def _dependency(item: Node, problems: Problems) -> tuple[str, ...]:
+    text = string(item, "a dependency", problems)
+    return (text.strip(),) if text is not None and check_match_spec(text, item, problems) else ()
 
 
 def check_match_spec(text: str, position: Node | int, problems: Problems) -> bool:
@@ -179,13 +182,26 @@ def _pip_line(text: str, item: Node, problems: Problems) -> list[str]:
         return []
 
 
-def _repositories(node: Node | None, problems: Problems) -> Iterator[str]:
-    """Yield the options for the package indexes that conda-lock reads from a spec, beside PyPI.
+def _repositories(values: Mapping[str, Node], problems: Problems) -> Iterator[str]:
+    """Yield the options for the package indexes that conda-lock reads from a spec, beside PyPI or in its place.
 
     Source: https://conda.github.io/conda-lock/authentication/
     """
-    for url, _ in strings(node, "pip-repositories", "a URL", problems) if node is not None else ():
-        yield "--extra-index-url " + _VARIABLE_IN_URL.sub(r"${\1}", url)
+    node, allowed = values.get("pip-repositories"), values.get("allow-pypi-requests")
+    urls = [url for url, _ in strings(node, "pip-repositories", "a URL", problems)] if node is not None else []
+    only = allowed is not None and not _truth(allowed, "allow-pypi-requests", problems)
+    if only and not urls:
+        yield "--no-index"
+    for number, url in enumerate(urls):
+        option = "--index-url" if only and number == 0 else "--extra-index-url"
+        yield f"{option} " + _VARIABLE_IN_URL.sub(r"${\1}", url)
+
+
+def _truth(node: Node, what: str, problems: Problems) -> bool:
+    value = node.value.lower() if isinstance(node, yaml.ScalarNode) else ""
+    if value not in ("true", "false"):
+        problems.add(node, f"{what} is {describe(node)}, expected true or false")
+    return value == "true"
 
 
 def _variables(node: Node | None, problems: Problems) -> dict[str, str]:

@@ -207,11 +207,11 @@ class _Manifest:
 
     def _checked_line(self, text: str) -> str:
         try:
-            line = parse_line(text)
+            lines = parse_line(text)
         except ValueError as error:
             self._problems.at(re.split(r"[\s\[@=<>!~]", text)[0], f"{text!r}: {error}")
             return ""
-        return line.text if line else ""
+        return " ".join(line.text for line in lines)
 
     def _variables(self, activation: Table) -> dict[str, str]:
         for key in activation.keys() - {"env"}:

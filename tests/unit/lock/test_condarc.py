@@ -101,3 +101,40 @@ def test_a_later_file_comes_first(home):
     own.write_text("channels: [a]\nchannel_alias: https://x.example.org\n")
     settings = channel_settings({"HOME": str(home), "CONDARC": str(own)})
     assert (settings.channels, settings.alias) == (("a", "b"), "https://x.example.org")
+
+
+@pytest.mark.parametrize(
+    ("channels", "expected"),
+    [
+        ("[conda-forge/linux-64]", ["https://conda.anaconda.org/conda-forge/"]),
+        ("[https://h.example.org/cloud/pytorch/linux-64/]", ["https://h.example.org/cloud/pytorch/"]),
+        ("[conda-forge/noarch, conda-forge]", ["https://conda.anaconda.org/conda-forge/"]),
+        ("[conda-forge/label/dev]", ["https://conda.anaconda.org/conda-forge/label/dev/"]),
+        ("[pkgs/r]", ["https://repo.anaconda.com/pkgs/r/"]),
+        ("[pkgs/pro]", ["https://repo.anaconda.com/pkgs/pro/"]),
+        ("['<unknown>']", ["https://repo.anaconda.com/pkgs/main/", "https://repo.anaconda.com/pkgs/r/"]),
+        ("[main]", ["https://conda.anaconda.org/main/"]),
+    ],
+)
+def test_channels_are_named_as_conda_exports_them(channels, expected):
+    assert urls(f"channels: {channels}\n") == expected
+
+
+@pytest.mark.parametrize(
+    ("dependency", "expected", "channel", "subdir"),
+    [
+        ("c-f/linux-64::x==1=b", "x ==1 b", "https://conda.anaconda.org/c-f/", "linux-64"),
+        ("c-f::x >=1", "x >=1", "https://conda.anaconda.org/c-f/", None),
+        ("x[channel=c-f,version='>=1']", "x >=1", "https://conda.anaconda.org/c-f/", None),
+        ("x[build=a*, channel='c-f']", 'x[build="a*"]', "https://conda.anaconda.org/c-f/", None),
+        ("x[channel=https://h.example.org/c]", "x", "https://h.example.org/c/", None),
+        ("defaults::x", "x", "https://repo.anaconda.com/pkgs/main/", None),
+    ],
+)
+def test_a_dependency_names_its_channel_in_every_form_of_conda(dependency, expected, channel, subdir):
+    spec = parse_spec(f'channels: [other]\ndependencies: ["{dependency}"]\n', "e.yml")
+    (match,) = match_specs(spec, any_channel=False)
+    assert (match.channel.base_url, match.subdir) == (channel, subdir)
+    assert channel in [found.base_url for found in spec_channels(spec)]
+    (free,) = match_specs(spec, any_channel=True)
+    assert str(free) == expected

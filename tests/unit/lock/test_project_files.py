@@ -53,6 +53,9 @@ def test_a_folder_without_a_spec_names_the_lock_that_is_there(tmp_path):
         ("pylock.toml", "lock-version = '1.0'\n", "a lock file of Python packages only", "pip: [.]"),
         ("Pipfile", "[packages]\n", "a file of pipenv", "'pip:' list"),
         ("meta.yaml", "package:\n  name: x\n", "a recipe of a conda package", "Build the package"),
+        ("environment.devenv.yml", "{% set x = 1 %}\n", "a template of conda-devenv", "conda devenv --print"),
+        ("python_env.yaml", "python: 3.9\nbuild_dependencies:\n- pip\n", "by MLflow", "conda.yaml"),
+        ("dependencies.yaml", "files:\n  all: {}\ndependencies: {}\n", "rapids", "conda/environments"),
         ("anaconda-project.yml", "name: x\nenv_specs:\n  default: {}\n", "an anaconda-project", "environment.yml"),
     ],
 )

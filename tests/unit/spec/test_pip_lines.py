@@ -104,3 +104,28 @@ def test_options_of_a_requirement_are_known():
 def test_uv_reads_an_option_as_it_knows_it(text, lines):
     (line,) = parse_line(text)
     assert line.for_uv == lines
+
+
+def test_several_pip_sections_are_one():
+    text = "dependencies:\n- pip: [a, -i https://h/s]\n- python\n- pip: [b]\n"
+    assert parse_spec(text, "e.yml").pip == ("a", "-i https://h/s", "b")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("allow-pypi-requests: true\npip-repositories: [https://h/s]\n", ("--extra-index-url https://h/s",)),
+        (
+            "allow-pypi-requests: false\npip-repositories: [https://h/s, https://i/s]\n",
+            ("--index-url https://h/s", "--extra-index-url https://i/s"),
+        ),
+        ("allow-pypi-requests: false\n", ("--no-index",)),
+    ],
+)
+def test_pypi_may_be_excluded_as_in_conda_lock(text, expected):
+    assert parse_spec(f"dependencies: [python]\n{text}", "e.yml").pip == expected
+
+
+def test_dependencies_of_other_platforms_are_left_out_as_mamba_does():
+    text = "- sel(linux): gdb >=1\n- sel(unix): make\n- sel(osx): lldb\n- sel(win): pywin32\n"
+    assert parse_spec(f"dependencies:\n{text}", "e.yml").dependencies == ("gdb >=1", "make")

@@ -129,8 +129,8 @@ WRONG = [
         "'pip:' list",
     ),
     (
-        "dependencies:\n  - pip: [a]\n  - pip: [b]\n",
-        "e.yml:3: a second 'pip:' section, the first is in line 2; expected one",
+        "dependencies:\n  - sel(bsd): a\n",
+        "e.yml:2: 'sel(bsd): a' is a mapping, expected text such as 'sel(bsd)=a', or a 'pip:' list",
     ),
     (
         "dependencies:\n  - pip:\n      - foo bar\n",
