@@ -15,7 +15,7 @@ from packaging.utils import canonicalize_name
 
 from envpack.lock import rattler_async
 from envpack.lock.locations import parse_location
-from envpack.lock.model import Lock, LockedPlatform, LockedPypi, parse_lock
+from envpack.lock.model import Lock, LockedPlatform, LockedPypi, locked_requirement, parse_lock
 from envpack.lock.project_files import find_spec, is_pixi_manifest, require_spec
 from envpack.lock.solve import channel_failure
 from envpack.lock.target import channel_names, current_platform
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from rattler import RepoDataRecord
 
 _HEX = re.compile(r"(?:sha256:)?([0-9a-fA-F]{64})|(?:md5:)?([0-9a-fA-F]{32})")
-_PIP_COMMENT = re.compile(r"# pip (?P<name>[A-Za-z0-9._-]+)(?:\[[^\]]*\])? @ (?P<url>\S+)")
 _ARCHIVES = (".conda", ".tar.bz2")
+_PIP = re.compile(r"# pip (?=[\w.-]+(?:\[[^]]*\])?\s*[@=])")
 
 
 @dataclass(frozen=True)
@@ -111,21 +111,20 @@ def _format(text: str) -> str:
 def explicit_lock(text: str, path: Path) -> Lock:
     """Return the lock for an ``@EXPLICIT`` list (``conda list --explicit [--md5|--sha256]``).
 
-    In one of ``conda-lock --kind explicit``, comments ``# pip NAME @ URL#sha256=HEX`` are packages, too
+    In one of ``conda-lock --kind explicit``, comments ``# pip NAME @ URL`` are packages, too
     (conda_lock/conda_lock.py, ``render_lockfile_for_platform``).
     """
     packages, pypi, errors = [], [], []
     for number, line in enumerate(text.splitlines(), 1):
-        line = line.strip()
-        if match := _PIP_COMMENT.fullmatch(line):
+        line, where = line.strip(), f"{path}:{number}"
+        if match := _PIP.match(line):
             try:
-                location, sha256 = parse_location(match["url"], path.parent)
-                pypi.append(LockedPypi(canonicalize_name(match["name"]), "", location, sha256))
+                pypi.append(locked_requirement(_expanded(line[match.end() :]), path.parent))
             except ValueError as error:
-                errors.append(f"{path}:{number}: {without_secrets(str(error))}")
+                errors.append(f"{where}: {without_secrets(line)!r}: {error}")
+            continue
         if not line or line.startswith("#") or line == "@EXPLICIT":
             continue
-        where = f"{path}:{number}"
         package = parse_package_url(line, where, path.absolute().parent)
         if package is None:
             line = without_secrets(line)

@@ -6,11 +6,14 @@ import json
 import os
 import tempfile
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name, parse_sdist_filename, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
 
 from envpack.lock.locations import parse_location
@@ -23,6 +26,7 @@ from envpack.runtime.fs.temporary import new_folder, replace_file
 from envpack.spec import EnvSpec
 from envpack.spec.credentials import without_credentials
 from envpack.spec.nodes import check_depth, read_text
+from envpack.spec.pip_lines import parse_line
 
 if TYPE_CHECKING:
     from rattler import RepoDataRecord
@@ -278,6 +282,36 @@ def _read_pypi(package: PypiLockedPackage, path: Path) -> LockedPypi | SpecError
         sha256 = hashes.sha256.hex()
     found = LockedPypi(package.name, package.version or "", location, sha256)
     return found if found.is_archive else replace(found, version=_built_version(found.version))
+
+
+def locked_requirement(text: str, folder: Path) -> LockedPypi:
+    """Return the package of a requirement ``NAME @ URL``, with a hash in the URL or behind it.
+
+    Args:
+        text: The requirement.
+        folder: The folder that relative paths start at.
+
+    Raises:
+        ValueError: It has another form.
+    """
+    line = next(iter(parse_line(text)), None)
+    if line is None or not line.requirement:
+        raise ValueError("expected a requirement NAME @ URL")
+    requirement = Requirement(line.requirement)
+    if requirement.url is None:
+        raise ValueError("expected NAME @ URL; lock again with 'conda-lock lock --kind lock', which writes URLs")
+    location, sha256 = parse_location(requirement.url, folder)
+    stated = next((text.partition(":")[2] for text in line.hashes if text.startswith("sha256:")), "")
+    found = LockedPypi(canonicalize_name(requirement.name), "", location, sha256 or stated)
+    return replace(found, version=_version_in(found.file_name))
+
+
+def _version_in(file_name: str) -> str:
+    """Return the version in the name of a wheel or a source distribution, "" where it has none."""
+    for parse in (parse_wheel_filename, parse_sdist_filename):
+        with suppress(ValueError):
+            return str(parse(file_name)[1])
+    return ""
 
 
 def _built_version(stated: str) -> str:

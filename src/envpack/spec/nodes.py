@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -52,11 +53,15 @@ class Problems:
 def read_text(path: Path, what: str = "spec") -> str:
     """Return the text of a file that a user names; ``what`` it is to be.
 
+    It is UTF-8, or UTF-16 with a byte order mark, which PowerShell writes and conda reads (conda/env/env.py).
+
     Raises:
-        SpecError: The file can't be read, is not UTF-8, or has a NUL in it.
+        SpecError: The file can't be read, has another encoding, or has a NUL in it.
     """
     try:
-        text = read_file(path, stream=True).decode("utf-8")
+        content = read_file(path, stream=True)
+        wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        text = content.decode("utf-16" if wide else "utf-8-sig")
     except FileNotFoundError:
         raise SpecError(f"there is no {what} {path}", hint="Check the path.") from None
     except UnicodeDecodeError as error:

@@ -70,3 +70,13 @@ def test_an_explicit_list_may_be_called_requirements(tmp_path):
     (tmp_path / "requirements.txt").write_text("@EXPLICIT\nnonsense\n")
     with pytest.raises(SpecError, match="expected the URL"):
         load_input(tmp_path / "requirements.txt")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+def test_a_spec_may_have_a_byte_order_mark(tmp_path, encoding):
+    path = tmp_path / "e.yml"
+    mark = "\ufeff" if encoding in ("utf-16-le", "utf-16-be") else ""
+    path.write_bytes(f"{mark}name: x\r\ndependencies: [python]\r\n".encode(encoding))
+    spec = load_input(path)
+    assert isinstance(spec, EnvSpec)
+    assert (spec.name, spec.dependencies) == ("x", ("python",))
