@@ -109,8 +109,8 @@ def logical_lines(items: Iterable[str]) -> Iterator[tuple[int, str]]:
     """
     begun: tuple[int, str] | None = None
     for position, line in ((at, line) for at, item in enumerate(items) for line in item.split("\n")):
-        if begun is not None and line.lstrip().startswith("#"):
-            yield begun
+        if line.lstrip().startswith("#"):
+            yield from filter(None, [begun])
             begun = None
             continue
         at, text = (begun[0], begun[1] + line) if begun is not None else (position, line)

@@ -60,7 +60,7 @@ def test_what_would_be_lost_is_refused(text, message):
 
 
 def test_a_backslash_continues_a_line_also_in_the_next_item():
-    items = ["a==1 \\", "--hash=sha256:00", "b\\\n>=2\nc", "d \\\n# ended\ne \\"]
+    items = ["a==1 \\", "--hash=sha256:00", "b\\\n>=2\nc", "d \\\n# ended \\\ne \\"]
     assert list(logical_lines(items)) == [
         (0, "a==1 --hash=sha256:00"),
         (2, "b>=2"),
