@@ -121,7 +121,7 @@ def explicit_lock(text: str, path: Path) -> Lock:
             try:
                 pypi.append(locked_requirement(_expanded(line[match.end() :]), path.parent))
             except ValueError as error:
-                errors.append(f"{where}: {without_secrets(line)!r}: {error}")
+                errors.append(f"{where}: {without_secrets(str(error))}")
             continue
         if not line or line.startswith("#") or line == "@EXPLICIT":
             continue

@@ -200,5 +200,5 @@ def test_pip_packages_in_the_comments_of_an_explicit_list_are_locked(tmp_path):
 def test_a_pip_package_without_a_url_is_refused(tmp_path):
     path = tmp_path / "e.txt"
     path.write_text(f"@EXPLICIT\n# pip flask === 2.0 --hash=sha256:{SHA256}\n")
-    with pytest.raises(SpecError, match=r"e\.txt:2: '# pip flask === 2\.0 .*expected NAME @ URL"):
+    with pytest.raises(SpecError, match=r"e\.txt:2: expected NAME @ URL"):
         load_input(path)

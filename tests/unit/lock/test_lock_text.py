@@ -25,7 +25,7 @@ def test_pip_packages_in_the_comments_of_conda_locks_lists_are_read(tmp_path):
     (platform,) = lock.platforms.values()
     assert platform.pypi == (
         LockedPypi("a", "", "git+https://h.example/a.git@0123456789abcdef"),
-        LockedPypi("my-tool", "", "https://h.example/tool-1-py3-none-any.whl", digest),
+        LockedPypi("my-tool", "1", "https://h.example/tool-1-py3-none-any.whl", digest),
     )
     with pytest.raises(SpecError, match=r"conda-linux-64\.lock:2: git\+https://\*\*\*@h\.example/a\.git has"):
         explicit_lock("@EXPLICIT\n# pip a @ git+https://me:pw@h.example/a.git\n", tmp_path / "conda-linux-64.lock")
