@@ -14,6 +14,7 @@ import argparse
 import os
 import random
 import re
+import shlex
 import shutil
 import signal
 import stat
@@ -347,7 +348,7 @@ def make_editable(prefix: Path, project: Path) -> None:
     """Make an environment with an editable install, whose wheel can be built without a network."""
     made = SmallPrefix(prefix)
     minor = f"{sys.version_info.major}.{sys.version_info.minor}"
-    made.write(f"bin/python{minor}", f'#!/bin/sh\nexec {sys.executable} "$@"\n', 0o755)
+    made.write(f"bin/python{minor}", f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n', 0o755)
     made.link("bin/python", f"python{minor}")
     made.write(f"lib/python{minor}/site-packages/mine.pth", f"{project}\n")
     project.mkdir()

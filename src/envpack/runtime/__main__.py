@@ -311,12 +311,11 @@ def main(argv: Sequence[str] | None = None, root: Path = Path("/")) -> int:
         require_arguments(argv)
         arguments = _parser().parse_args(argv)
         arguments.system = root
-        known = vars(arguments)
-        arguments.access = {"wait": known.get("wait", False), "any_parent": bool(known.get("allow"))}
+        allowed = getattr(arguments, "allow", ())
+        arguments.access = {"wait": getattr(arguments, "wait", False), "any_parent": bool(allowed)}
         command = arguments.command
         reporter = Reporter() if arguments.quiet else PlainReporter(prefix="envpack: ")
-        run: Run = arguments.run
-        result = run(arguments, reporter)
+        result: dict[str, Any] = arguments.run(arguments, reporter)
     except KeyboardInterrupt:
         return _interrupted()
     except Exception as problem:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -261,7 +262,7 @@ def test_conda_unpack_says_why_a_python_can_t_be_used(tmp_path: Path, answer: st
     prefix = make_tree(tmp_path / "env", written_in=False)
     (prefix / "bin/python").unlink()
     fake = tmp_path / "python3"
-    fake.write_text(f'#!/bin/sh\nshift 3; exec {sys.executable} -I -S -c "{answer}\n$1"\n')
+    fake.write_text(f'#!/bin/sh\nshift 3; exec {shlex.quote(sys.executable)} -I -S -c "{answer}\n$1"\n')
     fake.chmod(0o755)
     done = conda_unpack(prefix / "bin/conda-unpack", path=str(tmp_path))
     assert done.returncode == 1

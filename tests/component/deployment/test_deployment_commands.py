@@ -9,6 +9,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -359,37 +360,31 @@ def other_filesystem() -> Path:
     return shared
 
 
-def test_a_move_to_another_filesystem_and_back(x: Path, tmp_path: Path) -> None:
-    elsewhere = other_filesystem() / f"envpack-test-{os.getpid()}"
-    if tmp_path.stat().st_dev == elsewhere.parent.stat().st_dev:
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Iterator[Path]:
+    shared = other_filesystem()
+    if tmp_path.stat().st_dev == shared.stat().st_dev:
         pytest.skip("there is no second filesystem to write to")
+    with tempfile.TemporaryDirectory(dir=shared) as folder:
+        yield Path(folder) / "new"
+
+
+def test_a_move_to_another_filesystem_and_back(x: Path, elsewhere: Path) -> None:
     (x / "mine").symlink_to("bin/tool")
     os.link(x / "bin/activate", x / "bin/linked")
     x.chmod(0o750)
-    try:
-        done = move(x, elsewhere / "y", reporter=Reporter())
-        assert done.copied
-        y = elsewhere / "y"
-        assert (y / "mine").readlink() == Path("bin/tool")
-        assert (y / "bin/linked").samefile(y / "bin/activate")
-        assert y.stat().st_mode & 0o777 == 0o750
-        assert not x.exists() and state_entries(x) == [] and state_entries(y) == ["1"]
-        back(y)
-        assert whole_version(y) == "1"
-        moved(y, x)
-        assert whole_version(x) == "1" and state_entries(x) == ["2"]
-        assert list(elsewhere.iterdir()) == []
-    finally:
-        shutil.rmtree(elsewhere)
-
-
-@pytest.fixture
-def elsewhere(tmp_path: Path) -> Iterator[Path]:
-    folder = other_filesystem() / f"envpack-test-{os.getpid()}"
-    if tmp_path.stat().st_dev == folder.parent.stat().st_dev:
-        pytest.skip("there is no second filesystem to write to")
-    yield folder
-    shutil.rmtree(folder)
+    done = move(x, elsewhere / "y", reporter=Reporter())
+    assert done.copied
+    y = elsewhere / "y"
+    assert (y / "mine").readlink() == Path("bin/tool")
+    assert (y / "bin/linked").samefile(y / "bin/activate")
+    assert y.stat().st_mode & 0o777 == 0o750
+    assert not x.exists() and state_entries(x) == [] and state_entries(y) == ["1"]
+    back(y)
+    assert whole_version(y) == "1"
+    moved(y, x)
+    assert whole_version(x) == "1" and state_entries(x) == ["2"]
+    assert list(elsewhere.iterdir()) == []
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -247,10 +248,8 @@ def elsewhere() -> Iterator[Path]:
     shm = Path("/dev/shm")
     if not shm.is_dir() or not os.access(shm, os.W_OK):
         pytest.skip("there is no /dev/shm")
-    folder = shm / f"envpack-test-{os.getpid()}"
-    folder.mkdir()
-    yield folder
-    shutil.rmtree(folder)
+    with tempfile.TemporaryDirectory(dir=shm) as folder:
+        yield Path(folder)
 
 
 def test_a_store_on_another_filesystem_is_copied_from(bundles: Path, tmp_path: Path, elsewhere: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 import subprocess
 import sys
@@ -54,7 +55,7 @@ def test_a_nul_in_a_path_is_an_error_of_the_operating_system() -> None:
 
 def test_a_pipe_that_the_shell_opened_is_read_where_a_user_names_a_file() -> None:
     read = "import sys; from envpack.runtime.fs.io import read_file; print(read_file(sys.argv[1], stream=True))"
-    script = f"{sys.executable} -c '{read}' <(sleep 0.1; echo late)"
+    script = f"{shlex.quote(sys.executable)} -c '{read}' <(sleep 0.1; echo late)"
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("b'late\\n'\n", "")
 
