@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from bisect import bisect
 from collections.abc import Iterable, Iterator, Mapping
 from typing import overload
 
@@ -41,7 +42,8 @@ class WindowedFile:
 
     def __init__(self, opened: _Opened, start: int, stop: int) -> None:
         self._opened, self._start, self._stop = opened, start, stop
-        self._absent: frozenset[bytes] = frozenset()
+        self._scanned: dict[bytes, list[int]] = {}
+        self._reach = 0
         self._sha256 = ""
 
     @classmethod
@@ -95,15 +97,16 @@ class WindowedFile:
             done += read
 
     def scan(self, needles: Mapping[bytes, bytes]) -> None:
-        """Read the file once, to compute its digest and to find out which of ``needles`` are not in it.
+        """Read the file once, to compute its digest and to find out which windows have which of ``needles``.
 
-        Afterwards `sha256`, and `find` of a needle that is not in the file, need no more reading.
+        Afterwards `sha256` needs no more reading, and `find` of a needle reads only the windows that have it.
 
         Args:
             needles: Byte strings, each with a part of it (or itself), which is searched for first.
         """
-        missing = list(needles)
-        reach = max(map(len, missing), default=1) - 1
+        found: dict[bytes, list[int]] = {needle: [] for needle in needles}
+        probes = dict.fromkeys(needles.values())
+        reach = max(map(len, needles), default=1) - 1
         state = hashlib.sha256()
         buffer = bytearray(reach + WINDOW)  # the end of the window before, and a window
         view = memoryview(buffer)
@@ -116,15 +119,12 @@ class WindowedFile:
             if not buffer[reach] and buffer.startswith(_ZEROS[: reach + size]):
                 continue
             end = reach + size
-            probes = dict.fromkeys(needles[needle] for needle in missing)
             present = {probe for probe in probes if buffer.find(probe, 0, end) >= 0}
-            missing = [
-                needle
-                for needle in missing
-                if needles[needle] not in present or (needle not in present and buffer.find(needle, 0, end) < 0)
-            ]
+            for needle, probe in needles.items() if present else ():
+                if probe in present and (probe == needle or buffer.find(needle, 0, end) >= 0):
+                    found[needle].append(start)
             view[:reach] = bytes(view[size : size + reach])
-        self._absent, self._sha256 = frozenset(missing), state.hexdigest()
+        self._scanned, self._reach, self._sha256 = found, reach, state.hexdigest()
 
     @property
     def sha256(self) -> str:
@@ -132,22 +132,26 @@ class WindowedFile:
         return self._sha256
 
     def find(self, needle: bytes, start: int = 0, end: int | None = None) -> int:
-        """Find a string as `bytes.find` does.
-
-        Args:
-            needle: The string.
-            start: The offset to start at, not negative.
-            end: The offset to end at, not negative; None for the end of the file.
-        """
-        if needle in self._absent:
-            return -1
+        """Find ``needle`` as `bytes.find` does, for offsets that are not negative."""
         stop = len(self) if end is None else min(end, len(self))
-        only_data = bool(needle.strip(b"\0"))
-        for at, window in self._windows(start, stop, len(needle), only_data=only_data):
+        for at, window in self._candidates(needle, start, stop):
             offset = window.find(needle)
             if offset >= 0:
                 return at + offset
         return -1
+
+    def _candidates(self, needle: bytes, start: int, end: int) -> Iterator[tuple[int, bytes]]:
+        """Yield (offset, bytes) of the parts of a range that may have ``needle``."""
+        scanned = self._scanned.get(needle)
+        if scanned is None:
+            yield from self._windows(start, end, len(needle), only_data=bool(needle.strip(b"\0")))
+            return
+        for window in scanned[max(0, bisect(scanned, start) - 1) :]:
+            first, last = max(start, window - self._reach), min(end, window + WINDOW)
+            if window - self._reach >= end:
+                break
+            if first < last:
+                yield first, self[first:last]
 
     def _windows(
         self, start: int, end: int, reach: int, size: int = _FIRST, *, only_data: bool = True

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -45,17 +43,28 @@ def test_what_was_looked_for_and_is_not_there_is_not_looked_for_again(
     file: WindowedFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file.scan({b"absent": b"absent", b"needle": b"edl", b"gone" * 9: b"gone", b"needles": b"edl"})
-    looked: list[int] = []
-    windows = WindowedFile._windows
+    reads: list[tuple[int, int]] = []
+    read = WindowedFile._read
 
-    def counted(self: WindowedFile, *arguments: Any, **options: Any) -> Iterator[tuple[int, bytes]]:
-        looked.append(1)
-        return windows(self, *arguments, **options)
+    def counted(self: WindowedFile, start: int, size: int) -> bytes:
+        reads.append((start, size))
+        return read(self, start, size)
 
-    monkeypatch.setattr(WindowedFile, "_windows", counted)
+    monkeypatch.setattr(WindowedFile, "_read", counted)
     assert file.find(b"absent") == file.find(b"gone" * 9) == file.find(b"needles") == -1
-    assert looked == []
-    assert file.find(b"needle") == 300 and looked
+    assert reads == []
+    assert file.find(b"needle") == 300 and len(reads) == 1
+    assert sum(size for _, size in reads) < len(DATA)
+
+
+@pytest.mark.parametrize("needle", [b"needle", b"e", b"\0\0\0n", b"x\0n", b"needlen", b"absent", b"y" * 90])
+def test_a_file_that_was_scanned_finds_what_bytes_find(file: WindowedFile, needle: bytes) -> None:
+    file.scan({needle: needle[:3], b"other": b"other"})
+    assert list(find_all(file, needle)) == list(find_all(DATA, needle))
+    for start in range(0, len(DATA) + 2, 7):
+        assert file.find(needle, start) == DATA.find(needle, start)
+        for end in (start, start + 5, start + 66, len(DATA)):
+            assert file.find(needle, start, end) == DATA.find(needle, start, end)
 
 
 def test_pieces_are_read_in_windows_and_are_the_same_bytes(file: WindowedFile) -> None:
