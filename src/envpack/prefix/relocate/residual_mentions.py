@@ -68,6 +68,7 @@ class ResidualSearch:
         self.probes = probes(self.needles, words)
         """A part of each of them, for `WindowedFile.scan`."""
         self._probes = tuple(dict.fromkeys(self.probes.values()))
+        self._probes_in_text = tuple(probe for probe in self._probes if b"\0" not in probe)
         self._tail = max([*map(len, self.needles), *(2 * one.reach for one in self._escaped)]) + 2 * _AROUND
 
     def __call__(self, data: FileData, *, relocated: bool) -> ResidualMentions:
@@ -79,7 +80,8 @@ class ResidualSearch:
     def absent(self, data: FileData) -> bool:
         """Return whether none of `needles` is in the file's own bytes: quicker than searching for each."""
         if isinstance(data, bytes):
-            return not any(probe in data for probe in self._probes)
+            searched = self._probes_in_text if is_text(data) else self._probes
+            return not any(map(data.__contains__, searched))
         return all(data.find(needle) < 0 for needle in self.needles)
 
     def compressed(self, data: FileData) -> ResidualMentions:
