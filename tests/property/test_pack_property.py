@@ -31,6 +31,7 @@ from envpack.bundle.pack import PackSettings, pack_prefix
 from envpack.runtime.commands.deploy import deploy
 from envpack.runtime.relocation.files import stored_bytes
 from envpack.runtime.report import Reporter
+from envpack.runtime.tree.conda_digests import is_conda_record, stored_record
 from envpack.runtime.tree.head import read_head
 from envpack.runtime.tree.rewrite_prefix import rewrite_prefix
 from support.constants import with_constants
@@ -489,6 +490,8 @@ def proved(root: Path) -> bool:
                 taken_back = stored_bytes(data, record.relocation, record.sha256, [os.fsencode(root)])
                 assert taken_back is not None, record.path
                 data = taken_back
+            if is_conda_record(record.path):
+                data = stored_record(data)
             if not record.path.startswith(".envpack/"):
                 assert hashlib.sha256(data).hexdigest() == record.sha256, record.path
     return True

@@ -24,12 +24,15 @@ ASCII_PREFIXES = PREFIXES.filter(bytes.isascii)
 # what may stand around a mention without making it part of a longer name
 BEFORE = st.sampled_from([b"", b" ", b'"', b"=", b"-I", b"file://", b"\\n", b"\n", b":"])
 AFTER = st.sampled_from([b"", b" ", b'"', b"/lib/x", b"/", b":", b". ", b"\n", b"%s"])
-FILLER = st.binary(max_size=20).map(lambda data: data.replace(b"\0", b"").replace(b"/", b""))
+FILLER = st.binary(max_size=20).map(lambda data: bytes(byte for byte in data if byte not in b"\0/"))
+# without what may be a length: data with lengths is left alone
+LENGTHS = bytes((*range(1, 7), *range(14, 27), *range(28, 32), 0x7F, 0xC4, 0xD9))
+PLAIN = FILLER.map(lambda data: bytes(byte for byte in data if byte not in LENGTHS))
 PLACEHOLDER = b"/conda/" + b"placehold_" * 24
 
 
 @st.composite
-def lines(draw: st.DrawFn, filler: st.SearchStrategy[bytes] = FILLER) -> list[tuple[bytes, bytes, bytes]]:
+def lines(draw: st.DrawFn, filler: st.SearchStrategy[bytes] = PLAIN) -> list[tuple[bytes, bytes, bytes]]:
     """Pieces of text around mentions of a prefix; every mention is fenced off by blanks."""
     return [
         (draw(filler) + b" " + draw(BEFORE), draw(AFTER) + b" ", draw(filler))
