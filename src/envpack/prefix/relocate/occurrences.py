@@ -131,6 +131,9 @@ def find_all(data: FileData, needle: bytes, start: int = 0, end: int = -1) -> It
         end: The offset to end at; negative for the end of the data.
     """
     end = len(data) if end < 0 else end
+    if isinstance(data, WindowedFile):
+        yield from data.find_all(needle, start, end)
+        return
     offset = data.find(needle, start, end)
     while offset >= 0:
         yield offset

@@ -140,6 +140,16 @@ class WindowedFile:
                 return at + offset
         return -1
 
+    def find_all(self, needle: bytes, start: int = 0, end: int | None = None) -> Iterator[int]:
+        """Yield the offsets of ``needle``, ascending, without overlaps; each part of the file is read once."""
+        stop = len(self) if end is None else min(end, len(self))
+        for at, window in self._candidates(needle, start, stop):
+            offset = window.find(needle, max(0, start - at))
+            while offset >= 0:
+                yield at + offset
+                start = at + offset + len(needle)
+                offset = window.find(needle, offset + len(needle))
+
     def _candidates(self, needle: bytes, start: int, end: int) -> Iterator[tuple[int, bytes]]:
         """Yield (offset, bytes) of the parts of a range that may have ``needle``."""
         scanned = self._scanned.get(needle)

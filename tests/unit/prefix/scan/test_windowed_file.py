@@ -57,6 +57,22 @@ def test_what_was_looked_for_and_is_not_there_is_not_looked_for_again(
     assert sum(size for _, size in reads) < len(DATA)
 
 
+@pytest.mark.parametrize("scanned", [False, True])
+def test_a_search_for_all_offsets_reads_no_window_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scanned: bool
+) -> None:
+    (tmp_path / "file").write_bytes(b"needle " * 100)
+    with (tmp_path / "file").open("rb") as opened:
+        file = WindowedFile.of(opened.fileno(), opened.name)
+    if scanned:
+        file.scan({b"needle": b"needle"})
+    reads: list[int] = []
+    read = WindowedFile._read
+    monkeypatch.setattr(WindowedFile, "_read", lambda self, at, size: reads.append(at) or read(self, at, size))
+    assert list(find_all(file, b"needle")) == list(range(0, 700, 7))
+    assert len(reads) <= 14 and len(set(reads)) == len(reads)
+
+
 @pytest.mark.parametrize("needle", [b"needle", b"e", b"\0\0\0n", b"x\0n", b"needlen", b"absent", b"y" * 90])
 def test_a_file_that_was_scanned_finds_what_bytes_find(file: WindowedFile, needle: bytes) -> None:
     file.scan({needle: needle[:3], b"other": b"other"})
