@@ -28,15 +28,25 @@ _CONTAINERS = (
 _PICKLE = re.compile(rb"\x80[\x02-\x05]")
 _R_TEXT = re.compile(rb"A\r?\n[23]\r?\n")
 _REACH = 4096
-# The length of a string in decimal digits: netstrings and bencode (12:...), PHP's serialize() (s:12:"...").
-_DECIMAL = re.compile(rb"(?<![0-9.])(?:s:)?([0-9]{1,7}):(\"?)")
-_DECIMAL_END = re.compile(rb"[,dlei0-9]|\Z")
+# PHP's serialize() writes s:12:"...";
+_PHP = re.compile(rb's:([0-9]{1,7}):"')
+_MOST_NESTED = 16
+"""Beginnings of strings that are looked at before a mention: serialized data in serialized data has several."""
+# A length in decimal digits is one only where the whole file consists of such strings: text has file.py:12:/opt/env
+# and /usr/lib64:/opt/env, too.
+_NETSTRING = re.compile(rb"([0-9]{1,7}):")
+_NETSTRING_END = re.compile(rb",(?:[\r\n]|[0-9]{1,7}:|\Z)")
+_BENCODE = re.compile(rb"[dle]|i-?[0-9]{1,20}e|([0-9]{1,7}):")
+_BENCODE_END = re.compile(rb"[dlei0-9]|\Z")
+_LONGEST_TOKEN = 24
 # Bytes that file(1) does not expect in text.
 _CONTROL = re.compile(rb"[\x01-\x06\x0e-\x1a\x1c-\x1f\x7f]")
 _NO_STRING = re.compile(rb"[\x00-\x1f\x7f\"']")
 _AROUND = 64
 _MESSAGEPACK, _CBOR = (b"\xd9", b"\xc4"), (b"\x78", b"\x58")
 """What precedes a length of one byte: MessagePack's str 8 and bin 8, CBOR's strings (RFC 8949, section 3)."""
+_BEFORE_PATHS = tuple(bytes((byte,)) for byte in b"\t\n\r (=:")
+"""What is before a path in text, also behind a letter with the byte of a mark, as in KOI8-R."""
 _FIXSTR, _FIXSTR_LENGTH = range(0xA0, 0xC0), 0x1F
 
 
@@ -59,28 +69,49 @@ def text_with_lengths(data: FileData, mentions: Sequence[Occurrence]) -> str:
     """
     if _R_TEXT.match(data[:6]):
         return "serialized R object"
+    if mentions and _in_decimal(data, min(mentions)):
+        return "serialized text with the lengths of its strings"
     for offset, length in mentions:
         begin = data[max(0, offset - _REACH) : offset]
-        line = begin[begin.rfind(b"\n") + 1 :]
-        if _in_decimal(data, line, offset, length):
+        if _in_php(data, begin[begin.rfind(b"\n") + 1 :], offset, length):
             return "serialized text with the lengths of its strings"
         if _in_binary(data, begin, offset, length):
             return "serialized data with the lengths of its strings"
     return ""
 
 
-def _in_decimal(data: FileData, line: bytes, offset: int, length: int) -> bool:
-    """Return whether a mention is in a string with its length before it; ``line``: what precedes the mention."""
-    for match in _DECIMAL.finditer(line):
-        start = offset - len(line) + match.end()
-        end = start + int(match[1])
-        if end < offset + length:
-            continue
-        behind = data[end : end + 1]
-        if match[2] and behind == b'"' and match[0].startswith(b"s:"):
-            return True
-        if not match[2] and start == offset and end <= len(data) and _DECIMAL_END.match(behind):
-            return True
+def _in_decimal(data: FileData, first: Occurrence) -> bool:
+    """Return whether the first mention is in a string of a file of netstrings, or of one in bencode (BEP 3)."""
+    bencode = data[:1] in (b"d", b"l")
+    token, behind = (_BENCODE, _BENCODE_END) if bencode else (_NETSTRING, _NETSTRING_END)
+    at = 0
+    while at <= first.offset:
+        found = token.match(data[at : at + _LONGEST_TOKEN])
+        if found is None:
+            return False
+        at += found.end()
+        if found[1]:
+            start, at = at, at + int(found[1])
+            if at > len(data) or not behind.match(data[at : at + _LONGEST_TOKEN]):
+                return False
+            if start <= first.offset and first.offset + first.length <= at:
+                return True
+            at += 0 if bencode else len(b",")
+    return False
+
+
+def _in_php(data: FileData, line: bytes, offset: int, length: int) -> bool:
+    """Return whether a mention is in a string of PHP's serialize(); ``line``: what precedes the mention."""
+    at = len(line)
+    for _ in range(_MOST_NESTED):
+        at = line.rfind(b"s:", 0, at)
+        if at < 0:
+            return False
+        match = _PHP.match(line, at)
+        if match is not None:
+            end = offset - len(line) + match.end() + int(match[1])
+            if end >= offset + length and data[end : end + 2] == b'";':
+                return True
     return False
 
 
@@ -99,10 +130,11 @@ def _in_binary(data: FileData, begin: bytes, offset: int, length: int) -> bool:
     if size < length or offset + size > len(data) or _NO_STRING.search(data[offset : offset + size]):
         return False
     behind = data[offset + size : offset + size + _AROUND]
-    controls = bool(_CONTROL.search(begin[-_AROUND:]) or _CONTROL.search(behind))
-    if mark in _MESSAGEPACK:
-        return controls or not _is_utf_8(begin[-_AROUND:])
-    return controls and (mark in _CBOR or not behind[:1].isalnum())
+    if mark in _MESSAGEPACK and begin[-1:] not in _BEFORE_PATHS:
+        around = begin[-_AROUND:]
+        return bool(_CONTROL.search(around) or _CONTROL.search(behind)) or not _is_utf_8(around)
+    # what is farther away may be text: Info files and Vim's scripts have such bytes, too
+    return bool(_CONTROL.search(mark + behind[:2])) and (mark in _CBOR or not behind[:1].isalnum())
 
 
 def _is_utf_8(data: bytes) -> bool:

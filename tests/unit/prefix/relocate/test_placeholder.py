@@ -177,7 +177,7 @@ def test_formats_that_keep_lengths_are_left_alone_and_reported(data: bytes, kind
 
 DECIMAL = "serialized text with the lengths of its strings"
 BINARY = "serialized data with the lengths of its strings"
-LONG = b"/opt/environments/of/all/people/env"
+LONG, SHORT = b"/opt/environments/of/all/people/env", b"/opt/env"
 
 
 @pytest.mark.parametrize(
@@ -186,6 +186,7 @@ LONG = b"/opt/environments/of/all/people/env"
         (b'a:1:{s:4:"path";s:39:"%s/lib";}' % LONG, DECIMAL),  # PHP
         (b'a:1:{s:4:"path";s:43:"use=%s/lib";}' % LONG, DECIMAL),
         (b"35:%s," % LONG, DECIMAL),  # netstring
+        (b"4:path,39:%s/lib," % LONG, DECIMAL),
         (b"d4:path39:%s/lib3:sizei5ee" % LONG, DECIMAL),  # bencode
         (b"A\n3\n262153\n35\n%s\n" % LONG, "serialized R object"),
         (b"\x81\xa4path\xd9\x23%s" % LONG, BINARY),  # MessagePack
@@ -204,18 +205,26 @@ def test_serialized_strings_without_nul_are_left_alone_and_reported(data: bytes,
     "text",
     [
         b"12:%s/bin/x: no such file\n" % LONG,
+        b"LD_LIBRARY_PATH=/usr/lib64:%s/lib:%s/lib64:/lib\n" % (LONG, LONG),
+        b"PATH=/usr/local/cuda-42:%s/bin,0\n" % LONG,
+        b"36:%s/include/Python.h\n" % LONG,
+        b"a.py:36:%s,b\n" % LONG,
+        b"d:36:%s/d\n" % LONG,
         b"PREFIX:%s/lib\n" % LONG,
         b"* %s\n'%s'\n" % (LONG, LONG),
         b"\x1b[1m\x0f*%s\n" % LONG,
         b"at 2.35:%s,\n" % LONG,
         b"root:x:0:0:%s/home:/bin/sh\n" % LONG,
+        b"\x1f\n* Run %s/bin/x, and so on. It is one of several\n" % SHORT,
+        "\u0444\u0430\u0439\u043b\u044b %s/bin, %s/lib \u0438 %s/share\n".encode("koi8-r").replace(b"%s", SHORT),
         b"caf\xe9 #%s/lib and so on, to the end of the line\n" % LONG,
     ],
 )
 def test_numbers_before_a_path_in_text_are_no_lengths(text: bytes) -> None:
-    stored = store(text, LONG)
+    prefix = LONG if LONG in text else SHORT
+    stored = store(text, prefix)
     assert stored.relocation is not None and stored.unrelocatable == ()
-    assert deployed(stored, b"/x") == text.replace(LONG, b"/x")
+    assert deployed(stored, b"/x") == text.replace(prefix, b"/x")
 
 
 def test_a_zipapp_runs_the_deployed_interpreter_and_can_still_be_read() -> None:
