@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -210,3 +213,21 @@ def test_a_deployment_below_the_home_of_root(tmp_path: Path) -> None:
         options = DeployOptions(policy=parse_policy(allow=["root-home"]))
         deploy(tmp_path / "b.tar.gz", Path(folder) / "x", options, reporter=Reporter())
         assert (Path(folder) / "x/conda-meta/history").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to another group")
+def test_in_a_user_namespace_users_and_groups_that_it_does_not_show_are_not_suspected(tmp_path: Path) -> None:
+    way = ["unshare", "--user", "--map-root-user"]
+    if shutil.which("unshare") is None or subprocess.run([*way, "true"], capture_output=True).returncode:
+        pytest.skip("needs user namespaces")
+    place = tmp_path / "theirs"
+    place.mkdir()
+    os.chown(place, 0, 12345)
+    place.chmod(0o2775)
+    program = (
+        "import sys, pathlib; from envpack.runtime.deployment.parents import replaceable; "
+        "print(replaceable(pathlib.Path(sys.argv[1])))"
+    )
+    python = [sys.executable, "-c", program, str(place / "x")]
+    assert b"is writable for the group 12345" in subprocess.run(python, check=True, capture_output=True).stdout
+    assert subprocess.run([*way, *python], check=True, capture_output=True).stdout == b"\n"

@@ -18,8 +18,8 @@ from envpack.runtime.report import Reporter
 PARENT_OWNER = "parent_owner"
 """The name, in the ``allow`` of a policy, that lets root work below a folder that other users can write to."""
 
-_ALL_USERS = "0 0 4294967295"
-"""/proc/self/uid_map where this process sees all users as they are: user_namespaces(7)."""
+_ALL = "0 0 4294967295"
+"""/proc/self/uid_map and gid_map where this process sees all users and groups as they are: user_namespaces(7)."""
 
 
 def require_safe_parents(path: Path, *, allowed: bool = False) -> None:
@@ -55,11 +55,11 @@ def replaceable(path: Path) -> str:
     """
     if os.geteuid() != 0:
         return ""
-    known = {0, *_unmapped()}
+    known, groups = {0, *_unmapped("uid")}, {0, *_unmapped("gid")}
     for folder in (path, *path.parents):
         try:
             status = os.stat(folder)
-            writer = other_writer(folder, known)
+            writer = other_writer(folder, known, groups)
         except OSError:
             continue
         if not writer:
@@ -71,11 +71,14 @@ def replaceable(path: Path) -> str:
     return ""
 
 
-def _unmapped() -> set[int]:
-    """Return the user id of all users that a user namespace does not show; nothing can be said of these."""
+def _unmapped(kind: str) -> set[int]:
+    """Return the number of all users ("uid"), or groups ("gid"), that a user namespace does not show.
+
+    Nothing can be said of these.
+    """
     try:
-        if read_file("/proc/self/uid_map").decode("ascii").split() == _ALL_USERS.split():
+        if read_file(f"/proc/self/{kind}_map").decode("ascii").split() == _ALL.split():
             return set()
-        return {int(read_file("/proc/sys/kernel/overflowuid"))}
+        return {int(read_file(f"/proc/sys/kernel/overflow{kind}"))}
     except (OSError, ValueError):
         return set()

@@ -18,12 +18,16 @@ _WRITE = 0x02
 """The extended attribute of an access control list (acl(5)): a version, then entries of tag, permissions and id.
 Values: <linux/posix_acl_xattr.h> and <linux/posix_acl.h>."""
 
+_LAST_SYSTEM_GROUP = 999
+"""The largest number of a system group: login.defs(5), SYS_GID_MAX."""
+
 
 def other_writer(path: Path, trusted: Collection[int], groups: Collection[int] = (0,)) -> str:
     """Return a user or group who can write to a file or folder, such as "the group staff"; "" where there is none.
 
     Its owner counts, who can change its mode. The private group of a trusted user does not: one of the same name,
-    with no other member (login.defs(5), USERGROUPS_ENAB).
+    with no other member (login.defs(5), USERGROUPS_ENAB). Neither does a system group without members, as Debian's
+    staff, to which /usr/local and /var/local belong (Debian Policy, 9.1.2).
 
     Args:
         path: The file or folder; a link is followed.
@@ -43,7 +47,7 @@ def other_writer(path: Path, trusted: Collection[int], groups: Collection[int] =
     for tag, number in _list_of(path, status.st_gid):
         if tag == _USER and number not in trusted:
             return user_name(number)
-        if tag != _USER and number not in groups and not _is_private(number, trusted):
+        if tag != _USER and number not in groups and not _is_closed(number, trusted):
             return group_name(number)
     return ""
 
@@ -62,9 +66,15 @@ def _list_of(path: Path, group: int) -> Iterator[tuple[int, int]]:
             yield tag, group if tag == _GROUP_OBJ else number
 
 
-def _is_private(group: int, trusted: Collection[int]) -> bool:
+def _is_closed(group: int, trusted: Collection[int]) -> bool:
+    """Return whether a group has no member but trusted users, as far as this host's lists show.
+
+    Members of larger numbers may be in a directory service that lists none (sssd.conf(5), ignore_group_members).
+    """
     with suppress(KeyError):
         entry = grp.getgrgid(group)
+        if group <= _LAST_SYSTEM_GROUP and not entry.gr_mem:
+            return all(user.pw_uid in trusted for user in pwd.getpwall() if user.pw_gid == group)
         owner = pwd.getpwnam(entry.gr_name)
         return owner.pw_uid in trusted and owner.pw_gid == group and set(entry.gr_mem) <= {owner.pw_name}
     return False

@@ -33,11 +33,15 @@ def test_names_that_are_not_known_are_numbers() -> None:
     assert (user_name(NONE), group_name(NONE)) == (f"the user {NONE}", f"the group {NONE}")
 
 
+def _has_users(group: grp.struct_group) -> bool:
+    return bool(group.gr_mem) or any(user.pw_gid == group.gr_gid for user in pwd.getpwall())
+
+
 @ROOT_ONLY
 def test_groups(tmp_path: Path) -> None:
     """daemon is a user, and the group of that user, on every Linux (LSB 5.0, Core, 22.2)."""
     daemon = pwd.getpwnam("daemon")
-    other = next(each for each in grp.getgrall() if each.gr_gid not in (0, daemon.pw_gid))
+    other = next(each for each in grp.getgrall() if each.gr_gid not in (0, daemon.pw_gid) and _has_users(each))
     for owner, group, trusted, writer in (
         (0, 0, (0,), ""),
         (0, NONE, (0,), f"the group {NONE}"),
@@ -48,6 +52,21 @@ def test_groups(tmp_path: Path) -> None:
         os.chown(tmp_path, owner, group)
         tmp_path.chmod(0o2775)
         assert other_writer(tmp_path, trusted) == writer, (owner, group, trusted)
+
+
+@ROOT_ONLY
+def test_a_system_group_without_members(tmp_path: Path) -> None:
+    primary = {user.pw_gid for user in pwd.getpwall()}
+    empty = [each for each in grp.getgrall() if 0 < each.gr_gid < 1000 and not each.gr_mem]
+    for group, writer in (
+        (next((each for each in empty if each.gr_gid not in primary), None), ""),
+        (next((each for each in empty if each.gr_gid in primary), None), "the group"),
+    ):
+        if group is None:
+            pytest.skip("no such group here")
+        os.chown(tmp_path, 0, group.gr_gid)
+        tmp_path.chmod(0o2775)
+        assert other_writer(tmp_path, (0,)) == f"{writer} {group.gr_name}" * bool(writer), group
 
 
 @ROOT_ONLY
