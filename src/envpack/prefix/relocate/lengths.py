@@ -32,7 +32,7 @@ _REACH = 4096
 _PHP = re.compile(rb's:([0-9]{1,7}):"')
 _MOST_NESTED = 16
 """Beginnings of strings that are looked at before a mention: serialized data in serialized data has several."""
-# A number before a path is its length only in a file of such strings: text has a.py:12:/opt or /usr/lib64:/opt, too.
+# A number before a path is its length only in a file of such strings: text has a.py:12:/opt and /lib64:/opt, too.
 _NETSTRING = re.compile(rb"([0-9]{1,7}):")
 _NETSTRING_END = re.compile(rb",(?:[\r\n]|[0-9]{1,7}:|\Z)")
 _BENCODE = re.compile(rb"[dle]|i-?[0-9]{1,20}e|([0-9]{1,7}):")
