@@ -30,6 +30,8 @@ class Linked:
         document = json.loads(record.read_text())
         source = self.cache / record.stem
         document["link"] = {"source": str(source), "type": 2}
+        (source / "info").mkdir(parents=True)
+        (source / "info/index.json").write_text("{}")
         for path, item in zip(document["files"], document["paths_data"]["paths"], strict=True):
             if "prefix_placeholder" in item:
                 continue  # conda copies these
@@ -65,6 +67,21 @@ def test_an_edit_in_the_package_cache_is_found(tmp_path: Path) -> None:
     (linked.made.prefix / "share/plain").write_text("edited\n")
     manifest = SmallPrefix(linked.made.prefix).pack(linked.bundle)
     assert manifest.changes.modified == ("share/plain",)
+
+
+@pytest.mark.parametrize("source", ["/", "", "secrets", "secrets/", "two-1.0-0"])
+def test_a_folder_that_is_no_package_is_not_packed_because_a_record_names_it(source: str, tmp_path: Path) -> None:
+    made = CondaEnvironment(tmp_path / "env")
+    record = made.install("one", FILES)
+    folder = tmp_path / source.strip("/") if source.strip("/") else tmp_path
+    folder.mkdir(exist_ok=True)
+    (folder / "secret").write_text("secret")
+    (made.prefix / "share/out").symlink_to(folder / "secret")
+    named = source if source in ("/", "") else f"{tmp_path}/{source}"
+    record.write_text(json.dumps({**json.loads(record.read_text()), "link": {"source": named, "type": 2}}))
+    with pytest.raises(PackError) as refused:
+        SmallPrefix(made.prefix).pack(tmp_path / "b.tar.zst")
+    assert refused.value.details == [f"share/out: links to {folder / 'secret'}, outside the environment"]
 
 
 @pytest.mark.parametrize("elsewhere", ["other", "pkgs", "pkgs/one-1.0-0-more"])

@@ -21,16 +21,25 @@ _SOFTLINK = 2
 
 
 def linked_folders(prefix: Path) -> tuple[str, ...]:
-    """Return the folders in the package cache to which files of an environment are linked."""
+    """Return the folders in the package cache to which files of an environment are linked.
+
+    A record may state any folder, as /etc: only one that is an unpacked package of its name counts.
+    """
     found = set()
     with suppress(OSError):
         for place in (prefix / "conda-meta").glob("*.json"):
             with suppress(OSError, ValueError):
                 document = json_value(read_file(place))
                 source = document["link"].get("source") if _is_linked(document) else None
-                if isinstance(source, str) and source.startswith("/"):
+                if isinstance(source, str) and _is_package(source, document):
                     found.update({source.rstrip("/"), os.path.realpath(source)})
     return tuple(sorted(found))
+
+
+def _is_package(folder: str, document: Mapping[str, Any]) -> bool:
+    dist = "-".join(str(document.get(key)) for key in ("name", "version", "build"))
+    place = folder.rstrip("/")
+    return place.startswith("/") and place.endswith(f"/{dist}") and os.path.isfile(f"{place}/info/index.json")
 
 
 def is_within(path: str, folders: tuple[str, ...]) -> bool:
