@@ -254,6 +254,24 @@ def test_an_empty_directory_of_one_s_own_in_another_s_is_deployed_into(open_fold
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_a_mounted_directory_of_one_s_own_is_deployed_into(open_folder: Path) -> None:
+    x = open_folder / "x"
+    x.mkdir()
+    os.chown(x, OTHER, OTHER)
+    if subprocess.run(["mount", "--bind", x, x], capture_output=True).returncode:
+        pytest.skip("nothing can be mounted here")
+    try:
+        done = as_other_user("deploy", "demo-1.tar.gz", x, cwd=open_folder)
+        assert done.returncode == 0, done.stderr
+        assert whole_version(x) == "1" and as_other_user("verify", x, cwd=open_folder).returncode == 0
+        done = as_other_user("deploy", "demo-1.tar.gz", x, cwd=open_folder)
+        assert done.returncode == 10 and "is a mount point" in done.stderr
+        assert as_other_user("remove", x, cwd=open_folder).returncode == 0 and list(x.iterdir()) == []
+    finally:
+        subprocess.run(["umount", x], check=True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 def test_a_removal_in_place_that_was_stopped_is_finished(open_folder: Path) -> None:
     x = open_folder / "x"
     x.mkdir(mode=0o750)

@@ -161,7 +161,7 @@ class DeploymentState:
                 return ""
             if not is_folder(path):
                 return f"{path} exists and is not a directory"
-            if is_mount_point(path):
+            if not self.in_place and is_mount_point(path):
                 return f"{path} is a mount point, which can't be replaced atomically"
             if self.current() is None and self.others():
                 return f"{path} exists, is not empty and is not a deployment; it was not changed"
