@@ -1,8 +1,8 @@
 """The process that links conda packages with rattler; a panic in rattler's threads ends this process only.
 
-It is run with ``python -c``, so that it does not import the rest of the build. stdin: one line of JSON, the
-`Request` of ``rattler_process``; when stdin is closed, the process ends. stdout: one JSON list for each event, see
-`Events`.
+It is run with ``python -c``, so that it does not import the rest of the build. The file ``request`` in the working
+directory is the `Request` of ``rattler_process`` as JSON. When stdin is closed, the process ends. stdout: one JSON
+list for each event, see `Events`.
 """
 
 from __future__ import annotations
@@ -127,10 +127,10 @@ def _end_with_the_parent() -> None:
 
 
 def main() -> None:
-    """Link the packages of the request on stdin."""
+    """Link the packages of the request."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a panic aborts the process
-    request = json.loads(sys.stdin.buffer.readline())
     threading.Thread(target=_end_with_the_parent, daemon=True).start()
+    request = json.loads(Path("request").read_bytes())
     records = [PrefixRecord.from_path(Path(path)) for path in request["records"]]
     events = Events(records, Path(request["cache"]))  # type: ignore[abstract]  # its other methods do nothing
     try:

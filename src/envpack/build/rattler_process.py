@@ -12,13 +12,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from importlib import resources
 from itertools import islice, takewhile
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from envpack.lock.condarc import home_of
 from envpack.runtime.errors import BuildError
 from envpack.runtime.fs.temporary import new_folder
 from envpack.runtime.transport.redact import without_secrets
@@ -59,7 +59,7 @@ def default_cache() -> Path:
     if stated := os.environ.get("RATTLER_CACHE_DIR"):
         return Path(stated).absolute() / "pkgs"
     user = os.environ.get("XDG_CACHE_HOME", "")
-    folder = Path(user) if user.startswith("/") else Path.home() / ".cache"
+    folder = Path(user) if user.startswith("/") else home_of(os.environ) / ".cache"
     return folder / "rattler" / "cache" / "pkgs"
 
 
@@ -82,12 +82,10 @@ def install(request: Request, on_event: Callable[[Event], None]) -> None:
     last: Event = ("",)
     request.prefix.parent.mkdir(parents=True, exist_ok=True)
     with new_folder(request.prefix.parent / "install") as scratch, (scratch / "log").open("wb+") as log:
+        (scratch / "request").write_bytes(_as_json(request, scratch))
         with _start(scratch, log) as process:
-            assert process.stdin is not None and process.stdout is not None
+            assert process.stdout is not None
             try:
-                with suppress(BrokenPipeError):  # the log has the reason
-                    process.stdin.write(_as_json(request, scratch))
-                    process.stdin.flush()
                 for line in process.stdout:
                     last = json.loads(line)
                     if last[0] == "linking":
@@ -117,7 +115,7 @@ def _start(scratch: Path, log: IO[bytes]) -> subprocess.Popen[bytes]:
     modules = os.pathsep.join(path for path in sys.path if path)
     return subprocess.Popen(
         [sys.executable, "-c", script],
-        stdin=subprocess.PIPE,
+        stdin=subprocess.PIPE,  # closed when this process ends
         stdout=subprocess.PIPE,
         stderr=log,
         cwd=scratch,
@@ -127,7 +125,7 @@ def _start(scratch: Path, log: IO[bytes]) -> subprocess.Popen[bytes]:
 
 
 def _as_json(request: Request, scratch: Path) -> bytes:
-    """Return the request as one line, with the records in files: py-rattler gives their JSON in no other way."""
+    """Return the request, with the records in files: py-rattler gives their JSON in no other way."""
     from rattler import PrefixRecord
     from rattler.prefix import PrefixPaths
 
@@ -142,7 +140,7 @@ def _as_json(request: Request, scratch: Path) -> bytes:
         "platform": request.platform,
         "requested": list(request.requested),
     }
-    return json.dumps(values).encode() + b"\n"
+    return json.dumps(values).encode()
 
 
 def _ended(status: int, linking: Sequence[str], messages: Iterable[str]) -> BuildError:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from envpack.runtime.errors import SpecError
+from envpack.runtime.errors import SpecError, UsageError
 from envpack.runtime.fs.io import read_file
 from envpack.spec.nodes import load
 
@@ -133,8 +133,17 @@ def installations(environ: Mapping[str, str]) -> Iterator[Path]:
 
 
 def home_of(environ: Mapping[str, str]) -> Path:
-    """Return the user's home."""
-    return Path(environ.get("HOME") or Path.home())
+    """Return the user's home directory.
+
+    Raises:
+        UsageError: HOME is not set, and the user has no entry in the password database.
+    """
+    try:
+        return Path(environ.get("HOME") or Path.home())
+    except RuntimeError:
+        raise UsageError(
+            f"the user with the id {os.getuid()} has no home directory", hint="Set HOME to a directory for caches."
+        ) from None
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from envpack.lock.condarc import home_of
 from envpack.runtime.errors import DestinationError
 from envpack.runtime.fs.lock import locked
 from envpack.runtime.fs.paths import exists, is_folder, make_folders, remove_tree
@@ -22,7 +23,7 @@ def work_root(environ: Mapping[str, str]) -> Path:
         return Path(environ["ENVPACK_WORK"]).expanduser()
     # https://specifications.freedesktop.org/basedir-spec/latest/
     cache = environ.get("XDG_CACHE_HOME") or ""
-    base = Path(cache) if cache.startswith("/") else Path(environ.get("HOME") or Path.home()) / ".cache"
+    base = Path(cache) if cache.startswith("/") else home_of(environ) / ".cache"
     return base / "envpack" / "work"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import sys
 import tarfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 
 from envpack.build import build_prefix, choose_prefix
 from envpack.build.install_worker import wrong_path
+from envpack.build.rattler_process import Request, install
 from envpack.lock import PackageSources
 from envpack.runtime.errors import BuildError
 from envpack.spec import parse_spec
@@ -93,6 +95,15 @@ def test_a_panic_of_rattler_is_an_error_with_its_message(tmp_path: Path) -> None
     assert error.message.startswith("rattler, which installs the conda packages, failed unexpectedly")
     assert any("panicked at" in line for line in error.details)
     assert not any("backtrace" in line for line in error.details)
+
+
+def test_a_process_that_ends_at_once_is_an_error_however_long_its_request_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    request = Request([], tmp_path / "prefix", tmp_path / "cache", "linux-64", ["a" * 66_000])
+    with pytest.raises(BuildError, match=r"failed unexpectedly \(exit 1\)"):
+        install(request, print)
 
 
 @pytest.mark.parametrize("file", ["conda-meta/history", "conda-meta/odd-1-0.json"])

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import pwd
 from pathlib import Path
 
 import pytest
 
-from envpack.lock.condarc import ALIAS, channel_settings
+from envpack.lock.condarc import ALIAS, channel_settings, home_of
 from envpack.lock.solve import match_specs
 from envpack.lock.target import spec_channels
+from envpack.runtime.errors import UsageError
+from envpack.runtime.transport.http.url import parse_url
 from envpack.spec import parse_spec
 
 COMPANY = """\
@@ -138,3 +141,12 @@ def test_a_dependency_names_its_channel_in_every_form_of_conda(dependency, expec
     assert channel in [found.base_url for found in spec_channels(spec)]
     (free,) = match_specs(spec, any_channel=True)
     assert str(free) == expected
+
+
+def test_a_user_without_a_home_is_told_so(monkeypatch):
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)
+    with pytest.raises(UsageError, match="has no home directory"):
+        home_of({})
+    monkeypatch.delenv("NETRC", raising=False)
+    assert parse_url("https://h.example/x").host == "h.example"

@@ -119,7 +119,7 @@ def _of(parts: SplitResult) -> Url:
 
 
 def _with_netrc(url: Url) -> Url:
-    path = Path(os.environ.get("NETRC") or "~/.netrc").expanduser()
+    path = Path(os.path.expanduser(os.environ.get("NETRC") or "~/.netrc"))  # stays as it is without a home
     try:
         known = netrc.netrc(str(path)).hosts.get(url.host)
     except OSError:
