@@ -6,7 +6,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import unquote
 
+from packaging.utils import parse_wheel_filename
+
+from envpack.lock.uvtool import expanded
 from envpack.runtime.fs.io import read_file
 from envpack.spec.pip_lines import PipLine, logical_lines, parse_line
 
@@ -36,14 +40,25 @@ def stated_hashes(lines: Iterable[PipLine], folder: Path) -> dict[str, set[str]]
         folder: The folder that their relative paths start at.
 
     Returns:
-        ``ALGORITHM:HEX`` by the name of the package, or by its URL where the requirement has no name.
+        ``ALGORITHM:HEX`` by the name of the package, else by the name of its local file, or by its URL.
     """
     lines = list(lines)
     found: dict[str, set[str]] = {}
     for line in (*lines, *(line for line, _ in _included(lines, folder, set()))):
         if line.hashes:
-            found.setdefault(line.name or line.requirement.split(";")[0].strip(), set()).update(line.hashes)
+            found.setdefault(_package(line), set()).update(line.hashes)
     return found
+
+
+def _package(line: PipLine) -> str:
+    """Return the name of a requirement's package, else the name of its local file, or its URL."""
+    location = expanded(line.requirement.split(";")[0].strip().partition("#")[0])
+    if line.name:
+        return line.name
+    file_name = unquote(location.rpartition("/")[2])
+    with suppress(ValueError):
+        return parse_wheel_filename(file_name)[0]
+    return location if "://" in location and not location.startswith("file:") else file_name
 
 
 def _included(lines: Iterable[PipLine], folder: Path, seen: set[Path]) -> Iterator[tuple[PipLine, Path]]:

@@ -24,7 +24,7 @@ class StatedHashes:
     """The hashes of a pip section.
 
     Attributes:
-        hashes: ``ALGORITHM:HEX`` by the name of the package or by its URL.
+        hashes: ``ALGORITHM:HEX`` by what `stated_hashes` names the package by.
         required: Whether every package must have one, as ``--require-hashes`` says.
 
     Source: https://pip.pypa.io/en/stable/topics/secure-installs/#hash-checking-mode
@@ -47,8 +47,9 @@ class StatedHashes:
             BuildError: No file of the package has one of its hashes.
         """
         name = canonicalize_name(package["name"])
-        url = package.get("archive", {}).get("url", "")
-        expected = self.hashes.get(name) or self.hashes.get(url)
+        archive = package.get("archive", {})
+        place = archive.get("url") or archive.get("path", "").rpartition("/")[2]
+        expected = self.hashes.get(name) or self.hashes.get(place)
         if expected is None:
             if self.required:
                 raise BuildError(

@@ -49,6 +49,19 @@ def test_hashes_of_included_files_and_of_urls_count(tmp_path):
         stated(f"https://h/x.zip --hash=sha256:{TWO}").allowed(archive)
 
 
+@pytest.mark.parametrize(
+    "place",
+    ["https://h/tool-1.0%2Bc-py3-none-any.whl", "./w/tool-1.0-py3-none-any.whl", "./src/t.zip", "file:///t.zip"],
+)
+def test_hashes_of_files_without_a_name_count(place: str):
+    archive = {"name": "tool", "archive": {"path": place.rpartition("//")[2], "hashes": {"sha256": ONE}}}
+    if place.startswith("http"):
+        archive = {"name": "tool", "archive": {"url": place, "hashes": {"sha256": ONE}}}
+    assert stated(f"{place} --hash=sha256:{ONE}").allowed(archive) == archive
+    with pytest.raises(BuildError, match="no file of tool"):
+        stated(f"{place} --hash=sha256:{TWO}").allowed(archive)
+
+
 def test_every_package_needs_a_hash_where_the_section_says_so():
     with pytest.raises(BuildError, match="states no hash for tool"):
         stated("--require-hashes", "other").allowed(PACKAGE)
