@@ -43,9 +43,13 @@ _PER_REQUIREMENT = {
     "--config-setting": "--config-settings",
     "--global-option": "--global-option",
 }
+_ATTACHED = re.compile(r"-C.")
 _FOR_UV = ("--requirement", "--constraint", "--editable", "--no-binary", "--only-binary")
 _COMMENT = re.compile(r"(?:^|\s)#.*$")
 _REPOSITORY = re.compile(r"(?P<url>(?:git|hg|svn|bzr)\+[^#\s]+)#?(?P<fragment>\S*)$")
+_SSH = re.compile(
+    r"git\+(?!file:)([^/:\s]+@[^/:\s]+):(?!//)(?=\S)"
+)  # git's own short form of ssh://USER@HOST/PATH
 _HEAD = re.compile(r"(\bgit\+\S+?)@HEAD(?=[#;\s]|$)")  # git's name for what is taken anyway; uv does not know it
 _SNAPSHOT = re.compile(r"(https://github\.com/[^/\s]+/[^/\s]+)/(tarball|zipball)/([^\s;#?]+)")
 _NOT_A_NAME = re.compile(r"^(?:[./~]|[A-Za-z]:\\|\w[\w+.-]*://)|^[^@]+\.(?:whl|zip|tar\.\w+|tgz)$")
@@ -130,7 +134,7 @@ def parse_line(text: str) -> tuple[PipLine, ...]:
     text = _COMMENT.sub("", text).strip()
     if not text:
         return ()
-    text = _SNAPSHOT.sub(_archive, _HEAD.sub(r"\1", text))
+    text = _SNAPSHOT.sub(_archive, _HEAD.sub(r"\1", _SSH.sub(r"git+ssh://\1/", text)))
     return tuple(_options(text)) if text.startswith("-") else (_requirement(text),)
 
 
@@ -179,7 +183,7 @@ def _own_options(text: str) -> tuple[list[tuple[str, str]], list[str]]:
     own, others, words = [], [], shlex.split(text)
     while words:
         word = words.pop(0)
-        name, equals, value = word.partition("=")
+        name, equals, value = ("-C", "=", word[2:]) if _ATTACHED.match(word) else word.partition("=")
         if name not in _PER_REQUIREMENT:
             others.append(word)
             continue
@@ -241,6 +245,8 @@ def _repository(match: re.Match[str]) -> PipLine:
     parts = [part for part in match["fragment"].split("&") if part]
     name = next((unquote(part[4:]) for part in parts if part.startswith("egg=")), "")
     others = "&".join(part for part in parts if not part.startswith("egg="))
+    if "://" not in match["url"]:
+        raise ValueError("expected a repository as git+https://HOST/PATH or git+ssh://HOST/PATH")
     url = match["url"] + (f"#{others}" if others else "")
     text = f"{name} @ {url}" if name else url
     return PipLine(text, requirement=text)

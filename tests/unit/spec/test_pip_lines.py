@@ -26,6 +26,8 @@ def read(*items: str) -> list[tuple[str, str]]:
         ('-e "./a b[x]"', [("--editable", "./a b[x]")]),
         ('-e "git+https://h/b.git@v1#egg=tool"', [("", "tool @ git+https://h/b.git@v1")]),
         ("-r https://h/r.txt [--no-deps]", [("--requirement", "https://h/r.txt")]),
+        ("-e git+git@h:a/b.git@v1#egg=b", [("", "b @ git+ssh://git@h/a/b.git@v1")]),
+        ("b @ git+git@h:a/b.git", [("", "b @ git+ssh://git@h/a/b.git")]),
         ("-e . -e git+https://h/b#egg=b", [("--editable", "."), ("", "b @ git+https://h/b")]),
         (
             "--use-feature=fast-deps --no-require-hashes",
@@ -51,6 +53,7 @@ def test_a_line_may_have_several_options_and_quotes(text, expected):
         ("flask==1 --require-hash x", "'--require-hash' is no option of a requirement"),
         ("flask==1 --hash", "expected a value after --hash"),
         ("https://h/x.tar.gz --config-settings a=b", "expected a name before options of the build"),
+        ("-e bzr+lp:x", "expected a repository as git+https://HOST/PATH"),
         ("flask==1 -i https://h/s --pre", "'- flask==1' and '- -i https://h/s --pre'"),
     ],
 )
@@ -83,11 +86,11 @@ def test_a_wrong_line_is_reported_at_its_item():
 
 def test_options_of_a_requirement_are_known():
     (line,) = parse_line(
-        "Tool[x]==1 ; python_version > '3' --hash=sha256:AB --hash sha512:00 -C a=b --global-option=c"
+        "Tool[x]==1 ; python_version > '3' --hash=sha256:AB --hash sha512:00 -C a=b -Cc=d --global-option=c"
     )
     assert line.requirement == "Tool[x]==1 ; python_version > '3'"
     assert (line.name, line.hashes) == ("tool", ("sha256:ab", "sha512:00"))
-    assert line.settings == ("a=b", "--global-option=c")
+    assert line.settings == ("a=b", "c=d", "--global-option=c")
     assert line.for_uv == ("Tool[x]==1 ; python_version > '3' --hash=sha256:ab --hash=sha512:00",)
 
 
