@@ -13,6 +13,12 @@ _PIXI = "Give its lock file, which states exact packages: envpack build {folder}
 _PROJECT = "Write an environment.yml with python in its dependencies and '- pip: [.]', which installs the project."
 
 _OTHERS: tuple[tuple[str, str, str, str], ...] = (
+    (
+        r"mojoproject\.toml",
+        "",
+        "the manifest of a pixi project",
+        "Give its lock file, which 'pixi lock' writes: envpack build {folder}pixi.lock.",
+    ),
     (r"pyproject\.toml|setup\.(py|cfg)", "", "the description of a Python project", _PROJECT),
     (
         r".*",

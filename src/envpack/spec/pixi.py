@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,8 @@ def parse_pixi(text: str, source: str) -> EnvSpec:
     try:
         spec = _Manifest(document, problems).spec(Path(source))
     except (AttributeError, KeyError, TypeError, ValueError) as error:  # a value of another type
-        raise SpecError(f"{source} is not a manifest of pixi: {error}", hint=_HINT) from None
+        reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        raise SpecError(f"{source} is not a manifest of pixi: {reason}", hint=_HINT) from None
     try:
         problems.raise_any()
     except SpecError as error:
@@ -78,7 +79,9 @@ class _Problems(Problems):
         self.add(self.line(key), text)
 
     def line(self, key: str) -> int:
-        found = re.search(rf"^\s*\[?(?:[\w.-]*\.)?[\"']?{re.escape(key)}\b", self._text, re.MULTILINE)
+        name = rf"[\"']?{re.escape(key)}\b"
+        found = re.search(rf"^\s*\[?(?:[\w.-]*\.)?{name}", self._text, re.MULTILINE)
+        found = found or re.search(rf"(?<=[{{,\s]){name}(?=[\"']?\s*=)", self._text)  # in a table on one line
         return self._text.count("\n", 0, found.start() + len(found[0])) + 1 if found else 1
 
 
@@ -91,6 +94,8 @@ class _Manifest:
         self._problems = problems
 
     def spec(self, path: Path) -> EnvSpec:
+        if not {"workspace", "project"} & self._pixi.keys():
+            raise KeyError("workspace")
         for key in [*(self._pixi.keys() - _TABLES), *(key for key in _UNSUPPORTED if key in self._workspace)]:
             if self._workspace.get(key) != "strict":  # of channel-priority: as envpack solves
                 self._problems.at(key, f"{key!r} can't be read")
@@ -119,7 +124,7 @@ class _Manifest:
         )
 
     def _platform(self) -> str | None:
-        stated = self._workspace.get("platforms", [])
+        stated = self._list("platforms")
         if any(not isinstance(name, str) for name in stated):
             self._problems.at("platforms", "platforms with names of their own can't be read")
             return None
@@ -127,6 +132,13 @@ class _Manifest:
         if stated and not known:
             self._problems.at("platforms", f"none of the platforms is {' or '.join(PLATFORMS)}")
         return known[0] if len(known) == 1 else None
+
+    def _list(self, key: str) -> Sequence[Any]:
+        stated = self._workspace.get(key, [])
+        if isinstance(stated, list):
+            return stated
+        self._problems.at(key, f"expected a list, such as {key} = [{str(stated)!r}]")
+        return []
 
     def _tables(self, platform: str | None) -> Mapping[str, Table]:
         """Return the tables of the default environment, with those of its targets put over them."""
@@ -148,7 +160,7 @@ class _Manifest:
 
     def _channels(self) -> list[str]:
         """Return the channels by descending priority, else in the order of the file."""
-        channels = self._workspace.get("channels", [])
+        channels = self._list("channels")
         tables: list[Table] = [{"channel": item} if isinstance(item, str) else item for item in channels]
         return [str(item["channel"]) for item in sorted(tables, key=lambda item: -item.get("priority", 0))]
 
@@ -217,7 +229,11 @@ class _Manifest:
         for key in activation.keys() - {"env"}:
             self._problems.at(key, f"{key!r} of the activation can't be read")
         variables = {str(key): str(value) for key, value in activation.get("env", {}).items()}
-        for key in variables:
+        for key, value in variables.items():
+            if "$" in value:
+                self._problems.at(
+                    key, f"{key!r} with a variable in its value can't be read: its value is literal here"
+                )
             if not VARIABLE.fullmatch(key) or key in RESERVED:
                 self._problems.at(key, f"{key!r} is not a name of a variable that an environment may set")
         return variables

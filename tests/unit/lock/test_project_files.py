@@ -41,6 +41,7 @@ def test_a_folder_without_a_spec_names_the_lock_that_is_there(tmp_path):
     ("name", "text", "what", "hint"),
     [
         ("pyproject.toml", "[project]\nname = 'x'\n", "the description of a Python project", "pip: [.]"),
+        ("mojoproject.toml", "[project]\n", "the manifest of a pixi project", "pixi.lock"),
         ("setup.py", "import setuptools\n", "the description of a Python project", "pip: [.]"),
         (
             "requirements.txt",

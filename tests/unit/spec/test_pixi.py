@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -127,6 +128,11 @@ def test_a_project_with_a_lock_is_built_from_it(tmp_path: Path, name: str) -> No
         ("[dependencies]\nnumpy = '>=>1'\n", "pixi.toml:6: 'numpy >=>1' is not a conda requirement"),
         ("[pypi-dependencies]\nflask = '>=>1'\n", "pixi.toml:6: 'flask>=>1': expected a pip requirement"),
         ("[pypi-options]\nno-build = true\n", "pixi.toml:6: the option 'no-build' can't be read"),
+        ("[activation]\nenv = { A = '1', PATH = 'x' }\n", "pixi.toml:6: 'PATH' is not a name of a variable"),
+        (
+            "[activation.env]\nA = '$CONDA_PREFIX/x'\n",
+            "pixi.toml:6: 'A' with a variable in its value can't be read",
+        ),
         ("[dependencies]\na = 1\n", "pixi.toml is not a manifest of pixi"),
         ("[target.linux]\ndependencies = [1]\n", "pixi.toml is not a manifest of pixi"),
         ("[system-requirements]\ncuda = 'new'\n", "pixi.toml is not a manifest of pixi"),
@@ -145,6 +151,20 @@ def test_a_target_needs_a_project_for_one_platform() -> None:
         parse_pixi(f"{both}[target.linux-64.dependencies]\na = '*'\n", "pixi.toml")
     with pytest.raises(SpecError, match="none of the platforms"):
         parse_pixi("[workspace]\nplatforms = ['win-64']\n", "pixi.toml")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "pixi.toml is not a manifest of pixi: 'workspace' is missing"),
+        ("[workspace]\nchannels = [{ priority = 1 }]\n", "not a manifest of pixi: 'channel' is missing"),
+        ("[workspace]\nchannels = 'c'\n", "pixi.toml:2: expected a list, such as channels = ['c']"),
+        ("[workspace]\nplatforms = 'x'\n", "pixi.toml:2: expected a list, such as platforms = ['x']"),
+    ],
+)
+def test_a_manifest_has_a_workspace_with_lists(text: str, message: str) -> None:
+    with pytest.raises(SpecError, match=re.escape(message)):
+        parse_pixi(text, "pixi.toml")
 
 
 def test_what_other_environments_and_programs_have_is_left_out() -> None:
