@@ -23,6 +23,7 @@ from rattler.networking import Client
 from rattler.package import PathsJson
 
 from envpack.runtime.format.limits import MAX_DEPTH, MAX_NAME, MAX_PATH
+from envpack.runtime.fs.io import read_file
 
 _STEP = 1 << 18
 """Bytes of a download from one event to the next."""
@@ -130,7 +131,7 @@ def main() -> None:
     """Link the packages of the request."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a panic aborts the process
     threading.Thread(target=_end_with_the_parent, daemon=True).start()
-    request = json.loads(Path("request").read_bytes())
+    request = json.loads(read_file("request"))
     records = [PrefixRecord.from_path(Path(path)) for path in request["records"]]
     events = Events(records, Path(request["cache"]))  # type: ignore[abstract]  # its other methods do nothing
     try:
