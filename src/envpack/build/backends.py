@@ -178,6 +178,8 @@ def install_failure(error: BaseException, folders: Sequence[Path] = ()) -> Build
     hint = "Check that the channel still has the package and can be reached."
     if first.startswith("failed to link "):
         hint = "The package may be damaged. Use another version of it, or report it to the owner of the channel."
+    elif first.startswith("failed to acquire global cache lock"):
+        hint = "Check the permissions of the package cache, or set RATTLER_CACHE_DIR to another directory."
     return BuildError(
         f"the conda packages can't be installed: {first}",
         hint=CREDENTIALS_HINT if credentials_refused(text) else hint,

@@ -22,10 +22,10 @@ from envpack.lock.target import (
     virtual_packages,
     with_channel_url,
 )
-from envpack.runtime.errors import BuildError
+from envpack.runtime.errors import BuildError, UsageError
 from envpack.runtime.report import Reporter
 from envpack.runtime.transport.redact import without_secrets
-from envpack.spec import EnvSpec
+from envpack.spec import PLATFORMS, EnvSpec
 from envpack.spec.pip_lines import parse_lines
 
 if TYPE_CHECKING:
@@ -70,16 +70,20 @@ def solve_lock(
         reporter: Shows the progress and warnings.
 
     Raises:
+        UsageError: A platform is not supported.
         BuildError: There is no solution, or a channel or index can't be read.
     """
     reporter, sources = reporter or Reporter(), sources or PackageSources()
+    platforms = platforms or [spec.platform or current_platform()]
+    if unknown := [platform for platform in platforms if platform not in PLATFORMS]:
+        raise UsageError(f"platform {unknown[0]!r} is not supported", hint=f"Use {' or '.join(PLATFORMS)}.")
     channels = spec_channels(spec, sources.channels)
     if not spec.channels and not sources.channels and channel_settings(os.environ).channels:
         names = without_secrets(", ".join(channel.base_url for channel in channels))
         reporter.note(f"the spec names no channels; those of conda's configuration are used: {names}")
     specs = match_specs(spec, any_channel=bool(sources.channels))
     locked = {}
-    for platform in platforms or [spec.platform or current_platform()]:
+    for platform in platforms:
         with reporter.step(f"Solving {spec.name} for {platform}") as step:
             records = solve_conda(spec, platform, channels, specs)
             step.detail = f"{len(records)} conda packages"

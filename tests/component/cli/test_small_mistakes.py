@@ -109,6 +109,18 @@ def test_a_full_disk_is_named_with_its_free_space_and_the_options(tmp_path: Path
     assert error.details[0].endswith(f" free at {tmp_path}")
 
 
+def test_a_package_cache_that_can_t_be_made_is_not_a_fault_of_the_channel() -> None:
+    error = install_failure(Exception("failed to acquire global cache lock\nNot a directory (os error 20)"))
+    assert "RATTLER_CACHE_DIR" in error.hint
+
+
+@pytest.mark.parametrize("platform", ["win-64", "linux"])
+def test_a_platform_that_is_not_supported_is_a_wrong_option(tmp_path: Path, platform: str) -> None:
+    (tmp_path / "x.yml").write_text("dependencies: []\n")
+    done = envpack("lock", tmp_path / "x.yml", "--platform", platform, code=2)
+    assert f"platform '{platform}' is not supported" in done.stderr and "linux-aarch64" in done.stderr
+
+
 def test_allow_disk_tries_it_where_too_little_is_free(tmp_path: Path) -> None:
     mount, made = tmp_path / "mount", bundle(tmp_path, "1", large=bytes(4 << 20))
     mount.mkdir()
