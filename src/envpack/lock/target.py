@@ -137,5 +137,5 @@ def split_channel(dependency: str) -> tuple[str, str]:
     match = _IN_BRACKETS.search(dependency)
     if match is None:
         return "", dependency
-    rest = f"{match['before']},{match['after']}".strip(", ")
+    rest = ",".join(filter(None, (match[part].strip(", ") for part in ("before", "after"))))
     return match["channel"], dependency[: match.start()] + (f"[{rest}]" if rest else "")

@@ -130,6 +130,7 @@ def test_channels_are_named_as_conda_exports_them(channels, expected):
         ("c-f::x >=1", "x >=1", "https://conda.anaconda.org/c-f/", None),
         ("x[channel=c-f,version='>=1']", "x >=1", "https://conda.anaconda.org/c-f/", None),
         ("x[build=a*, channel='c-f']", 'x[build="a*"]', "https://conda.anaconda.org/c-f/", None),
+        ("x[build=a*, channel=c-f, version='>=1']", "x >=1 a*", "https://conda.anaconda.org/c-f/", None),
         ("x[channel=https://h.example.org/c]", "x", "https://h.example.org/c/", None),
         ("defaults::x", "x", "https://repo.anaconda.com/pkgs/main/", None),
     ],
