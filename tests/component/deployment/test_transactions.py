@@ -251,11 +251,14 @@ def read_only(x: Path) -> Iterator[list[str]]:
 
 def test_in_a_folder_that_can_t_be_written_nothing_changes(x: Path, tmp_path: Path, read_only: list[str]) -> None:
     new = bundle(Path(x.parent), "1")
-    for arguments in (("deploy", new, x), ("rollback", x), ("remove", x), ("move", x, x.with_name("y"))):
+    commands = [("deploy", new, x), ("rollback", x), ("move", x, x.with_name("y"))]
+    if read_only:  # else one's own directory can be emptied, see test_places
+        commands.append(("remove", x))
+    for arguments in commands:
         environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "ENVPACK_STATE": "/proc/nowhere"}
         done = subprocess.run([*read_only, *command(*arguments)], capture_output=True, text=True, env=environment)
         assert done.returncode == 10, done.stderr
-        assert done.stderr.startswith(f"error: can't write to {tmp_path}: ")
+        assert f"can't write to {tmp_path}" in done.stderr.splitlines()[0]
     assert whole_version(x) == "1" and state_entries(x) == []
 
 
