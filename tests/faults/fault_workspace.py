@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from envpack.runtime.fs.temporary import is_temporary
 from faults import samples
 from faults.children import Ended, run
 
@@ -221,7 +222,8 @@ class Stage:
                     if folder == str(self.store / "1/roots") and not store_too:
                         continue  # gc does
                     on_its_way = name.endswith((".new", ".envpack-new")) or name == "settling"
-                    if on_its_way and not unfinished:
+                    in_kept = any(folder.startswith(str(self.side(place))) for place in places)
+                    if (on_its_way and not unfinished) or (is_temporary(name) and not in_kept):
                         wrong.append(f"{path} is left")
                     if name == "lock" or name.endswith(".lock"):
                         if folder.endswith("/work"):

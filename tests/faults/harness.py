@@ -265,9 +265,11 @@ class Attempt:
             codes = {CANT_WRITE}
         if ended.code not in codes:
             self._say(f"exit code {ended.code}: {said}")
-        reason = os.strerror(errno.ENOLCK if fault.do == str(errno.ENOLCK) else int(fault.do))
-        if reason not in said:
-            self._say(f"{reason!r} is not in the message: {said}")
+        reasons = [os.strerror(int(fault.do))]
+        if fault.do == str(errno.ENOLCK):
+            reasons.append("has no file locks")
+        if not any(reason in said for reason in reasons):
+            self._say(f"none of {reasons} is in the message: {said}")
 
     def _check_rest(self, when: str) -> None:
         """Check what holds at any time."""

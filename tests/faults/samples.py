@@ -19,7 +19,7 @@ VERSIONS = ("1", "2", "3", "fails")
 Tree = dict[str, tuple[str, object]]
 """By path: "file" and (executable, bytes), "link" and its target, "folder" and None; hard links as files."""
 
-CHANGING = re.compile(r"\.envpack/(deployment\.json|lock|check(\.\d+)?|settling|\..*\.new)")
+CHANGING = re.compile(r"\.envpack/(deployment\.json|lock|check(\.\d+)?|settling|\..*\.(new|envpack-[0-9a-f]{16}))")
 """What a tree has or has not, what differs from one deployment of a bundle to the next, and what is on its way to
 be one of those."""
 

@@ -2,21 +2,23 @@
 
 Every one has a random name, and is created anew: what another user has put there before is neither opened nor
 followed nor removed. Only what this process created is removed, and it is recognised by its inode, not by its
-name. A process that is killed leaves its temporary file; nothing else ever uses or removes it.
+name. A process that is killed leaves its temporary file or folder, which the next process that writes the same
+output removes. Who is alive holds a lock on what it created; without file locks nothing is removed.
 """
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import re
 import stat
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, Iterator
+from typing import BinaryIO, Callable, Iterator
 
 from envpack.runtime.errors import DestinationError
-from envpack.runtime.fs.io import CREATE, READ_FOLDER, write_all
+from envpack.runtime.fs.io import CREATE, READ_FOLDER, READ_UNTRUSTED, write_all
 from envpack.runtime.fs.paths import make_writable, sibling_path
 from envpack.runtime.fs.sync import sync_folder
 
@@ -69,9 +71,12 @@ def new_file(beside: Path, mode: int = 0o666) -> Iterator[NewFile]:
     Raises:
         OSError: it can't be created.
     """
+    _remove_leftovers(beside)
     path = temporary_path(beside)
-    fd = os.open(path, CREATE & ~os.O_WRONLY | os.O_RDWR, mode)
+    with _undone_by_signal(lambda: os.unlink(path)):
+        fd = os.open(path, CREATE & ~os.O_WRONLY | os.O_RDWR, mode)
     try:
+        _lock(fd)
         yield NewFile(path, fd)
     finally:
         with suppress(OSError):
@@ -121,15 +126,19 @@ def new_folder(beside: Path, *, short: bool = False) -> Iterator[Path]:
 
     Args:
         beside: the path that gives the folder its name.
-        short: give it a name of 8 characters, for a folder in which long paths will lie.
+        short: give it a name of 8 characters, for a folder in which long paths will lie. One that a killed process
+            left is not removed later: nothing in such a name says whose it is.
 
     Raises:
         OSError: it can't be created or removed.
     """
+    _remove_leftovers(beside)
     path = beside.with_name(os.urandom(4).hex()) if short else temporary_path(beside)
-    os.mkdir(path, 0o700)
-    fd = os.open(path, READ_FOLDER)
+    with _undone_by_signal(lambda: os.rmdir(path)):
+        os.mkdir(path, 0o700)
+        fd = os.open(path, READ_FOLDER)
     try:
+        _lock(fd)
         status = os.fstat(fd)
         if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o077:
             raise OSError(errno.EBUSY, "another process replaced the temporary folder", str(path))
@@ -189,3 +198,63 @@ def _is_same(path: Path, fd: int) -> bool:
         return os.path.samestat(os.lstat(path), os.fstat(fd))
     except FileNotFoundError:
         return False
+
+
+@contextmanager
+def _undone_by_signal(remove: Callable[[], None]) -> Iterator[None]:
+    """Call ``remove`` when a signal ends the block: between the creation of a file and the next statement, too."""
+    try:
+        yield
+    except Exception:
+        raise
+    except BaseException:
+        with suppress(OSError):
+            remove()
+        raise
+
+
+def _lock(fd: int) -> bool:
+    """Lock a file or folder until it is closed; return false when another process has, or there are no locks."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _remove_leftovers(beside: Path) -> None:
+    """Remove what killed processes of this user left of `new_file` and `new_folder` for ``beside``.
+
+    Folders only where no other user can write: one could rename a folder of this user to such a name, and have it
+    emptied.
+    """
+    start = temporary_path(beside).name[:-16]
+    try:
+        names = [name for name in os.listdir(beside.parent) if name.startswith(start) and is_temporary(name)]
+        parent = os.stat(beside.parent)
+    except OSError:
+        return
+    private = parent.st_uid in (0, os.geteuid()) and not parent.st_mode & 0o022
+    for name in names:
+        with suppress(OSError):
+            _remove_leftover(beside.with_name(name), folders=private)
+
+
+def _remove_leftover(path: Path, *, folders: bool) -> None:
+    """Remove a file of this user, or with ``folders`` a folder, unless it is locked.
+
+    Raises:
+        OSError: it can't be opened or removed.
+    """
+    fd = os.open(path, READ_UNTRUSTED)
+    try:
+        status = os.fstat(fd)
+        if status.st_uid != os.geteuid() or not _lock(fd) or not _is_same(path, fd):
+            return
+        if folders and stat.S_ISDIR(status.st_mode):
+            empty_folder(fd)
+            os.rmdir(path)
+        elif stat.S_ISREG(status.st_mode):
+            os.unlink(path)
+    finally:
+        os.close(fd)

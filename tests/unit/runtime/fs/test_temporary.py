@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
+import signal
 import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -24,6 +30,17 @@ from envpack.runtime.fs.temporary import (
 
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock that a running process has on what it created."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
 
 
 @pytest.fixture
@@ -55,12 +72,15 @@ def test_what_is_there_already_is_neither_used_nor_removed(tmp_path: Path, kind:
     else:
         place.symlink_to(outside if kind == "link" else tmp_path / "nothing")
     before = os.lstat(place)
-    with pytest.raises(FileExistsError):
-        replace_file(tmp_path / "x", b"data")
-    with pytest.raises(FileExistsError), new_folder(tmp_path / "x"):
-        raise AssertionError
-    with pytest.raises(DestinationError, match="File exists"), work_folder(tmp_path / "x"):
-        raise AssertionError
+    with ExitStack() as stack:
+        if kind in ("folder", "file"):
+            stack.enter_context(locked(place))
+        with pytest.raises(FileExistsError):
+            replace_file(tmp_path / "x", b"data")
+        with pytest.raises(FileExistsError), new_folder(tmp_path / "x"):
+            raise AssertionError
+        with pytest.raises(DestinationError, match="File exists"), work_folder(tmp_path / "x"):
+            raise AssertionError
     assert os.lstat(place) == before and outside.read_text() == "untouched"
     assert names(tmp_path) == sorted([place.name, "outside"])
 
@@ -123,3 +143,65 @@ def test_the_mode_of_a_file_is_subject_to_the_umask(tmp_path: Path) -> None:
     finally:
         os.umask(old)
     assert (tmp_path / "x").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from envpack.runtime.fs.temporary import new_file, new_folder
+with new_file(Path(sys.argv[1])), new_folder(Path(sys.argv[1])) as folder:
+    (folder / "file").touch()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def leave(output: Path) -> None:
+    """Let a process be killed while it writes ``output``."""
+    ended = subprocess.run([sys.executable, "-c", KILLED, str(output)], check=False)
+    assert ended.returncode == -signal.SIGKILL
+
+
+def test_the_next_writer_removes_what_a_killed_one_left(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    leave(tmp_path / "x")
+    leave(tmp_path / "xy")
+    (tmp_path / ".x.envpack-mine").touch()
+    left = names(tmp_path)
+    assert len(left) == 5
+    replace_file(tmp_path / "x", b"data")
+    assert names(tmp_path) == sorted(
+        ["x", *(name for name in left if not name.startswith(".x.envpack-") or "mine" in name)]
+    )
+    with new_folder(tmp_path / "xy"):
+        assert len(names(tmp_path)) == 3
+    assert names(tmp_path) == [".x.envpack-mine", "x"]
+
+
+def test_what_a_running_process_writes_is_not_removed(tmp_path: Path) -> None:
+    with new_file(tmp_path / "x") as one, new_file(tmp_path / "x") as two, new_folder(tmp_path / "x"):
+        replace_file(tmp_path / "x", b"data")
+        assert len(names(tmp_path)) == 4
+        one.put(tmp_path / "x")
+        two.put(tmp_path / "x")
+
+
+def test_no_folder_is_removed_where_another_user_may_have_renamed_it(tmp_path: Path) -> None:
+    mine = temporary_path(tmp_path / "x")
+    mine.mkdir()
+    (mine / "file").touch()
+    tmp_path.chmod(0o775)
+    replace_file(tmp_path / "x", b"data")
+    assert (mine / "file").exists()
+    tmp_path.chmod(0o755)
+    replace_file(tmp_path / "x", b"data")
+    assert names(tmp_path) == ["x"]
+
+
+def test_leftovers_stay_without_file_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(fd: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    leave(tmp_path / "x")
+    monkeypatch.setattr(temporary.fcntl, "flock", no_locks)
+    replace_file(tmp_path / "x", b"data")
+    assert len(names(tmp_path)) == 3
