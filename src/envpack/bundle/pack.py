@@ -30,6 +30,7 @@ from envpack.runtime.errors import PackError
 from envpack.runtime.format.changes import Changes, Unrelocatable
 from envpack.runtime.format.layout import OWN_FOLDER
 from envpack.runtime.format.manifest import Manifest, Package, PathRecord
+from envpack.runtime.format.services import Mount, Service
 from envpack.runtime.format.tree_rules import forbidden_reason, leading_out
 from envpack.runtime.host.detect.machine import host_subdir
 from envpack.runtime.parallel.threads import processors
@@ -51,6 +52,8 @@ class PackSettings:
         requires: Requirements on hosts, as the spec states them.
         test: Shell commands that test a deployment.
         commands: Commands of the environment.
+        services: How commands are run, by name.
+        mounts: Paths outside the environment that commands need.
         selection: Paths to pack (default: all).
         outside: Treatment of links that lead out of the prefix.
         editable: Treatment of editable installs that lead out of the prefix.
@@ -68,6 +71,8 @@ class PackSettings:
     requires: Mapping[str, str] = field(default_factory=dict)
     test: tuple[str, ...] = ()
     commands: Mapping[str, str] = field(default_factory=dict)
+    services: Mapping[str, Service] = field(default_factory=dict)
+    mounts: Mapping[str, Mount] = field(default_factory=dict)
     selection: Selection = field(default_factory=Selection)
     outside: Outside = "error"
     editable: Policy = "error"
@@ -283,6 +288,8 @@ def _draft(
         variables=variables,
         test=settings.test,
         commands=dict(settings.commands),
+        services=dict(settings.services),
+        mounts=dict(settings.mounts),
         changes=Changes(
             modified=tuple(sorted(found.modified)),
             missing=contents.missing,

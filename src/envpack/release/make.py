@@ -199,6 +199,8 @@ def _packed(
             requires=spec.requires.as_dict(),
             test=spec.test,
             commands=spec.commands,
+            services=spec.services,
+            mounts=spec.mounts,
             selection=selection,
             strict=recipe.strict,
             level=recipe.level,

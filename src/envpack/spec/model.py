@@ -9,6 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from envpack.runtime.format.services import (
+    Mount,
+    Service,
+    mounts_from_json,
+    mounts_to_json,
+    services_from_json,
+    services_to_json,
+)
 from envpack.spec.credentials import without_credentials
 from envpack.spec.requires import Requires
 
@@ -43,6 +51,8 @@ class EnvSpec:
         prune: Names of `PRUNE_PROFILES`.
         test: Shell commands that test the environment.
         commands: Shell commands of the bundle, by name.
+        services: How commands are run, for those with more than a shell command, by name.
+        mounts: Paths outside the environment that commands need, by path.
         source: The file it was read from, for messages.
         directory: The folder of that file.
     """
@@ -60,6 +70,8 @@ class EnvSpec:
     prune: tuple[str, ...] = ()
     test: tuple[str, ...] = ()
     commands: Mapping[str, str] = field(default_factory=dict)
+    services: Mapping[str, Service] = field(default_factory=dict)
+    mounts: Mapping[str, Mount] = field(default_factory=dict)
     source: str = field(default="", compare=False)
     directory: Path = field(default=Path(), compare=False)
 
@@ -79,6 +91,8 @@ class EnvSpec:
             "prune": list(self.prune),
             "test": list(self.test),
             "commands": dict(self.commands),
+            "services": services_to_json(self.services),
+            "mounts": mounts_to_json(self.mounts),
         }
         return {key: value for key, value in everything.items() if value}
 
@@ -105,6 +119,8 @@ class EnvSpec:
             prune=tuple(values.get("prune", ())),
             test=tuple(values.get("test", ())),
             commands=dict(values.get("commands", {})),
+            services=services_from_json(values.get("services", {})),
+            mounts=mounts_from_json(values.get("mounts", {})),
             source=source,
             directory=directory,
         )

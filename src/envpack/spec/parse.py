@@ -8,7 +8,6 @@ from pathlib import Path
 
 import yaml
 
-from envpack.runtime.activation.variables import RESERVED
 from envpack.runtime.errors import SpecError
 from envpack.runtime.host.checks.registry import FORMS
 from envpack.runtime.host.minimum import Minimum
@@ -25,6 +24,8 @@ from envpack.spec.nodes import (
 )
 from envpack.spec.pip_lines import logical_lines, parse_line
 from envpack.spec.requires import Requires
+from envpack.spec.services import read_commands, read_mounts
+from envpack.spec.variables import read_variables
 from envpack.suggest import nearest
 
 _TOP = (
@@ -32,12 +33,11 @@ _TOP = (
     "envpack",
 )
 _IGNORED = ("prefix", "platforms", "category")  # conda's own, and conda-lock's additions to environment.yml
-_SECTION = ("version", "platform", "requires", "exclude", "include", "prune", "test", "commands")
+_SECTION = ("version", "platform", "requires", "exclude", "include", "prune", "test", "commands", "mounts")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]*")
 _SELECTORS = {"sel(linux)": True, "sel(unix)": True, "sel(osx)": False, "sel(win)": False}
 """mamba's selectors of dependencies (https://mamba.readthedocs.io/en/latest/user_guide/micromamba.html)."""
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+!-]*")
-VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _VARIABLE_IN_URL = re.compile(r"\$([A-Za-z_][A-Za-z0-9_]*)")
 _BUILD = re.compile(r"[A-Za-z0-9_.+*^$|()\[\]\\-]+")
 
@@ -72,7 +72,7 @@ def parse_spec(text: str, source: str) -> EnvSpec:
         channels=_channels(values.get("channels"), problems),
         dependencies=conda,
         pip=(*pip, *_repositories(values, problems)),
-        variables=_variables(values.get("variables"), problems),
+        variables=read_variables(values["variables"], "variables", problems) if "variables" in values else {},
         source=source,
         directory=Path(source).parent,
         **_section(values.get("envpack"), problems),  # type: ignore[arg-type]
@@ -204,23 +204,6 @@ def _truth(node: Node, what: str, problems: Problems) -> bool:
     return value == "true"
 
 
-def _variables(node: Node | None, problems: Problems) -> dict[str, str]:
-    found: dict[str, str] = {}
-    if node is None:
-        return found
-    for key, key_node, value in mapping(node, "variables", problems):
-        if not VARIABLE.fullmatch(key):
-            problems.add(key_node, f"{key!r} is not a valid name of a variable, expected letters, digits and _")
-            continue
-        if key in RESERVED:
-            problems.add(key_node, f"{key!r} is reserved for shells and activation scripts, expected another name")
-            continue
-        text = string(value, f"variable {key}", problems)
-        if text is not None:
-            found[key] = text
-    return found
-
-
 def _section(node: Node | None, problems: Problems) -> dict[str, object]:
     """Return the ``envpack:`` section as keyword arguments of EnvSpec."""
     found: dict[str, object] = {}
@@ -234,13 +217,16 @@ def _section(node: Node | None, problems: Problems) -> dict[str, object]:
         "include": lambda value: _globs(value, "include", problems),
         "prune": lambda value: _prune(value, problems),
         "test": lambda value: tuple(text for text, _ in strings(value, "test", "a test command", problems)),
-        "commands": lambda value: _commands(value, problems),
+        "commands": lambda value: read_commands(value, problems),
+        "mounts": lambda value: read_mounts(value, problems),
     }
     for key, key_node, value in mapping(node, "envpack", problems):
         if key not in _SECTION:
             problems.add(key_node, f"{key!r} is not a key of 'envpack:'{nearest(key, _SECTION)}")
         else:
             found[key] = readers[key](value)
+    if "commands" in found:
+        found["commands"], found["services"] = found["commands"]  # type: ignore[misc]
     found["version"] = found.get("version") or DEFAULT_VERSION
     return found
 
@@ -287,17 +273,3 @@ def _prune(node: Node, problems: Problems) -> tuple[str, ...]:
         else:
             found.append(text)
     return tuple(found)
-
-
-def _commands(node: Node, problems: Problems) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for key, key_node, value in mapping(node, "commands", problems):
-        if not _NAME.fullmatch(key):
-            problems.add(key_node, f"command {key!r}: expected a name of letters, digits and . _ + - only")
-            continue
-        text = string(value, f"command {key}", problems)
-        if text is not None and not text.strip():
-            problems.add(value, f"command {key} is empty, expected a shell command")
-        elif text is not None:
-            found[key] = text
-    return found

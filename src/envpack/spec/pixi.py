@@ -16,9 +16,10 @@ from envpack.runtime.activation.variables import RESERVED
 from envpack.runtime.errors import SpecError
 from envpack.spec.model import DEFAULT_VERSION, PLATFORMS, EnvSpec
 from envpack.spec.nodes import Problems
-from envpack.spec.parse import VARIABLE, check_match_spec
+from envpack.spec.parse import check_match_spec
 from envpack.spec.pip_lines import parse_line
 from envpack.spec.requires import Requires
+from envpack.spec.variables import VARIABLE
 
 if sys.version_info >= (3, 11):
     import tomllib

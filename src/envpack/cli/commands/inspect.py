@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from envpack.interop.inspect import Inspected
     from envpack.runtime.format.changes import Changes
     from envpack.runtime.format.manifest import Manifest, Package
+    from envpack.runtime.format.services import Mount
 
 LARGEST = 20
 """Packages shown unless --all is given."""
@@ -73,6 +74,11 @@ def inspect(
     )
 
 
+def _mount(mount: Mount) -> str:
+    size = f"at least {human_size(mount.size)}" if mount.size else ""
+    return ", ".join(part for part in (mount.why, size) if part) or "must exist"
+
+
 def _archive(inspected: Inspected) -> dict[str, Any]:
     origin = inspected.origin
     return {
@@ -89,6 +95,7 @@ def describe(
     """Return the ``result`` of ``envpack.inspect/1``; ``archive`` is what only archives of other tools have."""
     from envpack.runtime.format.changes import changes_to_json
     from envpack.runtime.format.needs import needs_to_json
+    from envpack.runtime.format.services import mounts_to_json, services_to_json
     from envpack.runtime.host.checks.registry import wanted_of
     from envpack.runtime.host.exports import require_cuda_of
 
@@ -114,6 +121,8 @@ def describe(
         "require_cuda": require_cuda_of(wanted_of(manifest)),
         "variables": dict(manifest.variables),
         "commands": dict(manifest.commands),
+        "services": services_to_json(manifest.services),
+        "mounts": mounts_to_json(manifest.mounts),
         "test": list(manifest.test),
         "packages": [vars(package) for package in manifest.packages],
         "segments": [
@@ -138,6 +147,7 @@ def _show(
         out.pairs(found)
     _mapping(out, "variables", manifest.variables)
     _mapping(out, "commands", manifest.commands, unwrapped=True)
+    _mapping(out, "mounts", {path: _mount(mount) for path, mount in manifest.mounts.items()})
     if manifest.test:
         _heading(out, "tests", "commands run after a deployment")
         for command in manifest.test:

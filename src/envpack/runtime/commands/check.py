@@ -17,7 +17,7 @@ from envpack.runtime.fs.json_text import json_value
 from envpack.runtime.host.checks.evaluate import GPU_MODES, allowing, evaluate, needs_gpu_facts
 from envpack.runtime.host.checks.libraries import wanted_libraries
 from envpack.runtime.host.checks.registry import REQUIREMENTS, wanted_of
-from envpack.runtime.host.checks.verdict import FAILED, UNKNOWN, WARNING, Verdict
+from envpack.runtime.host.checks.verdict import FAILED, OK, UNKNOWN, WARNING, Verdict
 from envpack.runtime.host.detect.gather import gather
 from envpack.runtime.host.detect.machine import host_subdir
 from envpack.runtime.host.facts import HostFacts, facts_from_json
@@ -239,8 +239,8 @@ def check_before(
     report.require("To ignore this, use --allow {names}. 'envpack check BUNDLE' shows all requirements.")
     for item in report.of(WARNING):
         reporter.warn(item.message)
-    for item in report.of(UNKNOWN):
-        if item.remedy:
+    for item in (*report.of(UNKNOWN), *report.of(OK)):
+        if item.remedy or (item.verdict == OK and item.says):
             reporter.note(item.message)
     record["overridden"] = [item.requirement for item in report.verdicts if item.allowed]
     return record

@@ -11,6 +11,7 @@ from typing import Any, Mapping, NamedTuple
 
 from envpack.runtime.format.changes import Changes
 from envpack.runtime.format.needs import DetectedNeeds
+from envpack.runtime.format.services import Mount, Service
 from envpack.runtime.relocation.relocation import Relocation
 
 FORMAT = 1
@@ -101,6 +102,9 @@ class Manifest:
         requires: what a host must have, from the spec: name to expression.
         needs: what the files were found to need of a host.
         test: shell commands to run after a deployment.
+        commands: shell commands by name.
+        services: how commands are run, for those with more than a shell command, by name.
+        mounts: what is known of the paths outside the environment that commands need, by path.
     """
 
     name: str
@@ -124,6 +128,8 @@ class Manifest:
     variables: Mapping[str, str] = field(default_factory=dict)
     test: tuple[str, ...] = ()
     commands: Mapping[str, str] = field(default_factory=dict)
+    services: Mapping[str, Service] = field(default_factory=dict)
+    mounts: Mapping[str, Mount] = field(default_factory=dict)
     changes: Changes = field(default_factory=Changes)
     format: int = FORMAT
 

@@ -8,15 +8,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any
+from typing import Any, Callable, TypeVar
 
 from envpack.runtime.errors import FormatError
 from envpack.runtime.format import limits
-from envpack.runtime.format.changes import Changes, changes_from_json, changes_to_json
+from envpack.runtime.format.changes import changes_from_json, changes_to_json
 from envpack.runtime.format.json_reader import JsonValue, parse, safe_path
 from envpack.runtime.format.layout import MANIFEST_PATH
 from envpack.runtime.format.manifest import FORMAT, Frame, Manifest, Package, Segment
 from envpack.runtime.format.needs import DetectedNeeds, needs_from_json, needs_to_json
+from envpack.runtime.format.services import (
+    mounts_from_json,
+    mounts_to_json,
+    services_from_json,
+    services_to_json,
+)
+
+T = TypeVar("T")
 
 # --- writing ---
 
@@ -49,6 +57,8 @@ def manifest_to_json(manifest: Manifest) -> bytes:
         "commands": dict(manifest.commands),
         "changes": changes_to_json(manifest.changes),
     }
+    optional = {"services": services_to_json(manifest.services), "mounts": mounts_to_json(manifest.mounts)}
+    document.update((key, value) for key, value in optional.items() if value)
     return json.dumps(document, sort_keys=True, indent=1).encode() + b"\n"
 
 
@@ -124,7 +134,9 @@ def manifest_from_json(data: bytes) -> Manifest:
         variables=_read_strings(top["variables"]),
         test=_read_list(top["test"]),
         commands=_read_strings(top["commands"]),
-        changes=_read_changes(top["changes"]),
+        services=top.get("services", lambda node: _read_flat(node, services_from_json), {}),
+        mounts=top.get("mounts", lambda node: _read_flat(node, mounts_from_json), {}),
+        changes=_read_flat(top["changes"], changes_from_json),
     )
 
 
@@ -158,9 +170,9 @@ def _read_needs(node: JsonValue) -> DetectedNeeds:
         raise FormatError(f"{node.where}: not what an environment needs: {problem}") from None
 
 
-def _read_changes(node: JsonValue) -> Changes:
+def _read_flat(node: JsonValue, read: Callable[[Any], T]) -> T:
     try:
-        return changes_from_json(node.flat(limits.MAX_TEXT))
+        return read(node.flat(limits.MAX_TEXT))
     except ValueError as problem:
         raise FormatError(f"{node.where}: {problem}") from None
 

@@ -101,6 +101,11 @@ def cores(meaning: str, example: str) -> Form:
     return Form(meaning, example, f"a number of cores such as {example}", _count)
 
 
+def choice(meaning: str, *words: str) -> Form:
+    """Return the form of one of several words; ``meaning`` is that of `Form`, and the first word its example."""
+    return Form(meaning, words[0], " or ".join(words), lambda text: text if text in words else None)
+
+
 def _version(text: str) -> str | None:
     match = _VERSION.fullmatch(text)
     return match[1] if match else None

@@ -36,6 +36,12 @@ class Requirements:
     size: int = 0
 
     @property
+    def gpu_optional(self) -> bool:
+        """Return whether the environment also runs on hosts without a GPU, as its spec says."""
+        stated = self.stated.get("gpu")
+        return stated is not None and stated.minimum == "optional"
+
+    @property
     def cuda(self) -> Evidence | None:
         """Return the CUDA version that decides, with its evidence; None when there is none."""
         return self._higher("cuda", self.needs.cuda)

@@ -172,3 +172,32 @@ def test_needs_survive_json() -> None:
     document = json.loads(json.dumps(needs_to_json(NEEDS)))
     assert needs_from_json({**document, "unknown": 1}) == NEEDS
     assert needs_from_json({"cuda": None, "jit": []}) == DetectedNeeds()
+
+
+GPU_OPTIONAL = {"gpu": parse_need("gpu", "optional")}
+
+
+@pytest.mark.parametrize("state", ["no-gpu", "container-without-gpu", "hidden"])
+def test_a_bundle_for_which_a_gpu_is_optional_runs_on_a_host_without_one(state: str) -> None:
+    wanted = Requirements("demo", "linux-64", GPU_OPTIONAL, needs=replace(NEEDS, rocm=None, disk=0))
+    found = evaluate.evaluate(wanted, HostFacts(subdir="linux-64", nvidia=Nvidia(state)))
+    (gpu,) = [item for item in found if item.requirement == "gpu"]
+    assert (gpu.verdict, gpu.needed) == ("ok", "an NVIDIA GPU or none")
+    assert gpu.says.endswith("; this bundle runs without one")
+    assert not {"driver", "cuda", "gpu_code", "jit"} & {item.requirement for item in found}
+
+
+def test_a_gpu_that_is_optional_is_checked_where_there_is_one() -> None:
+    wanted = Requirements("demo", "linux-64", GPU_OPTIONAL, needs=replace(NEEDS, rocm=None))
+    old = Nvidia("ok", "440.33.01", "10.2", devices=(A_GPU,))
+    for nvidia, failed in ((old, "cuda"), (Nvidia("no-driver"), "gpu")):
+        verdicts = evaluate.evaluate(wanted, HostFacts(subdir="linux-64", nvidia=nvidia))
+        assert failed in {item.requirement for item in verdicts if item.verdict == FAILED}
+
+
+def test_an_optional_gpu_is_no_need_of_one_and_a_required_gpu_is() -> None:
+    facts = HostFacts(nvidia=Nvidia("no-driver"))
+    for word, verdicts in (("optional", []), ("required", [FAILED])):
+        wanted = Requirements("demo", "linux-64", {"gpu": parse_need("gpu", word)})
+        found = evaluate.evaluate(wanted, facts)
+        assert [item.verdict for item in found if item.requirement == "gpu"] == verdicts

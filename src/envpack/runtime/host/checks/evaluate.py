@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Iterable
 
 from envpack.runtime.host.checks.check import GPU, SPACE
-from envpack.runtime.host.checks.gpu import NEEDS_GPU, needs_nvidia
+from envpack.runtime.host.checks.gpu import NEEDS_GPU, does_without, needs_nvidia
 from envpack.runtime.host.checks.registry import CHECKS, REQUIREMENTS
 from envpack.runtime.host.checks.verdict import FAILED, UNKNOWN, WARNING, Verdict
 from envpack.runtime.host.facts import HostFacts
@@ -28,9 +28,12 @@ def evaluate(
         deployed: Whether the bundle is deployed already; then free disk space is not checked.
     """
     verdicts = []
+    without_gpu = does_without(wanted, facts)
     for check in CHECKS:
         if (check.scope == SPACE and deployed) or (check.scope == GPU and gpu == "none"):
             continue
+        if without_gpu and "nvidia" in check.facts and check.name != "gpu":
+            continue  # about the NVIDIA GPU that is not there
         softened = check.scope == GPU and gpu == "optional"
         verdicts += [
             _softened(verdict, facts) if softened else verdict for verdict in check.verdicts(wanted, facts)

@@ -21,7 +21,7 @@ from envpack.runtime.host.gpus import (
     seen,
     unseen,
 )
-from envpack.runtime.host.minimum import cuda_version, size, version
+from envpack.runtime.host.minimum import choice, cuda_version, size, version
 from envpack.runtime.host.requirements import STATED, Requirements
 from envpack.runtime.host.tables import Rule, cite, driver_at_least, driver_rule, minimum_driver, state_row
 from envpack.runtime.host.versions import at_least, major
@@ -32,7 +32,13 @@ NEEDS_GPU = "this bundle needs a GPU"
 
 def needs_nvidia(wanted: Requirements) -> bool:
     """Return whether the bundle needs an NVIDIA GPU, as far as is known."""
-    return wanted.needs.cuda is not None or any(check.name in wanted.stated for check in CHECKS)
+    names = {check.name for check in CHECKS} - ({"gpu"} if wanted.gpu_optional else set())
+    return wanted.needs.cuda is not None or bool(names & wanted.stated.keys())
+
+
+def does_without(wanted: Requirements, facts: HostFacts) -> bool:
+    """Return whether the bundle runs without a GPU here: it may, and the host has none for this process."""
+    return wanted.gpu_optional and bool(state_row(facts.nvidia.state).get("absent"))
 
 
 def _gpu(wanted: Requirements, facts: HostFacts) -> Iterator[Verdict]:
@@ -43,7 +49,10 @@ def _gpu(wanted: Requirements, facts: HostFacts) -> Iterator[Verdict]:
     rule = cite("states", nvidia.state, row)
     evidence = wanted.cuda.source if wanted.cuda is not None else STATED
     found = nvidia.state.replace("-", " ")
-    if nvidia.state == "ok":
+    if does_without(wanted, facts):
+        says = f"{row['says']}; this bundle runs without one"
+        yield Verdict("gpu", f"{needed} or none", found, OK, says, "", STATED, rule)
+    elif nvidia.state == "ok":
         yield _gpu_that_works(nvidia, needed, evidence, rule)
     elif nvidia.state == "overridden":
         found = f"CUDA {nvidia.cuda} (CONDA_OVERRIDE_CUDA)"
@@ -253,6 +262,12 @@ CHECKS = (
         "whether CUDA finds a working GPU, see [GPU states](#gpu-states)",
         ("cuda",),
         ("nvidia",),
+        form=choice(
+            "`optional`: the environment also runs on hosts without an NVIDIA GPU; where there is one, it is "
+            "checked as ever. `required`: it needs one, also if nothing in its files shows it",
+            "optional",
+            "required",
+        ),
         scope=GPU,
     ),
     Check(
