@@ -59,6 +59,7 @@ ROOMS = (
     ("deployment",),
     ("store",),
     ("commands",),
+    ("command_table",),
     ("__main__",),
 )
 """The folders of runtime/, from the bottom: each imports only from its own level and those below."""

@@ -112,6 +112,11 @@ def _visible(char: str) -> str:
     return f"\\x{point:02x}" if point < 0x100 else f"\\u{point:04x}" if point < 0x10000 else f"\\U{point:08x}"
 
 
+def print_result(text: str) -> None:
+    """Print the result of a command to stdout, as it is."""
+    print(text)
+
+
 def print_error(error: EnvpackError, label: str = "error") -> None:
     """Print an error, with its details and its hint, to stderr."""
     print_wrapped(f"envpack: {label}: {error.message}")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from envpack.cli.app import COMMANDS
-from envpack.runtime.__main__ import COMMANDS as RUNTIME_COMMANDS
+from envpack.runtime.command_table import COMMANDS as RUNTIME_COMMANDS
 from faults import planted
 from faults.planted_scenarios import SCENARIOS
 
