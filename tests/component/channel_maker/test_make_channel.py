@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import tarfile
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from rattler import Channel, Subdir, install, solve
 
 from channel_maker.linked import PLATFORM
 from envpack.prefix.needs.elf import read_elf
+from support.compilers import compile_c
 from support.namespaces import namespace
 from support.real_environments import CLEAN, MINOR
 from support.servers import make_certificate, serving
@@ -369,6 +371,47 @@ def test_a_wheels_files_scripts_and_data_arrive_where_pip_would_put_them(
     assert check_records(prefix) >= 5
 
 
+def test_a_package_has_a_second_name_with_its_version(
+    channel: Path, tmp_path: Path, offline: dict[str, str]
+) -> None:
+    wheel = write_wheel(tmp_path, {"tiny.py": "value = 7\n"}, name="tiny")
+    copy = shutil.copytree(channel, tmp_path / "copy", copy_function=os.link)
+    report = made(copy, "--wheel", wheel, "--alias", "pytiny=tiny", **offline)
+    assert {(package["name"], package["version"]) for package in report["made"]} == {
+        ("tiny", "1.0"),
+        ("pytiny", "1.0"),
+    }
+    prefix = create(tmp_path / "env", copy, tmp_path / "cache", "pytiny=1.0")
+    assert run(prefix / "bin" / "python", "-c", "import tiny; print(tiny.value)") == "7\n"
+
+
+def test_programs_of_a_folder_and_of_a_wheel_become_packages(
+    channel: Path, tmp_path: Path, offline: dict[str, str]
+) -> None:
+    source = tmp_path / "hello.c"
+    source.write_text('#include <stdio.h>\nint main(void) { puts("hello"); return 0; }\n')
+    folder = tmp_path / "folder"
+    (folder / "bin").mkdir(parents=True)
+    compile_c(source, "-o", folder / "bin/hello")
+    (folder / "bin/hi").symlink_to("hello")
+    wheel = write_wheel(tmp_path, {"demo/__init__.py": ""})
+    with zipfile.ZipFile(wheel, "a") as archive:
+        archive.write(folder / "bin/hello", "demo/binaries/hello-wheel")
+    copy = shutil.copytree(channel, tmp_path / "copy", copy_function=os.link)
+    arguments = ("--program", "hello=2.1", folder, "--program", "hello-wheel=3.0", wheel)
+    report = made(copy, *arguments, "--license", "hello=MIT", **offline)
+    assert {(package["name"], package["version"]) for package in report["made"]} == {
+        ("hello", "2.1"),
+        ("hello-wheel", "3.0"),
+    }
+    assert made(copy, *arguments, "--license", "hello=MIT", **offline)["made"] == []
+    prefix = create(tmp_path / "env", copy, tmp_path / "cache", "hello=2", "hello-wheel")
+    for name in ("hello", "hi", "hello-wheel"):
+        assert run(prefix / "bin" / name) == "hello\n"
+    (record,) = (prefix / "conda-meta").glob("hello-2.1-*.json")
+    assert json.loads(record.read_text())["license"] == "MIT"
+
+
 def test_two_makers_of_one_channel_take_turns(channel: Path, tmp_path: Path, offline: dict[str, str]) -> None:
     copy = shutil.copytree(channel, tmp_path / "copy", copy_function=os.link)
     names = ["one", "two", "three"]
@@ -427,6 +470,10 @@ def test_what_exists_as_source_only_is_refused_in_a_sentence(tmp_path: Path, off
         (["--python", "/bin/cat"], 1, "/bin/cat is not a working Python interpreter"),
         (["--wheel", "nowhere.whl"], 1, "The file nowhere.whl does not exist."),
         (["--jobs", "0"], 2, "'0' is not a number of jobs"),
+        (["--alias", "pytorch"], 1, "'pytorch' is not a second name"),
+        (["--program", "ffmpeg", "."], 1, "'ffmpeg' is not the name and version of a package"),
+        (["--program", "ffmpeg=6.0", "./nowhere"], 1, "The file or folder ./nowhere does not exist."),
+        (["--program", "ffmpeg=6.0", "nowhere.whl"], 1, "The file or folder nowhere.whl does not exist."),
     ],
 )
 def test_wrong_arguments_are_answered_in_a_sentence(
