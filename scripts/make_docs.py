@@ -2,8 +2,8 @@
 """Write what is made from the source: exit codes, each command's help, the source tree, the host checks.
 
 python scripts/make_docs.py            writes docs/exit-codes.md and docs/commands.md, the tree in docs/design.md,
-                                       the tables of host checks in docs/host-requirements.md and docs/spec.md, and
-                                       the host checks' part of the JSON schemas
+                                       the tables of host checks in docs/host-requirements.md and docs/spec.md, of
+                                       metrics in docs/monitoring.md, and the host checks' part of the JSON schemas
 python scripts/make_docs.py --check    exit status 1 when one of these, docs/commands.md apart, is not up to date
 """
 
@@ -22,6 +22,7 @@ from pathlib import Path
 from envpack.cli.app import COMMANDS
 from envpack.runtime import errors
 from envpack.runtime.host.checks.registry import CHECKS, FORMS
+from envpack.runtime.metrics.families import FAMILIES, PREFIX
 from host_schemas import SCHEMAS
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -151,6 +152,15 @@ def spec() -> str:
     return with_rows("spec.md", ("key", "example", "meaning"), rows)
 
 
+def monitoring() -> str:
+    """Return the page docs/monitoring.md with a row for each family of metrics."""
+    rows = [
+        (f"`{PREFIX}{family.name}`", family.type, ", ".join(f"`{label}`" for label in family.labels), family.help)
+        for family in FAMILIES
+    ]
+    return with_rows("monitoring.md", ("metric", "type", "labels", "meaning"), rows)
+
+
 def with_rows(page: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Return a page of docs/ with the rows of one table replaced.
 
@@ -172,6 +182,7 @@ MADE: dict[Path, Callable[[], str]] = {
     DOCS / "design.md": design,
     DOCS / "host-requirements.md": host_requirements,
     DOCS / "spec.md": spec,
+    DOCS / "monitoring.md": monitoring,
     **{SOURCE / "schemas" / f"{name}-1.json": made for name, made in SCHEMAS.items()},
 }
 

@@ -223,6 +223,15 @@ def test_an_upgrade_is_rolled_back(run: Run, bundle: Path, tmp_path: Path) -> No
     assert sorted(path.name for path in tmp_path.iterdir()) == ["b.tar.gz", "second.tar.gz"]
 
 
+def test_metrics(run: Run, bundle: Path, tmp_path: Path) -> None:
+    run("deploy", bundle, tmp_path / "x")
+    code, answer = run("metrics", tmp_path / "x", tmp_path / "none")
+    families = {family["name"]: family["samples"] for family in answer["result"]["families"]}
+    assert (code, [sample["value"] for sample in families["envpack_deployment_generation"]]) == (0, [1])
+    states = [sample["labels"]["state"] for sample in families["envpack_deployment_state"] if sample["value"]]
+    assert sorted(states) == ["missing", "ok"]
+
+
 def test_an_upgrade_whose_test_fails_changes_nothing(run: Run, bundle: Path, tmp_path: Path) -> None:
     run("deploy", bundle, tmp_path / "x")
     code, answer = run("deploy", second(tmp_path, test="false"), tmp_path / "x")

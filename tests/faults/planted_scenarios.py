@@ -36,6 +36,8 @@ CHANNEL = ["-c", "{input}/channel"]
 SECOND = [*DEPLOY, "{input}/2.tar.gz", "{shared}/x"]
 STORE = [*DEPLOY, "{input}/1.tar.gz", "{home}/x", "--store", "{shared}/store"]
 RECORDS = ("x/.envpack/deployment.json", "x/.envpack/manifest.json", "x/.envpack/paths.json")
+METRICS = ["metrics", "{shared}/x", "-o", "{shared}/o.prom"]
+READ_BY_METRICS = ("x", *RECORDS, "x/.envpack/check", "x/.envpack/runs", "x/.envpack/runs/serve.json")
 SCENARIOS = [
     Scenario("pack", ["pack", "-p", "{input}/env", "-o", "{shared}/o.tar.gz", "-f"]),
     Scenario("pack, zip", ["pack", "-p", "{input}/env", "-o", "{shared}/o.zip", "-f"]),
@@ -110,6 +112,9 @@ SCENARIOS = [
     Scenario("runtime, move", ["move", *ALLOW, "{shared}/x", "{shared}/y"], (FIRST,), program="runtime"),
     Scenario("runtime, remove", ["remove", *ALLOW, "{shared}/x"], (FIRST,), program="runtime"),
     Scenario("runtime, unpack", ["unpack", "{shared}/y"], (FIRST, ["mv", "x", "y"]), program="runtime"),
+    Scenario("metrics", METRICS, also=READ_BY_METRICS),
+    Scenario("metrics, registry", ["metrics"], (), {"ENVPACK_STATE": "{shared}/state"}, ("state", "state/x")),
+    Scenario("runtime, metrics", METRICS, also=READ_BY_METRICS, program="runtime"),
     # these create nothing; what they read is planted
     Scenario("verify", ["verify", "{shared}/x"], code=6, also=("x", *RECORDS)),
     Scenario(

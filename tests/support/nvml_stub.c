@@ -5,6 +5,9 @@
  *   NVML_STUB_CUDA     12040 for 12.4; not set: error 3
  *   NVML_STUB_GPUS     name|uuid|major.minor|MiB|brand|mig|virtualization|fabric state|licensed|error;...
  *   NVML_STUB_SLICES   gpu|name|uuid|MiB;...
+ *   NVML_STUB_USAGE    uuid|percent busy|MiB used|degrees;... of a GPU or slice; without a row, or with "-" in a
+ *                      field: error 3
+ *   NVML_STUB_PROCESSES  uuid|pid|MiB;... on a GPU or slice; "-": no memory is stated
  *
  * Compiled with -DOLD it has only the functions of drivers before R450.
  */
@@ -16,6 +19,8 @@
 #define OK 0
 #define NOT_SUPPORTED 3
 #define NOT_FOUND 6
+#define INSUFFICIENT_SIZE 7
+#define RESERVED (512ull << 20)
 
 typedef struct {
     char name[96], uuid[96], capability[16];
@@ -24,6 +29,9 @@ typedef struct {
 } device;
 
 typedef struct { unsigned long long total, free, used; } memory;
+typedef struct { unsigned version; unsigned long long total, reserved, free, used; } memory_v2;
+typedef struct { unsigned gpu, memory; } utilization;
+typedef struct { unsigned pid; unsigned long long used; unsigned gpu_instance, compute_instance; } process;
 
 typedef struct {
     unsigned version;
@@ -114,13 +122,65 @@ int nvmlDeviceGetHandleByIndex_v2(unsigned index, device **out) {
 int nvmlDeviceGetName(device *gpu, char *out, unsigned size) { return put(out, size, gpu->name); }
 int nvmlDeviceGetUUID(device *gpu, char *out, unsigned size) { return put(out, size, gpu->uuid); }
 int nvmlDeviceGetBrand(device *gpu, int *out) { return *out = gpu->brand, OK; }
-int nvmlDeviceGetMemoryInfo(device *gpu, memory *out) {
+/* A field of the row of a GPU or slice in a variable; -1 when there is none. */
+static long long usage(device *gpu, int column) {
+    char *copy = strdup(getenv("NVML_STUB_USAGE") ? getenv("NVML_STUB_USAGE") : ""), *record;
+    long long found = -1;
+    for (char *all = copy; found < 0 && (record = strsep(&all, ";")) && *record;) {
+        if (strcmp(field(&record), gpu->uuid)) continue;
+        char *text = field(&record);
+        while (column-- > 0) text = field(&record);
+        if (*text == '-') break;
+        found = atoll(text);
+    }
+    free(copy);
+    return found;
+}
+int nvmlDeviceGetMemoryInfo(device *gpu, memory *out) { /* what the driver has reserved is used */
+    long long used = usage(gpu, 1);
     out->total = gpu->mib << 20;
+    out->used = used < 0 ? 0 : (used << 20) + RESERVED;
     return OK;
+}
+int nvmlDeviceGetUtilizationRates(device *gpu, utilization *out) {
+    long long busy = usage(gpu, 0);
+    if (busy < 0) return NOT_SUPPORTED;
+    return out->gpu = busy, out->memory = 0, OK;
+}
+int nvmlDeviceGetTemperature(device *gpu, int sensor, unsigned *out) {
+    long long degrees = usage(gpu, 2);
+    if (degrees < 0 || sensor) return NOT_SUPPORTED;
+    return *out = degrees, OK;
 }
 int nvmlDeviceGetVirtualizationMode(device *gpu, int *out) { return *out = gpu->virtualization, OK; }
 
 #ifndef OLD
+int nvmlDeviceGetMemoryInfo_v2(device *gpu, memory_v2 *out) {
+    long long used = usage(gpu, 1);
+    if (out->version != 0x02000028) return 25;
+    out->total = gpu->mib << 20;
+    out->used = used < 0 ? 0 : used << 20;
+    out->reserved = RESERVED;
+    return OK;
+}
+static int processes(device *gpu, unsigned *count, process *out) {
+    char *copy = strdup(getenv("NVML_STUB_PROCESSES") ? getenv("NVML_STUB_PROCESSES") : ""), *record;
+    unsigned room = *count, found = 0;
+    for (char *all = copy; (record = strsep(&all, ";")) && *record;) {
+        if (strcmp(field(&record), gpu->uuid)) continue;
+        process next = {.pid = atoi(field(&record))};
+        next.used = *record == '-' ? ~0ull : strtoull(record, 0, 10) << 20;
+        if (found < room) out[found] = next;
+        found++;
+    }
+    free(copy);
+    return *count = found, found > room ? INSUFFICIENT_SIZE : OK;
+}
+#ifdef R470
+int nvmlDeviceGetComputeRunningProcesses_v2(device *gpu, unsigned *n, process *out) { return processes(gpu, n, out); }
+#else
+int nvmlDeviceGetComputeRunningProcesses_v3(device *gpu, unsigned *n, process *out) { return processes(gpu, n, out); }
+#endif
 int nvmlSystemGetCudaDriverVersion_v2(int *out) { return cuda(out); }
 int nvmlDeviceGetCudaComputeCapability(device *gpu, int *major, int *minor) {
     return sscanf(gpu->capability, "%d.%d", major, minor) == 2 ? OK : NOT_SUPPORTED;

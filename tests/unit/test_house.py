@@ -58,6 +58,7 @@ ROOMS = (
     ("extract",),
     ("deployment",),
     ("store",),
+    ("metrics",),
     ("commands",),
     ("command_table",),
     ("__main__",),

@@ -39,6 +39,7 @@ COMMANDS = (
     "repair",
     "gc",
     "doctor",
+    "metrics",
     "release",
     "sign",
     "cache",

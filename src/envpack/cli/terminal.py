@@ -52,6 +52,17 @@ class Stream:
         with suppress(BrokenPipeError):
             print(line, file=self.file, flush=True)
 
+    def write_bytes(self, data: bytes) -> None:
+        """Write bytes, in a format with an encoding of its own; UTF-8 where the file takes text only."""
+        with suppress(BrokenPipeError):
+            self.file.flush()
+            buffer = getattr(self.file, "buffer", None)
+            if buffer is None:
+                self.file.write(data.decode("utf-8"))
+            else:
+                buffer.write(data)
+                buffer.flush()
+
     def pairs(self, pairs: Iterable[tuple[str, str]], *, unwrapped: bool = False) -> None:
         """Write labels on the left and untrusted values on the right, wrapped on a terminal.
 

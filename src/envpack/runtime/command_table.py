@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, Tuple
 from envpack.runtime.errors import HostError
 from envpack.runtime.format.layout import DIGEST_PATH
 from envpack.runtime.fs.io import read_file
-from envpack.runtime.report import Reporter, print_error, print_result, print_wrapped
+from envpack.runtime.report import Reporter, print_bytes, print_error, print_result, print_wrapped
 
 if TYPE_CHECKING:
     from envpack.runtime.commands.check import CheckReport
@@ -146,6 +146,20 @@ def _remove(arguments: argparse.Namespace, reporter: Reporter) -> dict[str, Any]
     return done.as_dict()
 
 
+def _metrics(arguments: argparse.Namespace, reporter: Reporter) -> dict[str, Any]:
+    from envpack.runtime.commands.metrics import ADDRESS, check_options, metrics, serve_metrics
+
+    destinations = [Path(each) for each in arguments.destination]
+    output = Path(arguments.output) if arguments.output is not None else None
+    check_options(output, arguments.port, arguments.address, arguments.json)
+    if arguments.port is not None:
+        serve_metrics(destinations, arguments.address or ADDRESS, arguments.port, reporter)
+    done = metrics(destinations, output)
+    if output is None and not arguments.json:
+        print_bytes(done.text.encode())
+    return done.as_dict()
+
+
 class Command:
     """A command: its name, the function that runs it, its line in the list of commands, and its arguments.
 
@@ -259,6 +273,15 @@ COMMANDS = (
         _PROBE,
         _gpu(None),
         _ALLOW,
+    ),
+    Command(
+        "metrics",
+        _metrics,
+        "print or serve metrics of the deployments and GPUs, for Prometheus",
+        _arg("destination", metavar="DEST", nargs="*", help="path of a deployment (default: all that are known)"),
+        _arg("-o", "--output", metavar="FILE", help="write them to this file, atomically"),
+        _arg("--port", type=int, metavar="N", help="serve them at http://ADDRESS:N/metrics"),
+        _arg("--address", metavar="ADDRESS", help="address to listen on (default: 127.0.0.1)"),
     ),
     Command(
         "facts",

@@ -98,10 +98,11 @@ def escape(text: str) -> str:
     if text.isprintable():
         return text
     text = re.sub(_SGR, "", text).replace("\t", "    ")
-    return "".join(char if char.isprintable() else _visible(char) for char in text)
+    return "".join(char if char.isprintable() else visible(char) for char in text)
 
 
-def _visible(char: str) -> str:
+def visible(char: str) -> str:
+    r"""Return one character that is not printable as an escape, such as ``\x1b``; a space of any kind as it is."""
     import unicodedata  # only here: a library that few messages need
 
     if unicodedata.category(char) not in _UNSAFE:
@@ -115,6 +116,13 @@ def _visible(char: str) -> str:
 def print_result(text: str) -> None:
     """Print the result of a command to stdout, as it is."""
     print(text)
+
+
+def print_bytes(data: bytes) -> None:
+    """Write bytes to stdout: the result of a command in a format that has an encoding of its own."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
 
 
 def print_error(error: EnvpackError, label: str = "error") -> None:

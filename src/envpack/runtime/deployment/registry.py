@@ -80,18 +80,33 @@ def registered() -> list[Path]:
     folder is read. Files that `register` has not written are neither used nor removed.
     """
     found = set()
+    for entry, path in _registered():
+        with suppress(OSError):
+            if is_deployment(path):
+                found.add(path)
+            elif _is_surely_gone(path):
+                os.unlink(entry)
+    return sorted(found)
+
+
+def every_registered() -> list[Path]:
+    """Return the same destinations, and those that have no deployment or can't be read; remove nothing.
+
+    For who watches the deployments: one on a disk that is not mounted at the moment is to be missed, and is to be
+    found again.
+    """
+    return sorted({path for _, path in _registered()})
+
+
+def _registered() -> Iterator[tuple[Path, Path]]:
+    """Yield the file and the destination of each entry."""
     folders = {registry()} if os.environ.get("ENVPACK_STATE") else {registry(), FOR_THE_HOST}
     for folder in folders:
         for entry in _entries(folder):
             with suppress(OSError, ValueError):  # ValueError: a NUL in it
                 path = Path(os.fsdecode(read_file(entry).rstrip(b"\n")))
-                if entry != _entry(entry.parent, path):
-                    continue
-                if is_deployment(path):
-                    found.add(path)
-                elif _is_surely_gone(path):
-                    os.unlink(entry)
-    return sorted(found)
+                if entry == _entry(entry.parent, path):
+                    yield entry, path
 
 
 def scan(root: Path) -> Iterator[Path]:

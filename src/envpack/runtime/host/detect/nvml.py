@@ -93,8 +93,8 @@ def read_nvml() -> Nvidia | None:
 
 
 def _read(nvml: Any) -> Nvidia:
-    ask = _Asking(nvml)
-    driver = ask(_text(nvml.nvmlSystemGetDriverVersion), "")
+    ask = Asking(nvml)
+    driver = ask(text(nvml.nvmlSystemGetDriverVersion), "")
     cuda = ask(nvml.nvmlSystemGetCudaDriverVersion_v2, 0) or ask(nvml.nvmlSystemGetCudaDriverVersion, 0)
     devices = tuple(_device(nvml, ask, index) for index in range(nvml.nvmlDeviceGetCount()))
     state, error = "ok" if devices else "no-devices", ""
@@ -112,7 +112,7 @@ def _read(nvml: Any) -> Nvidia:
     )
 
 
-class _Asking:
+class Asking:
     """Caller of NVML's functions that returns the default where NVML gives an error."""
 
     def __init__(self, nvml: Any) -> None:
@@ -125,7 +125,7 @@ class _Asking:
             return default
 
 
-def _text(function: Callable[..., Any]) -> Callable[..., str]:
+def text(function: Callable[..., Any]) -> Callable[..., str]:
     """Wrap a function of NVML so that it returns text: old versions of nvidia-ml-py return bytes."""
 
     def call(*arguments: Any) -> str:
@@ -135,10 +135,10 @@ def _text(function: Callable[..., Any]) -> Callable[..., str]:
     return call
 
 
-def _device(nvml: Any, ask: _Asking, index: int) -> Gpu:
+def _device(nvml: Any, ask: Asking, index: int) -> Gpu:
     try:
         handle = nvml.nvmlDeviceGetHandleByIndex(index)
-        name = _text(nvml.nvmlDeviceGetName)(handle)
+        name = text(nvml.nvmlDeviceGetName)(handle)
     except nvml.NVMLError as problem:
         return Gpu(index, error=_said(problem))
     capability = ask(nvml.nvmlDeviceGetCudaComputeCapability, (), handle)
@@ -148,7 +148,7 @@ def _device(nvml: Any, ask: _Asking, index: int) -> Gpu:
     return Gpu(
         index,
         name=name,
-        uuid=ask(_text(nvml.nvmlDeviceGetUUID), "", handle),
+        uuid=ask(text(nvml.nvmlDeviceGetUUID), "", handle),
         compute_capability=".".join(map(str, capability)),
         memory=int(sizes.total) if sizes is not None else 0,
         brand=_BRANDS.get(ask(nvml.nvmlDeviceGetBrand, 0, handle), "unknown"),
@@ -160,7 +160,7 @@ def _device(nvml: Any, ask: _Asking, index: int) -> Gpu:
     )
 
 
-def _slices(nvml: Any, ask: _Asking, handle: Any) -> tuple[Slice, ...]:
+def _slices(nvml: Any, ask: Asking, handle: Any) -> tuple[Slice, ...]:
     found = []
     for index in range(ask(nvml.nvmlDeviceGetMaxMigDeviceCount, 0, handle)):
         part = ask(nvml.nvmlDeviceGetMigDeviceHandleByIndex, None, handle, index)
@@ -169,15 +169,15 @@ def _slices(nvml: Any, ask: _Asking, handle: Any) -> tuple[Slice, ...]:
         sizes = ask(nvml.nvmlDeviceGetMemoryInfo, None, part)
         found.append(
             Slice(
-                name=ask(_text(nvml.nvmlDeviceGetName), "", part),
-                uuid=ask(_text(nvml.nvmlDeviceGetUUID), "", part),
+                name=ask(text(nvml.nvmlDeviceGetName), "", part),
+                uuid=ask(text(nvml.nvmlDeviceGetUUID), "", part),
                 memory=int(sizes.total) if sizes is not None else 0,
             )
         )
     return tuple(found)
 
 
-def _licensed(nvml: Any, ask: _Asking, handle: Any) -> bool | None:
+def _licensed(nvml: Any, ask: Asking, handle: Any) -> bool | None:
     """Return whether a vGPU has its licence; None when the driver does not report it.
 
     CUDA stops on a vGPU without a licence.
@@ -189,7 +189,7 @@ def _licensed(nvml: Any, ask: _Asking, handle: Any) -> bool | None:
     return any(bool(feature.featureState) for feature in known)
 
 
-def _fabric(nvml: Any, ask: _Asking, handle: Any) -> str:
+def _fabric(nvml: Any, ask: Asking, handle: Any) -> str:
     """Return the state of the NVSwitch fabric, from Hopper on; "" when there is none or it is not reported."""
     kind = getattr(nvml, "c_nvmlGpuFabricInfo_v2_t", None)
     if kind is None:
