@@ -26,6 +26,7 @@ from envpack.runtime.version import __version__
 from support.bundle_factory import file, make_bundle
 from support.compilers import compile_c
 from support.fake_hosts import A100, H100, STUB, Host, build_stubs, gpu
+from support.namespaces import namespace
 from support.sample_deployments import deployed
 
 PROGRAM = Path(__file__).parents[2] / "support" / "waiting_program.c"
@@ -181,6 +182,20 @@ def test_what_is_broken_is_a_state(bundles: Sequence[Path], tmp_path: Path) -> N
     assert ((str(tmp_path / "gone"), "ok"), 1) in metrics()["deployment_state"].items()
 
 
+def test_what_can_not_be_looked_at_is_not_missing(bundles: Sequence[Path], tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    deployed(bundles[0], tmp_path / "closed" / "x")
+    (tmp_path / "closed").chmod(0o000)
+    try:
+        found = metrics()
+        paths = (tmp_path / "none", tmp_path / "loop" / "x", tmp_path / "state")
+        states = only(metrics(*paths)["deployment_state"])
+    finally:
+        (tmp_path / "closed").chmod(0o755)
+    assert only(found["deployment_state"]) == {"ok" if os.geteuid() == 0 else "unreadable"}
+    assert states == {"missing", "unreadable"}
+
+
 def test_nothing_is_deployed_at_all() -> None:
     assert metrics() == {"info": {(__version__,): 1}}
 
@@ -207,6 +222,15 @@ def test_processes_by_the_generation_that_they_run(
     assert (counts[(str(x), "current")], counts[(str(x), "kept")]) == (1, 1)
     deployed(bundles[2], x, keep=1)
     assert list(metrics(x)["deployment_processes"].values()) == [0, 1, 1]
+
+
+def test_a_process_in_another_mount_namespace_is_not_counted(
+    bundles: Sequence[Path], tmp_path: Path, start: Start
+) -> None:
+    """The same path may be another file there, as in a container."""
+    deployed(bundles[0], tmp_path / "x")
+    start(*namespace(), tmp_path / "x/bin/waits")
+    assert set(metrics()["deployment_processes"].values()) == {0}
 
 
 def test_a_deployment_behind_a_link_with_an_odd_name(

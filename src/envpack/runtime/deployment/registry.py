@@ -103,9 +103,10 @@ def _registered() -> Iterator[tuple[Path, Path]]:
     folders = {registry()} if os.environ.get("ENVPACK_STATE") else {registry(), FOR_THE_HOST}
     for folder in folders:
         for entry in _entries(folder):
-            with suppress(OSError, ValueError):  # ValueError: a NUL in it
-                path = Path(os.fsdecode(read_file(entry).rstrip(b"\n")))
-                if entry == _entry(entry.parent, path):
+            with suppress(OSError):
+                data = read_file(entry).rstrip(b"\n")
+                path = Path(os.fsdecode(data))
+                if b"\0" not in data and entry == _entry(entry.parent, path):
                     yield entry, path
 
 

@@ -11,7 +11,7 @@ from envpack.runtime.deployment.record import UNRECORDED, Generation
 from envpack.runtime.deployment.registry import every_registered
 from envpack.runtime.deployment.state import DeploymentState
 from envpack.runtime.errors import EnvpackError
-from envpack.runtime.format.layout import STAMP_PATH
+from envpack.runtime.format.layout import OWN_FOLDER, STAMP_PATH
 from envpack.runtime.host.detect.gpu_usage import read_gpu_usage
 from envpack.runtime.metrics.families import Sample
 from envpack.runtime.metrics.processes import Place, processes_of
@@ -42,12 +42,25 @@ def read_deployed(path: Path) -> Deployed:
     """Return what can be read of the destination at ``path``; never raises for what is wrong there."""
     try:
         info = deployment_info(path, sizes=False)
+        if info is None and not _is_missing(path):
+            raise OSError
     except (EnvpackError, OSError, ValueError):
         unknown = Generation(UNRECORDED, "", "", "", "", 0, None)
-        info = DeploymentInfo(str(path), unknown, "", 0, 0, (), UNREADABLE)
+        info = DeploymentInfo(os.path.abspath(path), unknown, "", 0, 0, (), UNREADABLE)
     if info is None:
         return Deployed(os.path.abspath(path), None)
     return Deployed(info.path, info, _checked(path), tuple(read_starts(path)))
+
+
+def _is_missing(path: Path) -> bool:
+    """Return whether there is no deployment; False when that can't be seen, as in a directory that is closed."""
+    try:
+        os.lstat(path / OWN_FOLDER)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return True
 
 
 def _checked(root: Path) -> float | None:
