@@ -9,7 +9,7 @@
  *                      field: error 3
  *   NVML_STUB_PROCESSES  uuid|pid|MiB;... on a GPU or slice; "-": no memory is stated
  *
- * Compiled with -DOLD it has only the functions of drivers before R450.
+ * Compiled with -DOLD it has only the functions of drivers before R450, with -DR470 those of drivers before R510.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -155,6 +155,7 @@ int nvmlDeviceGetTemperature(device *gpu, int sensor, unsigned *out) {
 int nvmlDeviceGetVirtualizationMode(device *gpu, int *out) { return *out = gpu->virtualization, OK; }
 
 #ifndef OLD
+#ifndef R470
 int nvmlDeviceGetMemoryInfo_v2(device *gpu, memory_v2 *out) {
     long long used = usage(gpu, 1);
     if (out->version != 0x02000028) return 25;
@@ -163,6 +164,7 @@ int nvmlDeviceGetMemoryInfo_v2(device *gpu, memory_v2 *out) {
     out->reserved = RESERVED;
     return OK;
 }
+#endif
 static int processes(device *gpu, unsigned *count, process *out) {
     char *copy = strdup(getenv("NVML_STUB_PROCESSES") ? getenv("NVML_STUB_PROCESSES") : ""), *record;
     unsigned room = *count, found = 0;

@@ -31,6 +31,7 @@ def test_there_is_a_part_for_each_seam() -> None:
         "Source of bytes",
         "Place to publish to",
         "Command",
+        "Metric",
         "Archive format of another tool",
         "Shell",
     ]

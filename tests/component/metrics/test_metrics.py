@@ -64,7 +64,7 @@ def own_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the waiting program, and libraries that it can load."""
     folder = tmp_path_factory.mktemp("programs")
-    compile_c("-o", folder / "waits", PROGRAM, "-ldl")
+    compile_c("-o", folder / "waits", PROGRAM, "-ldl", "-pthread")
     (folder / "empty.c").write_text("int nothing;\n")
     compile_c("-shared", "-fPIC", "-o", folder / "libdemo.so", folder / "empty.c")
     compile_c("-shared", "-fPIC", "-o", folder / "libcuda.so.1", CUDA_STUB)
@@ -329,7 +329,7 @@ def test_gpus_and_the_deployments_that_use_them(
     without, outside = start(x / "bin/waits"), start(programs / "waits", cuda)
     a, h = uuid(A100), uuid(H100)
     processes = [f"{a}|{first.pid}|1000", f"{a}|{outside.pid}|500", f"{h}|{first.pid}|30", f"{h}|{second.pid}|-"]
-    processes += [f"{h}|{without.pid}|70", f"{h}|4194303|5"]
+    processes += [f"{h}|{without.pid}|70", f"{h}|4194303|5", f"{h}|{os.getpid()}|0"]
     environ = gpu_environment(
         stubs, Host("570.86", gpus=(A100, H100)), [f"{a}|25|2000|41", f"{h}|100|-|-"], processes, kind
     )
@@ -337,12 +337,28 @@ def test_gpus_and_the_deployments_that_use_them(
     first_gpu, second_gpu = (a, "0", A100.split("|")[0]), (h, "1", H100.split("|")[0])
     assert found["gpu_up"] == {first_gpu: 1, second_gpu: 1}
     assert found["gpu_utilization_ratio"] == {first_gpu: 0.25, second_gpu: 1}
-    assert found["gpu_memory_used_bytes"] == {first_gpu: 2000 << 20, second_gpu: 0}
+    reserved = 512 if kind == "r470" else 0
+    assert found["gpu_memory_used_bytes"][first_gpu] == (2000 + reserved) << 20
     assert found["gpu_memory_total_bytes"] == {first_gpu: 81920 << 20, second_gpu: 81559 << 20}
     assert found["gpu_temperature_celsius"] == {first_gpu: 41}
-    assert found["gpu_processes"] == {first_gpu: 2, second_gpu: 4}
+    assert found["gpu_processes"] == {first_gpu: 2, second_gpu: 5}
     assert found["deployment_gpu_processes"] == {(str(x), a): 1, (str(x), h): 2}
     assert found["deployment_gpu_memory_used_bytes"] == {(str(x), a): 1000 << 20, (str(x), h): 30 << 20}
+
+
+def test_a_driver_may_state_a_thread_and_no_memory(
+    stubs: Path, programs: Path, bundles: Sequence[Path], tmp_path: Path, start: Start
+) -> None:
+    """As drivers do in containers: the thread that started CUDA, and 0 for the memory that they do not know."""
+    x = tmp_path / "x"
+    deployed(bundles[0], x)
+    main = start(x / "bin/waits", "--thread", programs / "libcuda.so.1")
+    (thread,) = {int(path.name) for path in Path(f"/proc/{main.pid}/task").iterdir()} - {main.pid}
+    h = uuid(H100)
+    environ = gpu_environment(stubs, Host("570.86", gpus=(H100,)), processes=[f"{h}|{thread}|0"])
+    found = metrics(x, environ=environ)
+    assert found["deployment_gpu_processes"] == {(str(x), h): 1}
+    assert "deployment_gpu_memory_used_bytes" not in found
 
 
 def test_a_driver_that_has_fewer_functions(stubs: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Iterable
 
@@ -12,9 +13,9 @@ from envpack.runtime.deployment.registry import every_registered
 from envpack.runtime.deployment.state import DeploymentState
 from envpack.runtime.errors import EnvpackError
 from envpack.runtime.format.layout import OWN_FOLDER, STAMP_PATH
-from envpack.runtime.host.detect.gpu_usage import read_gpu_usage
+from envpack.runtime.host.detect.gpu_usage import GpuUsage, read_gpu_usage
 from envpack.runtime.metrics.families import Sample
-from envpack.runtime.metrics.processes import Place, processes_of
+from envpack.runtime.metrics.processes import Place, process_of_thread, processes_of
 from envpack.runtime.metrics.samples import Deployed, deployment_samples, gpu_samples, process_samples
 from envpack.runtime.metrics.starts import read_starts
 from envpack.runtime.version import __version__
@@ -34,8 +35,15 @@ def collect(destinations: Iterable[Path] = ()) -> list[Sample]:
         Sample("info", (__version__,), 1),
         *(sample for each in deployed for sample in deployment_samples(each)),
         *process_samples([each.path for each in there], processes),
-        *gpu_samples(read_gpu_usage(), processes),
+        *gpu_samples(map(_with_processes, read_gpu_usage()), processes),
     ]
+
+
+def _with_processes(gpu: GpuUsage) -> GpuUsage:
+    """Return the usage with the numbers of processes, where the driver states those of threads."""
+    if gpu.processes is None:
+        return gpu
+    return replace(gpu, processes=tuple(replace(each, pid=process_of_thread(each.pid)) for each in gpu.processes))
 
 
 def read_deployed(path: Path) -> Deployed:

@@ -90,6 +90,22 @@ def _process(folder: str, places: list[Place], namespace: str) -> Process | None
     return Process(*owner, resident, b"/libcuda.so" in maps)
 
 
+def process_of_thread(number: int, proc: str = "/proc") -> int:
+    """Return the number of the process that a thread is of; the same number where that is not known.
+
+    Args:
+        number: The number of the thread, or of a process.
+        proc: The folder of the kernel's files.
+    """
+    try:
+        for line in read_file(f"{proc}/{number}/status").splitlines():
+            if line.startswith(b"Tgid:"):
+                return int(line.split()[1])
+    except (OSError, ValueError):
+        pass
+    return number
+
+
 def owner_of(file: bytes, places: list[Place]) -> tuple[str, str] | None:
     """Return the path of the deployment that a file is in, and the generation; None when it is in none. Pure.
 

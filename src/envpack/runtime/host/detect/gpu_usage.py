@@ -14,8 +14,8 @@ class GpuProcess:
     """A process that computes on a GPU.
 
     Attributes:
-        pid: Its number, as the driver states it: in a container, drivers may state the number that it has on the
-            host.
+        pid: Its number, or that of one of its threads, as the driver states it: in a container, most drivers state
+            the number on the host (https://github.com/NVIDIA/gpu-monitoring-tools/issues/63).
         memory: The bytes of GPU memory that it uses; None where the driver does not tell.
     """
 
@@ -110,5 +110,7 @@ def _processes(nvml: Any, ask: Asking, handle: Any) -> tuple[GpuProcess, ...] | 
     for name in ("nvmlDeviceGetComputeRunningProcesses_v3", "nvmlDeviceGetComputeRunningProcesses_v2"):
         found = ask(getattr(nvml, name), None, handle)
         if found is not None:
-            return tuple(GpuProcess(int(each.pid), each.usedGpuMemory) for each in found)
+            # in a container drivers say 0 where they do not know it, and any process on a GPU uses some:
+            # https://github.com/NVIDIA/open-gpu-kernel-modules/pull/614
+            return tuple(GpuProcess(int(each.pid), each.usedGpuMemory or None) for each in found)
     return None
