@@ -19,7 +19,12 @@ else:
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 DEPENDENCIES = [Requirement(text) for text in PROJECT["project"]["dependencies"]]
-GROUPS = [Requirement(text) for group in PROJECT["dependency-groups"].values() for text in group]
+GROUPS = [
+    Requirement(item)
+    for group in PROJECT["dependency-groups"].values()
+    for item in group
+    if isinstance(item, str)  # else it includes another group
+]
 
 
 def pins() -> dict[str, list[Version]]:
