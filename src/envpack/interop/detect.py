@@ -10,6 +10,7 @@ from envpack.runtime.errors import FormatError, IntegrityError
 from envpack.runtime.format.codec import CODECS
 from envpack.runtime.format.layout import MANIFEST_PATH
 from envpack.runtime.fs.io import open_regular
+from envpack.runtime.fs.paths import is_folder
 
 
 def is_archive(path: Path) -> bool:
@@ -20,7 +21,7 @@ def is_archive(path: Path) -> bool:
     Raises:
         FormatError: The file is neither tar nor zip, or can't be read.
     """
-    if path.is_dir():
+    if is_folder(path, follow=True):
         return False
     kind = format_of(path)
     if not kind:

@@ -21,6 +21,7 @@ from envpack.lock.solve import channel_failure
 from envpack.lock.target import channel_names, current_platform
 from envpack.lock.target import channels as channels_of
 from envpack.runtime.errors import BuildError, SpecError, UsageError
+from envpack.runtime.fs.paths import is_folder
 from envpack.runtime.transport.redact import split_url, without_secrets
 from envpack.spec import PLATFORMS, EnvSpec, parse_spec
 from envpack.spec.nodes import load, read_text
@@ -76,7 +77,7 @@ def load_input(path: Path, environment: str | None = None) -> EnvSpec | Lock:
         UsageError: ``environment`` is given, and the file has no named environments.
         BuildError: Packages of an ``@EXPLICIT`` or conda-lock file can't be found in their channel.
     """
-    if path.is_dir():
+    if is_folder(path, follow=True):
         path = find_spec(path)
     text = read_text(path, "spec or lock")
     format_ = _format(text)

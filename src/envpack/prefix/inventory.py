@@ -23,6 +23,7 @@ from envpack.prefix.scan.prefix_aliases import aliases, previous_prefix, scripts
 from envpack.prefix.scan.walk import GENERATED, Outside, Tree, walk
 from envpack.runtime.errors import PackError
 from envpack.runtime.fs.io import read_file
+from envpack.runtime.fs.paths import is_folder
 from envpack.runtime.report import Reporter
 
 
@@ -171,7 +172,7 @@ def _contents(scan: _Scan, handled: Handled, ownership: Ownership, groups: tuple
 
 
 def _check_environment(prefix: Path) -> None:
-    if not prefix.is_dir():
+    if not is_folder(prefix, follow=True):
         raise PackError(
             f"{prefix} is not a directory", hint="Give the path of an environment, such as ~/miniforge3/envs/x."
         )

@@ -50,16 +50,20 @@ def test_a_server_that_only_ever_continues_is_given_up() -> None:
 
     def serve() -> None:
         with suppress(OSError):
-            connection, _ = listener.accept()
-            with connection:
-                connection.recv(65536)
-                while True:
-                    connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+            while True:  # another program of this machine may try the port first
+                connection, _ = listener.accept()
+                with connection, suppress(OSError):
+                    connection.recv(65536)
+                    while True:
+                        connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     thread = threading.Thread(target=serve)
     thread.start()
     with listener, pytest.raises(FetchError, match="'100 Continue' without end"):
-        open_source(f"http://127.0.0.1:{listener.getsockname()[1]}/b.tar.gz")
+        try:
+            open_source(f"http://127.0.0.1:{listener.getsockname()[1]}/b.tar.gz")
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)  # ends the waiting for a further connection
     thread.join()
 
 

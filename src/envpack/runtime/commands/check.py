@@ -14,6 +14,7 @@ from envpack.runtime.format.layout import DEPLOYMENT_PATH
 from envpack.runtime.format.manifest import Manifest
 from envpack.runtime.fs.io import read_file
 from envpack.runtime.fs.json_text import json_value
+from envpack.runtime.fs.paths import is_folder
 from envpack.runtime.host.checks.evaluate import GPU_MODES, allowing, evaluate, needs_gpu_facts
 from envpack.runtime.host.checks.libraries import wanted_libraries
 from envpack.runtime.host.checks.registry import REQUIREMENTS, wanted_of
@@ -174,7 +175,7 @@ def check(
         UsageError: A word in ``gpu`` or ``allow`` is unknown.
     """
     path = local_path(path)
-    root = path if isinstance(path, Path) and path.is_dir() else None
+    root = path if isinstance(path, Path) and is_folder(path, follow=True) else None
     if root is not None:
         manifest, recorded, name = read_manifest(root, hint=_WHAT_TO_GIVE), recorded_policy(root), str(root)
     else:

@@ -7,7 +7,7 @@ from typing import Sequence
 
 from envpack.runtime.deployment.state import DeploymentState
 from envpack.runtime.errors import DestinationError
-from envpack.runtime.fs.paths import umask
+from envpack.runtime.fs.paths import is_folder, umask
 from envpack.runtime.report import Reporter
 
 
@@ -32,7 +32,7 @@ def require_executable(state: DeploymentState, tests: Sequence[str], reporter: R
     Raises:
         DestinationError: There are tests to run.
     """
-    folder = next(folder for folder in state.path.parents if folder.is_dir())
+    folder = next(folder for folder in state.path.parents if is_folder(folder, follow=True))
     if not os.statvfs(folder).f_flag & os.ST_NOEXEC:
         return
     message = f"{folder} is on a filesystem that is mounted with 'noexec': programs can't be run there"

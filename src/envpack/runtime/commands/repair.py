@@ -27,6 +27,7 @@ from envpack.runtime.format.paths_json import table_from_json
 from envpack.runtime.fs.io import read_file
 from envpack.runtime.fs.json_text import json_value
 from envpack.runtime.fs.lock import locked
+from envpack.runtime.fs.paths import is_folder
 from envpack.runtime.parallel.threads import processors
 from envpack.runtime.reader.bundle import Bundle, open_bundle
 from envpack.runtime.report import Reporter
@@ -97,7 +98,7 @@ def repair(
     started = time.monotonic()
     root = Path(os.path.realpath(root))
     refuse_generation(root)
-    if not root.is_dir():
+    if not is_folder(root):
         raise FormatError(f"{root} is not a directory", hint="Give the path of a deployment.")
     with open_bundle(bundle, decoders) as opened:
         if approve is not None:

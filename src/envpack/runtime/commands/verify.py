@@ -14,6 +14,7 @@ from envpack.runtime.errors import IntegrityError
 from envpack.runtime.format.codec import STANDARD, Decoder
 from envpack.runtime.format.manifest import Manifest, PathRecord, PathsTable
 from envpack.runtime.format.tree_rules import check_bundle_tree, check_tree
+from envpack.runtime.fs.paths import is_folder
 from envpack.runtime.parallel.threads import processors
 from envpack.runtime.reader.bundle import Bundle, open_bundle
 from envpack.runtime.reader.entries import entries
@@ -124,7 +125,7 @@ def verify(
         The result; see `verify_deployment` and `verify_bundle`, also for the errors.
     """
     path = local_path(path)
-    if isinstance(path, Path) and path.is_dir():
+    if isinstance(path, Path) and is_folder(path, follow=True):
         return verify_deployment(path, reporter=reporter, jobs=jobs)
     return verify_bundle(path, reporter=reporter, jobs=jobs, decoders=decoders, approve=approve)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -174,19 +175,24 @@ def exists(path: Path) -> bool:
     return _status(path) is not None
 
 
-def is_folder(path: Path) -> bool:
-    """Return whether ``path`` is a folder itself, not a link to one.
+def is_folder(path: Path, *, follow: bool = False) -> bool:
+    """Return whether ``path`` is a folder itself, or with ``follow`` a link to one.
 
     Raises:
-        OSError: the name can't be looked up.
+        OSError: the name can't be looked up, as in a folder that this user may not search.
     """
-    status = _status(path)
+    status = _status(path, follow=follow)
     return status is not None and stat.S_ISDIR(status.st_mode)
 
 
-def _status(path: Path) -> os.stat_result | None:
-    # not Path.exists() and its like: they return False for some errors, and callers replace what does not exist
+def _status(path: Path, *, follow: bool = False) -> os.stat_result | None:
+    # not Path.exists() and its like: they return False for some errors, and from Python 3.14 on for all; callers
+    # replace what does not exist
     try:
-        return os.lstat(path)
-    except (FileNotFoundError, NotADirectoryError):
+        return os.stat(path, follow_symlinks=follow)
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: it contains a NUL
         return None
+    except OSError as problem:
+        if follow and problem.errno == errno.ELOOP:
+            return None
+        raise

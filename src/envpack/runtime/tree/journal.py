@@ -12,6 +12,7 @@ from envpack.runtime.format.layout import JOURNAL_PATH
 from envpack.runtime.fs.atomic import replace_own_file
 from envpack.runtime.fs.io import read_file
 from envpack.runtime.fs.json_text import json_value
+from envpack.runtime.fs.paths import exists
 
 
 class Journal:
@@ -21,7 +22,7 @@ class Journal:
         self._path = root / JOURNAL_PATH
 
     def exists(self) -> bool:
-        return self._path.exists()
+        return exists(self._path)
 
     def read(self) -> tuple[bool, list[str]]:
         """Return whether a rewrite was ever completed in the tree, and all prefixes that a file may contain.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -37,3 +38,22 @@ def test_what_is_no_folder_is_unlinked_and_not_waited_for(tmp_path: Path) -> Non
     for name in ("pipe", "link", "file"):
         remove_tree(tmp_path / name)
     assert [path.name for path in tmp_path.rglob("*")] == ["folder", "file"]
+
+
+def test_a_folder_is_looked_up_through_links_and_errors_are_not_taken_for_absence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("folder")
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "file").touch()
+    names = ("folder", "link", "loop", "file", "none")
+    assert [name for name in names if is_folder(tmp_path / name, follow=True)] == ["folder", "link"]
+    assert not is_folder(tmp_path / "link") and not is_folder(Path("with\0nul"), follow=True)
+
+    def closed(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(os, "stat", closed)
+    with pytest.raises(PermissionError):
+        is_folder(tmp_path / "folder", follow=True)
