@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
@@ -18,8 +18,10 @@ from envpack.bundle.runtime_zip import runtime_files
 from envpack.bundle.segment_adder import BundleSegmentAdder, SegmentAdder, Sink
 from envpack.bundle.variables import activation_variables, with_variables
 from envpack.bundle.writer import BundleWriter
-from envpack.prefix import FileNormalizer, PrefixContents, read_prefix
+from envpack.prefix import FileNormalizer, Group, PrefixContents, read_prefix
 from envpack.prefix.needs import contradictions, derive_needs
+from envpack.prefix.own.place import add_own_files
+from envpack.prefix.own.read import OwnFiles, OwnRules, read_own_files
 from envpack.prefix.owners.editable_policy import Policy
 from envpack.prefix.owners.pypi import Origin
 from envpack.prefix.relocate.residual_mentions import LIMIT
@@ -63,6 +65,7 @@ class PackSettings:
         created: Time of creation, in seconds since 1970 (default: that of the newest conda package).
         cache: Directory of the segment cache; None: no cache.
         origins: Origins of distributions by normalised name, where the environment does not record them.
+        own: Files from outside the environment, such as the application's code.
     """
 
     name: str = ""
@@ -82,6 +85,7 @@ class PackSettings:
     created: int | None = None
     cache: Path | None = None
     origins: Mapping[str, Origin] = field(default_factory=dict)
+    own: tuple[OwnFiles, ...] = ()
 
 
 def pack_prefix(prefix: Path, output: Path, *, settings: PackSettings, reporter: Reporter) -> Manifest:
@@ -130,10 +134,15 @@ def read_for_packing(prefix: Path, output: Path, settings: PackSettings, reporte
     Raises:
         PackError: As for `pack_prefix`.
     """
+    rules = OwnRules(settings.selection.keep_own, settings.outside, (output,))
+    own = read_own_files(settings.own, rules, reporter)
     keep = without_output(settings.selection if settings.selection else None, prefix, output)
     if compilers := settings.selection.keep_for_compilers(prefix):
         reporter.note(f"headers and libraries that {', '.join(compilers)} may need at run time are not pruned")
-    return read_prefix(prefix, keep=keep, outside=settings.outside, editable=settings.editable, reporter=reporter)
+    contents = read_prefix(
+        prefix, keep=keep, outside=settings.outside, editable=settings.editable, reporter=reporter
+    )
+    return add_own_files(contents, own, rules.seen)
 
 
 def pack_contents(
@@ -165,7 +174,7 @@ def pack_contents(
     """
     adder = adder or SegmentAdder(contents, normalizer, sink)
     variables = activation_variables(contents.prefix, reporter)
-    _check_names(contents)
+    check_names(contents.groups, contents.outside)
     found = PackFindings()
     total = sum(entry.size for group in contents.groups for entry in group.entries)
     groups = tuple(with_variables(contents.groups, variables))
@@ -180,7 +189,7 @@ def pack_contents(
         for group in groups:
             found.add(adder.add(group, step.advance))
         if found.changing:
-            raise _changing(found.changing)
+            raise changing(found.changing)
         if settings.strict and found.unrelocatable:
             raise _not_relocatable(found.unrelocatable)
         manifest = sink.finish(replace(_draft(contents, settings, variables, found), needs=needs))
@@ -214,9 +223,14 @@ def _tell_limits(found: PackFindings, reporter: Reporter) -> None:
         reporter.note(f"names of sources or headers in messages of compiled files may stay a placeholder: {shown}")
 
 
-def _check_names(contents: PrefixContents) -> None:
-    """Raise PackError for paths that every reader of bundles refuses, before anything is compressed."""
-    entries = [entry for group in contents.groups for entry in group.entries]
+def check_names(groups: Sequence[Group], outside: Collection[str]) -> None:
+    """Raise PackError for paths that every reader of bundles refuses, before anything is compressed.
+
+    Args:
+        groups: The groups of the paths.
+        outside: Links that may lead out of the environment.
+    """
+    entries = [entry for group in groups for entry in group.entries]
     wrong = [reason for reason in (forbidden_reason(entry.path) for entry in entries) if reason]
     wrong += [
         f"{entry.path!r} lies where envpack puts files of its own"
@@ -230,20 +244,21 @@ def _check_names(contents: PrefixContents) -> None:
             details=wrong,
         )
     links = {entry.path: entry.target for entry in entries if entry.type == "symlink"}
-    out = [f"{path}: links to {links[path]}" for path in leading_out(links, contents.outside)]
+    out = [f"{path}: links to {links[path]}" for path in leading_out(links, outside)]
     if out:
         raise PackError(
             f"{len(out):,} link{'s' if len(out) > 1 else ''} out of the environment, through other links in it",
             hint="Remove or exclude them.",
             details=out,
         )
-    check_paths(contents.groups)
+    check_paths(groups)
 
 
 _BELOW_OWN = tuple(f"{path}/" for path in (*GENERATED, OWN_FOLDER))
 
 
-def _changing(found: list[str]) -> PackError:
+def changing(found: list[str]) -> PackError:
+    """Return the error for files that changed while they were packed."""
     several = len(found) > 1
     return PackError(
         f"{len(found)} file{'s' if several else ''} changed while the environment was packed",

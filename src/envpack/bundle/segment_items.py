@@ -6,9 +6,10 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from envpack.bundle.model import PROMISED_ROOM, Item, Limit, PackFindings
-from envpack.prefix import Entry, FileNormalizer, Group, Stored
+from envpack.prefix import Entry, Group, Stored
 from envpack.prefix.relocate.occurrences import Harmless
 from envpack.prefix.relocate.residual_mentions import matters
 from envpack.prefix.relocate.shebang import may_need_activation
@@ -22,15 +23,23 @@ _LARGE = 16 << 20
 """Minimum bytes of a file that is read in parts instead of at once."""
 
 
+class Normalizer(Protocol):
+    """The form in which files are stored; see `envpack.prefix.FileNormalizer`."""
+
+    def names_prefix(self, path: str) -> bool: ...
+
+    def normalize(self, entry: Entry, data: FileData) -> Stored: ...
+
+
 def segment_items(
-    group: Group, prefix: Path, normalizer: FileNormalizer, found: PackFindings, advance: Callable[[int], None]
+    group: Group, prefix: Path, normalizer: Normalizer, found: PackFindings, advance: Callable[[int], None]
 ) -> Iterator[Item]:
     """Yield the items that are stored of a package's paths, in their order.
 
     Args:
         group: Paths of the package.
         prefix: Directory of the environment.
-        normalizer: FileNormalizer of the environment's files.
+        normalizer: Decides the stored form of files.
         found: Receives the findings that show only when files are stored.
         advance: Receives the bytes of each file.
 

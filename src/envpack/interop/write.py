@@ -134,6 +134,9 @@ class _CondaPackWriter:
         file = _InputFile(str(self._prefix / path), path)
         if record.type == "symlink":
             file = _InputFile(self._link(record.target), path)
+        elif record.type == "directory":
+            self._new_name().mkdir()
+            file = _InputFile(str(self._new_name()), path)
         elif record.type == "hardlink" and record.target in self._copied:
             file = self._copied[record.target]
             file = file._replace(path=self._escaped(path) if file.mode == "text" else path)

@@ -83,7 +83,7 @@ class PrefixContents:
     Attributes:
         prefix: The environment's real path.
         aliases: Every path, as bytes, under which files may mention the prefix, the real one first.
-        groups: Conda packages, pip distributions, then ENVIRONMENT, each kind sorted by id.
+        groups: Conda packages, pip distributions, then ENVIRONMENT, each kind sorted by id; then own files.
         missing: Paths that packages installed and that no longer exist.
         foreign: Paths that no package owns.
         replaced: Paths of a conda package that something else overwrote. (Modified files are found later,

@@ -169,6 +169,7 @@ def _packed(
     from envpack.bundle.pack import PackSettings, pack_prefix
     from envpack.lock import Lock, PackageSources, load_input
     from envpack.prefix.scan.prune import Selection
+    from envpack.release.own_files import own_files
     from envpack.release.trial import run_tests_of
 
     # report wrong arguments before the work, not after
@@ -181,6 +182,7 @@ def _packed(
             hint="Run the command without --channel, or lock the spec again with it.",
         )
     backend = choose_backend(recipe.backend)
+    own = own_files(source.spec if isinstance(source, Lock) else source)
     root = recipe.work or work_root(recipe.environ)
     with publisher.staging() as staging, work_folder(root) as work:
         built = build_prefix(
@@ -208,6 +210,7 @@ def _packed(
             created=epoch,
             cache=cache_folder(recipe.environ) if recipe.cache else None,
             origins={package.name: _origin(package) for package in built.lock.platform(built.platform).pypi},
+            own=own,
         )
         finished = staging / f"bundle{suffix}"
         manifest = pack_prefix(built.prefix, finished, settings=settings, reporter=reporter)

@@ -53,6 +53,9 @@ class EnvSpec:
         commands: Shell commands of the bundle, by name.
         services: How commands are run, for those with more than a shell command, by name.
         mounts: Paths outside the environment that commands need, by path.
+        files: Own files and directories, relative to ``directory``, by their path in the environment.
+        activate: Activation scripts, relative to ``directory``.
+        app: Directories of applications, relative to ``directory``, by their path in the environment.
         source: The file it was read from, for messages.
         directory: The folder of that file.
     """
@@ -72,6 +75,9 @@ class EnvSpec:
     commands: Mapping[str, str] = field(default_factory=dict)
     services: Mapping[str, Service] = field(default_factory=dict)
     mounts: Mapping[str, Mount] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
+    activate: tuple[str, ...] = ()
+    app: Mapping[str, str] = field(default_factory=dict)
     source: str = field(default="", compare=False)
     directory: Path = field(default=Path(), compare=False)
 
@@ -93,6 +99,9 @@ class EnvSpec:
             "commands": dict(self.commands),
             "services": services_to_json(self.services),
             "mounts": mounts_to_json(self.mounts),
+            "files": dict(self.files),
+            "activate": list(self.activate),
+            "app": dict(self.app),
         }
         return {key: value for key, value in everything.items() if value}
 
@@ -121,6 +130,9 @@ class EnvSpec:
             commands=dict(values.get("commands", {})),
             services=services_from_json(values.get("services", {})),
             mounts=mounts_from_json(values.get("mounts", {})),
+            files=dict(values.get("files", {})),
+            activate=tuple(values.get("activate", ())),
+            app=dict(values.get("app", {})),
             source=source,
             directory=directory,
         )

@@ -22,6 +22,7 @@ from envpack.spec.nodes import (
     string,
     strings,
 )
+from envpack.spec.own_files import read_activate, read_app, read_files
 from envpack.spec.pip_lines import logical_lines, parse_line
 from envpack.spec.requires import Requires
 from envpack.spec.services import read_commands, read_mounts
@@ -33,7 +34,10 @@ _TOP = (
     "envpack",
 )
 _IGNORED = ("prefix", "platforms", "category")  # conda's own, and conda-lock's additions to environment.yml
-_SECTION = ("version", "platform", "requires", "exclude", "include", "prune", "test", "commands", "mounts")
+_SECTION = (
+    *("version", "platform", "requires", "exclude", "include", "prune", "test", "commands", "mounts"),
+    *("files", "activate", "app"),
+)
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]*")
 _SELECTORS = {"sel(linux)": True, "sel(unix)": True, "sel(osx)": False, "sel(win)": False}
 """mamba's selectors of dependencies (https://mamba.readthedocs.io/en/latest/user_guide/micromamba.html)."""
@@ -219,6 +223,9 @@ def _section(node: Node | None, problems: Problems) -> dict[str, object]:
         "test": lambda value: tuple(text for text, _ in strings(value, "test", "a test command", problems)),
         "commands": lambda value: read_commands(value, problems),
         "mounts": lambda value: read_mounts(value, problems),
+        "files": lambda value: read_files(value, problems),
+        "activate": lambda value: read_activate(value, problems),
+        "app": lambda value: read_app(value, problems),
     }
     for key, key_node, value in mapping(node, "envpack", problems):
         if key not in _SECTION:

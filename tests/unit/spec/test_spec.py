@@ -36,6 +36,9 @@ envpack:
   prune: [tests, bytecode]
   test: ["python -c 'import numpy'"]
   commands: {serve: uvicorn app:app}
+  files: {etc/app.yml: config/app.yml}
+  activate: [scripts/env.sh, scripts/env.fish]
+  app: ../src
 """
 
 
@@ -57,6 +60,9 @@ def test_everything_a_spec_can_say_is_read():
     assert spec.prune == ("tests", "bytecode")
     assert spec.test == ("python -c 'import numpy'",)
     assert spec.commands == {"serve": "uvicorn app:app"}
+    assert spec.files == {"etc/app.yml": "config/app.yml"}
+    assert spec.activate == ("scripts/env.sh", "scripts/env.fish")
+    assert spec.app == {"app": "../src"}
     assert spec.directory == Path("specs")
 
 
@@ -97,6 +103,24 @@ def test_every_spec_of_the_project_is_valid(path):
 
 
 WRONG = [
+    (
+        "envpack: {files: {/etc/app.yml: x}}\n",
+        "e.yml:1: files '/etc/app.yml': expected a path in the environment, such as etc/app.yml",
+    ),
+    (
+        "envpack: {files: {etc/app.yml: ''}}\n",
+        "e.yml:1: files etc/app.yml is empty, expected the path of a file or directory",
+    ),
+    (
+        "envpack: {app: {../x: src}}\n",
+        "e.yml:1: app '../x': expected a path in the environment, such as etc/app.yml",
+    ),
+    ("envpack: {app: ' '}\n", "e.yml:1: app is empty, expected a directory such as src"),
+    ("envpack: {app: [src]}\n", "e.yml:1: app is a list, expected text"),
+    (
+        "envpack: {activate: [env.bash]}\n",
+        "e.yml:1: activate 'env.bash': expected a script with the suffix .sh, .fish or .csh",
+    ),
     ("", "e.yml:1: the spec is empty, expected name, channels and dependencies"),
     ("- python\n", "e.yml:1: the spec is a list, expected a mapping with dependencies"),
     ("name: a\nchanels: []\n", "e.yml:2: 'chanels' is not a key of a spec; did you mean 'channels'?"),

@@ -93,6 +93,7 @@ def describe(
     manifest: Manifest, path: str, file_size: int, head_size: int, archive: dict[str, Any] | None = None
 ) -> dict[str, Any]:
     """Return the ``result`` of ``envpack.inspect/1``; ``archive`` is what only archives of other tools have."""
+    from envpack.prefix.own.read import application_path, is_own
     from envpack.runtime.format.changes import changes_to_json
     from envpack.runtime.format.needs import needs_to_json
     from envpack.runtime.format.services import mounts_to_json, services_to_json
@@ -129,6 +130,11 @@ def describe(
             {"id": part.id, "frames": len(part.frames), "stored": part.stored, "size": part.size}
             for part in manifest.segments
         ],
+        "own_files": [
+            {"segment": part.id, "path": application_path(part.id) or None, "stored": part.stored}
+            for part in manifest.segments
+            if is_own(part.id)
+        ],
         "changes": changes_to_json(manifest.changes),
     }
 
@@ -152,6 +158,7 @@ def _show(
         _heading(out, "tests", "commands run after a deployment")
         for command in manifest.test:
             out.write(f"  {escape(command)}")
+    _own_files(out, data["own_files"])
     _packages(out, manifest, everything=everything)
     if segments:
         _segments(out, manifest)
@@ -212,6 +219,18 @@ def _mapping(out: Stream, title: str, values: Mapping[str, str], *, unwrapped: b
     if values:
         _heading(out, title)
         out.pairs(values.items(), unwrapped=unwrapped)
+
+
+def _own_files(out: Stream, own: Sequence[Mapping[str, Any]]) -> None:
+    if own:
+        _heading(out, "own files", "parts of their own, not from packages")
+        out.pairs(
+            (
+                part["segment"],
+                f"{human_size(part['stored'])} packed" + (f", at {part['path']}" if part["path"] else ""),
+            )
+            for part in own
+        )
 
 
 def _packages(out: Stream, manifest: Manifest, *, everything: bool) -> None:

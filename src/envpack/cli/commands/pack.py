@@ -39,6 +39,18 @@ def pack(
     outside_links: OutsideLinks = "error",
     dest_prefix: DestPrefix = None,
     packing: PackOptions,
+    app: Annotated[
+        list[str] | None,
+        option(
+            "--app",
+            metavar="DIR[:PATH]",
+            help="Pack the application in DIR too, at PATH in the environment. Repeatable. [default: app]",
+        ),
+    ] = None,
+    base: Annotated[
+        Path | None,
+        option("--base", metavar="BUNDLE", help="With --app: take all else from this bundle, not an environment."),
+    ] = None,
 ) -> Result:
     """Pack an existing environment.
 
@@ -47,35 +59,54 @@ def pack(
     .tar, .squashfs, .parcel, and .no-archive for a directory) are written by its library: after unpacking one, run
     its conda-unpack.
 
+    --app adds the code of an application, as a part of its own: an upgrade after a change of the code reads only
+    that. With --base neither the environment nor its packages are needed: the rest of the bundle is copied.
+
     \b
     Examples:
       envpack pack -n demo
       envpack pack -p /opt/conda/envs/demo -o demo.tar.zst
       envpack pack --prune tests --exclude '*.ipynb' --include 'demo.ipynb'
       envpack pack -n demo -o demo.zip
+      envpack pack -n demo --app src
+      envpack pack --base demo.tar.gz --app src --bundle-version 1.1 -o new.tar.gz
     """
+    from envpack.bundle.on_base import pack_on_base
     from envpack.bundle.pack import pack_prefix
     from envpack.interop.output_formats import format_for
     from envpack.interop.write import write_archive
+    from envpack.prefix.own.read import parse_application
     from envpack.release.editable import editable_policy
     from envpack.release.names import SUFFIXES, format_of
 
     require_file(output)
-    prefix = _prefix(console, prefix, name)
-    bundle_name = writing.bundle_name or name_of(prefix)
-    output = output or Path(f"{bundle_name}{SUFFIXES[format_of(packing.format, output)]}")
-    writing.check(output)
-    selection = selecting.selection()
-    settings = packing.settings(bundle_name, writing.bundle_version or "0.0.0")
-    fixed = dest_prefix or ""
-    with editable_policy(editable, output, console.reporter) as policy:
-        settings = replace(settings, selection=selection, outside=outside_links, editable=policy)
-        if not fixed and format_for(output) is None:
-            manifest = pack_prefix(prefix, output, settings=settings, reporter=console.reporter)
-        else:
-            manifest = write_archive(
-                prefix, output, settings=settings, reporter=console.reporter, dest_prefix=fixed
+    selection, reporter = selecting.selection(), console.reporter
+    chosen = replace(
+        packing.settings(writing.bundle_name or "", writing.bundle_version or ""),
+        selection=selection,
+        outside=outside_links,
+        own=tuple(map(parse_application, app or ())),
+    )
+    if base is not None:
+        if output is None or not app:
+            raise UsageError("--base needs --app and -o: the application, and the new bundle")
+        if prefix is not None or name is not None or selecting.prune or dest_prefix:
+            raise UsageError(
+                "--base takes everything but the application from a bundle, without -p, -n or --prune"
             )
+        writing.check(output)
+        manifest = pack_on_base(base, output, settings=chosen, reporter=reporter)
+    else:
+        prefix, fixed = _prefix(console, prefix, name), dest_prefix or ""
+        settings = replace(chosen, name=chosen.name or name_of(prefix), version=chosen.version or "0.0.0")
+        output = output or Path(f"{settings.name}{SUFFIXES[format_of(packing.format, output)]}")
+        writing.check(output)
+        with editable_policy(editable, output, reporter) as policy:
+            settings = replace(settings, editable=policy)
+            if not fixed and format_for(output) is None:
+                manifest = pack_prefix(prefix, output, settings=settings, reporter=reporter)
+            else:
+                manifest = write_archive(prefix, output, settings=settings, reporter=reporter, dest_prefix=fixed)
     report_changes(console, manifest.changes, selection)
     file = digest_and_size(output) if console.json else {}
     data = {**describe_bundle(output, manifest, file), "excluded": selection.dropped.total()}

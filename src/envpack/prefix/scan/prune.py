@@ -51,6 +51,13 @@ class Selection:
             self.dropped[reason] += 1
         return not reason
 
+    def keep_own(self, path: str) -> bool:
+        """Return whether a path of the user's own files is packed: profiles of ``prune`` are for packages."""
+        reason = self._excluding(path)
+        if reason:
+            self.dropped[reason] += 1
+        return not reason
+
     def keep_for_compilers(self, prefix: Path) -> list[str]:
         """Keep what the compilers in a prefix need at run time, and return their names.
 
