@@ -61,7 +61,7 @@ def pack_on_base(base: Path, output: Path, *, settings: PackSettings, reporter: 
         encoder = _encoder(bundle, output, settings.level)
         table = bundle.table()
         check_bundle_tree(bundle.manifest, table)
-        rules = OwnRules(settings.selection.keep_own, settings.outside, (output, base))
+        rules = OwnRules(settings.selection.keep_own, settings.outside, (output, base), settings.created)
         groups = _placed(read_own_files(settings.own, rules, reporter), bundle.manifest, table)
         check_names(tuple(groups.values()), rules.seen)
         jobs = settings.jobs or processors()

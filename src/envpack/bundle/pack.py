@@ -134,7 +134,7 @@ def read_for_packing(prefix: Path, output: Path, settings: PackSettings, reporte
     Raises:
         PackError: As for `pack_prefix`.
     """
-    rules = OwnRules(settings.selection.keep_own, settings.outside, (output,))
+    rules = OwnRules(settings.selection.keep_own, settings.outside, (output,), settings.created)
     own = read_own_files(settings.own, rules, reporter)
     keep = without_output(settings.selection if settings.selection else None, prefix, output)
     if compilers := settings.selection.keep_for_compilers(prefix):

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from envpack.bundle.model import PROMISED_ROOM, Item, Limit, PackFindings
 from envpack.prefix import Entry, Group, Stored
+from envpack.prefix.own.read import is_own
 from envpack.prefix.relocate.occurrences import Harmless
 from envpack.prefix.relocate.residual_mentions import matters
 from envpack.prefix.relocate.shebang import may_need_activation
@@ -46,7 +47,7 @@ def segment_items(
     Raises:
         PackError: A file can't be read.
     """
-    root = f"{prefix}/"
+    root, own = f"{prefix}/", is_own(group.id)
     for entry in group.entries:
         if normalizer.names_prefix(entry.path):
             reason = "the environment's path is part of its own, and stays"
@@ -79,7 +80,7 @@ def segment_items(
             mode=entry.mode,
             size=stored.size,
             sha256=stored.sha256,
-            mtime=stored.mtime,
+            mtime=entry.mtime if own and entry.content is None else stored.mtime,
             relocation=stored.relocation,
         )
         whole = entry.content is None and _is_whole(stored.pieces, data)

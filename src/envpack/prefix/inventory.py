@@ -20,7 +20,7 @@ from envpack.prefix.owners.ownership import Ownership, assign
 from envpack.prefix.owners.pypi import Distribution, metadata_folder, metadata_folders, read_distribution
 from envpack.prefix.relocate.restore_published import restore_published
 from envpack.prefix.scan.prefix_aliases import aliases, previous_prefix, scripts_of_others
-from envpack.prefix.scan.walk import GENERATED, Outside, Tree, walk
+from envpack.prefix.scan.walk import GENERATED, Outside, Tree, walk, warn_of_privileged
 from envpack.runtime.errors import PackError
 from envpack.runtime.fs.io import read_file
 from envpack.runtime.fs.paths import is_folder
@@ -131,11 +131,7 @@ def _note(scan: _Scan, reporter: Reporter) -> None:
         reporter.note(f"left out: {path}")
     for path, name in scan.renamed_scripts.items():
         reporter.note(f"conda's {path} is packed as {name}, because bundles contain their own")
-    if scan.tree.privileged:
-        reporter.warn(
-            f"setuid, setgid and capabilities are not packed: {_first(sorted(scan.tree.privileged))}; set them "
-            "after the deployment if a program needs them"
-        )
+    warn_of_privileged(scan.tree.privileged, reporter)
     for other, scripts in scripts_of_others(scan.prefix, scan.aliases).items():
         shown = _first(scripts)
         count = "1 script runs" if len(scripts) == 1 else f"{len(scripts)} scripts run"

@@ -16,7 +16,7 @@ ENVIRONMENT = "environment"
 
 SOURCE_MTIME = 315532800
 """The time that every file is stored with, in seconds since 1970: 1980-01-01, the earliest that a zip can hold.
-Only sources whose package ships byte-code keep the time that this byte-code records."""
+Only sources whose package ships byte-code keep the time that this byte-code records, and own files their own."""
 
 
 @dataclass(frozen=True, slots=True)

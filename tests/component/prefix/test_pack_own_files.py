@@ -26,6 +26,7 @@ from envpack.runtime.reader.bundle import open_bundle
 from envpack.runtime.report import Reporter
 from support.command_line import envpack
 from support.environments import Environment
+from support.reporters import RecordingReporter
 from support.servers import Files, serving
 from support.small_prefix import SmallPrefix
 
@@ -70,10 +71,12 @@ def on_base(base: Path, output: Path, *own: OwnFiles, **settings: object) -> Man
     return pack_on_base(base, output, settings=PackSettings(own=own, **chosen), reporter=Reporter())  # type: ignore[arg-type]
 
 
-def imported(root: Path, statement: str) -> str:
+def imported(root: Path, statement: str, *options: str) -> str:
     """Return what a real Python prints that reads the .pth files of a deployment, and nothing else of it."""
     script = f"import site; site.addsitedir({str(root / 'lib' / PYTHON / 'site-packages')!r}); {statement}"
-    done = subprocess.run([sys.executable, "-IBc", script], capture_output=True, text=True, cwd="/")
+    done = subprocess.run(
+        [sys.executable, "-I", *(options or ["-B"]), "-c", script], capture_output=True, text=True, cwd="/"
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -199,6 +202,41 @@ def test_own_files_are_repaired_as_others_are(env, code, tmp_path):
     assert (root / "app/main.py").read_text() == "from helpers import answer\n"
 
 
+def test_files_keep_their_time_so_that_a_change_of_the_same_size_is_noticed(env, code, tmp_path):
+    root, cache = tmp_path / "x", f"pycache_prefix={tmp_path / 'pycache'}"
+    for answer, time in ((1, 10**9), (2, 10**9 + 1)):
+        os.utime(code.write("main.py", f"answer = {answer}\n"), (time, time))
+        env.pack(tmp_path / "b.tar.gz", own=(app(code),))
+        deploy(tmp_path / "b.tar.gz", root, reporter=Reporter(), decoders=FAST)
+        assert (root / "app/main.py").stat().st_mtime == time
+        assert imported(root, "import main; print(main.answer)", "-X", cache) == f"{answer}\n"
+
+
+def test_with_a_time_given_bundles_do_not_depend_on_when_the_code_was_written(env, code, tmp_path):
+    bundles = [tmp_path / "1.tar.gz", tmp_path / "2.tar.gz"]
+    for bundle, time in zip(bundles, (10**9 + 5, 10**9 + 7), strict=True):
+        os.utime(code.path / "main.py", (time, time))
+        env.pack(bundle, own=(app(code),), created=10**9)
+    assert bundles[0].read_bytes() == bundles[1].read_bytes()
+
+
+def test_a_compiled_program_of_the_application_counts_for_what_hosts_need(env, code, tmp_path):
+    code.write("fast", Path("/bin/true").read_bytes(), 0o755)
+    glibc = env.pack(tmp_path / "b.tar.gz", own=(app(code),)).needs.glibc
+    assert glibc is None or "app/fast" in glibc.source
+    if os.uname().machine == "x86_64":  # as the packages of this environment
+        assert glibc is not None
+
+
+def test_setuid_is_warned_of_and_names_of_the_bundle_s_own_scripts_are_packed(env, code, tmp_path):
+    code.write("tool", "#!/bin/sh\n", 0o4755)
+    code.write("bin/activate", "mine\n")
+    reporter = RecordingReporter()
+    env.pack(tmp_path / "b.tar.gz", reporter, own=(app(code),))
+    assert any("app/tool" in warning for warning in reporter.warnings)
+    assert "app/bin/activate" in stored(tmp_path / "b.tar.gz")["app:app"]
+
+
 # --- onto a bundle ---
 
 
@@ -292,6 +330,7 @@ def test_the_command_packs_and_shows_an_application(env, code, tmp_path):
         ["--base", "b.tar.gz", "--app", ".", "-o", "n.tar.gz", "-p", "/env"],
         ["--base", "b.tar.gz", "--app", ".", "-o", "n.tar.gz", "--prune", "tests"],
         ["--app", "/nonexistent-directory"],
+        ["--base", "https://example.org/b.tar.gz", "--app", ".", "-o", "n.tar.gz"],
     ],
 )
 def test_options_that_contradict_each_other_are_refused(words):

@@ -24,6 +24,18 @@ def pack(
     name: Annotated[
         str | None, option("--name", "-n", metavar="NAME", help="Name of the environment, as in conda.")
     ] = None,
+    app: Annotated[
+        list[str] | None,
+        option(
+            "--app",
+            metavar="DIR[:PATH]",
+            help="Pack the application in DIR too, at PATH in the environment. Repeatable. [default: app]",
+        ),
+    ] = None,
+    base: Annotated[
+        Path | None,
+        option("--base", metavar="BUNDLE", help="With --app: take all else from this bundle, not an environment."),
+    ] = None,
     output: Annotated[
         Path | None,
         option(
@@ -39,18 +51,6 @@ def pack(
     outside_links: OutsideLinks = "error",
     dest_prefix: DestPrefix = None,
     packing: PackOptions,
-    app: Annotated[
-        list[str] | None,
-        option(
-            "--app",
-            metavar="DIR[:PATH]",
-            help="Pack the application in DIR too, at PATH in the environment. Repeatable. [default: app]",
-        ),
-    ] = None,
-    base: Annotated[
-        Path | None,
-        option("--base", metavar="BUNDLE", help="With --app: take all else from this bundle, not an environment."),
-    ] = None,
 ) -> Result:
     """Pack an existing environment.
 
@@ -90,6 +90,8 @@ def pack(
     if base is not None:
         if output is None or not app:
             raise UsageError("--base needs --app and -o: the application, and the new bundle")
+        if not base.is_file():
+            raise UsageError(f"--base {base} is not a file", hint="Download a bundle that is on a server first.")
         if prefix is not None or name is not None or selecting.prune or dest_prefix:
             raise UsageError(
                 "--base takes everything but the application from a bundle, without -p, -n or --prune"

@@ -14,11 +14,12 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from envpack.prefix.model import Entry, Group
+from envpack.prefix.model import SOURCE_MTIME, Entry, Group
 from envpack.prefix.scan.outputs import without_output
-from envpack.prefix.scan.walk import GENERATED, FileStat, Outside, file_stat, walk
+from envpack.prefix.scan.walk import GENERATED, FileStat, Outside, file_stat, walk, warn_of_privileged
 from envpack.runtime.errors import PackError, UsageError
 from envpack.runtime.format.layout import OWN_FOLDER
+from envpack.runtime.format.limits import MAX_MTIME
 from envpack.runtime.fs.io import read_file
 from envpack.runtime.report import Reporter, human_size
 
@@ -96,17 +97,24 @@ class OwnRules:
         keep: Returns whether a path of the environment is packed.
         outside: How to treat links that lead out of a directory.
         others: Files that are not packed where they lie in a directory: the bundle that is written, and its base.
+        newest: Latest time of files, in seconds since 1970; None: no limit.
         seen: Receives the paths of links that lead out and are packed unchanged.
+        privileged: Receives the paths of files with setuid, setgid or capabilities.
     """
 
     keep: Callable[[str], bool]
     outside: Outside
     others: tuple[Path, ...]
+    newest: int | None = None
     seen: list[str] = field(default_factory=list)
+    privileged: list[str] = field(default_factory=list)
 
 
 def read_own_files(own: Sequence[OwnFiles], rules: OwnRules, reporter: Reporter) -> list[Group]:
     """Return the groups of own files; only the status of files is read.
+
+    Files keep the time of their last change: from it, servers of static files derive whether a browser has the
+    latest version. The limit makes bundles reproducible (https://reproducible-builds.org/docs/archives/).
 
     Left out are directories of version control and of byte-code, environments, and directories with a CACHEDIR.TAG
     (https://bford.info/cachedir/).
@@ -125,6 +133,7 @@ def read_own_files(own: Sequence[OwnFiles], rules: OwnRules, reporter: Reporter)
         groups = [_group(each, rules) for each in own]
         entries = [entry for group in groups for entry in group.entries]
         step.detail = f"{len(entries)} files, {human_size(sum(entry.size for entry in entries))}"
+    warn_of_privileged(rules.privileged, reporter)
     return groups
 
 
@@ -155,12 +164,14 @@ def _read(path: str, source: Path, rules: OwnRules) -> Iterator[Entry]:
     elif not os.access(place, os.R_OK):
         raise PackError(f"can't read {source}: Permission denied")
     else:
-        yield _file(path, place, file_stat(status))
+        yield _file(path, place, file_stat(status), rules)
 
 
-def _file(path: str, place: str, facts: FileStat) -> Entry:
+def _file(path: str, place: str, facts: FileStat, rules: OwnRules) -> Entry:
     mode = 0o755 if facts.executable else 0o644
-    return Entry(path, "file", mode, facts.size, facts.stamp[0] // 10**9, place=place, stamp=facts.stamp)
+    changed = facts.stamp[0] // 10**9
+    mtime = max(SOURCE_MTIME, min(changed, MAX_MTIME if rules.newest is None else rules.newest))
+    return Entry(path, "file", mode, facts.size, mtime, place=place, stamp=facts.stamp)
 
 
 def _directory(path: str, directory: Path, rules: OwnRules) -> Iterator[Entry]:
@@ -174,11 +185,15 @@ def _directory(path: str, directory: Path, rules: OwnRules) -> Iterator[Entry]:
         chosen = without_output(chosen, directory, other)
     tree = walk(directory, chosen, [os.fsencode(directory)], rules.outside)
     for below, facts in tree.files.items():
-        yield _file(f"{path}/{below}", tree.places.get(below, f"{directory}/{below}"), facts)
+        yield _file(f"{path}/{below}", tree.places.get(below, f"{directory}/{below}"), facts, rules)
+    for below in filter(keep, tree.generated):  # which are generated in an environment only
+        place = f"{directory}/{below}"
+        yield _file(f"{path}/{below}", place, file_stat(os.stat(place)), rules)
     for below, target in tree.links.items():
         yield Entry(f"{path}/{below}", "symlink", target=target)
     for below, mode in tree.folders.items():
         yield Entry(f"{path}/{below}", "directory", mode & 0o777 | stat.S_IRWXU)
+    rules.privileged.extend(f"{path}/{below}" for below in tree.privileged)
     rules.seen.extend(f"{path}/{below}" for below in tree.outside)
 
 

@@ -17,6 +17,7 @@ from envpack.runtime.errors import PackError
 from envpack.runtime.format.layout import OWN_FOLDER
 from envpack.runtime.fs.copy import CAPABILITIES
 from envpack.runtime.fs.io import READ
+from envpack.runtime.report import Reporter
 
 GENERATED = frozenset(path for path in scripts() if not path.startswith(f"{OWN_FOLDER}/"))
 """Paths of the scripts that every bundle brings itself; the environment's own files are not packed under these
@@ -110,6 +111,16 @@ def walk(
             details=sorted(problems),
         )
     return walker.tree
+
+
+def warn_of_privileged(paths: Sequence[str], reporter: Reporter) -> None:
+    """Warn of files whose setuid, setgid or capabilities are not packed, if there are any."""
+    if paths:
+        shown = ", ".join(sorted(paths)[:3]) + (f" and {len(paths) - 3} more" if paths[3:] else "")
+        reporter.warn(
+            f"setuid, setgid and capabilities are not packed: {shown}; set them after the deployment if a program "
+            "needs them"
+        )
 
 
 class _Folder(NamedTuple):

@@ -20,7 +20,7 @@ FORMAT = 1
 
 EPOCH = 315532800
 """Modification time of stored files in seconds since 1970: 1980-01-01T00:00:00Z, the oldest that zip can hold too.
-Only a source with a published pyc that records another time has that time instead."""
+Only a source with a published pyc that records another time has that time instead, and own files have theirs."""
 
 
 @dataclass(frozen=True)
