@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -24,6 +25,7 @@ from envpack.runtime.errors import IntegrityError, PackError, UsageError
 from envpack.runtime.format.changes import Changes
 from envpack.runtime.format.codec import CODECS
 from envpack.runtime.format.manifest import Manifest, PathsTable
+from envpack.runtime.format.manifest_json import manifest_to_json
 from envpack.runtime.format.tree_rules import check_bundle_tree
 from envpack.runtime.fs.io import open_regular
 from envpack.runtime.parallel.threads import pool, processors
@@ -50,7 +52,8 @@ def pack_on_base(base: Path, output: Path, *, settings: PackSettings, reporter: 
 
     Raises:
         FormatError, IntegrityError: The base is no bundle, or damaged.
-        PackError: The own files can't be packed, or are compiled programs, whose needs only an environment shows.
+        PackError: The own files can't be packed, or are compiled programs, whose needs only an environment shows,
+            or a newer version made the base.
         DestinationError: The output can't be written.
         UsageError: The suffix of the output is not that of the base's codec.
     """
@@ -59,6 +62,7 @@ def pack_on_base(base: Path, output: Path, *, settings: PackSettings, reporter: 
         descriptor = open_regular(os.fspath(base))
         stack.callback(os.close, descriptor)
         encoder = _encoder(bundle, output, settings.level)
+        _check_known(bundle)
         table = bundle.table()
         check_bundle_tree(bundle.manifest, table)
         rules = OwnRules(settings.selection.keep_own, settings.outside, (output, base), settings.created)
@@ -79,6 +83,18 @@ def pack_on_base(base: Path, output: Path, *, settings: PackSettings, reporter: 
             manifest = writer.finish(_draft(bundle.manifest, table, groups, settings, rules.seen))
             step.detail = f"{human_size(manifest.size)} in {manifest.files} files to {human_size(writer.stored)}"
     return manifest
+
+
+def _check_known(bundle: Bundle) -> None:
+    """Raise PackError for a manifest with more keys than this version writes: they would be lost."""
+    known = json.loads(manifest_to_json(bundle.manifest))
+    unknown = sorted(json.loads(bundle.manifest_bytes).keys() - known.keys())
+    if unknown:
+        lost = ", ".join(unknown)
+        raise PackError(
+            f"{bundle.name} was made by a newer version ({bundle.manifest.writer}), and {lost} would be lost",
+            hint="Update envpack: pip install --upgrade conda-envpack",
+        )
 
 
 def _encoder(bundle: Bundle, output: Path, level: int | None) -> Encoder:

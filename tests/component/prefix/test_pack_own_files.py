@@ -26,6 +26,7 @@ from envpack.runtime.reader.bundle import open_bundle
 from envpack.runtime.report import Reporter
 from support.command_line import envpack
 from support.environments import Environment
+from support.hostile_bundles import Forgery
 from support.reporters import RecordingReporter
 from support.servers import Files, serving
 from support.small_prefix import SmallPrefix
@@ -288,6 +289,15 @@ def test_a_damaged_base_is_not_copied(env, code, tmp_path):
     with pytest.raises(IntegrityError, match="damaged"):
         on_base(base, tmp_path / "new.tar.gz", app(code))
     assert not (tmp_path / "new.tar.gz").exists()
+
+
+def test_a_base_that_says_more_than_this_version_knows_is_refused(code, tmp_path):
+    base = Forgery(manifest=lambda document: {**document, "later": {}}).write(tmp_path / "base.tar.gz")
+    with pytest.raises(PackError, match="later would be lost"):
+        on_base(base, tmp_path / "new.tar.gz", app(code))
+    base = Forgery().write(tmp_path / "base.tar.gz")
+    assert on_base(base, tmp_path / "new.tar.gz", app(code)).variables == {"A": "b"}
+    assert envpack("verify", tmp_path / "new.tar.gz").code == 0
 
 
 def test_what_can_t_be_added_to_a_bundle_is_refused(env, code, tmp_path):
