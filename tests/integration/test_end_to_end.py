@@ -184,6 +184,27 @@ def test_a_moved_deployment_gets_its_new_prefix_when_it_is_activated(made: Made,
     assert traces == []
 
 
+def test_an_application_added_to_the_bundle_is_imported_wherever_it_lies(made: Made, tmp_path: Path) -> None:
+    code, bundle = tmp_path / "code", tmp_path / "with-code.tar.gz"
+    code.mkdir()
+    (code / "serve.py").write_text("import numpy\nprint(__file__, numpy.__name__)\n")
+    envpack("pack", "--base", made.bundle, "--app", code, "--bundle-version", "1.3", "-o", bundle)
+    first, second = tmp_path / "first", tmp_path / "elsewhere" / "second"
+    envpack("deploy", bundle, first)
+
+    def served(*command: object) -> str:
+        words = list(map(str, command))
+        return subprocess.run(words, capture_output=True, text=True, env=CLEAN, cwd="/", check=True).stdout
+
+    assert served(first / "bin/python", "-m", "serve") == f"{first}/app/serve.py numpy\n"
+    envpack("move", first, second)
+    assert (
+        served("/bin/sh", "-c", f". {second}/bin/activate && python -m serve") == f"{second}/app/serve.py numpy\n"
+    )
+    served("tar", "-xf", bundle, f"--one-top-level={tmp_path}/by-tar")
+    assert served(tmp_path / "by-tar/bin/python", "-m", "serve") == f"{tmp_path}/by-tar/app/serve.py numpy\n"
+
+
 def test_published_files_are_stored_as_published(made: Made, deployed: Path) -> None:
     from envpack.runtime.reader.bundle import open_bundle
 
