@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from envpack.cli.app import COMMANDS
 from envpack.runtime.errors import SpecError
+from envpack.runtime.format.services import Service
 from envpack.runtime.host.checks.registry import FORMS
 from envpack.spec import PRUNE_PROFILES, parse_spec
 
@@ -21,6 +23,9 @@ PAGES = [REPOSITORY / "README.md", REPOSITORY / "CHANGELOG.md", *sorted(DOCS.glo
 
 def test_what_is_made_from_the_source_is_up_to_date() -> None:
     subprocess.run([sys.executable, REPOSITORY / "scripts" / "make_docs.py", "--check"], check=True)
+
+
+COMMAND_KEYS = [field.name for field in fields(Service)]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -51,7 +56,7 @@ def test_the_specs_shown_are_specs(example: str) -> None:
 
 def test_the_spec_page_names_all_there_is() -> None:
     page = (DOCS / "spec.md").read_text(encoding="utf-8")
-    assert set(re.findall(r"^\| `(\w+)`", page, re.MULTILINE)) == set(FORMS)
+    assert set(re.findall(r"^\| `(\w+)`", page, re.MULTILINE)) == {*FORMS, "run", *COMMAND_KEYS}
     assert all(f"`{name}`" in page for name in PRUNE_PROFILES)
     with pytest.raises(SpecError):
         parse_spec("name: x\nenvpack: {unknown: 1}\n", "x.yml")

@@ -58,7 +58,7 @@ ROOMS = (
     ("extract",),
     ("deployment",),
     ("store",),
-    ("metrics",),
+    ("metrics", "service"),
     ("commands",),
     ("command_table",),
     ("__main__",),

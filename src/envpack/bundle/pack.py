@@ -13,10 +13,10 @@ from packaging.utils import canonicalize_name
 from envpack.bundle.cache.segment_cache import SegmentCache
 from envpack.bundle.codecs import encoder_for
 from envpack.bundle.model import Item, PackFindings
+from envpack.bundle.own_scripts import activation_variables, with_launchers, with_variables
 from envpack.bundle.reader_limits import check_paths
 from envpack.bundle.runtime_zip import runtime_files
 from envpack.bundle.segment_adder import BundleSegmentAdder, SegmentAdder, Sink
-from envpack.bundle.variables import activation_variables, with_variables
 from envpack.bundle.writer import BundleWriter
 from envpack.prefix import FileNormalizer, Group, PrefixContents, read_prefix
 from envpack.prefix.needs import contradictions, derive_needs
@@ -178,6 +178,7 @@ def pack_contents(
     found = PackFindings()
     total = sum(entry.size for group in contents.groups for entry in group.entries)
     groups = tuple(with_variables(contents.groups, variables))
+    groups = tuple(with_launchers(groups, settings.commands, contents.prefix, reporter))
     with ExitStack() as stack:
         # before any step of the reporter, as the processes fork: a progress bar may have a thread
         stack.enter_context(adder.workers(groups))

@@ -30,6 +30,9 @@ COMMANDS = (
     "inspect",
     "check",
     "deploy",
+    "run",
+    "shell",
+    "unit",
     "rollback",
     "history",
     "list",
@@ -46,6 +49,9 @@ COMMANDS = (
     "schema",
 )
 """Every command, in the order of use: a module of `envpack.cli.commands`, which has a function of that name."""
+
+WITH_WORDS = ("run",)
+"""Commands that pass on what follows ``--`` as it is."""
 
 NO_COMMAND = "envpack"
 """The name in the schema of the JSON object printed when the arguments name no command."""
@@ -134,6 +140,9 @@ def main(argv: Sequence[str], console: Console) -> int:
     console.json = "--json" in options  # known before parsing, which may fail
     first = next((word for word in options if not word.startswith("-")), "")
     command = first if first in COMMANDS else NO_COMMAND
+    if command in WITH_WORDS:
+        console.words = tuple(arguments[len(options) + 1 :]) if "--" in arguments else None
+        arguments = options
     try:
         with interruptible():
             try:

@@ -44,6 +44,7 @@ class Console:
         verbose: Whether to report more.
         quiet: Whether to report only warnings and errors.
         root: The folder that /etc is in; only tests change it.
+        words: What follows ``--``, for a command in `envpack.cli.app.WITH_WORDS`; None where there is no ``--``.
     """
 
     out: Stream
@@ -53,6 +54,7 @@ class Console:
     verbose: bool = False
     quiet: bool = False
     root: Path = Path("/")
+    words: tuple[str, ...] | None = None
     _reporter: Reporter | None = field(default=None, repr=False)
 
     @classmethod

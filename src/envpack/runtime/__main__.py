@@ -47,10 +47,12 @@ def main(argv: Sequence[str] | None = None, root: Path = Path("/")) -> int:
     """
     argv = sys.argv[1:] if argv is None else argv
     signal.signal(signal.SIGTERM, _interrupt)
-    command, as_json = "runtime", "--json" in argv
+    own, words = _divided(argv)
+    command, as_json = "runtime", "--json" in own
     try:
-        require_arguments(argv)
-        arguments = _parser().parse_args(argv)
+        require_arguments(own)
+        arguments = _parser().parse_args(own)
+        arguments.words = words
         arguments.system = root
         allowed = getattr(arguments, "allow", ())
         arguments.access = {"wait": getattr(arguments, "wait", False), "any_parent": bool(allowed)}
@@ -70,6 +72,14 @@ def main(argv: Sequence[str] | None = None, root: Path = Path("/")) -> int:
     if as_json:
         print_result(json.dumps(envelope(command, result)))
     return 0
+
+
+def _divided(argv: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
+    """Return the arguments and, for ``run``, what follows the first ``--``, which is passed on as it is."""
+    if argv[:1] != ["run"] or "--" not in argv:
+        return argv, ()
+    end = argv.index("--")
+    return argv[:end], argv[end + 1 :]
 
 
 def _interrupted() -> int:

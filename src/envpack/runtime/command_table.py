@@ -160,6 +160,42 @@ def _metrics(arguments: argparse.Namespace, reporter: Reporter) -> dict[str, Any
     return done.as_dict()
 
 
+def _run(arguments: argparse.Namespace, reporter: Reporter) -> dict[str, Any]:
+    from envpack.runtime.commands.run import require_program, run, start
+
+    given, name, words, log = Path(arguments.destination), arguments.name, arguments.words, arguments.log
+    require_program(name, words, arguments.wait_ready)
+    if arguments.wait_ready is None:
+        run(given, name, words, log=log, reporter=reporter)
+    done = start(given, name, words, seconds=arguments.wait_ready, log=log, reporter=reporter)
+    if not arguments.json:
+        print_result(str(done.pid))
+    return done.as_dict()
+
+
+def _shell(arguments: argparse.Namespace, reporter: Reporter) -> dict[str, Any]:
+    from envpack.runtime.commands.run import shell
+
+    shell(Path(arguments.destination), os.environ)
+
+
+def _unit(arguments: argparse.Namespace, reporter: Reporter) -> dict[str, Any]:
+    from envpack.runtime.commands.unit import unit
+
+    text = unit(
+        Path(arguments.destination),
+        arguments.name,
+        for_user=arguments.user,
+        account=arguments.run_as,
+        directory=arguments.directory,
+        env_file=arguments.env_file,
+        reporter=reporter,
+    )
+    if not arguments.json:
+        print_result(text.rstrip("\n"))
+    return {"unit": text}
+
+
 class Command:
     """A command: its name, the function that runs it, its line in the list of commands, and its arguments.
 
@@ -220,11 +256,7 @@ COMMANDS = (
         _arg(
             "--keep", type=int, default=1, metavar="N", help="number of previous generations to keep (default: 1)"
         ),
-        _arg(
-            "--store",
-            metavar="DIR",
-            help="store of files that deployments share (default: ENVPACK_STORE)",
-        ),
+        _arg("--store", metavar="DIR", help="store of files that deployments share (default: ENVPACK_STORE)"),
         _WAIT,
         _gpu("required"),
         _ALLOW,
@@ -273,6 +305,35 @@ COMMANDS = (
         _PROBE,
         _gpu(None),
         _ALLOW,
+    ),
+    Command(
+        "run",
+        _run,
+        "run a command of a deployment, or with -- any program, with the deployment activated",
+        _DESTINATION,
+        _arg("name", metavar="NAME", nargs="?", help="a command of the bundle; what follows -- are its arguments"),
+        _arg("--log", metavar="DIR", help="directory for its log file; - for none (default: as its spec says)"),
+        _arg(
+            "--wait-ready", type=float, metavar="SECONDS", help="start it, wait until it is ready, print its pid"
+        ),
+    ),
+    Command("shell", _shell, "start an interactive shell with a deployment activated", _DESTINATION),
+    Command(
+        "unit",
+        _unit,
+        "print a systemd unit that runs a command of a deployment",
+        _DESTINATION,
+        _arg("name", metavar="NAME", help="a command of the bundle"),
+        _flag("--user", help="for your own systemd (systemctl --user), not for the system's"),
+        _arg("--run-as", metavar="USER", help="user of a system service (default: you)"),
+        _arg(
+            "--directory",
+            type=Path,
+            metavar="DIR",
+            default=Path(),
+            help="working directory (default: the current one)",
+        ),
+        _arg("--env-file", type=Path, metavar="FILE", help="file with further environment variables"),
     ),
     Command(
         "metrics",

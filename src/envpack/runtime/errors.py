@@ -102,6 +102,17 @@ class DeploymentTestError(EnvpackError):
     when = "a test of the bundle failed; the previous deployment, if any, is active again"
 
 
+class StartError(EnvpackError):
+    """A command of a deployment was not started; 78 is EX_CONFIG of <sysexits.h>, which programs rarely use."""
+
+    code = 78
+    when = "envpack run did not start the command: host, mount, port, log or activation; the message says which"
+
+
+class ReadyError(EnvpackError):
+    when = "a command that was started ended, or was not ready in time; the details show the end of its log"
+
+
 def failed_path(problem: OSError, default: object = "") -> str:
     """Return the path that an OSError names; ``default`` where there is none.
 

@@ -44,6 +44,16 @@ def scripts() -> dict[str, tuple[bytes, int]]:
     return {path: (_read(name), mode) for path, (name, mode) in _SCRIPTS.items()}
 
 
+def launcher_path(name: str) -> str:
+    """Return the path in the prefix of the script that runs the named command."""
+    return f"bin/{name}-run"
+
+
+def launcher(name: str) -> bytes:
+    """Return the script at `launcher_path`; ``name`` has only characters that a shell takes as they are."""
+    return _read("named-command").replace(b"@NAME@", name.encode())
+
+
 def _read(name: str) -> bytes:
     data = pkgutil.get_data(__name__, name)  # from a folder and from a zip alike
     assert data is not None

@@ -27,6 +27,9 @@ LOCK_PATH = f"{OWN_FOLDER}/lock"
 
 STAMP_PATH = f"{OWN_FOLDER}/check"
 
+RUNS_PATH = f"{OWN_FOLDER}/runs"
+"""Folder with the record of the starts of each named command: ``NAME.json``."""
+
 OWN_PATHS = frozenset((*HEAD_PATHS, DEPLOYMENT_PATH, LOCK_PATH, PREFIX_PATH, JOURNAL_PATH, STAMP_PATH))
 """Files that are never in a paths table: those of the head, and those that envpack writes in a deployment
 (FORMAT.md, section 4)."""

@@ -12,11 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from envpack.runtime.format.layout import OWN_FOLDER
+from envpack.runtime.format.layout import RUNS_PATH
 from envpack.runtime.fs.io import READ_FOLDER, READ_UNTRUSTED, open_regular
 from envpack.runtime.fs.json_text import json_value
-
-RUNS = f"{OWN_FOLDER}/runs"
 
 _SUFFIX = ".json"
 _MOST_FILES, _MOST_BYTES = 100, 64 << 10
@@ -43,7 +41,7 @@ def read_starts(root: Path) -> list[Starts]:
     """Return what is recorded of the commands of the deployment at ``root``, sorted by their names."""
     found: list[Starts] = []
     try:
-        folder = os.open(root / RUNS, READ_FOLDER)
+        folder = os.open(root / RUNS_PATH, READ_FOLDER)
     except OSError:
         return found
     try:

@@ -13,6 +13,7 @@ from typing import Iterable, Iterator, Mapping, Sequence
 
 from envpack.runtime.format.layout import (
     OWN_PATHS,
+    RUNS_PATH,
 )
 from envpack.runtime.format.manifest import PathRecord, PathsTable
 from envpack.runtime.fs.io import READ_UNTRUSTED
@@ -127,6 +128,7 @@ def _extra(kinds: Mapping[str, str], known: set[str]) -> Iterator[str]:
             kind != "d"
             and path not in known
             and path not in OWN_PATHS
+            and not path.startswith(f"{RUNS_PATH}/")
             and not is_bytecode_file(path, kinds.__contains__)
         ):
             yield path

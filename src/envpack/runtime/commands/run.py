@@ -1,0 +1,274 @@
+"""Starting a command of a deployment: this process becomes it, or starts it and waits until it is ready."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Mapping, NoReturn, Sequence
+
+from envpack.runtime.errors import EnvpackError, ReadyError, StartError, UsageError
+from envpack.runtime.format.manifest import Manifest
+from envpack.runtime.format.services import Mount, Service
+from envpack.runtime.report import Reporter
+from envpack.runtime.service.command_line import shell_line
+from envpack.runtime.service.environment import activated, own_environment, restore_signals
+from envpack.runtime.service.interactive import activates_itself, interactive, shell_of
+from envpack.runtime.service.log import last_lines, open_log
+from envpack.runtime.service.mounts import require_mounts
+from envpack.runtime.service.ports import require_free
+from envpack.runtime.service.ready import wait_ready
+from envpack.runtime.service.starts import read_starts, record_ready, record_start
+from envpack.runtime.tree.head import read_manifest
+
+STDOUT = "-"
+"""The value of ``--log`` for no log file."""
+
+DEFAULT_LOG = "logs"
+"""The folder for the log of a command that is not waited for to end, and whose spec states none."""
+
+_STOP = 10.0
+"""Seconds between SIGTERM and SIGKILL for a command whose spec states none."""
+
+
+@dataclass(frozen=True)
+class Started:
+    """A named command that was started and is ready.
+
+    Attributes:
+        destination: The deployment, as text.
+        command: The name of the command.
+        pid: Its process.
+        log: The path of its log file.
+        ready_seconds: Seconds from its start until it was ready.
+    """
+
+    destination: str
+    command: str
+    pid: int
+    log: str
+    ready_seconds: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the JSON ``result`` of ``envpack.run/1``."""
+        return dict(vars(self))
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A command that may be started: what to execute, in which environment, and how its spec describes it."""
+
+    root: Path
+    name: str
+    argv: list[str]
+    environment: dict[bytes, bytes]
+    service: Service
+
+
+def require_program(name: str | None, words: Sequence[str], wait_ready: float | None) -> None:
+    """Check that a command line says what to run.
+
+    Args:
+        name: The name of a command.
+        words: What follows ``--``.
+        wait_ready: Seconds to wait until the command is ready; None to become it.
+
+    Raises:
+        UsageError: It does not.
+    """
+    if name is None and not words:
+        raise UsageError("what to run is missing", hint="Give the name of a command, or -- and a program.")
+    if name is None and wait_ready is not None:
+        raise UsageError("--wait-ready is for a named command", hint="Give the name of a command.")
+
+
+def run(
+    destination: Path,
+    name: str | None,
+    arguments: Sequence[str],
+    *,
+    log: str | None = None,
+    reporter: Reporter,
+) -> NoReturn:
+    """Become a command of a deployment, with the deployment activated and in the working directory of the caller.
+
+    Args:
+        destination: The deployment.
+        name: The name of a command of its bundle; None to run ``arguments`` themselves.
+        arguments: Arguments of the named command, or a program and its arguments.
+        log: A folder for the log file instead of the spec's, or `STDOUT`.
+        reporter: Receives the path of the log file.
+
+    Raises:
+        StartError: The command is not started; every error before it is one of these.
+    """
+    prepared = _prepare(destination, name, arguments)
+    folder = prepared.service.log if log is None else log
+    if folder and folder != STDOUT and name is not None:
+        path, fd = _open_log(folder, name)
+        reporter.note(f"log: {path}")
+        sys.stdout.flush()
+        os.dup2(fd, 1)
+        os.dup2(fd, 2)
+    if name is not None:
+        record_start(prepared.root, name, os.getpid(), time.time())
+    _become(prepared.argv, prepared.environment)
+
+
+def start(
+    destination: Path,
+    name: str,
+    arguments: Sequence[str],
+    *,
+    seconds: float,
+    log: str | None = None,
+    reporter: Reporter,
+) -> Started:
+    """Start a named command in the background, in a session of its own, and wait until it is ready.
+
+    When it is not ready in time, or the wait is interrupted, it is stopped again.
+
+    Args:
+        destination: The deployment.
+        name: The name of the command; its spec must state a port or a ready URL.
+        arguments: Its arguments.
+        seconds: The time to wait.
+        log: A folder for the log file instead of the spec's; it always has one.
+        reporter: Receives the path of the log file.
+
+    Raises:
+        StartError: The command is not started.
+        ReadyError: It ended before, or was not ready in time.
+    """
+    prepared = _prepare(destination, name, arguments)
+    service = prepared.service
+    if service.port is None and not service.ready:
+        raise StartError(
+            f"the command {name!r} states neither a port nor a ready URL, so no one can tell when it is ready",
+            hint="Add 'port:' or 'ready:' to the command in the spec, or run it without --wait-ready.",
+        )
+    if log == STDOUT:
+        raise StartError("a command in the background needs a log file", hint="Give a folder: --log DIR.")
+    path, fd = _open_log(log or service.log or DEFAULT_LOG, name)
+    reporter.note(f"log: {path}")
+    begun = time.monotonic()
+    try:
+        process = subprocess.Popen(
+            prepared.argv,
+            env=prepared.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=fd,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    finally:
+        os.close(fd)
+    try:
+        record_start(prepared.root, name, process.pid, time.time())
+        ready = wait_ready(process, service, seconds)
+        took = time.monotonic() - begun
+        status = process.poll()
+        if not ready:
+            raise _not_ready(name, status, took, path)
+        record_ready(prepared.root, name, took)
+    except BaseException:
+        _stop(process, service.stop or _STOP)
+        raise
+    process.returncode = 0  # it goes on without this process: Python's warning about that is not wanted
+    return Started(str(prepared.root), name, process.pid, str(path), round(took, 3))
+
+
+def shell(destination: Path, environ: Mapping[str, str]) -> NoReturn:
+    """Become the user's interactive shell, with the deployment activated in it.
+
+    Raises:
+        StartError: The deployment can't be activated, or the shell can't be run.
+    """
+    root = Path(os.path.abspath(destination))
+    manifest_of(root)
+    program, environment = shell_of(environ), activated(root)
+    if activates_itself(program):
+        environment = own_environment()
+    _become(interactive(program, root), environment)
+
+
+def manifest_of(root: Path) -> Manifest:
+    """Return the manifest of the deployment at ``root``.
+
+    Raises:
+        StartError: There is none, or it was changed.
+    """
+    try:
+        return read_manifest(root)
+    except EnvpackError as error:
+        raise StartError(error.message, hint=error.hint or "Give the path of a deployment.") from None
+
+
+def command_of(manifest: Manifest, name: str) -> str:
+    """Return the shell command of this name.
+
+    Raises:
+        StartError: There is none.
+    """
+    if name not in manifest.commands:
+        known = ", ".join(sorted(manifest.commands))
+        raise StartError(
+            f"{manifest.name} {manifest.version} has no command {name!r}",
+            hint=f"Its commands are: {known}." if known else "It has no commands. For any program: -- PROGRAM ...",
+        )
+    return manifest.commands[name]
+
+
+def _not_ready(name: str, status: int | None, took: float, log: Path) -> ReadyError:
+    if status is None:
+        message = f"{name} was not ready after {took:.0f} s, and was stopped"
+    else:
+        ended = f"signal {-status}" if status < 0 else f"status {status}"
+        message = f"{name} ended with {ended} after {took:.1f} s"
+    return ReadyError(f"{message}; its log is {log}", details=last_lines(log))
+
+
+def _stop(process: subprocess.Popen[bytes], seconds: float) -> None:
+    """End a command and the processes that it started: SIGTERM, and SIGKILL after a time in seconds."""
+    for number, wait in ((signal.SIGTERM, seconds), (signal.SIGKILL, None)):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(wait)
+            return
+
+
+def _prepare(destination: Path, name: str | None, arguments: Sequence[str]) -> _Prepared:
+    root = Path(os.path.abspath(destination))
+    manifest = manifest_of(root)
+    if name is None:
+        return _Prepared(root, "", list(arguments), activated(root), Service())
+    command = command_of(manifest, name)
+    service = manifest.services.get(name, Service())
+    environment = activated(root)  # checks the host
+    environment.update((os.fsencode(key), os.fsencode(value)) for key, value in service.env.items())
+    require_mounts(manifest.mounts.get(path, Mount(path)) for path in service.mounts)
+    if service.port is not None:
+        require_free(service.port, read_starts(root, name).pid, name)
+    argv = ["/bin/sh", "-c", shell_line(command, arguments), name, *arguments]
+    return _Prepared(root, name, argv, environment, service)
+
+
+def _open_log(folder: str, name: str) -> tuple[Path, int]:
+    return open_log(Path(folder), name)
+
+
+def _become(argv: list[str], environment: dict[bytes, bytes]) -> NoReturn:
+    """Replace this process by a program that is found on the PATH of ``environment``."""
+    restore_signals()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    try:
+        os.execvpe(argv[0], argv, environment)
+    except OSError as problem:
+        raise StartError(f"{argv[0]} can't be run: {problem.strerror}") from None
