@@ -203,6 +203,8 @@ def _usage(problem: Any) -> UsageError:
     context = getattr(problem, "ctx", None)
     path = context.command_path if context is not None else "envpack"
     hint = f"Did you mean {suggestion.rstrip('?')}?" if suggestion else f"See '{path} --help'."
+    if path.split()[-1] in WITH_WORDS and not suggestion:
+        hint = f"The arguments of the command follow '--'. See '{path} --help'."
     return UsageError(message[:1].lower() + message[1:].rstrip("."), hint=hint)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -128,5 +129,5 @@ def _show(console: Console, done: Deployment) -> None:
     out.write("activate it with:")
     out.write(out.style(f"  {escape(activation_command(done.destination, console.environ))}", "36"))
     if done.commands:
-        out.write("its commands:")
+        out.write(f"its commands, for 'envpack run {escape(shlex.quote(done.destination))} NAME':")
         out.pairs(done.commands.items(), unwrapped=True)

@@ -6,11 +6,12 @@ import os
 import pwd
 import re
 import sys
+import zipfile
 from pathlib import Path
 
 from envpack.runtime.activation import launcher, launcher_path
 from envpack.runtime.commands.run import STDOUT, command_of, manifest_of
-from envpack.runtime.errors import UsageError
+from envpack.runtime.errors import StartError, UsageError
 from envpack.runtime.format.layout import RUNTIME_PATH
 from envpack.runtime.format.services import COMMAND_NAME, Service
 from envpack.runtime.fs.io import read_file
@@ -71,6 +72,14 @@ def _own_name() -> str:
         return str(os.geteuid())
 
 
+def _has_run(runtime: Path) -> bool:
+    try:
+        with zipfile.ZipFile(runtime) as archive:
+            return "envpack/runtime/commands/run.py" in archive.namelist()
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return False
+
+
 def _starter(root: Path, name: str) -> list[str]:
     """Return the command that starts it: the script of the bundle, else the runtime itself."""
     script = root / launcher_path(name)
@@ -81,4 +90,9 @@ def _starter(root: Path, name: str) -> list[str]:
                 return [str(script)]
         except OSError:
             pass
+    if not _has_run(root / RUNTIME_PATH):
+        raise StartError(
+            f"{root} is from a bundle of an earlier version of envpack, which can't start commands",
+            hint="Pack and deploy it again.",
+        )
     return [os.path.abspath(sys.executable), "-I", "-S", str(root / RUNTIME_PATH), "run", str(root), name]
