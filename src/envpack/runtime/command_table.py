@@ -182,15 +182,8 @@ def _shell(arguments: argparse.Namespace, reporter: Reporter) -> dict[str, Any]:
 def _unit(arguments: argparse.Namespace, reporter: Reporter) -> dict[str, Any]:
     from envpack.runtime.commands.unit import unit
 
-    text = unit(
-        Path(arguments.destination),
-        arguments.name,
-        for_user=arguments.user,
-        account=arguments.run_as,
-        directory=arguments.directory,
-        env_file=arguments.env_file,
-        reporter=reporter,
-    )
+    options = {name: getattr(arguments, name) for name in ("for_user", "account", "directory", "env_file")}
+    text = unit(Path(arguments.destination), arguments.name, **options, reporter=reporter)
     if not arguments.json:
         print_result(text.rstrip("\n"))
     return {"unit": text}
@@ -324,8 +317,8 @@ COMMANDS = (
         "print a systemd unit that runs a command of a deployment",
         _DESTINATION,
         _arg("name", metavar="NAME", help="a command of the bundle"),
-        _flag("--user", help="for your own systemd (systemctl --user), not for the system's"),
-        _arg("--run-as", metavar="USER", help="user of a system service (default: you)"),
+        _arg("--user", dest="for_user", action="store_true", help="for your own systemd (systemctl --user)"),
+        _arg("--run-as", dest="account", metavar="USER", help="user of a system service (default: you)"),
         _arg(
             "--directory",
             type=Path,
