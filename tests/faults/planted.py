@@ -311,7 +311,7 @@ def make_input(given: Path) -> None:
         made = SmallPrefix(given / ("env" if version == "1" else "env2"))
         made.write("lib/data", version * 1000)
         made.write("bin/tool", f"#!{made.path}/bin/python\n", 0o755)
-        made.pack(given / f"{version}.tar.gz", name="demo", version=version)
+        made.pack(given / f"{version}.tar.gz", name="demo", version=version, commands={"serve": "true"})
     make_editable(given / "editable", given / "project")
     for platform in ("linux-64", "linux-aarch64", "noarch"):
         (given / "channel" / platform).mkdir(parents=True)

@@ -38,6 +38,8 @@ STORE = [*DEPLOY, "{input}/1.tar.gz", "{home}/x", "--store", "{shared}/store"]
 RECORDS = ("x/.envpack/deployment.json", "x/.envpack/manifest.json", "x/.envpack/paths.json")
 METRICS = ["metrics", "{shared}/x", "-o", "{shared}/o.prom"]
 READ_BY_METRICS = ("x", *RECORDS, "x/.envpack/check", "x/.envpack/runs", "x/.envpack/runs/serve.json")
+RUN = ["run", "{shared}/x", "serve"]
+RUNS = ("x/.envpack/runs", "x/.envpack/runs/serve.json", "logs")
 SCENARIOS = [
     Scenario("pack", ["pack", "-p", "{input}/env", "-o", "{shared}/o.tar.gz", "-f"]),
     Scenario("pack, zip", ["pack", "-p", "{input}/env", "-o", "{shared}/o.zip", "-f"]),
@@ -115,7 +117,12 @@ SCENARIOS = [
     Scenario("metrics", METRICS, also=READ_BY_METRICS),
     Scenario("metrics, registry", ["metrics"], (), {"ENVPACK_STATE": "{shared}/state"}, ("state", "state/x")),
     Scenario("runtime, metrics", METRICS, also=READ_BY_METRICS, program="runtime"),
+    Scenario("run", [*RUN, "--log", "{shared}/logs"], (FIRST,), also=RUNS),
+    Scenario("runtime, run", [*RUN, "--log", "{shared}/logs"], (FIRST,), also=RUNS, program="runtime"),
+    Scenario("shell", ["shell", "{shared}/x"], (FIRST,)),
+    Scenario("runtime, shell", ["shell", "{shared}/x"], (FIRST,), program="runtime"),
     # these create nothing; what they read is planted
+    Scenario("unit", ["unit", "{shared}/x", "serve"], code=78, also=("x", *RECORDS, "x/bin/serve-run")),
     Scenario("verify", ["verify", "{shared}/x"], code=6, also=("x", *RECORDS)),
     Scenario(
         "verify, signed",

@@ -17,7 +17,7 @@ from faults.planted_scenarios import SCENARIOS
 ENVPACK = (sys.executable, "-m", "envpack")
 """A process of its own: the tests' has threads, and a command in a fork of it may wait for their locks forever."""
 
-ONLY_READ = {"verify", "check", "facts", "history"}
+ONLY_READ = {"verify", "check", "facts", "history", "unit"}
 """Commands of the runtime in bundles that write nothing; those of the command line are tried, too."""
 
 

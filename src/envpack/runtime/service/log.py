@@ -7,8 +7,9 @@ import os
 import time
 from pathlib import Path
 
-from envpack.runtime.errors import StartError
+from envpack.runtime.errors import DestinationError, StartError
 from envpack.runtime.fs.io import CREATE, open_regular
+from envpack.runtime.fs.paths import make_folders
 
 LAST_LINES = 20
 """Lines of a log that are shown when its program ended too early."""
@@ -28,11 +29,11 @@ def open_log(folder: Path, name: str) -> tuple[Path, int]:
         The path, and a descriptor to write to that programs do not inherit.
 
     Raises:
-        StartError: The folder or the file can't be made.
+        StartError: The folder or the file can't be made, or the folder is a link of another user.
     """
     stem = f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folders(folder)
         for number in itertools.count():
             path = folder / f"{stem}{f'.{number}' if number else ''}.log"
             try:
@@ -40,9 +41,10 @@ def open_log(folder: Path, name: str) -> tuple[Path, int]:
             except FileExistsError:
                 if not os.path.lexists(path):
                     raise
-    except OSError as problem:
+    except (OSError, DestinationError) as problem:
+        reason = problem.strerror if isinstance(problem, OSError) else problem.message
         raise StartError(
-            f"the log {folder}/{stem}.log can't be written: {problem.strerror}",
+            f"the log {folder}/{stem}.log can't be written: {reason}",
             hint="Run it in a directory that you can write, or choose one: --log DIR ('--log -': no file).",
         ) from None
     raise AssertionError("never reached")

@@ -6,10 +6,12 @@ import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from envpack.runtime.errors import DestinationError
 from envpack.runtime.format.layout import RUNS_PATH
 from envpack.runtime.format.services import COMMAND_NAME
 from envpack.runtime.fs.io import read_file
 from envpack.runtime.fs.json_text import json_value
+from envpack.runtime.fs.paths import make_folders
 from envpack.runtime.fs.temporary import replace_file
 
 
@@ -65,9 +67,7 @@ def _write(root: Path, name: str, starts: Starts) -> None:
         return
     path = _path(root, name)
     try:
-        path.parent.mkdir(exist_ok=True)
-        if path.parent.is_symlink():
-            return
+        make_folders(path.parent)
         replace_file(path, json.dumps(vars(starts)).encode() + b"\n", durable=False)
-    except OSError:
+    except (OSError, DestinationError):
         return
