@@ -113,6 +113,7 @@ def run(
         path, fd = _open_log(folder, name)
         reporter.note(f"log: {path}")
         sys.stdout.flush()
+        sys.stderr.flush()
         os.dup2(fd, 1)
         os.dup2(fd, 2)
     if name is not None:
