@@ -19,10 +19,10 @@ def server(*statuses: int) -> Iterator[tuple[int, list[str]]]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self.send_response(statuses[len(paths)])
+            paths.append(self.path)
+            self.send_response(statuses[len(paths) - 1])
             self.send_header("Location", "/elsewhere")
             self.end_headers()
-            paths.append(self.path)
 
         def log_message(self, format: str, *arguments: object) -> None:
             pass
