@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import socket
 import threading
 from collections.abc import Iterator
@@ -46,6 +47,7 @@ def dripping(start: bytes) -> Iterator[str]:
 
 
 def test_a_server_that_only_ever_continues_is_given_up() -> None:
+    assert getattr(http.client, "_MAXINTERIMRESPONSES", 100) > pace.MOST_CONTINUES
     listener = socket.create_server(("127.0.0.1", 0))
 
     def serve() -> None:

@@ -19,8 +19,10 @@ class TooSlowError(TimeoutError):
     """A server sends less than `LEAST_RATE`; a retry would be as slow."""
 
 
-MOST_CONTINUES = 100
-"""Interim responses (100 Continue: RFC 9110, 15.2) before the final one, none of which was asked for."""
+MOST_CONTINUES = 20
+"""Interim responses (100 Continue: RFC 9110, 15.2) before the final one, none of which was asked for. In newer
+patch releases http.client gives up after 100, with an error after which the request would be repeated.
+"""
 
 
 class PacedResponse(HTTPResponse):
@@ -33,7 +35,7 @@ class PacedResponse(HTTPResponse):
 
     def _read_status(self) -> tuple[str, int, str]:
         self._heads += 1
-        if self._heads > MOST_CONTINUES:  # http.client reads them without end
+        if self._heads > MOST_CONTINUES:
             raise TooSlowError("the server sends '100 Continue' without end")
         found: tuple[str, int, str] = super()._read_status()  # type: ignore[misc]
         return found
