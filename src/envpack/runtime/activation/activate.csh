@@ -1,7 +1,8 @@
 # Activates the environment that this file lies in, in tcsh: source DEST/bin/activate.csh
 #
 # Does what `activate` beside it does in other shells, and keeps former values in the same places; but PATH and the
-# prompt are put back as they were even when they were changed in between.
+# prompt are put back as they were even when they were changed in between. Programs are called by their paths, past a
+# user's aliases; an alias with the name of a builtin can't be passed by in tcsh: a quoted name is always a program's.
 
 set _envpack_problem = ""
 set _envpack_sed = "/usr/bin/env PATH=/usr/bin:/bin sed" # whatever PATH may be
@@ -57,7 +58,7 @@ if ("$_envpack_beneath:q" != "") then
 endif
 
 setenv _ENVPACK_PATH "$_envpack_here:t:q"
-set _envpack_modifier = "(`printenv _ENVPACK_PATH | $_envpack_sed 's/[%\!\\]/_/g'`) " # nothing that a prompt acts on
+set _envpack_modifier = "(`/usr/bin/env PATH=/usr/bin:/bin printenv _ENVPACK_PATH | $_envpack_sed 's/[%\!\\]/_/g'`) " # nothing that a prompt acts on
 unsetenv _ENVPACK_PATH
 if ($?CONDA_CHANGEPS1) then
     if ("$CONDA_CHANGEPS1:q" =~ {[FfNn]*,[Oo]ff,0}) set _envpack_modifier = ""

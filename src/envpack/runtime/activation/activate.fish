@@ -1,6 +1,7 @@
 # Activates the environment that this file lies in, in fish: source DEST/bin/activate.fish
 #
-# Does what `activate` beside it does in other shells, and keeps former values in the same places.
+# Does what `activate` beside it does in other shells, and keeps former values in the same places. `builtin` stands
+# before every builtin whose name a function of the user's may have (fish reserves the other names).
 
 function _envpack_activate
     set -l here (_envpack_find)
@@ -32,11 +33,11 @@ function _envpack_activate
     _envpack_set CONDA_DEFAULT_ENV $name
     _envpack_set CONDA_PROMPT_MODIFIER $modifier
     if set -l changed (/bin/sh $prefix/.envpack/changed-variables.sh $prefix fish)
-        string join \n -- $changed | source
+        string join \n -- $changed | builtin source
     else if test -f $prefix/.envpack/variables.fish
-        source $prefix/.envpack/variables.fish
+        builtin source $prefix/.envpack/variables.fish
     end
-    _envpack_set CONDA_SHLVL (math $level + 1)
+    _envpack_set CONDA_SHLVL (builtin math $level + 1)
     set -gx __ENVPACK_SHLVL_$CONDA_SHLVL "$_envpack_names"
     set -e _envpack_names
 
@@ -53,33 +54,33 @@ function _envpack_deactivate
     if not _envpack_is_active
         _envpack_say 'nothing to deactivate: the active environment was not activated by envpack'
         _envpack_tidy
-        or functions -e deactivate
+        or builtin functions -e deactivate
         return 1
     end
-    set -l saved _envpack_deactivate_(math (_envpack_level) - 1)
+    set -l saved _envpack_deactivate_(builtin math (_envpack_level) - 1)
     _envpack_leave
     _envpack_tidy
-    or functions -e deactivate
-    if functions -q $saved
-        functions -e deactivate
-        functions -c $saved deactivate
-        functions -e $saved
+    or builtin functions -e deactivate
+    if builtin functions -q $saved
+        builtin functions -e deactivate
+        builtin functions -c $saved deactivate
+        builtin functions -e $saved
     end
     return 0
 end
 
 # LEVEL: saves the function `deactivate` of another tool, a venv above all.
 function _envpack_save_deactivate
-    functions -q deactivate
-    and not functions -q _envpack_deactivate_$argv # activated again
-    and not functions deactivate | string match -q '*_envpack_deactivate*'
-    and functions -c deactivate _envpack_deactivate_$argv
+    builtin functions -q deactivate
+    and not builtin functions -q _envpack_deactivate_$argv # activated again
+    and not builtin functions deactivate | string match -q '*_envpack_deactivate*'
+    and builtin functions -c deactivate _envpack_deactivate_$argv
 end
 
 function _envpack_leave
     set -l prefix $CONDA_PREFIX
     set -l list __ENVPACK_SHLVL_$CONDA_SHLVL
-    set -l level (math (_envpack_level) - 1)
+    set -l level (builtin math (_envpack_level) - 1)
     _envpack_run $prefix/etc/conda/deactivate.d
 
     for name in (string split -n ' ' -- "$$list")
@@ -91,7 +92,7 @@ function _envpack_leave
     set -l former __CONDA_SHLVL_{$level}_PATH
     if test "$PATH" = (string join : -- (_envpack_path $prefix "$beneath" $$former))
         _envpack_restore $level PATH
-    else if set -l position (contains -i -- $prefix/bin $PATH)
+    else if set -l position (builtin contains -i -- $prefix/bin $PATH)
         set -q beneath[1]; and set PATH[$position] $beneath/bin; or set -e PATH[$position]
     end
     set -e -g $former
@@ -118,7 +119,7 @@ function _envpack_find
         _envpack_say "there is no environment in '$here': source bin/activate.fish of the environment"
         return 1
     end
-    echo $here
+    builtin echo $here
 end
 
 # HERE: prints the path written into the files, after seeing to it that it leads here.
@@ -138,18 +139,18 @@ function _envpack_written_in
     test -f $argv/.envpack/prefix
     and read -l -L prefix <$argv/.envpack/prefix
     and test "$argv" = (builtin realpath $prefix 2>/dev/null)
-    and echo $prefix
+    and builtin echo $prefix
 end
 
 # How many environments are active.
 function _envpack_level
     string match -r '^[0-9]+$' -- "$CONDA_SHLVL"
-    or echo 0
+    or builtin echo 0
 end
 
 # Prints the environment that is active, if any.
 function _envpack_beneath
-    test (_envpack_level) -gt 0; and test -n "$CONDA_PREFIX"; and echo $CONDA_PREFIX
+    test (_envpack_level) -gt 0; and test -n "$CONDA_PREFIX"; and builtin echo $CONDA_PREFIX
 end
 
 # True when envpack activated the uppermost.
@@ -184,10 +185,10 @@ end
 # PREFIX BENEATH ENTRY...: prints what PATH is in the environment: its bin first, without that of the one beneath.
 function _envpack_path
     set -l entries $argv[3..-1]
-    if test -n "$argv[2]"; and set -l position (contains -i -- $argv[2]/bin $entries)
+    if test -n "$argv[2]"; and set -l position (builtin contains -i -- $argv[2]/bin $entries)
         set -e entries[$position]
     end
-    printf '%s\n' $argv[1]/bin $entries
+    builtin printf '%s\n' $argv[1]/bin $entries
 end
 
 # DIR: sources the packages' scripts in it, as conda orders them: by bytes, and for deactivate.d the last first.
@@ -203,34 +204,34 @@ function _envpack_run
         set scripts $scripts[-1..1]
     end
     for script in $scripts
-        source $script
+        builtin source $script
     end
 end
 
 # The prompt shows the environment, unless conda's own prompt is there, which does.
 function _envpack_wrap_prompt
     status is-interactive
-    and functions -q fish_prompt
-    and not functions -q __conda_add_prompt _envpack_user_prompt
+    and builtin functions -q fish_prompt
+    and not builtin functions -q __conda_add_prompt _envpack_user_prompt
     or return 0
-    functions -c fish_prompt _envpack_user_prompt
+    builtin functions -c fish_prompt _envpack_user_prompt
     function fish_prompt
         set -l prompt (_envpack_user_prompt) # first, for it may show the last status
-        printf '%s' $CONDA_PROMPT_MODIFIER
-        printf '%s\n' $prompt
+        builtin printf '%s' $CONDA_PROMPT_MODIFIER
+        builtin printf '%s\n' $prompt
     end
 end
 
 function _envpack_unwrap_prompt
-    if functions -q _envpack_user_prompt
-        functions -e fish_prompt
-        functions -c _envpack_user_prompt fish_prompt
-        functions -e _envpack_user_prompt
+    if builtin functions -q _envpack_user_prompt
+        builtin functions -e fish_prompt
+        builtin functions -c _envpack_user_prompt fish_prompt
+        builtin functions -e _envpack_user_prompt
     end
 end
 
 function _envpack_say
-    printf 'envpack: %s\n' $argv >&2
+    builtin printf 'envpack: %s\n' $argv >&2
 end
 
 # Leaves nothing behind but the functions that a deactivation needs; false when none of ours is active any more.
@@ -238,10 +239,10 @@ function _envpack_tidy
     set -l level (_envpack_level)
     while test $level -gt 0
         set -q __ENVPACK_SHLVL_$level; and return 0
-        set level (math $level - 1)
+        set level (builtin math $level - 1)
     end
     _envpack_unwrap_prompt
-    functions -e _envpack_{activate,beneath,check_host,copy,deactivate,find,is_active,leave,level,path,restore,run} \
+    builtin functions -e _envpack_{activate,beneath,check_host,copy,deactivate,find,is_active,leave,level,path,restore,run} \
         _envpack_{save_deactivate,say,set,tidy,unwrap_prompt,wrap_prompt,write_in,written_in}
     return 1
 end

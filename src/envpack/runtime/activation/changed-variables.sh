@@ -5,7 +5,9 @@
 # The files of a bundle all have the same time, 1980-01-01: what is newer than this file was changed.
 
 set +efu
-[ -z "${ZSH_VERSION-}" ] || emulate sh
+[ -z "${ZSH_VERSION-}" ] || { emulate sh && \unsetopt aliases; }
+# functions of the user's; ksh93 would lose the builtins
+case ${KSH_VERSION-} in *93*) ;; *) unset -f command printf read 2>/dev/null || : ;; esac
 [ -z "${BASH_VERSION-}" ] || shopt -u failglob
 
 _changed=

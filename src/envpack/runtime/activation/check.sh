@@ -7,7 +7,9 @@
 # program: boot, driver, its libraries, devices, what the user sets. Its stamp is a line, see runtime/host/stamp.py.
 
 set +eu
-[ -z "${ZSH_VERSION-}" ] || emulate sh
+[ -z "${ZSH_VERSION-}" ] || { emulate sh && \unsetopt aliases; }
+# functions of the user's; ksh93 would lose the builtins
+case ${KSH_VERSION-} in *93*) ;; *) unset -f command printf read 2>/dev/null || : ;; esac
 case $1 in
     */.*.envpack/[0-9]*)
         command -p printf 'envpack: error: %s is a previous generation; activate the deployment itself\n' "$1" >&2
