@@ -2,8 +2,8 @@
 
 Every one has a random name, and is created anew: what another user has put there before is neither opened nor
 followed nor removed. Only what this process created is removed, and it is recognised by its inode, not by its
-name. A process that is killed leaves its temporary file or folder, which the next process that writes the same
-output removes. Who is alive holds a lock on what it created; without file locks nothing is removed.
+name. A process that is killed leaves its temporary file or folder, which the next process on the same host that
+writes the same output removes. Who is alive holds a lock on what it created; without locks nothing is removed.
 """
 
 from __future__ import annotations
@@ -13,14 +13,17 @@ import fcntl
 import os
 import re
 import stat
+import zlib
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Callable, Iterator
 
 from envpack.runtime.errors import DestinationError
-from envpack.runtime.fs.io import CREATE, READ_FOLDER, READ_UNTRUSTED, write_all
+from envpack.runtime.fs.io import CREATE, READ, READ_FOLDER, READ_UNTRUSTED, write_all
 from envpack.runtime.fs.paths import make_writable, sibling_path
 from envpack.runtime.fs.sync import sync_folder
+
+_ATTEMPTS = 20
 
 _NAME = re.compile(r"\..*\.envpack-[0-9a-f]{16}", re.DOTALL)
 
@@ -28,9 +31,15 @@ _NAME = re.compile(r"\..*\.envpack-[0-9a-f]{16}", re.DOTALL)
 def temporary_path(path: Path) -> Path:
     """Return a random path for something temporary, in the folder of ``path``.
 
-    Bundles can't contain such a name: see ``forbidden_reason`` in ``envpack.runtime.format.tree_rules``.
+    The first 4 digits stand for this host, the other 12 are random. Bundles can't contain such a name: see
+    ``forbidden_reason`` in ``envpack.runtime.format.tree_rules``.
     """
-    return sibling_path(path, f"envpack-{os.urandom(8).hex()}")
+    return sibling_path(path, f"envpack-{_host()}{os.urandom(6).hex()}")
+
+
+def _host() -> str:
+    """Return 4 hexadecimal digits for this host: file locks of BeeGFS and others hold only there by default."""
+    return f"{zlib.crc32(os.uname().nodename.encode()) & 0xFFFF:04x}"
 
 
 def is_temporary(name: str) -> bool:
@@ -72,11 +81,13 @@ def new_file(beside: Path, mode: int = 0o666) -> Iterator[NewFile]:
         OSError: it can't be created.
     """
     _remove_leftovers(beside)
-    path = temporary_path(beside)
-    with _undone_by_signal(lambda: os.unlink(path)):
-        fd = os.open(path, CREATE & ~os.O_WRONLY | os.O_RDWR, mode)
+
+    def create(path: Path) -> int:
+        with _undone_by_signal(lambda: os.unlink(path)):
+            return os.open(path, CREATE & ~os.O_WRONLY | os.O_RDWR, mode)
+
+    path, fd = _create_locked(lambda: temporary_path(beside), create, os.unlink)
     try:
-        _lock(fd)
         yield NewFile(path, fd)
     finally:
         with suppress(OSError):
@@ -133,12 +144,16 @@ def new_folder(beside: Path, *, short: bool = False) -> Iterator[Path]:
         OSError: it can't be created or removed.
     """
     _remove_leftovers(beside)
-    path = beside.with_name(os.urandom(4).hex()) if short else temporary_path(beside)
-    with _undone_by_signal(lambda: os.rmdir(path)):
-        os.mkdir(path, 0o700)
-        fd = os.open(path, READ_FOLDER)
+
+    def create(path: Path) -> int:
+        with _undone_by_signal(lambda: os.rmdir(path)):
+            os.mkdir(path, 0o700)
+            return os.open(path, READ_FOLDER)
+
+    path, fd = _create_locked(
+        lambda: beside.with_name(os.urandom(4).hex()) if short else temporary_path(beside), create, os.rmdir
+    )
     try:
-        _lock(fd)
         status = os.fstat(fd)
         if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o077:
             raise OSError(errno.EBUSY, "another process replaced the temporary folder", str(path))
@@ -213,48 +228,89 @@ def _undone_by_signal(remove: Callable[[], None]) -> Iterator[None]:
         raise
 
 
-def _lock(fd: int) -> bool:
-    """Lock a file or folder until it is closed; return false when another process has, or there are no locks."""
+def _create_locked(
+    name: Callable[[], Path], create: Callable[[Path], int], remove: Callable[[Path], None]
+) -> tuple[Path, int]:
+    """Create a file or folder under a new name, and lock it.
+
+    Until it is locked another process can take it for a leftover and remove it: then it is created again.
+
+    Returns:
+        Its path and its descriptor. It is not locked where there are no file locks.
+
+    Raises:
+        OSError: it can't be created.
+    """
+    for left in reversed(range(_ATTEMPTS)):
+        path = name()
+        try:
+            fd = create(path)
+        except FileNotFoundError:  # it was removed at once, or the folder is missing
+            if not left:
+                raise
+            continue
+        if _hold(path, fd) or not left:
+            break
+        with suppress(OSError):
+            if _is_same(path, fd):
+                remove(path)
+        os.close(fd)
+    return path, fd
+
+
+def _hold(path: Path, fd: int) -> bool:
+    """Lock what was created at ``path``; return false when another process had locked or removed it before."""
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         return False
-    return True
+    except OSError:
+        return True  # there are no file locks, so nobody removes it
+    return _is_same(path, fd)
 
 
 def _remove_leftovers(beside: Path) -> None:
-    """Remove what killed processes of this user left of `new_file` and `new_folder` for ``beside``.
+    """Remove what killed processes of this user on this host left of `new_file` and `new_folder` for ``beside``.
 
     Folders only where no other user can write: one could rename a folder of this user to such a name, and have it
-    emptied.
+    emptied. The folder that was looked at is the one worked in: another user can put another in its place.
     """
-    start = temporary_path(beside).name[:-16]
+    start = temporary_path(beside).name[:-12]
     try:
-        names = [name for name in os.listdir(beside.parent) if name.startswith(start) and is_temporary(name)]
-        parent = os.stat(beside.parent)
+        parent = os.open(beside.parent, READ | os.O_DIRECTORY)
     except OSError:
         return
-    private = parent.st_uid in (0, os.geteuid()) and not parent.st_mode & 0o022
-    for name in names:
-        with suppress(OSError):
-            _remove_leftover(beside.with_name(name), folders=private)
+    try:
+        status = os.fstat(parent)
+        private = status.st_uid in (0, os.geteuid()) and not status.st_mode & 0o022
+        for name in os.listdir(parent):
+            if name.startswith(start) and is_temporary(name):
+                with suppress(OSError):
+                    _remove_leftover(name, parent, folders=private)
+    except OSError:
+        pass
+    finally:
+        os.close(parent)
 
 
-def _remove_leftover(path: Path, *, folders: bool) -> None:
+def _remove_leftover(name: str, parent: int, *, folders: bool) -> None:
     """Remove a file of this user, or with ``folders`` a folder, unless it is locked.
 
     Raises:
-        OSError: it can't be opened or removed.
+        OSError: it can't be opened, locked or removed.
     """
-    fd = os.open(path, READ_UNTRUSTED)
+    fd = os.open(name, READ_UNTRUSTED, dir_fd=parent)
     try:
         status = os.fstat(fd)
-        if status.st_uid != os.geteuid() or not _lock(fd) or not _is_same(path, fd):
+        if status.st_uid != os.geteuid():
+            return
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not os.path.samestat(status, os.stat(name, dir_fd=parent, follow_symlinks=False)):
             return
         if folders and stat.S_ISDIR(status.st_mode):
             empty_folder(fd)
-            os.rmdir(path)
+            os.rmdir(name, dir_fd=parent)
         elif stat.S_ISREG(status.st_mode):
-            os.unlink(path)
+            os.unlink(name, dir_fd=parent)
     finally:
         os.close(fd)

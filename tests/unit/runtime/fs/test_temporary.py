@@ -205,3 +205,90 @@ def test_leftovers_stay_without_file_locks(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(temporary.fcntl, "flock", no_locks)
     replace_file(tmp_path / "x", b"data")
     assert len(names(tmp_path)) == 3
+
+
+@pytest.mark.parametrize("when", ["while it is locked", "before it is locked", "as soon as it is there"])
+def test_what_another_writer_takes_for_a_leftover_is_created_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """Between its creation and its lock nothing tells that its process is alive."""
+    tmp_path.chmod(0o755)
+    lock, make = fcntl.flock, os.mkdir
+    taken: list[str] = []
+
+    def take(path: Path) -> None:
+        taken.append(path.name)
+        if path.is_dir():
+            path.rmdir()
+        else:
+            path.unlink()
+
+    def late_lock(fd: int, operation: int) -> None:
+        if len(taken) < 3:
+            take(Path(f"/proc/self/fd/{fd}").readlink())
+            if when == "while it is locked":
+                raise BlockingIOError(errno.EAGAIN, "locked")
+        lock(fd, operation)
+
+    def removed(path: Path, mode: int) -> None:
+        make(path, mode)
+        if len(taken) < 3:
+            take(path)
+
+    if when == "as soon as it is there":
+        monkeypatch.setattr(temporary.os, "mkdir", removed)
+    else:
+        monkeypatch.setattr(temporary.fcntl, "flock", late_lock)
+        replace_file(tmp_path / "x", b"data")
+        assert (tmp_path / "x").read_bytes() == b"data" and len(taken) == 3
+        taken.clear()
+    with new_folder(tmp_path / "x") as folder:
+        (folder / "file").touch()
+    assert len(taken) == 3 and names(tmp_path) in (["x"], [])
+
+
+def test_many_writers_of_one_file_do_not_disturb_each_other(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    program = (
+        "import sys; from pathlib import Path; from envpack.runtime.fs.temporary import replace_file, new_folder\n"
+        "for n in range(150):\n"
+        "    replace_file(Path(sys.argv[1]), b'data', durable=False)\n"
+        "    with new_folder(Path(sys.argv[1])): pass\n"
+    )
+    writers = [subprocess.Popen([sys.executable, "-c", program, tmp_path / "x"]) for _ in range(4)]
+    assert [writer.wait() for writer in writers] == [0] * 4
+    assert names(tmp_path) == ["x"]
+
+
+def test_what_another_host_writes_is_not_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """File locks of some network file systems (BeeGFS, Lustre with localflock) are this host's only."""
+    tmp_path.chmod(0o755)
+    leave(tmp_path / "x")
+    here = os.uname()
+    monkeypatch.setattr(temporary.os, "uname", lambda: os.uname_result([here[0], "another-host", *here[2:]]))
+    replace_file(tmp_path / "x", b"data")
+    assert len(names(tmp_path)) == 3
+    monkeypatch.undo()
+    replace_file(tmp_path / "x", b"data")
+    assert names(tmp_path) == ["x"]
+
+
+def test_a_folder_swapped_for_another_is_not_worked_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder that was found to be private, not the one that its path leads to by now."""
+    private, theirs = tmp_path / "private", tmp_path / "theirs"
+    private.mkdir(0o755)
+    theirs.mkdir()
+    planted = temporary_path(theirs / "x")
+    planted.mkdir()
+    (planted / "file").touch()
+    listing = os.listdir
+
+    def swapped(folder: int | Path) -> list[str]:
+        if private.exists():
+            private.rename(tmp_path / "away")
+            private.symlink_to(theirs)
+        return listing(folder)
+
+    monkeypatch.setattr(temporary.os, "listdir", swapped)
+    replace_file(private / "x", b"data")
+    assert (planted / "file").exists()
