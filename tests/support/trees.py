@@ -96,11 +96,20 @@ def environment(root: Path) -> dict[str, tuple[int, str | bytes]]:
     return {name: facts for name, facts in found.items() if name not in runtime_files()}
 
 
-def let_write(path: Path, user: int) -> None:
-    """Let a user write to a file or folder, by an access control list (acl(5)), which setfacl would make."""
+def let_write(path: Path, user: int, *, default: bool = False) -> None:
+    """Let a user write to a file or folder, by an access control list (acl(5)), which setfacl would make.
+
+    With ``default`` it is the list of what is created in the folder from now on.
+    """
     entries = [(0x01, 7, -1), (0x02, 7, user), (0x04, 5, -1), (0x10, 7, -1), (0x20, 5, -1)]
+    set_list(path, entries, default=default)
+
+
+def set_list(path: Path, entries: list[tuple[int, int, int]], *, default: bool = False) -> None:
+    """Set an access control list of entries with tag, permissions and id (-1: none); skip where none are."""
     listed = b"".join(struct.pack("<HHi", *entry) for entry in entries)
+    name = "default" if default else "access"
     try:
-        os.setxattr(path, "system.posix_acl_access", struct.pack("<I", 2) + listed)
+        os.setxattr(path, f"system.posix_acl_{name}", struct.pack("<I", 2) + listed)
     except OSError as problem:
         pytest.skip(f"no access control lists here: {problem}")

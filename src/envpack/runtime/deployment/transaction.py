@@ -17,6 +17,7 @@ from envpack.runtime.errors import DestinationError
 from envpack.runtime.fs.interrupt import retry_on_interrupt
 from envpack.runtime.fs.paths import exists, is_folder, umask
 from envpack.runtime.fs.sync import sync_folder
+from envpack.runtime.fs.writers import default_mode
 from envpack.runtime.report import human_size
 
 
@@ -40,6 +41,7 @@ class Transaction:
     def open(self, size: int) -> None:
         """Create the staging folder; raise DestinationError when its disk has less than ``size`` bytes free."""
         os.mkdir(self.folder, 0o700)
+        self._mode &= default_mode(self.folder)
         self._status = os.stat(self.folder)
         if self._before is not None:
             self._mode = os.stat(self._deployment.path).st_mode & 0o7777
@@ -56,7 +58,7 @@ class Transaction:
         """Make the new generation the current deployment, in one step.
 
         ``mode`` is the mode of its folder; by default that of the replaced deployment, or `TREE_MODE` without
-        the umask.
+        the umask, and without what a default access control list withholds.
         Raises OSError when it can't be switched to, and DestinationError when something else has appeared at a
         destination that was free.
         """

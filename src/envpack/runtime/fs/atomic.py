@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Callable, Iterator, TypeVar
 
 from envpack.runtime.fs.io import CREATE, create_file, keep_owner, write_all
 from envpack.runtime.fs.links import link_or_copy
-from envpack.runtime.fs.paths import sibling_name, sibling_path
+from envpack.runtime.fs.paths import sibling_name, sibling_path, umask
 from envpack.runtime.fs.sync import sync_folder
 
 T = TypeVar("T")
@@ -32,7 +33,8 @@ def replace_own_file(path: Path, data: bytes, mode: int = 0o664) -> None:
     Args:
         path: the file to create or replace; only one process at a time may do so.
         data: its new content.
-        mode: its permission bits, subject to the umask; by default not writable by all users under any umask.
+        mode: its permission bits, subject to the umask and to the folder's default access control list; by default
+            not writable by all users under any umask.
 
     Raises:
         OSError: the file can't be written or renamed, and then the old one is still there; or its folder can't
@@ -41,6 +43,8 @@ def replace_own_file(path: Path, data: bytes, mode: int = 0o664) -> None:
     with replacement(path, temporary_of(path)) as new:
         fd = os.open(new, CREATE, mode)
         try:
+            # a default access control list takes the place of the umask: umask(2)
+            os.fchmod(fd, stat.S_IMODE(os.fstat(fd).st_mode) & ~umask())
             write_all(fd, data)
             os.fsync(fd)
         finally:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Iterator
 
 from envpack.runtime.errors import DestinationError, failed_path
-from envpack.runtime.fs.io import READ_FOLDER
+from envpack.runtime.fs.io import READ_FOLDER, read_file
 from envpack.runtime.fs.mounts import refuse_mounts
 
 NAME_MAX = 143
@@ -118,8 +118,11 @@ def remove_empty(folders: list[Path]) -> None:
 def umask() -> int:
     """Return the process's umask.
 
-    It can only be read by setting it, so no other thread may create files meanwhile.
+    Where the kernel does not tell it (proc(5), since Linux 4.7), it can only be read by setting it, and no other
+    thread may create files meanwhile.
     """
+    with suppress(OSError, ValueError, IndexError):
+        return int(read_file("/proc/self/status").partition(b"\nUmask:")[2].split()[0], 8)
     mask = os.umask(0o022)
     os.umask(mask)
     return mask

@@ -11,11 +11,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Collection, Iterator
 
-_ACL = "system.posix_acl_access"
+_ACL, _DEFAULT_ACL = "system.posix_acl_access", "system.posix_acl_default"
 _ACL_VERSION = 2
-_USER, _GROUP_OBJ, _GROUP = 0x02, 0x04, 0x08
+_USER_OBJ, _USER, _GROUP_OBJ, _GROUP, _MASK, _OTHER = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20
 _WRITE = 0x02
-"""The extended attribute of an access control list (acl(5)): a version, then entries of tag, permissions and id.
+"""The extended attributes of access control lists (acl(5)): a version, then entries of tag, permissions and id.
 Values: <linux/posix_acl_xattr.h> and <linux/posix_acl.h>."""
 
 _LAST_SYSTEM_GROUP = 999
@@ -52,18 +52,30 @@ def other_writer(path: Path, trusted: Collection[int], groups: Collection[int] =
     return ""
 
 
+def default_mode(folder: Path) -> int:
+    """Return the permission bits that a folder's default list leaves what is created in it; 0o777 without one."""
+    bits = dict.fromkeys((_USER_OBJ, _GROUP_OBJ, _OTHER), 0o7)
+    bits.update((tag, permissions) for tag, permissions, _ in _entries(folder, _DEFAULT_ACL))
+    return bits[_USER_OBJ] << 6 | bits.get(_MASK, bits[_GROUP_OBJ]) << 3 | bits[_OTHER]
+
+
 def _list_of(path: Path, group: int) -> Iterator[tuple[int, int]]:
     """Yield the tag and the number of each entry, below the mask, that may write; _GROUP_OBJ for the own group."""
-    try:
-        data = os.getxattr(path, _ACL)
-        if struct.unpack_from("<I", data)[0] != _ACL_VERSION:
-            raise ValueError(data)
-        entries = list(struct.iter_unpack("<HHI", data[4:]))
-    except (OSError, ValueError, struct.error):  # no list, or none that is known
-        entries = [(_GROUP_OBJ, _WRITE, 0)]
+    entries = _entries(path, _ACL) or [(_GROUP_OBJ, _WRITE, 0)]
     for tag, permissions, number in entries:
         if permissions & _WRITE and tag in (_USER, _GROUP, _GROUP_OBJ):
             yield tag, group if tag == _GROUP_OBJ else number
+
+
+def _entries(path: Path, attribute: str) -> list[tuple[int, int, int]]:
+    """Return the entries of a list; none where there is no list, or none that is known."""
+    try:
+        data = os.getxattr(path, attribute)
+        if struct.unpack_from("<I", data)[0] == _ACL_VERSION:
+            return list(struct.iter_unpack("<HHI", data[4:]))
+    except (OSError, struct.error):
+        pass
+    return []
 
 
 def _is_closed(group: int, trusted: Collection[int]) -> bool:
