@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from envpack.runtime.errors import SpecError, UsageError
+from envpack.runtime.fs.io import read_file
 
 _SPECS = ("environment.yml", "environment.yaml")
 _LOCKS = ("environment.lock", "pixi.lock", "conda-lock.yml")
@@ -87,6 +88,13 @@ def is_pixi_manifest(path: Path, text: str) -> bool:
     return True
 
 
+def _has_pixi_tables(path: Path) -> bool:
+    try:
+        return _PIXI_TABLE.search(read_file(path).decode("utf-8", "replace")) is not None
+    except OSError:
+        return False
+
+
 def require_spec(path: Path, text: str) -> None:
     """Raise SpecError, with what to do, for a file that is known to be something else than a spec or a lock."""
     for name, line, what, hint in _OTHERS:
@@ -98,14 +106,19 @@ def require_spec(path: Path, text: str) -> None:
 def find_spec(folder: Path) -> Path:
     """Return the environment.yml in a folder, else the manifest of a pixi project without a lock.
 
+    As in pixi, a pixi.toml comes before a pyproject.toml, which counts where it has tables of pixi.
+
     Raises:
         UsageError: There is none; the hint names a lock file or another project file that is there.
     """
     for name in _SPECS:
         if (folder / name).is_file():
             return folder / name
-    if (folder / "pixi.toml").is_file() and not (folder / "pixi.lock").is_file():
-        return folder / "pixi.toml"
+    if not (folder / "pixi.lock").is_file():
+        if (folder / "pixi.toml").is_file():
+            return folder / "pixi.toml"
+        if _has_pixi_tables(folder / "pyproject.toml"):
+            return folder / "pyproject.toml"
     locks = [folder / name for name in _LOCKS if (folder / name).is_file()]
     hint = (
         f"There is a lock file: envpack build {locks[0]}" if locks else "Give the path of a spec or a lock file."

@@ -64,12 +64,26 @@ class StatedHashes:
             if matching:
                 kept[key] = matching if key == "wheels" else matching[0]
         if not any(key in kept for key in _ARCHIVES):
+            _require_comparable(name, files, expected)
             raise BuildError(
                 f"no file of {name} {package.get('version', '')} has a hash that the pip section states for it",
                 hint="Correct the --hash in the pip section, if the file at its index or URL is the right one.",
                 details=[f"stated: {text}" for text in sorted(expected)],
             )
         return kept
+
+
+def _require_comparable(name: str, files: Mapping[str, Any], expected: set[str]) -> None:
+    """Raise BuildError where the index states hashes of other algorithms only: most state SHA-256 and no other."""
+    listed = [file for key, value in files.items() for file in (value if key == "wheels" else [value])]
+    known = {algorithm for file in listed for algorithm in file.get("hashes", {})}
+    stated = {text.partition(":")[0] for text in expected}
+    if known and not known & stated:
+        raise BuildError(
+            f"the hashes of {name} can't be compared: the pip section states {' and '.join(sorted(stated))}, "
+            f"and its index {' and '.join(sorted(known))}",
+            hint=f"State --hash={min(known, key=lambda algorithm: algorithm != 'sha256')}:HEX in the pip section.",
+        )
 
 
 def _has(file: Mapping[str, Any], expected: set[str]) -> bool:

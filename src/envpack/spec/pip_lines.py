@@ -43,6 +43,8 @@ _PER_REQUIREMENT = {
     "--config-setting": "--config-settings",
     "--global-option": "--global-option",
 }
+_HASHES = ("sha256", "sha384", "sha512")
+"""The algorithms of --hash: pip's STRONG_HASHES (pip/_internal/utils/hashes.py)."""
 _ATTACHED = re.compile(r"-C.")
 _FOR_UV = ("--requirement", "--constraint", "--editable", "--no-binary", "--only-binary")
 _COMMENT = re.compile(r"(?:^|\s)#.*$")
@@ -162,7 +164,7 @@ def _requirement(text: str) -> PipLine:
             "options of the whole section go on a line of their own: "
             f"'- {requirement}' and '- {shlex.join(others)}'"
         )
-    hashes = tuple(value.lower() for option, value in own if option == "--hash")
+    hashes = tuple(_hash(value) for option, value in own if option == "--hash")
     settings = tuple(
         f"--global-option={value}" if option == "--global-option" else value
         for option, value in own
@@ -172,6 +174,15 @@ def _requirement(text: str) -> PipLine:
     if settings and not line.name:
         raise ValueError("expected a name before options of the build: 'NAME @ URL --config-settings ...'")
     return line
+
+
+def _hash(value: str) -> str:
+    algorithm, colon, digest = value.lower().partition(":")
+    if not colon or algorithm not in _HASHES:
+        raise ValueError(f"--hash={value} is none that pip accepts: expected {', '.join(_HASHES)}, and ':HEX'")
+    if not re.fullmatch(r"[0-9a-f]+", digest):
+        raise ValueError(f"--hash={value} has other characters than hexadecimal digits")
+    return f"{algorithm}:{digest}"
 
 
 def _expected(reason: str) -> str:

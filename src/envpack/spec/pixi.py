@@ -33,7 +33,19 @@ _MERGED = ("dependencies", "pypi-dependencies", "activation")
 _OF_TARGETS = {*_MERGED, "tasks"}
 _TABLES = {*_OF_TARGETS, "workspace", "project", "target", "feature", "environments", "system-requirements"}
 _TABLES |= {"pypi-options", "package", "tool", "$schema"}  # package: how the project itself is built
-_UNSUPPORTED = ("exclude-newer", "channel-priority", "solve-strategy")  # of the workspace
+_WORKSPACE = {"name", "version", "channels", "platforms", "pypi-options"}
+_WORKSPACE |= {
+    "description",
+    "authors",
+    "license",
+    "license-file",
+    "readme",
+    "homepage",
+    "repository",
+    "documentation",
+}
+_WORKSPACE |= {"conda-pypi-map", "s3-options", "requires-pixi"}  # nothing that a solve gives another result for
+_WORKSPACE |= {"preview", "build-variants", "build-variants-files", "target"}  # how the project itself is built
 _CONDA = {"version": "version", "build": "build", "build-number": "build_number", "channel": "channel"}
 _PYPI = frozenset(
     {"version", "extras", "path", "editable", "git", "url", "rev", "branch", "tag", "subdirectory"}
@@ -97,8 +109,8 @@ class _Manifest:
     def spec(self, path: Path) -> EnvSpec:
         if not {"workspace", "project"} & self._pixi.keys():
             raise KeyError("workspace")
-        for key in [*(self._pixi.keys() - _TABLES), *(key for key in _UNSUPPORTED if key in self._workspace)]:
-            if self._workspace.get(key) != "strict":  # of channel-priority: as envpack solves
+        for key in [*sorted(self._pixi.keys() - _TABLES), *sorted(self._workspace.keys() - _WORKSPACE)]:
+            if (key, self._workspace.get(key)) != ("channel-priority", "strict"):  # as envpack solves
                 self._problems.at(key, f"{key!r} can't be read")
         if "default" in self._pixi.get("environments", {}):
             self._problems.at("default", "a default environment with features can't be read")

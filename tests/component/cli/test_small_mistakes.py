@@ -135,3 +135,17 @@ def test_allow_disk_tries_it_where_too_little_is_free(tmp_path: Path) -> None:
     assert "MB free, but the bundle needs" in deploy() and "--allow disk" in deploy()
     said = deploy("--allow", "disk")
     assert "No space left on device" in said and "but the bundle needs" not in said and "hint: Free some" in said
+
+
+@pytest.mark.parametrize(
+    ("variables", "reason"),
+    [
+        ({"ENVPACK_CACHE": ""}, "the cache is switched off"),
+        ({"XDG_CACHE_HOME": "cache"}, "there is no cache: XDG_CACHE_HOME is no absolute path"),
+        ({"HOME": "relative"}, "there is no cache: this user has no home directory"),
+    ],
+)
+def test_the_reason_why_there_is_no_cache_is_said(variables: dict[str, str], reason: str) -> None:
+    environ = {name: value for name, value in os.environ.items() if "CACHE" not in name}
+    done = envpack("cache", code=2, env={**environ, **variables})
+    assert done.stderr.startswith(f"error: {reason}\n")

@@ -27,6 +27,22 @@ def test_the_manifest_of_a_pixi_project_is_taken_unless_it_has_a_lock(tmp_path):
         find_spec(tmp_path)
 
 
+def test_a_pyproject_with_tables_of_pixi_is_the_manifest_of_a_folder(tmp_path):
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "x"\nversion = "1"\n')
+    with pytest.raises(UsageError, match=r"there is no environment\.yml in"):
+        find_spec(tmp_path)
+    with (tmp_path / "pyproject.toml").open("a") as file:
+        file.write('[tool.pixi.workspace]\nchannels = ["conda-forge"]\nplatforms = ["linux-64"]\n')
+    spec = load_input(tmp_path)
+    assert isinstance(spec, EnvSpec) and (spec.name, spec.source) == ("x", str(tmp_path / "pyproject.toml"))
+    (tmp_path / "pixi.toml").write_text("[workspace]\n")
+    assert find_spec(tmp_path) == tmp_path / "pixi.toml"
+    (tmp_path / "pixi.lock").touch()
+    with pytest.raises(UsageError) as caught:
+        find_spec(tmp_path)
+    assert caught.value.hint == f"There is a lock file: envpack build {tmp_path}/pixi.lock"
+
+
 def test_a_folder_without_a_spec_names_the_lock_that_is_there(tmp_path):
     with pytest.raises(UsageError, match=r"there is no environment\.yml in") as caught:
         find_spec(tmp_path)

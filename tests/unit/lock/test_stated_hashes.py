@@ -70,3 +70,12 @@ def test_every_package_needs_a_hash_where_the_section_says_so():
 def test_settings_of_a_build_are_those_of_one_package():
     lines = parse_lines(['apex @ git+https://h/apex --config-settings "--build-option=--cuda ext"', "six"])
     assert build_settings(lines) == ["--config-settings-package", "apex:--build-option=--cuda ext"]
+
+
+def test_hashes_of_algorithms_that_the_index_does_not_state_are_named() -> None:
+    with pytest.raises(
+        BuildError, match="can't be compared: the pip section states sha512, and its index sha256"
+    ) as e:
+        stated(f"tool==1.0 --hash=sha512:{'0' * 128}").allowed(PACKAGE)
+    assert e.value.hint == "State --hash=sha256:HEX in the pip section."
+    assert stated(f"tool --hash=sha512:00 --hash=sha256:{ONE}").allowed(PACKAGE)

@@ -132,3 +132,17 @@ def test_pypi_may_be_excluded_as_in_conda_lock(text, expected):
 def test_dependencies_of_other_platforms_are_left_out_as_mamba_does():
     text = "- sel(linux): gdb >=1\n- sel(unix): make\n- sel(osx): lldb\n- sel(win): pywin32\n"
     assert parse_spec(f"dependencies:\n{text}", "e.yml").dependencies == ("gdb >=1", "make")
+
+
+@pytest.mark.parametrize("value", ["md5:00", "sha1:00", "00", "sha256", "blake2b:00"])
+def test_only_hashes_that_pip_accepts_are_read(value: str) -> None:
+    with pytest.raises(
+        ValueError, match=f"--hash={value} is none that pip accepts: expected sha256, sha384, sha512"
+    ):
+        parse_line(f"tool==1 --hash={value}")
+
+
+@pytest.mark.parametrize("value", ["sha256:", "sha256:xyz", "sha512:sha512:00"])
+def test_a_hash_is_hexadecimal(value: str) -> None:
+    with pytest.raises(ValueError, match="other characters than hexadecimal digits"):
+        parse_line(f"tool==1 --hash={value}")

@@ -117,6 +117,8 @@ def test_a_project_with_a_lock_is_built_from_it(tmp_path: Path, name: str) -> No
     [
         ("[constraints]\na = '*'\n", "pixi.toml:5: 'constraints' can't be read"),
         ("exclude-newer = '2025-01-01'\n", "pixi.toml:5: 'exclude-newer' can't be read"),
+        ("chanels = ['nvidia']\n", "pixi.toml:5: 'chanels' can't be read"),
+        ("dependencies = { python = '3' }\n", "pixi.toml:5: 'dependencies' can't be read"),
         ("channel-priority = 'disabled'\n", "pixi.toml:5: 'channel-priority' can't be read"),
         ("[target.linux.host-dependencies]\na = '*'\n", "'host-dependencies' of the target 'linux' can't be read"),
         ("[workspace.pypi-options]\nno-build = true\n", "the option 'no-build' can't be read"),

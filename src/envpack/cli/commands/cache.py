@@ -37,9 +37,16 @@ def cache(
     from envpack.bundle.cache.cache_files import cache_facts, cache_folder, clear_cache
 
     folder = cache_folder(os.environ)
-    if folder is None:
+    if folder is None and "ENVPACK_CACHE" in os.environ:
         raise UsageError(
             "the cache is switched off", hint="ENVPACK_CACHE is empty: unset it, or set it to a directory."
+        )
+    if folder is None:
+        relative = os.environ.get("XDG_CACHE_HOME")
+        raise UsageError(
+            "there is no cache: "
+            + ("XDG_CACHE_HOME is no absolute path" if relative else "this user has no home directory"),
+            hint="Set HOME or ENVPACK_CACHE to a directory.",
         )
     facts = clear_cache(folder) if action == "clear" else cache_facts(folder)
     data = {**facts._asdict(), "folder": str(facts.folder), "action": action}
