@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,22 @@ def test_every_spec_of_the_project_is_valid(path):
     spec = parse_spec(path.read_text(encoding="utf-8"), str(path))
     assert spec.name == path.stem
     assert spec.dependencies
+
+
+@pytest.mark.parametrize("path", [path for path in SPECS if path.stem != "demo"], ids=lambda path: path.stem)
+def test_the_systems_say_what_their_services_need_and_test_it(path):
+    spec = parse_spec(read_text(path), str(path))
+    assert "headers" not in spec.prune  # what compiles at run time needs Python.h
+    assert spec.services["serve"].port
+    assert spec.services["serve"].ready
+    assert set(spec.services["serve"].mounts) == set(spec.mounts)
+    tests = "\n".join(spec.test)
+    assert "import torch" in tests
+    assert "torch.compile" in tests or spec.name == "pytorch-serving"
+    programs = [name for name in ("ffmpeg", "ffprobe") if any("ffmpeg" in line for line in spec.dependencies)]
+    assert all(name in tests for name in programs)
+    for line in spec.test:
+        assert subprocess.run(["sh", "-n", "-c", line]).returncode == 0
 
 
 WRONG = [
