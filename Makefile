@@ -8,6 +8,7 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-builtin-rules
 
 PYTHON ?= python3
+PYTHON310 ?= python3.10
 JOBS ?= 2
 DEMO := envspecs/demo.yml
 SPEC ?= $(DEMO)
@@ -57,7 +58,7 @@ $(shell mkdir -p build/tmp)
 endif
 endif
 
-.PHONY: help install constraints channel demo test test-shells test-pythons fresh test-large test-property test-wheels test-faults test-planted bench bench-scaling fuzz cases check-tables lint type release package clean
+.PHONY: help install constraints channel demo test test-shells test-pythons fresh test-large test-property test-wheels test-faults test-planted bench bench-scaling fuzz cases check-tables lint type release package systems clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -146,6 +147,9 @@ type: $(READY) ## run mypy --strict
 
 release: $(READY) $(CHANNEL_READY) ## build the files to publish into dist/ (SPEC=..., CHANNEL=..., NO_TEST=1)
 	@"$(BIN)/envpack" release $(SPEC) $(foreach channel,$(CHANNEL),-c $(channel)) $(if $(NO_TEST),--no-test)
+
+systems: $(READY) ## take the systems of envspecs/ from spec to running service (NAME="...", PYTHON310=...; 40 GB)
+	@"$(BIN)/python" scripts/systems.py build/systems $(NAME) --python "$(PYTHON310)" --jobs $(JOBS)
 
 package: $(READY) ## build envpack's own wheel and source archive into dist/
 	@"$(BIN)/uv" build --quiet --no-create-gitignore --out-dir dist .
