@@ -37,10 +37,10 @@ class Service:
 
     def __enter__(self) -> Service:
         service = self.manifest["services"]["serve"]
-        named = all(Path(mount).exists() for mount in service.get("mounts", [])) and is_free(service["port"])
+        named = not service.get("mounts") and is_free(service["port"])
         self.port = service["port"] if named else free_port()
         line = f"exec {self.manifest['commands']['serve']} {self.system.port_option}{self.port}"
-        # without the weights the command itself is refused, so its line is run, on another port
+        # where the weights are missing the command itself is refused, so its line is run, on another port
         what = ("serve",) if named else ("--", "sh", "-c", line)
         self.log = self.model.parent / "service.log"
         begin = time.monotonic()

@@ -13,6 +13,8 @@ from transformers import (
 )
 from transformers.models.gpt2.tokenization_gpt2 import bytes_to_unicode
 
+# Tokens of images and sound, which this tokenizer never writes.
+NOT_WRITTEN = ["image", "video", "audio", "vision_start", "vision_end", "audio_start", "audio_end"]
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 
 
@@ -58,6 +60,7 @@ def main(out: Path) -> None:
             "out_hidden_size": 32,
             "deepstack_visual_indexes": [0],
         },
+        **{f"{name}_token_id": 500 + place for place, name in enumerate(NOT_WRITTEN)},
     )
     with tempfile.TemporaryDirectory() as folder:
         make_tokenizer(Path(folder)).save_pretrained(out)
