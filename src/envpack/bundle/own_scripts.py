@@ -47,11 +47,18 @@ def with_launchers(
         path, data = launcher_path(name), launcher(name)
         if path not in present:
             added.append(Entry(path, "file", mode=0o755, size=len(data), content=data))
-        elif read_file(prefix / path, len(data) + 1) != data:
+        elif not _has(prefix / path, data):
             reporter.warn(
                 f"{path} is a file of the environment, so the command {name} gets no script of this name"
             )
     return _with(groups, added)
+
+
+def _has(path: Path, data: bytes) -> bool:
+    try:
+        return read_file(path, len(data) + 1) == data
+    except OSError:  # it is one of the own files that the spec adds
+        return False
 
 
 def _with(groups: tuple[Group, ...], added: list[Entry]) -> Iterator[Group]:
