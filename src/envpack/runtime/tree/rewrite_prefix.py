@@ -37,6 +37,9 @@ from envpack.runtime.tree.prefix import (
     warn_activation_needed,
 )
 
+_HISTORY = "conda-meta/history"
+"""conda appends what it does to this file; the paths in its former commands are history, too."""
+
 
 @dataclass(frozen=True)
 class RewriteResult:
@@ -46,7 +49,7 @@ class RewriteResult:
         prefix: the prefix that the files contain now.
         former: the installed prefix before, or None.
         written: number of relocated files that contain the prefix now; 0 when the prefix was installed already.
-        changed: paths of the relocated files that were left unchanged, as they were changed or removed by hand.
+        changed: paths of the relocated files that were left as they are, changed or removed after the deployment.
     """
 
     prefix: str
@@ -96,7 +99,8 @@ def rewrite_prefix(root: Path, reporter: Reporter, *, prefix: str = "", durable:
             step.detail = f"{rewrite.written} files"
         warn_activation_needed(table, os.fsencode(prefix), reporter)
         for path in rewrite.changed:
-            reporter.warn(f"{path} was edited or removed by hand; it was not changed")
+            if path != _HISTORY and os.path.lexists(root / path):  # a removed file has no path in it
+                reporter.warn(f"{path} was changed after its deployment; the path in it was not rewritten")
         if rewrite.installed_later:
             reporter.warn(
                 "files of packages that conda installed here still contain the old path; reinstall them: "
@@ -127,7 +131,7 @@ class PrefixRewrite:
 
     Attributes:
         records: the relocated files.
-        changed: paths of those that are left unchanged, as they were changed or removed by hand.
+        changed: paths of those that are left as they are, changed or removed after the deployment.
     """
 
     def __init__(self, root: Path, table: PathsTable, prefix: str, previous: str | None) -> None:
