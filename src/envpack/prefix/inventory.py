@@ -167,6 +167,10 @@ def _contents(scan: _Scan, handled: Handled, ownership: Ownership, groups: tuple
     )
 
 
+def _is_below(path: str, folder: str) -> bool:
+    return path.startswith(f"{folder}/")
+
+
 def _check_environment(prefix: Path) -> None:
     if not is_folder(prefix, follow=True):
         raise PackError(
@@ -177,6 +181,12 @@ def _check_environment(prefix: Path) -> None:
             f"{prefix} is a venv: its Python and the standard library are outside of it",
             hint="Write an environment.yml with a python and, under pip:, the packages that "
             f"'{prefix}/bin/python -m pip freeze' prints. 'envpack build environment.yml' packs that.",
+        )
+    python = prefix / "bin/python"
+    if (prefix / "pyvenv.cfg").is_file() and not _is_below(os.path.realpath(python), os.path.realpath(prefix)):
+        raise PackError(
+            f"{prefix} is a conda environment that was made a venv later: its bin/python is {python.resolve()}",
+            hint="Remove pyvenv.cfg and reinstall its Python: conda install --force-reinstall python",
         )
     if not (prefix / "conda-meta").is_dir() and not os.path.lexists(prefix / "bin" / "python"):
         raise PackError(

@@ -78,6 +78,22 @@ def test_a_venv_is_refused_as_one(tmp_path: Path) -> None:
     assert "pip freeze" in refused.value.hint and "envpack build" in refused.value.hint
 
 
+def test_a_venv_made_over_a_conda_environment_is_told(env: SmallPrefix, tmp_path: Path) -> None:
+    """`uv venv --allow-existing` puts a link in the place of bin/python."""
+    env.write("pyvenv.cfg", "home = /usr/bin\n")
+    python = env.path / "bin/python"
+    python.parent.mkdir(exist_ok=True)
+    python.unlink(missing_ok=True)
+    (tmp_path / "other").touch()
+    python.symlink_to(tmp_path / "other")
+    with pytest.raises(PackError, match=r"was made a venv later: its bin/python is .*/other") as refused:
+        read_prefix(env.path)
+    assert "Remove pyvenv.cfg" in refused.value.hint
+    python.unlink()
+    python.touch()
+    read_prefix(env.path)
+
+
 def test_a_warning_of_several_lines_is_printed_on_several() -> None:
     stream = io.StringIO()
     PlainReporter(stream, "p: ").warn("first\n  bad \x1b\nthird")
