@@ -71,6 +71,28 @@ def test_every_file_belongs_to_its_conda_package_and_none_is_missed(made: CondaE
     assert not any(store(contents, path).modified for path in owned)
 
 
+def test_records_without_what_only_conda_writes_are_read_as_well(made: CondaEnvironment) -> None:
+    """micromamba and rattler leave out some of these fields; none of them says which files a package has."""
+    of_conda = read_prefix(made.prefix)
+    for place in made.prefix.glob("conda-meta/*.json"):
+        record = json.loads(place.read_text())
+        for name in (
+            "link",
+            "requested_spec",
+            "extracted_package_dir",
+            "package_tarball_full_path",
+            "arch",
+            "platform",
+        ):
+            del record[name]
+        place.write_text(json.dumps({**record, "requested_specs": []}))
+    contents = read_prefix(made.prefix)
+    assert (contents.missing, contents.foreign, contents.replaced) == ((), (), ())
+    assert [(group.id, [entry.path for entry in group.entries]) for group in contents.groups] == [
+        (group.id, [entry.path for entry in group.entries]) for group in of_conda.groups
+    ]
+
+
 @pytest.mark.parametrize("path", [f"{SITE}/mod/__init__.py", f"{SITE}/mod/paths.py", "bin/tool", "etc/mod.conf"])
 def test_an_edit_is_found(made: CondaEnvironment, path: str) -> None:
     with (made.prefix / path).open("ab") as file:
