@@ -155,8 +155,11 @@ def new_folder(beside: Path, *, short: bool = False) -> Iterator[Path]:
     )
     try:
         status = os.fstat(fd)
-        if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o077:
-            raise OSError(errno.EBUSY, "another process replaced the temporary folder", str(path))
+        # not readable for others either, but where the file system sets all modes: vfat, SMB
+        if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o022:
+            if status.st_uid == os.geteuid() and _is_same(path, fd):
+                os.rmdir(path)
+            raise OSError(errno.EBUSY, "another user replaced the temporary folder, or can write to it", str(path))
         try:
             yield path
         finally:

@@ -292,3 +292,24 @@ def test_a_folder_swapped_for_another_is_not_worked_in(tmp_path: Path, monkeypat
     monkeypatch.setattr(temporary.os, "listdir", swapped)
     replace_file(private / "x", b"data")
     assert (planted / "file").exists()
+
+
+@pytest.mark.parametrize(("mode", "refused"), [(0o755, False), (0o777, True), (0o720, True)])
+def test_a_folder_may_have_the_mode_that_its_file_system_sets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int, refused: bool
+) -> None:
+    """vfat and SMB give every folder the mode of their mount."""
+    make = os.mkdir
+
+    def mounted(path: Path, _: int) -> None:
+        make(path)
+        path.chmod(mode)
+
+    monkeypatch.setattr(temporary.os, "mkdir", mounted)
+    if refused:
+        with pytest.raises(OSError, match="can write to it"), new_folder(tmp_path / "x"):
+            raise AssertionError
+    else:
+        with new_folder(tmp_path / "x") as folder:
+            (folder / "file").touch()
+    assert names(tmp_path) == []
