@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -77,7 +78,8 @@ def live(name: str, workshop: Workshop, figures: Figures) -> None:
     with Service(workshop, destination, system, model, manifest) as service:
         service.ask("1")
     figures.add("machine", f"{os.cpu_count()} cores, load {os.getloadavg()[2]:.0f}, {workshop.gpu()}")
-    figures.add("upgrade, rollback, stop", f"yes, yes, exit status {service.status}")
+    ended = "by SIGTERM" if service.status == -signal.SIGTERM else f"exit status {service.status}"
+    figures.add("upgrade, rollback, stop", f"yes, yes, {ended}")
 
 
 def write_table(rows: Mapping[str, Mapping[str, str]]) -> None:

@@ -49,7 +49,7 @@ SYSTEMS: Mapping[str, System] = {
         packages=("setuptools<81",),
         port_option="--server-port=",
         request=("/run/animate", {"data": ["data:image/png;base64," + PICTURE, "the sea"]}),
-        answer=r'"release RELEASE: 4 frames',
+        answer=r"release RELEASE: 4 frames",
         model="i2vgen-xl",
         env={"WIDTH": "32", "HEIGHT": "32", "FRAMES": "4", "STEPS": "2"},
     ),
