@@ -10,7 +10,7 @@ import pytest
 
 import envpack
 from envpack.bundle.runtime_zip import runtime_zip
-from envpack.runtime.activation import scripts
+from envpack.runtime.activation import launcher, scripts
 from envpack.runtime.activation.variables import variable_scripts
 from envpack.runtime.errors import SpecError
 
@@ -22,7 +22,9 @@ def test_every_script_travels_and_only_programs_are_executable() -> None:
     assert {path for path, mode in modes.items() if mode != 0o644} == {"bin/conda-unpack"}
     assert modes["bin/conda-unpack"] == 0o755
     on_disk = {file.read_bytes() for file in SOURCES.iterdir() if file.is_file() and file.suffix != ".py"}
-    assert {data for data, _ in scripts().values()} == on_disk
+    template = (SOURCES / "named-command").read_bytes()  # each bundle has it for the names of its commands
+    assert {template, *(data for data, _ in scripts().values())} == on_disk
+    assert launcher("serve") == template.replace(b"@NAME@", b"serve")
 
 
 def test_the_scripts_are_read_from_inside_a_zip_too(tmp_path: Path) -> None:

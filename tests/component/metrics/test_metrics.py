@@ -22,6 +22,7 @@ from envpack.bundle.runtime_zip import runtime_zip
 from envpack.cli.commands.schema import load
 from envpack.runtime.format.layout import MANIFEST_PATH, OWN_FOLDER, STAMP_PATH
 from envpack.runtime.metrics.exposition import CONTENT_TYPE
+from envpack.runtime.metrics.server import MetricsServer
 from envpack.runtime.version import __version__
 from support.bundle_factory import file, make_bundle
 from support.compilers import compile_c
@@ -492,6 +493,19 @@ def test_a_signal_ends_it_as_it_ends_every_command(command: tuple[str, ...], num
         process.send_signal(number)
         assert process.wait() == 130
         assert process.stderr is not None and "interrupted" in process.stderr.read()
+
+
+def test_a_signal_is_not_lost_when_the_answer_was_quicker(monkeypatch: pytest.MonkeyPatch) -> None:
+    def answer_and_be_interrupted(server: MetricsServer, request: object, address: object) -> None:
+        server.process_request_thread(request, address)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("socketserver.ThreadingMixIn.process_request", answer_and_be_interrupted)
+    with MetricsServer("127.0.0.1", 0, str, print) as server:
+        with socket.create_connection(server.server_address[:2]) as client:
+            client.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+            with pytest.raises(KeyboardInterrupt):
+                server.handle_request()
 
 
 def test_a_port_that_is_taken(command: tuple[str, ...]) -> None:

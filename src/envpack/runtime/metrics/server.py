@@ -54,7 +54,7 @@ class MetricsServer(ThreadingMixIn, TCPServer):
     def __init__(self, address: str, port: int, read: Callable[[], str], warn: Callable[[str], None]) -> None:
         self.read, self.warn = read, warn
         self.reading = threading.Lock()
-        self._free = threading.BoundedSemaphore(_CONNECTIONS)
+        self._open: set[Any] = set()
         self.address_family, place = _resolved(address, port)
         try:
             super().__init__(place, _Handler)
@@ -70,13 +70,14 @@ class MetricsServer(ThreadingMixIn, TCPServer):
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Answer in a thread; close the connection when there are too many."""
-        if not self._free.acquire(blocking=False):
+        if len(self._open) >= _CONNECTIONS:
             self.shutdown_request(request)
             return
+        self._open.add(request)
         try:
             super().process_request(request, client_address)
-        except BaseException:
-            self._free.release()
+        except BaseException:  # a signal, which may come when the thread has already ended
+            self._open.discard(request)
             raise
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
@@ -86,7 +87,7 @@ class MetricsServer(ThreadingMixIn, TCPServer):
         except Exception:
             self.handle_error(request, client_address)
         finally:
-            self._free.release()
+            self._open.discard(request)
             self.shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
