@@ -25,6 +25,12 @@ from envpack.runtime.service.command_line import shell_line
         ("a; b", "a; b"),
         ("a &", "a &"),
         ("a\nb", "a\nb"),
+        ("python main.py\n", "exec python main.py"),
+        ("python main.py \\\n  --port 8000\n", "exec python main.py \\\n  --port 8000"),
+        ("a \\\n  && b\n", "a \\\n  && b"),
+        ("a # no \\\nb", "a # no \\\nb"),
+        ("a\\\\\nb", "a\\\\\nb"),
+        ("A=1 \\\nB=2 a", "A=1 \\\nB=2 a"),
         ("(a)", "(a)"),
         ("{ a; }", "{ a; }"),
         ("A=1", "A=1"),
@@ -37,7 +43,9 @@ def test_only_a_simple_command_is_given_to_exec(command: str, line: str) -> None
     assert shell_line(command, ()) == line
 
 
-@pytest.mark.parametrize("command", ["printf '%s|'", "A=1 printf '%s|'", "true && printf '%s|'"])
+@pytest.mark.parametrize(
+    "command", ["printf '%s|'", "A=1 printf '%s|'", "true && printf '%s|'", "printf \\\n '%s|'\n"]
+)
 def test_arguments_are_appended_as_they_are(command: str) -> None:
     arguments = ["a b", "", "$HOME", "'"]
     done = subprocess.run(
