@@ -17,7 +17,8 @@ LONGEST_STOP = 24 * 3600
 """The longest time that a command may take to stop, in seconds."""
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_LOOPBACK = re.compile(r"http://(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::(\d{1,5}))?(?:/[!-~]*)?")
+_BYTE = r"(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+_LOOPBACK = re.compile(rf"http://(?:localhost|127(?:\.{_BYTE}){{3}}|\[::1\])(?::([0-9]{{1,5}}))?(?:/[!-~]*)?")
 _CONTROL = re.compile(r"[\0-\x1f\x7f]")
 
 

@@ -55,6 +55,8 @@ def test_keys_of_a_later_version_are_ignored() -> None:
         ({"a": {"port": "80"}}, "a.port: expected a port from 1 to 65535"),
         ({"a": {"ready": "/"}}, "a.ready: a path without a port"),
         ({"a": {"ready": "http://127.0.0.1:99999/"}}, "a.ready: expected a path"),
+        ({"a": {"ready": "http://127.0.0.999/"}}, "a.ready: expected a path"),
+        ({"a": {"ready": "http://127.0.0.\N{ARABIC-INDIC DIGIT ONE}/"}}, "a.ready: expected a path"),
         ({"a": {"ready": "http://127.0.0.1@example.org/"}}, "a.ready: expected a path"),
         ({"a": {"ready": "http://127.0.0.1.example.org/"}}, "a.ready: expected a path"),
         ({"a": {"port": 1, "ready": "/a b"}}, "a.ready: expected a path"),
