@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -52,6 +53,20 @@ def test_an_activation_runs_no_program(posix: Shell, tmp_path: Path) -> None:
     if posix.argv[0] in ("bash", "zsh", "ksh"):
         assert programs == []
     assert {Path(program).name for program in programs} <= {"readlink", "printf"}
+
+
+def test_a_shell_that_has_aliases_of_its_own_makes_no_process_for_each_name(tmp_path: Path) -> None:
+    """An activation and its deactivation make 30 processes in dash, too."""
+    tracer, shell = shutil.which("strace"), shutil.which("mksh")
+    if tracer is None or shell is None:
+        pytest.skip("strace or mksh is not installed")
+    prefix = make_tree(tmp_path / "env", {"FIRST": "1"})
+    script = tmp_path / "traced"
+    script.write_text(f". '{prefix}/bin/activate'\ndeactivate\n")
+    trace = tmp_path / "trace"
+    calls = "trace=clone,clone3,fork,vfork"
+    subprocess.run([tracer, "-f", "-e", calls, "-o", trace, shell, script], env=BARE, check=True)
+    assert len(re.findall(r"(?:clone3?|v?fork)\(", trace.read_text())) < 30
 
 
 def test_a_symbolic_link_to_a_deployment_is_that_deployment(
