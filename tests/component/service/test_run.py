@@ -43,6 +43,12 @@ with open("/proc/self/environ") as file:
 print(json.dumps([os.getpid(), os.getcwd(), sys.argv[1:], environ]))
 sys.exit(5)
 """
+STAYS = """\
+import os, pathlib, signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+pathlib.Path("pid").write_text(str(os.getpid()))
+time.sleep(600)
+"""
 DIES = "import sys; print(*range(30), sep=chr(10)); sys.exit(3)"
 
 
@@ -65,6 +71,7 @@ class Deployed:
         prefix.write("lib/server.py", SERVER)
         prefix.write("lib/show.py", SHOW)
         prefix.write("lib/dies.py", DIES)
+        prefix.write("lib/stays.py", STAYS)
         prefix.write("etc/conda/activate.d/a.sh", "export OF_A_SCRIPT=yes\n")
         missing = str(folder / "missing")
         self.root = prefix.moved(
@@ -77,6 +84,7 @@ class Deployed:
                 "show": "python $CONDA_PREFIX/lib/show.py",
                 "dies": "python $CONDA_PREFIX/lib/dies.py",
                 "idle": "sleep 600",
+                "group": "python $CONDA_PREFIX/lib/stays.py & until [ -e pid ]; do sleep 0.1; done; exit 3",
                 "missing": "true",
                 "large": "true",
                 "logged": "echo hello",
@@ -86,6 +94,7 @@ class Deployed:
                 "show": Service(env={"OF_THE_COMMAND": "a b"}),
                 "dies": Service(free_port()),
                 "idle": Service(free_port(), stop=5),
+                "group": Service(port=free_port(), stop=1),
                 "missing": Service(mounts=(missing,)),
                 "large": Service(mounts=(str(self.models),)),
                 "logged": Service(log="a/logs"),
@@ -147,10 +156,25 @@ def test_the_process_becomes_the_command(demo: Deployed, way: Way, tmp_path: Pat
     assert "LC_CTYPE" not in environ
 
 
+def test_the_script_of_a_command_finds_its_deployment(demo: Deployed, tmp_path: Path) -> None:
+    folder = demo.root / "bin"
+    (tmp_path / "link").symlink_to(folder / "show-run")
+    by_path = {**ENVIRON, "PATH": f"{folder}:{ENVIRON['PATH']}"}
+    ways = (["./show-run"], folder), (["sh", "show-run"], folder), (["show-run"], tmp_path), (["./link"], tmp_path)
+    for command, directory in ways:
+        done = run(
+            ["/bin/sh", "-c", '"$@"', "sh", *command], directory, by_path if command[0] == "show-run" else None
+        )
+        assert done.returncode == 5, done.stderr
+        assert json.loads(done.stdout)[3]["CONDA_PREFIX"] == str(demo.root)
+
+
 def test_any_program_can_be_run(demo: Deployed, tmp_path: Path) -> None:
     for command in (WAYS["envpack"](demo, "--"), WAYS["runtime"](demo, "--")):
         done = run([*command, "sh", "-c", 'echo "$CONDA_PREFIX|$1|$2"; kill -9 $$', "x", "", "--json"], tmp_path)
         assert (done.stdout, done.returncode) == (f"{demo.root}||--json\n", -signal.SIGKILL)
+        done = run([*command, "env"], tmp_path, {**ENVIRON, "discovery.type": "single-node"})
+        assert "discovery.type=single-node" in done.stdout.splitlines()  # which dash does not pass on
         done = run([*command, "no-such-program"], tmp_path)
         assert (done.returncode, done.stdout) == (78, "")
         assert "no-such-program can't be run: No such file or directory" in done.stderr
@@ -176,7 +200,7 @@ def test_what_is_not_there_is_refused(demo: Deployed, way: Way, tmp_path: Path) 
     assert f"a mount is not as needed: {path} (weights) does not exist; at least 60.0 GB needed" in said(done)
     done = run([*WAYS["envpack"](demo, "nothing")], tmp_path)
     assert done.returncode == 78
-    assert "demo 1.0 has no command 'nothing' hint: Its commands are: dies, idle, large" in said(done)
+    assert "demo 1.0 has no command 'nothing' hint: Its commands are: dies, group, idle, large" in said(done)
     done = run([sys.executable, "-m", "envpack", "run", str(tmp_path), "x"], tmp_path)
     assert done.returncode == 78
     assert f"{tmp_path} is not an environment that envpack unpacked" in said(done)
@@ -294,6 +318,14 @@ def test_a_service_that_is_not_ready_in_time_is_stopped(demo: Deployed, tmp_path
     assert "idle was not ready after 0 s, and was stopped" in said(done)
     pid = int(demo.starts("idle")["pid"])
     assert not Path(f"/proc/{pid}").exists()
+
+
+def test_what_a_command_started_is_stopped_with_it(demo: Deployed, tmp_path: Path) -> None:
+    done = run([*WAYS["script"](demo, "group"), "--wait-ready", "600"], tmp_path)
+    assert done.returncode == 1
+    pid = int((tmp_path / "pid").read_text())
+    status = Path(f"/proc/{pid}/stat")
+    assert not status.exists() or status.read_text().rpartition(")")[2].split()[0] == "Z"
 
 
 def test_a_command_that_can_not_be_waited_for_is_refused(demo: Deployed, tmp_path: Path) -> None:

@@ -35,6 +35,9 @@ DEFAULT_LOG = "logs"
 _STOP = 10.0
 """Seconds between SIGTERM and SIGKILL for a command whose spec states none."""
 
+_POLL = 0.05
+"""Seconds between two looks at whether a command has ended."""
+
 
 @dataclass(frozen=True)
 class Started:
@@ -235,13 +238,19 @@ def _not_ready(name: str, status: int | None, took: float, log: Path) -> ReadyEr
 
 
 def _stop(process: subprocess.Popen[bytes], seconds: float) -> None:
-    """End a command and the processes that it started: SIGTERM, and SIGKILL after a time in seconds."""
-    for number, wait in ((signal.SIGTERM, seconds), (signal.SIGKILL, None)):
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, number)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(wait)
-            return
+    """End a command and the processes that it started: SIGTERM, and SIGKILL after a time in seconds.
+
+    Processes that have left its process group, as daemons do, go on.
+    """
+    end = time.monotonic() + seconds
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+        while time.monotonic() < end:
+            process.poll()
+            os.killpg(process.pid, 0)  # an error when none of them is left
+            time.sleep(_POLL)
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def _prepare(destination: Path, name: str | None, arguments: Sequence[str]) -> _Prepared:

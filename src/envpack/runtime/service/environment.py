@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,6 +12,8 @@ from pathlib import Path
 
 from envpack.runtime.errors import StartError
 from envpack.runtime.fs.io import read_file
+
+_SHELL_NAME = re.compile(rb"[A-Za-z_][A-Za-z0-9_]*")
 
 # the output of activation scripts goes to stderr; cat shows the environment that they leave to a program
 _ACTIVATE = '. "$1/bin/activate" >&2 || exit 1; command -p cat /proc/self/environ'
@@ -28,15 +31,16 @@ def activated(root: Path) -> dict[bytes, bytes]:
         StartError: The activation failed; it has written the reason to stderr.
     """
     sys.stderr.flush()
-    command = ["/bin/sh", "-c", _ACTIVATE, "sh", str(root)]
-    done = subprocess.run(command, env=own_environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+    command, own = ["/bin/sh", "-c", _ACTIVATE, "sh", str(root)], own_environment()
+    done = subprocess.run(command, env=own, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
     if done.returncode != 0 or not done.stdout:
         ended = f"signal {-done.returncode}" if done.returncode < 0 else f"status {done.returncode}"
         raise StartError(
             f"{root} could not be activated ({ended})",
             hint="The reason is above: a requirement on the host, or a script in etc/conda/activate.d.",
         )
-    return _parsed(done.stdout)
+    others = {name: value for name, value in own.items() if not _SHELL_NAME.fullmatch(name)}
+    return {**others, **_parsed(done.stdout)}  # dash drops them, such as discovery.type
 
 
 def own_environment() -> dict[bytes, bytes]:
