@@ -501,11 +501,11 @@ def test_a_signal_is_not_lost_when_the_answer_was_quicker(monkeypatch: pytest.Mo
         raise KeyboardInterrupt
 
     monkeypatch.setattr("socketserver.ThreadingMixIn.process_request", answer_and_be_interrupted)
-    with MetricsServer("127.0.0.1", 0, str, print) as server:
-        with socket.create_connection(server.server_address[:2]) as client:
-            client.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
-            with pytest.raises(KeyboardInterrupt):
-                server.handle_request()
+    server = MetricsServer("127.0.0.1", 0, str, print)
+    with server, socket.create_connection(server.server_address[:2]) as client:
+        client.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+        with pytest.raises(KeyboardInterrupt):
+            server.handle_request()
 
 
 def test_a_port_that_is_taken(command: tuple[str, ...]) -> None:
