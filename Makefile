@@ -31,11 +31,12 @@ COMPILER := $(shell command -v "$${CC:-cc}" >/dev/null || command -v gcc >/dev/n
 # Debian's names of the programs that tests use where they are installed.
 SHELLS := bash busybox dash fish ksh mksh tcsh zsh \
 	expect gawk guile-3.0 lua5.4 perl r-base-core ruby tcl \
-	binutils btrfs-progs bzip2 cmake libarchive-tools nodejs pkgconf squashfs-tools strace unzip xfsprogs xz-utils zip
+	binutils btrfs-progs bzip2 cmake libarchive-tools nodejs pkgconf squashfs-tools strace systemd unzip xfsprogs xz-utils zip
 SHELL_TESTS := $(addprefix tests/component/, activation/test_activation.py activation/test_activation_check.py \
-	activation/test_activation_first.py deployment/test_transactions.py extract/test_previous.py \
+	activation/test_activation_first.py activation/test_aliases_and_functions.py \
+	deployment/test_transactions.py extract/test_previous.py \
 	interop/test_conda_pack.py prefix/test_needs_elf.py relocation/test_first_lines.py \
-	relocation/test_relocated_files.py store/test_shared_store.py)
+	relocation/test_relocated_files.py service/test_run.py store/test_shared_store.py)
 
 # The demo needs no public channel: it has one of its own.
 LOCAL := build/channel
