@@ -23,7 +23,7 @@ from envpack.runtime.service.log import last_lines, open_log
 from envpack.runtime.service.mounts import require_mounts
 from envpack.runtime.service.ports import require_free
 from envpack.runtime.service.ready import wait_ready
-from envpack.runtime.service.starts import read_starts, record_ready, record_start
+from envpack.runtime.service.starts import record_ready, record_start, starts_of
 from envpack.runtime.tree.head import read_manifest
 
 STDOUT = "-"
@@ -264,7 +264,7 @@ def _prepare(destination: Path, name: str | None, arguments: Sequence[str]) -> _
     environment.update((os.fsencode(key), os.fsencode(value)) for key, value in service.env.items())
     require_mounts(manifest.mounts.get(path, Mount(path)) for path in service.mounts)
     if service.port is not None:
-        require_free(service.port, read_starts(root, name).pid, name)
+        require_free(service.port, starts_of(root, name).pid, name)
     argv = ["/bin/sh", "-c", shell_line(command, arguments), name, *arguments]
     return _Prepared(root, name, argv, environment, service)
 

@@ -17,7 +17,7 @@ from envpack.runtime.host.detect.gpu_usage import GpuUsage, read_gpu_usage
 from envpack.runtime.metrics.families import Sample
 from envpack.runtime.metrics.processes import Place, process_of_thread, processes_of
 from envpack.runtime.metrics.samples import Deployed, deployment_samples, gpu_samples, process_samples
-from envpack.runtime.metrics.starts import read_starts
+from envpack.runtime.service.starts import read_starts
 from envpack.runtime.version import __version__
 
 

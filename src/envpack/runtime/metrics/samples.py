@@ -9,7 +9,7 @@ from envpack.runtime.deployment.listing import OK, PREFIX_PENDING, UNREADABLE, U
 from envpack.runtime.host.detect.gpu_usage import GpuUsage
 from envpack.runtime.metrics.families import Sample
 from envpack.runtime.metrics.processes import CURRENT, GONE, KEPT, Process
-from envpack.runtime.metrics.starts import Starts
+from envpack.runtime.service.starts import Starts
 
 MISSING = "missing"
 """The state of a destination that is registered, or was asked for, and has no deployment."""

@@ -33,12 +33,12 @@ class Listener(NamedTuple):
         return f"a process of user {self.user}" if self.user else "a process that can't be seen"
 
 
-def require_free(port: int, own: int = 0, name: str = "") -> None:
+def require_free(port: int, own: int | None = None, name: str = "") -> None:
     """Check that nothing listens on a port at the addresses that a local client reaches.
 
     Args:
         port: The TCP port.
-        own: The process of the last start of the command, 0 if none is known.
+        own: The process of the last start of the command, None if it is not known.
         name: The name of the command.
 
     Raises:

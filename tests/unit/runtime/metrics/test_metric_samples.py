@@ -20,7 +20,7 @@ from envpack.runtime.metrics.samples import (
     gpu_samples,
     process_samples,
 )
-from envpack.runtime.metrics.starts import Starts
+from envpack.runtime.service.starts import Starts
 
 LABELS = {family.name: family.labels for family in FAMILIES}
 
