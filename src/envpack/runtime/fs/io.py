@@ -47,7 +47,8 @@ def create_file(
 
     Raises:
         FileExistsError: something has that name already.
-        OSError: the file can't be created or written.
+        OSError: the file can't be created or written; or it can't be removed again, so that a caller that then
+            tries another way reports the reason.
     """
     fd = os.open(path, CREATE, 0o600 if exact else mode)
     try:
@@ -56,6 +57,9 @@ def create_file(
             os.fchmod(fd, mode)
         if mtime is not None:
             os.utime(fd, (mtime, mtime))
+    except OSError:
+        os.unlink(path)
+        raise
     except BaseException:
         with suppress(OSError):
             os.unlink(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
 import stat
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from envpack.runtime.fs.io import NotRegularFileError, open_regular, read_file
+from envpack.runtime.fs.io import NotRegularFileError, create_file, open_regular, read_file
 
 
 def make(kind: str, path: Path) -> None:
@@ -73,3 +74,17 @@ def test_a_pipe_that_never_ends_is_too_long() -> None:
         with pytest.raises(OSError, match="longer than 64 MiB"):
             read_file(f"/dev/fd/{source}", stream=True)
         endless.kill()
+
+
+def test_a_file_that_cant_be_removed_after_a_failure_is_reported_as_such(tmp_path: Path) -> None:
+    """A caller that then tries another way would find a file there, and report that instead."""
+    path = tmp_path / "x"
+
+    def fill(fd: int) -> None:
+        path.unlink()
+        path.mkdir()
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+    with pytest.raises(IsADirectoryError) as caught:
+        create_file(os.fsencode(path), 0o644, None, fill)
+    assert isinstance(caught.value.__context__, OSError) and caught.value.__context__.errno == errno.EOPNOTSUPP
