@@ -8,8 +8,17 @@ import pytest
 
 from envpack.prefix import ENVIRONMENT, Entry, Group, PrefixContents
 from envpack.prefix.own.place import add_own_files, import_path
-from envpack.prefix.own.read import application_path, is_own, parse_application, path_problem
+from envpack.prefix.own.read import (
+    OwnRules,
+    application,
+    application_path,
+    is_own,
+    parse_application,
+    path_problem,
+    read_own_files,
+)
 from envpack.runtime.errors import PackError, UsageError
+from support.reporters import RecordingReporter
 
 
 def files(*paths: str) -> tuple[Entry, ...]:
@@ -114,3 +123,22 @@ def test_own_segments_are_known_by_their_id():
     assert [is_own(id) for id in ("app:app", "files", "environment", "pypi:app-1")] == [True, True, False, False]
     assert application_path("app:srv/web") == "srv/web"
     assert application_path("files") == ""
+
+
+SECRETS = (".env", ".env.local", "conf/.netrc", "keys/id_ed25519", ".aws/credentials")
+OPEN = (".env.example", "keys/id_ed25519.pub", "environment.py", "credentials", "main.env")
+
+
+@pytest.mark.parametrize("excluded", [(), SECRETS])
+def test_files_with_passwords_by_their_name_are_packed_with_a_warning(tmp_path: Path, excluded: tuple[str, ...]):
+    for name in (*SECRETS, *OPEN):
+        file = tmp_path / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("x")
+    reporter = RecordingReporter()
+    rules = OwnRules(lambda path: path.removeprefix("app/") not in excluded, "error", ())
+    (group,) = read_own_files([application(tmp_path, "app")], rules, reporter)
+    packed = [entry.path for entry in group.entries if entry.type == "file"]
+    assert packed == sorted(f"app/{name}" for name in {*SECRETS, *OPEN} - {*excluded})
+    shown = "app/.aws/credentials, app/.env, app/.env.local and 2 more"
+    assert [shown in text for text in reporter.warnings] == ([] if excluded else [True])

@@ -32,6 +32,14 @@ APP_PATH = "app"
 FILES = "files"
 """Id of the segment with the other own files."""
 
+_SECRETS = re.compile(
+    r"(?:^|/)(?:\.env|\.env\.(?!example$|sample$|template$|dist$)[^/]+|\.netrc|\.pgpass|\.pypirc|\.npmrc|\.git-credentials"
+    r"|\.aws/credentials|\.docker/config\.json|\.kube/config|id_(?:rsa|dsa|ecdsa|ed25519)(?:_sk)?)$"
+)
+"""Files with passwords or keys by the names that their programs give them: dotenv; curl(1), --netrc; libpq's
+password file; packaging.python.org, .pypirc; docs.npmjs.com, npmrc; git-credential-store(1); the AWS CLI; docker
+login; kubectl; ssh-keygen(1). Examples of .env have none by convention."""
+
 _PATH = re.compile(r"(?!\.\.?(?:/|$))[A-Za-z0-9._+-]+(?:/(?!\.\.?(?:/|$))[A-Za-z0-9._+-]+)*")
 """ASCII, because Python before 3.13 reads .pth files in the encoding of the locale."""
 
@@ -134,6 +142,13 @@ def read_own_files(own: Sequence[OwnFiles], rules: OwnRules, reporter: Reporter)
         entries = [entry for group in groups for entry in group.entries]
         step.detail = f"{len(entries)} files, {human_size(sum(entry.size for entry in entries))}"
     warn_of_privileged(rules.privileged, reporter)
+    secret = sorted(entry.path for entry in entries if entry.type == "file" and _SECRETS.search(entry.path))
+    if secret:
+        shown = ", ".join(secret[:3]) + (f" and {len(secret) - 3} more" if secret[3:] else "")
+        reporter.warn(
+            f"by their names, files with passwords or keys are packed: {shown}. All who have the bundle can read "
+            "them; leave them out with --exclude, or 'exclude' in the spec"
+        )
     return groups
 
 
