@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 
 from envpack.runtime.errors import INTERRUPTED
+from envpack.runtime.fs.interrupt import no_interrupt_lost
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _STILL_CLEANING = b"cleaning up; interrupt again to stop at once and leave incomplete files behind\n"
@@ -39,7 +40,8 @@ def interruptible() -> Iterator[None]:
         if handler is not signal.SIG_IGN:
             signal.signal(number, handle)
     try:
-        yield
+        with no_interrupt_lost():
+            yield
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

@@ -16,6 +16,7 @@ from typing import Any, NoReturn, Sequence
 
 from envpack.runtime.command_table import COMMANDS, EVERY_COMMAND
 from envpack.runtime.errors import INTERRUPTED, EnvpackError, UsageError, of_the_system
+from envpack.runtime.fs.interrupt import no_interrupt_lost
 from envpack.runtime.process import begin, leave, require_arguments
 from envpack.runtime.report import PlainReporter, Reporter, envelope, print_error, print_result
 from envpack.runtime.version import __version__
@@ -58,7 +59,8 @@ def main(argv: Sequence[str] | None = None, root: Path = Path("/")) -> int:
         arguments.access = {"wait": getattr(arguments, "wait", False), "any_parent": bool(allowed)}
         command = arguments.command
         reporter = Reporter() if arguments.quiet else PlainReporter(prefix="envpack: ")
-        result: dict[str, Any] = arguments.run(arguments, reporter)
+        with no_interrupt_lost():
+            result: dict[str, Any] = arguments.run(arguments, reporter)
     except KeyboardInterrupt:
         return _interrupted()
     except Exception as problem:

@@ -103,6 +103,31 @@ except KeyboardInterrupt:
     assert three.returncode == 130 and three.stdout.split() == ["cleaned"]
 
 
+@pytest.mark.parametrize("where", ["destructor", "callback of a weak reference"])
+def test_an_interrupt_is_not_lost_where_python_can_not_raise_it(where: str) -> None:
+    script = """
+import signal, sys, time, weakref
+from envpack.cli.signals import interruptible
+
+class A:
+    def __del__(self):
+        if "destructor" in sys.argv:
+            signal.raise_signal(signal.SIGINT)
+
+try:
+    with interruptible():
+        a = A()
+        r = weakref.ref(a, lambda _: "destructor" in sys.argv or signal.raise_signal(signal.SIGINT))
+        del a
+        print("goes on", flush=True)
+        time.sleep(600)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+    done = subprocess.run([sys.executable, "-c", script, where], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("goes on\ninterrupted\n", "")
+
+
 def test_a_signal_ignored_from_the_start_stays_ignored() -> None:
     script = """
 import os, signal
