@@ -236,6 +236,13 @@ BundleOrArchive = Annotated[
 ]
 Deployed = Annotated[Path, argument(metavar="DEST", help="Path of a deployment.")]
 
+Port = Annotated[
+    int | None,
+    option(
+        "--port", metavar="PORT", help="Port of the command, in its variable PORT. [default: as its spec says]"
+    ),
+]
+
 STORE_VARIABLE = "ENVPACK_STORE"
 
 Store = Annotated[

@@ -163,11 +163,12 @@ def _metrics(arguments: argparse.Namespace, reporter: Reporter) -> dict[str, Any
 def _run(arguments: argparse.Namespace, reporter: Reporter) -> dict[str, Any]:
     from envpack.runtime.commands.run import require_program, run, start
 
-    given, name, words, log = Path(arguments.destination), arguments.name, arguments.words, arguments.log
-    require_program(name, words, arguments.wait_ready)
+    given, name, words = Path(arguments.destination), arguments.name, arguments.words
+    options = {"log": arguments.log, "port": arguments.port, "reporter": reporter}
+    require_program(name, words, arguments.wait_ready, arguments.port)
     if arguments.wait_ready is None:
-        run(given, name, words, log=log, reporter=reporter)
-    done = start(given, name, words, seconds=arguments.wait_ready, log=log, reporter=reporter)
+        run(given, name, words, **options)
+    done = start(given, name, words, seconds=arguments.wait_ready, **options)
     if not arguments.json:
         print_result(str(done.pid))
     return done.as_dict()
@@ -182,7 +183,7 @@ def _shell(arguments: argparse.Namespace, reporter: Reporter) -> dict[str, Any]:
 def _unit(arguments: argparse.Namespace, reporter: Reporter) -> dict[str, Any]:
     from envpack.runtime.commands.unit import unit
 
-    options = {name: getattr(arguments, name) for name in ("for_user", "account", "directory", "env_file")}
+    options = {name: getattr(arguments, name) for name in ("for_user", "account", "directory", "env_file", "port")}
     text = unit(Path(arguments.destination), arguments.name, **options, reporter=reporter)
     if not arguments.json:
         print_result(text.rstrip("\n"))
@@ -213,6 +214,7 @@ def _gpu(default: str | None) -> Argument:
 
 
 _DESTINATION = _arg("destination", metavar="DEST", help="path of the deployment")
+_PORT = _arg("--port", type=int, metavar="PORT", help="port of the command (default: as its spec says)")
 _WAIT = _flag("--wait", help="wait if another envpack process has locked the path")
 _ALLOW = _arg(
     "--allow",
@@ -306,9 +308,8 @@ COMMANDS = (
         _DESTINATION,
         _arg("name", metavar="NAME", nargs="?", help="a command of the bundle; what follows -- are its arguments"),
         _arg("--log", metavar="DIR", help="directory for its log file; - for none (default: as its spec says)"),
-        _arg(
-            "--wait-ready", type=float, metavar="SECONDS", help="start it, wait until it is ready, print its pid"
-        ),
+        _PORT,
+        _arg("--wait-ready", type=float, metavar="SECONDS", help="start it, print its pid as soon as it is ready"),
     ),
     Command("shell", _shell, "start an interactive shell with a deployment activated", _DESTINATION),
     Command(
@@ -320,12 +321,9 @@ COMMANDS = (
         _arg("--user", dest="for_user", action="store_true", help="for your own systemd (systemctl --user)"),
         _arg("--run-as", dest="account", metavar="USER", help="user of a system service (default: you)"),
         _arg(
-            "--directory",
-            type=Path,
-            metavar="DIR",
-            default=Path(),
-            help="working directory (default: the current one)",
+            "--directory", type=Path, metavar="DIR", default=Path(), help="working directory (default: this one)"
         ),
+        _PORT,
         _arg("--env-file", type=Path, metavar="FILE", help="file with further environment variables"),
     ),
     Command(

@@ -81,6 +81,7 @@ class Deployed:
             version="1.0",
             commands={
                 "serve": f"python $CONDA_PREFIX/lib/server.py {self.port}",
+                "at": "python $CONDA_PREFIX/lib/server.py $PORT",
                 "show": "python $CONDA_PREFIX/lib/show.py",
                 "dies": "python $CONDA_PREFIX/lib/dies.py",
                 "idle": "sleep 600",
@@ -91,6 +92,7 @@ class Deployed:
             },
             services={
                 "serve": Service(self.port, "/healthz", (str(self.models),), stop=5),
+                "at": Service(free_port(), "/healthz", stop=5),
                 "show": Service(env={"OF_THE_COMMAND": "a b"}),
                 "dies": Service(free_port()),
                 "idle": Service(free_port(), stop=5),
@@ -200,7 +202,7 @@ def test_what_is_not_there_is_refused(demo: Deployed, way: Way, tmp_path: Path) 
     assert f"a mount is not as needed: {path} (weights) does not exist; at least 60.0 GB needed" in said(done)
     done = run([*WAYS["envpack"](demo, "nothing")], tmp_path)
     assert done.returncode == 78
-    assert "demo 1.0 has no command 'nothing' hint: Its commands are: dies, group, idle, large" in said(done)
+    assert "demo 1.0 has no command 'nothing' hint: Its commands are: at, dies, group, idle, large" in said(done)
     done = run([sys.executable, "-m", "envpack", "run", str(tmp_path), "x"], tmp_path)
     assert done.returncode == 78
     assert f"{tmp_path} is not an environment that envpack unpacked" in said(done)
@@ -234,6 +236,33 @@ def test_a_port_that_is_taken_is_refused_with_the_process_that_has_it(
     program = Path("/proc/self/comm").read_text().strip()
     assert (done.returncode, done.stdout) == (78, "")
     assert f"port {demo.port} is taken by {program} (pid {os.getpid()}, user " in said(done)
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_command_has_its_port_in_a_variable(demo: Deployed, way: Way, own: bool, tmp_path: Path) -> None:
+    options = [] if own else ["--port", str(free_port())]
+    done = run([*way(demo, "at"), "--wait-ready", "60", *options], tmp_path)
+    assert done.returncode == 0, done.stderr
+    os.kill(int(done.stdout), signal.SIGTERM)
+
+
+def test_a_port_that_is_given_is_looked_at(demo: Deployed, way: Way, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        taken = server.getsockname()[1]
+        done = run([*way(demo, "at"), "--port", str(taken)], tmp_path)
+    assert (done.returncode, done.stdout) == (78, "") and f"port {taken} is taken by " in said(done)
+    for port in ("0", "65536", "-1"):
+        done = run([*way(demo, "at"), f"--port={port}"], tmp_path)
+        assert (done.returncode, done.stdout) == (2, "") and "expected a port from 1 to 65535" in said(done)
+
+
+def test_the_port_of_the_spec_is_set_unless_the_spec_sets_it_itself() -> None:
+    service = Service(8000, env={"WORKERS": "2"})
+    assert service.at_port(None).env == {"PORT": "8000", "WORKERS": "2"}
+    assert service.at_port(8001) == Service(8001, env={"PORT": "8001", "WORKERS": "2"})
+    assert Service(8000, env={"PORT": "1"}).at_port(None).env == {"PORT": "1"}
+    assert Service(8000, env={"PORT": "1"}).at_port(8001).env == {"PORT": "8001"}
+    assert Service().at_port(None) == Service()
 
 
 def test_a_host_that_does_not_do_is_refused(tmp_path: Path) -> None:
@@ -401,10 +430,10 @@ def unit(demo: Deployed, folder: Path, *options: str) -> subprocess.CompletedPro
 
 
 def test_a_unit_starts_the_script_of_the_bundle(demo: Deployed, tmp_path: Path) -> None:
-    done = unit(demo, tmp_path, "--run-as", "nobody", "--env-file", "more.env")
+    done = unit(demo, tmp_path, "--run-as", "nobody", "--env-file", "more.env", "--port", "8001")
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
-    assert f"ExecStart={demo.root}/bin/serve-run --log -" in lines
+    assert f"ExecStart={demo.root}/bin/serve-run --log - --port 8001" in lines
     assert f"RequiresMountsFor={demo.models}" in lines
     assert f"WorkingDirectory={tmp_path}" in lines
     assert f"EnvironmentFile={tmp_path}/more.env" in lines

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 from envpack.cli.console import Console, Result
-from envpack.cli.options import Deployed, argument, option
+from envpack.cli.options import Deployed, Port, argument, option
 
 
 def unit(
@@ -25,6 +25,7 @@ def unit(
     env_file: Annotated[
         Path | None, option("--env-file", metavar="FILE", help="File with further environment variables.")
     ] = None,
+    port: Port = None,
 ) -> Result:
     """Print a systemd unit that runs a command of a deployment.
 
@@ -47,6 +48,7 @@ def unit(
         account=run_as,
         directory=directory,
         env_file=env_file,
+        port=port,
         reporter=console.reporter,
     )
     return Result("unit", {"unit": text}, lambda console: console.out.write(text.rstrip("\n")))

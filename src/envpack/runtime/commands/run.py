@@ -73,21 +73,33 @@ class _Prepared:
     service: Service
 
 
-def require_program(name: str | None, words: Sequence[str], wait_ready: float | None) -> None:
+def require_program(
+    name: str | None, words: Sequence[str], wait_ready: float | None, port: int | None = None
+) -> None:
     """Check that a command line says what to run.
 
     Args:
         name: The name of a command.
         words: What follows ``--``.
         wait_ready: Seconds to wait until the command is ready; None to become it.
+        port: The port to start the command at; None for its own.
 
     Raises:
-        UsageError: It does not.
+        UsageError: It does not, or there is no such port.
     """
     if name is None and not words:
         raise UsageError("what to run is missing", hint="Give the name of a command, or -- and a program.")
     if name is None and wait_ready is not None:
         raise UsageError("--wait-ready is for a named command", hint="Give the name of a command.")
+    if name is None and port is not None:
+        raise UsageError("--port is for a named command", hint="Give the name of a command.")
+    require_port(port)
+
+
+def require_port(port: int | None) -> None:
+    """Raise UsageError for a number that is no TCP port."""
+    if port is not None and not 0 < port < 1 << 16:
+        raise UsageError(f"--port {port}: expected a port from 1 to 65535")
 
 
 def run(
@@ -96,6 +108,7 @@ def run(
     arguments: Sequence[str],
     *,
     log: str | None = None,
+    port: int | None = None,
     reporter: Reporter,
 ) -> NoReturn:
     """Become a command of a deployment, with the deployment activated and in the working directory of the caller.
@@ -105,12 +118,13 @@ def run(
         name: The name of a command of its bundle; None to run ``arguments`` themselves.
         arguments: Arguments of the named command, or a program and its arguments.
         log: A folder for the log file instead of the spec's, or `STDOUT`.
+        port: The port of the named command instead of the spec's.
         reporter: Receives the path of the log file.
 
     Raises:
         StartError: The command is not started; every error before it is one of these.
     """
-    prepared = _prepare(destination, name, arguments)
+    prepared = _prepare(destination, name, arguments, port)
     folder = prepared.service.log if log is None else log
     if folder and folder != STDOUT and name is not None:
         path, fd = _open_log(folder, name)
@@ -131,6 +145,7 @@ def start(
     *,
     seconds: float,
     log: str | None = None,
+    port: int | None = None,
     reporter: Reporter,
 ) -> Started:
     """Start a named command in the background, in a session of its own, and wait until it is ready.
@@ -143,13 +158,14 @@ def start(
         arguments: Its arguments.
         seconds: The time to wait.
         log: A folder for the log file instead of the spec's; it always has one.
+        port: The port of the command instead of the spec's.
         reporter: Receives the path of the log file.
 
     Raises:
         StartError: The command is not started.
         ReadyError: It ended before, or was not ready in time.
     """
-    prepared = _prepare(destination, name, arguments)
+    prepared = _prepare(destination, name, arguments, port)
     service = prepared.service
     if service.port is None and not service.ready:
         raise StartError(
@@ -253,13 +269,13 @@ def _stop(process: subprocess.Popen[bytes], seconds: float) -> None:
     process.wait()
 
 
-def _prepare(destination: Path, name: str | None, arguments: Sequence[str]) -> _Prepared:
+def _prepare(destination: Path, name: str | None, arguments: Sequence[str], port: int | None) -> _Prepared:
     root = Path(os.path.abspath(destination))
     manifest = manifest_of(root)
     if name is None:
         return _Prepared(root, "", list(arguments), activated(root), Service())
     command = command_of(manifest, name)
-    service = manifest.services.get(name, Service())
+    service = manifest.services.get(name, Service()).at_port(port)
     environment = activated(root)  # checks the host
     environment.update((os.fsencode(key), os.fsencode(value)) for key, value in service.env.items())
     require_mounts(manifest.mounts.get(path, Mount(path)) for path in service.mounts)

@@ -10,7 +10,7 @@ import zipfile
 from pathlib import Path
 
 from envpack.runtime.activation import launcher, launcher_path
-from envpack.runtime.commands.run import STDOUT, command_of, manifest_of
+from envpack.runtime.commands.run import STDOUT, command_of, manifest_of, require_port
 from envpack.runtime.errors import StartError, UsageError
 from envpack.runtime.format.layout import RUNTIME_PATH
 from envpack.runtime.format.services import COMMAND_NAME, Service
@@ -29,6 +29,7 @@ def unit(
     account: str | None = None,
     directory: Path = Path(),
     env_file: Path | None = None,
+    port: int | None = None,
     reporter: Reporter,
 ) -> str:
     """Return the text of a systemd unit that runs a command; its output goes to the journal.
@@ -40,6 +41,7 @@ def unit(
         account: The user that a system service runs as (default: this one).
         directory: Its working directory.
         env_file: A file with further variables, as systemd.exec(5) describes it.
+        port: The port of the command instead of the spec's.
         reporter: Receives a warning when the service would run as root.
 
     Raises:
@@ -49,6 +51,7 @@ def unit(
     root = Path(os.path.abspath(destination))
     manifest = manifest_of(root)
     command_of(manifest, name)
+    require_port(port)
     if account is not None and not _ACCOUNT.fullmatch(account):
         raise UsageError(f"{account!r} is not the name of a user")
     account = account or ("" if os.geteuid() == 0 else _own_name())
@@ -56,7 +59,7 @@ def unit(
         reporter.warn("the service would run as root; choose another user with --run-as USER")
     return Unit(
         description=f"{manifest.name}: {name}",
-        command=[*_starter(root, name), "--log", STDOUT],
+        command=[*_starter(root, name), "--log", STDOUT, *(("--port", str(port)) if port is not None else ())],
         directory=os.path.abspath(directory),
         service=manifest.services.get(name, Service()),
         for_user=for_user,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Callable, Mapping
 
 COMMAND_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]*")
@@ -46,6 +46,15 @@ class Service:
     def ready_url(self) -> str:
         """Return the full URL of ``ready``, "" when there is none."""
         return f"http://127.0.0.1:{self.port}{self.ready}" if self.ready.startswith("/") else self.ready
+
+    def at_port(self, port: int | None) -> Service:
+        """Return how the command is run at another port; None: at its own.
+
+        The variable PORT has the port (https://12factor.net/port-binding), unless ``env`` sets it for its own one.
+        """
+        if port is None:
+            return self if self.port is None else replace(self, env={"PORT": str(self.port), **self.env})
+        return replace(self, port=port, env={**self.env, "PORT": str(port)})
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,219 @@
+"""Blue-green releases with the script of `examples/releases`: real deployments, services, requests and signals."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from envpack.runtime.format.services import Service
+from support.small_prefix import SmallPrefix
+
+REPOSITORY = Path(__file__).parents[3]
+SCRIPT = REPOSITORY / "examples/releases/blue-green.sh"
+SERVER = """\
+import http.server, os
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"{release}")
+
+    def log_message(self, *arguments):
+        pass
+
+http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
+"""
+
+pytestmark = pytest.mark.skipif(shutil.which("flock") is None, reason="flock is not installed")
+
+
+def free_ports() -> str:
+    with socket.socket() as one, socket.socket() as two:
+        one.bind(("127.0.0.1", 0))
+        two.bind(("127.0.0.1", 0))
+        return f"{one.getsockname()[1]} {two.getsockname()[1]}"
+
+
+class Site:
+    """A directory with two sides, and bundles to release there."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.base = folder, folder / "a site"
+        envpack = Path(sys.executable).with_name("envpack")
+        self.environ = {
+            **os.environ,
+            "PATH": f"{envpack.parent}:{os.environ['PATH']}",
+            "PORTS": free_ports(),
+            "GRACE": "0",
+            "RELOAD": f"cat upstream.conf >>'{folder}/reloads'",
+        }
+
+    def bundle(self, release: str, server: str = SERVER) -> Path:
+        prefix = SmallPrefix(self.folder / f"prefix-{release}")
+        prefix.link("bin/python", sys.executable)
+        prefix.write("lib/server.py", server.replace("{release}", release))
+        output = self.folder / f"{release}.tar.gz"
+        prefix.pack(
+            output,
+            outside="keep",
+            name="demo",
+            version="1",
+            commands={"serve": 'python "$CONDA_PREFIX/lib/server.py"'},
+            services={"serve": Service(8000, "/", stop=5)},
+        )
+        return output
+
+    def run(self, *words: str | Path, **environ: str) -> subprocess.CompletedProcess[str]:
+        command = ["sh", SCRIPT, self.base, "serve", *words]
+        return subprocess.run(
+            command, cwd=self.folder, env={**self.environ, **environ}, capture_output=True, text=True
+        )
+
+    def release(self, name: str) -> None:
+        done = self.run("release", self.bundle(name).name)
+        assert done.returncode == 0, done.stderr
+
+    def servers(self) -> list[tuple[int, int | None]]:
+        """Return port and weight of each server that the proxy has."""
+        text = (self.base / "upstream.conf").read_text()
+        found = re.findall(r"server 127\.0\.0\.1:(\d+)(?: weight=(\d+))?;\n", text)
+        return [(int(port), int(weight) if weight else None) for port, weight in found]
+
+    def ask(self, port: int | None = None) -> str:
+        url = f"http://127.0.0.1:{self.servers()[0][0] if port is None else port}/"
+        with urllib.request.urlopen(url, timeout=60) as reply:
+            answer: str = reply.read().decode()
+            return answer
+
+    def current(self) -> str:
+        return str((self.base / "current").readlink())
+
+    def stop(self) -> None:
+        for side in ("blue", "green"):
+            file = self.base / f"{side}.pid"
+            if file.exists():
+                subprocess.run(["kill", "-KILL", file.read_text().split()[0]], stderr=subprocess.DEVNULL)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    made = Site(tmp_path)
+    yield made
+    made.stop()
+
+
+def test_a_release_takes_the_place_of_another_and_back(site: Site) -> None:
+    site.release("one")
+    assert (site.current(), site.ask()) == ("blue", "one")
+    blue = site.servers()[0][0]
+    site.release("two")
+    assert (site.current(), site.ask()) == ("green", "two")
+    with pytest.raises(OSError):
+        site.ask(blue)
+    status = site.run("status").stdout.splitlines()
+    assert status[0] == "blue: stopped"
+    assert re.fullmatch(r"green: process \d+ at port \d+, current", status[1])
+    assert site.run("back").returncode == 0
+    assert (site.current(), site.ask()) == ("blue", "one")
+    assert (site.folder / "reloads").read_text().count("server ") == 3
+    assert not list(site.base.glob("*.new"))
+
+
+def test_no_request_fails_while_releases_change(site: Site) -> None:
+    site.release("one")
+    answers, failures, end = set(), [], threading.Event()
+
+    def ask() -> None:
+        while not end.is_set():
+            port = site.servers()[0][0]
+            try:
+                answers.add(site.ask(port))
+            except OSError as problem:  # a proxy that has read the new file asks no old server
+                if site.servers()[0][0] == port:
+                    failures.append(problem)
+
+    client = threading.Thread(target=ask)
+    client.start()
+    try:
+        site.release("two")
+        site.release("three")
+    finally:
+        end.set()
+        client.join()
+    assert failures == []
+    assert answers >= {"one", "two"}
+    assert site.ask() == "three"
+
+
+@pytest.mark.parametrize("server", ["raise SystemExit('no weights')", "import time; time.sleep(600)"])
+def test_a_release_that_does_not_start_leaves_the_other_one_as_it_is(site: Site, server: str) -> None:
+    site.release("one")
+    before = site.servers()
+    done = site.run("release", site.bundle("two", server), READY="2")
+    assert done.returncode == 1
+    assert done.stderr.endswith("blue-green: error: green did not start; blue still answers\n")
+    assert ("no weights" in done.stderr) == ("no weights" in server)
+    assert (site.current(), site.servers(), site.ask()) == ("blue", before, "one")
+    assert site.run("status").stdout.splitlines()[1] == "green: stopped"
+    site.release("three")
+    assert (site.current(), site.ask()) == ("green", "three")
+
+
+def test_a_damaged_bundle_changes_nothing(site: Site) -> None:
+    site.release("one")
+    damaged = site.folder / "damaged.tar.gz"
+    damaged.write_bytes(site.bundle("two").read_bytes()[:-2000])
+    done = site.run("release", damaged)
+    assert (done.returncode, site.current(), site.ask()) == (1, "blue", "one")
+    assert "damaged.tar.gz is truncated" in done.stderr
+
+
+def test_a_proxy_that_refuses_its_file_keeps_the_old_release(site: Site) -> None:
+    site.release("one")
+    before = site.servers()
+    refuses = f"! grep -q :{site.environ['PORTS'].split()[1]} upstream.conf"
+    done = site.run("release", site.bundle("two"), RELOAD=refuses)
+    assert done.returncode == 1
+    assert done.stderr.endswith("error: the proxy could not be switched to green\n")
+    assert (site.current(), site.servers(), site.ask()) == ("blue", before, "one")
+    assert site.run("status").stdout.splitlines()[1] == "green: stopped"
+
+
+def test_a_canary_gets_a_part_of_the_requests(site: Site) -> None:
+    site.release("one")
+    assert site.run("canary", site.bundle("two")).returncode == 0
+    (blue, nine), (green, one) = site.servers()
+    assert (nine, one, site.ask(blue), site.ask(green), site.current()) == (9, 1, "one", "two", "blue")
+    refused = site.run("release", "two.tar.gz")
+    assert refused.returncode == 1 and "finish or cancel the canary first" in refused.stderr
+    assert site.run("cancel").returncode == 0
+    assert (site.servers(), site.ask()) == ([(blue, None)], "one")
+    assert "no canary runs" in site.run("finish").stderr
+    assert site.run("canary", "two.tar.gz").returncode == 0
+    assert site.run("finish").returncode == 0
+    assert (site.servers(), site.current(), site.ask()) == ([(green, None)], "green", "two")
+
+
+def test_a_side_that_was_killed_is_started_again(site: Site) -> None:
+    site.release("one")
+    site.stop()
+    done = site.run("start")
+    assert (done.returncode, site.ask()) == (0, "one"), done.stderr
+
+
+def test_wrong_arguments_show_the_usage(site: Site) -> None:
+    for words in ((), ("release",), ("turn",), ("status", "more")):
+        done = site.run(*words)
+        assert done.returncode == 2 and done.stderr.startswith("Two deployments")
+    assert "there is no release yet" in site.run("back").stderr
