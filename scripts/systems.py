@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Take systems of envspecs/ through their whole life on this machine, with their services in examples/systems/.
 
-Builds, packs, checks, deploys and tests each, starts its service with a tiny model on the CPU, queries it, changes
-its code while it runs, rolls back and stops it; the figures go into the table of envspecs/README.md. Channels and
-bundles are kept for the next run.
+Builds, packs, checks, deploys and tests each, starts its service with a tiny model on the CPU, queries it, reads
+its metrics, changes its code and a package while it runs, rolls back and stops it; the figures go into the table
+of envspecs/README.md. Channels and bundles are kept for the next run.
 
     scripts/systems.py build/systems pytorch-serving --python /usr/bin/python3.10
 """
@@ -12,17 +12,14 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 from system_trial.known import SYSTEMS
-from system_trial.server import serving
-from system_trial.service import Service
-from system_trial.workshop import REPOSITORY, Figures, StepError, Workshop, size
+from system_trial.life import live
+from system_trial.workshop import REPOSITORY, Figures, StepError, Workshop
 
 TABLE = REPOSITORY / "envspecs/README.md"
 HEADINGS = (
@@ -34,63 +31,28 @@ HEADINGS = (
     "check",
     "ready",
     "answer",
-    "code change: read, upgrade",
-    "upgrade, rollback, stop",
+    "metrics",
+    "page",
+    "code change",
+    "package change",
+    "upgrades, rollback, stop",
     "machine",
 )
 
 
-def live(name: str, workshop: Workshop, figures: Figures) -> None:
-    """Take one system through its life; raises StepError at the first step that does not do what it should."""
-    system = SYSTEMS[name]
-    base = workshop.build(name, system, figures)
-    destination = workshop.root / name
-    work = workshop.root / f"run-{name}"
-    shutil.rmtree(work, ignore_errors=True)
-    if destination.exists():
-        workshop.envpack("remove", destination)
-
-    source = Path(shutil.copytree(REPOSITORY / "examples/systems" / name, work / "source"))
-    first = workshop.release(base, source, work / "first.tar.zst", "1")
-    manifest = workshop.envpack("inspect", first)["result"]
-    workshop.check(first, figures)
-    deployed = workshop.deploy(first, destination)
-    first.unlink()
-    tests = len(deployed["tests"])
-    figures.add("deploy and tests", f"{deployed['seconds']:.0f} s with {tests} tests")
-
-    model = work / system.model
-    make_model = [*workshop.program, "run", str(destination), "--", "python", "app/make_model.py", str(model)]
-    subprocess.run(make_model, cwd=destination, check=True)
-    with Service(workshop, destination, system, model, manifest) as service:
-        figures.add("ready", f"{service.ready_seconds:.1f} s")
-        figures.add("answer", service.ask("1"))
-        second = workshop.release(base, source, work / "second.tar.zst", "2")
-        with serving(work) as url:  # a server, as for other nodes: what a node has is not read again
-            upgraded = workshop.deploy(f"{url}{second.name}", destination, "--no-test")
-        second.unlink()
-        read = f"{size(upgraded['read'])} of {size(upgraded['stored'])}"
-        figures.add("code change: read, upgrade", f"{read}, {upgraded['seconds']:.1f} s")
-        service.ask("1")  # what runs goes on as it began
-    with Service(workshop, destination, system, model, manifest) as service:
-        service.ask("2")
-    workshop.envpack("rollback", destination)
-    with Service(workshop, destination, system, model, manifest) as service:
-        service.ask("1")
-    figures.add("machine", f"{os.cpu_count()} cores, load {os.getloadavg()[2]:.0f}, {workshop.gpu()}")
-    ended = "by SIGTERM" if service.status == -signal.SIGTERM else f"exit status {service.status}"
-    figures.add("upgrade, rollback, stop", f"yes, yes, {ended}")
-
-
 def write_table(rows: Mapping[str, Mapping[str, str]]) -> None:
-    """Put the rows into the table, in place of earlier ones of the same systems."""
+    """Put the rows into the table, in place of earlier ones of the same systems; unknown columns are dropped."""
     text = TABLE.read_text(encoding="utf-8")
     begin, end = text.index("| system |"), text.index("<!-- end of the table -->")
-    lines = {line.split("|")[1].strip(): line for line in text[begin:end].splitlines()[2:]}
-    for name, cells in rows.items():
-        lines[name] = "| " + " | ".join([name, *(cells.get(heading, "") for heading in HEADINGS[1:])]) + " |"
-    head = ["| " + " | ".join(HEADINGS) + " |", "|" + "---|" * len(HEADINGS)]
-    table = "\n".join([*head, *(lines[name] for name in SYSTEMS if name in lines)])
+    headings, _, *lines = (
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in text[begin:end].splitlines()
+    )
+    known = {cells[0]: dict(zip(headings, cells, strict=False)) for cells in lines}
+    known.update({name: {"system": name, **cells} for name, cells in rows.items()})
+    wanted = (known[name] for name in SYSTEMS if name in known)
+    cells = [HEADINGS, *(tuple(row.get(heading, "") for heading in HEADINGS) for row in wanted)]
+    head, *body = ("| " + " | ".join(row) + " |" for row in cells)
+    table = "\n".join([head, "|" + "---|" * len(HEADINGS), *body])
     TABLE.write_text(f"{text[:begin]}{table}\n{text[end:]}", encoding="utf-8")
 
 
@@ -113,7 +75,7 @@ def main() -> int:
         print(name, flush=True)
         figures = Figures()
         try:
-            live(name, workshop, figures)
+            live(name, SYSTEMS[name], workshop, figures)
         except (StepError, subprocess.CalledProcessError) as error:
             failed = True
             print(f"{name} failed: {error}", file=sys.stderr)

@@ -33,15 +33,16 @@ class Service:
     model: Path
     manifest: Mapping[str, Any]
     ready_seconds: float = 0
+    named: bool = False
     status: int | None = None
 
     def __enter__(self) -> Service:
         service = self.manifest["services"]["serve"]
-        named = not service.get("mounts") and is_free(service["port"])
-        self.port = service["port"] if named else free_port()
+        self.named = not service.get("mounts") and is_free(service["port"])
+        self.port = service["port"] if self.named else free_port()
         line = f"exec {self.manifest['commands']['serve']} {self.system.port_option}{self.port}"
         # where the weights are missing the command itself is refused, so its line is run, on another port
-        what = ("serve",) if named else ("--", "sh", "-c", line)
+        what = ("serve",) if self.named else ("--", "sh", "-c", line)
         self.log = self.model.parent / "service.log"
         begin = time.monotonic()
         with self.log.open("w") as log:
@@ -67,6 +68,14 @@ class Service:
         self.process.send_signal(signal.SIGTERM)
         self.status = self.process.wait()
 
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def ended(self) -> str:
+        """Return how the stopped service ended."""
+        return "running" if self.status is None else ending(self.status)
+
     def _answers(self, ready: str) -> bool:
         try:
             return bool(self._get(ready))
@@ -74,7 +83,7 @@ class Service:
             return False
 
     def _get(self, path: str, data: bytes | None = None, kind: str = "application/json") -> bytes:
-        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", data, {"Content-Type": kind})
+        request = urllib.request.Request(self.url + path, data, {"Content-Type": kind})
         with urllib.request.urlopen(request) as response:
             answer: bytes = response.read()
             kind = response.headers.get_content_type()
@@ -94,6 +103,11 @@ class Service:
         if match is None:
             raise StepError(f"release {release} was to answer {self.system.answer}, and the answer is {answer}")
         return match[0]
+
+
+def ending(status: int) -> str:
+    """Return how a process ended, from the number that subprocess gives: that of a signal is negative."""
+    return f"by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
 
 
 def form(fields: Mapping[str, str], upload: str) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -38,6 +39,19 @@ class Figures:
 
 
 @dataclass(frozen=True)
+class Built:
+    """A bundle, what `envpack build` said of it, and whether an earlier run built it."""
+
+    bundle: Path
+    result: dict[str, Any]
+    earlier: bool
+
+    @property
+    def seconds(self) -> str:
+        return f"{self.result['seconds']:.0f} s" + " in an earlier run" * self.earlier
+
+
+@dataclass(frozen=True)
 class Workshop:
     """Where things are: the folder given, the programs, and this run's options."""
 
@@ -69,41 +83,43 @@ class Workshop:
     def envpack(self, *arguments: object, status: int = 0) -> dict[str, Any]:
         """Run envpack and return the object that it prints with --json; raise StepError on another exit status."""
         command = [*self.program, *map(str, arguments), "--json", "-q"]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+        environment = {**os.environ, "ENVPACK_CACHE": str(self.root / "cache")}
+        done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True)
         if done.returncode != status:
             raise StepError(f"{' '.join(command)}: exit status {done.returncode}\n{done.stdout}")
         document: dict[str, Any] = json.loads(done.stdout)
         return document
 
-    def build(self, name: str, system: System, figures: Figures) -> Path:
-        """Return the bundle of the spec: a new one, or that of an earlier run for the same spec and channel."""
-        spec = REPOSITORY / f"envspecs/{name}.yml"
-        digest = hashlib.sha256(spec.read_bytes() + self.make_channel(name, system).encode()).hexdigest()[:12]
-        bundle = self.root / f"bundles/{name}-{digest}.tar.zst"
-        facts = bundle.with_suffix(".json")
-        if not (facts.exists() and bundle.exists()):
-            for old in bundle.parent.glob(f"{name}-*"):
-                old.unlink()
-            bundle.parent.mkdir(exist_ok=True)
-            work = self.root / "work"
-            channel = ("-c", self.channel, "--work-dir", work)
-            quick = ("--no-test", "--no-cache")  # the tests run in the deployment; the bundle is the cache
-            result = self.envpack("build", spec, *channel, "-o", bundle, "-j", self.jobs, *quick)["result"]
+    def build(self, name: str, spec: str, channel: str) -> Built:
+        """Return the bundle of a spec: a new one, or that of an earlier run for the same spec and channel.
+
+        Args:
+            name: What the bundle is named after; earlier ones of this name are removed.
+            spec: The text of the spec.
+            channel: The digest of `make_channel`.
+        """
+        digest = hashlib.sha256((spec + channel).encode()).hexdigest()[:12]
+        folder = self.root / "bundles" / name
+        bundle, facts = folder / f"{digest}.tar.zst", folder / f"{digest}.json"
+        earlier = facts.exists() and bundle.exists()
+        if not earlier:
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            source, work = folder / "environment.yml", self.root / "work"
+            source.write_text(spec, encoding="utf-8")
+            options = ("-c", self.channel, "--work-dir", work, "-j", self.jobs)
+            # the tests run in the deployment
+            result = self.envpack("build", source, *options, "-o", bundle, "--no-test")["result"]
             facts.write_text(json.dumps(result))
             shutil.rmtree(work)
-        result = json.loads(facts.read_text())
-        figures.add("bundle", size(result["file_size"]))
-        figures.add(
-            "installed", f"{size(result['size'])} in {result['files']:,} files, {result['packages']} packages"
-        )
-        figures.add("build", f"{result['seconds']:.0f} s")
-        return bundle
+        return Built(bundle, json.loads(facts.read_text()), earlier)
 
     def release(self, base: Path, source: Path, bundle: Path, number: str) -> Path:
         """Return a new bundle: the environment of ``base``, and the code of ``source`` as release ``number``."""
         main = source / "main.py"
         main.write_text(re.sub(r'^RELEASE = ".*"$', f'RELEASE = "{number}"', main.read_text(), flags=re.M))
-        self.envpack("pack", "--base", base, "--app", source, "--bundle-version", f"1.{number}", "-o", bundle)
+        what = ("--base", base, "--app", source, "--bundle-version", f"1.{number}")
+        self.envpack("pack", *what, "-o", bundle, "--no-cache")
         return bundle
 
     def check(self, bundle: Path, figures: Figures) -> None:
