@@ -7,7 +7,6 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from system_trial.known import PICTURE, System, changed
 from system_trial.metrics import Expected, metrics_of, stated
@@ -31,7 +30,7 @@ def live(name: str, system: System, workshop: Workshop, figures: Figures) -> Non
             figures.add("page", video_of_page(service.url, PICTURE, trial.work))
         figures.add("code change", trial.upgrade(first.bundle, "2"))
         service.ask("1")  # what runs goes on as it began
-        figures.add("metrics", "after an upgrade: " + trial.metrics(service, 2, runs_from="kept"))
+        figures.add("metrics", "after an upgrade: " + trial.metrics(service, 2, "untested", "kept"))
     with trial.service() as service:
         service.ask("2")
         figures.add("package change", f"{system.change[1]}: built in {second.seconds}")
@@ -91,18 +90,20 @@ class _Trial:
     def upgrade(self, base: Path, release: str) -> str:
         """Deploy a release from a web server, as other nodes do; returns what was read of it, and the time."""
         bundle = self.workshop.release(base, self.source, self.work / f"{release}.tar.zst", release)
-        with serving(self.work) as url:
-            done: dict[str, Any] = self.workshop.deploy(f"{url}{bundle.name}", self.destination, "--no-test")
+        with serving(self.work) as server:
+            done = self.workshop.deploy(f"{server.url}{bundle.name}", self.destination, "--no-test")
+        all_of_it = bundle.stat().st_size
         bundle.unlink()
-        return f"{size(done['read'])} of {size(done['stored'])} read, {done['seconds']:.1f} s"
+        read = f"{size(done['read'])} and a head of {size(server.sent - done['read'])} of {size(all_of_it)} read"
+        return f"{read}, {done['seconds']:.1f} s"
 
     def service(self) -> Service:
         return Service(self.workshop, self.destination, self.system, self.model, self.manifest)
 
-    def metrics(self, service: Service, generation: int, runs_from: str = "current") -> str:
+    def metrics(self, service: Service, generation: int, state: str = "ok", runs_from: str = "current") -> str:
         """Return what the metrics say; a new generation has no starts of its own yet."""
         starts = int(service.named and runs_from == "current")
-        expected = Expected(self.destination, f"1.{generation}", generation, runs_from, starts)
+        expected = Expected(self.destination, f"1.{generation}", generation, state, runs_from, starts)
         return stated(metrics_of(self.destination), expected)
 
     def require_package(self, pin: str) -> None:

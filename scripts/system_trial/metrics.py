@@ -21,6 +21,7 @@ class Expected:
         destination: Its path.
         version: The version of its bundle.
         generation: Its current generation.
+        state: Its state: ``ok``, or ``untested``.
         runs_from: The generation that the service runs from: ``current``, or ``kept`` after an upgrade.
         starts: How often ``envpack run`` has started its command since the bundle was deployed.
     """
@@ -28,6 +29,7 @@ class Expected:
     destination: Path
     version: str
     generation: int
+    state: str = "ok"
     runs_from: str = "current"
     starts: int = 0
 
@@ -47,14 +49,14 @@ def stated(text: str, expected: Expected) -> str:
     starts = _value(text, "command_starts_total", path=path, command="serve")
     found = {
         "the bundle": _value(text, "deployment_info", path=path, version=expected.version) == 1,
-        "the state": _value(text, "deployment_state", path=path, state="ok") == 1,
+        "the state": _value(text, "deployment_state", path=path, state=expected.state) == 1,
         "the generation": _value(text, "deployment_generation", path=path) == expected.generation,
         "the processes": processes > 0,
         "the starts": starts == expected.starts,
     }
     if wrong := [name for name, right in found.items() if not right]:
         raise StepError(f"the metrics do not say {', '.join(wrong)} of {expected}:\n{text}")
-    said = f"generation {expected.generation}, {processes:.0f} process{'es' * (processes != 1)}"
+    said = f"generation {expected.generation} ({expected.state}), {processes:.0f} process{'es' * (processes != 1)}"
     said += f" ({expected.runs_from}) with {memory / 1e6:.0f} MB"
     return f"{said}, {starts:.0f} start{'s' * (starts != 1)}" if starts else said
 

@@ -6,6 +6,7 @@ import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -14,15 +15,29 @@ from typing import Any
 _PIECE = 1 << 20
 
 
+@dataclass
+class Serving:
+    """A server that runs: the URL that names are appended to, and the bytes of files that it has sent."""
+
+    folder: Path
+    url: str = ""
+    sent: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def count(self, number: int) -> None:
+        with self._lock:
+            self.sent += number
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
-    def __init__(self, folder: Path, *arguments: Any) -> None:
-        self._folder = folder
+    def __init__(self, serving: Serving, *arguments: Any) -> None:
+        self._serving = serving
         super().__init__(*arguments)
 
     def do_GET(self) -> None:
-        path = self._folder / self.path.rpartition("/")[2]
+        path = self._serving.folder / self.path.rpartition("/")[2]
         if not path.is_file():
             self.send_error(404)
             return
@@ -44,6 +59,7 @@ class _Handler(BaseHTTPRequestHandler):
             stream.seek(begin)
             while begin < end:
                 piece = stream.read(min(_PIECE, end - begin))
+                self._serving.count(len(piece))  # before the client has it all
                 begin += self.wfile.write(piece)
 
     def log_message(self, *arguments: Any) -> None:
@@ -51,12 +67,14 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[str]:
-    """Serve the files of ``folder``; gives the URL that their names are appended to."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, folder))
+def serving(folder: Path) -> Iterator[Serving]:
+    """Serve the files of ``folder``."""
+    served = Serving(folder)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, served))
+    served.url = f"http://127.0.0.1:{server.server_address[1]}/"
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        yield f"http://127.0.0.1:{server.server_address[1]}/"
+        yield served
     finally:
         server.shutdown()
         server.server_close()

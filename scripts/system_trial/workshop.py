@@ -34,7 +34,7 @@ class Figures:
     cells: dict[str, str] = field(default_factory=dict)
 
     def add(self, heading: str, text: str) -> None:
-        self.cells[heading] = f"{self.cells[heading]}, {text}" if heading in self.cells else text
+        self.cells[heading] = f"{self.cells[heading]}; {text}" if heading in self.cells else text
         print(f"  {heading}: {text}", flush=True)
 
 

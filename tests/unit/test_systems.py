@@ -94,12 +94,12 @@ SAMPLES = (
 @pytest.mark.parametrize(
     ("runs_from", "text"),
     [
-        ("current", "generation 2, 1 process (current) with 240 MB, 1 start"),
-        ("kept", "generation 2, 2 processes (kept) with 500 MB, 1 start"),
+        ("current", "generation 2 (ok), 1 process (current) with 240 MB, 1 start"),
+        ("kept", "generation 2 (ok), 2 processes (kept) with 500 MB, 1 start"),
     ],
 )
 def test_metrics_of_a_running_service_are_summed_up(runs_from: str, text: str) -> None:
-    assert stated(exposition(SAMPLES), Expected(Path(DEMO), "1.2", 2, runs_from, 1)) == text
+    assert stated(exposition(SAMPLES), Expected(Path(DEMO), "1.2", 2, "ok", runs_from, 1)) == text
 
 
 @pytest.mark.parametrize(

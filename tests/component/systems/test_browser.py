@@ -27,8 +27,8 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
         pytest.skip("there is no Chromium")
     folder = tmp_path_factory.mktemp("page")
     (folder / "page.html").write_text(PAGE, encoding="utf-8")
-    with serving(folder) as url, Browser(program) as browser:
-        browser.open(f"{url}page.html")
+    with serving(folder) as server, Browser(program) as browser:
+        browser.open(f"{server.url}page.html")
         browser.wait("document.querySelector('p') && document.readyState == 'complete'", "the page")
         yield browser
 
