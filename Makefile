@@ -149,7 +149,7 @@ type: $(READY) ## run mypy --strict
 release: $(READY) $(CHANNEL_READY) ## build the files to publish into dist/ (SPEC=..., CHANNEL=..., NO_TEST=1)
 	@"$(BIN)/envpack" release $(SPEC) $(foreach channel,$(CHANNEL),-c $(channel)) $(if $(NO_TEST),--no-test)
 
-systems: $(READY) ## take the systems of envspecs/ from spec to running service (NAME="...", PYTHON310=...; 40 GB)
+systems: $(READY) ## take the systems of envspecs/ from spec to running service (NAME="...", PYTHON310=...; 100 GB)
 	@"$(BIN)/python" scripts/systems.py build/systems $(NAME) --python "$(PYTHON310)" --jobs $(JOBS)
 
 package: $(READY) ## build envpack's own wheel and source archive into dist/

@@ -74,7 +74,7 @@ class _Trial:
         self.model = self.work / self.system.model
         shutil.rmtree(self.work, ignore_errors=True)
         if self.destination.exists():
-            self.workshop.envpack("remove", self.destination)
+            self.workshop.envpack("remove", self.destination, "--force")  # services write there
         self.source = Path(shutil.copytree(REPOSITORY / "examples/systems" / self.name, self.work / "source"))
 
     def deploy(self, base: Path) -> None:
