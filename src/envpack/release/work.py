@@ -53,6 +53,7 @@ def work_folder(root: Path) -> Iterator[Path]:
 def _sweep(root: Path) -> None:
     """Remove this user's work folders that no process has locked."""
     for folder in root.iterdir():
-        if is_folder(folder) and folder.lstat().st_uid == os.geteuid() and exists(folder / ".lock"):
-            with suppress(DestinationError), locked(folder / ".lock", wait=False):  # else another process uses it
-                remove_tree(folder)
+        with suppress(DestinationError, FileNotFoundError):  # another process uses it, or has just removed it
+            if is_folder(folder) and folder.lstat().st_uid == os.geteuid() and exists(folder / ".lock"):
+                with locked(folder / ".lock", wait=False):
+                    remove_tree(folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -18,6 +19,7 @@ from envpack.publish.release import publish_new
 from envpack.release.names import build_date, bundle_stem, format_of, source_date_epoch
 from envpack.release.work import work_folder, work_root
 from envpack.runtime.errors import DestinationError, UsageError
+from envpack.runtime.fs.paths import is_folder
 
 DAY = datetime(2025, 12, 19, tzinfo=timezone.utc).date()
 
@@ -198,6 +200,23 @@ def test_what_a_killed_process_left_is_swept_and_what_is_in_use_is_not(tmp_path:
     with work_folder(tmp_path) as first, work_folder(tmp_path) as second:
         assert first.is_dir() and second.is_dir() and first != second
         assert not dead.exists() and other.is_dir()
+
+
+def test_a_work_folder_that_its_process_removes_meanwhile_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "build-1").mkdir()
+    (tmp_path / "build-1/.lock").touch()
+
+    def seen_and_removed(folder: Path) -> bool:
+        found = is_folder(folder)
+        if found:
+            shutil.rmtree(folder)
+        return found
+
+    monkeypatch.setattr("envpack.release.work.is_folder", seen_and_removed)
+    with work_folder(tmp_path) as work:
+        assert [work.name] == [path.name for path in tmp_path.iterdir() if path.name != ".lock"]
 
 
 def test_a_work_folder_that_cannot_be_made_says_what_to_do(tmp_path: Path) -> None:
