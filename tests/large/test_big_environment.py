@@ -22,7 +22,13 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[2]
 PIP = ["torch", "transformers", "gradio", "numpy<2.3", "pillow<12"]
 CONDA = ["python", "pip", "numpy", "pillow"]
-CLEAN = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", "LANG": "C.UTF-8", "COLUMNS": "80"}
+CLEAN = {
+    "PATH": "/usr/bin:/bin",
+    "HOME": "/nonexistent",
+    "LANG": "C.UTF-8",
+    "COLUMNS": "80",
+    "HF_HUB_DISABLE_UPDATE_CHECK": "1",  # hf tells of a new version once in 24 hours
+}
 PLACES = {
     "short": "/e",
     "200 bytes": "/" + "long/" * 36,

@@ -102,7 +102,7 @@ REFUSED = {
     "driver": (
         Host("470.82.01", 11040, [A100]),
         {"driver": ">=520"},
-        "driver 470.82.01 found; this bundle needs >= 520: update the driver on the host",
+        "driver 470.82.01 found; this bundle needs >= 520: update the driver",
     ),
 }
 
