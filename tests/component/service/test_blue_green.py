@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import threading
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -50,6 +52,7 @@ class Site:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.base = folder, folder / "a site"
+        self.command = 'python "$CONDA_PREFIX/lib/server.py"'
         envpack = Path(sys.executable).with_name("envpack")
         self.environ = {
             **os.environ,
@@ -69,13 +72,13 @@ class Site:
             outside="keep",
             name="demo",
             version="1",
-            commands={"serve": 'python "$CONDA_PREFIX/lib/server.py"'},
+            commands={"serve": self.command},
             services={"serve": Service(8000, "/", stop=5)},
         )
         return output
 
-    def run(self, *words: str | Path, **environ: str) -> subprocess.CompletedProcess[str]:
-        command = ["sh", SCRIPT, self.base, "serve", *words]
+    def run(self, *words: str | Path, base: str = "", **environ: str) -> subprocess.CompletedProcess[str]:
+        command = ["sh", SCRIPT, base or self.base, "serve", *words]
         return subprocess.run(
             command, cwd=self.folder, env={**self.environ, **environ}, capture_output=True, text=True
         )
@@ -99,11 +102,14 @@ class Site:
     def current(self) -> str:
         return str((self.base / "current").readlink())
 
+    def processes(self) -> list[int]:
+        """Return the processes of the sides, those that have been killed since included."""
+        return [int(file.read_text().split()[0]) for file in self.base.glob("*.pid")]
+
     def stop(self) -> None:
-        for side in ("blue", "green"):
-            file = self.base / f"{side}.pid"
-            if file.exists():
-                subprocess.run(["kill", "-KILL", file.read_text().split()[0]], stderr=subprocess.DEVNULL)
+        for pid in self.processes():
+            with suppress(ProcessLookupError):
+                os.killpg(pid, signal.SIGKILL)
 
 
 @pytest.fixture
@@ -170,6 +176,82 @@ def test_a_release_that_does_not_start_leaves_the_other_one_as_it_is(site: Site,
     assert (site.current(), site.ask()) == ("green", "three")
 
 
+def test_the_way_back_leads_to_what_has_answered(site: Site) -> None:
+    """Neither to a release that did not start nor to a canary that was cancelled."""
+    site.release("one")
+    failing = site.bundle("fails", "raise SystemExit(1)")
+    assert site.run("release", failing).returncode == 1
+    assert "there is no previous release" in site.run("back").stderr
+    site.release("two")
+    for _ in range(2):
+        assert site.run("release", failing).returncode == 1
+    assert site.run("canary", site.bundle("three")).returncode == 0
+    assert site.run("cancel").returncode == 0
+    assert (site.current(), site.ask()) == ("green", "two")
+    assert site.run("back").returncode == 0
+    assert (site.current(), site.ask()) == ("blue", "one")
+
+
+@pytest.mark.parametrize("where", ["before the link", "after the link"])
+def test_a_release_that_was_killed_is_run_again(site: Site, where: str) -> None:
+    site.release("one")
+    if where == "before the link":
+        killed = site.run("release", site.bundle("two"), RELOAD="kill -KILL $PPID")
+    else:
+        programs = site.folder / "programs"
+        programs.mkdir()
+        (programs / "sleep").write_text("#!/bin/sh\nkill -KILL $PPID\n")
+        (programs / "sleep").chmod(0o755)
+        killed = site.run("release", site.bundle("two"), PATH=f"{programs}:{site.environ['PATH']}")
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    before = "blue" if where == "before the link" else "green"
+    assert site.current() == before
+    assert (site.ask(), len(site.processes())) == ("two", 2)
+    assert "no canary runs" in site.run("finish").stderr
+    done = site.run("release", "two.tar.gz")
+    assert done.returncode == 0, done.stderr
+    assert "still runs, after an interrupted release" in done.stderr
+    assert (site.current() != before, site.ask(), len(site.processes())) == (True, "two", 1)
+
+
+def test_what_a_shell_started_has_the_time_of_the_spec_to_end(site: Site) -> None:
+    server = SERVER.replace(
+        "http.server.Threading",
+        """
+import signal, sys, time, pathlib
+
+def end(number, frame):
+    time.sleep(1.5)
+    pathlib.Path("ended").write_text("")
+    os._exit(0)
+
+signal.signal(signal.SIGTERM, end)
+http.server.Threading""",
+    )
+    site.command = 'cd . && python "$CONDA_PREFIX/lib/server.py"'
+    assert site.run("release", site.bundle("one", server)).returncode == 0
+    site.release("two")
+    assert (site.base / "ended").exists()
+
+
+def test_a_relative_path_means_the_same_with_cdpath(site: Site) -> None:
+    (site.folder / "other/a site").mkdir(parents=True)
+    done = site.run("release", site.bundle("one").name, base="a site", CDPATH=str(site.folder / "other"))
+    assert done.returncode == 0, done.stderr
+    assert site.ask() == "one"
+
+
+def test_a_host_without_envpack_uses_the_runtime_of_a_bundle(site: Site) -> None:
+    bundle = site.bundle("one")
+    subprocess.run(["tar", "-xzf", bundle, "-C", site.folder, ".envpack/runtime.pyz"], check=True)
+    runtime = f"{sys.executable} .envpack/runtime.pyz"
+    assert site.run("release", bundle.name, ENVPACK=runtime).returncode == 0
+    assert site.run("release", site.bundle("two").name, ENVPACK=runtime).returncode == 0
+    assert site.run("release", site.bundle("x", "raise SystemExit(1)").name, ENVPACK=runtime).returncode == 1
+    assert site.run("back", ENVPACK=runtime).returncode == 0
+    assert (site.current(), site.ask()) == ("blue", "one")
+
+
 def test_a_damaged_bundle_changes_nothing(site: Site) -> None:
     site.release("one")
     damaged = site.folder / "damaged.tar.gz"
@@ -185,7 +267,7 @@ def test_a_proxy_that_refuses_its_file_keeps_the_old_release(site: Site) -> None
     refuses = f"! grep -q :{site.environ['PORTS'].split()[1]} upstream.conf"
     done = site.run("release", site.bundle("two"), RELOAD=refuses)
     assert done.returncode == 1
-    assert done.stderr.endswith("error: the proxy could not be switched to green\n")
+    assert done.stderr.endswith("error: the proxy could not be switched to green; blue still answers\n")
     assert (site.current(), site.servers(), site.ask()) == ("blue", before, "one")
     assert site.run("status").stdout.splitlines()[1] == "green: stopped"
 
@@ -196,7 +278,7 @@ def test_a_canary_gets_a_part_of_the_requests(site: Site) -> None:
     (blue, nine), (green, one) = site.servers()
     assert (nine, one, site.ask(blue), site.ask(green), site.current()) == (9, 1, "one", "two", "blue")
     refused = site.run("release", "two.tar.gz")
-    assert refused.returncode == 1 and "finish or cancel the canary first" in refused.stderr
+    assert refused.returncode == 1 and "finish or cancel it first" in refused.stderr
     assert site.run("cancel").returncode == 0
     assert (site.servers(), site.ask()) == ([(blue, None)], "one")
     assert "no canary runs" in site.run("finish").stderr
@@ -205,11 +287,16 @@ def test_a_canary_gets_a_part_of_the_requests(site: Site) -> None:
     assert (site.servers(), site.current(), site.ask()) == ([(green, None)], "green", "two")
 
 
-def test_a_side_that_was_killed_is_started_again(site: Site) -> None:
+def test_sides_that_were_killed_are_started_again(site: Site) -> None:
     site.release("one")
     site.stop()
     done = site.run("start")
     assert (done.returncode, site.ask()) == (0, "one"), done.stderr
+    assert site.run("canary", site.bundle("two")).returncode == 0
+    site.stop()
+    done = site.run("start")
+    assert done.returncode == 0, done.stderr
+    assert [site.ask(port) for port, _ in site.servers()] == ["one", "two"]
 
 
 def test_wrong_arguments_show_the_usage(site: Site) -> None:
@@ -217,3 +304,4 @@ def test_wrong_arguments_show_the_usage(site: Site) -> None:
         done = site.run(*words)
         assert done.returncode == 2 and done.stderr.startswith("Two deployments")
     assert "there is no release yet" in site.run("back").stderr
+    assert not site.base.exists()
