@@ -131,7 +131,7 @@ canary_runs() {
 
 # Prints the digest of the manifest of the release at a side.
 release_at() {
-    sed -n 's/^ *"manifest_sha256": "\([0-9a-f]*\)".*/\1/p' "$1/.envpack/deployment.json" 2>/dev/null
+    sed -n 's/^ "manifest_sha256": "\([0-9a-f]*\)".*/\1/p' "$1/.envpack/deployment.json" 2>/dev/null
 }
 
 has_answered() {

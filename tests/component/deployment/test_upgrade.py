@@ -179,8 +179,11 @@ def test_a_folder_that_is_no_deployment_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(DestinationError, match="is not empty and is not a deployment"):
         deploy_version(tmp_path, "1")
     (tmp_path / "link").symlink_to(x)
-    with pytest.raises(DestinationError, match="is a symbolic link"):
+    with pytest.raises(DestinationError, match="is a symbolic link") as refused:
         deploy_version(tmp_path, "1", tmp_path / "link")
+    assert refused.value.hint == (
+        "Give the path that the link leads to, or deploy to another path and then switch the link."
+    )
     assert [path.name for path in x.iterdir()] == ["mine"]
 
 

@@ -265,6 +265,20 @@ def test_the_port_of_the_spec_is_set_unless_the_spec_sets_it_itself() -> None:
     assert Service().at_port(None) == Service()
 
 
+def test_a_link_is_followed_once(demo: Deployed, tmp_path: Path) -> None:
+    """A process goes on with its deployment when the link is switched."""
+    link = tmp_path / "current"
+    link.symlink_to(demo.root)
+    for command in (
+        [sys.executable, "-m", "envpack", "run", str(link), "show"],
+        [sys.executable, "-I", "-S", str(link / ".envpack/runtime.pyz"), "run", str(link), "show"],
+        [str(link / "bin/show-run")],
+    ):
+        environ = json.loads(run(command, tmp_path).stdout)[3]
+        assert environ["CONDA_PREFIX"] == str(demo.root)
+        assert str(link) not in environ["PATH"]
+
+
 def test_a_host_that_does_not_do_is_refused(tmp_path: Path) -> None:
     prefix = SmallPrefix(tmp_path / "prefix")
     prefix.link("bin/python", sys.executable)

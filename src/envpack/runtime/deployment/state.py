@@ -177,7 +177,10 @@ class DeploymentState:
         check_destination(str(self.path), current_user(), root_home)
         reason = self.occupied()
         if reason:
-            raise DestinationError(reason, hint="Choose another destination, or remove it first.")
+            hint = "Choose another destination, or remove it first."
+            if self.path.is_symlink():
+                hint = "Give the path that the link leads to, or deploy to another path and then switch the link."
+            raise DestinationError(reason, hint=hint)
 
     def require_known(self) -> None:
         """Raise DestinationError when there is neither a deployment nor a state directory."""
@@ -186,7 +189,10 @@ class DeploymentState:
         if not reason and self.current() is None and not is_folder(self.state_dir):
             reason = f"nothing is deployed at {self.path}"
         if reason:
-            raise DestinationError(reason, hint="Run 'envpack list' to see the deployments on this host.")
+            hint = "Run 'envpack list' to see the deployments on this host."
+            if self.path.is_symlink():
+                hint = "Give the path that the link leads to."
+            raise DestinationError(reason, hint=hint)
 
 
 class InPlace(DeploymentState):
