@@ -140,12 +140,19 @@ has_answered() {
 
 # Takes back what was deployed to the idle side and did not answer in the end, so that "back" finds what did before.
 take_back() {
-    [ ! -f "$1.answered" ] || has_answered "$1" || run_envpack rollback "$dir/$1"
+    if [ -f "$1.answered" ] && ! has_answered "$1"; then
+        run_envpack rollback "$dir/$1" || rm -f "$1.answered" # no previous generation is kept
+    fi
+}
+
+record() {
+    release_at "$1" >"$1.answered.new" && mv -f "$1.answered.new" "$1.answered"
 }
 
 # Points current to a side. rename(2): there is always a link.
 link() {
-    release_at "$1" >"$1.answered" && ln -sfn "$1" current.new && mv -T current.new current
+    if [ -n "$current" ]; then record "$current" || return 1; fi # it may have been upgraded where it is
+    record "$1" && ln -sfn "$1" current.new && mv -T current.new current
 }
 
 # Sends all requests to a side; false, with all as it was, when the proxy does not take it.
@@ -169,7 +176,7 @@ take_over() {
 # Stops the idle side and ends with an error.
 give_up() {
     stop_side "$1"
-    take_back "$1" || :
+    take_back "$1"
     die "$2${current:+; $current still answers}"
 }
 
@@ -218,7 +225,7 @@ start:*) ;;
         echo "$new still runs, after an interrupted release" >&2
         keep_current
     fi
-    take_back "$new" || die "the previous release of $new could not be restored"
+    take_back "$new"
     ;;
 esac
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import shutil
 import signal
 import socket
@@ -106,17 +107,21 @@ class Site:
         """Return the processes of the sides, those that have been killed since included."""
         return [int(file.read_text().split()[0]) for file in self.base.glob("*.pid")]
 
-    def stop(self) -> None:
+    def kill(self) -> None:
+        """Kill the sides, and wait until they have ended."""
         for pid in self.processes():
             with suppress(ProcessLookupError):
+                end = os.pidfd_open(pid)
                 os.killpg(pid, signal.SIGKILL)
+                select.select([end], [], [])
+                os.close(end)
 
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
     made = Site(tmp_path)
     yield made
-    made.stop()
+    made.kill()
 
 
 def test_a_release_takes_the_place_of_another_and_back(site: Site) -> None:
@@ -190,6 +195,28 @@ def test_the_way_back_leads_to_what_has_answered(site: Site) -> None:
     assert (site.current(), site.ask()) == ("green", "two")
     assert site.run("back").returncode == 0
     assert (site.current(), site.ask()) == ("blue", "one")
+
+
+def test_a_failed_release_that_left_no_way_back_is_followed_by_another(site: Site) -> None:
+    site.environ["ENVPACK_OPTIONS"] = "--keep 0"
+    site.release("one")
+    site.release("two")
+    assert site.run("release", site.bundle("fails", "raise SystemExit(1)")).returncode == 1
+    assert "there is no previous release" in site.run("back").stderr
+    site.release("three")
+    assert site.run("back").returncode == 0
+    assert (site.current(), site.ask()) == ("green", "two")
+
+
+def test_the_side_that_answers_may_be_upgraded_where_it_is(site: Site) -> None:
+    site.release("one")
+    upgraded = ["envpack", "deploy", site.bundle("one and a half"), site.base / "blue"]
+    subprocess.run(upgraded, env=site.environ, check=True)
+    site.kill()
+    assert site.run("start").returncode == 0
+    site.release("two")
+    assert site.run("back").returncode == 0
+    assert (site.current(), site.ask()) == ("blue", "one and a half")
 
 
 @pytest.mark.parametrize("where", ["before the link", "after the link"])
@@ -289,11 +316,11 @@ def test_a_canary_gets_a_part_of_the_requests(site: Site) -> None:
 
 def test_sides_that_were_killed_are_started_again(site: Site) -> None:
     site.release("one")
-    site.stop()
+    site.kill()
     done = site.run("start")
     assert (done.returncode, site.ask()) == (0, "one"), done.stderr
     assert site.run("canary", site.bundle("two")).returncode == 0
-    site.stop()
+    site.kill()
     done = site.run("start")
     assert done.returncode == 0, done.stderr
     assert [site.ask(port) for port, _ in site.servers()] == ["one", "two"]
