@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Mapping, NoReturn, Sequence
 
+from envpack.runtime.commands.check import check
 from envpack.runtime.errors import EnvpackError, ReadyError, StartError, UsageError
 from envpack.runtime.format.manifest import Manifest
 from envpack.runtime.format.services import Mount, Service
 from envpack.runtime.report import Reporter
 from envpack.runtime.service.command_line import shell_line
-from envpack.runtime.service.environment import activated, own_environment, restore_signals
+from envpack.runtime.service.environment import activated, own_environment, refusal, restore_signals
 from envpack.runtime.service.interactive import activates_itself, interactive, shell_of
 from envpack.runtime.service.log import last_lines, open_log
 from envpack.runtime.service.mounts import require_mounts
@@ -34,6 +35,15 @@ DEFAULT_LOG = "logs"
 
 _STOP = 10.0
 """Seconds between SIGTERM and SIGKILL for a command whose spec states none."""
+
+_KILLED = "It was killed, often because the memory is used up; 'dmesg' or the container's events say so."
+_ENDED = {
+    0: "It must stay in the foreground to be waited for: remove '&', nohup or --daemon from the command.",
+    127: "A program of its command was not found: the log names it. Add its package to the spec.",
+    -signal.SIGKILL: _KILLED,
+    128 + signal.SIGKILL: _KILLED,
+}
+"""What to do about a command that has ended, by its status; a shell adds 128 to a signal (POSIX, XCU 2.8.2)."""
 
 _POLL = 0.05
 """Seconds between two looks at whether a command has ended."""
@@ -211,6 +221,7 @@ def shell(destination: Path, environ: Mapping[str, str]) -> NoReturn:
     """
     root = Path(os.path.abspath(destination))
     manifest_of(root)
+    _require_host(root)
     program, environment = shell_of(environ), activated(root)
     if activates_itself(program):
         environment = own_environment()
@@ -245,12 +256,14 @@ def command_of(manifest: Manifest, name: str) -> str:
 
 
 def _not_ready(name: str, status: int | None, took: float, log: Path) -> ReadyError:
+    hint = ""
     if status is None:
         message = f"{name} was not ready after {took:.0f} s, and was stopped"
     else:
+        hint = _ENDED.get(status, "")
         ended = f"signal {-status}" if status < 0 else f"status {status}"
         message = f"{name} ended with {ended} after {took:.1f} s"
-    return ReadyError(f"{message}; its log is {log}", details=last_lines(log))
+    return ReadyError(f"{message}; its log is {log}", hint=hint, details=last_lines(log))
 
 
 def _stop(process: subprocess.Popen[bytes], seconds: float) -> None:
@@ -273,16 +286,34 @@ def _prepare(destination: Path, name: str | None, arguments: Sequence[str], port
     root = Path(os.path.abspath(destination))
     manifest = manifest_of(root)
     if name is None:
+        _require_host(root)
         return _Prepared(root, "", list(arguments), activated(root), Service())
     command = command_of(manifest, name)
     service = manifest.services.get(name, Service()).at_port(port)
-    environment = activated(root)  # checks the host
+    _require_host(root)
+    environment = activated(root)
     environment.update((os.fsencode(key), os.fsencode(value)) for key, value in service.env.items())
     require_mounts(manifest.mounts.get(path, Mount(path)) for path in service.mounts)
     if service.port is not None:
         require_free(service.port, starts_of(root, name).pid, name)
     argv = ["/bin/sh", "-c", shell_line(command, arguments), name, *arguments]
     return _Prepared(root, name, argv, environment, service)
+
+
+def _require_host(root: Path) -> None:
+    """Check this host as an activation does, but report it as one error of this command.
+
+    Raises:
+        StartError: A requirement is not met, or the deployment can't be used here.
+    """
+    lines = refusal(root)
+    if not lines:
+        return
+    try:
+        check(root).require("ENVPACK_SKIP_CHECK=1 skips this check.")
+    except EnvpackError as error:
+        raise StartError(error.message, hint=error.hint, details=error.details) from None
+    raise StartError(lines[0].partition("error: ")[2] or lines[0], details=[line.strip() for line in lines[1:]])
 
 
 def _open_log(folder: str, name: str) -> tuple[Path, int]:

@@ -12,17 +12,35 @@ from pathlib import Path
 
 from envpack.runtime.errors import StartError
 from envpack.runtime.fs.io import read_file
+from envpack.runtime.report import print_wrapped
 
 _SHELL_NAME = re.compile(rb"[A-Za-z_][A-Za-z0-9_]*")
 
 # the output of activation scripts goes to stderr; cat shows the environment that they leave to a program
 _ACTIVATE = '. "$1/bin/activate" >&2 || exit 1; command -p cat /proc/self/environ'
+_CHECK = '[ ! -f "$1/.envpack/check.sh" ] || . "$1/.envpack/check.sh"'
+_SKIP = b"ENVPACK_SKIP_CHECK"
+
+
+def refusal(root: Path) -> list[str]:
+    """Return why an activation of a deployment would refuse this host, as lines; [] when it would not.
+
+    Warnings of the check are written to stderr.
+    """
+    command = ["/bin/sh", "-c", _CHECK, "sh", str(root)]
+    done = subprocess.run(command, env=own_environment(), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    lines = done.stderr.decode("utf-8", "replace").splitlines()
+    if done.returncode != 0:
+        return lines or ["the check of this host failed"]
+    for line in lines:
+        print_wrapped(line)
+    return []
 
 
 def activated(root: Path) -> dict[bytes, bytes]:
     """Return the environment variables that ``bin/activate`` of a deployment leaves to programs.
 
-    The activation checks the host, as it does in a shell, and runs the scripts of packages.
+    The scripts of packages are run. The host is not checked again: `refusal` does that.
 
     Args:
         root: The deployment.
@@ -32,15 +50,17 @@ def activated(root: Path) -> dict[bytes, bytes]:
     """
     sys.stderr.flush()
     command, own = ["/bin/sh", "-c", _ACTIVATE, "sh", str(root)], own_environment()
-    done = subprocess.run(command, env=own, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+    done = subprocess.run(command, env={**own, _SKIP: b"1"}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
     if done.returncode != 0 or not done.stdout:
         ended = f"signal {-done.returncode}" if done.returncode < 0 else f"status {done.returncode}"
         raise StartError(
             f"{root} could not be activated ({ended})",
-            hint="The reason is above: a requirement on the host, or a script in etc/conda/activate.d.",
+            hint="The reason is above. Activation scripts are in etc/conda/activate.d.",
         )
     others = {name: value for name, value in own.items() if not _SHELL_NAME.fullmatch(name)}
-    return {**others, **_parsed(done.stdout)}  # dash drops them, such as discovery.type
+    found = {**others, **_parsed(done.stdout)}  # dash drops them, such as discovery.type
+    found.pop(_SKIP, None)
+    return {**found, _SKIP: own[_SKIP]} if _SKIP in own else found
 
 
 def own_environment() -> dict[bytes, bytes]:

@@ -47,11 +47,8 @@ def require_free(port: int, own: int | None = None, name: str = "") -> None:
     found = listener(port)
     if found is None:
         return
-    hint = (
-        f"Stop it (kill {found.pid}), or use another one with --port."
-        if found.pid
-        else "Stop it, or use another one with --port."
-    )
+    stop = f"Stop it (kill {found.pid})" if found.pid else "Stop it"
+    hint = f"{stop}, or use another port with --port, if the command reads the variable PORT."
     again = f": {name} is running already" if own and found.pid == own else ""
     raise StartError(f"port {port} is taken by {found.text}{again}", hint=hint)
 
