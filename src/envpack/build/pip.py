@@ -91,22 +91,27 @@ def install_pip(
 def cached_hosts(wheels: Iterable[LockedPypi]) -> dict[str, str]:
     """Return the variable with which uv takes wheels from its cache that their host does not say how long to keep.
 
-    uv stores a wheel of a pylock.toml under the root of its host, and looks for it there by its hash, whatever its
-    age, only if that root is an index. It requests nothing from it. Without this, it fetches and stores a wheel
-    again in each build, where the host sends neither Cache-Control nor Last-Modified.
+    uv stores a wheel of a pylock.toml under the index that is stated there, and looks for it there by its hash,
+    whatever its age, only if it knows that index. `pylock` states the root of the host, and uv requests nothing
+    from it. Without this, it fetches and stores a wheel again in each build, where the host sends neither
+    Cache-Control nor Last-Modified.
 
     Args:
         wheels: The wheels; hosts of those without a hash are left out.
     """
     roots: dict[str, bool] = {}
     for wheel in wheels:
-        parts = urlsplit(wheel.location)
-        if parts.scheme in ("http", "https"):
-            root = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}/"
+        if root := _root(wheel):
             roots[root] = roots.get(root, True) and bool(wheel.sha256)
     stated = os.environ.get("UV_INDEX", "").split()
     known = [root for root, hashed in roots.items() if hashed]
     return {"UV_INDEX": " ".join([*stated, *known])} if known else {}
+
+
+def _root(package: LockedPypi) -> str:
+    """Return the URL of the host that a package is fetched from, without a login; "" for others."""
+    parts = urlsplit(package.location)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}/" if parts.scheme in ("http", "https") else ""
 
 
 NOT_COPIED = shutil.ignore_patterns(
@@ -144,6 +149,8 @@ def pylock(packages: Iterable[LockedPypi]) -> str:
         lines += ["[[packages]]", f"name = {_toml(package.name)}"]
         if package.version:
             lines.append(f"version = {_toml(package.version)}")
+        if package.is_wheel and (root := _root(package)):
+            lines.append(f"index = {_toml(root)}")
         lines += [_source(package), ""]
     return "\n".join(lines)
 

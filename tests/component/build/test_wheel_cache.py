@@ -19,6 +19,8 @@ from support.servers import Files, serving
 from support.tiny_wheels import write_wheel
 
 NAME = "demo-1.0-py3-none-any.whl"
+PATH = f"/packages/fd/56/{NAME}"
+"""As on files.pythonhosted.org, where each file has a directory of its own."""
 
 
 def wheel(folder: Path, content: str) -> bytes:
@@ -28,7 +30,7 @@ def wheel(folder: Path, content: str) -> bytes:
 def install(files: Files, data: bytes, cache: Path, prefix: Path) -> str:
     """Install the wheel, and return its module."""
     venv.create(prefix, with_pip=False)
-    package = LockedPypi("demo", "1.0", f"{files.url}/{NAME}", hashlib.sha256(data).hexdigest())
+    package = LockedPypi("demo", "1.0", f"{files.url}{PATH}", hashlib.sha256(data).hexdigest())
     install_pip(EnvSpec("x"), [package], prefix, index_url=None, cache_dir=cache, reporter=Reporter())
     library = f"lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"
     return (prefix / library / "demo.py").read_text()
@@ -36,12 +38,12 @@ def install(files: Files, data: bytes, cache: Path, prefix: Path) -> str:
 
 def test_a_wheel_is_fetched_once_and_again_when_it_is_another(tmp_path):
     first, second = wheel(tmp_path, "x = 1\n"), wheel(tmp_path, "x = 2\n")
-    with serving({f"/{NAME}": first}, dated=False) as files:
+    with serving({PATH: first}, dated=False) as files:
         assert install(files, first, tmp_path / "cache", tmp_path / "a") == "x = 1\n"
         fetched = len(files.requests)
         assert install(files, first, tmp_path / "cache", tmp_path / "b") == "x = 1\n"
         assert len(files.requests) == fetched
-        files.data[f"/{NAME}"] = second
+        files.data[PATH] = second
         assert install(files, second, tmp_path / "cache", tmp_path / "c") == "x = 2\n"
 
 
