@@ -4,33 +4,42 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
+from envpack.runtime.format.services import Service
 from support.fake_hosts import A100, T4, Host, build_stubs
 from support.small_prefix import SmallPrefix
 
 SCRIPT = """\
-#!/bin/bash
 {options}
 export CONDA_ENV_PATH={root}
 cd "$(dirname "$0")"
 mkdir -p outputs logs
 LOG="logs/start_$(date +%Y%m%d_%H%M%S).log"
-source $CONDA_ENV_PATH/bin/activate
+{source} $CONDA_ENV_PATH/bin/activate
 if [ $? -ne 0 ]; then echo "cannot activate the environment" >&2; exit 3; fi
-if (exec 3<>/dev/tcp/127.0.0.1/{port}) 2>/dev/null; then echo "port {port} is in use" >&2; exit 4; fi
+if {taken}; then echo "port {port} is in use" >&2; exit 4; fi
 nohup python -u -m http.server {port} --bind 127.0.0.1 >"$LOG" 2>&1 </dev/null &
 echo $!
 """
+TAKEN = {
+    "lsof": "lsof -i :{port} >/dev/null 2>&1",
+    "netstat": "netstat -tuln | grep -q ':{port} '",
+    "ss": "ss -ltn | grep -q ':{port} '",
+    "bash": "(exec 3<>/dev/tcp/127.0.0.1/{port}) 2>/dev/null",
+}
+"""How scripts look at whether a port is taken, by the program that they need for it."""
+SHELLS = (["bash"], ["dash"], ["busybox", "sh"])
 ENVIRON = {"PATH": os.environ["PATH"], "HOME": "/nowhere"}
 
 
@@ -55,11 +64,23 @@ def unpacked(folder: Path, **settings: object) -> Path:
 
 
 def start(
-    folder: Path, root: Path, port: int, options: str = "", environ: Mapping[str, str] = ENVIRON
+    folder: Path,
+    root: Path,
+    port: int,
+    options: str = "",
+    environ: Mapping[str, str] = ENVIRON,
+    *,
+    shell: Sequence[str] = ("bash",),
+    tool: str = "bash",
 ) -> subprocess.CompletedProcess[str]:
+    for program in (shell[0], tool):
+        if shutil.which(program) is None:
+            pytest.skip(f"{program} is not installed")
     script = folder / "start.sh"
-    script.write_text(SCRIPT.format(options=options, root=root, port=port))
-    return subprocess.run(["bash", script], env=environ, cwd="/", capture_output=True, text=True)
+    source = "source" if shell[0] == "bash" else "."
+    taken = TAKEN[tool].format(port=port)
+    script.write_text(SCRIPT.format(options=options, root=root, port=port, source=source, taken=taken))
+    return subprocess.run([*shell, script], env=environ, cwd="/", capture_output=True, text=True)
 
 
 def listens(port: int) -> bool:
@@ -76,10 +97,19 @@ def answer(port: int) -> bytes:
         return read
 
 
-@pytest.mark.parametrize("options", ["", "set -e", "set -euo pipefail"])
-def test_the_script_starts_the_service_and_refuses_a_port_in_use(options: str, port: int, tmp_path: Path) -> None:
+CASES = [
+    *((["bash"], options, "bash") for options in ("", "set -e", "set -euo pipefail")),
+    *((shell, options, "ss") for shell in SHELLS[1:] for options in ("", "set -eu")),
+    *((["bash"], "", tool) for tool in ("lsof", "netstat")),
+]
+
+
+@pytest.mark.parametrize(("shell", "options", "tool"), CASES)
+def test_the_script_starts_the_service_and_refuses_a_port_in_use(
+    shell: list[str], options: str, tool: str, port: int, tmp_path: Path
+) -> None:
     root = unpacked(tmp_path)
-    started = start(tmp_path, root, port, options)
+    started = start(tmp_path, root, port, options, shell=shell, tool=tool)
     assert started.returncode == 0, started.stderr
     try:
         assert b"start.sh" in answer(port)
@@ -87,10 +117,23 @@ def test_the_script_starts_the_service_and_refuses_a_port_in_use(options: str, p
         assert re.fullmatch(r"start_\d{8}_\d{6}\.log", log.name)
         assert "Serving HTTP" in log.read_text() and (tmp_path / "outputs").is_dir()
         assert (root / "etc/of-the-prefix").read_text() == f"{root}\n"
-        again = start(tmp_path, root, port, options)
+        again = start(tmp_path, root, port, options, shell=shell, tool=tool)
         assert (again.returncode, again.stdout, again.stderr) == (4, "", f"port {port} is in use\n")
     finally:
         os.kill(int(started.stdout), signal.SIGTERM)
+
+
+def test_the_command_of_the_bundle_starts_without_an_activation_before(port: int, tmp_path: Path) -> None:
+    line = f"python -u -m http.server {port} --bind 127.0.0.1"
+    root = unpacked(tmp_path, commands={"serve": line}, services={"serve": Service(port, stop=5)})
+    command = [root / "bin/serve-run", "--wait-ready", "600", "--log", "logs"]
+    done = subprocess.run(command, env=ENVIRON, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    try:
+        assert listens(port)
+        assert (root / "etc/of-the-prefix").read_text() == f"{root}\n"
+    finally:
+        os.kill(int(done.stdout), signal.SIGTERM)
 
 
 REFUSED = {

@@ -9,6 +9,8 @@ call completes a rewrite that was interrupted at any point, with the help of a j
 from __future__ import annotations
 
 import os
+import pwd
+import shlex
 from collections import defaultdict
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -88,6 +90,11 @@ def rewrite_prefix(root: Path, reporter: Reporter, *, prefix: str = "", durable:
     manifest, table, _ = read_head(root)
     check_bundle_tree(manifest, table)  # a plain tar -x checks nothing
     check_prefix(manifest, prefix, any_length=allows_room(root))
+    if not os.access((root / LOCK_PATH).parent, os.W_OK | os.X_OK):
+        raise DestinationError(
+            f"the path {prefix} can't be written into its files: no permission, or a read-only disk",
+            hint=_by_its_owner(root),
+        )
     with locked(root / LOCK_PATH, wait=True, warn=reporter.warn):
         previous = installed_prefix(root)
         if previous == prefix:
@@ -116,8 +123,19 @@ def _os_errors_as_destination_error(root: Path) -> Iterator[None]:
     except OSError as problem:
         raise DestinationError(
             f"can't write the path into the files: {problem.strerror}: {failed_path(problem, root)}",
-            hint="Run this once as the owner of the environment. Then other users can use it.",
+            hint=_by_its_owner(root),
         ) from None
+
+
+def _by_its_owner(root: Path) -> str:
+    """Return what to do where this user can't write to the tree."""
+    uid = (root / PREFIX_PATH).parent.stat().st_uid
+    try:
+        owner = pwd.getpwuid(uid).pw_name
+    except KeyError:
+        owner = str(uid)
+    program = shlex.quote(str(root / "bin/conda-unpack"))
+    return f"Run {program} once as its owner ({owner}), on a disk that can be written. Then others can use it."
 
 
 class PrefixRewrite:
