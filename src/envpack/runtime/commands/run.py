@@ -13,10 +13,17 @@ from pathlib import Path
 from typing import Any, Mapping, NoReturn, Sequence
 
 from envpack.runtime.commands.check import check
-from envpack.runtime.errors import EnvpackError, ReadyError, StartError, UsageError
+from envpack.runtime.errors import (
+    EnvpackError,
+    ReadyError,
+    StartError,
+    UsageError,
+    failed_path,
+    path_hint,
+)
 from envpack.runtime.format.manifest import Manifest
 from envpack.runtime.format.services import Mount, Service
-from envpack.runtime.report import Reporter
+from envpack.runtime.report import PlainReporter, Reporter
 from envpack.runtime.service.command_line import shell_line
 from envpack.runtime.service.environment import activated, own_environment, refusal, restore_signals
 from envpack.runtime.service.interactive import activates_itself, interactive, shell_of
@@ -26,6 +33,7 @@ from envpack.runtime.service.ports import require_free
 from envpack.runtime.service.ready import wait_ready
 from envpack.runtime.service.starts import record_ready, record_start, starts_of
 from envpack.runtime.tree.head import read_manifest
+from envpack.runtime.tree.prefix import own_prefix
 
 STDOUT = "-"
 """The value of ``--log`` for no log file."""
@@ -221,7 +229,7 @@ def shell(destination: Path, environ: Mapping[str, str]) -> NoReturn:
     """
     root = Path(os.path.abspath(destination))
     manifest_of(root)
-    _require_host(root)
+    _require_usable(root)
     program, environment = shell_of(environ), activated(root)
     if activates_itself(program):
         environment = own_environment()
@@ -286,11 +294,11 @@ def _prepare(destination: Path, name: str | None, arguments: Sequence[str], port
     root = Path(os.path.abspath(destination))
     manifest = manifest_of(root)
     if name is None:
-        _require_host(root)
+        _require_usable(root)
         return _Prepared(root, "", list(arguments), activated(root), Service())
     command = command_of(manifest, name)
     service = manifest.services.get(name, Service()).at_port(port)
-    _require_host(root)
+    _require_usable(root)
     environment = activated(root)
     environment.update((os.fsencode(key), os.fsencode(value)) for key, value in service.env.items())
     require_mounts(manifest.mounts.get(path, Mount(path)) for path in service.mounts)
@@ -300,12 +308,21 @@ def _prepare(destination: Path, name: str | None, arguments: Sequence[str], port
     return _Prepared(root, name, argv, environment, service)
 
 
-def _require_host(root: Path) -> None:
-    """Check this host as an activation does, but report it as one error of this command.
+def _require_usable(root: Path) -> None:
+    """Do what an activation does before its scripts, but report a failure as one error of this command.
 
     Raises:
-        StartError: A requirement is not met, or the deployment can't be used here.
+        StartError: A requirement on the host is not met, or the path can't be written into the files.
     """
+    try:
+        if not own_prefix(root):
+            from envpack.runtime.tree.rewrite_prefix import rewrite_prefix  # only here: it takes its time
+
+            rewrite_prefix(root, PlainReporter(prefix="envpack: "))
+    except EnvpackError as error:
+        raise StartError(error.message, hint=error.hint, details=error.details) from None
+    except OSError as problem:
+        raise StartError(f"{failed_path(problem, root)}: {problem.strerror}", hint=path_hint(problem)) from None
     lines = refusal(root)
     if not lines:
         return
