@@ -138,6 +138,35 @@ def test_the_page_of_the_ten_nodes_works_as_written(tmp_path: Path) -> None:
     assert [list((laptop.nodes / name / "home").glob("*.pyz")) for name in laptop.names] == [[]] * 10
 
 
+def test_the_page_has_the_messages_and_exit_codes_that_one_sees(tmp_path: Path) -> None:
+    laptop = Laptop(tmp_path)
+    laptop.build()
+    page = (DOCS / "nodes.md").read_text(encoding="utf-8")
+    bundle = next((laptop.folder / "dist").glob("*.tar.gz"))
+    dest = tmp_path / "envs/qwen-edit"
+    dest.parent.mkdir()
+
+    def sees(message: str, command: str) -> None:
+        line = ["bash", "-uc", command, "bash", bundle, dest]
+        done = subprocess.run(line, cwd=laptop.folder, env=laptop.environ, capture_output=True, text=True)
+        assert message in done.stderr
+        row = next(row for row in page.splitlines() if row.startswith("|") and message in row)
+        assert row.split("|")[2].strip() == str(done.returncode)
+
+    sees("command not found", "LC_ALL=C; PATH=/nowhere; python3 runtime.pyz")
+    subprocess.run(["bash", "-euc", 'tar -xOf "$0" .envpack/runtime.pyz >runtime.pyz', bundle], cwd=laptop.folder)
+    with served(bundle.parent) as url:
+        sees("the server responded 404", f'python3 runtime.pyz deploy {url}/other.tar.gz "$2"')
+    sees("is truncated: ", 'head -c 20000 "$1" >cut.tar.gz; python3 runtime.pyz deploy cut.tar.gz "$2"')
+    subprocess.run([sys.executable, "runtime.pyz", "deploy", bundle, dest], cwd=laptop.folder, check=True)
+    with socket.create_server(("127.0.0.1", laptop.port)):
+        sees("is taken by ", '"$2/bin/serve-run"')
+    (tmp_path / "models/weights").unlink()
+    sees("a mount is not as needed: ", '"$2/bin/serve-run"')
+    (dest / "results.txt").touch()
+    sees("has files that are not from a bundle or were edited", 'python3 runtime.pyz remove "$2"')
+
+
 def test_the_page_puts_code_into_the_spec(tmp_path: Path) -> None:
     clone = tmp_path / "envpack"
     (clone / "examples/systems").mkdir(parents=True)
@@ -180,7 +209,7 @@ def test_the_page_of_the_systems_follows_their_specs(name: str) -> None:
     section = re.split(r"^## ", page.split(f"## {name}\n")[1], flags=re.MULTILINE)[0]
     spec = parse_spec((REPOSITORY / f"envspecs/{name}.yml").read_text("utf-8"), f"{name}.yml")
     assert f"envpack release envspecs/{name}.yml" in section
-    assert f"dist/{name}-{spec.version}-2026MMDD-linux-64.tar.gz /opt/envs/{name}" in section
+    assert f"dist/{name}-{spec.version}-DATE-linux-64.tar.gz /opt/envs/{name}" in section
     started = re.findall(rf"(?:envpack run )?/opt/envs/{name}(?:/bin/(\w+)-run| (\w+))", section)
     names = {one or other for one, other in started}
     assert "serve" in names and names <= set(spec.commands)
