@@ -14,7 +14,8 @@ from envpack.cli.app import COMMANDS
 from envpack.runtime.errors import SpecError
 from envpack.runtime.format.services import Service
 from envpack.runtime.host.checks.registry import FORMS
-from envpack.spec import PRUNE_PROFILES, parse_spec
+from envpack.spec.model import PRUNE_PROFILES
+from envpack.spec.parse import parse_spec
 
 REPOSITORY = Path(__file__).parents[2]
 DOCS = REPOSITORY / "docs"

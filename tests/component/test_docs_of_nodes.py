@@ -16,7 +16,7 @@ import pytest
 
 from envpack.cli.app import COMMANDS
 from envpack.runtime.format.services import Mount, Service
-from envpack.spec import parse_spec
+from envpack.spec.parse import parse_spec
 from support.small_prefix import SmallPrefix
 
 REPOSITORY = Path(__file__).parents[2]

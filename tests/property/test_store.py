@@ -11,7 +11,7 @@ import string
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envpack.prefix import Entry, Published
+from envpack.prefix.model import Entry, Published
 from envpack.prefix.relocate.bytecode import HEADER
 from support.constants import with_constants
 from support.normalized import deployed, normalizer, store

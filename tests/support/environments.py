@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from envpack.prefix import read_prefix
-from envpack.prefix.needs import derive_needs
+from envpack.prefix.inventory import read_prefix
+from envpack.prefix.needs.derive import derive_needs
 from envpack.runtime.format.needs import DetectedNeeds
 from envpack.runtime.report import Reporter
 

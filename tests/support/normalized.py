@@ -6,7 +6,8 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from envpack.prefix import Entry, FileNormalizer, PrefixContents, Stored
+from envpack.prefix.model import Entry, PrefixContents, Stored
+from envpack.prefix.relocate.normalize import FileNormalizer
 from envpack.prefix.scan.windowed_file import in_memory
 from envpack.runtime.relocation.relocation import splices
 from envpack.runtime.relocation.splice import inverse, splice

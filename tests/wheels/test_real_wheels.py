@@ -18,9 +18,9 @@ from pathlib import Path
 
 import pytest
 
-from envpack.prefix import read_prefix
-from envpack.prefix.needs import contradictions, derive_needs
-from envpack.prefix.needs.derive import summary
+from envpack.prefix.inventory import read_prefix
+from envpack.prefix.needs.derive import derive_needs, summary
+from envpack.prefix.needs.requires import contradictions
 from envpack.runtime.format.needs import DetectedNeeds, GpuCode
 from envpack.runtime.host.tables import minimum_driver
 from envpack.runtime.report import human_size

@@ -17,14 +17,14 @@ from envpack.build.bytecode import CompileResult, compile_prefix
 from envpack.build.conda_meta import record_bytecode, write_history, write_metadata
 from envpack.build.location import choose_prefix
 from envpack.build.pip import install_pip
-from envpack.lock import Lock, LockedPlatform, PackageSources, solve_lock
+from envpack.lock.model import Lock, LockedPlatform
 from envpack.lock.pip import BuildEnvironment
-from envpack.lock.solve import Link
+from envpack.lock.solve import Link, PackageSources, solve_lock
 from envpack.lock.target import current_platform, split_channel
 from envpack.runtime.errors import BuildError
 from envpack.runtime.fs.io import read_file
 from envpack.runtime.report import Reporter
-from envpack.spec import EnvSpec
+from envpack.spec.model import EnvSpec
 
 if TYPE_CHECKING:
     from rattler import RepoDataRecord

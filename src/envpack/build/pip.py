@@ -13,16 +13,16 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from envpack.build.activation import activated
-from envpack.lock import LockedPypi
 from envpack.lock.included_options import with_included_options
 from envpack.lock.locations import split_subdirectory
+from envpack.lock.model import LockedPypi
 from envpack.lock.uvtool import build_settings, index_arguments, run_uv
 from envpack.runtime.errors import BuildError
 from envpack.runtime.fs.io import read_file
 from envpack.runtime.fs.json_text import json_value
 from envpack.runtime.fs.temporary import new_folder, replace_file
 from envpack.runtime.report import Reporter, Step
-from envpack.spec import EnvSpec
+from envpack.spec.model import EnvSpec
 from envpack.spec.pip_lines import parse_lines
 
 _LINK_MODE = "hardlink"

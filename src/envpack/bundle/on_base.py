@@ -15,8 +15,8 @@ from envpack.bundle.model import PackFindings, StoredFrames, segment_index
 from envpack.bundle.pack import PackSettings, changing, check_names
 from envpack.bundle.segment_items import segment_items
 from envpack.bundle.writer import BundleWriter
-from envpack.prefix import Entry, Group, Stored
 from envpack.prefix.magics import ELF
+from envpack.prefix.model import Entry, Group, Stored
 from envpack.prefix.own.place import check_collisions, with_import_path
 from envpack.prefix.own.read import OwnRules, read_own_files
 from envpack.prefix.relocate.occurrences import digest

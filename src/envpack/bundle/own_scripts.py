@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from envpack.prefix import ENVIRONMENT, Entry, Group
+from envpack.prefix.model import ENVIRONMENT, Entry, Group
 from envpack.runtime.activation import launcher, launcher_path
 from envpack.runtime.activation.variables import package_variables, read_variables, settable, variable_scripts
 from envpack.runtime.fs.io import read_file

@@ -18,12 +18,15 @@ from envpack.bundle.reader_limits import check_paths
 from envpack.bundle.runtime_zip import runtime_files
 from envpack.bundle.segment_adder import BundleSegmentAdder, SegmentAdder, Sink
 from envpack.bundle.writer import BundleWriter
-from envpack.prefix import FileNormalizer, Group, PrefixContents, read_prefix
-from envpack.prefix.needs import contradictions, derive_needs
+from envpack.prefix.inventory import read_prefix
+from envpack.prefix.model import Group, PrefixContents
+from envpack.prefix.needs.derive import derive_needs
+from envpack.prefix.needs.requires import contradictions
 from envpack.prefix.own.place import add_own_files
 from envpack.prefix.own.read import OwnFiles, OwnRules, read_own_files
 from envpack.prefix.owners.editable_policy import Policy
 from envpack.prefix.owners.pypi import Origin
+from envpack.prefix.relocate.normalize import FileNormalizer
 from envpack.prefix.relocate.residual_mentions import LIMIT
 from envpack.prefix.scan.outputs import without_output
 from envpack.prefix.scan.prune import Selection

@@ -12,7 +12,8 @@ from envpack.bundle.frames import FrameWriter
 from envpack.bundle.model import PackedSegment, PackFindings, SegmentIndex, StoredFrames
 from envpack.bundle.segment_items import segment_items
 from envpack.bundle.writer import write_segment
-from envpack.prefix import FileNormalizer, Group
+from envpack.prefix.model import Group
+from envpack.prefix.relocate.normalize import FileNormalizer
 from envpack.runtime.format.manifest import Frame
 from envpack.runtime.fs.temporary import unnamed_file
 from envpack.runtime.parallel.processes import MAX_UNITS, Advance, ProcessPool, can_fork

@@ -13,7 +13,8 @@ from envpack.bundle.model import Item, PackedSegment, PackFindings
 from envpack.bundle.parallel_pack import ParallelPacker
 from envpack.bundle.segment_items import segment_items
 from envpack.bundle.writer import BundleWriter
-from envpack.prefix import FileNormalizer, Group, PrefixContents
+from envpack.prefix.model import Group, PrefixContents
+from envpack.prefix.relocate.normalize import FileNormalizer
 from envpack.runtime.format.manifest import Manifest
 from envpack.runtime.parallel.processes import Advance
 

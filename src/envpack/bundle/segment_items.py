@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from envpack.bundle.model import PROMISED_ROOM, Item, Limit, PackFindings
-from envpack.prefix import Entry, Group, Stored
+from envpack.prefix.model import Entry, Group, Stored
 from envpack.prefix.own.read import is_own
 from envpack.prefix.relocate.occurrences import Harmless
 from envpack.prefix.relocate.residual_mentions import matters

@@ -31,7 +31,7 @@ from envpack.runtime.errors import DestinationError
 
 if TYPE_CHECKING:
     from envpack.bundle.pack import PackSettings
-    from envpack.lock import PackageSources
+    from envpack.lock.solve import PackageSources
     from envpack.prefix.scan.prune import Selection
     from envpack.release.make import Recipe
 
@@ -54,7 +54,7 @@ class SolveOptions:
 
     def sources(self) -> PackageSources:
         """Return the sources of packages that replace the spec's."""
-        from envpack.lock import PackageSources
+        from envpack.lock.solve import PackageSources
 
         return PackageSources(tuple(self.channels or ()), self.index_url)
 

@@ -45,7 +45,7 @@ def _a_format(value: str | None) -> str | None:
 
 def _profiles(values: list[str] | None) -> list[str] | None:
     if values:
-        from envpack.spec import PRUNE_PROFILES
+        from envpack.spec.model import PRUNE_PROFILES
 
         for value in values:
             if value not in PRUNE_PROFILES:

@@ -1,7 +1,8 @@
-"""Detection of bundles and of archives of other tools."""
+"""Detection of bundles, environments and archives of other tools."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from envpack.interop.archive.decompression import ALWAYS_ALLOWED, DecompressedStream
@@ -38,3 +39,10 @@ def is_archive(path: Path) -> bool:
         except IntegrityError:
             return False
     return starts_tar(block) and block[:100].rstrip(b"\0") != MANIFEST_PATH.encode()
+
+
+def is_environment(path: Path) -> bool:
+    """Return whether ``path`` is the folder of an environment, and not that of an unpacked bundle."""
+    if (path / MANIFEST_PATH).exists():
+        return False
+    return (path / "conda-meta").is_dir() or os.path.lexists(path / "bin" / "python")

@@ -23,7 +23,7 @@ from envpack.bundle.pack import RUNTIME, PackSettings, pack_contents, read_for_p
 from envpack.bundle.writer import complete
 from envpack.interop.archive.members import read_members
 from envpack.interop.output_formats import PARCEL, check_output
-from envpack.prefix import FileNormalizer
+from envpack.prefix.relocate.normalize import FileNormalizer
 from envpack.prefix.scan.windowed_file import in_memory
 from envpack.runtime.deployment.parents import warn_of_parents
 from envpack.runtime.errors import IntegrityError, PackError

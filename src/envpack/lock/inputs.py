@@ -23,8 +23,9 @@ from envpack.lock.target import channels as channels_of
 from envpack.runtime.errors import BuildError, SpecError, UsageError
 from envpack.runtime.fs.paths import is_folder
 from envpack.runtime.transport.redact import split_url, without_secrets
-from envpack.spec import PLATFORMS, EnvSpec, parse_spec
+from envpack.spec.model import PLATFORMS, EnvSpec
 from envpack.spec.nodes import load, read_text
+from envpack.spec.parse import parse_spec
 from envpack.spec.pixi import parse_pixi
 
 if TYPE_CHECKING:

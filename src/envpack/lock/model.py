@@ -23,8 +23,8 @@ from envpack.runtime.fs.io import read_file
 from envpack.runtime.fs.json_text import json_value
 from envpack.runtime.fs.paths import check_links
 from envpack.runtime.fs.temporary import new_folder, replace_file
-from envpack.spec import EnvSpec
 from envpack.spec.credentials import without_credentials
+from envpack.spec.model import EnvSpec
 from envpack.spec.nodes import check_depth, read_text
 from envpack.spec.pip_lines import parse_line
 

@@ -25,7 +25,7 @@ from envpack.lock.uvtool import build_settings, index_arguments, run_uv
 from envpack.runtime.errors import BuildError
 from envpack.runtime.fs.temporary import new_folder
 from envpack.runtime.report import Reporter
-from envpack.spec import EnvSpec
+from envpack.spec.model import EnvSpec
 from envpack.spec.pip_lines import PipLine, parse_lines
 
 if sys.version_info >= (3, 11):

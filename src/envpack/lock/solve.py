@@ -25,7 +25,7 @@ from envpack.lock.target import (
 from envpack.runtime.errors import BuildError, UsageError
 from envpack.runtime.report import Reporter
 from envpack.runtime.transport.redact import without_secrets
-from envpack.spec import PLATFORMS, EnvSpec
+from envpack.spec.model import PLATFORMS, EnvSpec
 from envpack.spec.pip_lines import parse_lines
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from envpack.lock.condarc import channel_settings, split_subdir
 from envpack.runtime.errors import SpecError
 from envpack.runtime.transport.redact import printable_url, without_secrets
-from envpack.spec import EnvSpec, Requires
+from envpack.spec.model import EnvSpec
+from envpack.spec.requires import Requires
 
 if TYPE_CHECKING:
     from rattler import Channel, ChannelConfig, GenericVirtualPackage
@@ -103,7 +104,7 @@ def spec_channels(spec: EnvSpec, override: Sequence[str] = ()) -> list[Channel]:
     Raises:
         SpecError: A channel is malformed.
     """
-    from envpack.spec import DEFAULT_CHANNELS
+    from envpack.spec.model import DEFAULT_CHANNELS
 
     if override:
         return channels(channel_names(override), Path.cwd())

@@ -19,7 +19,7 @@ from envpack.runtime.errors import UsageError
 from envpack.runtime.report import Reporter
 
 if TYPE_CHECKING:
-    from envpack.lock import LockedPypi
+    from envpack.lock.model import LockedPypi
     from envpack.prefix.owners.pypi import Origin
     from envpack.prefix.scan.prune import Selection
     from envpack.runtime.format.manifest import Manifest
@@ -163,11 +163,15 @@ def _packed(
     recipe: Recipe, publisher: Publisher, suffix: str, reporter: Reporter
 ) -> Iterator[tuple[Path, Manifest, Selection]]:
     """Yield the finished bundle in a staging folder of the publisher."""
-    from envpack.build import build_prefix, choose_backend, choose_prefix
+    from envpack.build.backends import choose_backend
+    from envpack.build.build import build_prefix
+    from envpack.build.location import choose_prefix
     from envpack.bundle.cache.cache_files import cache_folder
     from envpack.bundle.codecs import encoder_for
     from envpack.bundle.pack import PackSettings, pack_prefix
-    from envpack.lock import Lock, PackageSources, load_input
+    from envpack.lock.inputs import load_input
+    from envpack.lock.model import Lock
+    from envpack.lock.solve import PackageSources
     from envpack.prefix.scan.prune import Selection
     from envpack.release.own_files import own_files
     from envpack.release.trial import run_tests_of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from envpack.prefix.own.read import FILES, OwnFiles, application, path_problem
 from envpack.runtime.errors import SpecError
-from envpack.spec import EnvSpec
+from envpack.spec.model import EnvSpec
 from envpack.spec.own_files import activation_path
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from envpack.build import SOURCE_MTIME, compile_prefix
+from envpack.build.bytecode import SOURCE_MTIME, compile_prefix
 from envpack.runtime.errors import BuildError
 
 
@@ -130,10 +130,11 @@ BUILD = """\
 import sys
 from contextlib import contextmanager
 from pathlib import Path
-from envpack.build import build_prefix, choose_prefix
-from envpack.lock import PackageSources
+from envpack.build.build import build_prefix
+from envpack.build.location import choose_prefix
+from envpack.lock.solve import PackageSources
 from envpack.runtime.report import Reporter
-from envpack.spec import parse_spec
+from envpack.spec.parse import parse_spec
 class Telling(Reporter):
     @contextmanager
     def step(self, title, total=None, unit="bytes"):

@@ -12,10 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from envpack.build import build_prefix, choose_prefix
-from envpack.lock import PackageSources, load_input, solve_lock, write_lock
+from envpack.build.build import build_prefix
+from envpack.build.location import choose_prefix
+from envpack.lock.inputs import load_input
+from envpack.lock.model import write_lock
+from envpack.lock.solve import PackageSources, solve_lock
 from envpack.runtime.errors import BuildError
-from envpack.spec import parse_spec
+from envpack.spec.parse import parse_spec
 from support.servers import serving
 
 SPEC = "name: x\nchannels: ['{url}']\ndependencies: [only]\nenvpack: {{platform: linux-64}}\n"

@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 
-from envpack.build import build_prefix, choose_prefix
+from envpack.build.build import build_prefix
 from envpack.build.install_worker import wrong_path
+from envpack.build.location import choose_prefix
 from envpack.build.rattler_process import Request, install
-from envpack.lock import PackageSources
+from envpack.lock.solve import PackageSources
 from envpack.runtime.errors import BuildError
-from envpack.spec import parse_spec
+from envpack.spec.parse import parse_spec
 
 SPEC = "name: x\ndependencies: [odd]\nenvpack: {platform: linux-64}\n"
 INDEX = {"name": "odd", "version": "1", "build": "0", "build_number": 0, "subdir": "noarch", "depends": []}

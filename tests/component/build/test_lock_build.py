@@ -18,11 +18,15 @@ from pathlib import Path
 import pytest
 import yaml
 
-from envpack.build import SOURCE_MTIME, build_prefix, choose_prefix
-from envpack.lock import Lock, LockedPypi, PackageSources, load_input, read_lock, solve_lock, write_lock
-from envpack.lock.inputs import explicit_text
+from envpack.build.build import build_prefix
+from envpack.build.bytecode import SOURCE_MTIME
+from envpack.build.location import choose_prefix
+from envpack.lock.inputs import explicit_text, load_input
+from envpack.lock.model import Lock, LockedPypi, read_lock, write_lock
+from envpack.lock.solve import PackageSources, solve_lock
 from envpack.runtime.errors import BuildError, SpecError
-from envpack.spec import EnvSpec, parse_spec
+from envpack.spec.model import EnvSpec
+from envpack.spec.parse import parse_spec
 from support.compilers import compiler, variables
 from support.reporters import RecordingReporter
 from support.trees import contents

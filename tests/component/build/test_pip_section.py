@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from envpack.build import build_prefix, choose_prefix
-from envpack.lock import PackageSources, solve_lock
+from envpack.build.build import build_prefix
+from envpack.build.location import choose_prefix
+from envpack.lock.solve import PackageSources, solve_lock
 from envpack.runtime.errors import BuildError
-from envpack.spec import EnvSpec, parse_spec
+from envpack.spec.model import EnvSpec
+from envpack.spec.parse import parse_spec
 from support.tiny_wheels import write_wheel
 
 BACKEND = """\

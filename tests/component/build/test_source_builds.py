@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from envpack.build import build_prefix, choose_prefix, linking_below
 from envpack.build.activation import activated
-from envpack.lock import PackageSources, solve_lock
+from envpack.build.build import build_prefix, linking_below
+from envpack.build.location import choose_prefix
+from envpack.lock.solve import PackageSources, solve_lock
 from envpack.runtime.errors import BuildError
 from envpack.runtime.report import Reporter
-from envpack.spec import parse_spec
+from envpack.spec.parse import parse_spec
 from support.tiny_wheels import write_wheel
 
 BACKEND = """\

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from envpack.build.pip import cached_hosts, install_pip
-from envpack.lock import LockedPypi
+from envpack.lock.model import LockedPypi
 from envpack.runtime.errors import BuildError
 from envpack.runtime.report import Reporter
-from envpack.spec import EnvSpec
+from envpack.spec.model import EnvSpec
 from support.servers import Files, serving
 from support.tiny_wheels import write_wheel
 

@@ -15,7 +15,7 @@ import pytest
 from envpack.bundle import segment_items as items
 from envpack.bundle.cache import signature
 from envpack.bundle.cache.cache_files import cache_facts, cache_folder, clear_cache
-from envpack.prefix import Entry
+from envpack.prefix.model import Entry
 from support.sample_deployments import deployed
 from support.small_prefix import SmallPrefix
 

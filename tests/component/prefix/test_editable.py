@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from envpack.prefix import PrefixContents, read_prefix
+from envpack.prefix.inventory import read_prefix
+from envpack.prefix.model import PrefixContents
 from envpack.prefix.owners.editable import without_lines
 from envpack.runtime.errors import PackError
 from support.small_prefix import SmallPrefix

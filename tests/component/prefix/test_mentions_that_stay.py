@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from envpack.prefix import read_prefix
+from envpack.prefix.inventory import read_prefix
 from envpack.runtime.errors import PackError
 from envpack.runtime.report import PlainReporter
 from support.reporters import RecordingReporter

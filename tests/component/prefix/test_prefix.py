@@ -14,8 +14,10 @@ from types import CodeType
 
 import pytest
 
-from envpack.prefix import Entry, FileNormalizer, PrefixContents, Stored, read_prefix
+from envpack.prefix.inventory import read_prefix
+from envpack.prefix.model import Entry, PrefixContents, Stored
 from envpack.prefix.owners.ownership import source_of
+from envpack.prefix.relocate.normalize import FileNormalizer
 from envpack.runtime.format.layout import PATHS_PATH
 from envpack.runtime.format.manifest import PathRecord, PathsTable
 from envpack.runtime.relocation.relocation import splices

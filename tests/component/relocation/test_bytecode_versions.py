@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from envpack.prefix import FileNormalizer, Stored, read_prefix
+from envpack.prefix.inventory import read_prefix
+from envpack.prefix.model import Stored
+from envpack.prefix.relocate.normalize import FileNormalizer
 from envpack.runtime.relocation.relocation import splices
 from envpack.runtime.relocation.splice import splice
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from envpack.build import PREFIX_LENGTH, choose_backend, choose_prefix
-from envpack.build.backends import CommandBackend, InstallJob, InstallProgress
+from envpack.build.backends import CommandBackend, InstallJob, InstallProgress, choose_backend
+from envpack.build.location import PREFIX_LENGTH, choose_prefix
 from envpack.build.rattler_process import default_cache
-from envpack.lock import LockedPlatform
+from envpack.lock.model import LockedPlatform
 from envpack.runtime.errors import BuildError
 from envpack.runtime.report import Reporter, Step
 

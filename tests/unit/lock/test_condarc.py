@@ -12,7 +12,7 @@ from envpack.lock.solve import match_specs
 from envpack.lock.target import spec_channels
 from envpack.runtime.errors import UsageError
 from envpack.runtime.transport.http.url import parse_url
-from envpack.spec import parse_spec
+from envpack.spec.parse import parse_spec
 
 COMPANY = """\
 channel_alias: https://mirror.example.org/conda

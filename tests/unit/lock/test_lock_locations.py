@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from envpack.build.pip import pylock
-from envpack.lock import LockedPypi, load_input, read_lock
+from envpack.lock.inputs import load_input
 from envpack.lock.locations import parse_location
+from envpack.lock.model import LockedPypi, read_lock
 from envpack.runtime.errors import SpecError, UsageError
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

@@ -10,18 +10,21 @@ import pytest
 
 from envpack.build.backends import install_failure
 from envpack.build.pip import pylock
-from envpack.lock import LockedPypi, load_input
 from envpack.lock.failures import uv_failure
 from envpack.lock.included_options import with_included_options
+from envpack.lock.inputs import load_input
+from envpack.lock.model import LockedPypi
 from envpack.lock.pip import _best_wheel, _locked, conda_distributions, replaced_by_pip, wheel_tags
 from envpack.lock.solve import channel_failure, match_specs
 from envpack.lock.target import channel_names, spec_channels, virtual_package_texts
 from envpack.lock.uvtool import index_arguments, uv_environment
 from envpack.runtime.errors import SpecError
 from envpack.runtime.transport.redact import without_secrets
-from envpack.spec import EnvSpec, Requires, parse_spec
 from envpack.spec.credentials import without_credentials
+from envpack.spec.model import EnvSpec
+from envpack.spec.parse import parse_spec
 from envpack.spec.pip_lines import parse_lines
+from envpack.spec.requires import Requires
 
 if sys.version_info >= (3, 11):
     import tomllib

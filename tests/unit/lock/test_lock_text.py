@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from envpack.lock import Lock, LockedPypi, load_input
-from envpack.lock.inputs import explicit_lock
-from envpack.lock.model import parse_lock
+from envpack.lock.inputs import explicit_lock, load_input
+from envpack.lock.model import Lock, LockedPypi, parse_lock
 from envpack.runtime.errors import SpecError
 from envpack.spec.nodes import check_depth
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from envpack.lock import load_input
+from envpack.lock.inputs import load_input
 from envpack.lock.project_files import find_spec
 from envpack.runtime.errors import SpecError, UsageError
-from envpack.spec import EnvSpec
+from envpack.spec.model import EnvSpec
 
 
 @pytest.mark.parametrize("name", ["environment.yml", "environment.yaml"])

@@ -14,16 +14,9 @@ from typing import Any
 
 import pytest
 
-from envpack.prefix import (
-    ENVIRONMENT,
-    SOURCE_MTIME,
-    Entry,
-    FileNormalizer,
-    Group,
-    PrefixContents,
-    Stored,
-    read_prefix,
-)
+from envpack.prefix.inventory import read_prefix
+from envpack.prefix.model import ENVIRONMENT, SOURCE_MTIME, Entry, Group, PrefixContents, Stored
+from envpack.prefix.relocate.normalize import FileNormalizer
 from envpack.runtime.errors import PackError
 from envpack.runtime.relocation.relocation import Bytecode, splices
 from envpack.runtime.relocation.splice import splice

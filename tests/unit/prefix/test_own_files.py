@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from envpack.prefix import ENVIRONMENT, Entry, Group, PrefixContents
+from envpack.prefix.model import ENVIRONMENT, Entry, Group, PrefixContents
 from envpack.prefix.own.place import add_own_files, import_path
 from envpack.prefix.own.read import (
     OwnRules,

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from envpack.spec import parse_spec
+from envpack.spec.parse import parse_spec
 from envpack.spec.pip_lines import logical_lines, parse_line, parse_lines
 
 

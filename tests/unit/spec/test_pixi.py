@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from envpack.lock import load_input
+from envpack.lock.inputs import load_input
 from envpack.runtime.errors import SpecError
-from envpack.spec import EnvSpec
+from envpack.spec.model import EnvSpec
 from envpack.spec.pixi import parse_pixi
 
 WORKSPACE = '[workspace]\nname = "my app"\nchannels = ["conda-forge"]\nplatforms = ["linux-64", "osx-arm64"]\n'

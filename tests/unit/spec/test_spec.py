@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from envpack.runtime.errors import SpecError
-from envpack.spec import DEFAULT_VERSION, EnvSpec, parse_spec
+from envpack.spec.model import DEFAULT_VERSION, EnvSpec
 from envpack.spec.nodes import read_text
+from envpack.spec.parse import parse_spec
 from envpack.spec.pip_lines import parse_line, parse_lines
 
 SPECS = sorted((Path(__file__).resolve().parents[3] / "envspecs").glob("*.yml"))

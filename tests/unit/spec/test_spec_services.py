@@ -6,7 +6,8 @@ import pytest
 
 from envpack.runtime.errors import SpecError
 from envpack.runtime.format.services import Mount, Service
-from envpack.spec import EnvSpec, parse_spec
+from envpack.spec.model import EnvSpec
+from envpack.spec.parse import parse_spec
 
 FULL = """\
 envpack:

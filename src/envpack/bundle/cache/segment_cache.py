@@ -42,7 +42,8 @@ from envpack.bundle.cache.kept_bundle import KeptBundle, bundle_document, segmen
 from envpack.bundle.cache.signature import code_identity, content_digest, status_signature
 from envpack.bundle.codecs import Encoder
 from envpack.bundle.model import PackedSegment, PackFindings, WrittenSegment, segment_index, with_offsets
-from envpack.prefix import FileNormalizer, Group, PrefixContents
+from envpack.prefix.model import Group, PrefixContents
+from envpack.prefix.relocate.normalize import FileNormalizer
 from envpack.runtime.format.manifest import PathRecord
 
 

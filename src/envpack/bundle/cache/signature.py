@@ -12,7 +12,7 @@ import envpack
 from envpack.bundle.codecs import Encoder
 from envpack.bundle.frames import FRAME_SIZE
 from envpack.bundle.model import SegmentIndex
-from envpack.prefix import Entry, Group
+from envpack.prefix.model import Entry, Group
 
 RACY = 2_000_000_000
 """Minimum age of a file's last change, in nanoseconds, before its status says anything of its bytes.

@@ -71,7 +71,7 @@ def check(
       envpack check demo.tar.gz --host node7.json
     """
     from envpack.bundle.codecs import FAST
-    from envpack.prefix.needs.environment_check import examine_environment, is_environment
+    from envpack.interop.detect import is_environment
     from envpack.runtime.commands.check import check as run
     from envpack.runtime.commands.check import facts_from_file
     from envpack.runtime.errors import HostError, UsageError
@@ -82,6 +82,8 @@ def check(
     facts = facts_from_file(host) if host is not None else None
     source = local_path(path)
     if isinstance(source, Path) and source.is_dir() and is_environment(source):
+        from envpack.prefix.needs.environment_check import examine_environment
+
         report = examine_environment(
             source, reporter=console.reporter, facts=facts, gpu=gpu, allow=allow or (), start_cuda=probe
         )

@@ -12,7 +12,7 @@ from envpack.cli.text import escape
 from envpack.runtime.errors import DestinationError, UsageError
 
 if TYPE_CHECKING:
-    from envpack.lock import Lock
+    from envpack.lock.model import Lock
 
 
 def lock(
@@ -42,9 +42,11 @@ def lock(
       envpack lock environment.yml --platform linux-64 --platform linux-aarch64
       envpack build environment.lock
     """
-    from envpack.build import linking_below
-    from envpack.lock import Lock, load_input, solve_lock, write_lock
+    from envpack.build.build import linking_below
+    from envpack.lock.inputs import load_input
+    from envpack.lock.model import Lock, write_lock
     from envpack.lock.project_files import find_spec
+    from envpack.lock.solve import solve_lock
     from envpack.release.work import work_folder, work_root
 
     require_file(output)

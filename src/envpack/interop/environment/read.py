@@ -13,7 +13,8 @@ from envpack.interop.environment.origin import Origin, identifying_files, missin
 from envpack.interop.environment.repairs import ArchiveNormalizer
 from envpack.interop.environment.symlinks import check_links, restore_links
 from envpack.interop.environment.unpack import Unpacked, unpack
-from envpack.prefix import Entry, PrefixContents, read_prefix
+from envpack.prefix.inventory import read_prefix
+from envpack.prefix.model import Entry, PrefixContents
 from envpack.runtime.errors import IntegrityError, PackError
 from envpack.runtime.report import Reporter
 

@@ -11,7 +11,8 @@ from dataclasses import replace
 from envpack.interop.environment.conda_pack_files import is_placeholder
 from envpack.interop.environment.entry_points import entry_points
 from envpack.interop.environment.origin import RECORDED, Origin
-from envpack.prefix import Entry, FileNormalizer, PrefixContents, Stored
+from envpack.prefix.model import Entry, PrefixContents, Stored
+from envpack.prefix.relocate.normalize import FileNormalizer
 from envpack.prefix.scan.windowed_file import FileData
 from envpack.runtime.deployment.source import Fixup
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from envpack.prefix.inventory import read_prefix
 from envpack.prefix.needs.derive import derive_needs
 from envpack.runtime.commands.check import CheckReport, parse_policy
-from envpack.runtime.format.layout import MANIFEST_PATH
 from envpack.runtime.host.checks.evaluate import allowing, evaluate, needs_gpu_facts
 from envpack.runtime.host.checks.libraries import wanted_libraries
 from envpack.runtime.host.checks.verdict import Verdict
@@ -19,13 +18,6 @@ from envpack.runtime.host.detect.machine import host_subdir
 from envpack.runtime.host.facts import HostFacts
 from envpack.runtime.host.requirements import Requirements
 from envpack.runtime.report import Reporter
-
-
-def is_environment(path: Path) -> bool:
-    """Return whether ``path`` is the folder of an environment, and not that of an unpacked bundle."""
-    if (path / MANIFEST_PATH).exists():
-        return False
-    return (path / "conda-meta").is_dir() or os.path.lexists(path / "bin" / "python")
 
 
 def examine_environment(

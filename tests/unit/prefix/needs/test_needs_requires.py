@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from envpack.prefix.needs import contradictions
+from envpack.prefix.needs.requires import contradictions
 from envpack.runtime.format.needs import DetectedNeeds, Evidence, GpuCode
 
 TORCH = DetectedNeeds(

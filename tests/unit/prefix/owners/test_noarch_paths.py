@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from envpack.prefix import FileNormalizer, PrefixContents, Stored, read_prefix
+from envpack.prefix.inventory import read_prefix
+from envpack.prefix.model import PrefixContents, Stored
 from envpack.prefix.owners.noarch_paths import installed_paths
+from envpack.prefix.relocate.normalize import FileNormalizer
 from support.conda_records import PLACEHOLDER, CondaEnvironment
 
 SITE = "lib/python3.11/site-packages"

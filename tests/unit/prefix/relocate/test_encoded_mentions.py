@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envpack.prefix import Stored
+from envpack.prefix.model import Stored
 from envpack.prefix.relocate.encoded_mentions import find_encoded, find_escaped, needles, spellings
 from envpack.prefix.relocate.residual_mentions import ResidualSearch
 from envpack.runtime.errors import FormatError

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from envpack.prefix import Entry, FileNormalizer, PrefixContents, Published, Stored
+from envpack.prefix.model import Entry, PrefixContents, Published, Stored
+from envpack.prefix.relocate.normalize import FileNormalizer
 from envpack.prefix.relocate.occurrences import Harmless, canonical_placeholder
 from envpack.prefix.relocate.placeholder import SCRIPT, TEXT
 from envpack.prefix.scan.windowed_file import WindowedFile, in_memory

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from envpack.prefix import read_prefix
+from envpack.prefix.inventory import read_prefix
 from envpack.prefix.scan.prefix_aliases import aliases, previous_prefix
 
 SYSCONFIG = "lib/python3.11/_sysconfigdata__linux_x86_64-linux-gnu.py"

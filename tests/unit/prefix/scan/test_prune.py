@@ -9,7 +9,7 @@ from importlib import resources
 import pytest
 
 from envpack.prefix.scan.prune import Selection, translate
-from envpack.spec import PRUNE_PROFILES
+from envpack.spec.model import PRUNE_PROFILES
 
 SITE = "lib/python3.11/site-packages"
 

@@ -29,7 +29,7 @@ from envpack.runtime.host.checks.verdict import FAILED, Verdict
 from envpack.runtime.host.facts import Gpu, HostFacts, Nvidia
 from envpack.runtime.host.minimum import version
 from envpack.runtime.host.requirements import Requirements
-from envpack.spec import parse_spec
+from envpack.spec.parse import parse_spec
 
 sys.path.append(str(Path(__file__).parents[4] / "scripts"))
 
