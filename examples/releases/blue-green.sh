@@ -38,6 +38,20 @@ release | canary) [ $# -eq 4 ] || usage ;;
 finish | cancel | back | start | status) [ $# -eq 3 ] || usage ;;
 *) usage ;;
 esac
+ports=${PORTS:-8001 8002}
+
+port_of() {
+    if [ "$1" = blue ]; then echo "${ports% *}"; else echo "${ports#* }"; fi
+}
+
+for side in blue green; do
+    case $(port_of "$side") in
+    '' | 0* | *[!0-9]* | ??????*) die "PORTS is '$ports', and must be two ports, such as '8001 8002'" ;;
+    esac
+    [ "$(port_of "$side")" -le 65535 ] || die "PORTS: $(port_of "$side") is larger than 65535"
+done
+[ "$(port_of blue)" != "$(port_of green)" ] || die "PORTS: blue and green have the same port"
+
 case $dir in
 /*) ;;
 *) dir=./$dir ;; # neither CDPATH nor an option
@@ -50,11 +64,7 @@ cd "$dir"
 dir=$(pwd)
 # shellcheck disable=SC3067 # dash, bash and busybox have it
 [ -O . ] || die "$dir belongs to another user"
-ports=${PORTS:-8001 8002}
-
-port_of() {
-    if [ "$1" = blue ]; then echo "${ports% *}"; else echo "${ports#* }"; fi
-}
+[ -z "$(find . -prune -perm -0002)" ] || die "$dir can be written by all users: chmod o-w $dir"
 
 other() {
     if [ "$1" = blue ]; then echo green; else echo blue; fi

@@ -299,6 +299,14 @@ def test_a_proxy_that_refuses_its_file_keeps_the_old_release(site: Site) -> None
     assert site.run("status").stdout.splitlines()[1] == "green: stopped"
 
 
+def test_a_proxy_that_does_not_answer_keeps_the_old_release(site: Site) -> None:
+    site.release("one")
+    before = site.servers()
+    hangs = f"! grep -q :{site.environ['PORTS'].split()[1]} upstream.conf || timeout 1 sleep 1000"
+    done = site.run("release", site.bundle("two"), RELOAD=hangs)
+    assert (done.returncode, site.current(), site.servers(), site.ask()) == (1, "blue", before, "one")
+
+
 def test_a_canary_gets_a_part_of_the_requests(site: Site) -> None:
     site.release("one")
     assert site.run("canary", site.bundle("two")).returncode == 0
@@ -332,3 +340,25 @@ def test_wrong_arguments_show_the_usage(site: Site) -> None:
         assert done.returncode == 2 and done.stderr.startswith("Two deployments")
     assert "there is no release yet" in site.run("back").stderr
     assert not site.base.exists()
+
+
+@pytest.mark.parametrize(
+    "ports", ["8001", "8001 8001", "8001  8002", "http 8002", "8001 70000", "8001 8002 8003", "0 8002"]
+)
+def test_wrong_ports_are_refused_before_anything_is_made(site: Site, ports: str) -> None:
+    done = site.run("release", "missing.tar.gz", PORTS=ports)
+    assert done.returncode == 1 and done.stderr.startswith("blue-green: error: PORTS")
+    assert not site.base.exists()
+
+
+def test_a_directory_that_all_users_may_write_is_refused(site: Site) -> None:
+    """Another user could plant a link at the names that the script writes, or a program at that of a side."""
+    site.base.mkdir()
+    site.base.chmod(0o777)
+    victim = site.folder / "victim"
+    victim.write_text("kept")
+    (site.base / "upstream.conf.new").symlink_to(victim)
+    done = site.run("release", site.bundle("one"))
+    assert (done.returncode, victim.read_text()) == (1, "kept")
+    assert "can be written by all users" in done.stderr
+    assert [path.name for path in site.base.iterdir()] == ["upstream.conf.new"]
