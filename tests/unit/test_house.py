@@ -24,10 +24,12 @@ PARTS = {
     "bundle": {"prefix", "runtime"},
     "build": {"spec", "lock", "runtime"},
     "interop": {"bundle", "prefix", "runtime"},
+    "contents": {"runtime"},
     "publish": {"signing", "runtime"},
     "release": {"publish", "signing", "interop", "build", "bundle", "prefix", "lock", "spec", "runtime"},
     "cli": {
         "config",
+        "contents",
         "publish",
         "signing",
         "release",

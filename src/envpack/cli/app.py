@@ -28,6 +28,7 @@ COMMANDS = (
     "pack",
     "convert",
     "inspect",
+    "diff",
     "check",
     "deploy",
     "run",
