@@ -18,7 +18,8 @@
 # Variables: PORTS="8001 8002", those of blue and green; READY=60, seconds until a side must be ready; STOP, seconds that
 # a side may take to end (default: "stop" in the spec, else 10); GRACE=2, seconds between the switch and the stop of the
 # old side; RELOAD, a command that makes the proxy read upstream.conf, such as "nginx -s reload"; ENVPACK=envpack, the
-# command that deploys, such as "python3 runtime.pyz"; ENVPACK_OPTIONS, further options of its deploy.
+# command that deploys, such as "python3 runtime.pyz"; ENVPACK_OPTIONS, further options of its deploy. The last three are
+# parts of a shell's command: paths with blanks need quotes in them.
 set -eu
 
 usage() {
@@ -72,9 +73,7 @@ other() {
 
 # In the caller's directory, for relative paths; without the lock, which ends with this script.
 run_envpack() {
-    # word splitting is wanted: it is a command with options
-    # shellcheck disable=SC2086
-    (cd "$from" && exec ${ENVPACK:-envpack} "$@") 9>&-
+    (cd "$from" && eval "exec ${ENVPACK:-envpack} \"\$@\"") 9>&-
 }
 
 # Prints when a process was started, in ticks since boot, for its id alone may be another process by now (proc(5));
@@ -241,8 +240,7 @@ esac
 
 case $action in
 release | canary)
-    # shellcheck disable=SC2086
-    run_envpack deploy ${ENVPACK_OPTIONS-} "$bundle" "$dir/$new" || die "$new was not deployed"
+    eval "run_envpack deploy ${ENVPACK_OPTIONS-} \"\$bundle\" \"\$dir/\$new\"" || die "$new was not deployed"
     start_side "$new" || give_up "$new" "$new did not start"
     if [ "$action" = release ] || [ -z "$current" ]; then
         take_over "$new"

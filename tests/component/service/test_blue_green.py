@@ -271,7 +271,9 @@ def test_a_relative_path_means_the_same_with_cdpath(site: Site) -> None:
 def test_a_host_without_envpack_uses_the_runtime_of_a_bundle(site: Site) -> None:
     bundle = site.bundle("one")
     subprocess.run(["tar", "-xzf", bundle, "-C", site.folder, ".envpack/runtime.pyz"], check=True)
-    runtime = f"{sys.executable} .envpack/runtime.pyz"
+    python = site.folder / "a python"
+    python.symlink_to(sys.executable)
+    runtime = f"'{python}' .envpack/runtime.pyz"
     assert site.run("release", bundle.name, ENVPACK=runtime).returncode == 0
     assert site.run("release", site.bundle("two").name, ENVPACK=runtime).returncode == 0
     assert site.run("release", site.bundle("x", "raise SystemExit(1)").name, ENVPACK=runtime).returncode == 1
