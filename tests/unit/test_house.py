@@ -24,7 +24,7 @@ PARTS = {
     "bundle": {"prefix", "runtime"},
     "build": {"spec", "lock", "runtime"},
     "interop": {"bundle", "prefix", "runtime"},
-    "contents": {"runtime"},
+    "contents": {"prefix", "runtime"},
     "publish": {"signing", "runtime"},
     "release": {"publish", "signing", "interop", "build", "bundle", "prefix", "lock", "spec", "runtime"},
     "cli": {

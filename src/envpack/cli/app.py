@@ -29,6 +29,7 @@ COMMANDS = (
     "convert",
     "inspect",
     "diff",
+    "sbom",
     "check",
     "deploy",
     "run",

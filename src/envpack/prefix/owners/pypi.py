@@ -12,7 +12,7 @@ import csv
 import io
 import posixpath
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from email.message import Message
 from email.parser import HeaderParser
@@ -133,7 +133,9 @@ def read_distribution(folder: str, paths: Iterable[str], read: Read) -> Distribu
     elif f"{folder}/installed-files.txt" in inside:
         lines = read(f"{folder}/installed-files.txt").decode("utf-8", "surrogateescape").splitlines()
         claims.update((path, Claim()) for line in lines if line and (path := _inside(folder, line)))
-    return Distribution(folder, _package(folder, inside, read), installer, claims)
+    return Distribution(
+        folder, distribution_package(folder, inside, read, read_headers(folder, inside, read)), installer, claims
+    )
 
 
 def _record_claims(folder: str, data: bytes) -> dict[str, Claim]:
@@ -176,13 +178,23 @@ def _sha256(field: str) -> str:
         return ""
 
 
-def _package(folder: str, inside: set[str], read: Read) -> Package:
-    headers = Message()
+def read_headers(folder: str, inside: Collection[str], read: Read) -> Message:
+    """Return the fields of a distribution's metadata; none where it has no such file.
+
+    Args:
+        folder: Its metadata folder, or .egg-info file, relative to the prefix.
+        inside: The paths in that folder.
+        read: Returns the bytes of a path relative to the prefix.
+    """
     for path in (f"{folder}/METADATA", f"{folder}/PKG-INFO", folder):
         if path in inside:
             head = read(path).replace(b"\r\n", b"\n").partition(b"\n\n")[0]
-            headers = HeaderParser().parsestr(head.decode("utf-8", "replace"))
-            break
+            return HeaderParser().parsestr(head.decode("utf-8", "replace"))
+    return Message()
+
+
+def distribution_package(folder: str, inside: Collection[str], read: Read, headers: Message) -> Package:
+    """Return name, version, origin and license of a distribution; the arguments are as those of `read_headers`."""
     own = posixpath.dirname(folder) if folder.endswith(".egg/EGG-INFO") else folder
     stem = posixpath.basename(own).rpartition(".")[0]
     guessed_name, _, guessed_version = stem.partition("-")
@@ -229,7 +241,7 @@ def _matching(pattern: re.Pattern[str], value: object) -> str:
     return text if pattern.fullmatch(text) else ""
 
 
-def _origin(folder: str, inside: set[str], read: Read) -> Origin:
+def _origin(folder: str, inside: Collection[str], read: Read) -> Origin:
     """Return the origin that an installer recorded because it was no index (PEP 610)."""
     if f"{folder}/direct_url.json" not in inside:
         return Origin()

@@ -8,13 +8,11 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from bisect import bisect_left, bisect_right
 from contextlib import contextmanager, suppress
-from itertools import accumulate
 from pathlib import Path
-from typing import AbstractSet, Iterable, Iterator, Sequence, Tuple
+from typing import AbstractSet, Iterable, Iterator
 
-from envpack.runtime.errors import DestinationError, IntegrityError
+from envpack.runtime.errors import DestinationError
 from envpack.runtime.extract.tree_writer import Tree, head_files
 from envpack.runtime.format.layout import OWN_FOLDER
 from envpack.runtime.format.manifest import PathRecord, PathsTable
@@ -22,8 +20,9 @@ from envpack.runtime.fs.atomic import replacement
 from envpack.runtime.fs.io import read_file
 from envpack.runtime.fs.paths import is_folder, umask
 from envpack.runtime.fs.sync import sync_folder
-from envpack.runtime.reader.bundle import Bundle, Located
+from envpack.runtime.reader.bundle import Bundle
 from envpack.runtime.reader.frames import FramePrefetcher, frames_of
+from envpack.runtime.reader.selected_files import FrameContents, frames_holding
 from envpack.runtime.relocation.files import verify_digest
 from envpack.runtime.report import Reporter, human_size
 from envpack.runtime.tree.compare import folders_of
@@ -76,12 +75,12 @@ class TreeRestorer:
         restored = self._restore_folders(broken)
         segments = self._table.segments
         located = frames_of(self._bundle, segments)
-        needed = {id: _needed(located[id], records, broken) for id, records in segments.items()}
+        needed = {id: frames_holding(located[id], records, broken) for id, records in segments.items()}
         frames = {id: [frame for _, frame in each] for id, each in needed.items()}
         with reporter.step("Restoring changed and missing files", len(broken), "paths") as step:
             with FramePrefetcher(self._bundle, frames, jobs) as prefetcher:
                 for id, records in segments.items():
-                    contents = _Contents(needed[id], prefetcher.take(id))
+                    contents = FrameContents(needed[id], prefetcher.take(id))
                     for record in _with_links(records, broken):
                         self._replace(record, contents.take(record))
                         if record.path in broken:
@@ -167,42 +166,3 @@ def _with_links(records: Iterable[PathRecord], broken: AbstractSet[str]) -> Iter
             record.path in broken or (record.type == "hardlink" and record.target in broken)
         ):
             yield record
-
-
-_Placed = Tuple[int, Located]
-"""A frame, and the offset of its first byte in its segment."""
-
-
-def _needed(frames: Sequence[Located], records: Iterable[PathRecord], broken: AbstractSet[str]) -> list[_Placed]:
-    """Return the frames of a segment that hold a broken file."""
-    starts = [0, *accumulate(each.frame.size for each in frames)]
-    needed: set[int] = set()
-    for record in records:
-        if record.type == "file" and record.size and record.path in broken:
-            first = bisect_right(starts, record.offset) - 1
-            needed.update(range(first, bisect_left(starts, record.offset + record.size)))
-    return [(starts[index], frame) for index, frame in enumerate(frames) if index in needed]
-
-
-class _Contents:
-    """The bytes of a segment's files, taken by ascending offset from the frames that hold them."""
-
-    def __init__(self, frames: list[_Placed], chunks: Iterator[bytes]) -> None:
-        self._frames = zip(frames, chunks)
-        self._start, self._data = 0, memoryview(b"")
-
-    def take(self, record: PathRecord) -> Iterator[memoryview]:
-        offset, end = record.offset, record.offset + record.size
-        while offset < end:
-            while offset >= self._start + len(self._data):
-                self._next(record)
-            piece = self._data[offset - self._start : end - self._start]
-            yield piece
-            offset += len(piece)
-
-    def _next(self, record: PathRecord) -> None:
-        found = next(self._frames, None)
-        if found is None:
-            raise IntegrityError(f"{record.path!r} is outside its segment")
-        (self._start, _), data = found
-        self._data = memoryview(data)
