@@ -74,6 +74,7 @@ SCENARIOS = [
     Scenario("convert, zip", ["convert", "{input}/1.tar.gz", "{shared}/o.zip", "-f"]),
     Scenario("sign", ["sign", "{shared}/b.tar.gz", "--key", "{input}/k.key"], (["copy"],)),
     Scenario("new key", ["sign", "--new-key", "{shared}/ci", "--no-password"]),
+    Scenario("sbom", ["sbom", "{input}/1.tar.gz", "-o", "{shared}/demo.cdx.json"]),
     Scenario("lock", ["lock", "{input}/spec.yml", "-o", "{shared}/o.lock", *CHANNEL]),
     Scenario("build", ["build", "{input}/spec.yml", "-o", "{shared}/o.tar.gz", *CHANNEL]),
     Scenario(
@@ -134,6 +135,7 @@ SCENARIOS = [
     Scenario("inspect", ["inspect", "{shared}/b.tar.gz"], code=6, also=("b.tar.gz",)),
     Scenario("diff", ["diff", "{input}/1.tar.gz", "{shared}/b.tar.gz"], code=6, also=("b.tar.gz",)),
     Scenario("diff, deployment", ["diff", "{shared}/x", "{input}/1.tar.gz"], code=6, also=("x", *RECORDS)),
+    Scenario("sbom, deployment", ["sbom", "{shared}/x"], code=6, also=("x", *RECORDS)),
     Scenario("check", ["check", "{shared}/x"], code=6, also=("x", *RECORDS)),
     Scenario(
         "check, host", ["check", "{input}/1.tar.gz", "--host", "{shared}/host.json"], code=6, also=("host.json",)
