@@ -17,7 +17,7 @@ from envpack.interop.output_formats import check_output, format_for
 from envpack.interop.write import write_archive
 from envpack.runtime.commands.check import Policy
 from envpack.runtime.commands.deploy import DeployOptions, deploy
-from envpack.runtime.deployment.parents import PARENT_OWNER, warn_of_parents
+from envpack.runtime.deployment.parents import warn_of_parents
 from envpack.runtime.deployment.registry import unregister
 from envpack.runtime.deployment.source import Fixup
 from envpack.runtime.deployment.state import DeploymentState
@@ -25,6 +25,7 @@ from envpack.runtime.errors import UsageError
 from envpack.runtime.format.manifest import Manifest
 from envpack.runtime.fs.paths import folders_for
 from envpack.runtime.fs.temporary import work_folder
+from envpack.runtime.host.allowances import PARENT_OWNER
 from envpack.runtime.parallel.threads import processors
 from envpack.runtime.reader.bundle import open_bundle
 from envpack.runtime.report import Reporter

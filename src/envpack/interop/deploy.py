@@ -9,8 +9,9 @@ from envpack.bundle.pack import PackSettings, pack_contents
 from envpack.interop.environment.origin import name_of
 from envpack.interop.environment.read import as_integrity_error, read_archive
 from envpack.interop.folder_writer import FolderWriter
-from envpack.runtime.commands.check import Policy, check_before, check_platform, check_room
+from envpack.runtime.commands.check import Policy
 from envpack.runtime.commands.deploy import DEFAULTS, Deployment, DeployOptions, deploy_source
+from envpack.runtime.commands.deploy_checks import check_before, check_platform, check_room
 from envpack.runtime.deployment.source import DeployedTree
 from envpack.runtime.format.manifest import Manifest
 from envpack.runtime.fs.paths import remove_tree

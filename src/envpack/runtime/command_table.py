@@ -62,13 +62,12 @@ def _verify(arguments: argparse.Namespace, reporter: Reporter) -> dict[str, Any]
 
 def _check(arguments: argparse.Namespace, reporter: Reporter) -> dict[str, Any]:
     from envpack.runtime.commands.check import check, facts_from_file
-    from envpack.runtime.transport.open import local_path
 
-    path = local_path(arguments.path)
+    path = arguments.path if arguments.stamp is None else Path(arguments.path)
     facts = facts_from_file(Path(arguments.host)) if arguments.host else None
     report = check(path, facts=facts, gpu=arguments.gpu, allow=arguments.allow, start_cuda=arguments.probe)
     if arguments.stamp is not None:
-        _report_to_activation(arguments, Path(path), report)
+        _report_to_activation(arguments, path, report)
     else:
         for item in report.verdicts:
             reporter.note(f"{item.verdict}: {item.requirement}: needs {item.needed}, found {item.found}")

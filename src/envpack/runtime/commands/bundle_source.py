@@ -6,7 +6,8 @@ import os
 from pathlib import Path
 from typing import Any, Mapping
 
-from envpack.runtime.commands.check import Policy, check_before, check_room
+from envpack.runtime.commands.check import Policy
+from envpack.runtime.commands.deploy_checks import check_before, check_room
 from envpack.runtime.deployment.source import DeployedTree
 from envpack.runtime.extract.extraction import Extraction
 from envpack.runtime.extract.previous import previous_deployment

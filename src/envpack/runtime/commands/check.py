@@ -6,8 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Iterable, Mapping
 
-from envpack.runtime.deployment.parents import PARENT_OWNER
-from envpack.runtime.deployment.protected_paths import ROOT_HOME
 from envpack.runtime.errors import FormatError, HostError, UsageError
 from envpack.runtime.format.codec import STANDARD, Decoder
 from envpack.runtime.format.layout import DEPLOYMENT_PATH
@@ -15,25 +13,16 @@ from envpack.runtime.format.manifest import Manifest
 from envpack.runtime.fs.io import read_file
 from envpack.runtime.fs.json_text import json_value
 from envpack.runtime.fs.paths import is_folder
+from envpack.runtime.host.allowances import OTHER_NAMES
 from envpack.runtime.host.checks.evaluate import GPU_MODES, allowing, evaluate, needs_gpu_facts
 from envpack.runtime.host.checks.libraries import wanted_libraries
 from envpack.runtime.host.checks.registry import REQUIREMENTS, wanted_of
-from envpack.runtime.host.checks.verdict import FAILED, OK, UNKNOWN, WARNING, Verdict
+from envpack.runtime.host.checks.verdict import FAILED, Verdict
 from envpack.runtime.host.detect.gather import gather
-from envpack.runtime.host.detect.machine import host_subdir
 from envpack.runtime.host.facts import HostFacts, facts_from_json
-from envpack.runtime.reader.bundle import open_bundle
-from envpack.runtime.report import Reporter
-from envpack.runtime.transport.open import local_path
-from envpack.runtime.tree.head import ROOM, read_manifest
-from envpack.runtime.tree.prefix import check_prefix
+from envpack.runtime.tree.head import read_manifest
 
 _WHAT_TO_GIVE = "Give the path of a bundle, of a deployment, or of a conda environment."
-
-
-OTHER_NAMES = (ROOT_HOME, PARENT_OWNER, ROOM)
-"""Names for ``--allow`` beside the requirements on a host: a destination below root's home, one below another
-user's directory, and one that is too long for the paths in compiled files."""
 
 
 @dataclass(frozen=True)
@@ -174,11 +163,16 @@ def check(
         IntegrityError: ``path`` is damaged.
         UsageError: A word in ``gpu`` or ``allow`` is unknown.
     """
-    path = local_path(path)
+    if not isinstance(path, Path):
+        from envpack.runtime.transport.open import local_path  # an activation checks a path
+
+        path = local_path(path)
     root = path if isinstance(path, Path) and is_folder(path, follow=True) else None
     if root is not None:
         manifest, recorded, name = read_manifest(root, hint=_WHAT_TO_GIVE), recorded_policy(root), str(root)
     else:
+        from envpack.runtime.reader.bundle import open_bundle  # an activation checks deployments only
+
         recorded = Policy()
         with open_bundle(path, decoders) as bundle:
             manifest, name = bundle.manifest, bundle.name
@@ -206,71 +200,6 @@ def facts_for(
     return gather(destination, gpu=gpu, libraries=libraries, start_cuda=start_cuda)
 
 
-def check_before(
-    manifest: Manifest, bundle: str, destination: Path, policy: Policy, reporter: Reporter
-) -> dict[str, Any]:
-    """Check the host before a deployment, and return what the deployment records of the check.
-
-    Warnings go to ``reporter``. Free disk space is checked here only when the spec states how much the environment
-    takes.
-
-    Args:
-        manifest: Manifest of the bundle.
-        bundle: Name of the bundle, for messages.
-        destination: Directory of the deployment.
-        policy: Policy of the check; nothing is checked where its ``check`` is False.
-        reporter: Receives warnings and notes.
-
-    Returns:
-        The ``check`` part of the deployment's record.
-
-    Raises:
-        HostError: A requirement failed that the policy does not allow to fail.
-    """
-    record: dict[str, Any] = {
-        "check": policy.check,
-        "gpu": policy.gpu,
-        "allow": list(policy.allow),
-        "overridden": [],
-    }
-    if not policy.check:
-        return record
-    facts = facts_for(manifest, policy, destination)
-    report = check_manifest(manifest, bundle, facts, policy, deployed="disk" not in manifest.requires)
-    report.require("To ignore this, use --allow {names}. 'envpack check BUNDLE' shows all requirements.")
-    for item in report.of(WARNING):
-        reporter.warn(item.message)
-    for item in (*report.of(UNKNOWN), *report.of(OK)):
-        if item.remedy or (item.verdict == OK and item.says):
-            reporter.note(item.message)
-    record["overridden"] = [item.requirement for item in report.verdicts if item.allowed]
-    return record
-
-
-def check_room(
-    manifest: Manifest, prefix: str, policy: Policy, checked: Mapping[str, Any], reporter: Reporter
-) -> Mapping[str, Any]:
-    """Check that a destination is not too long, and return the record of the check with what was overridden.
-
-    Args:
-        manifest: the manifest of the bundle.
-        prefix: the path of the destination.
-        policy: the policy of the check.
-        checked: the record of the checks so far.
-        reporter: receives a warning when the length is overridden.
-
-    Raises:
-        RelocationError: the destination is too long and the policy does not allow that, or has unsafe bytes.
-    """
-    if not check_prefix(manifest, prefix, any_length=ROOM in policy.allow):
-        return checked
-    reporter.warn(
-        f"the destination is longer than {manifest.longest_prefix} bytes: paths that are compiled into files such "
-        f"as {manifest.limited_by} stay a placeholder, and lead nowhere"
-    )
-    return {**checked, "overridden": [*checked["overridden"], ROOM]}
-
-
 def recorded_policy(root: Path) -> Policy:
     """Return the policy that a deployment was made with; the default policy where no readable one is recorded."""
     try:
@@ -293,12 +222,3 @@ def facts_from_file(path: Path) -> HostFacts:
     except ValueError as problem:
         raise FormatError(f"{path}: not valid JSON ({problem})") from None
     return facts_from_json(document, str(path))
-
-
-def check_platform(subdir: str) -> None:
-    """Raise HostError when an environment of this conda subdir can't run on this host."""
-    if subdir not in (host_subdir(), "noarch"):
-        raise HostError(
-            f"the bundle is for {subdir}, but this host is {host_subdir()}",
-            hint=f"Build it for this host: 'platform: {host_subdir()}' in the spec.",
-        )

@@ -20,8 +20,6 @@ from envpack.runtime.commands.destination_checks import require_executable, warn
 from envpack.runtime.commands.run_tests import run_bundle_tests
 from envpack.runtime.commands.signature_requirement import other_program
 from envpack.runtime.deployment.exclusive import exclusive
-from envpack.runtime.deployment.parents import PARENT_OWNER
-from envpack.runtime.deployment.protected_paths import ROOT_HOME
 from envpack.runtime.deployment.record import Generation, Record, update_record, write_record
 from envpack.runtime.deployment.registry import register, unregister
 from envpack.runtime.deployment.retention import prune
@@ -33,6 +31,7 @@ from envpack.runtime.format.codec import STANDARD, Decoder
 from envpack.runtime.format.manifest import Manifest
 from envpack.runtime.fs.sync import sync_filesystem
 from envpack.runtime.fs.working_directory import is_current
+from envpack.runtime.host.allowances import PARENT_OWNER, ROOT_HOME
 from envpack.runtime.parallel.threads import processors
 from envpack.runtime.reader.bundle import open_bundle
 from envpack.runtime.report import Reporter

@@ -15,9 +15,6 @@ from envpack.runtime.fs.io import read_file
 from envpack.runtime.fs.writers import other_writer
 from envpack.runtime.report import Reporter
 
-PARENT_OWNER = "parent_owner"
-"""The name, in the ``allow`` of a policy, that lets root work below a folder that other users can write to."""
-
 _ALL = "0 0 4294967295"
 """/proc/self/uid_map and gid_map where this process sees all users and groups as they are: user_namespaces(7)."""
 

@@ -66,10 +66,6 @@ def _real(*homes: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(home for home in real if home not in ("/", "/nonexistent")))
 
 
-ROOT_HOME = "root_home"
-"""The name, in the ``allow`` of a policy, that lets root deploy below its own home; it is never the default."""
-
-
 def check_destination(path: str, user: User, root_home: bool = False) -> None:
     """Raise DestinationError when ``path`` is protected.
 

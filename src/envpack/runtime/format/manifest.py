@@ -7,12 +7,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Mapping, NamedTuple
+from typing import TYPE_CHECKING, Any, Mapping, NamedTuple
 
 from envpack.runtime.format.changes import Changes
 from envpack.runtime.format.needs import DetectedNeeds
 from envpack.runtime.format.services import Mount, Service
-from envpack.runtime.relocation.relocation import Relocation
+
+if TYPE_CHECKING:
+    from envpack.runtime.relocation.relocation import Relocation
 
 FORMAT = 1
 """Number of the newest bundle format that this version reads, and of the one that it writes."""

@@ -11,7 +11,6 @@ from envpack.runtime.errors import EnvpackError, FormatError, IntegrityError, fa
 from envpack.runtime.format.layout import DEPLOYMENT_PATH, DIGEST_PATH, MANIFEST_PATH, OWN_FOLDER, PATHS_PATH
 from envpack.runtime.format.manifest import Manifest, PathsTable
 from envpack.runtime.format.manifest_json import digest_line, manifest_from_json
-from envpack.runtime.format.paths_json import table_from_json
 from envpack.runtime.fs.io import read_file
 from envpack.runtime.fs.json_text import json_value
 
@@ -62,6 +61,8 @@ def read_head(root: Path) -> TreeHead:
         FormatError: ``root`` is no tree that envpack unpacked, or a field is wrong.
         IntegrityError: the manifest or the paths table was changed.
     """
+    from envpack.runtime.format.paths_json import table_from_json  # an activation reads manifests only
+
     manifest_bytes = _read_manifest(root)
     manifest = manifest_from_json(manifest_bytes)
     table_bytes = _read(root, PATHS_PATH)

@@ -12,15 +12,17 @@ import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Mapping
+from typing import TYPE_CHECKING, Mapping
 
 from envpack.runtime.host.detect import nvml
-from envpack.runtime.host.detect.cuda_probe import Probe, probe
 from envpack.runtime.host.detect.programs import ask
 from envpack.runtime.host.detect.visible import with_visibility
 from envpack.runtime.host.facts import Gpu, Nvidia
 from envpack.runtime.host.versions import numbers
 from envpack.runtime.parallel.resources import read_text
+
+if TYPE_CHECKING:
+    from envpack.runtime.host.detect.cuda_probe import Probe
 
 _QUERY = "index,name,uuid,compute_cap,memory.total,mig.mode.current"
 _PATIENCE = 20
@@ -55,6 +57,8 @@ def read_nvidia(
     elif found.state in ("container-without-gpu", "no-devices") and container and _kept_away(environ):
         found = replace(found, state="container-void")
     if (start_cuda or not found.source.startswith("nv")) and nvml.libcuda_version() is not None:
+        from envpack.runtime.host.detect.cuda_probe import probe  # an activation does not initialize CUDA
+
         found = with_probe(found, probe(environ))
     return _overridden(found, environ.get("CONDA_OVERRIDE_CUDA"))
 
