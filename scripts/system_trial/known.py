@@ -16,7 +16,6 @@ class System:
 
     Attributes:
         packages: Arguments of make_channel for the conda packages of the spec, besides Python.
-        port_option: What the service's command line takes the port after.
         request: The path of the request that it has to answer, and what is sent: JSON, or with ``upload`` the
             fields of a form.
         answer: A regular expression that the answer has to match; the release is in it as RELEASE.
@@ -28,7 +27,6 @@ class System:
     """
 
     packages: tuple[str, ...]
-    port_option: str
     request: tuple[str, Any]
     answer: str
     change: tuple[str, str]
@@ -44,7 +42,6 @@ SYSTEMS: Mapping[str, System] = {
             *("torch==2.0.1", "torchvision==0.15.2", "torchaudio==2.0.2", "numpy==1.24.3"),
             *("--alias", "pytorch=torch"),
         ),
-        port_option="--port=",
         request=("/predict", {"rows": [[1, 2, 9, 3], [8, 1, 2, 3]]}),
         answer=r'"classes":\s*\[2,\s*0\],\s*"release":\s*"RELEASE"',
         change=("flask==2.3.3", "flask==2.3.2"),
@@ -52,7 +49,6 @@ SYSTEMS: Mapping[str, System] = {
     ),
     "image-to-video": System(
         packages=("setuptools<81",),
-        port_option="--server-port=",
         request=("/run/animate", {"data": ["data:image/png;base64," + PICTURE, "the sea"]}),
         answer=r"release RELEASE: 4 frames",
         change=("diffusers==0.30.3", "diffusers==0.30.2"),
@@ -62,7 +58,6 @@ SYSTEMS: Mapping[str, System] = {
     ),
     "qwen-edit": System(
         packages=(),
-        port_option="--port=",
         request=("/edits", {"prompt": "make it night", "steps": "1", "width": "32", "height": "32"}),
         upload="image",
         answer=r"release RELEASE, image/png of [\d,]+ bytes",
@@ -71,7 +66,6 @@ SYSTEMS: Mapping[str, System] = {
     ),
     "qwen-image": System(
         packages=(),
-        port_option="--port=",
         request=("/images", {"prompt": "a lighthouse", "width": 32, "height": 32, "steps": 2}),
         answer=r"release RELEASE, image/png of [\d,]+ bytes",
         change=("transformers==4.57.6", "transformers==4.57.3"),
@@ -79,7 +73,6 @@ SYSTEMS: Mapping[str, System] = {
     ),
     "qwen3-omni": System(
         packages=(),
-        port_option="--port=",
         request=("/answers", {"prompt": "Who are you?", "tokens": 8}),
         answer=r'"tokens":\d+,"release":"RELEASE"',
         change=("transformers==4.57.6", "transformers==4.57.3"),

@@ -38,18 +38,18 @@ class Service:
 
     def __enter__(self) -> Service:
         service = self.manifest["services"]["serve"]
-        self.named = not service.get("mounts") and is_free(service["port"])
-        self.port = service["port"] if self.named else free_port()
-        line = f"exec {self.manifest['commands']['serve']} {self.system.port_option}{self.port}"
-        # where the weights are missing the command itself is refused, so its line is run, on another port
-        what = ("serve",) if self.named else ("--", "sh", "-c", line)
+        self.named = not service.get("mounts")
+        self.port = service["port"] if is_free(service["port"]) else free_port()
+        line = f"exec {self.manifest['commands']['serve']}"
+        # where the weights are missing the command itself is refused, so its line is run
+        what = ("serve", "--port", str(self.port)) if self.named else ("--", "sh", "-c", line)
         self.log = self.model.parent / "service.log"
         begin = time.monotonic()
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
                 [*self.workshop.program, "run", str(self.destination), *what],
                 cwd=self.destination / "app",
-                env={**os.environ, "MODEL": str(self.model), **self.system.env},
+                env={**os.environ, "PORT": str(self.port), "MODEL": str(self.model), **self.system.env},
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
