@@ -134,6 +134,7 @@ class Workshop:
 
     def deploy(self, bundle: Path | str, destination: Path, *options: str) -> dict[str, Any]:
         arguments = (bundle, destination, *ALLOWED, *options, "-j", self.jobs)
+        os.sync()  # a deployment waits for the disk: not for what the build before it has written
         result: dict[str, Any] = self.envpack("deploy", *arguments)["result"]
         return result
 
