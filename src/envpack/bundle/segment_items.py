@@ -10,7 +10,7 @@ from typing import Protocol
 
 from envpack.bundle.model import PROMISED_ROOM, Item, Limit, PackFindings
 from envpack.prefix.model import Entry, Group, Stored
-from envpack.prefix.own.read import is_own
+from envpack.prefix.own.ids import is_own
 from envpack.prefix.relocate.occurrences import Harmless
 from envpack.prefix.relocate.residual_mentions import matters
 from envpack.prefix.relocate.shebang import may_need_activation

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from envpack.prefix.own.read import FILES, OwnFiles, application, path_problem
+from envpack.prefix.own.ids import FILES
+from envpack.prefix.own.read import OwnFiles, application, path_problem
 from envpack.runtime.errors import SpecError
 from envpack.spec.model import EnvSpec
 from envpack.spec.own_files import activation_path

@@ -7,12 +7,11 @@ from pathlib import Path
 import pytest
 
 from envpack.prefix.model import ENVIRONMENT, Entry, Group, PrefixContents
+from envpack.prefix.own.ids import application_path, is_own
 from envpack.prefix.own.place import add_own_files, import_path
 from envpack.prefix.own.read import (
     OwnRules,
     application,
-    application_path,
-    is_own,
     parse_application,
     path_problem,
     read_own_files,

@@ -93,7 +93,7 @@ def describe(
     manifest: Manifest, path: str, file_size: int, head_size: int, archive: dict[str, Any] | None = None
 ) -> dict[str, Any]:
     """Return the ``result`` of ``envpack.inspect/1``; ``archive`` is what only archives of other tools have."""
-    from envpack.prefix.own.read import application_path, is_own
+    from envpack.prefix.own.ids import application_path, is_own
     from envpack.runtime.format.changes import changes_to_json
     from envpack.runtime.format.needs import needs_to_json
     from envpack.runtime.format.services import mounts_to_json, services_to_json

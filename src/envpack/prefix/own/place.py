@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from envpack.prefix.model import ENVIRONMENT, Entry, Group, PrefixContents
-from envpack.prefix.own.read import application_path, sorted_entries
+from envpack.prefix.own.ids import application_path
+from envpack.prefix.own.read import sorted_entries
 from envpack.runtime.errors import PackError
 
 

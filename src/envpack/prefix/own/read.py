@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 
 from envpack.prefix.model import SOURCE_MTIME, Entry, Group
+from envpack.prefix.own.ids import APP
 from envpack.prefix.scan.outputs import without_output
 from envpack.prefix.scan.walk import GENERATED, FileStat, Outside, file_stat, walk, warn_of_privileged
 from envpack.runtime.errors import PackError, UsageError
@@ -23,14 +24,8 @@ from envpack.runtime.format.limits import MAX_MTIME
 from envpack.runtime.fs.io import read_file
 from envpack.runtime.report import Reporter, human_size
 
-APP = "app:"
-"""Begin of the id of an application's segment; the rest is the path of its directory in the environment."""
-
 APP_PATH = "app"
 """Path of an application in the environment, unless another one is given."""
-
-FILES = "files"
-"""Id of the segment with the other own files."""
 
 _SECRETS = re.compile(
     r"(?:^|/)(?:\.env|\.env\.(?!example$|sample$|template$|dist$)[^/]+|\.netrc|\.pgpass|\.pypirc|\.npmrc|\.git-credentials"
@@ -76,16 +71,6 @@ def parse_application(text: str) -> OwnFiles:
     if not Path(directory).is_dir():
         raise UsageError(f"--app {text}: {directory} is not a directory")
     return application(Path(directory), path)
-
-
-def application_path(id: str) -> str:
-    """Return the path of the application in a segment; "" when it is another segment."""
-    return id[len(APP) :] if id.startswith(APP) else ""
-
-
-def is_own(id: str) -> bool:
-    """Return whether a segment has own files."""
-    return id == FILES or id.startswith(APP)
 
 
 def path_problem(path: str) -> str:
