@@ -27,7 +27,7 @@ MANIFEST_END = ".json"
 _HINT = "Give the path of a bundle, a deployment, or the .manifest.json of a release."
 
 
-def read_contents(where: str, decoders: Mapping[str, Decoder] = STANDARD) -> Contents:
+def read_contents(where: Path | str, decoders: Mapping[str, Decoder] = STANDARD) -> Contents:
     """Return what is known of an environment.
 
     Args:
@@ -63,7 +63,7 @@ class Inventory(NamedTuple):
     installed: list[Installed]
 
 
-def read_inventory(where: str, decoders: Mapping[str, Decoder] = STANDARD) -> Inventory:
+def read_inventory(where: Path | str, decoders: Mapping[str, Decoder] = STANDARD) -> Inventory:
     """Return the packages of an environment; of a bundle, only the frames that hold their metadata are read.
 
     Args:

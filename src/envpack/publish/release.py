@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,11 +13,14 @@ from envpack.runtime.errors import DestinationError
 
 @dataclass(frozen=True)
 class Published:
-    """The paths or URLs of a release's files; ``signature`` is None for one that is not signed."""
+    """The paths or URLs of a release's files; ``signature`` is None for one that is not signed.
+
+    Those of its documents are by the end of their names.
+    """
 
     bundle: str
     checksum: str
-    manifest: str
+    documents: Mapping[str, str]
     signature: str | None
 
 
@@ -33,12 +36,12 @@ def publish_new(
     suffix: str,
     *,
     sha256: str,
-    manifest: bytes,
+    documents: Mapping[str, bytes],
     sign: Callable[[str], bytes] | None = None,
 ) -> Published:
     """Publish a finished bundle under the first free name of ``stems``.
 
-    Its checksum and manifest are written beside it, and with ``sign`` its signature. No existing file is changed.
+    Its checksum and documents are written beside it, and with ``sign`` its signature. No existing file is changed.
     The checksum is written first and reserves the name. The bundle comes last: where it exists, its other files
     exist too.
 
@@ -48,7 +51,7 @@ def publish_new(
         stems: File names without suffix, in order of preference.
         suffix: The suffix of the bundle.
         sha256: The digest of the bundle, in hex.
-        manifest: The bytes of its manifest.
+        documents: The content of further files by what their names have after the stem, such as ".manifest.json".
         sign: Return the content of the signature for a bundle of this name; None for no signature.
 
     Raises:
@@ -60,7 +63,7 @@ def publish_new(
     for stem in stems:
         bundle = stem + suffix
         claim = _small(f"{bundle}.sha256", checksum_line(sha256, bundle).encode())
-        beside = [_small(f"{stem}.manifest.json", manifest)]
+        beside = [_small(f"{stem}{end}", content) for end, content in documents.items()]
         signature = signature_path(Path(bundle)).name
         if sign is not None:
             beside.append(_small(signature, sign(bundle)))
@@ -76,7 +79,7 @@ def publish_new(
         return Published(
             publisher.address(bundle),
             publisher.address(claim.name),
-            publisher.address(beside[0].name),
+            {end: publisher.address(f"{stem}{end}") for end in documents},
             publisher.address(signature) if sign is not None else None,
         )
     raise DestinationError(f"all names for the release are already used in {publisher.address('')}")

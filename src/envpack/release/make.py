@@ -64,6 +64,10 @@ class Recipe:
     cache: bool = True
 
 
+MANIFEST, SBOM = ".manifest.json", ".cdx.json"
+"""What the names of a release's documents have after the stem; the latter is the one that CycloneDX recommends."""
+
+
 @dataclass(frozen=True)
 class Made:
     """A published bundle.
@@ -77,6 +81,7 @@ class Made:
         selection: The rules for files to leave out, with the number of files each left out.
         seconds: The time of all steps.
         manifest_file: That of its ``.manifest.json``; only for a release.
+        sbom: That of its ``.cdx.json``; only for a release.
         signature: That of its ``.minisig``; only for a signed release.
     """
 
@@ -88,6 +93,7 @@ class Made:
     selection: Selection
     seconds: float
     manifest_file: str | None = None
+    sbom: str | None = None
     signature: str | None = None
 
 
@@ -119,7 +125,9 @@ def build_bundle(recipe: Recipe, output: Path | None, reporter: Reporter) -> Mad
 
 
 def release_bundle(recipe: Recipe, publisher: Publisher, reporter: Reporter, key: SecretKey | None = None) -> Made:
-    """Build a bundle, and publish it with its ``.sha256`` and ``.manifest.json`` under a name that is new there.
+    """Build a bundle, and publish it with its documents under a name that is new there.
+
+    These are its ``.sha256``, its ``.manifest.json``, and its ``.cdx.json``, a software bill of materials.
 
     The second release of a day gets ``.1`` after the date, and so on: nothing is ever overwritten. Where the
     bundle exists, its other files exist too; after an error there is none of them.
@@ -133,6 +141,9 @@ def release_bundle(recipe: Recipe, publisher: Publisher, reporter: Reporter, key
     Raises:
         EnvpackError: Building, packing or writing failed.
     """
+    from envpack.bundle.codecs import FAST
+    from envpack.contents.cyclonedx import cyclonedx
+    from envpack.contents.read import read_inventory
     from envpack.runtime.format.manifest_json import manifest_to_json
 
     started = time.monotonic()
@@ -141,12 +152,22 @@ def release_bundle(recipe: Recipe, publisher: Publisher, reporter: Reporter, key
         sha256, size = _digest(finished, reporter), finished.stat().st_size
         stems = (_stem(recipe, manifest, ordinal) for ordinal in itertools.count())
         document = manifest_to_json(manifest)
+        documents = {MANIFEST: document, SBOM: cyclonedx(*read_inventory(finished, FAST))}
         found = publish_new(
-            publisher, finished, stems, suffix, sha256=sha256, manifest=document, sign=_signer(key, document)
+            publisher, finished, stems, suffix, sha256=sha256, documents=documents, sign=_signer(key, document)
         )
     seconds = round(time.monotonic() - started, 3)
     return Made(
-        found.bundle, found.checksum, sha256, size, manifest, selection, seconds, found.manifest, found.signature
+        found.bundle,
+        found.checksum,
+        sha256,
+        size,
+        manifest,
+        selection,
+        seconds,
+        manifest_file=found.documents[MANIFEST],
+        sbom=found.documents[SBOM],
+        signature=found.signature,
     )
 
 

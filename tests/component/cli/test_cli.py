@@ -134,7 +134,7 @@ def test_every_step_from_the_lock_on_answers_in_json(
     )["result"]
     assert json.loads(Path(made["manifest"]).read_bytes())["name"] == "small"
     assert sorted(out.iterdir()) == sorted(
-        Path(made[kind]) for kind in ("bundle", "checksum", "manifest", "signature")
+        Path(made[kind]) for kind in ("bundle", "checksum", "manifest", "sbom", "signature")
     )
     signed = answer(envpack("verify", made["bundle"], "--key", key, "--json"), "verify")["result"]["signed"]
     assert signed["comment"] == f"file:{Path(made['bundle']).name}\thashed"

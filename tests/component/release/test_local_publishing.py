@@ -69,7 +69,12 @@ def release(folder: Path, content: bytes) -> Path:
     finished.write_bytes(content)
     stems = (bundle_stem("demo", "1.0", DAY, "linux-64", ordinal) for ordinal in itertools.count())
     found = publish_new(
-        LocalFolder(folder), finished, stems, ".tar.gz", sha256=sha256_of(finished), manifest=content
+        LocalFolder(folder),
+        finished,
+        stems,
+        ".tar.gz",
+        sha256=sha256_of(finished),
+        documents={".manifest.json": content},
     )
     return Path(found.bundle)
 
@@ -114,7 +119,13 @@ def publish_signed(folder: Path, stems: Iterable[str], sign: Callable[[str], byt
     finished = folder / ".finished"
     finished.touch()
     found = publish_new(
-        LocalFolder(folder), finished, stems, ".tar.gz", sha256="0" * 64, manifest=b"{}", sign=sign
+        LocalFolder(folder),
+        finished,
+        stems,
+        ".tar.gz",
+        sha256="0" * 64,
+        documents={".manifest.json": b"{}"},
+        sign=sign,
     )
     return Path(found.bundle)
 

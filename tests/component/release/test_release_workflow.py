@@ -200,7 +200,8 @@ def test_it_publishes_dated_files_and_never_touches_published_ones(checkout: Pat
     publish(checkout.parent, main, tag)
     first = released(main, tag)
     stem = "demo-1.0-20251219-linux-64"
-    assert sorted(first) == [f"{stem}.manifest.json", f"{stem}.tar.gz", f"{stem}.tar.gz.sha256"]
+    ends = (".cdx.json", ".manifest.json", ".tar.gz", ".tar.gz.sha256")
+    assert sorted(first) == [f"{stem}{end}" for end in ends]
     release = Path(main["RELEASES"]) / tag
     subprocess.run(["sha256sum", "--check", "--strict", f"{stem}.tar.gz.sha256"], cwd=release, check=True)
 

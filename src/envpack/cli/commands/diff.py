@@ -47,7 +47,7 @@ def diff(
 
     \b
     Examples:
-      envpack diff dist/demo-1.0-20251219-linux-64.tar.gz dist/demo-1.1-20260104-linux-64.tar.gz
+      envpack diff demo-1.0.tar.gz demo-1.1.tar.gz
       envpack diff /opt/envs/demo https://example.org/demo.tar.gz
       envpack diff --markdown old.tar.gz new.tar.gz >>notes.md
     """

@@ -25,12 +25,12 @@ def release(
     building: BuildOptions,
     key: Annotated[Path | None, option("--key", metavar="FILE", help="Sign with this secret key.")] = None,
 ) -> Result:
-    """Build the files to publish: bundle, checksum, manifest.
+    """Build the files to publish: bundle, checksum, manifest, SBOM.
 
     Like 'envpack build', but existing files are never replaced: a second release on the same day gets '.1' after
-    the date. Prints the paths of the three files, and of the signature if a key is given with --key or as
-    'sign_key' in config.toml. The bundle is written last: if it exists, the other files exist too.
-    SOURCE_DATE_EPOCH sets the date.
+    the date. Prints the paths of the four files, and of the signature if a key is given with --key or as
+    'sign_key' in config.toml. The bundle is written last: if it exists, the other files exist too. The SBOM is
+    that of 'envpack sbom'. SOURCE_DATE_EPOCH sets the date.
 
     \b
     Example:
@@ -44,12 +44,13 @@ def release(
     secret = secret_key(console, key) if key is not None or load_config(console.environ).sign_key else None
     made = release_bundle(building.recipe(spec, console.environ), LocalFolder(output), console.reporter, secret)
     report_changes(console, made.manifest.changes, made.selection)
-    written = [made.bundle, made.checksum, made.manifest_file, made.signature]
+    written = [made.bundle, made.checksum, made.manifest_file, made.sbom, made.signature]
 
     def show(console: Console) -> None:
         for path in filter(None, written):
             console.out.write(escape(str(path)))
 
     signature = str(made.signature) if made.signature is not None else None
-    data = {**describe_built(made), "manifest": str(made.manifest_file), "signature": signature}
+    documents = {"manifest": str(made.manifest_file), "sbom": str(made.sbom)}
+    data = {**describe_built(made), **documents, "signature": signature}
     return Result("release", data, show)
