@@ -325,6 +325,12 @@ def test_files_are_short() -> None:
     assert long == FILES_TO_MEND
 
 
+def test_modules_of_tests_have_different_names() -> None:
+    """pytest imports them by their file names alone."""
+    found = Counter(path.name for path in Path(__file__).parents[1].rglob("test_*.py"))
+    assert [name for name, count in found.items() if count > 1] == []
+
+
 def test_help_loads_nothing_heavy() -> None:
     """`envpack --help` answers at once because only the parser is loaded, and no command's own imports."""
     script = (
