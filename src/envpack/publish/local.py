@@ -5,21 +5,23 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from envpack.publish.base import Release, Upload
 from envpack.publish.release import checksum_line
 from envpack.runtime.errors import DestinationError, failed_path
-from envpack.runtime.fs.io import open_regular
+from envpack.runtime.fs.io import open_regular, read_file, write_pieces
 from envpack.runtime.fs.lock import folder_locked
 from envpack.runtime.fs.paths import make_folders
 from envpack.runtime.fs.sync import sync_folder
-from envpack.runtime.fs.temporary import new_folder, replace_file
+from envpack.runtime.fs.temporary import is_temporary, new_file, new_folder, replace_file
 from envpack.runtime.report import Step
 
 _CHUNK = 1 << 20
+_MAX_SMALL = 64 << 20
+"""Bytes of the largest document that is read: SBOMs of large environments have some megabytes."""
 
 
 def sha256_of(path: Path, step: Step | None = None) -> str:
@@ -68,26 +70,54 @@ def publish(finished: Path, bundle: Path, sha256: str) -> None:
 class LocalFolder:
     """A folder that releases are published in, as `envpack.publish.base.Publisher` says."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    replaces = True
+
+    def __init__(self, folder: Path, hint: str = "Choose another directory with --output.") -> None:
+        """Take the folder, which need not exist, and what to do where it can't be used."""
+        self._folder, self._hint = folder, hint
+        self._staging: Path | None = None
 
     def address(self, name: str) -> str:
         return str(self._folder / name)
 
+    def files(self) -> Mapping[str, int]:
+        try:
+            with os.scandir(self._folder) as entries:
+                return {
+                    entry.name: entry.stat().st_size
+                    for entry in entries
+                    if not is_temporary(entry.name) and entry.is_file()
+                }
+        except FileNotFoundError:
+            return {}
+        except OSError as problem:
+            raise self._failed("read", problem) from None
+
+    def read(self, name: str) -> bytes:
+        try:
+            return read_file(self._folder / name, _MAX_SMALL)
+        except FileNotFoundError:
+            raise
+        except OSError as problem:
+            raise self._failed("read", problem) from None
+
     @contextmanager
     def staging(self) -> Iterator[Path]:
-        """Yield a hidden folder inside the folder, on its filesystem, for unfinished files."""
+        """Yield a hidden folder inside the folder, on its filesystem, for an unfinished bundle.
+
+        Raises:
+            DestinationError: The folder can't be made.
+        """
         folder, made = self._folder, not self._folder.exists()
         stack = ExitStack()
         try:
             make_folders(folder)
             staging = stack.enter_context(new_folder(folder / "staging"))
         except OSError as problem:
-            raise DestinationError(
-                f"can't write to {folder}: {problem.strerror}", hint="Choose another directory with --output."
-            ) from None
+            raise self._failed("write to", problem) from None
         try:
             with stack:
+                self._staging = staging
                 yield staging
         except BaseException:
             if made:
@@ -96,37 +126,51 @@ class LocalFolder:
             raise
 
     @contextmanager
-    def reserve(self, claim: Upload, names: Sequence[str]) -> Iterator[Release]:
+    def reserve(self, claim: Upload, names: Sequence[str], *, resume: bool = False) -> Iterator[Release]:
         """Reserve the names by creating ``claim`` (O_EXCL), also against a release at the same moment."""
-        release = _LocalRelease(self._folder)
+        release = _LocalRelease(self._folder, self._staging, resume=resume)
         try:
-            for name in (claim.name, *names):
-                if os.path.lexists(self._folder / name):
-                    raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(self._folder / name))
-            release.put(claim)
+            if not resume:
+                make_folders(self._folder)
+                for name in (claim.name, *names):
+                    if os.path.lexists(self._folder / name):
+                        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(self._folder / name))
+                release.put(claim)
             yield release
         except FileExistsError:
             release.take_back()
             raise
         except OSError as problem:
             release.take_back()
-            raise DestinationError(
-                f"can't write to {self._folder}: {problem.strerror}",
-                hint="Free some disk space, or choose another directory with --output.",
-            ) from None
+            raise self._failed("write to", problem, "Free some disk space. ") from None
         except BaseException:
             release.take_back()
             raise
 
+    def replace(self, file: Upload) -> None:
+        try:
+            replace_file(self._folder / file.name, b"".join(file.chunks()))
+        except OSError as problem:
+            raise self._failed("write to", problem) from None
+
+    def _failed(self, what: str, problem: OSError, advice: str = "") -> DestinationError:
+        full = problem.errno in (errno.ENOSPC, errno.EDQUOT)
+        return DestinationError(
+            f"can't {what} {self._folder}: {problem.strerror}", hint=(advice if full else "") + self._hint
+        )
+
 
 class _LocalRelease:
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, staging: Path | None, *, resume: bool) -> None:
+        self._folder, self._staging, self._resume = folder, staging, resume
         self._made: list[Path] = []
         self._bundle: Path | None = None
 
     def put(self, file: Upload) -> None:
         path = self._folder / file.name
+        if self._resume:
+            replace_file(path, b"".join(file.chunks()))
+            return
         with path.open("xb") as out:
             self._made.append(path)
             for chunk in file.chunks():
@@ -136,11 +180,19 @@ class _LocalRelease:
 
     def commit(self, bundle: Upload) -> None:
         """Rename the bundle into the folder. It is there after a power cut only where its other files are."""
-        assert isinstance(bundle.content, Path)
-        _sync(bundle.content)
-        sync_folder(self._folder)
-        self._bundle = self._folder / bundle.name
-        bundle.content.rename(self._bundle)
+        path = self._folder / bundle.name
+        if isinstance(bundle.content, Path) and bundle.content.parent == self._staging:
+            _sync(bundle.content)
+            sync_folder(self._folder)
+            self._bundle = path
+            bundle.content.rename(path)
+        else:
+            with new_file(path) as new:
+                write_pieces(new.fd, bundle.chunks())
+                os.fsync(new.fd)
+                sync_folder(self._folder)
+                self._bundle = path
+                new.put(path)
         sync_folder(self._folder)
 
     def take_back(self) -> None:

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from envpack.publish.base import Publisher
 from envpack.publish.local import LocalFolder, checksum_path, publish, sha256_of
+from envpack.publish.names import SUFFIXES, BundleName
 from envpack.publish.release import publish_new
-from envpack.release.names import SUFFIXES, build_date, bundle_stem, source_date_epoch
+from envpack.release.names import build_date, source_date_epoch
 from envpack.release.work import work_folder, work_root
 from envpack.runtime.errors import UsageError
 from envpack.runtime.report import Reporter
@@ -124,7 +124,7 @@ def build_bundle(recipe: Recipe, output: Path | None, reporter: Reporter) -> Mad
     return Made(str(bundle), str(checksum_path(bundle)), sha256, size, manifest, selection, seconds)
 
 
-def release_bundle(recipe: Recipe, publisher: Publisher, reporter: Reporter, key: SecretKey | None = None) -> Made:
+def release_bundle(recipe: Recipe, folder: LocalFolder, reporter: Reporter, key: SecretKey | None = None) -> Made:
     """Build a bundle, and publish it with its documents under a name that is new there.
 
     These are its ``.sha256``, its ``.manifest.json``, and its ``.cdx.json``, a software bill of materials.
@@ -134,7 +134,7 @@ def release_bundle(recipe: Recipe, publisher: Publisher, reporter: Reporter, key
 
     Args:
         recipe: The settings.
-        publisher: The place to publish to.
+        folder: The folder to publish in.
         reporter: Receives the progress.
         key: The key to sign with; with it a ``.minisig`` is written too.
 
@@ -148,13 +148,13 @@ def release_bundle(recipe: Recipe, publisher: Publisher, reporter: Reporter, key
 
     started = time.monotonic()
     suffix = SUFFIXES[recipe.format]
-    with _packed(recipe, publisher, suffix, reporter) as (finished, manifest, selection):
+    with _packed(recipe, folder, suffix, reporter) as (finished, manifest, selection):
         sha256, size = _digest(finished, reporter), finished.stat().st_size
         stems = (_stem(recipe, manifest, ordinal) for ordinal in itertools.count())
         document = manifest_to_json(manifest)
         documents = {MANIFEST: document, SBOM: cyclonedx(*read_inventory(finished, FAST))}
         found = publish_new(
-            publisher, finished, stems, suffix, sha256=sha256, documents=documents, sign=_signer(key, document)
+            folder, finished, stems, suffix, sha256=sha256, documents=documents, sign=_signer(key, document)
         )
     seconds = round(time.monotonic() - started, 3)
     return Made(
@@ -181,9 +181,9 @@ def _signer(key: SecretKey | None, manifest: bytes) -> Callable[[str], bytes] | 
 
 @contextmanager
 def _packed(
-    recipe: Recipe, publisher: Publisher, suffix: str, reporter: Reporter
+    recipe: Recipe, folder: LocalFolder, suffix: str, reporter: Reporter
 ) -> Iterator[tuple[Path, Manifest, Selection]]:
-    """Yield the finished bundle in a staging folder of the publisher."""
+    """Yield the finished bundle in a staging folder of the folder."""
     from envpack.build.backends import choose_backend
     from envpack.build.build import build_prefix
     from envpack.build.location import choose_prefix
@@ -209,7 +209,7 @@ def _packed(
     backend = choose_backend(recipe.backend)
     own = own_files(source.spec if isinstance(source, Lock) else source)
     root = recipe.work or work_root(recipe.environ)
-    with publisher.staging() as staging, work_folder(root) as work:
+    with folder.staging() as staging, work_folder(root) as work:
         built = build_prefix(
             source,
             choose_prefix(work),
@@ -279,7 +279,7 @@ def _suffix_of(name: str) -> str:
 
 def _stem(recipe: Recipe, manifest: Manifest, ordinal: int = 0) -> str:
     day = build_date(recipe.environ)
-    return bundle_stem(manifest.name, manifest.version, day, manifest.subdir, ordinal)
+    return BundleName(manifest.name, manifest.version, day, manifest.subdir, ordinal).stem
 
 
 def _digest(path: Path, reporter: Reporter) -> str:

@@ -1,4 +1,4 @@
-"""Names of bundles: ``<name>-<version>-<YYYYMMDD>-<subdir>.tar.gz``."""
+"""The date and the format of a bundle, from the command line and the environment."""
 
 from __future__ import annotations
 
@@ -6,11 +6,8 @@ from collections.abc import Mapping
 from datetime import date, datetime, timezone
 from pathlib import Path
 
+from envpack.publish.names import SUFFIXES
 from envpack.runtime.errors import UsageError
-from envpack.runtime.format.codec import CODECS
-
-SUFFIXES: Mapping[str, str] = {codec.format: codec.suffixes[0] for codec in CODECS}
-"""The suffix of each format."""
 
 
 def source_date_epoch(environ: Mapping[str, str]) -> int | None:
@@ -38,21 +35,6 @@ def build_date(environ: Mapping[str, str]) -> date:
     epoch = source_date_epoch(environ)
     now = datetime.now(timezone.utc) if epoch is None else datetime.fromtimestamp(epoch, timezone.utc)
     return now.date()
-
-
-def bundle_stem(name: str, version: str, day: date, subdir: str, ordinal: int = 0) -> str:
-    """Return the name of a bundle without suffix.
-
-    Args:
-        name: The name of the environment.
-        version: Its version.
-        day: The date.
-        subdir: conda's platform.
-        ordinal: The number of earlier releases of the day; not in the name when 0, else as in
-            ``demo-1.0-20251219.1-linux-64``.
-    """
-    dated = f"{day:%Y%m%d}" + (f".{ordinal}" if ordinal else "")
-    return f"{name}-{version}-{dated}-{subdir}"
 
 
 def format_of(requested: str | None, output: Path | None) -> str:

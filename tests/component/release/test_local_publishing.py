@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import re
 import shutil
@@ -15,8 +16,9 @@ import pytest
 
 from envpack.publish.base import Upload
 from envpack.publish.local import LocalFolder, checksum_path, publish, sha256_of
+from envpack.publish.names import BundleName
 from envpack.publish.release import publish_new
-from envpack.release.names import build_date, bundle_stem, format_of, source_date_epoch
+from envpack.release.names import build_date, format_of, source_date_epoch
 from envpack.release.work import work_folder, work_root
 from envpack.runtime.errors import DestinationError, UsageError
 from envpack.runtime.fs.paths import is_folder
@@ -41,8 +43,8 @@ def test_a_source_date_epoch_that_is_no_number_is_refused(value: str) -> None:
 
 
 def test_names_are_dated_and_count_the_releases_of_a_day() -> None:
-    assert bundle_stem("demo", "1.0", DAY, "linux-64") == "demo-1.0-20251219-linux-64"
-    assert bundle_stem("demo", "1.0", DAY, "linux-64", 2) == "demo-1.0-20251219.2-linux-64"
+    assert BundleName("demo", "1.0", DAY, "linux-64").stem == "demo-1.0-20251219-linux-64"
+    assert BundleName("demo", "1.0", DAY, "linux-64", 2).stem == "demo-1.0-20251219.2-linux-64"
 
 
 def test_the_format_is_that_of_the_option_or_of_the_output_s_name() -> None:
@@ -67,7 +69,7 @@ def test_a_published_bundle_replaces_the_old_one_and_its_checksum_checks_out(tmp
 def release(folder: Path, content: bytes) -> Path:
     finished = folder / f".{content.decode()}"
     finished.write_bytes(content)
-    stems = (bundle_stem("demo", "1.0", DAY, "linux-64", ordinal) for ordinal in itertools.count())
+    stems = (BundleName("demo", "1.0", DAY, "linux-64", ordinal).stem for ordinal in itertools.count())
     found = publish_new(
         LocalFolder(folder),
         finished,
@@ -123,7 +125,7 @@ def publish_signed(folder: Path, stems: Iterable[str], sign: Callable[[str], byt
         finished,
         stems,
         ".tar.gz",
-        sha256="0" * 64,
+        sha256=hashlib.sha256(b"").hexdigest(),
         documents={".manifest.json": b"{}"},
         sign=sign,
     )
@@ -164,7 +166,7 @@ def test_a_large_file_is_put_beside_a_bundle_piece_by_piece(tmp_path: Path) -> N
         for name in ("large", "bundle"):
             (staging / name).write_bytes(name.encode() * 400_000)
         with folder.reserve(Upload("claim", b"x", ""), ["large", "bundle"]) as release:
-            release.put(Upload("large", staging / "large", ""))
+            release.put(Upload("large", staging / "large", sha256_of(staging / "large")))
             assert not (tmp_path / "bundle").exists()
             release.commit(Upload("bundle", staging / "bundle", ""))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "claim", "large"]

@@ -9,7 +9,7 @@ import pytest
 from envpack.bundle.codecs import FAST, LIBRARIES, encoder_for
 from envpack.interop.archive.formats import FORMATS, format_of
 from envpack.interop.environment.origin import name_of
-from envpack.release.names import SUFFIXES
+from envpack.publish.names import SUFFIXES
 from envpack.runtime.errors import FormatError, UsageError
 from envpack.runtime.format.codec import CODECS, STANDARD, Codec, StandardDecoder, codec_of
 

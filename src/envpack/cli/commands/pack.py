@@ -76,8 +76,9 @@ def pack(
     from envpack.interop.output_formats import format_for
     from envpack.interop.write import write_archive
     from envpack.prefix.own.read import parse_application
+    from envpack.publish.names import SUFFIXES
     from envpack.release.editable import editable_policy
-    from envpack.release.names import SUFFIXES, format_of
+    from envpack.release.names import format_of
 
     require_file(output)
     selection, reporter = selecting.selection(), console.reporter

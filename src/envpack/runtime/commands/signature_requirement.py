@@ -24,7 +24,7 @@ UNSIGNED_HINT = "Use a bundle signed with one of its keys, or ask the administra
 """Hint of the errors that refuse a bundle without a valid signature."""
 
 _DATED = re.compile(r"(.+)-\d{8}(?:\.\d+)?-[a-z0-9]+(?:-[a-z0-9_]+)?\.t[a-z]+(?:\.[a-z0-9]+)?")
-"""The names that releases get, `envpack.release.names.bundle_stem`; the group is the name and the version."""
+"""The names that releases get, `envpack.publish.names.BundleName`; the group is the name and the version."""
 
 
 def signatures_required(root: Path = Path("/")) -> bool:

@@ -1,0 +1,56 @@
+"""Publishers by the address of a target: a path, or an URL whose scheme names the kind of place."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from envpack.publish.base import Publisher
+from envpack.publish.local import LocalFolder
+from envpack.runtime.errors import UsageError
+from envpack.runtime.transport.open import local_path, shown
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(?!$)")
+
+
+@dataclass(frozen=True)
+class TargetOptions:
+    """The options of a target.
+
+    Attributes:
+        environ: Environment variables, which hold the credentials.
+        insecure: Allow http without TLS to other hosts than this one.
+    """
+
+    environ: Mapping[str, str]
+    insecure: bool = False
+
+
+PUBLISHERS: Mapping[str, Callable[[str, TargetOptions], Publisher]] = {}
+"""The functions that return a publisher, by the scheme of the target. Each raises UsageError where the target is not
+valid, and makes no request.
+"""
+
+
+def publisher_for(target: str, options: TargetOptions) -> Publisher:
+    """Return the publisher of a target.
+
+    Args:
+        target: The path of a folder, or an URL with a scheme of `PUBLISHERS`.
+        options: Its options.
+
+    Raises:
+        UsageError: The scheme is unknown, or the rest is not valid.
+    """
+    found = _SCHEME.match(target)
+    scheme = found[1].lower() if found else ""
+    if scheme in PUBLISHERS:
+        return PUBLISHERS[scheme](target, options)
+    place = local_path(target)
+    if isinstance(place, Path):
+        return LocalFolder(place, "Choose another directory.")
+    raise UsageError(
+        f"can't publish to {shown(target)}", hint=f"Use the path of a directory, or {', '.join(PUBLISHERS)}."
+    )
