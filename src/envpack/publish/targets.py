@@ -29,8 +29,8 @@ class TargetOptions:
 
 
 PUBLISHERS: Mapping[str, Callable[[str, TargetOptions], Publisher]] = {}
-"""The functions that return a publisher, by the scheme of the target. Each raises UsageError where the target is not
-valid, and makes no request.
+"""The functions that return a publisher, by the scheme of the target. Each raises UsageError for a target that is
+not valid, and makes no request.
 """
 
 

@@ -20,8 +20,8 @@ from envpack.runtime.errors import EnvpackError, FetchError, FormatError, Integr
 from envpack.runtime.format.manifest import Package
 from envpack.runtime.reader.bundle import open_bundle
 from envpack.runtime.report import Reporter
-from envpack.runtime.transport.http import client as client_module
 from envpack.runtime.transport.http import connection as connect_module
+from envpack.runtime.transport.http import pool as pool_module
 from envpack.runtime.transport.http import source as access_module
 from envpack.runtime.transport.http.connection import proxy_for
 from envpack.runtime.transport.http.source import GAP, RANGE, ranges
@@ -66,7 +66,7 @@ def server(data: bytes) -> Iterator[Files]:
 @pytest.fixture(autouse=True)
 def hasty(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No waiting between tries, several ranges in 12 MiB, and no proxy or password of the user."""
-    monkeypatch.setattr(client_module, "BACKOFF_SECONDS", 0.001)
+    monkeypatch.setattr(pool_module, "BACKOFF_SECONDS", 0.001)
     monkeypatch.setattr(access_module, "RANGE", 4 * MIB)
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
@@ -197,7 +197,7 @@ def test_a_server_that_always_drops_is_given_up(server: Files, tmp_path: Path) -
     server.drop_after, server.drops = 30_000, 1 << 30
     error = refused(f"{server.url}/b.tar.gz", tmp_path)
     assert "connection" in error.message
-    assert len(server.requests) < 3 + access_module.CONNECTIONS * (client_module.RETRIES + 2)
+    assert len(server.requests) < 3 + access_module.CONNECTIONS * (pool_module.RETRIES + 2)
 
 
 def test_a_request_to_a_busy_server_is_repeated(server: Files, tmp_path: Path) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Iterable, Iterator, NamedTuple, Sequence
+from typing import Iterable, Iterator, NamedTuple, Protocol, Sequence
 
 from envpack.runtime.parallel.threads import pool as threads
 from envpack.runtime.transport.base import ByteSource, Extent, StreamSource
 from envpack.runtime.transport.http.client import Client
+from envpack.runtime.transport.http.pool import Pool
 from envpack.runtime.transport.http.url import parse_url
 
 CONNECTIONS = 4
@@ -19,7 +20,8 @@ RANGE = 8 << 20
 GAP = 64 << 10
 """Bytes of the largest gap between two extents that is fetched too, which saves a request: they arrive in a few
 milliseconds."""
-_START = 64 << 10
+START = 64 << 10
+"""Bytes that are requested when a file is opened."""
 
 
 def open_url(text: str) -> ByteSource:
@@ -31,38 +33,63 @@ def open_url(text: str) -> ByteSource:
         FetchError: the server does not give the file.
         UsageError: the URL is not valid.
     """
-    client = Client(parse_url(text))
+    pool = Pool()
+    client = Client(parse_url(text), pool)
     name = str(client.url)
     try:
-        stream, start = client.start(_START)
+        stream, start = client.start(START)
     except BaseException:
-        client.close()
+        pool.close()
         raise
     if stream is not None:
         return StreamSource(stream, name, name, stream.size)
     return HttpSource(client, start, name)
 
 
+class RangeReader(Protocol):
+    """Something on a server of which ranges can be read, from several threads: a file, or pieces of one.
+
+    Attributes:
+        total: The size in bytes.
+    """
+
+    @property
+    def total(self) -> int: ...
+
+    def fill(self, start: int, view: memoryview) -> None:
+        """Fill ``view`` with the bytes from offset ``start`` on.
+
+        Raises:
+            FetchError: a server does not give the bytes, or what it has was replaced.
+        """
+        ...
+
+    def cancel(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
 class HttpSource(ByteSource):
-    """A file on a server that supports ranges.
+    """A file on a server that supports ranges, or several that are read as one.
 
     Args:
-        client: the connection to the server; `close` closes it.
+        reader: reads its ranges; `close` closes it.
         start: the first bytes of the file, fetched already.
-        name: the URL as it may be printed, for messages and as the origin.
+        name: the URL as it may be printed, for messages.
+        origin: the origin that a deployment records; the URL if empty.
     """
 
     is_remote = True
 
-    def __init__(self, client: Client, start: bytes, name: str) -> None:
-        super().__init__(name, name, client.total)
-        self._client, self._start = client, start
+    def __init__(self, reader: RangeReader, start: bytes, name: str, origin: str = "") -> None:
+        super().__init__(name, origin or name, reader.total)
+        self._reader, self._start = reader, start
         self._lock = threading.Lock()
         self._pool = threads(CONNECTIONS, "fetch")
-        self._prefetcher = _Prefetcher(client, self._pool, ())
+        self._prefetcher = _Prefetcher(reader, self._pool, ())
 
     def read(self, offset: int, size: int) -> bytes:
-        size = max(0, min(size, self._client.total - offset))
+        size = max(0, min(size, self._reader.total - offset))
         known = self._start[offset:][:size]
         if len(known) == size:
             return known
@@ -73,20 +100,20 @@ class HttpSource(ByteSource):
 
     def prefetch(self, extents: Sequence[Extent]) -> None:
         known = len(self._start)
-        total = self._client.total
+        total = self._reader.total
         with self._lock:
             self._prefetcher.cancel()
             unknown = ((max(start, known), min(start + size, total)) for start, size in extents)
-            self._prefetcher = _Prefetcher(self._client, self._pool, ranges(unknown))
+            self._prefetcher = _Prefetcher(self._reader, self._pool, ranges(unknown))
 
     def cancel(self) -> None:
-        self._client.cancel()
+        self._reader.cancel()
 
     def close(self) -> None:
         self._prefetcher.cancel()
-        self._client.cancel()
+        self._reader.cancel()
         self._pool.shutdown()
-        self._client.close()
+        self._reader.close()
 
 
 class Range(NamedTuple):
@@ -130,8 +157,8 @@ class _Prefetcher:
     Buffers are reused: freed and allocated one by one, they would take twice as much memory.
     """
 
-    def __init__(self, client: Client, pool: ThreadPoolExecutor, todo: Iterable[Range]) -> None:
-        self._client, self._pool = client, pool
+    def __init__(self, reader: RangeReader, pool: ThreadPoolExecutor, todo: Iterable[Range]) -> None:
+        self._reader, self._pool = reader, pool
         self._todo = deque(todo)
         self._pending: deque[_PendingRange] = deque()
         self._free: list[bytearray] = []
@@ -143,7 +170,7 @@ class _Prefetcher:
             first = self._pending[0] if self._pending else None
             if first is None or not first.range.start <= offset < first.range.end:
                 data = bytearray(size)
-                self._client.fill(offset, memoryview(data))
+                self._reader.fill(offset, memoryview(data))
                 yield bytes(data)
                 return
             first.done.result()
@@ -164,7 +191,7 @@ class _Prefetcher:
                 buffer = self._free.pop() if self._free else bytearray(RANGE)
                 view = memoryview(buffer)[: next_range.end - next_range.start]
                 self._pending.append(
-                    _PendingRange(next_range, buffer, self._pool.submit(self._client.fill, next_range.start, view))
+                    _PendingRange(next_range, buffer, self._pool.submit(self._reader.fill, next_range.start, view))
                 )
 
     def cancel(self) -> None:
