@@ -36,6 +36,7 @@ CHANNEL = ["-c", "{input}/channel"]
 SECOND = [*DEPLOY, "{input}/2.tar.gz", "{shared}/x"]
 STORE = [*DEPLOY, "{input}/1.tar.gz", "{home}/x", "--store", "{shared}/store"]
 RECORDS = ("x/.envpack/deployment.json", "x/.envpack/manifest.json", "x/.envpack/paths.json")
+PUBLISH = ["publish", "{input}/1.tar.gz", "{shared}/p"]
 METRICS = ["metrics", "{shared}/x", "-o", "{shared}/o.prom"]
 READ_BY_METRICS = ("x", *RECORDS, "x/.envpack/check", "x/.envpack/runs", "x/.envpack/runs/serve.json")
 RUN = ["run", "{shared}/x", "serve"]
@@ -84,6 +85,9 @@ SCENARIOS = [
         {"ENVPACK_WORK": "{shared}/work"},
     ),
     Scenario("release", ["release", "{input}/spec.yml", "-o", "{shared}/dist", *CHANNEL]),
+    Scenario("publish", PUBLISH),
+    Scenario("publish again", PUBLISH, (PUBLISH,)),
+    Scenario("releases", ["releases", "{shared}/p"], (PUBLISH,)),
     Scenario("deploy", FIRST, also=("x/.envpack/deployment.json", "x/.envpack/manifest.json")),
     Scenario("deploy, archive", [*DEPLOY, "{input}/o.zip", "{shared}/x"]),
     Scenario(

@@ -46,6 +46,8 @@ COMMANDS = (
     "doctor",
     "metrics",
     "release",
+    "publish",
+    "releases",
     "sign",
     "cache",
     "schema",

@@ -168,6 +168,9 @@ Strict = Annotated[
     bool,
     option("--strict", help="Fail if a file contains the path of the environment where it can't be replaced."),
 ]
+Insecure = Annotated[
+    bool, option("--insecure", help="Allow http without TLS, which is otherwise for this host only.")
+]
 NoCache = Annotated[bool, option("--no-cache", help="Don't read or write the cache. See 'envpack cache'.")]
 Gpu = Annotated[
     Literal["required", "optional", "none"] | None,

@@ -18,7 +18,7 @@ from envpack.runtime.fs.paths import is_folder
 from envpack.runtime.parallel.threads import processors
 from envpack.runtime.reader.bundle import open_bundle
 from envpack.runtime.reader.selected_files import read_files
-from envpack.runtime.transport.open import local_path
+from envpack.runtime.transport.open import located
 from envpack.runtime.tree.head import read_head
 
 MANIFEST_END = ".json"
@@ -39,7 +39,7 @@ def read_contents(where: Path | str, decoders: Mapping[str, Decoder] = STANDARD)
         FormatError: It is none of these, or it does not exist.
         IntegrityError: It is damaged.
     """
-    source = local_path(where)
+    source = located(where)
     if isinstance(source, Path) and is_folder(source, follow=True):
         head = read_head(source)
         return Contents(str(source), head.manifest, head.table)
@@ -75,7 +75,7 @@ def read_inventory(where: Path | str, decoders: Mapping[str, Decoder] = STANDARD
         IntegrityError: It is damaged.
         PackError: A conda record is broken.
     """
-    source = local_path(where)
+    source = located(where)
     if isinstance(source, Path) and is_folder(source, follow=True):
         manifest, table, digest = read_head(source)
         files = {path: _deployed(source, path) for path in sorted(metadata_paths(table))}

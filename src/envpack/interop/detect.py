@@ -12,17 +12,18 @@ from envpack.runtime.format.codec import CODECS
 from envpack.runtime.format.layout import MANIFEST_PATH
 from envpack.runtime.fs.io import open_regular
 from envpack.runtime.fs.paths import is_folder
+from envpack.runtime.transport.documents import is_parts
 
 
 def is_archive(path: Path) -> bool:
     """Return whether a file is an archive of another tool, and not a bundle.
 
-    A folder and a file with damaged data count as bundles: the reader of bundles reports the error.
+    A folder, a list of parts and a file with damaged data count as bundles, whose reader reports the error.
 
     Raises:
         FormatError: The file is neither tar nor zip, or can't be read.
     """
-    if is_folder(path, follow=True):
+    if is_folder(path, follow=True) or is_parts(path.name):
         return False
     kind = format_of(path)
     if not kind:

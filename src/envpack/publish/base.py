@@ -19,8 +19,8 @@ from envpack.runtime.fs.io import open_regular
 _CHUNK = 1 << 20
 
 
-def _ignore(size: int) -> None:
-    pass
+def ignore(size: int) -> None:
+    """Report no progress."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Upload:
     name: str
     content: bytes | Path
     sha256: str
-    progress: Callable[[int], None] = field(default=_ignore, compare=False)
+    progress: Callable[[int], None] = field(default=ignore, compare=False)
 
     @classmethod
     def of(cls, name: str, content: bytes) -> Upload:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from envpack.publish.base import Publisher, Upload
-from envpack.runtime.errors import DestinationError
+from envpack.publish.base import Publisher, Release, Upload, ignore
+from envpack.publish.names import BundleName
+from envpack.runtime.errors import DestinationError, EnvpackError
 
 CHECKSUM, SIGNATURE = ".sha256", ".minisig"
 """What the names of a bundle's checksum and signature have after the bundle's."""
@@ -39,14 +41,19 @@ class ReleaseFiles:
         signature = self.bundle.name + SIGNATURE
         return [*dict.fromkeys([self.bundle.name, signature, *(file.name for file in self.documents)])]
 
+    def reporting(self, progress: Callable[[int], None]) -> ReleaseFiles:
+        """Return the same files; ``progress`` is called with the number of bytes of each piece of the bundle."""
+        return replace(self, bundle=replace(self.bundle, progress=progress))
+
 
 @dataclass(frozen=True)
 class Published:
-    """The paths or URLs of a release's files; ``signature`` is None for one that is not signed.
+    """The name of a release, and the paths or URLs of its files; ``signature`` is None for one that is not signed.
 
     Those of its documents are by the end of their names.
     """
 
+    name: BundleName
     bundle: str
     checksum: str
     documents: Mapping[str, str]
@@ -59,51 +66,81 @@ def checksum_line(sha256: str, name: str) -> str:
 
 
 def publish_new(
-    publisher: Publisher,
+    publishers: Sequence[Publisher],
     finished: Path,
-    stems: Iterable[str],
-    suffix: str,
+    names: Iterable[BundleName],
     *,
     sha256: str,
     documents: Mapping[str, bytes],
     sign: Callable[[str], bytes] | None = None,
+    progress: Callable[[int], None] = ignore,
 ) -> Published:
-    """Publish a finished bundle under the first free name of ``stems``.
+    """Publish a finished bundle under the first of ``names`` that is free everywhere.
 
     Its checksum and documents are written beside it, and with ``sign`` its signature. No existing file is changed.
     The checksum is written first and reserves the name. The bundle comes last: where it exists, its other files
     exist too.
 
     Args:
-        publisher: The place to publish to.
-        finished: The finished bundle.
-        stems: File names without suffix, in order of preference.
-        suffix: The suffix of the bundle.
+        publishers: The places to publish to; the first is a folder, which keeps the bundle if a later one fails.
+        finished: The finished bundle, in the staging folder of the first.
+        names: Names of the bundle, in order of preference.
         sha256: The digest of the bundle, in hex.
         documents: The content of further files by what their names have after the stem, such as ".manifest.json".
         sign: Return the content of the signature for a bundle of this name; None for no signature.
+        progress: Called with the number of bytes of each piece of the bundle that was read.
+
+    Returns:
+        The files in the first place.
 
     Raises:
-        DestinationError: A file can't be written, or no name is free; then none of the files is there.
+        DestinationError: A file can't be written, or no name is free; then none of the files is there, or the
+            bundle is in the first place, and not in all others: the hint says which.
         EnvpackError: ``sign`` failed; then none of the files is there.
     """
-    for stem in stems:
-        bundle = stem + suffix
+    first = publishers[0]
+    for name in names:
+        bundle, stem = str(name), name.stem
         beside = [Upload.of(f"{stem}{end}", content) for end, content in documents.items()]
         if sign is not None:
             beside.append(Upload.of(bundle + SIGNATURE, sign(bundle)))
-        files = ReleaseFiles(Upload(bundle, finished, sha256), tuple(beside))
+        files = ReleaseFiles(Upload(bundle, finished, sha256, progress), tuple(beside))
         try:
-            _write(publisher, files)
+            _write_everywhere(publishers, files)
         except FileExistsError:
             continue
         return Published(
-            publisher.address(bundle),
-            publisher.address(files.claim.name),
-            {end: publisher.address(f"{stem}{end}") for end in documents},
-            publisher.address(bundle + SIGNATURE) if sign is not None else None,
+            name,
+            first.address(bundle),
+            first.address(files.claim.name),
+            {end: first.address(f"{stem}{end}") for end in documents},
+            first.address(bundle + SIGNATURE) if sign is not None else None,
         )
-    raise DestinationError(f"all names for the release are already used in {publisher.address('')}")
+    raise DestinationError(f"all names for the release are already used in {first.address('')}")
+
+
+def _write_everywhere(publishers: Sequence[Publisher], files: ReleaseFiles) -> None:
+    kept = ""
+    try:
+        with ExitStack() as stack:
+            # the names are reserved everywhere before a file is written anywhere
+            releases = [
+                stack.enter_context(publisher.reserve(files.claim, files.names)) for publisher in publishers
+            ]
+            for publisher, release in zip(publishers, releases, strict=True):
+                _put(publisher, release, files)
+                kept = kept or publishers[0].address(files.bundle.name)
+                files = replace(files, bundle=replace(files.bundle, content=Path(kept)))
+    except (EnvpackError, FileExistsError) as problem:
+        if not kept:
+            raise
+        error = problem if isinstance(problem, EnvpackError) else DestinationError("another release has the name")
+        raise _incomplete(kept, error) from None
+
+
+def _incomplete(bundle: str, cause: EnvpackError) -> DestinationError:
+    advice = f"The bundle is {bundle}: publish it with 'envpack publish {bundle} TARGET'."
+    return DestinationError(cause.message, hint=f"{cause.hint} {advice}".strip(), details=cause.details)
 
 
 def publish_files(publisher: Publisher, files: ReleaseFiles) -> bool:
@@ -137,11 +174,28 @@ def publish_files(publisher: Publisher, files: ReleaseFiles) -> bool:
         return True
 
 
-def _write(publisher: Publisher, files: ReleaseFiles, *, resume: bool = False) -> None:
+def _write(publisher: Publisher, files: ReleaseFiles, *, resume: bool) -> None:
     with publisher.reserve(files.claim, files.names, resume=resume) as release:
-        for file in files.documents:
-            release.put(file)
-        release.commit(files.bundle)
+        _put(publisher, release, files)
+        if resume:  # another process that published the same may have failed meanwhile, and taken its files back
+            there = publisher.files()
+            for file in (files.claim, *files.documents):
+                if file.name not in there:
+                    release.put(file)
+
+
+def _put(publisher: Publisher, release: Release, files: ReleaseFiles) -> None:
+    for file in files.documents:
+        _put_document(publisher, release, file)
+    release.commit(files.bundle)
+
+
+def _put_document(publisher: Publisher, release: Release, file: Upload) -> None:
+    try:
+        release.put(file)
+    except FileExistsError:
+        if publisher.read(file.name) != file.content:  # else another process publishes the same
+            raise
 
 
 def _is_claimed(publisher: Publisher, files: ReleaseFiles) -> bool:

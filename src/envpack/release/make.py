@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from envpack.publish.base import Publisher, ignore
+from envpack.publish.latest import point_to
 from envpack.publish.local import LocalFolder, checksum_path, publish, sha256_of
 from envpack.publish.names import SUFFIXES, BundleName
 from envpack.publish.release import publish_new
@@ -73,7 +75,7 @@ class Made:
     """A published bundle.
 
     Args:
-        bundle: The path or URL of the bundle.
+        bundle: The path of the bundle.
         checksum: That of its ``.sha256``.
         sha256: The digest of the bundle, in hex.
         file_size: Bytes of the bundle.
@@ -83,6 +85,8 @@ class Made:
         manifest_file: That of its ``.manifest.json``; only for a release.
         sbom: That of its ``.cdx.json``; only for a release.
         signature: That of its ``.minisig``; only for a signed release.
+        published: The paths or URLs of the bundle in the targets that it was published to.
+        latest: Those of the pointers to the latest release there; "" for a target that has none.
     """
 
     bundle: str
@@ -95,6 +99,8 @@ class Made:
     manifest_file: str | None = None
     sbom: str | None = None
     signature: str | None = None
+    published: tuple[str, ...] = ()
+    latest: tuple[str, ...] = ()
 
 
 def build_bundle(recipe: Recipe, output: Path | None, reporter: Reporter) -> Made:
@@ -118,13 +124,19 @@ def build_bundle(recipe: Recipe, output: Path | None, reporter: Reporter) -> Mad
         selection,
     ):
         sha256, size = _digest(finished, reporter), finished.stat().st_size
-        bundle = folder / (name or _stem(recipe, manifest) + SUFFIXES[recipe.format])
+        bundle = folder / (name or str(_name(recipe, manifest)))
         publish(finished, bundle, sha256)
     seconds = round(time.monotonic() - started, 3)
     return Made(str(bundle), str(checksum_path(bundle)), sha256, size, manifest, selection, seconds)
 
 
-def release_bundle(recipe: Recipe, folder: LocalFolder, reporter: Reporter, key: SecretKey | None = None) -> Made:
+def release_bundle(
+    recipe: Recipe,
+    folder: LocalFolder,
+    reporter: Reporter,
+    key: SecretKey | None = None,
+    targets: Sequence[Publisher] = (),
+) -> Made:
     """Build a bundle, and publish it with its documents under a name that is new there.
 
     These are its ``.sha256``, its ``.manifest.json``, and its ``.cdx.json``, a software bill of materials.
@@ -137,6 +149,7 @@ def release_bundle(recipe: Recipe, folder: LocalFolder, reporter: Reporter, key:
         folder: The folder to publish in.
         reporter: Receives the progress.
         key: The key to sign with; with it a ``.minisig`` is written too.
+        targets: Places to publish to after the folder, under the same name.
 
     Raises:
         EnvpackError: Building, packing or writing failed.
@@ -146,16 +159,25 @@ def release_bundle(recipe: Recipe, folder: LocalFolder, reporter: Reporter, key:
     from envpack.contents.read import read_inventory
     from envpack.runtime.format.manifest_json import manifest_to_json
 
+    _check_different([folder, *targets])
     started = time.monotonic()
     suffix = SUFFIXES[recipe.format]
     with _packed(recipe, folder, suffix, reporter) as (finished, manifest, selection):
         sha256, size = _digest(finished, reporter), finished.stat().st_size
-        stems = (_stem(recipe, manifest, ordinal) for ordinal in itertools.count())
+        names = (_name(recipe, manifest, ordinal) for ordinal in itertools.count())
         document = manifest_to_json(manifest)
         documents = {MANIFEST: document, SBOM: cyclonedx(*read_inventory(finished, FAST))}
-        found = publish_new(
-            folder, finished, stems, suffix, sha256=sha256, documents=documents, sign=_signer(key, document)
-        )
+        with _publishing(reporter, size * len(targets)) as progress:
+            found = publish_new(
+                [folder, *targets],
+                finished,
+                names,
+                sha256=sha256,
+                documents=documents,
+                sign=_signer(key, document),
+                progress=progress,
+            )
+            latest = tuple(point_to(target, found.name, sha256, size) for target in targets)
     seconds = round(time.monotonic() - started, 3)
     return Made(
         found.bundle,
@@ -168,7 +190,29 @@ def release_bundle(recipe: Recipe, folder: LocalFolder, reporter: Reporter, key:
         manifest_file=found.documents[MANIFEST],
         sbom=found.documents[SBOM],
         signature=found.signature,
+        published=tuple(target.address(str(found.name)) for target in targets),
+        latest=latest,
     )
+
+
+def _check_different(publishers: Sequence[Publisher]) -> None:
+    """Raise UsageError where a place is given twice: the name of the first would be taken for the second."""
+    seen = set()
+    for publisher in publishers:
+        address = publisher.address("")
+        place = str(Path(address).resolve()) if isinstance(publisher, LocalFolder) else address
+        if place in seen:
+            raise UsageError(f"the release would be published in {address} twice", hint="Give each target once.")
+        seen.add(place)
+
+
+@contextmanager
+def _publishing(reporter: Reporter, total: int) -> Iterator[Callable[[int], None]]:
+    if not total:
+        yield ignore
+        return
+    with reporter.step("Publishing the release", total=total) as step:
+        yield step.advance
 
 
 def _signer(key: SecretKey | None, manifest: bytes) -> Callable[[str], bytes] | None:
@@ -277,9 +321,9 @@ def _suffix_of(name: str) -> str:
     )
 
 
-def _stem(recipe: Recipe, manifest: Manifest, ordinal: int = 0) -> str:
+def _name(recipe: Recipe, manifest: Manifest, ordinal: int = 0) -> BundleName:
     day = build_date(recipe.environ)
-    return BundleName(manifest.name, manifest.version, day, manifest.subdir, ordinal).stem
+    return BundleName(manifest.name, manifest.version, day, manifest.subdir, ordinal, SUFFIXES[recipe.format])
 
 
 def _digest(path: Path, reporter: Reporter) -> str:

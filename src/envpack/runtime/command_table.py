@@ -32,7 +32,7 @@ def _deploy(arguments: argparse.Namespace, reporter: Reporter) -> dict[str, Any]
     from envpack.runtime.commands.check import parse_policy
     from envpack.runtime.commands.deploy import DeployOptions, deploy
     from envpack.runtime.commands.signature_requirement import refuse_unchecked
-    from envpack.runtime.transport.open import local_path
+    from envpack.runtime.transport.open import located
 
     store = arguments.store if arguments.store is not None else os.environ.get("ENVPACK_STORE")
     refuse_unchecked("the runtime in a bundle can't verify them; use 'envpack deploy'", arguments.system)
@@ -44,7 +44,7 @@ def _deploy(arguments: argparse.Namespace, reporter: Reporter) -> dict[str, Any]
         jobs=arguments.jobs,
         store=Path(store) if store else None,
     )
-    done = deploy(local_path(arguments.bundle), Path(arguments.destination), options, reporter=reporter)
+    done = deploy(located(arguments.bundle), Path(arguments.destination), options, reporter=reporter)
     reporter.note(f"activate it with: {activation_command(done.destination)}")
     return done.as_dict()
 

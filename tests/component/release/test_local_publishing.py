@@ -56,25 +56,24 @@ def test_the_format_is_that_of_the_option_or_of_the_output_s_name() -> None:
 
 
 def test_a_published_bundle_replaces_the_old_one_and_its_checksum_checks_out(tmp_path: Path) -> None:
-    bundle = tmp_path / "demo.tar.gz"
+    bundle = tmp_path / "demo-1.0-20251219-linux-64.tar.gz"
     for content in (b"first", b"second"):
         finished = tmp_path / "finished"
         finished.write_bytes(content)
         publish(finished, bundle, sha256_of(finished))
         assert bundle.read_bytes() == content
         subprocess.run(["sha256sum", "--check", "--strict", checksum_path(bundle).name], cwd=tmp_path, check=True)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["demo.tar.gz", "demo.tar.gz.sha256"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [bundle.name, f"{bundle.name}.sha256"]
 
 
 def release(folder: Path, content: bytes) -> Path:
     finished = folder / f".{content.decode()}"
     finished.write_bytes(content)
-    stems = (BundleName("demo", "1.0", DAY, "linux-64", ordinal).stem for ordinal in itertools.count())
+    names = (BundleName("demo", "1.0", DAY, "linux-64", ordinal) for ordinal in itertools.count())
     found = publish_new(
-        LocalFolder(folder),
+        [LocalFolder(folder)],
         finished,
-        stems,
-        ".tar.gz",
+        names,
         sha256=sha256_of(finished),
         documents={".manifest.json": content},
     )
@@ -108,23 +107,26 @@ def test_releases_at_the_same_moment_get_names_of_their_own(tmp_path: Path) -> N
 
 
 def test_a_release_that_fails_takes_its_files_back(tmp_path: Path) -> None:
-    def stems() -> Iterator[str]:
+    def names() -> Iterator[BundleName]:
         (tmp_path / ".finished").unlink()  # so that moving it fails, after its checksum and manifest were written
-        yield "demo"
+        yield demo()
 
     with pytest.raises(DestinationError, match="No such file"):
-        publish_signed(tmp_path, stems(), lambda bundle: b"signed")
+        publish_signed(tmp_path, names(), lambda bundle: b"signed")
     assert list(tmp_path.iterdir()) == []
 
 
-def publish_signed(folder: Path, stems: Iterable[str], sign: Callable[[str], bytes] | None) -> Path:
+def demo(ordinal: int = 0) -> BundleName:
+    return BundleName("demo", "1.0", DAY, "linux-64", ordinal)
+
+
+def publish_signed(folder: Path, names: Iterable[BundleName], sign: Callable[[str], bytes] | None) -> Path:
     finished = folder / ".finished"
     finished.touch()
     found = publish_new(
-        LocalFolder(folder),
+        [LocalFolder(folder)],
         finished,
-        stems,
-        ".tar.gz",
+        names,
         sha256=hashlib.sha256(b"").hexdigest(),
         documents={".manifest.json": b"{}"},
         sign=sign,
@@ -136,28 +138,28 @@ def test_nothing_is_published_before_it_is_signed(tmp_path: Path) -> None:
     def refuse(bundle: str) -> bytes:
         raise UsageError(f"no key for {bundle}: {[path.name for path in tmp_path.iterdir()]}")
 
-    with pytest.raises(UsageError, match=re.escape("no key for demo.tar.gz: ['.finished']")):
-        publish_signed(tmp_path, ["demo"], refuse)
+    with pytest.raises(UsageError, match=re.escape(f"no key for {demo()}: ['.finished']")):
+        publish_signed(tmp_path, [demo()], refuse)
     assert [path.name for path in tmp_path.iterdir()] == [".finished"]
 
 
 def test_a_bundle_whose_signature_can_not_be_written_is_not_published(tmp_path: Path) -> None:
     # 248 bytes with .tar.gz, 255 with .sha256 or .manifest.json, and one too many with .minisig
     with pytest.raises(DestinationError, match="File name too long"):
-        publish_signed(tmp_path, ["d" * 241], lambda bundle: b"signed")
+        publish_signed(tmp_path, [BundleName("d" * 219, "1.0", DAY, "linux-64")], lambda bundle: b"signed")
     assert [path.name for path in tmp_path.iterdir()] == [".finished"]
-    unsigned = publish_signed(tmp_path, ["d" * 241], None)
+    unsigned = publish_signed(tmp_path, [BundleName("d" * 219, "1.0", DAY, "linux-64")], None)
     assert len(unsigned.name) == 248
 
 
 def test_a_signature_of_another_bundle_takes_its_name(tmp_path: Path) -> None:
-    (tmp_path / "demo.tar.gz.minisig").write_bytes(b"of another")
-    bundle = publish_signed(tmp_path, ["demo", "demo.1"], lambda bundle: f"of {bundle}".encode())
-    assert bundle.name == "demo.1.tar.gz"
-    assert (tmp_path / "demo.1.tar.gz.minisig").read_bytes() == b"of demo.1.tar.gz"
-    assert (tmp_path / "demo.tar.gz.minisig").read_bytes() == b"of another"
-    unsigned = publish_signed(tmp_path, ["demo", "demo.2"], None)
-    assert unsigned.name == "demo.2.tar.gz" and not (tmp_path / "demo.2.tar.gz.minisig").exists()
+    (tmp_path / f"{demo()}.minisig").write_bytes(b"of another")
+    bundle = publish_signed(tmp_path, [demo(), demo(1)], lambda bundle: f"of {bundle}".encode())
+    assert bundle.name == str(demo(1))
+    assert (tmp_path / f"{demo(1)}.minisig").read_bytes() == f"of {demo(1)}".encode()
+    assert (tmp_path / f"{demo()}.minisig").read_bytes() == b"of another"
+    unsigned = publish_signed(tmp_path, [demo(), demo(2)], None)
+    assert unsigned.name == str(demo(2)) and not (tmp_path / f"{demo(2)}.minisig").exists()
 
 
 def test_a_large_file_is_put_beside_a_bundle_piece_by_piece(tmp_path: Path) -> None:

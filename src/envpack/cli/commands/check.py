@@ -75,12 +75,12 @@ def check(
     from envpack.runtime.commands.check import check as run
     from envpack.runtime.commands.check import facts_from_file
     from envpack.runtime.errors import HostError, UsageError
-    from envpack.runtime.transport.open import local_path
+    from envpack.runtime.transport.open import located
 
     if probe and host is not None:
         raise UsageError("--probe initializes CUDA on this host, and --host names another one", hint=_ON_THE_HOST)
     facts = facts_from_file(host) if host is not None else None
-    source = local_path(path)
+    source = located(path)
     if isinstance(source, Path) and source.is_dir() and is_environment(source):
         from envpack.prefix.needs.environment_check import examine_environment
 

@@ -81,10 +81,10 @@ def deploy(
     from envpack.runtime.commands.check import parse_policy
     from envpack.runtime.commands.deploy import KEEP, DeployOptions
     from envpack.runtime.commands.deploy import deploy as deploy_bundle
-    from envpack.runtime.transport.open import local_path
+    from envpack.runtime.transport.open import located
 
     config = load_config()
-    source = local_path(bundle)
+    source = located(bundle)
     keep_count = keep if keep is not None else config.keep
     options = DeployOptions(
         policy=parse_policy(gpu or "required", allow or (), not no_check),

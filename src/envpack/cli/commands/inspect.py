@@ -50,9 +50,9 @@ def inspect(
     from envpack.bundle.codecs import FAST
     from envpack.interop.detect import is_archive
     from envpack.runtime.reader.bundle import open_bundle
-    from envpack.runtime.transport.open import local_path
+    from envpack.runtime.transport.open import located
 
-    source = local_path(bundle)
+    source = located(bundle)
     if isinstance(source, Path) and is_archive(source):
         from envpack.interop.inspect import inspect_archive
 

@@ -10,7 +10,7 @@ import typer
 from envpack.cli.commands.sign import secret_key
 from envpack.cli.console import Console, Result
 from envpack.cli.option_groups import BuildOptions
-from envpack.cli.options import SpecOrLock, option, require_file
+from envpack.cli.options import Insecure, SpecOrLock, option, require_file
 from envpack.cli.output import describe_built, report_changes
 from envpack.cli.text import escape
 
@@ -24,27 +24,38 @@ def release(
     ),
     building: BuildOptions,
     key: Annotated[Path | None, option("--key", metavar="FILE", help="Sign with this secret key.")] = None,
+    to: Annotated[
+        list[str] | None,
+        option("--to", metavar="TARGET", help="Publish there, too; see 'envpack publish'. Can be repeated."),
+    ] = None,
+    insecure: Insecure = False,
 ) -> Result:
     """Build the files to publish: bundle, checksum, manifest, SBOM.
 
     Like 'envpack build', but existing files are never replaced: a second release on the same day gets '.1' after
     the date. Prints the paths of the four files, and of the signature if a key is given with --key or as
     'sign_key' in config.toml. The bundle is written last: if it exists, the other files exist too. The SBOM is
-    that of 'envpack sbom'. SOURCE_DATE_EPOCH sets the date.
+    that of 'envpack sbom'. SOURCE_DATE_EPOCH sets the date. With --to, the name is one that is new in all targets,
+    and the path or URL of the bundle there is printed, too.
 
     \b
-    Example:
+    Examples:
       envpack release environment.lock
+      envpack release demo.yml --to /srv/bundles --to s3://bundles/prod
     """
     from envpack.config import load_config
     from envpack.publish.local import LocalFolder
+    from envpack.publish.targets import TargetOptions, publisher_for
     from envpack.release.make import release_bundle
 
     require_file(output)
     secret = secret_key(console, key) if key is not None or load_config(console.environ).sign_key else None
-    made = release_bundle(building.recipe(spec, console.environ), LocalFolder(output), console.reporter, secret)
+    options = TargetOptions(console.environ, insecure=insecure)
+    targets = [publisher_for(target, options) for target in to or ()]
+    recipe = building.recipe(spec, console.environ)
+    made = release_bundle(recipe, LocalFolder(output), console.reporter, secret, targets)
     report_changes(console, made.manifest.changes, made.selection)
-    written = [made.bundle, made.checksum, made.manifest_file, made.sbom, made.signature]
+    written = [made.bundle, made.checksum, made.manifest_file, made.sbom, made.signature, *made.published]
 
     def show(console: Console) -> None:
         for path in filter(None, written):
@@ -52,5 +63,9 @@ def release(
 
     signature = str(made.signature) if made.signature is not None else None
     documents = {"manifest": str(made.manifest_file), "sbom": str(made.sbom)}
-    data = {**describe_built(made), **documents, "signature": signature}
+    published = [
+        {"bundle": bundle, "latest": latest or None}
+        for bundle, latest in zip(made.published, made.latest, strict=True)
+    ]
+    data = {**describe_built(made), **documents, "signature": signature, "published": published}
     return Result("release", data, show)

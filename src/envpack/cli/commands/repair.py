@@ -39,11 +39,11 @@ def repair(
     """
     from envpack.bundle.codecs import FAST
     from envpack.runtime.commands.repair import repair as run
-    from envpack.runtime.transport.open import local_path
+    from envpack.runtime.transport.open import located
 
     done = run(
         destination,
-        local_path(bundle),
+        located(bundle),
         reporter=console.reporter,
         jobs=jobs,
         decoders=FAST,

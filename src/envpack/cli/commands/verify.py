@@ -54,9 +54,9 @@ def verify(
     from envpack.bundle.codecs import FAST
     from envpack.runtime.commands.signature_requirement import other_program
     from envpack.runtime.commands.verify import verify as run
-    from envpack.runtime.transport.open import local_path
+    from envpack.runtime.transport.open import located
 
-    source = local_path(path)
+    source = located(path)
     signatures: list[Signed] = []
     approve = _signature_check(source, key, signatures) if key else None
     found = run(source, reporter=console.reporter, jobs=jobs, decoders=FAST, approve=approve)

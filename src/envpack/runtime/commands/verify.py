@@ -21,7 +21,7 @@ from envpack.runtime.reader.entries import entries
 from envpack.runtime.reader.frames import FramePrefetcher, frames_of
 from envpack.runtime.relocation.files import deployed_bytes, verify_digest
 from envpack.runtime.report import Reporter, human_size
-from envpack.runtime.transport.open import local_path
+from envpack.runtime.transport.open import located
 from envpack.runtime.tree.compare import Difference, Differences, compare
 from envpack.runtime.tree.head import check_record, read_head
 from envpack.runtime.tree.package_changes import package_changes
@@ -124,7 +124,7 @@ def verify(
     Returns:
         The result; see `verify_deployment` and `verify_bundle`, also for the errors.
     """
-    path = local_path(path)
+    path = located(path)
     if isinstance(path, Path) and is_folder(path, follow=True):
         return verify_deployment(path, reporter=reporter, jobs=jobs)
     return verify_bundle(path, reporter=reporter, jobs=jobs, decoders=decoders, approve=approve)

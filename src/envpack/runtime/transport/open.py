@@ -6,17 +6,26 @@ import os
 import re
 import stat
 from pathlib import Path
-from typing import Callable, Mapping
-from urllib.parse import unquote
+from typing import Callable, Mapping, Sequence
+from urllib.parse import quote, unquote
 
 from envpack.runtime.errors import FetchError, FormatError, IntegrityError, UsageError
-from envpack.runtime.fs.io import READ
+from envpack.runtime.fs.paths import is_folder
 from envpack.runtime.transport.base import ByteSource, FileSource, Pipe, StreamSource
+from envpack.runtime.transport.documents import (
+    MAX_DOCUMENT,
+    PARTS,
+    Part,
+    is_latest,
+    is_parts,
+    read_latest,
+    read_parts,
+)
+from envpack.runtime.transport.files import open_file, open_files
 from envpack.runtime.transport.redact import printable_url, split_url
 
 STDIN = "-"
 
-_HINT = "Give the path of a bundle."
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 """The scheme of an URL (RFC 3986, section 3.1), of two letters or more."""
 _SLASH = re.compile(r"(?:https?|ftp|file|s3|gs|az):/?(?!/)", re.IGNORECASE)
@@ -48,17 +57,51 @@ def local_path(where: Path | str) -> Path | str:
     return where if is_remote(where) else Path(where)
 
 
+def located(where: Path | str) -> Path | str:
+    """Return the path or URL of a bundle; a pointer to the latest release is read and followed.
+
+    Args:
+        where: a path, an URL, or "-" for standard input.
+
+    Raises:
+        FormatError, FetchError, UsageError: as `open_source` raises them, for the pointer.
+    """
+    where = local_path(where)
+    if not is_latest(file_name(where)) or (isinstance(where, Path) and is_folder(where, follow=True)):
+        return where
+    source = _open(where)
+    try:
+        return sibling(where, read_latest(source.read(0, MAX_DOCUMENT + 1), source.name).bundle)
+    finally:
+        source.close()
+
+
 def open_source(where: Path | str) -> ByteSource:
     """Open a path, an URL (``file``, or one of `SCHEMES`) or, for "-", standard input.
+
+    The parts of a split bundle are opened as one, and a pointer to the latest release is followed.
 
     Raises:
         FormatError: the path or standard input can't be opened as a bundle: it is missing, or not a regular file.
         FetchError: the server does not give the file, or standard input is closed.
         UsageError: the URL is not valid or has an unsupported scheme, or standard input is a terminal.
     """
-    where = local_path(where)
+    where = located(where)
+    source = _open(where)
+    if not is_parts(file_name(where)):
+        return source
+    try:
+        bundle = read_parts(source.read(0, MAX_DOCUMENT + 1), source.name)
+    finally:
+        source.close()
     if isinstance(where, Path):
-        return _open_file(where)
+        return open_files([(where.with_name(part.name), part.size) for part in bundle.parts], str(where))
+    return _open_joined(where, bundle.parts)
+
+
+def _open(where: Path | str) -> ByteSource:
+    if isinstance(where, Path):
+        return open_file(where)
     source = _open_stdin() if where == STDIN else _open_url(where)
     source.advice = "If it is an archive made by conda-pack, save it to a file first."
     return source
@@ -68,6 +111,19 @@ def _open_http(where: str) -> ByteSource:
     from envpack.runtime.transport.http.source import open_url  # imported only here: http.client is slow to load
 
     return open_url(where)
+
+
+def _open_joined(where: str, parts: Sequence[Part]) -> ByteSource:
+    from envpack.runtime.transport.http.joined import Piece, open_joined
+    from envpack.runtime.transport.http.pool import Pool
+    from envpack.runtime.transport.http.url import parse_url
+
+    if split_url(where).scheme.lower() not in ("http", "https"):
+        raise UsageError(
+            f"{shown(where)}: parts are read from a path, https or http", hint="Join them with 'cat'."
+        )
+    pieces = [Piece(parse_url(str(sibling(where, part.name))), part.size) for part in parts]
+    return open_joined(pieces, Pool(), shown(where), shown(where))
 
 
 SCHEMES: Mapping[str, Callable[[str], ByteSource]] = {"https": _open_http, "http": _open_http}
@@ -103,30 +159,34 @@ def append_suffix(where: Path | str, suffix: str) -> Path | str:
         UsageError: it is a ``file://`` URL of another host.
     """
     where = local_path(where)
-    if isinstance(where, Path):
-        return where.with_name(where.name + suffix)
     if where == STDIN:
         raise IntegrityError(
             f"there is no {suffix} file for a bundle from a pipe",
             hint="Save the bundle and that file, or give its URL.",
         )
+    if isinstance(where, Path):
+        return where.with_name(_without_parts(where.name) + suffix)
     parts = split_url(where)
-    return parts._replace(path=parts.path + suffix).geturl()
+    return parts._replace(path=_without_parts(parts.path) + suffix).geturl()
 
 
-def _open_file(path: Path) -> ByteSource:
-    try:
-        fd = os.open(path, READ)
-    except OSError as problem:
-        raise FormatError(f"{path}: {problem.strerror}", hint=_HINT) from None
-    kind = os.fstat(fd).st_mode
-    if not stat.S_ISREG(kind):
-        os.close(fd)
-        if stat.S_ISFIFO(kind) or stat.S_ISSOCK(kind):
-            raise FormatError(f"{path} is a pipe", hint="Use '-' as the bundle, and redirect the pipe with '<'.")
-        what = "a directory" if stat.S_ISDIR(kind) else "not a regular file"
-        raise FormatError(f"{path} is {what}, not a bundle", hint=_HINT)
-    return FileSource(fd, str(path), os.path.abspath(path))
+def _without_parts(name: str) -> str:
+    return name[: -len(PARTS)] if is_parts(name) else name
+
+
+def file_name(where: Path | str) -> str:
+    """Return the last part of a path or URL; "" for standard input."""
+    if isinstance(where, Path):
+        return where.name
+    return "" if where == STDIN else unquote(split_url(where).path.rpartition("/")[2])
+
+
+def sibling(where: Path | str, name: str) -> Path | str:
+    """Return the path or URL of a file beside ``where``, which is not standard input."""
+    if isinstance(where, Path):
+        return where.with_name(name)
+    parts = split_url(where)
+    return parts._replace(path=f"{parts.path.rpartition('/')[0]}/{quote(name)}").geturl()
 
 
 def _open_stdin() -> ByteSource:
