@@ -335,3 +335,12 @@ def test_releases_at_once_to_a_shared_target_get_names_of_their_own(tmp_path: Pa
         thread.join()
     contents = [path.read_bytes() for path in (tmp_path / "shared").glob("*.tar.gz")]
     assert sorted(contents) == [b"%d" % machine for machine in range(8)]
+
+
+def test_a_publisher_that_is_killed_anywhere_is_completed_by_the_same_command(tmp_path: Path) -> None:
+    made, place = named(tmp_path / "dist", "1", FIRST), tmp_path / "place"
+    support = Path(__file__).parents[2] / "support/killed_at_each_call.py"
+    command = [sys.executable, support, place, made.name, "publish", made, place]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 15
