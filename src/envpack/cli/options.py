@@ -171,6 +171,12 @@ Strict = Annotated[
 Insecure = Annotated[
     bool, option("--insecure", help="Allow http without TLS, which is otherwise for this host only.")
 ]
+Expires = Annotated[
+    int | None,
+    option(
+        "--expires", metavar="DAYS", help="Days until the signed pointer expires. [default: 30]", min=1, max=3650
+    ),
+]
 NoCache = Annotated[bool, option("--no-cache", help="Don't read or write the cache. See 'envpack cache'.")]
 Gpu = Annotated[
     Literal["required", "optional", "none"] | None,

@@ -16,8 +16,8 @@ from envpack.runtime.report import Reporter
 _MAX_SMALL = 1 << 20
 
 
-def files_of(bundle: Path, reporter: Reporter) -> ReleaseFiles:
-    """Return the files to publish for a bundle.
+def files_of(bundle: Path, reporter: Reporter) -> tuple[ReleaseFiles, str]:
+    """Return the files to publish for a bundle, and the digest of its manifest in hex.
 
     Args:
         bundle: The path of the bundle.
@@ -46,7 +46,7 @@ def files_of(bundle: Path, reporter: Reporter) -> ReleaseFiles:
     signature = _beside(bundle.with_name(bundle.name + SIGNATURE))
     if signature is not None:
         documents.append(Upload.of(bundle.name + SIGNATURE, signature))
-    return ReleaseFiles(Upload(bundle.name, bundle, sha256), tuple(documents))
+    return ReleaseFiles(Upload(bundle.name, bundle, sha256), tuple(documents)), inventory.manifest_sha256
 
 
 def _stem(bundle: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from envpack.publish.base import Publisher, ignore
-from envpack.publish.latest import point_to
+from envpack.publish.latest import LatestRelease, PointerSigner, point_to
 from envpack.publish.local import LocalFolder, checksum_path, publish, sha256_of
 from envpack.publish.names import SUFFIXES, BundleName
 from envpack.publish.release import publish_new
@@ -136,6 +137,7 @@ def release_bundle(
     reporter: Reporter,
     key: SecretKey | None = None,
     targets: Sequence[Publisher] = (),
+    signer: PointerSigner | None = None,
 ) -> Made:
     """Build a bundle, and publish it with its documents under a name that is new there.
 
@@ -150,6 +152,7 @@ def release_bundle(
         reporter: Receives the progress.
         key: The key to sign with; with it a ``.minisig`` is written too.
         targets: Places to publish to after the folder, under the same name.
+        signer: Signs the pointers to the latest release there; None for pointers without signature.
 
     Raises:
         EnvpackError: Building, packing or writing failed.
@@ -177,7 +180,8 @@ def release_bundle(
                 sign=_signer(key, document),
                 progress=progress,
             )
-            latest = tuple(point_to(target, found.name, sha256, size) for target in targets)
+            release = LatestRelease(found.name, size, sha256, hashlib.sha256(document).hexdigest())
+            latest = tuple(point_to(target, release, signer) for target in targets)
     seconds = round(time.monotonic() - started, 3)
     return Made(
         found.bundle,

@@ -9,14 +9,17 @@ from __future__ import annotations
 import os
 import stat
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 from envpack.config import read_toml
 from envpack.runtime.commands.signature_requirement import POLICY_PATH, UNSIGNED_HINT, signatures_required
 from envpack.runtime.errors import IntegrityError, UsageError
 from envpack.runtime.fs.writers import other_writer
+from envpack.runtime.transport.documents import Latest
 from envpack.signing.bundle import Signed, check_manifest
 from envpack.signing.keys import PublicKey, public_key_of
+from envpack.signing.signature import check_signature, parse_signature
 from envpack.suggest import nearest
 
 _SETTINGS = ["require"]
@@ -41,6 +44,27 @@ class SignaturePolicy:
             raise IntegrityError(
                 f"{self.path} requires a signature: {error.message}", hint=UNSIGNED_HINT, details=error.details
             ) from None
+
+    def approve_latest(self, latest: Latest, where: str, today: date) -> None:
+        """Check the statement which release is the latest.
+
+        Args:
+            latest: The statement.
+            where: Its path or URL, for messages.
+            today: The date in UTC.
+
+        Raises:
+            IntegrityError: It is not signed by one of the keys, or it has expired.
+        """
+        advice = "Deploy a bundle by its own name, or ask who publishes it for a new statement."
+        if not latest.signature:
+            raise IntegrityError(f"{self.path} requires a signature, and {where} has none", hint=advice)
+        signature = parse_signature(latest.signature, where)
+        check_signature(latest.statement(), signature, self.keys, where)
+        if not latest.expires:
+            raise IntegrityError(f"{where} does not say until when it is valid", hint=advice)
+        if latest.expires < today.isoformat():
+            raise IntegrityError(f"{where} expired on {latest.expires}: there may be a newer release", hint=advice)
 
 
 def signature_policy(root: Path = Path("/")) -> SignaturePolicy | None:

@@ -81,6 +81,15 @@ def read_signature(location: Path | str) -> Signature:
         raise IntegrityError(f"{path}: {problem.strerror}") from None
     except UnicodeDecodeError:
         raise _invalid(path) from None
+    return parse_signature(text, path)
+
+
+def parse_signature(text: str, path: str) -> Signature:
+    """Return the signature in a text of minisign's format; ``path``: what has it, for messages.
+
+    Raises:
+        IntegrityError: It is no signature that envpack supports.
+    """
     lines = text.split("\n")
     if len(lines) < 4 or not lines[0].startswith(UNTRUSTED) or not lines[2].startswith(_TRUSTED):
         raise _invalid(path)

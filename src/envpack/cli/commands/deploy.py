@@ -94,7 +94,7 @@ def deploy(
         jobs=jobs or config.jobs,
         store=choose_store(store, console.environ, config),
     )
-    approve = approval(console)
+    approve = approval(console, bundle, destination)
     if isinstance(source, Path) and is_archive(source):
         refuse_archive(console, source)
         from envpack.interop.deploy import deploy_archive

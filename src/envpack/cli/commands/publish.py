@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+from envpack.cli.commands.sign import pointer_signer
 from envpack.cli.console import Console, Result
-from envpack.cli.options import Insecure, argument
+from envpack.cli.options import Expires, Insecure, argument, option
 from envpack.cli.text import escape
 from envpack.runtime.errors import UsageError
 
 if TYPE_CHECKING:
     from envpack.publish.base import Publisher
+    from envpack.publish.latest import PointerSigner
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,11 @@ def publish(
     paths: Annotated[
         list[str], argument(metavar="BUNDLE... TARGET", help="Bundles, and the place to publish them to.")
     ],
+    key: Annotated[
+        Path | None,
+        option("--key", metavar="FILE", help="Sign the pointer to the latest release with this secret key."),
+    ] = None,
+    expires: Expires = None,
     insecure: Insecure = False,
 ) -> Result:
     """Publish bundles to a directory, an object store, a registry or a release.
@@ -50,7 +57,8 @@ def publish(
     bundle published again is left as it is, and one that was interrupted is continued.
 
     Prints the paths or URLs of the bundles, as 'envpack deploy' reads them. NAME-latest-SUBDIR.json beside them
-    leads to the newest release of an environment: it can be deployed as if it were the bundle.
+    leads to the newest release of an environment: it can be deployed as if it were the bundle. It is signed with
+    --key, or with 'sign_key' in config.toml, and then valid for some days: publish again to renew it.
 
     \b
     Examples:
@@ -63,7 +71,8 @@ def publish(
         raise UsageError("the target is missing", hint="Write 'envpack publish BUNDLE... TARGET'.")
     *bundles, target = paths
     publisher = publisher_for(target, TargetOptions(console.environ, insecure=insecure))
-    done = [_publish(console, Path(bundle), publisher) for bundle in bundles]
+    signer = pointer_signer(console, key, expires)
+    done = [_publish(console, Path(bundle), publisher, signer) for bundle in bundles]
 
     def show(console: Console) -> None:
         for each in done:
@@ -72,14 +81,14 @@ def publish(
     return Result("publish", {"releases": [each.as_dict() for each in done]}, show)
 
 
-def _publish(console: Console, bundle: Path, publisher: Publisher) -> _Done:
-    from envpack.publish.latest import point_to
+def _publish(console: Console, bundle: Path, publisher: Publisher, signer: PointerSigner | None) -> _Done:
+    from envpack.publish.latest import LatestRelease, point_to
     from envpack.publish.names import parse_bundle_name
     from envpack.publish.release import publish_files
     from envpack.release.finished import files_of
 
     reporter = console.reporter
-    files = files_of(bundle, reporter)
+    files, manifest = files_of(bundle, reporter)
     size = files.bundle.size
     with reporter.step(f"Publishing {bundle.name}", total=size) as step:
         published = publish_files(publisher, files.reporting(step.advance))
@@ -87,5 +96,7 @@ def _publish(console: Console, bundle: Path, publisher: Publisher) -> _Done:
         if not published:
             step.detail = "already published"
         name = parse_bundle_name(bundle.name)
-        latest = point_to(publisher, name, files.bundle.sha256, size) if name is not None else ""
+        latest = ""
+        if name is not None:
+            latest = point_to(publisher, LatestRelease(name, size, files.bundle.sha256, manifest), signer)
     return _Done(str(bundle), address, files.bundle.sha256, size, published, latest)

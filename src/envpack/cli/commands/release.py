@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from envpack.cli.commands.sign import secret_key
+from envpack.cli.commands.sign import pointer_signer
 from envpack.cli.console import Console, Result
 from envpack.cli.option_groups import BuildOptions
-from envpack.cli.options import Insecure, SpecOrLock, option, require_file
+from envpack.cli.options import Expires, Insecure, SpecOrLock, option, require_file
 from envpack.cli.output import describe_built, report_changes
 from envpack.cli.text import escape
 
@@ -28,6 +28,7 @@ def release(
         list[str] | None,
         option("--to", metavar="TARGET", help="Publish there, too; see 'envpack publish'. Can be repeated."),
     ] = None,
+    expires: Expires = None,
     insecure: Insecure = False,
 ) -> Result:
     """Build the files to publish: bundle, checksum, manifest, SBOM.
@@ -43,17 +44,17 @@ def release(
       envpack release environment.lock
       envpack release demo.yml --to /srv/bundles --to s3://bundles/prod
     """
-    from envpack.config import load_config
     from envpack.publish.local import LocalFolder
     from envpack.publish.targets import TargetOptions, publisher_for
     from envpack.release.make import release_bundle
 
     require_file(output)
-    secret = secret_key(console, key) if key is not None or load_config(console.environ).sign_key else None
+    signer = pointer_signer(console, key, expires)
+    secret = signer.key if signer is not None else None
     options = TargetOptions(console.environ, insecure=insecure)
     targets = [publisher_for(target, options) for target in to or ()]
     recipe = building.recipe(spec, console.environ)
-    made = release_bundle(recipe, LocalFolder(output), console.reporter, secret, targets)
+    made = release_bundle(recipe, LocalFolder(output), console.reporter, secret, targets, signer)
     report_changes(console, made.manifest.changes, made.selection)
     written = [made.bundle, made.checksum, made.manifest_file, made.sbom, made.signature, *made.published]
 

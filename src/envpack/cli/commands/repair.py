@@ -47,7 +47,7 @@ def repair(
         reporter=console.reporter,
         jobs=jobs,
         decoders=FAST,
-        approve=approval(console),
+        approve=approval(console, bundle),
         any_parent=allow is not None,
     )
     return Result("repair", done.as_dict(), lambda console: _show_repaired(console, done))

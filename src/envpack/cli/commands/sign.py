@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import sys
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,7 @@ from envpack.cli.text import escape
 from envpack.runtime.errors import UsageError
 
 if TYPE_CHECKING:
+    from envpack.publish.latest import PointerSigner
     from envpack.signing.keys import SecretKey
 
 _MAX_PASSWORD = 4096
@@ -79,6 +81,19 @@ def secret_key(console: Console, path: Path | None) -> SecretKey:
             "a key is missing", hint="Give one with --key, or as 'sign_key' in config.toml. --new-key creates one."
         )
     return secret_key_of(path, lambda: _password(f"Password of {path}: "))
+
+
+def pointer_signer(console: Console, key: Path | None, expires: int | None) -> PointerSigner | None:
+    """Return the signer of pointers to the latest release; None where no key is given or set."""
+    from envpack.config import load_config
+    from envpack.publish.latest import VALID_DAYS, PointerSigner
+
+    if key is None and load_config(console.environ).sign_key is None:
+        if expires is not None:
+            raise UsageError("--expires needs a key: only a signed pointer expires", hint="Give one with --key.")
+        return None
+    today = datetime.now(timezone.utc).date()
+    return PointerSigner.for_days(secret_key(console, key), today, expires or VALID_DAYS)
 
 
 def _new_key(name: Path, password: str) -> Result:

@@ -6,6 +6,7 @@ a file. ``ENVIRONMENT-latest-SUBDIR.json`` names the bundle of the latest releas
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any, Mapping, NamedTuple, Sequence
 
@@ -21,6 +22,8 @@ MAX_DOCUMENT = 1 << 20
 """Bytes of the largest document that is read: one with 1,000 parts, the most that a release on GitHub has, has
 about 200,000."""
 _MAX_PARTS = 10_000
+_MAX_SIGNATURE = 4096
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -54,22 +57,33 @@ class Latest(NamedTuple):
         version: its version.
         subdir: conda's platform.
         released: the date in the name of the release, as YYYY-MM-DD.
+        expires: the date until which it is to be believed, as YYYY-MM-DD; "" without end.
         bundle: the file name of the bundle, or of its ``.parts.json``.
-        sha256: the digest of the bundle, in hex.
-        size: its size in bytes.
+        size: the size of the bundle in bytes.
+        sha256: its digest, in hex.
+        manifest_sha256: the digest of its manifest, in hex.
+        signature: the signature of `statement`, in minisign's format; "" for none.
     """
 
     name: str
     version: str
     subdir: str
     released: str
+    expires: str
     bundle: str
-    sha256: str
     size: int
+    sha256: str
+    manifest_sha256: str
+    signature: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the document."""
         return {LATEST_KEY: VERSION, **self._asdict()}
+
+    def statement(self) -> bytes:
+        """Return the bytes to sign: the document without its signature, as compact JSON with sorted keys."""
+        document = {key: value for key, value in self.as_dict().items() if key != "signature"}
+        return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
 
 
 def is_parts(name: str) -> bool:
@@ -124,8 +138,12 @@ def read_latest(data: bytes, where: str) -> Latest:
     document = _object(data, where, LATEST_KEY)
     try:
         name, version, subdir, released = (_text(document[key]) for key in Latest._fields[:4])
+        expires, signature = _date(document["expires"]), document["signature"]
+        if not isinstance(signature, str) or len(signature) > _MAX_SIGNATURE:
+            raise ValueError("the signature is not a short text")
         bundle, size, sha256 = _file({**document, "name": document["bundle"]})
-        return Latest(name, version, subdir, released, bundle, sha256, size)
+        manifest = _digest(document["manifest_sha256"])
+        return Latest(name, version, subdir, released, expires, bundle, size, sha256, manifest, signature)
     except (LookupError, TypeError, ValueError) as problem:
         raise _invalid(where, str(problem)) from None
 
@@ -150,6 +168,12 @@ def _object(data: bytes, where: str, key: str) -> dict[str, Any]:
 
 def _file(value: Mapping[str, Any]) -> tuple[str, int, str]:
     return _name(value["name"]), _size(value["size"]), _digest(value["sha256"])
+
+
+def _date(value: object) -> str:
+    if value != "" and not (isinstance(value, str) and _DATE.fullmatch(value)):
+        raise ValueError(f"{value!r} is not a date")
+    return str(value)
 
 
 def _text(value: object) -> str:

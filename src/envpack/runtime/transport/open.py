@@ -15,6 +15,7 @@ from envpack.runtime.transport.base import ByteSource, FileSource, Pipe, StreamS
 from envpack.runtime.transport.documents import (
     MAX_DOCUMENT,
     PARTS,
+    Latest,
     Part,
     is_latest,
     is_parts,
@@ -64,14 +65,24 @@ def located(where: Path | str) -> Path | str:
         where: a path, an URL, or "-" for standard input.
 
     Raises:
+        FormatError, FetchError, UsageError: as `latest_at` raises them.
+    """
+    latest = latest_at(where)
+    return local_path(where) if latest is None else sibling(local_path(where), latest.bundle)
+
+
+def latest_at(where: Path | str) -> Latest | None:
+    """Return the release that a pointer names; None for a path or URL that is not that of a pointer.
+
+    Raises:
         FormatError, FetchError, UsageError: as `open_source` raises them, for the pointer.
     """
     where = local_path(where)
     if not is_latest(file_name(where)) or (isinstance(where, Path) and is_folder(where, follow=True)):
-        return where
+        return None
     source = _open(where)
     try:
-        return sibling(where, read_latest(source.read(0, MAX_DOCUMENT + 1), source.name).bundle)
+        return read_latest(source.read(0, MAX_DOCUMENT + 1), source.name)
     finally:
         source.close()
 
