@@ -1,21 +1,16 @@
-"""From a spec or a lock to finished files: build in a work folder, pack, publish, remove everything else."""
+"""From a spec or a lock to a finished bundle: build in a work folder, pack, test, remove everything else."""
 
 from __future__ import annotations
 
-import hashlib
-import itertools
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from envpack.publish.base import Publisher, ignore
-from envpack.publish.latest import LatestRelease, PointerSigner, point_to
 from envpack.publish.local import LocalFolder, checksum_path, publish, sha256_of
 from envpack.publish.names import SUFFIXES, BundleName
-from envpack.publish.release import publish_new
 from envpack.release.names import build_date, source_date_epoch
 from envpack.release.work import work_folder, work_root
 from envpack.runtime.errors import UsageError
@@ -26,7 +21,6 @@ if TYPE_CHECKING:
     from envpack.prefix.owners.pypi import Origin
     from envpack.prefix.scan.prune import Selection
     from envpack.runtime.format.manifest import Manifest
-    from envpack.signing.keys import SecretKey
 
 DEFAULT_FOLDER = Path("dist")
 """The default folder of bundles, relative to the working directory."""
@@ -67,10 +61,6 @@ class Recipe:
     cache: bool = True
 
 
-MANIFEST, SBOM = ".manifest.json", ".cdx.json"
-"""What the names of a release's documents have after the stem; the latter is the one that CycloneDX recommends."""
-
-
 @dataclass(frozen=True)
 class Made:
     """A published bundle.
@@ -86,6 +76,7 @@ class Made:
         manifest_file: That of its ``.manifest.json``; only for a release.
         sbom: That of its ``.cdx.json``; only for a release.
         signature: That of its ``.minisig``; only for a signed release.
+        notes: That of its ``.notes.md``; only for a release that has a predecessor.
         published: The paths or URLs of the bundle in the targets that it was published to.
         latest: Those of the pointers to the latest release there; "" for a target that has none.
     """
@@ -100,6 +91,7 @@ class Made:
     manifest_file: str | None = None
     sbom: str | None = None
     signature: str | None = None
+    notes: str | None = None
     published: tuple[str, ...] = ()
     latest: tuple[str, ...] = ()
 
@@ -119,116 +111,20 @@ def build_bundle(recipe: Recipe, output: Path | None, reporter: Reporter) -> Mad
     """
     started = time.monotonic()
     folder, name = _place(output)
-    with _packed(recipe, LocalFolder(folder), _suffix_of(name) if name else SUFFIXES[recipe.format], reporter) as (
+    with packed(recipe, LocalFolder(folder), _suffix_of(name) if name else SUFFIXES[recipe.format], reporter) as (
         finished,
         manifest,
         selection,
     ):
-        sha256, size = _digest(finished, reporter), finished.stat().st_size
-        bundle = folder / (name or str(_name(recipe, manifest)))
+        sha256, size = digest_of(finished, reporter), finished.stat().st_size
+        bundle = folder / (name or str(bundle_name(recipe, manifest)))
         publish(finished, bundle, sha256)
     seconds = round(time.monotonic() - started, 3)
     return Made(str(bundle), str(checksum_path(bundle)), sha256, size, manifest, selection, seconds)
 
 
-def release_bundle(
-    recipe: Recipe,
-    folder: LocalFolder,
-    reporter: Reporter,
-    key: SecretKey | None = None,
-    targets: Sequence[Publisher] = (),
-    signer: PointerSigner | None = None,
-) -> Made:
-    """Build a bundle, and publish it with its documents under a name that is new there.
-
-    These are its ``.sha256``, its ``.manifest.json``, and its ``.cdx.json``, a software bill of materials.
-
-    The second release of a day gets ``.1`` after the date, and so on: nothing is ever overwritten. Where the
-    bundle exists, its other files exist too; after an error there is none of them.
-
-    Args:
-        recipe: The settings.
-        folder: The folder to publish in.
-        reporter: Receives the progress.
-        key: The key to sign with; with it a ``.minisig`` is written too.
-        targets: Places to publish to after the folder, under the same name.
-        signer: Signs the pointers to the latest release there; None for pointers without signature.
-
-    Raises:
-        EnvpackError: Building, packing or writing failed.
-    """
-    from envpack.bundle.codecs import FAST
-    from envpack.contents.cyclonedx import cyclonedx
-    from envpack.contents.read import read_inventory
-    from envpack.runtime.format.manifest_json import manifest_to_json
-
-    _check_different([folder, *targets])
-    started = time.monotonic()
-    suffix = SUFFIXES[recipe.format]
-    with _packed(recipe, folder, suffix, reporter) as (finished, manifest, selection):
-        sha256, size = _digest(finished, reporter), finished.stat().st_size
-        names = (_name(recipe, manifest, ordinal) for ordinal in itertools.count())
-        document = manifest_to_json(manifest)
-        documents = {MANIFEST: document, SBOM: cyclonedx(*read_inventory(finished, FAST))}
-        with _publishing(reporter, size * len(targets)) as progress:
-            found = publish_new(
-                [folder, *targets],
-                finished,
-                names,
-                sha256=sha256,
-                documents=documents,
-                sign=_signer(key, document),
-                progress=progress,
-            )
-            release = LatestRelease(found.name, size, sha256, hashlib.sha256(document).hexdigest())
-            latest = tuple(point_to(target, release, signer) for target in targets)
-    seconds = round(time.monotonic() - started, 3)
-    return Made(
-        found.bundle,
-        found.checksum,
-        sha256,
-        size,
-        manifest,
-        selection,
-        seconds,
-        manifest_file=found.documents[MANIFEST],
-        sbom=found.documents[SBOM],
-        signature=found.signature,
-        published=tuple(target.address(str(found.name)) for target in targets),
-        latest=latest,
-    )
-
-
-def _check_different(publishers: Sequence[Publisher]) -> None:
-    """Raise UsageError where a place is given twice: the name of the first would be taken for the second."""
-    seen = set()
-    for publisher in publishers:
-        address = publisher.address("")
-        place = str(Path(address).resolve()) if isinstance(publisher, LocalFolder) else address
-        if place in seen:
-            raise UsageError(f"the release would be published in {address} twice", hint="Give each target once.")
-        seen.add(place)
-
-
 @contextmanager
-def _publishing(reporter: Reporter, total: int) -> Iterator[Callable[[int], None]]:
-    if not total:
-        yield ignore
-        return
-    with reporter.step("Publishing the release", total=total) as step:
-        yield step.advance
-
-
-def _signer(key: SecretKey | None, manifest: bytes) -> Callable[[str], bytes] | None:
-    if key is None:
-        return None
-    from envpack.signing.bundle import sign_manifest
-
-    return lambda bundle: sign_manifest(manifest, Path(bundle), key, "").text.encode()
-
-
-@contextmanager
-def _packed(
+def packed(
     recipe: Recipe, folder: LocalFolder, suffix: str, reporter: Reporter
 ) -> Iterator[tuple[Path, Manifest, Selection]]:
     """Yield the finished bundle in a staging folder of the folder."""
@@ -325,12 +221,14 @@ def _suffix_of(name: str) -> str:
     )
 
 
-def _name(recipe: Recipe, manifest: Manifest, ordinal: int = 0) -> BundleName:
+def bundle_name(recipe: Recipe, manifest: Manifest, ordinal: int = 0) -> BundleName:
+    """Return the dated name of a bundle; ``ordinal``: the number of earlier releases of the day."""
     day = build_date(recipe.environ)
     return BundleName(manifest.name, manifest.version, day, manifest.subdir, ordinal, SUFFIXES[recipe.format])
 
 
-def _digest(path: Path, reporter: Reporter) -> str:
+def digest_of(path: Path, reporter: Reporter) -> str:
+    """Return the sha256 of a finished bundle, in hex, and report the progress."""
     size = path.stat().st_size
     with reporter.step("Writing the checksum", total=size) as step:
         sha256 = sha256_of(path, step)

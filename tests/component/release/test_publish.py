@@ -344,3 +344,22 @@ def test_a_publisher_that_is_killed_anywhere_is_completed_by_the_same_command(tm
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) > 15
+
+
+def test_notes_of_a_release_compare_it_with_the_newest_one_before(tmp_path: Path) -> None:
+    from envpack.bundle.codecs import FAST
+    from envpack.contents.read import read_contents
+    from envpack.publish.local import LocalFolder
+    from envpack.release.documents import notes_since_last
+
+    place = tmp_path / "place"
+    for version, date in (("1", FIRST), ("3", NEXT_DAY), ("2", SECOND)):
+        result("publish", named(tmp_path / "dist", version, date), place)
+    new = read_contents(named(tmp_path / "new", "4", NEXT_DAY), FAST).manifest
+    empty = LocalFolder(tmp_path / "nothing")
+    notes = notes_since_last([empty, LocalFolder(place)], new)
+    assert notes is not None and notes.decode().startswith("## demo 3 → 4\n")
+    (place / f"demo-3-{NEXT_DAY}-linux-64.manifest.json").write_text("{")
+    notes = notes_since_last([LocalFolder(place)], new)
+    assert notes is not None and notes.decode().startswith("## demo 2 → 4\n")
+    assert notes_since_last([empty], new) is None

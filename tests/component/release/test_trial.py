@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from envpack.publish.local import LocalFolder
-from envpack.release.make import Recipe, build_bundle, release_bundle
+from envpack.release.make import Recipe, build_bundle
+from envpack.release.new_release import release_bundle
 from envpack.runtime.errors import DeploymentTestError
 from envpack.runtime.report import Reporter
 from support.conda_packages import Channel

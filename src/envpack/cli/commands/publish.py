@@ -85,7 +85,7 @@ def _publish(console: Console, bundle: Path, publisher: Publisher, signer: Point
     from envpack.publish.latest import LatestRelease, point_to
     from envpack.publish.names import parse_bundle_name
     from envpack.publish.release import publish_files
-    from envpack.release.finished import files_of
+    from envpack.release.documents import files_of
 
     reporter = console.reporter
     files, manifest = files_of(bundle, reporter)

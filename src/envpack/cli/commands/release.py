@@ -31,13 +31,14 @@ def release(
     expires: Expires = None,
     insecure: Insecure = False,
 ) -> Result:
-    """Build the files to publish: bundle, checksum, manifest, SBOM.
+    """Build the files to publish: bundle, checksum, manifest, SBOM, notes.
 
     Like 'envpack build', but existing files are never replaced: a second release on the same day gets '.1' after
-    the date. Prints the paths of the four files, and of the signature if a key is given with --key or as
+    the date. Prints the paths of the files; the signature is one of them if a key is given with --key or as
     'sign_key' in config.toml. The bundle is written last: if it exists, the other files exist too. The SBOM is
-    that of 'envpack sbom'. SOURCE_DATE_EPOCH sets the date. With --to, the name is one that is new in all targets,
-    and the path or URL of the bundle there is printed, too.
+    that of 'envpack sbom'. The notes are those of 'envpack diff --markdown', from the newest release of this
+    environment; the first has none. SOURCE_DATE_EPOCH sets the date. With --to, the name is one that is new in all
+    targets, and the path or URL of the bundle there is printed, too.
 
     \b
     Examples:
@@ -46,7 +47,7 @@ def release(
     """
     from envpack.publish.local import LocalFolder
     from envpack.publish.targets import TargetOptions, publisher_for
-    from envpack.release.make import release_bundle
+    from envpack.release.new_release import release_bundle
 
     require_file(output)
     signer = pointer_signer(console, key, expires)
@@ -56,14 +57,22 @@ def release(
     recipe = building.recipe(spec, console.environ)
     made = release_bundle(recipe, LocalFolder(output), console.reporter, secret, targets, signer)
     report_changes(console, made.manifest.changes, made.selection)
-    written = [made.bundle, made.checksum, made.manifest_file, made.sbom, made.signature, *made.published]
+    written = [
+        made.bundle,
+        made.checksum,
+        made.manifest_file,
+        made.sbom,
+        made.notes,
+        made.signature,
+        *made.published,
+    ]
 
     def show(console: Console) -> None:
         for path in filter(None, written):
             console.out.write(escape(str(path)))
 
     signature = str(made.signature) if made.signature is not None else None
-    documents = {"manifest": str(made.manifest_file), "sbom": str(made.sbom)}
+    documents = {"manifest": str(made.manifest_file), "sbom": str(made.sbom), "notes": made.notes}
     published = [
         {"bundle": bundle, "latest": latest or None}
         for bundle, latest in zip(made.published, made.latest, strict=True)
