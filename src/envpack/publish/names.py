@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import date
+from typing import Any
+
+from packaging.version import InvalidVersion, Version
 
 from envpack.runtime.format.codec import CODECS
 
@@ -44,9 +47,13 @@ class BundleName:
         return f"{self.name}-{self.version}-{dated}-{self.subdir}"
 
     @property
-    def age(self) -> tuple[date, int]:
-        """Return what orders the releases of an environment by time."""
-        return self.day, self.ordinal
+    def age(self) -> tuple[Any, ...]:
+        """Return what orders the releases of an environment: date, version, and number on that day."""
+        try:
+            version: tuple[int, Any] = (1, Version(self.version))
+        except InvalidVersion:  # of conda's rules, which allow more
+            version = (0, self.version)
+        return self.day, version, self.ordinal
 
     def __str__(self) -> str:
         return self.stem + self.suffix

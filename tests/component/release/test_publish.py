@@ -146,6 +146,14 @@ def test_latest_leads_to_the_newest_release_whatever_was_published_last(tmp_path
     for version, date in (("1", FIRST), ("3", NEXT_DAY), ("2", SECOND)):
         result("publish", named(tmp_path / "dist", version, date), place)
     assert json.loads(latest.read_text())["version"] == "3"
+    result("publish", named(tmp_path / "dist", "10", NEXT_DAY), place)  # the same day: the higher version
+    assert json.loads(latest.read_text())["version"] == "10"
+    result("publish", named(tmp_path / "dist", "9", NEXT_DAY), place)
+    assert json.loads(latest.read_text())["version"] == "10"
+    for path in place.glob("demo-10-*"):
+        path.unlink()
+    result("publish", named(tmp_path / "dist", "3", NEXT_DAY), place)  # what it led to is gone
+    assert json.loads(latest.read_text())["version"] == "3"
     assert deploy(latest, tmp_path / "x") == "3"
     assert json.loads(envpack("inspect", "--json", latest).out)["result"]["version"] == "3"
     assert envpack("verify", latest).code == 0
