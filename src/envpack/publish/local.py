@@ -73,7 +73,7 @@ class LocalFolder:
     replaces = True
 
     def __init__(self, folder: Path, hint: str = "Choose another directory with --output.") -> None:
-        """Take the folder, which need not exist, and what to do where it can't be used."""
+        """Take the folder, which need not exist, and a hint that begins with "Choose", for errors."""
         self._folder, self._hint = folder, hint
         self._staging: Path | None = None
 
@@ -142,7 +142,7 @@ class LocalFolder:
             raise
         except OSError as problem:
             release.take_back()
-            raise self._failed("write to", problem, "Free some disk space. ") from None
+            raise self._failed("write to", problem) from None
         except BaseException:
             release.take_back()
             raise
@@ -153,11 +153,11 @@ class LocalFolder:
         except OSError as problem:
             raise self._failed("write to", problem) from None
 
-    def _failed(self, what: str, problem: OSError, advice: str = "") -> DestinationError:
-        full = problem.errno in (errno.ENOSPC, errno.EDQUOT)
-        return DestinationError(
-            f"can't {what} {self._folder}: {problem.strerror}", hint=(advice if full else "") + self._hint
-        )
+    def _failed(self, what: str, problem: OSError) -> DestinationError:
+        hint = self._hint
+        if problem.errno in (errno.ENOSPC, errno.EDQUOT):
+            hint = f"Free some disk space, or c{hint[1:]}"
+        return DestinationError(f"can't {what} {self._folder}: {problem.strerror}", hint=hint)
 
 
 class _LocalRelease:

@@ -90,12 +90,13 @@ def _publish(console: Console, bundle: Path, publisher: Publisher, signer: Point
     reporter = console.reporter
     files, manifest = files_of(bundle, reporter)
     size = files.bundle.size
-    with reporter.step(f"Publishing {bundle.name}", total=size) as step:
+    name = parse_bundle_name(bundle.name)
+    what = f"{name.name} {name.version}" if name is not None else bundle.name
+    with reporter.step(f"Publishing {what}", total=size) as step:
         published = publish_files(publisher, files.reporting(step.advance))
         address = publisher.address(bundle.name)
         if not published:
-            step.detail = "already published"
-        name = parse_bundle_name(bundle.name)
+            step.detail = "already there"
         latest = ""
         if name is not None:
             latest = point_to(publisher, LatestRelease(name, size, files.bundle.sha256, manifest), signer)

@@ -42,7 +42,7 @@ def _show(console: Console, found: list[PublishedRelease]) -> None:
     if not found:
         console.reporter.note("no releases")
         return
-    header = ("name", "version", "date", "platform", "size", "sha256", "")
+    header = ("name", "version", "date", "size", "platform", "sha256", "")
     rows = [_row(release) for release in found]
     lines = table([header, *rows], out.width)
     out.write(out.style(lines[0], "2"))
@@ -61,8 +61,8 @@ def _row(release: PublishedRelease) -> tuple[str, ...]:
         escape(bundle.name),
         escape(bundle.version),
         date,
-        bundle.subdir,
         human_size(release.size),
+        bundle.subdir,
         escape(release.sha256[:12]),
         signed,
     )
