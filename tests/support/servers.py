@@ -157,7 +157,7 @@ def _pass_on(source: socket.socket, target: socket.socket) -> None:
         target.shutdown(socket.SHUT_WR)
 
 
-class _Server(ThreadingHTTPServer):
+class QuietServer(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
     request_queue_size = 64
@@ -170,7 +170,7 @@ class _Server(ThreadingHTTPServer):
 def serving(data: dict[str, bytes], certificate: Path | None = None, **how: Any) -> Iterator[Files]:
     """Serve these paths while the block runs, at ``url``."""
     files = Files(data, **how)
-    server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"files": files}))
+    server = QuietServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"files": files}))
     scheme = "http"
     if certificate is not None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -25,7 +25,7 @@ PARTS = {
     "build": {"spec", "lock", "runtime"},
     "interop": {"bundle", "prefix", "runtime"},
     "contents": {"prefix", "runtime"},
-    "publish": {"signing", "runtime"},
+    "publish": {"bundle", "signing", "runtime"},
     "release": {
         "contents",
         "publish",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,13 +22,23 @@ class TargetOptions:
     Attributes:
         environ: Environment variables, which hold the credentials.
         insecure: Allow http without TLS to other hosts than this one.
+        bundles: The names of all bundles that will be published there by this command.
     """
 
     environ: Mapping[str, str]
     insecure: bool = False
+    bundles: Sequence[str] = ()
 
 
-PUBLISHERS: Mapping[str, Callable[[str, TargetOptions], Publisher]] = {}
+def _github(target: str, options: TargetOptions) -> Publisher:
+    from envpack.publish.git_hosts.github import GitHubReleases  # imported only here: http.client is slow to load
+
+    return GitHubReleases(target, options.environ, insecure=options.insecure, bundles=options.bundles)
+
+
+PUBLISHERS: Mapping[str, Callable[[str, TargetOptions], Publisher]] = {
+    "github": _github,
+}
 """The functions that return a publisher, by the scheme of the target. Each raises UsageError for a target that is
 not valid, and makes no request.
 """

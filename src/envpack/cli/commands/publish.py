@@ -70,7 +70,8 @@ def publish(
     if len(paths) < 2:
         raise UsageError("the target is missing", hint="Write 'envpack publish BUNDLE... TARGET'.")
     *bundles, target = paths
-    publisher = publisher_for(target, TargetOptions(console.environ, insecure=insecure))
+    names = [Path(bundle).name for bundle in bundles]
+    publisher = publisher_for(target, TargetOptions(console.environ, insecure=insecure, bundles=names))
     signer = pointer_signer(console, key, expires)
     done = [_publish(console, Path(bundle), publisher, signer) for bundle in bundles]
 

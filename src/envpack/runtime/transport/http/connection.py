@@ -8,7 +8,7 @@ import ssl
 from contextlib import suppress
 from functools import lru_cache
 from http.client import HTTPConnection, HTTPResponse, HTTPSConnection
-from typing import Dict
+from typing import Dict, Iterable
 from urllib.parse import unquote
 from urllib.request import getproxies, proxy_bypass
 
@@ -74,10 +74,27 @@ class Link:
 
     def get(self, url: Url, headers: Headers) -> HTTPResponse:
         """Send a GET request and return the response. Its body must be read before the next request."""
+        return self.request("GET", url, headers)
+
+    def request(
+        self, method: str, url: Url, headers: Headers, body: Iterable[bytes] | None = None
+    ) -> HTTPResponse:
+        """Send a request and return the response, as `get` does.
+
+        Args:
+            method: the method.
+            url: the URL.
+            headers: further headers; with a body, also its Content-Length.
+            body: the pieces of the body. A server that refuses the request may answer before it has read them all.
+        """
         more = {"Host": url.netloc, **self._headers, **headers}
         if url.authorization:
             more["Authorization"] = url.authorization
-        self._connection.request("GET", self._prefix + url.target, headers=more)
+        try:
+            self._connection.request(method, self._prefix + url.target, body, more)
+        except (BrokenPipeError, ConnectionResetError):
+            if body is None:
+                raise
         response = self._connection.getresponse()
         self.used = True
         return response
