@@ -140,6 +140,8 @@ SCENARIOS = [
     Scenario("diff", ["diff", "{input}/1.tar.gz", "{shared}/b.tar.gz"], code=6, also=("b.tar.gz",)),
     Scenario("diff, deployment", ["diff", "{shared}/x", "{input}/1.tar.gz"], code=6, also=("x", *RECORDS)),
     Scenario("sbom, deployment", ["sbom", "{shared}/x"], code=6, also=("x", *RECORDS)),
+    Scenario("size", ["size", "{shared}/b.tar.gz"], code=6, also=("b.tar.gz",)),
+    Scenario("size, deployment", ["size", "{shared}/x"], code=6, also=("x", *RECORDS)),
     Scenario("check", ["check", "{shared}/x"], code=6, also=("x", *RECORDS)),
     Scenario(
         "check, host", ["check", "{input}/1.tar.gz", "--host", "{shared}/host.json"], code=6, also=("host.json",)

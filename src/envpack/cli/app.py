@@ -30,6 +30,7 @@ COMMANDS = (
     "inspect",
     "diff",
     "sbom",
+    "size",
     "check",
     "deploy",
     "run",

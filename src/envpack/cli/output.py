@@ -211,3 +211,20 @@ def needs_lines(needs: DetectedNeeds) -> Iterator[tuple[str, str]]:
     for label, evidence in (("glibc", needs.glibc), ("CPU", needs.cpu)):
         if evidence is not None:
             yield label, f"{evidence.value}, {evidence.source}"
+
+
+def write_file(output: Path, data: bytes) -> None:
+    """Write the file that a command was asked for; an existing one is replaced at once, when it is complete.
+
+    Raises:
+        DestinationError: It can't be written.
+    """
+    from envpack.runtime.errors import DestinationError
+    from envpack.runtime.fs.paths import check_links
+    from envpack.runtime.fs.temporary import replace_file
+
+    check_links(output.parent)
+    try:
+        replace_file(output, data, durable=False)
+    except OSError as problem:
+        raise DestinationError(f"can't write {output}: {problem.strerror}") from None

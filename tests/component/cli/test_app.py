@@ -13,7 +13,7 @@ from typing import NoReturn
 import pytest
 
 from envpack.cli import app
-from envpack.cli.commands.inspect import bar
+from envpack.cli.chart import bar
 from envpack.cli.console import Console, Result
 from envpack.cli.environments import active_environment, find_environment, name_of
 from envpack.cli.options import channel_urls

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+from envpack.cli.chart import bar, fit
 from envpack.cli.console import Console, Result
 from envpack.cli.options import BundleOrArchive, option
 from envpack.cli.output import describe_unrelocatable, needs_lines, show_origin
@@ -260,37 +261,12 @@ def _chart(out: Stream, packages: Sequence[Package]) -> None:
     columns_left = max(0, min(30, (out.width or 100) - used - 1))
     largest = max(package.size for package in packages)
     for package, name, version in zip(packages, names, versions, strict=True):
-        name = _fit(name, name_width, unicode=out.unicode)
-        version = _fit(version, version_width, unicode=out.unicode)
+        name = fit(name, name_width, unicode=out.unicode)
+        version = fit(version, version_width, unicode=out.unicode)
         kind = out.style(f"{package.kind:<5}", "2") + "  " if kinds else ""
         filled = bar(package.size, largest, columns_left, unicode=out.unicode) if columns_left else ""
         drawn = out.style(filled, "36") if filled else ""
         out.write(f"  {name}  {version}  {kind}{human_size(package.size):>9}  {drawn}".rstrip())
-
-
-def _fit(text: str, columns: int, *, unicode: bool) -> str:
-    """Return the text in exactly ``columns`` of a terminal, cut where it is longer."""
-    from rich.cells import cell_len, set_cell_size
-
-    if cell_len(text) > columns:
-        text = set_cell_size(text, columns - 1) + ("…" if unicode else "~")
-    return set_cell_size(text, columns)
-
-
-def bar(size: int, largest: int, columns: int, *, unicode: bool) -> str:
-    """Return a bar, in eighths of a column where the terminal has them; never empty.
-
-    Args:
-        size: The size that the bar shows.
-        largest: The size of a bar of full length.
-        columns: The maximum length.
-        unicode: Whether the terminal can show block elements.
-    """
-    eighths = round(size / largest * columns * 8) if largest else 0
-    if not unicode:
-        return "#" * max(1, round(eighths / 8)) if size and columns else ""
-    full, part = divmod(max(eighths, 1 if size and columns else 0), 8)
-    return "█" * full + (" ▏▎▍▌▋▊▉"[part] if part else "")
 
 
 def _segments(out: Stream, manifest: Manifest) -> None:

@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 
 from envpack.cli.console import Console, Result
 from envpack.cli.options import argument, option, require_file
+from envpack.cli.output import write_file
 from envpack.cli.text import escape
-from envpack.runtime.errors import DestinationError
 
 
 def sbom(
@@ -42,7 +42,7 @@ def sbom(
     found = read_inventory(source, FAST)
     data = cyclonedx(*found, version=format.removeprefix("cyclonedx-"))
     if output is not None:
-        _write(output, data)
+        write_file(output, data)
     result = {
         "format": format,
         "output": None if output is None else str(output),
@@ -57,14 +57,3 @@ def sbom(
             console.out.write(escape(str(output)))
 
     return Result("sbom", result, show)
-
-
-def _write(output: Path, data: bytes) -> None:
-    from envpack.runtime.fs.paths import check_links
-    from envpack.runtime.fs.temporary import replace_file
-
-    check_links(output.parent)
-    try:
-        replace_file(output, data, durable=False)
-    except OSError as problem:
-        raise DestinationError(f"can't write {output}: {problem.strerror}") from None

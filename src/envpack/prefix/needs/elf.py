@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from envpack.prefix.magics import is_elf64
-from envpack.prefix.scan.windowed_file import FileData
+from envpack.prefix.scan.windowed_file import Readable
 
 MACHINES = {3: "32", 62: "64", 183: "aarch64", 21: "ppc64le", 22: "s390x", 243: "riscv64"}
 """The second half of conda's subdir, by e_machine."""
@@ -86,7 +86,7 @@ def machine_of(head: bytes) -> str:
     return MACHINES.get(number, str(number))
 
 
-def read_elf(data: FileData) -> Elf | None:
+def read_elf(data: Readable) -> Elf | None:
     """Read an ELF file of 64 bits; return None for anything else."""
     machine = machine_of(bytes(data[:20]))
     if not machine:
@@ -95,7 +95,7 @@ def read_elf(data: FileData) -> Elf | None:
 
 
 class _Reader:
-    def __init__(self, data: FileData, order: str) -> None:
+    def __init__(self, data: Readable, order: str) -> None:
         self._data, self._order, self._size = data, order, len(data)
         self._left = _MOST_RECORDS
 

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from envpack.prefix.scan.windowed_file import FileData
+from envpack.prefix.scan.windowed_file import Readable
 
 MAGIC = b"\x50\xed\x55\xba"
 MOST_HEADERS = 1 << 18
@@ -72,7 +72,7 @@ class Targets:
     size: int = 0
 
 
-def targets(data: FileData, sections: Iterable[tuple[int, int]]) -> Targets:
+def targets(data: Readable, sections: Iterable[tuple[int, int]]) -> Targets:
     """Return the targets in ``sections`` of (offset, size) in bytes; damaged ones are read as far as possible."""
     sizes: Counter[str] = Counter()
     newest: dict[str, tuple[int, int]] = {}
@@ -100,7 +100,7 @@ def _ascending(target: str) -> tuple[str, int, str]:
 
 
 def kernels(
-    data: FileData, sections: Iterable[tuple[int, int]], max_headers: int = MOST_HEADERS
+    data: Readable, sections: Iterable[tuple[int, int]], max_headers: int = MOST_HEADERS
 ) -> Iterator[Kernel]:
     """Yield every entry of the sections; one that is cut off or invalid ends its container, without an error.
 
@@ -132,13 +132,13 @@ def kernels(
             position = stop
 
 
-def _find(data: FileData, start: int, end: int) -> int:
+def _find(data: Readable, start: int, end: int) -> int:
     """Return the offset of the next container, or ``end`` when there is none near."""
     found = bytes(data[start : min(start + _WIDEST_GAP, end)]).find(MAGIC)
     return end if found < 0 else start + found
 
 
-def _entry(data: FileData, position: int) -> tuple[Kernel | None, int]:
+def _entry(data: Readable, position: int) -> tuple[Kernel | None, int]:
     """Return the entry at ``position`` and its size in bytes.
 
     The entry is None when it is neither SASS nor PTX; the size is 0 when there is no valid entry.

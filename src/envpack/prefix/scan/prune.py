@@ -6,7 +6,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -63,9 +63,16 @@ class Selection:
 
         Only `_COMPILING` profiles drop such files.
         """
+        return self._keep_compiling(lambda globs: _any_present(prefix, globs))
+
+    def keep_for_compilers_among(self, paths: Collection[str]) -> list[str]:
+        """Do the same for an environment of which the paths of all files and links are known."""
+        return self._keep_compiling(lambda globs: any(map(_pattern(tuple(globs)).fullmatch, paths)))
+
+    def _keep_compiling(self, present: Callable[[Sequence[str]], bool]) -> list[str]:
         if not any(name in _COMPILING for name, _, _ in self._profiles):
             return []
-        found = [row for row in _rules()["compilers"] if _any_present(prefix, row["present"])]
+        found = [row for row in _rules()["compilers"] if present(row["present"])]
         self._compiling = _pattern(tuple(glob for row in found for glob in row["keep"]))
         return [row["name"] for row in found]
 
@@ -101,6 +108,11 @@ class Selection:
                 self._matched.add(glob)
                 last = glob
         return last
+
+
+def profiles() -> list[str]:
+    """Return the names of the profiles."""
+    return list(_rules()["profiles"])
 
 
 _COMPILING = ("headers", "static")

@@ -10,7 +10,7 @@ import hashlib
 import os
 from bisect import bisect
 from collections.abc import Iterable, Iterator, Mapping
-from typing import overload
+from typing import Protocol, overload
 
 from envpack.runtime.errors import PackError
 
@@ -181,6 +181,16 @@ class WindowedFile:
         """Yield its bytes, window by window."""
         for start in range(0, len(self), WINDOW):
             yield self[start : start + WINDOW]
+
+
+class Readable(Protocol):
+    """Bytes that can be read in slices, in memory or not."""
+
+    def __len__(self) -> int: ...
+    @overload
+    def __getitem__(self, key: int, /) -> int: ...
+    @overload
+    def __getitem__(self, key: slice, /) -> bytes: ...
 
 
 FileData = bytes | WindowedFile

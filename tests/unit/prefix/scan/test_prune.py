@@ -8,7 +8,7 @@ from importlib import resources
 
 import pytest
 
-from envpack.prefix.scan.prune import Selection, translate
+from envpack.prefix.scan.prune import Selection, profiles, translate
 from envpack.spec.model import PRUNE_PROFILES
 
 SITE = "lib/python3.11/site-packages"
@@ -173,3 +173,19 @@ def test_exclude_removes_also_what_a_compiler_needs(tmp_path):
 def test_profiles_without_headers_ask_for_no_compilers(tmp_path):
     (tmp_path / "lib/python3.11/site-packages/triton").mkdir(parents=True)
     assert Selection(prune=["docs"]).keep_for_compilers(tmp_path) == []
+
+
+def test_compilers_are_found_among_paths_as_in_a_prefix(tmp_path):
+    paths = ["bin/x86_64-conda-linux-gnu-gcc", "lib/python3.11/site-packages/triton/__init__.py", "bin/gccx"]
+    for path in paths:
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).touch()
+    selections = Selection(prune=["headers"]), Selection(prune=["headers"])
+    names = selections[0].keep_for_compilers(tmp_path)
+    assert names == selections[1].keep_for_compilers_among(paths) == ["a C compiler", "Triton"]
+    assert selections[1](PYTHON_H)
+    assert Selection(prune=["docs"]).keep_for_compilers_among(paths) == []
+
+
+def test_profiles_are_those_of_the_spec():
+    assert tuple(profiles()) == tuple(PRUNE_PROFILES)
