@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from envpack.cli.chart import Bar, chart
 from envpack.cli.console import Console, Result
-from envpack.cli.options import argument, option
+from envpack.cli.options import argument, option, require_file
+from envpack.cli.output import write_file
 from envpack.cli.terminal import Stream
 from envpack.cli.text import escape, plural, wrap
 from envpack.runtime.report import human_size
@@ -32,25 +34,35 @@ def size(
     gpu_code: Annotated[
         bool, option("--gpu-code", help="Measure the GPU code in a bundle, too; this unpacks its libraries.")
     ] = False,
+    html: Annotated[
+        Path | None, option("--html", metavar="FILE", help="Write a web page with a map of all files instead.")
+    ] = None,
 ) -> Result:
     """Show where the bytes of a bundle or a deployment are.
 
     Shows the sizes of packages, in the bundle and unpacked, and of kinds of file; GPU code by architecture;
     duplicate files; and what each 'prune:' profile of a spec would leave out. Only the head of a bundle is read,
     and of a deployment the headers of GPU code. The files of a deployment are those of its bundle, without later
-    edits.
+    edits. The page of --html needs no network; an existing file is replaced.
 
     \b
     Examples:
       envpack size demo.tar.gz
       envpack size --gpu-code https://example.org/demo.tar.gz
       envpack size --json /opt/envs/demo | jq '.result.kinds'
+      envpack size --html demo.html demo.tar.gz
     """
     from envpack.bundle.codecs import FAST
+    from envpack.contents.sizes.page import page
     from envpack.contents.sizes.read import read_sizes
 
+    require_file(html)
     found = read_sizes(source, console.reporter, gpu_code=gpu_code, decoders=FAST)
-    return Result("size", found.as_dict(), lambda console: _show(console.out, found, everything=everything))
+    result = {**found.as_dict(), "html": None if html is None else str(html)}
+    if html is not None:
+        write_file(html, page(found))
+        return Result("size", result, lambda console: console.out.write(escape(str(html))))
+    return Result("size", result, lambda console: _show(console.out, found, everything=everything))
 
 
 def _show(out: Stream, found: Sizes, *, everything: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -76,9 +77,13 @@ class GpuCodeSizes:
         }
 
 
-def _order(target: str) -> tuple[bool, int, str]:
+_TARGET = re.compile(r"(sm|compute)_([0-9]{1,6})([a-z]*)")
+
+
+def _order(target: str) -> tuple[str, int, str]:
     """Sort machine code before PTX, and both by number; names in a manifest may be anything."""
-    return target.startswith("compute_"), len(target), target
+    match = _TARGET.fullmatch(target)
+    return ({"sm": "1", "compute": "2"}[match[1]], int(match[2]), match[3]) if match else ("3", 0, target)
 
 
 def stated_targets(code: GpuCode) -> tuple[str, ...]:

@@ -27,9 +27,9 @@ def test_targets_of_several_libraries_add_up() -> None:
 
 
 def test_of_libraries_that_were_not_read_the_manifest_names_the_targets() -> None:
-    code = GpuCode("a.so", "p", sass=("sm_90", "sm_100"), ptx=("compute_100",), stray=("sm_\x1b",))
+    code = GpuCode("a.so", "p", sass=("sm_100", "sm_90", "sm_90a"), ptx=("compute_100",), stray=("sm_\x1b",))
     found = GpuCodeSizes((GpuLibrary("a.so", 1000, stated_targets(code), None),))
     assert found.unread == 1
-    assert list(found.by_target()) == ["sm_\x1b", "sm_90", "sm_100", "compute_100"]
+    assert list(found.by_target()) == ["sm_90", "sm_90a", "sm_100", "compute_100", "sm_\x1b"]
     stated = found.as_dict()
     assert stated["size"] is None and {each["size"] for each in stated["targets"]} == {None}
