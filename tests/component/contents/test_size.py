@@ -115,6 +115,8 @@ def test_a_library_that_is_missing_in_a_deployment(bundle: Path, tmp_path: Path)
     assert envpack("deploy", "--no-check", bundle, tmp_path / "x").returncode == 0
     (tmp_path / "x" / LIBRARY).unlink()
     assert result(tmp_path / "x")["gpu_code"]["libraries"][0]["sizes"] is None
+    (tmp_path / "x" / LIBRARY).symlink_to("/dev/zero")
+    assert result(tmp_path / "x")["gpu_code"]["libraries"][0]["sizes"] is None
 
 
 def test_what_people_see(bundle: Path) -> None:

@@ -117,7 +117,7 @@ def _gpu_code(out: Stream, found: GpuCodeSizes) -> None:
         return
     targets = found.by_target().items()
     number = plural(len(found.libraries), "library")
-    if found.unread:
+    if found.unread == len(found.libraries):
         _heading(out, "GPU code", f"in {number} of {human_size(sum(each.size for each in found.libraries))}")
         for name, (_, count) in targets:
             out.write(f"  {escape(name):<12}  in {plural(count, 'library')}")
@@ -126,6 +126,8 @@ def _gpu_code(out: Stream, found: GpuCodeSizes) -> None:
     _heading(out, "GPU code", f"{human_size(found.size)} in {number}")
     rows = [Bar(name, size, (human_size(size), plural(count, "library"))) for name, (size, count) in targets]
     _write(out, chart(out, rows))
+    if found.unread:
+        _remark(out, f"{plural(found.unread, 'library')} can't be read: see 'envpack verify'.")
 
 
 def _duplicates(out: Stream, found: Sequence[Duplicate], shown: _Shown) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 from typing import NamedTuple
 
@@ -28,6 +28,7 @@ def kinds() -> tuple[Kind, ...]:
     return _rules()[0]
 
 
+@lru_cache(maxsize=1 << 17)  # a page asks again for each file
 def kind_of(path: str) -> Kind:
     """Return the kind of a file, from its path relative to the prefix."""
     known, pattern = _rules()

@@ -192,8 +192,11 @@ def _gpu_code(found: GpuCodeSizes) -> Iterator[str]:
         return
     yield "<h2>GPU code</h2>"
     yield "<p>sm_90 is machine code for compute capability 9.0, compute_90 is PTX for it.</p>"
-    if found.unread:
+    unread = found.unread == len(found.libraries)
+    if unread:
         yield "<p>Sizes were not read: make the page of a deployment, or with --gpu-code.</p>"
+    elif found.unread:
+        yield f"<p>Libraries that can't be read: {found.unread:,}. They are not in these sizes.</p>"
     targets = found.by_target()
     largest = max(size for size, _ in targets.values()) if targets else 0
     yield from _table(
@@ -202,7 +205,7 @@ def _gpu_code(found: GpuCodeSizes) -> Iterator[str]:
         (
             (
                 ("text", _text(name)),
-                ("", "" if found.unread else human_size(size)),
+                ("", "" if unread else human_size(size)),
                 ("", f"{count:,}"),
                 _bar(size, largest),
             )

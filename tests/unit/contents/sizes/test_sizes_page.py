@@ -114,6 +114,9 @@ def test_without_a_script_everything_is_there_but_the_map() -> None:
 def test_gpu_code_that_was_not_read_is_named_so() -> None:
     text = make({"a": 1}, gpu_code=GpuCodeSizes((GpuLibrary("a", 1, ("sm_90",), None),))).decode()
     assert "sm_90" in text and "Sizes were not read" in text
+    libraries = GpuLibrary("a", 1, ("sm_90",), None), GpuLibrary("b", 1, ("sm_90",), {"sm_90": 1234})
+    text = make({"a": 1}, gpu_code=GpuCodeSizes(libraries)).decode()
+    assert "Libraries that can't be read: 1" in text and "1.2 kB" in text
 
 
 def test_the_same_sizes_give_the_same_bytes() -> None:
