@@ -111,7 +111,7 @@ def _name(part: PartSize) -> str:
 def _node(folder: _Folder, shown: set[int], name: str) -> Node:
     inside: list[_Folder | _File] = [*folder.folders.values(), *folder.leaves]
     small = [each for each in inside if id(each) not in shown]
-    if len(small) == 1:
+    if len(small) == 1 and isinstance(small[0], _File):
         small = []
     small_ids = {id(each) for each in small}
     children = sorted(
@@ -137,7 +137,7 @@ def _merged(small: list[_Folder | _File]) -> Node:
     kinds = {kind for each in small for kind in _kinds(each)}
     files = sum(each.files for each in small)
     return Node(
-        f"{files:,} smaller files",
+        f"{files:,} smaller {'file' if files == 1 else 'files'}",
         sum(each.size for each in small),
         files,
         kind=kinds.pop() if len(kinds) == 1 else "",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from envpack.contents.difference import Contents
@@ -84,6 +84,7 @@ def test_the_deepest_folders_that_a_bundle_can_have() -> None:
     assert sum(not each.children for each in every(found)) == MAX_DEPTH
 
 
+@settings(deadline=None)
 @given(
     st.dictionaries(
         st.lists(st.sampled_from("abc"), min_size=1, max_size=5).map(lambda parts: "/".join(parts) + ".x"),
