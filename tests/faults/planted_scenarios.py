@@ -102,6 +102,7 @@ SCENARIOS = [
     Scenario("remove", ["remove", *ALLOW, "{shared}/x"], (FIRST,)),
     Scenario("remove, two generations", ["remove", *ALLOW, "{shared}/x"], (FIRST, SECOND)),
     Scenario("gc", ["gc", *ALLOW, "--store", "{shared}/store"], (STORE, ["remove", *ALLOW, "{home}/x"])),
+    Scenario("size, page", ["size", "--html", "{shared}/o.html", "{input}/1.tar.gz"]),
     Scenario(
         "activate", ["bash", "-c", ". {shared}/x/bin/activate && command -v tool"], (FIRST,), {}, (), "shell"
     ),

@@ -12,6 +12,8 @@ LONGEST_BAR = 30
 """Columns."""
 
 _SHORTEST_BAR = 4
+_WIDEST_LABEL = 60
+"""Columns of a label without a terminal: of a longer one, only its own line is longer."""
 _NARROWEST_LABEL = 16
 
 
@@ -41,7 +43,9 @@ def chart(out: Stream, bars: Sequence[Bar]) -> Iterator[str]:
     labels = [escape(bar.label) for bar in bars]
     label_width = max(map(cell_len, labels))
     widths = [max(map(len, column)) for column in zip(*(bar.cells for bar in bars), strict=True)]
-    if out.width is not None:
+    if out.width is None:
+        label_width = min(label_width, _WIDEST_LABEL)
+    else:
         while len(widths) > 1 and 2 + min(label_width, _NARROWEST_LABEL) + _columns(widths) > out.width:
             widths.pop()
         label_width = max(1, min(label_width, out.width - 2 - _columns(widths)))
@@ -54,7 +58,9 @@ def chart(out: Stream, bars: Sequence[Bar]) -> Iterator[str]:
         cells = "".join(f"  {cell:>{wide}}" for cell, wide in zip(each.cells, widths, strict=False))
         filled = bar(each.size, largest, columns, unicode=out.unicode) if columns else ""
         drawn = f"  {out.style(filled, '36')}" if filled else ""
-        yield f"  {fit(label, label_width, unicode=out.unicode)}{cells}{drawn}".rstrip()
+        whole = out.width is None and cell_len(label) > label_width
+        shown = label if whole else fit(label, label_width, unicode=out.unicode)
+        yield f"  {shown}{cells}{drawn}".rstrip()
 
 
 def _columns(widths: Sequence[int]) -> int:

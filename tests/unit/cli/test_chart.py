@@ -47,6 +47,8 @@ def test_without_a_terminal_nothing_is_cut() -> None:
     lines = list(chart(stream(None), BARS))
     assert all(text in line for line, bar in zip(lines, BARS, strict=True) for text in bar.cells)
     assert BARS[1].label in lines[1]
+    lines = list(chart(stream(None), [Bar("x" * 4000, 1, ("1 byte",)), Bar("y", 1, ("1 byte",))]))
+    assert "x" * 4000 in lines[0] and len(lines[1]) < 120
 
 
 def test_nothing_to_show() -> None:

@@ -148,7 +148,7 @@ def _duplicates(out: Stream, found: Sequence[Duplicate], shown: _Shown) -> None:
 
 
 def _pruned(out: Stream, found: Sequence[PruneSize]) -> None:
-    _heading(out, "prune profiles", "what they would leave out: unpacked, about this much of the bundle")
+    _heading(out, "prune profiles", "what each would leave out, unpacked and compressed (estimated)")
     rows = [
         Bar(each.profile, each.size, (human_size(each.size), human_size(each.stored), plural(each.files, "file")))
         for each in found
