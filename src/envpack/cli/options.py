@@ -171,6 +171,10 @@ Strict = Annotated[
 Insecure = Annotated[
     bool, option("--insecure", help="Allow http without TLS, which is otherwise for this host only.")
 ]
+Mirror = Annotated[
+    list[str] | None,
+    option("--mirror", metavar="URL", help="Read packages from this copy first. Can be repeated."),
+]
 Expires = Annotated[
     int | None,
     option(

@@ -43,6 +43,7 @@ def _deploy(arguments: argparse.Namespace, reporter: Reporter) -> dict[str, Any]
         wait=arguments.wait,
         jobs=arguments.jobs,
         store=Path(store) if store else None,
+        mirrors=arguments.mirror,
     )
     done = deploy(located(arguments.bundle), Path(arguments.destination), options, reporter=reporter)
     reporter.note(f"activate it with: {activation_command(done.destination)}")
@@ -250,6 +251,7 @@ COMMANDS = (
         _arg(
             "--keep", type=int, default=1, metavar="N", help="number of previous generations to keep (default: 1)"
         ),
+        _arg("--mirror", action="append", default=[], metavar="URL", help="read packages from there first"),
         _arg("--store", metavar="DIR", help="store of files that deployments share (default: ENVPACK_STORE)"),
         _WAIT,
         _gpu("required"),

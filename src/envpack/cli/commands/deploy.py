@@ -14,6 +14,7 @@ from envpack.cli.options import (
     Gpu,
     Jobs,
     Keep,
+    Mirror,
     Store,
     Wait,
     argument,
@@ -42,6 +43,7 @@ def deploy(
     keep: Keep = None,
     wait: Wait = False,
     store: Store = None,
+    mirror: Mirror = None,
     jobs: Jobs = None,
 ) -> Result:
     """Unpack a bundle at DEST, or upgrade the deployment there.
@@ -60,6 +62,9 @@ def deploy(
 
     From a server (http, https), only the parts that are needed are read: an upgrade reads the packages that differ
     from those at DEST. A lost connection is resumed. Data from a pipe is unpacked while it is read.
+
+    --mirror names a copy that is nearer, or a directory of bundles: a path, or a URL that ends with '/'. A mirror
+    needs no trust, because every package is verified. If it fails, the rest is read from BUNDLE.
 
     An archive made by conda-pack is accepted. Information that it does not contain, and mistakes in it that were
     corrected, are reported.
@@ -93,6 +98,7 @@ def deploy(
         wait=wait,
         jobs=jobs or config.jobs,
         store=choose_store(store, console.environ, config),
+        mirrors=mirror or (),
     )
     approve = approval(console, bundle, destination)
     if isinstance(source, Path) and is_archive(source):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from envpack.cli.approval import approval
 from envpack.cli.console import Console, Result
-from envpack.cli.options import AnyParent, Deployed, Jobs, argument
+from envpack.cli.options import AnyParent, Deployed, Jobs, Mirror, argument
 from envpack.cli.output import list_extra_files, list_paths
 from envpack.cli.text import escape, human_time, plural
 from envpack.runtime.report import human_size
@@ -27,6 +27,7 @@ def repair(
     ],
     jobs: Jobs = None,
     allow: AnyParent = None,
+    mirror: Mirror = None,
 ) -> Result:
     """Restore the changed and missing files of a deployment.
 
@@ -49,6 +50,7 @@ def repair(
         decoders=FAST,
         approve=approval(console, bundle),
         any_parent=allow is not None,
+        mirrors=mirror or (),
     )
     return Result("repair", done.as_dict(), lambda console: _show_repaired(console, done))
 

@@ -12,7 +12,7 @@ import time
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Mapping
+from typing import Any, Callable, Mapping, Sequence
 
 from envpack.runtime.commands.bundle_source import BundleSource
 from envpack.runtime.commands.check import Policy
@@ -116,6 +116,7 @@ class DeployOptions:
         jobs: Processors to use; None for those this process may use.
         store: Directory of a content-addressed store to share files with other deployments, made when it is
             missing; None to share none. Bundles only.
+        mirrors: Paths or URLs to read the bundle's frames from first, see `envpack.runtime.transport.mirrors`.
     """
 
     policy: Policy = field(default_factory=Policy)
@@ -124,6 +125,7 @@ class DeployOptions:
     wait: bool = False
     jobs: int | None = None
     store: Path | None = None
+    mirrors: Sequence[str] = ()
 
 
 DEFAULTS = DeployOptions()
@@ -165,6 +167,7 @@ def deploy(
         if approve is not None:
             approve(opened.manifest_bytes, bundle)
         _compare_names(opened.manifest, bundle, destination, reporter, signed=approve is not None)
+        opened.use_mirrors(options.mirrors, reporter.warn)
         shared = None
         if options.store is not None:
             path = DeploymentState(destination).path

@@ -11,7 +11,7 @@ import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Collection, Iterator, Mapping
+from typing import Any, Callable, Collection, Iterator, Mapping, Sequence
 
 from envpack.runtime.commands.verify import compare_tree, prefixes_of
 from envpack.runtime.deployment.exclusive import exclusive
@@ -77,6 +77,7 @@ def repair(
     decoders: Mapping[str, Decoder] = STANDARD,
     approve: Callable[[bytes, Path | str], None] | None = None,
     any_parent: bool = False,
+    mirrors: Sequence[str] = (),
 ) -> Repaired:
     """Restore every path of the deployment at ``root`` to what ``bundle`` has.
 
@@ -88,6 +89,7 @@ def repair(
         decoders: Decoders by codec name.
         approve: See `envpack.runtime.commands.deploy.deploy`.
         any_parent: Whether root may work where other users could replace what is written.
+        mirrors: See `envpack.runtime.commands.deploy.DeployOptions`.
 
     Raises:
         DestinationError: The deployment came from another bundle, another envpack has locked it, it can't be
@@ -103,6 +105,7 @@ def repair(
     with open_bundle(bundle, decoders) as opened:
         if approve is not None:
             approve(opened.manifest_bytes, bundle)
+        opened.use_mirrors(mirrors, reporter.warn)
         _check_same(root, opened)
         with exclusive(state_of(root), reporter, any_parent=any_parent), locked(root / LOCK_PATH, wait=True):
             manifest = opened.manifest

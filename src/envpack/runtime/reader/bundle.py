@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 from types import TracebackType
-from typing import Iterable, Iterator, Mapping, NamedTuple
+from typing import Callable, Iterable, Iterator, Mapping, NamedTuple, Sequence
 
 from envpack.runtime.errors import EnvpackError, FormatError, IntegrityError
 from envpack.runtime.format import tar
@@ -58,6 +58,13 @@ class Bundle:
         self.manifest: Manifest = manifest_from_json(self.manifest_bytes)
         self.size = self._manifest_stored + sum(located.frame.stored for located in self._located())
         self._check_sizes()
+
+    def use_mirrors(self, mirrors: Sequence[str], warn: Callable[[str], None]) -> None:
+        """Read what follows the head of a bundle on a server from mirrors first, see `MirroredSource`."""
+        if mirrors and self.is_remote:
+            from envpack.runtime.transport.mirrors import MirroredSource
+
+            self._source = MirroredSource(self._source, mirrors, warn)
 
     def _read(self, offset: int, size: int) -> bytes:
         """Return ``size`` bytes at ``offset``, of which the first may have been read with the manifest.
@@ -165,6 +172,8 @@ class Bundle:
         """
         frame = located.frame
         if hashlib.sha256(data).hexdigest() != frame.sha256:
+            data = self._source.read_again(located.offset, frame.stored) or b""
+        if not data or hashlib.sha256(data).hexdigest() != frame.sha256:
             raise IntegrityError(f"{self.name}: damaged at byte {located.offset} ({frame.stored} bytes)")
         return self._decoder.frame(data, frame.size)
 

@@ -53,6 +53,10 @@ class ByteSource:
         """
         raise NotImplementedError
 
+    def read_again(self, offset: int, size: int) -> bytes | None:
+        """Return bytes that were wrong in `read` from another place; None where there is no other."""
+        return None
+
     def prefetch(self, extents: Sequence[Extent]) -> None:
         """Announce the next reads, in this order, so that they can be prefetched; prefetching is optional."""
 
