@@ -18,6 +18,7 @@ from envpack.runtime.fs.paths import is_folder
 from envpack.runtime.parallel.threads import processors
 from envpack.runtime.reader.bundle import open_bundle
 from envpack.runtime.reader.selected_files import read_files
+from envpack.runtime.transport.documents import is_parts
 from envpack.runtime.transport.open import located
 from envpack.runtime.tree.head import read_head
 
@@ -43,7 +44,7 @@ def read_contents(where: Path | str, decoders: Mapping[str, Decoder] = STANDARD)
     if isinstance(source, Path) and is_folder(source, follow=True):
         head = read_head(source)
         return Contents(str(source), head.manifest, head.table)
-    if isinstance(source, Path) and source.name.endswith(MANIFEST_END):
+    if isinstance(source, Path) and source.name.endswith(MANIFEST_END) and not is_parts(source.name):
         return Contents(str(source), _read_manifest(source), None)
     with open_bundle(source, decoders) as bundle:
         return Contents(bundle.name, bundle.manifest, bundle.table())

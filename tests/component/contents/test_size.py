@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 from envpack.cli.commands.schema import load
 from envpack.runtime.format.manifest import Package
 from envpack.runtime.format.needs import DetectedNeeds, GpuCode
+from envpack.runtime.transport.documents import Part, SplitBundle
 from support.bundle_factory import file, make_bundle
 from support.gpu_files import PTX, SASS, Code, elf, fatbin
 from support.servers import serving
@@ -139,6 +141,25 @@ def test_damage_is_reported(bundle: Path, tmp_path: Path) -> None:
     assert done.returncode == 7 and "damaged" in done.stderr
     done = envpack("size", tmp_path)
     assert done.returncode == 6
+
+
+def test_published_bundles_and_bundles_in_parts(bundle: Path, tmp_path: Path) -> None:
+    expected = result("--gpu-code", bundle)
+    made = tmp_path / f"demo-1.0-20260104-{expected['subdir']}.tar.gz"
+    made.write_bytes(bundle.read_bytes())
+    assert envpack("publish", made, tmp_path / "place").returncode == 0
+    data = made.read_bytes()
+    pieces = data[:50_000], data[50_000:]
+    parts = [Part(f"{made.name}.{n:03}", len(p), hashlib.sha256(p).hexdigest()) for n, p in enumerate(pieces, 1)]
+    for part, piece in zip(parts, pieces, strict=True):
+        (tmp_path / part.name).write_bytes(piece)
+    whole = SplitBundle(made.name, len(data), hashlib.sha256(data).hexdigest(), parts)
+    (tmp_path / f"{made.name}.parts.json").write_text(json.dumps(whole.as_dict()))
+    for source in (
+        tmp_path / f"place/demo-latest-{expected['subdir']}.json",
+        tmp_path / f"{made.name}.parts.json",
+    ):
+        assert result("--gpu-code", source) == {**expected, "path": result(source)["path"]}
 
 
 def test_a_manifest_lists_no_files(tmp_path: Path) -> None:

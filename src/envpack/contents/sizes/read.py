@@ -19,7 +19,7 @@ from envpack.runtime.fs.paths import is_folder
 from envpack.runtime.reader.bundle import Bundle, open_bundle
 from envpack.runtime.reader.frames import frames_of
 from envpack.runtime.report import Reporter
-from envpack.runtime.transport.open import local_path
+from envpack.runtime.transport.open import located
 
 TargetReader = Callable[[str, PathRecord], Mapping[str, int] | None]
 """A function that returns bytes by target of a library, given the id of its segment and its record."""
@@ -48,12 +48,12 @@ def read_sizes(
         IntegrityError: It is damaged.
         UsageError: It is a stream, and ``gpu_code`` is set.
     """
-    source = local_path(where)
+    source = located(where)
     if isinstance(source, Path) and is_folder(source, follow=True):
         contents = read_contents(source, decoders)
         return measure(contents, _gpu_code(contents, reporter, lambda _, record: _deployed(source, record)))
     if not gpu_code:
-        contents = read_contents(where, decoders)
+        contents = read_contents(source, decoders)
         return measure(contents, _gpu_code(contents, Reporter(), lambda *_: None))
     with open_bundle(source, decoders) as bundle:
         if not bundle.is_seekable:
