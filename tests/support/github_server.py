@@ -15,7 +15,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from support.rest_server import DroppedError, RefusalError, RestHandler, RestState, rest_serving
+from support.rest_server import (
+    DroppedError,
+    RefusalError,
+    RestHandler,
+    RestState,
+    page_of,
+    rest_serving,
+    send_range,
+)
 
 TOKEN = "ghs_the-secret-token"
 REPOSITORY = "team/bundles"
@@ -103,11 +111,6 @@ def _shown(release: dict[str, Any]) -> dict[str, Any]:
     return {**{key: value for key, value in release.items() if key != "all"}, "assets": uploaded}
 
 
-def _page(handler: RestHandler, values: list[Any]) -> list[Any]:
-    size, page = int(handler.query.get("per_page", 30)), int(handler.query.get("page", 1))
-    return values[(page - 1) * size : page * size]
-
-
 def _release(state: GitHub, id: str) -> dict[str, Any]:
     if int(id) not in state.releases:
         raise RefusalError(404, {"message": "Not Found"})
@@ -118,7 +121,7 @@ def _list(handler: RestHandler) -> Any:
     state: GitHub = handler.state  # type: ignore[assignment]
     writes = _writes(handler)
     seen = [_shown(release) for release in state.releases.values() if writes or not release["draft"]]
-    return _page(handler, sorted(seen, key=lambda release: -release["id"]))
+    return page_of(handler, sorted(seen, key=lambda release: -release["id"]), 30)
 
 
 def _by_tag(handler: RestHandler, tag: str) -> Any:
@@ -167,7 +170,7 @@ def _assets(handler: RestHandler, id: str) -> Any:
     release = _release(handler.state, id)  # type: ignore[arg-type]
     if not _writes(handler) and release["draft"]:
         raise RefusalError(404, {"message": "Not Found"})
-    return _page(handler, release["all"])
+    return page_of(handler, release["all"], 30)
 
 
 def _upload(handler: RestHandler, id: str) -> Any:
@@ -233,12 +236,7 @@ def _download(handler: RestHandler, tag: str, name: str) -> Any:
 def _stored(handler: RestHandler, id: str) -> Any:
     state: GitHub = handler.state  # type: ignore[assignment]
     state.leaked |= "Authorization" in handler.headers
-    content = state.contents[int(id)]
-    asked = re.fullmatch(r"bytes=(\d+)-(\d+)", handler.headers.get("Range") or "")
-    if asked is None:
-        return content
-    start, end = int(asked[1]), min(int(asked[2]) + 1, len(content))
-    raise RefusalError(206, content[start:end], {"Content-Range": f"bytes {start}-{end - 1}/{len(content)}"})
+    return send_range(handler, state.contents[int(id)])
 
 
 _ROUTES = [

@@ -134,6 +134,21 @@ class RestHandler(BaseHTTPRequestHandler):
         pass
 
 
+def send_range(handler: RestHandler, content: bytes) -> bytes:
+    """Return the content, or respond with the range of it that is asked for."""
+    asked = re.fullmatch(r"bytes=(\d+)-(\d+)", handler.headers.get("Range") or "")
+    if asked is None:
+        return content
+    start, end = int(asked[1]), min(int(asked[2]) + 1, len(content))
+    raise RefusalError(206, content[start:end], {"Content-Range": f"bytes {start}-{end - 1}/{len(content)}"})
+
+
+def page_of(handler: RestHandler, values: list[Any], size: int) -> list[Any]:
+    """Return the page of a list that is asked for; ``size``: values of a page by default."""
+    size, page = min(100, int(handler.query.get("per_page", size))), int(handler.query.get("page", 1))
+    return values[(page - 1) * size : page * size]
+
+
 @contextmanager
 def rest_serving(state: RestState) -> Iterator[None]:
     """Serve while the block runs; ``state.url`` is the address."""

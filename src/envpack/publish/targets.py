@@ -36,8 +36,15 @@ def _github(target: str, options: TargetOptions) -> Publisher:
     return GitHubReleases(target, options.environ, insecure=options.insecure, bundles=options.bundles)
 
 
+def _gitlab(target: str, options: TargetOptions) -> Publisher:
+    from envpack.publish.git_hosts.gitlab import GitLabPackages
+
+    return GitLabPackages(target, options.environ, insecure=options.insecure, bundles=options.bundles)
+
+
 PUBLISHERS: Mapping[str, Callable[[str, TargetOptions], Publisher]] = {
     "github": _github,
+    "gitlab": _gitlab,
 }
 """The functions that return a publisher, by the scheme of the target. Each raises UsageError for a target that is
 not valid, and makes no request.

@@ -6,16 +6,14 @@ import hashlib
 import json
 import signal
 import subprocess
-import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from queue import Queue
 from typing import Any
 
 import pytest
 
-from envpack.publish.base import Upload
 from envpack.publish.git_hosts import draft
 from envpack.publish.git_hosts.github import GitHubReleases
 from envpack.publish.names import BundleName, parse_bundle_name
@@ -23,18 +21,14 @@ from envpack.publish.release import ReleaseFiles, publish_files, publish_new
 from envpack.runtime.errors import DestinationError, EnvpackError, IntegrityError, UsageError
 from envpack.runtime.transport.documents import read_parts
 from envpack.runtime.transport.http import connection
-from support.bundle_factory import file, make_bundle
 from support.command_line import envpack
 from support.github_server import TOKEN, GitHub, github_serving
-from support.rest_server import DroppedError, Fault, RefusalError, TruncatedError
+from support.releases import FAULTS, LIMIT, NAME, STEM, at, contents_of, files, large, publish_in_child
+from support.rest_server import DroppedError, RefusalError
 from support.sample_deployments import bundle as sample
 from support.sample_deployments import whole_version
 
-STEM = "demo-1-20251219-linux-64"
-NAME = f"{STEM}.tar.gz"
 TARGET = "github:team/bundles@v1"
-LIMIT = 40_000
-"""Bytes of an asset in tests of bundles in parts."""
 
 
 @pytest.fixture
@@ -55,35 +49,8 @@ def place(github: GitHub, target: str = TARGET, **how: Any) -> GitHubReleases:
     return GitHubReleases(target, github.environ(), **how)
 
 
-def files(folder: Path, name: str = NAME, content: bytes = b"of a bundle" * 1000) -> ReleaseFiles:
-    folder.mkdir(exist_ok=True)
-    path = folder / name
-    path.write_bytes(content)
-    return of_file(path)
-
-
-def of_file(path: Path) -> ReleaseFiles:
-    stem = path.name.removesuffix(".tar.gz")
-    documents = (Upload.of(f"{stem}.manifest.json", b"{}\n"), Upload.of(f"{path.name}.minisig", b"signed\n"))
-    return ReleaseFiles(Upload(path.name, path, hashlib.sha256(path.read_bytes()).hexdigest()), documents)
-
-
-def large(folder: Path, name: str = NAME) -> ReleaseFiles:
-    """Make a bundle that is larger than `LIMIT`, of bytes that can't be compressed; one segment is larger, too."""
-    folder.mkdir(exist_ok=True)
-    noise = [hashlib.sha512(str(number).encode()).digest() for number in range(2500)]
-    sizes = {"a": 300, "b": 200, "c": 1600, "d": 100}
-    segments = {id: [file(f"lib/{id}", b"".join(noise[:size]))] for id, size in sizes.items()}
-    make_bundle(folder / name, segments, name="demo", version="1")
-    return of_file(folder / name)
-
-
 def expected(files: ReleaseFiles, tag: str = "v1") -> dict[str, bytes]:
-    uploads = [files.claim, *files.documents, files.bundle]
-    return {
-        f"{tag}/{each.name}": each.content if isinstance(each.content, bytes) else each.content.read_bytes()
-        for each in uploads
-    }
+    return {f"{tag}/{name}": content for name, content in contents_of(files).items()}
 
 
 def test_a_release_is_published_whole_and_again_changes_nothing(github: GitHub, tmp_path: Path) -> None:
@@ -292,35 +259,6 @@ def test_a_file_that_is_too_large_and_no_bundle_is_refused(github: GitHub, tmp_p
     assert github.published() == {} and github.releases == {}
 
 
-_CHILD = """
-import json, sys
-from pathlib import Path
-from envpack.publish.base import Upload
-from envpack.publish.git_hosts.github import GitHubReleases
-from envpack.publish.release import ReleaseFiles, publish_files
-target, environ, limit, path, sha256, documents = json.loads(sys.argv[1])
-bundle = Upload(Path(path).name, Path(path), sha256)
-files = ReleaseFiles(bundle, tuple(Upload.of(name, text.encode()) for name, text in documents))
-publish_files(GitHubReleases(target, environ, limit=limit), files)
-"""
-
-
-def publish_in_child(github: GitHub, release: ReleaseFiles) -> subprocess.Popen[bytes]:
-    documents = [
-        (each.name, each.content.decode()) for each in release.documents if isinstance(each.content, bytes)
-    ]
-    words = [TARGET, github.environ(), LIMIT, str(release.bundle.content), release.bundle.sha256, documents]
-    return subprocess.Popen([sys.executable, "-c", _CHILD, json.dumps(words)], stderr=subprocess.DEVNULL)
-
-
-def at(number: int, when: str, act: Callable[[], Exception]) -> Fault:
-    def fault(count: int, request: str, moment: str) -> None:
-        if (count, moment) == (number, when):
-            raise act()
-
-    return fault
-
-
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_publisher_killed_at_any_request_is_continued(when: str, tmp_path: Path) -> None:
     release = large(tmp_path)
@@ -334,7 +272,7 @@ def test_a_publisher_killed_at_any_request_is_continued(when: str, tmp_path: Pat
             return DroppedError()
 
         with github_serving(fault=at(number, when, kill)) as github:
-            started = publish_in_child(github, release)
+            started = publish_in_child(GitHubReleases, TARGET, github.environ(), release)
             child.put(started)
             code = started.wait()
             requests = max(requests, len(github.requests) + (code != 0))
@@ -348,14 +286,6 @@ def test_a_publisher_killed_at_any_request_is_continued(when: str, tmp_path: Pat
             assert len(github.releases) == 1 and place(github).files()[NAME] == release.bundle.size
             assert not publish_files(place(github, limit=LIMIT), release)
     assert killed > 10
-
-
-FAULTS: dict[str, Callable[[], Exception]] = {
-    "drops": DroppedError,
-    "truncates": TruncatedError,
-    "has a problem": lambda: RefusalError(502, b"<html>Bad Gateway</html>"),
-    "is busy": lambda: RefusalError(429, {"message": "slow down"}, {"Retry-After": "1"}),
-}
 
 
 @pytest.mark.parametrize("what", FAULTS)
