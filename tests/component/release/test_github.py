@@ -16,6 +16,7 @@ import pytest
 
 from envpack.publish.git_hosts import draft
 from envpack.publish.git_hosts.github import GitHubReleases
+from envpack.publish.listing import list_releases
 from envpack.publish.names import BundleName, parse_bundle_name
 from envpack.publish.release import ReleaseFiles, publish_files, publish_new
 from envpack.runtime.errors import DestinationError, EnvpackError, IntegrityError, UsageError
@@ -85,6 +86,16 @@ def test_a_draft_is_not_listed(github: GitHub) -> None:
     github.add(github.new_release("v1"), NAME, b"x")
     assert place(github).files() == {}
     assert place(github, "github:team/bundles").files() == {}
+
+
+def test_a_list_of_releases_downloads_no_checksums(github: GitHub, tmp_path: Path) -> None:
+    releases = [files(tmp_path, f"demo-{number}-20251219-linux-64.tar.gz", b"%d" % number) for number in range(3)]
+    for release in releases:
+        publish_files(place(github), release)
+    github.requests.clear()
+    listed = list_releases(place(github, "github:team/bundles"))
+    assert {each.sha256 for each in listed} == {release.bundle.sha256 for release in releases}
+    assert not github.count("GET /storage") and len(github.requests) <= 4
 
 
 def test_another_bundle_under_the_name_is_refused(github: GitHub, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import pytest
 
 from envpack.publish.git_hosts.gitlab import GitLabPackages, package_of
 from envpack.publish.git_hosts.project import PackageName
+from envpack.publish.listing import list_releases
 from envpack.publish.names import BundleName, parse_bundle_name
 from envpack.publish.release import ReleaseFiles, publish_files, publish_new
 from envpack.runtime.errors import DestinationError, EnvpackError, IntegrityError, UsageError
@@ -79,6 +80,16 @@ def test_what_is_published_is_listed_and_read_without_a_token(gitlab: GitLab, tm
     assert not anonymous.replaces
     with pytest.raises(UsageError, match="needs a token"):
         publish_files(anonymous, files(tmp_path, "demo-2-20251219-linux-64.tar.gz"))
+
+
+def test_a_list_of_releases_downloads_no_checksums(gitlab: GitLab, tmp_path: Path) -> None:
+    releases = [files(tmp_path, f"demo-{number}-20251219-linux-64.tar.gz", b"%d" % number) for number in range(3)]
+    for release in releases:
+        publish_files(place(gitlab), release)
+    gitlab.requests.clear()
+    listed = list_releases(place(gitlab))
+    assert {each.sha256 for each in listed} == {release.bundle.sha256 for release in releases}
+    assert not gitlab.count("GET /storage") and len(gitlab.requests) <= 4
 
 
 def test_another_bundle_under_the_name_is_refused(gitlab: GitLab, tmp_path: Path) -> None:

@@ -213,10 +213,8 @@ class Draft:
     def _is(self, asset: Asset, piece: Piece) -> bool:
         if asset.size != piece.size:
             return False
-        if asset.digest.startswith("sha256:"):
-            return asset.digest == f"sha256:{piece.sha256}"
-        if asset.digest or piece.size > _MAX_COMPARED:
-            return True
+        if asset.sha256 or piece.size > _MAX_COMPARED:
+            return asset.sha256 in ("", piece.sha256)
         try:
             return hashlib.sha256(self._repository.download(asset)).hexdigest() == piece.sha256
         except FileNotFoundError:

@@ -14,7 +14,7 @@ from urllib.parse import quote
 from envpack.publish.base import Release, Upload
 from envpack.publish.git_hosts.api import Api
 from envpack.publish.git_hosts.draft import Draft
-from envpack.publish.git_hosts.pieces import joined
+from envpack.publish.git_hosts.pieces import joined, proved_checksum
 from envpack.publish.git_hosts.repository import Asset, HostedRelease, Repository
 from envpack.publish.names import SUFFIXES
 from envpack.publish.release import CHECKSUM
@@ -108,6 +108,10 @@ class GitHubReleases:
         asset = self._known.get(name)
         if asset is None:
             raise FileNotFoundError(name)
+        names = (name, name.removesuffix(CHECKSUM))
+        proved = proved_checksum(name, {each: self._known[each].sha256 for each in names if each in self._known})
+        if proved is not None:
+            return proved
         try:
             return self._repository.download(asset)
         except FileNotFoundError:

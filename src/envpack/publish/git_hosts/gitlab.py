@@ -6,13 +6,14 @@ The name of a package is that of the environment, and its version the version an
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from envpack.publish.base import Release, Upload
 from envpack.publish.git_hosts.api import Api
 from envpack.publish.git_hosts.package import Package
-from envpack.publish.git_hosts.pieces import joined
+from envpack.publish.git_hosts.pieces import joined, proved_checksum
 from envpack.publish.git_hosts.project import PackageName, Project
 from envpack.publish.names import parse_bundle_name
 from envpack.publish.release import CHECKSUM
@@ -76,6 +77,7 @@ class GitLabPackages:
         self._project = Project(Api(base, headers, _HINTS, insecure=insecure), found[1])
         self._bundles, self._limit = bundles, limit
         self._split: set[str] = set()
+        self._digests: dict[str, str] = {}
 
     def address(self, name: str) -> str:
         file = name + PARTS if name in self._split else name
@@ -89,8 +91,10 @@ class GitLabPackages:
             for id, name in self._project.packages(package):
                 if not _DATED.fullmatch(name.version):
                     continue
-                sizes = {file.name: file.size for file in self._project.files(id) if package_of(file.name) == name}
-                seen, split = joined(sizes)
+                files = [file for file in self._project.files(id) if package_of(file.name) == name]
+                counts = Counter(file.name for file in files)
+                self._digests.update((file.name, file.sha256) for file in files if counts[file.name] == 1)
+                seen, split = joined({file.name: file.size for file in files})
                 found.update(seen)
                 self._split |= split
         return found
@@ -105,6 +109,9 @@ class GitLabPackages:
         package = package_of(name)
         if package is None:
             raise FileNotFoundError(name)
+        proved = proved_checksum(name, self._digests)
+        if proved is not None:
+            return proved
         digests = {
             file.sha256
             for id, _ in self._project.packages(package)

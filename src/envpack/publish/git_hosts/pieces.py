@@ -12,6 +12,7 @@ from itertools import accumulate
 from pathlib import Path
 
 from envpack.publish.base import Upload
+from envpack.publish.release import CHECKSUM, checksum_line
 from envpack.runtime.errors import IntegrityError
 from envpack.runtime.fs.io import open_regular
 from envpack.runtime.transport.documents import PARTS, Part, SplitBundle
@@ -132,6 +133,21 @@ def _read(content: bytes | Path, start: int, size: int) -> Iterator[bytes]:
         while size and (chunk := file.read(min(size, _CHUNK))):
             size -= len(chunk)
             yield chunk
+
+
+def proved_checksum(name: str, digests: Mapping[str, str]) -> bytes | None:
+    """Return the content of a bundle's ``.sha256``, if it follows from the digests that the server states.
+
+    Args:
+        name: The name of a file.
+        digests: The digests of files, in hex, by their names.
+
+    Returns:
+        The content; None for other files, and where it has to be downloaded.
+    """
+    bundle = name.removesuffix(CHECKSUM)
+    line = checksum_line(digests.get(bundle, ""), bundle).encode()
+    return line if hashlib.sha256(line).hexdigest() == digests.get(name) and bundle != name else None
 
 
 def joined(files: Mapping[str, int]) -> tuple[dict[str, int], set[str]]:

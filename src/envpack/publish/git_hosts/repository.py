@@ -29,6 +29,11 @@ class Asset:
     uploaded: bool
     digest: str
 
+    @property
+    def sha256(self) -> str:
+        """Return the digest in hex; "" where it is not known."""
+        return self.digest.removeprefix("sha256:") if self.digest.startswith("sha256:") else ""
+
 
 @dataclass(frozen=True)
 class HostedRelease:
