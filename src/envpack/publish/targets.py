@@ -22,24 +22,32 @@ class TargetOptions:
     Attributes:
         environ: Environment variables, which hold the credentials.
         insecure: Allow http without TLS to other hosts than this one.
+        writes: Something will be published, so that missing credentials can be told before any work is done.
         bundles: The names of all bundles that will be published there by this command.
     """
 
     environ: Mapping[str, str]
     insecure: bool = False
+    writes: bool = False
     bundles: Sequence[str] = ()
 
 
 def _github(target: str, options: TargetOptions) -> Publisher:
     from envpack.publish.git_hosts.github import GitHubReleases  # imported only here: http.client is slow to load
 
-    return GitHubReleases(target, options.environ, insecure=options.insecure, bundles=options.bundles)
+    place = GitHubReleases(target, options.environ, insecure=options.insecure, bundles=options.bundles)
+    if options.writes:
+        place.check_token()
+    return place
 
 
 def _gitlab(target: str, options: TargetOptions) -> Publisher:
     from envpack.publish.git_hosts.gitlab import GitLabPackages
 
-    return GitLabPackages(target, options.environ, insecure=options.insecure, bundles=options.bundles)
+    place = GitLabPackages(target, options.environ, insecure=options.insecure, bundles=options.bundles)
+    if options.writes:
+        place.check_token()
+    return place
 
 
 PUBLISHERS: Mapping[str, Callable[[str, TargetOptions], Publisher]] = {

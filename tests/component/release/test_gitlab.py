@@ -332,3 +332,9 @@ def test_a_bundle_in_parts_is_deployed_by_its_address(gitlab: GitLab, tmp_path: 
     done = envpack("deploy", publisher.address(NAME), tmp_path / "x")
     assert done.code == 0, done.err
     assert (tmp_path / "x/lib/c").stat().st_size == 1600 * 64
+
+
+def test_a_missing_token_is_told_before_a_bundle_is_read_or_built(tmp_path: Path) -> None:
+    for words in (("publish", tmp_path / NAME, TARGET), ("release", tmp_path / "none.yml", "--to", TARGET)):
+        done = envpack(*words)
+        assert done.code == 2 and "needs a token" in done.err

@@ -71,7 +71,8 @@ def publish(
         raise UsageError("the target is missing", hint="Write 'envpack publish BUNDLE... TARGET'.")
     *bundles, target = paths
     names = [Path(bundle).name for bundle in bundles]
-    publisher = publisher_for(target, TargetOptions(console.environ, insecure=insecure, bundles=names))
+    options = TargetOptions(console.environ, insecure=insecure, writes=True, bundles=names)
+    publisher = publisher_for(target, options)
     signer = pointer_signer(console, key, expires)
     done = [_publish(console, Path(bundle), publisher, signer) for bundle in bundles]
 

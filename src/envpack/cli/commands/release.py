@@ -52,7 +52,7 @@ def release(
     require_file(output)
     signer = pointer_signer(console, key, expires)
     secret = signer.key if signer is not None else None
-    options = TargetOptions(console.environ, insecure=insecure)
+    options = TargetOptions(console.environ, insecure=insecure, writes=True)
     targets = [publisher_for(target, options) for target in to or ()]
     recipe = building.recipe(spec, console.environ)
     made = release_bundle(recipe, LocalFolder(output), console.reporter, secret, targets, signer)

@@ -81,6 +81,13 @@ class GitHubReleases:
         self._tags: dict[str, str] = {}
         self._split: set[str] = set()
 
+    def check_token(self) -> None:
+        """Raise UsageError where there is no token, which publishing needs."""
+        if not self._token:
+            raise UsageError(
+                "publishing on GitHub needs a token", hint="Set GITHUB_TOKEN, for example to $(gh auth token)."
+            )
+
     def address(self, name: str) -> str:
         base = f"{self._server}/{self._repository.name}/releases"
         if not name:
@@ -121,10 +128,7 @@ class GitHubReleases:
     @contextmanager
     def reserve(self, claim: Upload, names: Sequence[str], *, resume: bool = False) -> Iterator[Release]:
         """Reserve the names by uploading ``claim``: a release can't have two files of one name."""
-        if not self._token:
-            raise UsageError(
-                "publishing on GitHub needs a token", hint="Set GITHUB_TOKEN, for example to $(gh auth token)."
-            )
+        self.check_token()
         tag = self._tag or _stem(claim.name)
         self._tags.update(dict.fromkeys((claim.name, *names), tag))
         bundle = claim.name.removesuffix(CHECKSUM)

@@ -79,6 +79,13 @@ class GitLabPackages:
         self._split: set[str] = set()
         self._digests: dict[str, str] = {}
 
+    def check_token(self) -> None:
+        """Raise UsageError where there is no token, which publishing needs."""
+        if not self._has_token:
+            raise UsageError(
+                "publishing on GitLab needs a token", hint="Set GITLAB_TOKEN; a job has CI_JOB_TOKEN."
+            )
+
     def address(self, name: str) -> str:
         file = name + PARTS if name in self._split else name
         return self._project.url(package_of(name), file)
@@ -138,10 +145,7 @@ class GitLabPackages:
                 f"{claim.name.removesuffix(CHECKSUM)} has not the name of a release, with the version for GitLab",
                 hint="'envpack release' gives such names: NAME-VERSION-YYYYMMDD-SUBDIR.tar.gz.",
             )
-        if not self._has_token:
-            raise UsageError(
-                "publishing on GitLab needs a token", hint="Set GITLAB_TOKEN; a job has CI_JOB_TOKEN."
-            )
+        self.check_token()
         release = Package(self._project, package, limit=self._limit, resume=resume)
         try:
             release.open(claim, names)
