@@ -35,7 +35,8 @@ SHELLS := bash busybox dash fish ksh mksh tcsh zsh \
 SHELL_TESTS := $(addprefix tests/component/, activation/test_activation.py activation/test_activation_check.py \
 	activation/test_activation_first.py activation/test_aliases_and_functions.py \
 	deployment/test_transactions.py extract/test_previous.py \
-	interop/test_conda_pack.py prefix/test_needs_elf.py relocation/test_first_lines.py \
+	interop/test_conda_pack.py prefix/test_needs_elf.py release/test_registry.py \
+	release/test_registry_faults.py relocation/test_first_lines.py \
 	relocation/test_relocated_files.py service/test_run.py store/test_shared_store.py)
 
 # The demo needs no public channel: it has one of its own.
@@ -95,6 +96,7 @@ test: lint type ## run lint, type checks and the default test suite
 test-shells: $(READY) ## install shells, languages and tools from Debian (root), and run the tests that need them
 	@test "$$(id -u)" = 0 || { echo "error: only root can install packages: sudo make test-shells" >&2; exit 2; }
 	@apt-get update -qq && apt-get install -y -qq --no-install-recommends $(SHELLS) >/dev/null
+	@scripts/get_registry.sh build/registry
 	@"$(BIN)/python" -m pytest -n $(JOBS) --dist loadfile $(SHELL_TESTS)
 
 test-pythons: ## run 'make test' with each Python 3.10 or later on this machine (PYTHONS="/path/python3.12 ...")

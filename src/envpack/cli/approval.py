@@ -78,13 +78,12 @@ def _check_latest(
 
 def newer_deployment(latest: Latest, destination: Path) -> str:
     """Return the name of the bundle at a destination if it is a newer release than ``latest``; else ""."""
-    from envpack.publish.names import parse_bundle_name
+    from envpack.publish.names import parse_published_name
     from envpack.runtime.deployment.record import read_record
-    from envpack.runtime.transport.documents import PARTS
 
     record = read_record(destination)
-    offered = parse_bundle_name(latest.bundle.removesuffix(PARTS))
-    there = parse_bundle_name(record.bundle.rpartition("/")[2].removesuffix(PARTS)) if record is not None else None
+    offered = parse_published_name(latest.bundle, latest.name)
+    there = parse_published_name(record.bundle.rpartition("/")[2], record.name) if record is not None else None
     if there is None or offered is None or (there.name, there.subdir) != (offered.name, offered.subdir):
         return ""
     return str(there) if there.age > offered.age else ""

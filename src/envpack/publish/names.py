@@ -10,6 +10,7 @@ from typing import Any
 from packaging.version import InvalidVersion, Version
 
 from envpack.runtime.format.codec import CODECS
+from envpack.runtime.transport.documents import PARTS
 
 SUFFIXES = {codec.format: codec.suffixes[0] for codec in CODECS}
 """The suffix of each format."""
@@ -57,6 +58,19 @@ class BundleName:
 
     def __str__(self) -> str:
         return self.stem + self.suffix
+
+
+def parse_published_name(file: str, name: str) -> BundleName | None:
+    """Return the parts of the last component of a bundle's path or URL.
+
+    In a registry that is ``REPOSITORY:TAG[@DIGEST]``, and the tag is the name without that of the environment.
+
+    Args:
+        file: The component.
+        name: The name of the environment.
+    """
+    _, colon, tag = file.partition("@")[0].partition(":")
+    return parse_bundle_name(f"{name}-{tag}{SUFFIXES['gz']}" if colon else file.removesuffix(PARTS))
 
 
 def parse_bundle_name(text: str) -> BundleName | None:

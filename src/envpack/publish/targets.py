@@ -50,9 +50,16 @@ def _gitlab(target: str, options: TargetOptions) -> Publisher:
     return place
 
 
+def _registry(target: str, options: TargetOptions) -> Publisher:
+    from envpack.publish.oci.publisher import open_repository
+
+    return open_repository(target, options.environ, insecure=options.insecure)
+
+
 PUBLISHERS: Mapping[str, Callable[[str, TargetOptions], Publisher]] = {
     "github": _github,
     "gitlab": _gitlab,
+    "oci": _registry,
 }
 """The functions that return a publisher, by the scheme of the target. Each raises UsageError for a target that is
 not valid, and makes no request.

@@ -25,8 +25,6 @@ from envpack.runtime.transport.open import open_source
 END_SEGMENT = "end"
 """Id of the last segment, which holds tar's end-of-archive marker and no paths (FORMAT.md, section 1)."""
 
-_HEAD_STEP = 64 << 10
-
 
 class Located(NamedTuple):
     """A frame, its offset in the file in bytes, and the id of its segment ("" for the head)."""
@@ -79,7 +77,7 @@ class Bundle:
         return data
 
     def _read_manifest(self) -> tuple[bytes, int]:
-        wanted, most = _HEAD_STEP, max_stored_size(MAX_MANIFEST)
+        wanted, most = max(len(self._start), self._source.at_hand), max_stored_size(MAX_MANIFEST)
         first = None
         data = self._start
         while first is None:
@@ -87,7 +85,7 @@ class Bundle:
             first = self._decoder.first(data)
             if first is None and len(data) < wanted:
                 raise IntegrityError(f"{self.name}: the file ends within its first frame")
-            if first is None and wanted == most:
+            if first is None and wanted >= most:
                 raise IntegrityError(f"{self.name}: the first frame has more than {most:,} bytes")
             wanted = min(4 * wanted, most)
         unpacked, stored = first

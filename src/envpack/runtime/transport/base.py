@@ -32,12 +32,14 @@ class ByteSource:
         origin: the origin that a deployment records.
         size: the bundle's size in bytes; None where it is unknown until the end is reached.
         advice: a hint to the user where the bytes are not a bundle; "" for none.
+        at_hand: bytes at the beginning that are cheap to read: those behind them may need another request.
         is_remote: the source is remote: bytes that are not read are not transferred either.
         is_seekable: any part may be read at any time, also by a process forked from this one.
     """
 
     is_remote = False
     is_seekable = False
+    at_hand = 64 << 10
 
     def __init__(self, name: str, origin: str, size: int | None) -> None:
         self.name, self.origin, self.size = name, origin, size

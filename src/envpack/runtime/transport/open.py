@@ -29,7 +29,7 @@ STDIN = "-"
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 """The scheme of an URL (RFC 3986, section 3.1), of two letters or more."""
-_SLASH = re.compile(r"(?:https?|ftp|file|s3|gs|az):/?(?!/)", re.IGNORECASE)
+_SLASH = re.compile(r"(?:https?|ftp|file|s3|gs|az|oci):/?(?!/)", re.IGNORECASE)
 """The start of an URL with a missing slash: as a path, it would be printed with its password."""
 _STORAGE = {"s3": "aws s3 presign", "gs": "gcloud storage sign-url", "az": "az storage blob generate-sas"}
 """The command that makes an https URL, by the scheme of an object store that can't be read from."""
@@ -78,6 +78,10 @@ def latest_at(where: Path | str) -> Latest | None:
         FormatError, FetchError, UsageError: as `open_source` raises them, for the pointer.
     """
     where = local_path(where)
+    if _is_oci(where):
+        from envpack.runtime.transport.oci.source import latest_in
+
+        return latest_in(str(where))
     if not is_latest(file_name(where)) or (isinstance(where, Path) and is_folder(where, follow=True)):
         return None
     source = _open(where)
@@ -137,7 +141,13 @@ def _open_joined(where: str, parts: Sequence[Part]) -> ByteSource:
     return open_joined(pieces, Pool(), shown(where), shown(where))
 
 
-SCHEMES: Mapping[str, Callable[[str], ByteSource]] = {"https": _open_http, "http": _open_http}
+def _open_oci(where: str) -> ByteSource:
+    from envpack.runtime.transport.oci.source import open_oci
+
+    return open_oci(where)
+
+
+SCHEMES: Mapping[str, Callable[[str], ByteSource]] = {"https": _open_http, "http": _open_http, "oci": _open_oci}
 """The functions that open an URL, by its scheme. Each raises FetchError where the bytes can't be had, and
 UsageError where the URL is not valid. A ``file`` URL is a path, see `local_path`.
 """
@@ -178,7 +188,13 @@ def append_suffix(where: Path | str, suffix: str) -> Path | str:
     if isinstance(where, Path):
         return where.with_name(_without_parts(where.name) + suffix)
     parts = split_url(where)
+    if _is_oci(where):  # what belongs to a bundle in a registry has no name of its own
+        return parts._replace(fragment=suffix).geturl()
     return parts._replace(path=_without_parts(parts.path) + suffix).geturl()
+
+
+def _is_oci(where: Path | str) -> bool:
+    return isinstance(where, str) and where.lower().startswith("oci://")
 
 
 def _without_parts(name: str) -> str:
@@ -197,7 +213,7 @@ def sibling(where: Path | str, name: str) -> Path | str:
     if isinstance(where, Path):
         return where.with_name(name)
     parts = split_url(where)
-    return parts._replace(path=f"{parts.path.rpartition('/')[0]}/{quote(name)}").geturl()
+    return parts._replace(path=f"{parts.path.rpartition('/')[0]}/{quote(name, safe=':')}").geturl()
 
 
 def _open_stdin() -> ByteSource:

@@ -31,4 +31,4 @@ def test_a_row_for_a_scheme_is_all_that_opens_its_urls(tmp_path: Path, monkeypat
 def test_an_unknown_scheme_is_refused_with_those_that_there_are() -> None:
     with pytest.raises(UsageError, match="can't read from gopher:// URLs") as caught:
         open_source("gopher://host/b")
-    assert caught.value.hint == "Use https, http, file or a path."
+    assert caught.value.hint == "Use https, http, oci, file or a path."

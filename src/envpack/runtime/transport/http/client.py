@@ -15,12 +15,11 @@ from typing import NamedTuple
 from envpack.runtime.errors import FetchError
 from envpack.runtime.transport.http.connection import Headers, explained
 from envpack.runtime.transport.http.pace import TooSlowError
-from envpack.runtime.transport.http.pool import Pool, Reply, Tries
+from envpack.runtime.transport.http.pool import BUSY, Pool, Reply, Tries
 from envpack.runtime.transport.http.url import Url
 
 _PROGRESS = 64 << 10
 """Bytes received in one response after which the count of retries starts again."""
-_BUSY = {408, 425, 429, 500, 502, 503, 504}
 _EXPIRED = {400, 401, 403, 404, 410}
 """Status codes of object storage for an URL that a redirect led to and that was valid for some minutes only."""
 
@@ -160,7 +159,7 @@ class Client:
                 with self._lock:
                     self._now = self.url
                 tries.again(self._refused(reply))
-            elif reply.status in _BUSY:
+            elif reply.status in BUSY:
                 tries.again(self._refused(reply), reply.header("Retry-After"))
             else:
                 raise self._refused(reply)
@@ -211,7 +210,7 @@ class Client:
 
     def _refused(self, reply: Reply) -> FetchError:
         status = reply.status
-        hint = _HINTS.get(status, _LATER if status in _BUSY else "Look at the URL in a browser.")
+        hint = _HINTS.get(status, _LATER if status in BUSY else "Look at the URL in a browser.")
         if status == 401 and self.url.remark:
             hint = f"{hint} {self.url.remark}"
         return FetchError(

@@ -41,7 +41,7 @@ class Link:
     """An open connection to the server of an URL, or to its proxy.
 
     Raises:
-        OSError: on creation and from `get`, the connection failed.
+        OSError: on creation and from `send`, the connection failed.
         HTTPException: the server or proxy did not answer as HTTP demands.
         UsageError: on creation, the proxy is of an unsupported kind, or SSL_CERT_FILE can't be used.
     """
@@ -72,14 +72,10 @@ class Link:
         self._headers.update(authorization)
         return HTTPConnection(proxy.host, proxy.port, timeout=CONNECT_SECONDS)
 
-    def get(self, url: Url, headers: Headers) -> HTTPResponse:
-        """Send a GET request and return the response. Its body must be read before the next request."""
-        return self.request("GET", url, headers)
-
     def request(
         self, method: str, url: Url, headers: Headers, body: Iterable[bytes] | None = None
     ) -> HTTPResponse:
-        """Send a request and return the response, as `get` does.
+        """Send a request and return the response. Its body must be read before the next request.
 
         Args:
             method: the method.

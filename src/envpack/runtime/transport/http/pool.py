@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from contextlib import suppress
 from http.client import HTTPException, HTTPResponse
-from typing import Protocol
+from typing import Callable, Iterable, Protocol
 
 from envpack.runtime.errors import EnvpackError, FetchError
 from envpack.runtime.transport.http.connection import Headers, Link, explained
@@ -18,6 +18,11 @@ take 8 s."""
 _MAX_WAIT = 30.0
 _MAX_REDIRECTS = 10
 _REDIRECTS = {301, 302, 303, 307, 308}
+BUSY = {408, 425, 429, 500, 502, 503, 504}
+"""Status codes of a server that may answer later."""
+
+Body = Callable[[], Iterable[bytes]]
+"""A function that returns the body of a request, from its beginning at each call."""
 
 
 class Reply:
@@ -85,7 +90,17 @@ class Pool:
         self._cancelled = threading.Event()
 
     def get(self, url: Url, headers: Headers) -> Reply:
-        """Request an URL and follow redirects.
+        """Request an URL and follow redirects; see `request`."""
+        return self.request("GET", url, headers)
+
+    def request(self, method: str, url: Url, headers: Headers, body: Body | None = None) -> Reply:
+        """Send a request, and follow the redirects of one without a body.
+
+        Args:
+            method: the method.
+            url: the URL.
+            headers: further headers; with a body of more than one piece, ``Content-Length``.
+            body: the body.
 
         Raises:
             FetchError: a redirect is not valid, or there are too many.
@@ -96,17 +111,17 @@ class Pool:
             link = self._link(url)
             more = self._authority.headers(url) if self._authority is not None else {}
             try:
-                reply = Reply(self, link, url, link.get(url, {**headers, **more}))
+                reply = Reply(self, link, url, link.request(method, url, {**headers, **more}, body and body()))
             except (OSError, HTTPException):
                 fresh = not link.used
                 self._drop(link)
-                if fresh or self._cancelled.is_set():
+                if fresh or body is not None or self._cancelled.is_set():
                     raise
                 continue  # a server may close an idle connection at any time
             except BaseException:
                 self._drop(link)
                 raise
-            if reply.status not in _REDIRECTS:
+            if reply.status not in _REDIRECTS or body is not None:
                 return reply
             self.release(reply, whole=False)
             url = url.redirected(reply.header("Location"))

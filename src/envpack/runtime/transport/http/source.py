@@ -84,6 +84,7 @@ class HttpSource(ByteSource):
     def __init__(self, reader: RangeReader, start: bytes, name: str, origin: str = "") -> None:
         super().__init__(name, origin or name, reader.total)
         self._reader, self._start = reader, start
+        self.at_hand = len(start)
         self._lock = threading.Lock()
         self._pool = threads(CONNECTIONS, "fetch")
         self._prefetcher = _Prefetcher(reader, self._pool, ())
