@@ -120,9 +120,13 @@ class Proxy:
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     proxy: Proxy
+    more: dict[str, str]
+    """Further headers of the response that is passed back."""
+    body: bytes | None
 
     def handle_any(self) -> None:
         proxy = self.proxy
+        self.more, self.body = {}, None
         with proxy.lock:
             proxy.requests.append((self.command, self.path))
         if self.path.startswith("/token"):
@@ -169,7 +173,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     def read_body(self) -> bytes:
-        return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        """Return the body of the request; it is read once."""
+        if self.body is None:
+            self.body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        return self.body
 
     def drop(self) -> None:
         """Close the connection without an answer."""
@@ -197,7 +204,7 @@ class _Handler(BaseHTTPRequestHandler):
                 proxy.sent += len(body)
                 proxy.received += len(data)
         self.send_response(response.status)
-        for name, value in response.getheaders():
+        for name, value in (*response.getheaders(), *self.more.items()):
             if name.lower() not in _HOP:
                 self.send_header(name, value)
         if response.getheader("Content-Length") is None:

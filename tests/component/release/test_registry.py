@@ -256,3 +256,63 @@ def test_documents_refer_to_the_bundle_and_are_listed_by_the_fallback_tag(regist
         assert document["subject"]["digest"] == latest["digest"]
         assert document["annotations"] == each["annotations"] != {}
         assert document["artifactType"] == each["artifactType"]
+
+
+def test_referrers_of_a_registry_that_lists_them(registry: str, tmp_path: Path) -> None:
+    """docker-registry does not; the proxy adds what OCI's distribution specification 1.1 demands."""
+    listed: dict[str, list[dict[str, Any]]] = {}
+
+    def add_api(handler: Any) -> bool:
+        if handler.command == "GET" and "/referrers/" in handler.path:
+            found = listed.get(handler.path.rpartition("/")[2], [])
+            index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": found}
+            handler.answer(200, json.dumps(index).encode(), {"Content-Type": INDEX})
+            return True
+        if handler.command == "PUT" and "/manifests/" in handler.path:
+            body = handler.read_body()
+            manifest = json.loads(body)
+            if "subject" in manifest:
+                subject = manifest["subject"]["digest"]
+                descriptor = {key: manifest[key] for key in ("mediaType", "artifactType", "annotations")}
+                digest = f"sha256:{hashlib.sha256(body).hexdigest()}"
+                listed.setdefault(subject, []).append({**descriptor, "digest": digest, "size": len(body)})
+                handler.more["OCI-Subject"] = subject
+        return False
+
+    bundle, key = made(tmp_path / "dist", "1", FIRST), new_key()
+    sign_bundle(bundle, key, "", FAST)
+    with proxied(registry) as proxy:
+        proxy.before = add_api
+        place = f"oci://{proxy.host}/api"
+        result("publish", bundle, place)
+        assert [len(found) for found in listed.values()] == [3]
+        root = host_with_policy(tmp_path / "root", key)
+        done = envpack("deploy", f"{place}:1-{FIRST}-linux-64", tmp_path / "x", root=root)
+        assert done.code == 0, done.err
+    assert not [tag for tag in tags_of(registry, "api") if tag.startswith("sha256-")]
+
+
+def tags_of(registry: str, repository: str) -> list[str]:
+    with urlopen(f"http://{registry}/v2/{repository}/tags/list") as response:
+        tags: list[str] = json.loads(response.read())["tags"]
+    return tags
+
+
+def test_tags_are_listed_in_pages(registry: str, tmp_path: Path) -> None:
+    """docker-registry 2.8 gives all at once; the proxy cuts its list, as others do."""
+    for version in ("1", "2"):
+        result("publish", made(tmp_path / "dist", version, FIRST), f"oci://{registry}/pages")
+    tags = tags_of(registry, "pages")
+
+    def one_by_one(handler: Any) -> bool:
+        if "/tags/list" not in handler.path:
+            return False
+        last = handler.path.partition("last=")[2]
+        page = tags[tags.index(last) + 1 :][:1] if last else tags[:1]
+        following = {"Link": f'</v2/pages/tags/list?n=1&last={page[0]}>; rel="next"'} if page else {}
+        handler.answer(200, json.dumps({"name": "pages", "tags": page}).encode(), following)
+        return True
+
+    with proxied(registry) as proxy:
+        proxy.before = one_by_one
+        assert len(result("releases", f"oci://{proxy.host}/pages")) == 2
