@@ -15,6 +15,7 @@ import pytest
 
 from envpack.bundle.codecs import FAST
 from envpack.cli.commands.schema import load
+from envpack.publish.oci.publisher import open_repository
 from envpack.runtime.transport.oci.manifest import INDEX, MANIFEST
 from envpack.signing.bundle import sign_bundle
 from envpack.signing.keys import SecretKey, new_key, secret_key_file
@@ -189,6 +190,28 @@ def test_latest_has_a_release_for_each_platform_and_never_an_older_one(registry:
     assert deploy(f"{place}:latest", tmp_path / "x") == "2"
 
 
+def test_an_index_that_another_publisher_overwrites_is_written_again(registry: str, tmp_path: Path) -> None:
+    """Two jobs publish for two platforms, and the other one has read the index before this one wrote it."""
+    result("publish", made(tmp_path / "dist", "1", FIRST, subdir="linux-aarch64"), f"oci://{registry}/both")
+    stale, seen = raw_manifest(registry, "both", "latest"), []
+
+    def overwrite(handler: Any) -> bool:
+        if handler.command != "PUT" or not handler.path.endswith("/manifests/latest"):
+            return False
+        handler.forward()
+        if not seen:
+            put_manifest(registry, "both", "latest", stale, INDEX)
+        seen.append(handler.path)
+        return True
+
+    with proxied(registry) as proxy:
+        proxy.before = overwrite
+        result("publish", made(tmp_path / "dist", "1", FIRST), f"oci://{proxy.host}/both")
+    index = manifest_of(registry, "both", "latest")
+    assert [each["platform"]["architecture"] for each in index["manifests"]] == ["amd64", "arm64"]
+    assert len(seen) == 2
+
+
 def raw_manifest(registry: str, repository: str, tag: str) -> bytes:
     request = Request(
         f"http://{registry}/v2/{repository}/manifests/{tag}", headers={"Accept": f"{MANIFEST}, {INDEX}"}
@@ -228,9 +251,7 @@ def test_signatures_and_the_pointer_to_the_latest_release(registry: str, tmp_pat
     assert [each["signed"] for each in result("releases", place)] == [True, True, False]
     signed = envpack("deploy", place, target, root=root)
     assert signed.code == 0, signed.err
-    put = Request(f"http://{registry}/v2/signed/manifests/latest", replayed, method="PUT")
-    put.add_header("Content-Type", INDEX)
-    urlopen(put).close()
+    put_manifest(registry, "signed", "latest", replayed, INDEX)
     older = failed_on(root, "deploy", place, target)
     assert "is deployed, which is newer" in older
     by_name = envpack("deploy", f"{place}:1-{SECOND}-linux-64", target, root=root)
@@ -243,13 +264,42 @@ def failed_on(root: Path, *words: object) -> str:
     return done.err
 
 
+def test_a_tag_latest_without_a_pointer_is_refused(registry: str, tmp_path: Path) -> None:
+    """Anybody who can write to the registry could take a signed pointer away, and offer an older release."""
+    result("publish", made(tmp_path / "dist", "1", FIRST), f"oci://{registry}/bare")
+    index = manifest_of(registry, "bare", "latest")
+    del index["manifests"][0]["annotations"]["vnd.envpack.latest"]
+    put_manifest(registry, "bare", "latest", json.dumps(index).encode(), INDEX)
+    assert "was not written by envpack" in failed(6, "deploy", f"oci://{registry}/bare", tmp_path / "x").err
+    release = raw_manifest(registry, "bare", f"1-{FIRST}-linux-64")
+    put_manifest(registry, "bare", "latest", release, MANIFEST)
+    assert "was not written by envpack" in failed(6, "deploy", f"oci://{registry}/bare:latest", tmp_path / "x").err
+    assert "not found" in failed(6, "deploy", f"oci://{registry}/none", tmp_path / "x").err
+
+
+def put_manifest(registry: str, repository: str, tag: str, data: bytes, type: str) -> None:
+    put = Request(f"http://{registry}/v2/{repository}/manifests/{tag}", data, {"Content-Type": type}, method="PUT")
+    urlopen(put).close()
+
+
 def test_documents_refer_to_the_bundle_and_are_listed_by_the_fallback_tag(registry: str, tmp_path: Path) -> None:
     """docker-registry 2.8 has no API for referrers."""
-    result("publish", made(tmp_path / "dist", "1", FIRST), f"oci://{registry}/documents")
+    bundle = made(tmp_path / "dist", "1", FIRST)
+    stem = bundle.name.removesuffix(".tar.gz")
+    bundle.with_name(f"{stem}.notes.md").write_text("notes")
+    result("publish", bundle, f"oci://{registry}/documents")
+    publisher = open_repository(f"oci://{registry}/documents", {}, insecure=False)
+    names = set(publisher.files()) - {bundle.name}
+    assert names == {f"{stem}{end}" for end in (".tar.gz.sha256", ".manifest.json", ".cdx.json", ".notes.md")}
+    assert publisher.read(f"{stem}.notes.md") == b"notes"
+    assert json.loads(publisher.read(f"{stem}.manifest.json"))["name"] == "demo"
+    with pytest.raises(FileNotFoundError):
+        publisher.read(f"{stem}.tar.gz.minisig")
     [latest] = manifest_of(registry, "documents", "latest")["manifests"]
     tag = latest["digest"].replace(":", "-")
     index = manifest_of(registry, "documents", tag)
-    types = {"application/vnd.envpack.manifest.v1+json", "application/vnd.cyclonedx+json"}
+    types = {f"application/vnd.{each}" for each in ("envpack.manifest.v1+json", "cyclonedx+json")}
+    types.add("application/vnd.envpack.notes.v1+markdown")
     assert {each["artifactType"] for each in index["manifests"]} == types
     for each in index["manifests"]:
         document = manifest_of(registry, "documents", each["digest"])

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from envpack.publish.oci import upload
 from envpack.publish.oci.publisher import open_repository
 from envpack.publish.release import publish_files
 from envpack.release.documents import files_of
@@ -150,6 +151,7 @@ def test_each_request_may_fail_once(proxy: Proxy, registry: str, fault: str, tmp
 
 def test_a_registry_that_stalls_is_given_up(proxy: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "SILENCE_SECONDS", 0.5)
+    monkeypatch.setattr(upload, "ANSWER_SECONDS", 0.5)
     ended = threading.Event()
 
     def stall(handler: Any) -> bool:

@@ -15,6 +15,8 @@ from envpack.runtime.transport.http.url import Url
 from envpack.runtime.transport.oci.registry import HOPELESS, Answer, Registry
 
 _RANGE = re.compile(r"(?:bytes=)?0-([0-9]{1,18})")
+ANSWER_SECONDS = 300.0
+"""Seconds that a registry may take to answer when it has all of a blob: some copy it first to where it stays."""
 _GONE = (404, 416)
 """What registries answer for an upload that they know no longer, or that has another size for them."""
 
@@ -123,7 +125,7 @@ class Uploader:
                 progress.reach(position)
 
         try:
-            answer = self._registry.send(method, url, headers, body)
+            answer = self._registry.send(method, url, headers, body, patience=ANSWER_SECONDS)
         except (OSError, HTTPException) as problem:
             error = explained(url, problem)
             if isinstance(problem, HOPELESS):

@@ -67,8 +67,14 @@ def located(where: Path | str) -> Path | str:
     Raises:
         FormatError, FetchError, UsageError: as `latest_at` raises them.
     """
-    latest = latest_at(where)
-    return local_path(where) if latest is None else sibling(local_path(where), latest.bundle)
+    latest, where = latest_at(where), local_path(where)
+    if latest is None:
+        return where
+    if _is_oci(where):
+        from envpack.runtime.transport.oci.source import release_in
+
+        return release_in(str(where), latest)
+    return sibling(where, latest.bundle)
 
 
 def latest_at(where: Path | str) -> Latest | None:
@@ -213,7 +219,7 @@ def sibling(where: Path | str, name: str) -> Path | str:
     if isinstance(where, Path):
         return where.with_name(name)
     parts = split_url(where)
-    return parts._replace(path=f"{parts.path.rpartition('/')[0]}/{quote(name, safe=':')}").geturl()
+    return parts._replace(path=f"{parts.path.rpartition('/')[0]}/{quote(name)}").geturl()
 
 
 def _open_stdin() -> ByteSource:

@@ -73,7 +73,12 @@ class Link:
         return HTTPConnection(proxy.host, proxy.port, timeout=CONNECT_SECONDS)
 
     def request(
-        self, method: str, url: Url, headers: Headers, body: Iterable[bytes] | None = None
+        self,
+        method: str,
+        url: Url,
+        headers: Headers,
+        body: Iterable[bytes] | None = None,
+        patience: float | None = None,
     ) -> HTTPResponse:
         """Send a request and return the response. Its body must be read before the next request.
 
@@ -82,6 +87,7 @@ class Link:
             url: the URL.
             headers: further headers; with a body, also its Content-Length.
             body: the pieces of the body. A server that refuses the request may answer before it has read them all.
+            patience: seconds that the server may take to answer; `SILENCE_SECONDS` if None.
         """
         more = {"Host": url.netloc, **self._headers, **headers}
         if url.authorization:
@@ -91,7 +97,9 @@ class Link:
         except (BrokenPipeError, ConnectionResetError):
             if body is None:
                 raise
+        self._socket.settimeout(SILENCE_SECONDS if patience is None else patience)
         response = self._connection.getresponse()
+        self._socket.settimeout(SILENCE_SECONDS)
         self.used = True
         return response
 

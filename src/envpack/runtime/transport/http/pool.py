@@ -93,7 +93,9 @@ class Pool:
         """Request an URL and follow redirects; see `request`."""
         return self.request("GET", url, headers)
 
-    def request(self, method: str, url: Url, headers: Headers, body: Body | None = None) -> Reply:
+    def request(
+        self, method: str, url: Url, headers: Headers, body: Body | None = None, patience: float | None = None
+    ) -> Reply:
         """Send a request, and follow the redirects of one without a body.
 
         Args:
@@ -101,6 +103,7 @@ class Pool:
             url: the URL.
             headers: further headers; with a body of more than one piece, ``Content-Length``.
             body: the body.
+            patience: seconds that the server may take to answer, see `Link.request`.
 
         Raises:
             FetchError: a redirect is not valid, or there are too many.
@@ -111,7 +114,9 @@ class Pool:
             link = self._link(url)
             more = self._authority.headers(url) if self._authority is not None else {}
             try:
-                reply = Reply(self, link, url, link.request(method, url, {**headers, **more}, body and body()))
+                reply = Reply(
+                    self, link, url, link.request(method, url, {**headers, **more}, body and body(), patience)
+                )
             except (OSError, HTTPException):
                 fresh = not link.used
                 self._drop(link)

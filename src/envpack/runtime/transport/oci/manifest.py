@@ -26,6 +26,7 @@ DOCUMENTS: Mapping[str, str] = {
     ".minisig": SIGNATURE,
     ".manifest.json": "application/vnd.envpack.manifest.v1+json",
     ".cdx.json": "application/vnd.cyclonedx+json",
+    ".notes.md": "application/vnd.envpack.notes.v1+markdown",
 }
 """The artifact types of the documents of a bundle, by the ends of their names."""
 

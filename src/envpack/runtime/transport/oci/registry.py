@@ -118,18 +118,26 @@ class Registry:
             tries.again(error, wait)
 
     def send(
-        self, method: str, url: Url, headers: Headers, body: Body | None = None, most: int = MAX_MANIFEST
+        self,
+        method: str,
+        url: Url,
+        headers: Headers,
+        body: Body | None = None,
+        most: int = MAX_MANIFEST,
+        patience: float | None = None,
     ) -> Answer:
         """Send a request once, with new credentials if those before are not accepted, and read the response.
+
+        ``patience`` is the number of seconds that the registry may take to answer, see `Pool.request`.
 
         Raises:
             FetchError: there are no credentials, or the response is too long.
             OSError, HTTPException: the connection failed or was cancelled.
         """
-        reply = self.pool.request(method, url, headers, body)
+        reply = self.pool.request(method, url, headers, body, patience)
         if reply.status == 401 and self.pool.renew(reply):
             self.pool.release(reply, whole=False)
-            reply = self.pool.request(method, url, headers, body)
+            reply = self.pool.request(method, url, headers, body, patience)
         whole = False
         try:
             data = reply.response.read(most + 1)

@@ -65,10 +65,11 @@ def open_oci(text: str) -> ByteSource:
 def latest_in(text: str) -> Latest | None:
     """Return the pointer to the latest release that a registry has for this platform.
 
-    None where the address names a release by another tag or by a digest, or there is no pointer.
+    None where the address names a release by another tag or by a digest.
 
     Raises:
-        FetchError, FormatError: the registry does not give it, or it is not valid.
+        FetchError: the registry does not give it.
+        FormatError: there is none, or it is not valid. Without it, a host could not tell that a release is old.
         UsageError: the address is not valid.
     """
     reference = parse_reference(text)
@@ -77,13 +78,23 @@ def latest_in(text: str) -> Latest | None:
     registry = Registry(reference, os.environ, plain=is_plain(reference, os.environ))
     try:
         found = registry.manifest(LATEST)
-        if found is None or found[0].type != INDEX:
-            return None
-        chosen = choose(found[0], host_platform(), str(reference))
     finally:
         registry.close()
-    pointer = chosen.annotations.get(LATEST_POINTER, "")
-    return read_latest(pointer.encode(), str(reference)) if pointer else None
+    if found is None:
+        raise _missing(str(reference))
+    chosen = choose(found[0], host_platform(), str(reference)) if found[0].type == INDEX else None
+    pointer = chosen.annotations.get(LATEST_POINTER, "") if chosen is not None else ""
+    if not pointer:
+        raise FormatError(
+            f"{reference}: the tag {LATEST} was not written by envpack",
+            hint="Give the tag or the digest of a release: 'envpack releases' lists them.",
+        )
+    return read_latest(pointer.encode(), str(reference))
+
+
+def release_in(text: str, latest: Latest) -> str:
+    """Return the address of the release that a pointer names, in the repository that has the pointer."""
+    return f"{parse_reference(text).place}:{latest.bundle.rpartition(':')[2]}"
 
 
 def find_bundle(registry: Registry, reference: Reference) -> Document:
@@ -96,9 +107,7 @@ def find_bundle(registry: Registry, reference: Reference) -> Document:
     where = str(reference)
     found = registry.manifest(reference.wanted)
     if found is None:
-        raise FetchError(
-            f"{where}: not found in the registry", hint="List what is there with 'envpack releases', or log in."
-        )
+        raise _missing(where)
     document = found[0]
     if document.type == INDEX:
         inner = registry.manifest(choose(document, host_platform(), where).digest)
@@ -129,6 +138,12 @@ def read_attached(registry: Registry, bundle: Document, end: str) -> bytes | Non
             if found is not None and found[0].layers:
                 return registry.blob(found[0].layers[0], _MAX_DOCUMENT)
     return None
+
+
+def _missing(where: str) -> FetchError:
+    return FetchError(
+        f"{where}: not found in the registry", hint="List what is there with 'envpack releases', or log in."
+    )
 
 
 class BytesSource(ByteSource):
