@@ -23,7 +23,7 @@ import pytest
 
 UNPACKED = Path(__file__).resolve().parents[2] / "build" / "registry"
 """Where ``scripts/get_registry.sh`` unpacks Debian's packages."""
-USER, PASSWORD = "ann", "swordfish"
+USER, PASSWORD, IDENTITY = "ann", "swordfish", "an-identity-token"
 _HTPASSWD = "ann:$2b$04$rPz6.eR0Giu1hVGvYx9Z8uk6ZvpqjrD9ZEehvqutY527sxNzGQai6\n"  # bcrypt
 _LISTENING = re.compile(r"listening on 127\.0\.0\.1:(\d+)")
 _HOP = {"connection", "transfer-encoding", "keep-alive"}
@@ -141,16 +141,20 @@ class _Handler(BaseHTTPRequestHandler):
     def give_token(self) -> None:
         proxy = self.proxy
         login = self.headers.get("Authorization", "")
-        good = "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+        query = urlsplit(self.path).query if self.command == "GET" else self.read_body().decode()
+        form = parse_qs(query)
+        known = "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+        good = login in ("", known) if self.command == "GET" else form["refresh_token"] == [IDENTITY]
         with proxy.lock:
             proxy.logins.append(login)
-            proxy.scopes += parse_qs(urlsplit(self.path).query).get("scope", [])
+            proxy.scopes += form.get("scope", [])
             token = f"token-{len(proxy.left)}"
             proxy.left[token] = proxy.tokens
-        if login not in ("", good):
-            self.answer(401, b"{}")
+        key = "token" if self.command == "GET" else "access_token"
+        if good:
+            self.answer(200, json.dumps({key: token, "expires_in": 300}).encode())
         else:
-            self.answer(200, json.dumps({"token": token, "expires_in": 300}).encode())
+            self.answer(401, b"{}")
 
     def is_allowed(self) -> bool:
         token = self.headers.get("Authorization", "").removeprefix("Bearer ")

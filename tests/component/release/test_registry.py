@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import jsonschema
 import pytest
 
 from envpack.bundle.codecs import FAST
+from envpack.bundle.runtime_zip import runtime_zip
 from envpack.cli.commands.schema import load
 from envpack.publish.oci.publisher import open_repository
 from envpack.runtime.transport.oci.manifest import INDEX, MANIFEST
@@ -117,6 +119,16 @@ def test_an_upgrade_moves_only_the_segments_that_changed_both_ways(registry: str
         proxy.reset()
         result("publish", second, place)
         assert proxy.sent == 0
+
+
+def test_the_runtime_of_a_bundle_reads_registries(registry: str, tmp_path: Path) -> None:
+    """It needs no envpack, nor anything else but Python."""
+    place, runtime = f"oci://{registry}/runtime", tmp_path / "runtime.pyz"
+    result("publish", made(tmp_path / "dist", "1", FIRST), place)
+    runtime.write_bytes(runtime_zip())
+    command = [sys.executable, "-I", "-S", runtime, "deploy", place, tmp_path / "x"]
+    subprocess.run(command, check=True, capture_output=True)
+    assert (tmp_path / "x/lib/version").read_text() == "1"
 
 
 def test_the_blobs_joined_are_the_bundle(registry: str, tmp_path: Path) -> None:

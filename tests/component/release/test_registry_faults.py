@@ -21,7 +21,7 @@ from envpack.runtime.transport.http import connection, pool
 from support import killed_at_each_request
 from support.bundle_factory import file, make_bundle, text
 from support.command_line import envpack
-from support.registries import PASSWORD, Proxy, docker_login, docker_registry, proxied
+from support.registries import IDENTITY, PASSWORD, Proxy, docker_login, docker_registry, proxied
 
 TAG = "1-20251219-linux-64"
 STEP = 5
@@ -106,6 +106,16 @@ def test_tokens_that_expire_midway_are_renewed(
     proxy.tokens = 2
     assert is_whole(proxy.host, "tokens", tmp_path / "x")
     assert set(proxy.scopes) == {"repository:tokens:pull"}
+
+
+def test_an_identity_token_is_exchanged_for_a_token(proxy: Proxy, tmp_path: Path) -> None:
+    proxy.tokens = 100
+    (tmp_path / "docker").mkdir()
+    config = {"auths": {proxy.host: {"auth": "YW5uOg==", "identitytoken": IDENTITY}}}
+    (tmp_path / "docker/config.json").write_text(json.dumps(config))
+    code, said = publish(made(tmp_path / "dist"), proxy, "identity", DOCKER_CONFIG=str(tmp_path / "docker"))
+    assert code == 0 and IDENTITY not in said, said
+    assert set(proxy.logins) == {""} and set(proxy.scopes) >= {"repository:identity:pull,push"}
 
 
 def test_a_token_service_that_refuses(proxy: Proxy, tmp_path: Path) -> None:
