@@ -96,7 +96,7 @@ def parse_reference(text: str) -> Reference:
     found = _ADDRESS.fullmatch(text)
     if found is None:
         raise UsageError(
-            "invalid oci:// address: a user and a password do not belong into it"
+            "invalid oci:// address: it can't have a user and a password"
             if "@" in text.partition("@sha256:")[0]
             else "invalid oci:// address",
             hint=f"{_HINT} Credentials are those of 'docker login' or 'podman login'.",
