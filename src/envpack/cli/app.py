@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from envpack.cli.console import Console, Result
+from envpack.cli.object_stores import object_stores
 from envpack.cli.options import Json, Quiet, Verbose
 from envpack.cli.signals import interruptible
 from envpack.cli.typer_command import typer_command
@@ -149,7 +150,7 @@ def main(argv: Sequence[str], console: Console) -> int:
         console.words = tuple(arguments[len(options) + 1 :]) if "--" in arguments else None
         arguments = options
     try:
-        with interruptible():
+        with interruptible(), object_stores(console.environ):
             try:
                 if "_ENVPACK_COMPLETE" not in os.environ:
                     require_arguments(arguments)

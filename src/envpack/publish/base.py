@@ -147,6 +147,7 @@ class Publisher(Protocol):
         """Write a small file, such as the pointer to the latest release, or replace it.
 
         Raises:
+            FileExistsError: Another process wrote it since this one read it, in a place where that can be known.
             DestinationError: The file can't be written.
         """
         ...

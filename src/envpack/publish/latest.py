@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from envpack.publish.base import Publisher, Upload
 from envpack.publish.names import BundleName, parse_bundle_name
 from envpack.publish.release import CHECKSUM
-from envpack.runtime.errors import FormatError
+from envpack.runtime.errors import DestinationError, FormatError
 from envpack.runtime.transport.documents import PARTS, Latest, latest_name, read_latest
 
 if TYPE_CHECKING:
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 VALID_DAYS = 30
 """Days until a signed pointer expires, by default: long enough for monthly releases."""
+
+_TRIES = 20
+"""Attempts to write the pointer, which others may write at the same moment."""
 
 
 @dataclass(frozen=True)
@@ -63,10 +66,21 @@ def point_to(publisher: Publisher, release: LatestRelease, signer: PointerSigner
         return ""
     bundle = release.name
     name = latest_name(bundle.name, bundle.subdir)
-    known = _known(publisher, name)
-    if known is None or known.age < bundle.age or (known.age == bundle.age and signer is not None):
+    for _ in range(_TRIES):
+        known = _known(publisher, name)
+        if known is not None and (known.age > bundle.age or (known.age == bundle.age and signer is None)):
+            break
         file = publisher.address(str(bundle)).rpartition("/")[2]
-        publisher.replace(Upload.of(name, _document(release, file, signer)))
+        try:
+            publisher.replace(Upload.of(name, _document(release, file, signer)))
+        except FileExistsError:  # another publisher's, written since it was read
+            continue
+        break
+    else:
+        raise DestinationError(
+            f"can't write {publisher.address(name)}: other processes change it again and again",
+            hint="Run the command again. The bundle is published.",
+        )
     return publisher.address(name)
 
 

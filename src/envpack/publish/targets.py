@@ -56,10 +56,24 @@ def _registry(target: str, options: TargetOptions) -> Publisher:
     return open_repository(target, options.environ, insecure=options.insecure)
 
 
+def _object_store(target: str, options: TargetOptions) -> Publisher:
+    from envpack.publish.object_store.address import parse_address
+    from envpack.publish.object_store.connect import client_library
+
+    address = parse_address(target)
+    client_library()
+    from envpack.publish.object_store.publisher import ObjectStore  # imports obstore
+
+    return ObjectStore(address, options.environ, insecure=options.insecure)
+
+
 PUBLISHERS: Mapping[str, Callable[[str, TargetOptions], Publisher]] = {
     "github": _github,
     "gitlab": _gitlab,
     "oci": _registry,
+    "s3": _object_store,
+    "gs": _object_store,
+    "az": _object_store,
 }
 """The functions that return a publisher, by the scheme of the target. Each raises UsageError for a target that is
 not valid, and makes no request.

@@ -6,7 +6,7 @@ import os
 import re
 import stat
 from pathlib import Path
-from typing import Callable, Mapping, Sequence
+from typing import Callable, Sequence
 from urllib.parse import quote, unquote
 
 from envpack.runtime.errors import FetchError, FormatError, IntegrityError, UsageError
@@ -31,7 +31,7 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 """The scheme of an URL (RFC 3986, section 3.1), of two letters or more."""
 _SLASH = re.compile(r"(?:https?|ftp|file|s3|gs|az|oci):/?(?!/)", re.IGNORECASE)
 """The start of an URL with a missing slash: as a path, it would be printed with its password."""
-_STORAGE = {"s3": "aws s3 presign", "gs": "gcloud storage sign-url", "az": "az storage blob generate-sas"}
+STORAGE = {"s3": "aws s3 presign", "gs": "gcloud storage sign-url", "az": "az storage blob generate-sas"}
 """The command that makes an https URL, by the scheme of an object store that can't be read from."""
 
 
@@ -153,9 +153,10 @@ def _open_oci(where: str) -> ByteSource:
     return open_oci(where)
 
 
-SCHEMES: Mapping[str, Callable[[str], ByteSource]] = {"https": _open_http, "http": _open_http, "oci": _open_oci}
+SCHEMES: dict[str, Callable[[str], ByteSource]] = {"https": _open_http, "http": _open_http, "oci": _open_oci}
 """The functions that open an URL, by its scheme. Each raises FetchError where the bytes can't be had, and
-UsageError where the URL is not valid. A ``file`` URL is a path, see `local_path`.
+UsageError where the URL is not valid. A ``file`` URL is a path, see `local_path`. The command line adds those of
+object stores.
 """
 
 
@@ -163,12 +164,18 @@ def _open_url(where: str) -> ByteSource:
     scheme = where.partition("://")[0].lower()
     if scheme in SCHEMES:
         return SCHEMES[scheme](where)
-    if scheme in _STORAGE:
-        raise UsageError(
-            f"can't read from {scheme}:// without the keys of an account",
-            hint=f"Use a public or presigned https:// URL. '{_STORAGE[scheme]}' makes one.",
-        )
+    if scheme in STORAGE:
+        raise unreadable_store(scheme)
     raise UsageError(f"can't read from {scheme}:// URLs", hint=f"Use {', '.join(SCHEMES)}, file or a path.")
+
+
+def unreadable_store(scheme: str) -> UsageError:
+    """Return the error for an object store whose files can be read only by an URL of http."""
+    return UsageError(
+        f"can't read from {scheme}:// without the keys of an account",
+        hint=f"Use a public or presigned https:// URL. '{STORAGE[scheme]}' makes one. Or install envpack with its "
+        "extra for object stores: pip install 'conda-envpack[cloud]'",
+    )
 
 
 def shown(where: Path | str) -> str:

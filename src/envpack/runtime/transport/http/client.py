@@ -10,7 +10,7 @@ import socket
 import ssl
 import threading
 from http.client import HTTPException
-from typing import NamedTuple
+from typing import Callable, NamedTuple
 
 from envpack.runtime.errors import FetchError
 from envpack.runtime.transport.http.connection import Headers, explained
@@ -53,10 +53,19 @@ class _Identity(NamedTuple):
 class Client:
     """A client that requests ranges of the file at ``url``; it may be used from several threads."""
 
-    def __init__(self, url: Url, pool: Pool, size: int | None = None) -> None:
-        """Take the URL, the connections to use, and the size in bytes that the file must have, if it is known."""
+    def __init__(
+        self, url: Url, pool: Pool, size: int | None = None, renewed: Callable[[], Url] | None = None
+    ) -> None:
+        """Take the URL of the file, and how to read it.
+
+        Args:
+            url: the URL.
+            pool: the connections to use.
+            size: the size in bytes that the file must have, if it is known.
+            renewed: returns an URL for the same file when this one is valid no longer; None if it always is.
+        """
         self.url = url
-        self._pool, self._size = pool, size
+        self._pool, self._size, self._renewed = pool, size, renewed
         self._now = url  # where redirects led to
         self._known: _Identity | None = None
         self._lock = threading.Lock()
@@ -155,14 +164,22 @@ class Client:
                 return None
             if reply.status in (200, 416):
                 raise self._changed()
-            if reply.status in _EXPIRED and self._now != self.url:
-                with self._lock:
-                    self._now = self.url
+            if reply.status in _EXPIRED and self._restart():
                 tries.again(self._refused(reply))
             elif reply.status in BUSY:
                 tries.again(self._refused(reply), reply.header("Retry-After"))
             else:
                 raise self._refused(reply)
+
+    def _restart(self) -> bool:
+        """Take the first URL again, where a redirect led to another, or a new one; return whether there is one."""
+        with self._lock:
+            moved = self._now != self.url
+            if self._renewed is not None and self._known is not None:
+                self.url = self._renewed()
+                moved = True
+            self._now = self.url
+        return moved
 
     def _hopeless(self, problem: Exception) -> bool:
         """Return whether the first request failed in a way that no retry can repair."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Iterable, Iterator, NamedTuple, Protocol, Sequence
+from dataclasses import replace
+from typing import Callable, Iterable, Iterator, NamedTuple, Protocol, Sequence
 
 from envpack.runtime.parallel.threads import pool as threads
 from envpack.runtime.transport.base import ByteSource, Extent, StreamSource
 from envpack.runtime.transport.http.client import Client
 from envpack.runtime.transport.http.pool import Pool
-from envpack.runtime.transport.http.url import parse_url
+from envpack.runtime.transport.http.url import Url, parse_url
 
 CONNECTIONS = 4
 RANGE = 8 << 20
@@ -34,8 +35,30 @@ def open_url(text: str) -> ByteSource:
         UsageError: the URL is not valid.
     """
     pool = Pool()
-    client = Client(parse_url(text), pool)
-    name = str(client.url)
+    url = parse_url(text)
+    return _open(Client(url, pool), pool, str(url))
+
+
+def open_signed(sign: Callable[[], str], name: str) -> ByteSource:
+    """Open a file whose URL has a signature that is valid for some time only.
+
+    Args:
+        sign: returns the URL, with a new signature.
+        name: the address of the file in messages, and its origin.
+
+    Raises:
+        FetchError: the server does not give the file.
+        EnvpackError: whatever ``sign`` raises.
+    """
+
+    def url() -> Url:
+        return replace(parse_url(sign()), authorization="")  # a password of ~/.netrc would be a second proof
+
+    pool = Pool()
+    return _open(Client(url(), pool, renewed=url), pool, name)
+
+
+def _open(client: Client, pool: Pool, name: str) -> ByteSource:
     try:
         stream, start = client.start(START)
     except BaseException:
