@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import random
 import signal
 import subprocess
@@ -118,6 +119,47 @@ def test_of_two_publishers_at_once_one_gets_the_name(store: Store, bundle: Path,
     codes = [process.returncode for process in processes]
     assert sorted(codes) == [0, 10]
     assert_whole(store, bundles[codes.index(0)])
+
+
+_RELEASE = """
+import sys
+from datetime import date
+from pathlib import Path
+from envpack.publish.local import LocalFolder
+from envpack.publish.names import BundleName
+from envpack.publish.release import publish_new
+from envpack.publish.targets import TargetOptions, publisher_for
+import hashlib, os
+
+folder, target, content = Path(sys.argv[1]), sys.argv[2], sys.argv[3].encode()
+names = [BundleName("demo", "1.0", date(2026, 11, 27), "linux-64", number) for number in range(3)]
+first = LocalFolder(folder)
+with first.staging() as staging:
+    finished = staging / "bundle"
+    finished.write_bytes(content)
+    places = [first, publisher_for(target, TargetOptions(os.environ))]
+    digest = hashlib.sha256(content).hexdigest()
+    print(publish_new(places, finished, names, sha256=digest, documents={".manifest.json": content}).name)
+"""
+
+
+def test_two_releases_at_once_get_different_names(store: Store, tmp_path: Path) -> None:
+    environ = {**os.environ, **store.environ}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", _RELEASE, str(tmp_path / content), TARGET, content],
+            env=environ,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for content in ("one", "two")
+    ]
+    names = [process.communicate()[0].strip() for process in processes]
+    assert set(names) == {NAME, NAME.replace("-linux", ".1-linux")}
+    for content, name in zip(("one", "two"), names, strict=True):
+        assert store.read(f"prod/{name}") == content.encode()
+        assert store.read(f"prod/{name.replace('.tar.gz', '.manifest.json')}") == content.encode()
+    assert len(store.names()) == 6
 
 
 def killed(store: Store, bundle: Path, number: int, answered: bool) -> None:
