@@ -141,9 +141,10 @@ fuzz: $(READY) ## deploy 20,000 randomly damaged bundles (minutes; COUNT=..., FI
 check-tables: $(READY) ## list the rows of the host tables that were not checked for half a year
 	@"$(BIN)/python" scripts/check_tables.py
 
-lint: $(READY) ## run ruff (rules and formatting)
+lint: $(READY) ## run ruff (rules and formatting), and check the workflows of GitHub
 	@"$(BIN)/ruff" check .
 	@"$(BIN)/ruff" format --check .
+	@PATH="$$(cd "$(BIN)" && pwd):$$PATH" jactionlint --strict-exit --no-hints $(wildcard .github/workflows/*.yml) .github/dependabot.yml
 
 type: $(READY) ## run mypy --strict
 	@"$(BIN)/mypy"

@@ -9,45 +9,55 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
 import yaml
 
+from cut_bundle import cut
+from support.command_line import envpack
+
 REPOSITORY = Path(__file__).parents[3]
 WORKFLOWS = REPOSITORY / ".github" / "workflows"
 
+TAG = "github.ref_type == 'tag' && github.ref_name || format('build-{0}', github.run_number)"
 WORKFLOWS_HERE = sorted(path.name for path in WORKFLOWS.glob("*.yml"))
 
 GH = """\
 #!/usr/bin/env bash
-# Releases as folders: $RELEASES/<tag>/<asset>; a draft has a file .draft, which only a token that writes sees
+# Releases as folders: $RELEASES/<tag>/<asset>; a draft has a file .draft, which only a token that writes sees.
+# What is published can't be changed, as in repositories with immutable releases.
 set -euo pipefail
+if [[ $1 == api ]]; then
+    [[ $2 == "repos/owner/name/releases?per_page=100" && $4 == *'.[].assets[].name'*'.sha256'* ]] || exit 9
+    for sum in "$HERE"/*/*.sha256; do
+        [[ ! -e $sum || -e ${sum%/*}/.draft ]] || basename "$sum"
+    done
+    exit
+fi
 [[ $1 == release ]] || exit 9
 action=$2 tag=$3; shift 3
-release=$RELEASES/$tag
-[[ $MAY_WRITE == true || $action == view || $action == download ]] || exit 7
+release=$HERE/$tag
+[[ $MAY_WRITE == true ]] || exit 7
 [[ $action == create || -d $release ]] || exit 1
-[[ $action == create || $MAY_WRITE == true || ! -e $release/.draft ]] || exit 1
+[[ $action == view || $action == download || $action == create || -e $release/.draft ]] || exit 8
 case $action in
-    view)
-        case "$*" in
-            "") ;;
-            *isDraft*) [[ -e $release/.draft ]] && echo true || echo false ;;
-            *) (cd "$release"; ls | grep '\\.sha256$' || true) ;;
-        esac ;;
-    create) mkdir "$release"; [[ $1 == --draft ]]; touch "$release/.draft" ;;
-    edit) [[ $* == --draft=false ]]; rm -f "$release/.draft" ;;
-    download) [[ $1 == --pattern && $3 == --dir ]]; cp "$release"/$2 "$4" ;;
+    view) [[ -e $release/.draft ]] && echo true || echo false ;;
+    create) mkdir "$release"; [[ $1 == --draft ]]; touch "$release/.draft"; echo "$@" > "$HERE/../created" ;;
+    delete) [[ $* == --yes ]]; rm -r "$release" ;;
+    edit) [[ $* == --draft=false ]]; rm "$release/.draft" ;;
+    download) [[ $1 == --pattern && $3 == --dir ]]; mkdir -p "$4"; cp "$release"/$2 "$4" ;;
     upload)
-        [[ $1 == --clobber ]]; shift
         for file in "$@"; do
             [[ $file != *${BROKEN:-/} ]] || { head -c 3 "$file" > "$release/$(basename "$file")"; exit 1; }
+            [[ ! -e $release/$(basename "$file") ]] || exit 8
             cp "$file" "$release"
         done ;;
     *) exit 9 ;;
 esac
 """
+"""A stand-in for GitHub's program. It is told of releases by HERE, the folder with one folder for each."""
 
 
 def workflow(name: str) -> dict[str, Any]:
@@ -84,7 +94,7 @@ def runner(tmp_path: Path, channel_url: str) -> dict[str, str]:
     return {
         **inherited,
         "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}",
-        "RELEASES": str(tmp_path / "releases"),
+        "HERE": str(tmp_path / "releases"),
         "ARTIFACTS": str(tmp_path / "artifacts"),
         "RUNNER_TEMP": str(tmp_path / "temp"),
         "GITHUB_SHA": "0" * 40,
@@ -101,7 +111,13 @@ def expand(text: str, values: Mapping[str, str]) -> str:
 
 
 def run_job(
-    name: str, place: Path, runner: Mapping[str, str], *, tag: str = "", complete: bool = True, fails: str = ""
+    name: str,
+    place: Path,
+    runner: Mapping[str, str],
+    *,
+    complete: bool = True,
+    fails: str = "",
+    changed: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
     """Run the steps of a job of the release for the first value of its matrix, as GitHub does.
 
@@ -109,12 +125,12 @@ def run_job(
         name: The name of the job.
         place: The folder it runs in.
         runner: The environment of the runner.
-        tag: The release that the job before has chosen.
         complete: Whether no other job has failed.
         fails: The name of the step that fails, "" for none.
+        changed: Variables that have other values than in the workflow.
 
     Returns:
-        The outputs that the steps have written.
+        What the steps have printed.
     """
     document = workflow("release.yml")
     assert document["defaults"]["run"]["shell"] == "bash"
@@ -125,11 +141,11 @@ def run_job(
     matrix = job.get("strategy", {}).get("matrix", {})
     values = {f"matrix.{key}": str(choices[0]) for key, choices in matrix.items()}
     values |= {"github.token": "token", "github.repository": "owner/name", "runner.temp": str(temp)}
-    values |= {"needs.choose.outputs.tag": tag, "strategy.job-index": "0"}
+    values |= {"strategy.job-index": "0", TAG: tag_of(runner)}
     values["!contains(needs.*.result, 'failure')"] = str(complete).lower()
     permissions = {**document["permissions"], **job.get("permissions", {})}
-    environment = {**runner, "GITHUB_OUTPUT": str(temp / "output")}
-    environment["MAY_WRITE"] = str(permissions["contents"] == "write").lower()
+    environment = {**runner, "MAY_WRITE": str(permissions["contents"] == "write").lower()}
+    printed = ""
     for step in job["steps"]:
         action, options = step.get("uses", ""), step.get("with", {})
         if action.startswith("actions/upload-artifact@"):
@@ -145,31 +161,33 @@ def run_job(
         done = subprocess.run(
             ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", expand(step["run"], values)],
             cwd=place,
-            env={**environment, **{key: expand(str(value), values) for key, value in own.items()}},
+            env={**environment, **{key: expand(str(value), values) for key, value in own.items()}, **changed},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
         )
+        printed += done.stdout
         if fails == step["name"]:
             assert done.returncode != 0
-            return done.stdout
+            return printed
         assert done.returncode == 0, f"{step.get('name')}:\n{done.stdout}\n{done.stderr}"
-    return (temp / "output").read_text() if (temp / "output").exists() else ""
+    assert not fails
+    return printed
 
 
-def choose(place: Path, runner: Mapping[str, str]) -> str:
-    """Run the job that chooses the release, and return its tag."""
-    return run_job("choose", place, runner).removeprefix("tag=").rstrip("\n")
+def tag_of(runner: Mapping[str, str]) -> str:
+    """Return the value of the expression TAG."""
+    return runner["GITHUB_REF_NAME"] if runner["GITHUB_REF_TYPE"] == "tag" else f"build-{runner['RUN_NUMBER']}"
 
 
 def publish(
-    place: Path, runner: Mapping[str, str], tag: str, *, broken: str = "", complete: bool = True, fails: str = ""
+    place: Path, runner: Mapping[str, str], *, broken: str = "", complete: bool = True, fails: str = ""
 ) -> str:
     """Run the job that publishes what is in $ARTIFACTS, in an empty folder."""
     shutil.rmtree(place / "publish", ignore_errors=True)
     (place / "publish").mkdir()
     run = {**runner, "BROKEN": broken or "/"}
-    return run_job("publish", place / "publish", run, tag=tag, complete=complete, fails=fails)
+    return run_job("publish", place / "publish", run, complete=complete, fails=fails)
 
 
 def built(runner: Mapping[str, str], artifact: str, name: str, content: str) -> None:
@@ -184,7 +202,7 @@ def built(runner: Mapping[str, str], artifact: str, name: str, content: str) -> 
 
 def released(runner: Mapping[str, str], tag: str) -> dict[str, bytes]:
     """Return the files of a release, a mark for drafts among them."""
-    return {path.name: path.read_bytes() for path in (Path(runner["RELEASES"]) / tag).iterdir()}
+    return {path.name: path.read_bytes() for path in (Path(runner["HERE"]) / tag).iterdir()}
 
 
 def test_it_runs_on_tags_on_main_and_every_night() -> None:
@@ -192,76 +210,102 @@ def test_it_runs_on_tags_on_main_and_every_night() -> None:
     assert on["push"]["tags"] and on["push"]["branches"] == ["main"] and on["schedule"]
 
 
-def test_it_publishes_dated_files_and_never_touches_published_ones(checkout: Path, runner: dict[str, str]) -> None:
-    main = {**runner, "GITHUB_REF_TYPE": "branch", "GITHUB_REF_NAME": "main"}
-    tag = choose(checkout, main)
-    assert re.fullmatch(r"nightly-\d{4}-\d\d", tag)
-    run_job("build", checkout, main, tag=tag)
-    publish(checkout.parent, main, tag)
-    first = released(main, tag)
+def on_main(runner: Mapping[str, str], number: int = 1) -> dict[str, str]:
+    return {**runner, "GITHUB_REF_TYPE": "branch", "GITHUB_REF_NAME": "main", "RUN_NUMBER": str(number)}
+
+
+def test_each_run_has_a_release_and_names_of_its_own(
+    checkout: Path, runner: dict[str, str], tmp_path: Path
+) -> None:
+    first = on_main(runner, 1)
+    run_job("build", checkout, first)
+    publish(checkout.parent, first)
     stem = "demo-1.0-20251219-linux-64"
     ends = (".cdx.json", ".manifest.json", ".tar.gz", ".tar.gz.sha256")
-    assert sorted(first) == [f"{stem}{end}" for end in ends]
-    release = Path(main["RELEASES"]) / tag
+    assert sorted(released(first, "build-1")) == [f"{stem}{end}" for end in ends]
+    release = Path(first["HERE"]) / "build-1"
     subprocess.run(["sha256sum", "--check", "--strict", f"{stem}.tar.gz.sha256"], cwd=release, check=True)
+    created = (release.parents[1] / "created").read_text()
+    assert f"--target {'0' * 40} " in created, "the tag leads to what was built, not to what is newest by then"
 
-    shutil.rmtree(checkout / "dist")  # the next run of the day has a fresh checkout
-    run_job("build", checkout, main, tag=tag)
-    publish(checkout.parent, main, tag)
-    after = released(main, tag)
-    assert {name: after[name] for name in first} == first
-    assert set(after) - set(first) == {name.replace("20251219", "20251219.1") for name in first}
+    # the second run of the day, in a fresh checkout, with a bundle that is larger than an asset
+    shutil.rmtree(checkout / "dist")
+    second = on_main(runner, 2)
+    run_job("build", checkout, second, changed={"ASSET_SIZE": "20000000"})
+    publish(checkout.parent, second)
+    stem = stem.replace("20251219", "20251219.1")
+    parts = [name for name in sorted(released(second, "build-2")) if re.search(r"\.\d{3}$", name)]
+    assert parts == [f"{stem}.tar.gz.00{number + 1}" for number in range(len(parts))] and len(parts) > 1
+    listed = f"{stem}.tar.gz.parts.json"
+    rest = {f"{stem}{end}" for end in ends if end != ".tar.gz"}
+    assert set(released(second, "build-2")) == {*parts, *rest, listed}
+    release = Path(second["HERE"]) / "build-2"
+    assert envpack("inspect", release / listed).code == 0
+    (tmp_path / f"{stem}.tar.gz").write_bytes(b"".join((release / part).read_bytes() for part in parts))
+    subprocess.run(["sha256sum", "--check", release / f"{stem}.tar.gz.sha256"], cwd=tmp_path, check=True)
+
+
+def test_a_bundle_that_is_small_enough_stays_whole(tmp_path: Path) -> None:
+    bundle = tmp_path / "demo.tar.gz"
+    bundle.write_bytes(b"12345")
+    assert cut(bundle, 5) == [bundle]
+    assert [path.name for path in cut(bundle, 2)] == [
+        "demo.tar.gz.001",
+        "demo.tar.gz.002",
+        "demo.tar.gz.003",
+        "demo.tar.gz.parts.json",
+    ]
+    assert not bundle.exists() and (tmp_path / "demo.tar.gz.003").read_bytes() == b"5"
 
 
 @pytest.mark.parametrize("broken", [".tar.gz", ".manifest.json", ".sha256"])
-@pytest.mark.parametrize("before", [False, True], ids=["first of the month", "later"])
-def test_a_broken_upload_is_completed_by_the_next_run(
-    tmp_path: Path, runner: dict[str, str], broken: str, before: bool
+def test_an_interrupted_upload_is_done_again_from_the_start(
+    tmp_path: Path, runner: dict[str, str], broken: str
 ) -> None:
-    main = {**runner, "GITHUB_REF_TYPE": "branch", "GITHUB_REF_NAME": "main"}
-    if before:
-        built(main, "release-0", "demo-1", "published")
-        publish(tmp_path, main, "nightly")
-    built(main, "release-0", "demo-2", "broken")
-    publish(tmp_path, main, "nightly", broken=broken, fails="Upload")
-    assert (".draft" in released(main, "nightly")) is not before
-
-    # the names of uploads without .sha256 are free, so the next run may take the same one
-    name = "demo-3" if before and broken == ".sha256" else "demo-2"
-    built(main, "release-0", name, "new")
-    publish(tmp_path, main, "nightly")
-    files = released(main, "nightly")
-    assert files[f"{name}.tar.gz"] == b"new, the bundle" and files[f"{name}.tar.gz.sha256"] == b"new, the checksum"
-    assert ".draft" not in files and all(
-        content.startswith(b"published") for n, content in files.items() if "-1" in n
-    )
+    main = on_main(runner)
+    built(main, "release-0", "demo", "one")
+    publish(tmp_path, main, broken=broken, fails="Publish")
+    assert ".draft" in released(main, "build-1")
+    publish(tmp_path, main)
+    files = released(main, "build-1")
+    assert len(files) == 3 and all(content.startswith(b"one") for content in files.values())
 
 
-def test_a_name_that_is_taken_meanwhile_is_not_overwritten(tmp_path: Path, runner: dict[str, str]) -> None:
-    main = {**runner, "GITHUB_REF_TYPE": "branch", "GITHUB_REF_NAME": "main"}
+def test_what_is_published_is_left_as_it_is(tmp_path: Path, runner: dict[str, str]) -> None:
+    main = on_main(runner)
     built(main, "release-0", "demo", "first")
-    publish(tmp_path, main, "nightly")
-    publish(tmp_path, main, "nightly")  # the same run again
-    built(main, "release-0", "demo", "second")
-    publish(tmp_path, main, "nightly", fails="Upload")
-    assert all(content.startswith(b"first") for content in released(main, "nightly").values())
+    publish(tmp_path, main)
+    assert "is published already" in publish(tmp_path, main)  # the job again, whose end was not seen
+    built(main, "release-1", "other", "late")
+    assert "start a new run" in publish(tmp_path, main, fails="Publish")
+    built(main, "release-1", "demo", "second")
+    assert "start a new run" in publish(tmp_path, main, fails="Publish")
+    assert all(content.startswith(b"first") for content in released(main, "build-1").values())
+
+
+def test_a_release_has_a_thousand_files_at_most(tmp_path: Path, runner: dict[str, str]) -> None:
+    main = on_main(runner)
+    for number in range(334):
+        built(main, f"release-{number}", f"demo-{number}", "one")
+    assert "these are 1002 files" in publish(tmp_path, main, fails="Check what is there")
+    assert not any(Path(main["HERE"]).iterdir())
 
 
 def test_a_tag_has_a_release_of_its_own_that_is_public_when_it_is_complete(
     tmp_path: Path, runner: dict[str, str]
 ) -> None:
     tagged = {**runner, "GITHUB_REF_TYPE": "tag", "GITHUB_REF_NAME": "v1.0"}
-    assert choose(tmp_path, tagged) == "v1.0"
     built(tagged, "release-0", "demo", "one")
-    said = publish(tmp_path, tagged, "v1.0", complete=False, fails="Publish")
-    assert "run the failed jobs again" in said and ".draft" in released(tagged, "v1.0")
+    said = publish(tmp_path, tagged, complete=False, fails="Check what is there")
+    assert "run the failed jobs again" in said and not any(Path(tagged["HERE"]).iterdir())
     built(tagged, "release-1", "other", "two")
-    publish(tmp_path, tagged, "v1.0")
+    publish(tmp_path, tagged)
     assert sorted(released(tagged, "v1.0")) == sorted(
         f"{name}{suffix}"
         for name in ("demo", "other")
         for suffix in (".manifest.json", ".tar.gz", ".tar.gz.sha256")
     )
+    assert "--verify-tag" in (tmp_path / "created").read_text()
 
 
 def test_envpack_s_own_packages_are_made_for_a_tag(runner: dict[str, str], tmp_path: Path) -> None:
@@ -302,13 +346,18 @@ def test_what_is_published_is_attested_before() -> None:
     job = workflow("release.yml")["jobs"]["publish"]
     assert job["permissions"] == {"contents": "write", "id-token": "write", "attestations": "write"}
     steps = [step.get("uses", step.get("name", "")).partition("@")[0] for step in job["steps"]]
-    assert steps[:2] == ["actions/download-artifact", "actions/attest-build-provenance"]
-    assert job["steps"][1]["with"]["subject-path"] == "artifacts/*/*"
+    assert steps == [
+        "actions/download-artifact",
+        "Check what is there",
+        "actions/attest-build-provenance",
+        "Publish",
+    ]
+    assert job["steps"][2]["with"]["subject-path"] == "artifacts/*/*"
 
 
 def test_a_tag_does_not_wait_for_the_nightly_run() -> None:
     concurrency = workflow("release.yml")["concurrency"]
-    assert concurrency["group"] == "release-${{ github.ref_type == 'tag' && github.ref_name || 'nightly' }}"
+    assert concurrency["group"] == "release-${{ github.ref_type == 'tag' && github.ref_name || 'build' }}"
     assert concurrency["cancel-in-progress"] is False
 
 
