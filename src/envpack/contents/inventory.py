@@ -191,10 +191,16 @@ def _depends(files: Mapping[str, bytes]) -> Iterator[tuple[tuple[str, str, str],
         try:
             document = json_value(data)
             key = (document["name"], document["version"], document["build"])
-            specs = [spec.split()[0].partition("[")[0] for spec in document.get("depends") or () if spec.split()]
+            names = dependency_names(document.get("depends") or ())
         except (ValueError, LookupError, TypeError, AttributeError) as problem:
             raise PackError(f"{path} is no record of a conda package: {problem}") from None
-        yield key, frozenset(spec.rpartition("::")[2] for spec in specs if not spec.startswith("__"))
+        yield key, names
+
+
+def dependency_names(depends: Iterable[str]) -> frozenset[str]:
+    """Return the names of packages in conda's "depends", virtual packages left out."""
+    specs = [spec.split()[0].partition("[")[0] for spec in depends if spec.split()]
+    return frozenset(spec.rpartition("::")[2] for spec in specs if not spec.startswith("__"))
 
 
 def _documents(folder: str, inside: Iterable[str], files: Mapping[str, bytes]) -> Iterator[Mapping[str, Any]]:

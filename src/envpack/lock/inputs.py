@@ -81,7 +81,7 @@ def load_input(path: Path, environment: str | None = None) -> EnvSpec | Lock:
     if is_folder(path, follow=True):
         path = find_spec(path)
     text = read_text(path, "spec or lock")
-    format_ = _format(text)
+    format_ = input_format(text)
     if format_ == "rattler":
         return parse_lock(text, path, environment)
     if environment:
@@ -99,7 +99,8 @@ def load_input(path: Path, environment: str | None = None) -> EnvSpec | Lock:
     return parse_spec(text, str(path))
 
 
-def _format(text: str) -> str:
+def input_format(text: str) -> str:
+    """Return the format of a text: "rattler", "conda-lock", "explicit", or "spec" for all others."""
     if re.search(r"^@EXPLICIT\s*$", text, re.MULTILINE):
         return "explicit"
     keys = set(re.findall(r"^([A-Za-z_-]+):", text, re.MULTILINE))

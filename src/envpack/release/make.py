@@ -17,8 +17,6 @@ from envpack.runtime.errors import UsageError
 from envpack.runtime.report import Reporter
 
 if TYPE_CHECKING:
-    from envpack.lock.model import LockedPypi
-    from envpack.prefix.owners.pypi import Origin
     from envpack.prefix.scan.prune import Selection
     from envpack.runtime.format.manifest import Manifest
 
@@ -138,6 +136,7 @@ def packed(
     from envpack.lock.model import Lock
     from envpack.lock.solve import PackageSources
     from envpack.prefix.scan.prune import Selection
+    from envpack.release.locked import origin_of
     from envpack.release.own_files import own_files
     from envpack.release.trial import run_tests_of
 
@@ -178,7 +177,7 @@ def packed(
             jobs=recipe.jobs,
             created=epoch,
             cache=cache_folder(recipe.environ) if recipe.cache else None,
-            origins={package.name: _origin(package) for package in built.lock.platform(built.platform).pypi},
+            origins={package.name: origin_of(package) for package in built.lock.platform(built.platform).pypi},
             own=own,
         )
         finished = staging / f"bundle{suffix}"
@@ -186,19 +185,6 @@ def packed(
         if recipe.test:
             run_tests_of(finished, work / "test", reporter, recipe.jobs)
         yield finished, manifest, selection
-
-
-def _origin(package: LockedPypi) -> Origin:
-    from envpack.lock.locations import split_subdirectory
-    from envpack.prefix.owners.pypi import Origin, origin
-
-    if package.location.startswith("/"):
-        return Origin()
-    url, subdirectory = split_subdirectory(package.location)
-    if not url.startswith("git+"):
-        return origin(url, package.sha256, subdirectory=subdirectory)
-    url, _, commit = url.removeprefix("git+").rpartition("@")
-    return origin(url, commit=commit, subdirectory=subdirectory)
 
 
 def _place(output: Path | None) -> tuple[Path, str]:

@@ -1,7 +1,8 @@
-"""``envpack sbom`` of a real environment, from its bundle and its deployment."""
+"""``envpack sbom`` of a real environment, from its bundle, its deployment and its lock."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -14,6 +15,8 @@ import pytest
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from packaging.utils import canonicalize_name
+from spdx_tools.spdx.parser.parse_anything import parse_file
+from spdx_tools.spdx.validation.document_validator import validate_full_spdx_document
 
 from envpack.cli.commands.schema import load
 from support.tiny_wheels import write_wheel
@@ -92,6 +95,66 @@ def test_a_bundle_and_its_deployment_give_the_same_bytes(deployed: Path, tmp_pat
 def test_the_newer_format(deployed: Path) -> None:
     document = envpack("sbom", deployed, "--format", "cyclonedx-1.7").stdout
     assert JsonStrictValidator(SchemaVersion.V1_7).validate_str(document.decode()) is None
+
+
+def test_spdx_names_the_same_packages(deployed: Path, tmp_path: Path) -> None:
+    path = tmp_path / "demo.spdx.json"
+    assert envpack("sbom", deployed, "--format", "spdx-2.3", "-o", path).returncode == 0
+    assert validate_full_spdx_document(parse_file(str(path)), "SPDX-2.3") == []
+    bundle = envpack("sbom", deployed.parent / "demo.tar.gz", "--format", "spdx-2.3", "--json")
+    answer = json.loads(bundle.stdout)
+    jsonschema.validate(answer, load("sbom"))
+    found = json.loads(path.read_bytes())
+    assert answer["result"]["document"] == found
+    purls = {one["referenceLocator"] for package in found["packages"] for one in package.get("externalRefs", ())}
+    other = parts(json.loads(envpack("sbom", deployed).stdout)["components"])
+    assert purls == {part["purl"] for part in other if "purl" in part}
+
+
+@pytest.fixture(scope="module")
+def locked(deployed: Path, channel_url: str) -> Path:
+    """The lock of the environment."""
+    path = deployed.parent / "demo.lock"
+    done = envpack("lock", deployed.parent / "demo.yml", "-c", channel_url, "-o", path)
+    assert done.returncode == 0, done.stderr.decode()
+    return path
+
+
+def test_a_lock_names_the_packages_that_are_built(deployed: Path, locked: Path, tmp_path: Path) -> None:
+    done = envpack("sbom", locked)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(done.stdout.decode()) is None
+    document = json.loads(done.stdout)
+    built = json.loads(envpack("sbom", deployed).stdout)["components"]
+    assert {part["purl"] for part in document["components"]} == {part["purl"] for part in built}
+    assert document["metadata"]["lifecycles"] == [{"phase": "pre-build"}]
+    stated = {one["name"]: one["value"] for one in document["metadata"]["component"]["properties"]}
+    assert stated["envpack:lock_sha256"] == hashlib.sha256(locked.read_bytes()).hexdigest()
+    assert "the files of packages" in stated["envpack:not_stated"]
+    edges = {edge["ref"]: edge.get("dependsOn", []) for edge in document["dependencies"]}
+    python = next(ref for ref in edges if ref.startswith("conda:python-"))
+    pip = next(ref for ref in edges if ref.startswith("conda:pip-"))
+    assert python in edges[pip]
+    assert envpack("sbom", locked).stdout == done.stdout
+
+    path = tmp_path / "demo.spdx.json"
+    assert envpack("sbom", locked, "--format", "spdx-2.3", "-o", path).returncode == 0
+    assert validate_full_spdx_document(parse_file(str(path)), "SPDX-2.3") == []
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "code", "message"),
+    [
+        ("demo.lock", ("--platform", "linux-aarch64"), 3, "not linux-aarch64"),
+        ("demo.lock", ("--environment", "gpu"), 3, "no environment 'gpu'"),
+        ("demo.tar.gz", ("--platform", "linux-64"), 2, "is not a lock"),
+        ("demo.yml", (), 6, "demo.yml"),
+    ],
+)
+def test_wrong_locks(locked: Path, source: str, options: tuple[str, ...], code: int, message: str) -> None:
+    done = envpack("sbom", locked.parent / source, *options)
+    assert done.returncode == code, done.stderr.decode()
+    assert message in done.stderr.decode() and b"Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from packageurl import PackageURL
 
-from envpack.contents.cyclonedx import VERSIONS, cyclonedx, purl
+from envpack.contents.cyclonedx import VERSIONS, cyclonedx
+from envpack.contents.described import purl
 from envpack.contents.inventory import Distribution, Installed
 from envpack.runtime.format.manifest import Package
 from support.bundle_factory import draft

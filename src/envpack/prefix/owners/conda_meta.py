@@ -71,7 +71,7 @@ def read_record(path: str, data: bytes) -> CondaRecord:
         document = json_value(data.decode("utf-8"))
         if not isinstance(document, dict):
             raise ValueError("an object was expected")
-        package = _package(document)
+        package = record_package(document)
         document = installed_record(record_of_files(document))
         claims = _claims(document)
     except UnicodeDecodeError as problem:
@@ -112,7 +112,12 @@ def _text(document: Mapping[str, Any], key: str, default: str | None = None) -> 
     return value
 
 
-def _package(document: Mapping[str, Any]) -> Package:
+def record_package(document: Mapping[str, Any]) -> Package:
+    """Return the package of a record.
+
+    Raises:
+        ValueError: A field is missing or has another type.
+    """
     name, version, build = (_text(document, key) for key in ("name", "version", "build"))
     return Package(
         kind="conda",

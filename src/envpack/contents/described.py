@@ -1,0 +1,115 @@
+"""What all formats of bills of materials say of packages: package-urls, licenses, dates, libraries in wheels.
+
+Sources: the package-url types "conda" and "pypi" (purl-spec), PEP 639 for licenses, PEP 770 for libraries.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+from urllib.parse import quote
+
+from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
+from packaging.utils import canonicalize_name
+
+from envpack.runtime.format.manifest import Manifest, Package
+
+NOT_STATED = "the files of packages, the dependencies of pip packages, the Python distributions in conda packages"
+"""What is not known of an environment that is only locked."""
+
+_KEPT = ("type", "group", "name", "version", "purl", "cpe", "hashes", "licenses")
+"""Members kept of a component of another document; its other ones may refer to parts of that document."""
+
+
+@dataclass(frozen=True)
+class Locked:
+    """What a lock says of an environment that is not built yet, by the names that a manifest has.
+
+    Attributes:
+        name: The name of the environment.
+        version: Its version.
+        subdir: conda's platform.
+        created: The time of its newest conda package, in seconds since 1970; 0 if none is known.
+    """
+
+    name: str
+    version: str
+    subdir: str
+    created: int
+
+
+def document_urn(manifest: Manifest | Locked, sha256: str, format: str = "") -> str:
+    """Return the URN of a document: equal documents, and no others, have the same.
+
+    Args:
+        manifest: What the document describes.
+        sha256: The digest of the manifest or of the lock, in hexadecimal; a lock may be of several environments.
+        format: The format of the document; "" for CycloneDX.
+    """
+    parts = [sha256, format]
+    if isinstance(manifest, Locked):
+        parts += [manifest.name, manifest.subdir]
+    name = ":".join(["urn:envpack", *filter(None, parts)])
+    return f"urn:uuid:{uuid.uuid5(uuid.NAMESPACE_URL, name)}"
+
+
+def timestamp(seconds: int) -> str:
+    """Return a time in seconds since 1970 as ISO 8601 in UTC; "" for one that no date can represent."""
+    try:
+        return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (OverflowError, ValueError, OSError):  # a manifest may state any number
+        return ""
+
+
+def purl(package: Package) -> str:
+    """Return the package-url of a package (purl-spec, types conda and pypi)."""
+    if package.kind == "conda":
+        archive = re.search(r"\.(conda|tar\.bz2)(?:$|[?#])", package.url)
+        qualifiers = {
+            "build": package.build,
+            "channel": package.channel.rstrip("/").rpartition("/")[2],
+            "subdir": package.subdir,
+            "type": archive[1] if archive else "",
+        }
+        name = package.name.lower()
+    else:
+        repository = f"git+{package.url}@{package.commit}" if package.commit and package.url else ""
+        qualifiers = {"vcs_url": repository}
+        name = canonicalize_name(package.name)
+    stated = "&".join(f"{key}={_quoted(value, '/')}" for key, value in qualifiers.items() if value)
+    found = f"pkg:{package.kind}/{_quoted(name)}@{_quoted(package.version)}"
+    return f"{found}?{stated}" if stated else found
+
+
+def _quoted(text: str, safe: str = "") -> str:
+    return quote(text, safe=safe, errors="surrogatepass")  # a manifest may state any text
+
+
+def license_expression(text: str) -> str:
+    """Return a license as an SPDX expression, normalised; "" for a text that is none."""
+    try:
+        return str(canonicalize_license_expression(text))
+    except InvalidLicenseExpression:
+        return ""
+
+
+def embedded(documents: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield the components of the CycloneDX documents in a wheel (PEP 770), and those inside them.
+
+    The component that is the wheel itself is left out. Each has a type and a name that are texts.
+    """
+    todo = [component for document in documents for component in _list(document.get("components"))]
+    while todo:
+        component = todo.pop(0)
+        kept = {key: component[key] for key in _KEPT if key in component}
+        if isinstance(kept.get("type"), str) and isinstance(kept.get("name"), str):
+            yield kept
+        todo = [*_list(component.get("components")), *todo]
+
+
+def _list(value: object) -> list[Mapping[str, Any]]:
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
