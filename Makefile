@@ -132,7 +132,7 @@ test-faults: $(READY) ## inject faults at every system call that changes deploym
 test-planted: $(READY) ## plant links, pipes and folders under every name that a command creates (root, minutes; SCENARIO=...)
 	@"$(BIN)/python" tests/faults/planted.py $(if $(SCENARIO),--only "$(SCENARIO)")
 
-test-wheels: $(READY) ## test the host requirements of published wheels (minutes, 6 GB of downloads, once)
+test-wheels: $(READY) ## test host requirements and SBOMs of published wheels (minutes, 6 GB of downloads, once)
 	@"$(BIN)/python" -m pytest tests/wheels -s
 
 fuzz: $(READY) ## deploy 20,000 randomly damaged bundles (minutes; COUNT=..., FIRST=...)
@@ -144,7 +144,7 @@ check-tables: $(READY) ## list the rows of the host tables that were not checked
 lint: $(READY) ## run ruff (rules and formatting), and check the workflows of GitHub
 	@"$(BIN)/ruff" check .
 	@"$(BIN)/ruff" format --check .
-	@PATH="$$(cd "$(BIN)" && pwd):$$PATH" jactionlint --strict-exit --no-hints $(wildcard .github/workflows/*.yml) .github/dependabot.yml
+	@PATH="$$(cd "$(BIN)" && pwd):$$PATH" jactionlint --strict-exit --no-hints $(wildcard .github/workflows/*.yml) .github/dependabot.yml examples/ci/github.yml
 
 type: $(READY) ## run mypy --strict
 	@"$(BIN)/mypy"
