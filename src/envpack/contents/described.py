@@ -77,12 +77,19 @@ def purl(package: Package) -> str:
         }
         name = package.name.lower()
     else:
-        repository = f"git+{package.url}@{package.commit}" if package.commit and package.url else ""
-        qualifiers = {"vcs_url": repository}
+        qualifiers = {"vcs_url": repository(package)}
         name = canonicalize_name(package.name)
     stated = "&".join(f"{key}={_quoted(value, '/')}" for key, value in qualifiers.items() if value)
     found = f"pkg:{package.kind}/{_quoted(name)}@{_quoted(package.version)}"
     return f"{found}?{stated}" if stated else found
+
+
+def repository(package: Package) -> str:
+    """Return the repository that a package was built from, as clause 7.7 of SPDX writes it; "" for an archive."""
+    if not package.commit or not package.url:
+        return ""
+    url, _, folder = package.url.partition("#subdirectory=")
+    return f"git+{url}@{package.commit}{f'#{folder}' if folder else ''}"
 
 
 def _quoted(text: str, safe: str = "") -> str:

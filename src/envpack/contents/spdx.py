@@ -18,6 +18,7 @@ from envpack.contents.described import (
     embedded,
     license_expression,
     purl,
+    repository,
     timestamp,
 )
 from envpack.contents.graph import dependencies, roots
@@ -126,9 +127,7 @@ class _Document:
         id = self.package(reference, package.name, package.version)
         self.relate(inside, "CONTAINS", id)
         if _URL.fullmatch(package.url):
-            self.last["downloadLocation"] = (
-                f"git+{package.url}@{package.commit}" if package.commit else package.url
-            )
+            self.last["downloadLocation"] = repository(package) or package.url
         self.last.update(_checksums([("SHA-256", package.sha256)]))
         self.last["licenseDeclared"] = self._license(package.license)
         self.last["externalRefs"] = [_reference("PACKAGE-MANAGER", "purl", purl(package))]

@@ -30,7 +30,9 @@ NUMPY = Package(
     segment="conda:numpy-2.1.0-py311h71ddf71_0",
 )
 SIX = Package("pypi", "six", "1.16.0", license="MIT License", segment="pypi:six-1.16.0")
-APP = Package("pypi", "My_App", "1.0", url="https://example.org/app.git", commit="c" * 40, segment="pypi:app")
+APP = Package(
+    "pypi", "My_App", "1.0", url="https://example.org/app.git#subdirectory=py", commit="c" * 40, segment="pypi:app"
+)
 
 
 def installed(package: Package, *requires: str, depends: tuple[str, ...] = (), **fields: Any) -> Installed:
@@ -72,7 +74,7 @@ def test_packages_with_their_checksums_licenses_and_package_urls(document: Any) 
     assert found["hasExtractedLicensingInfos"] == [
         {"licenseId": "LicenseRef-MIT-License", "extractedText": "MIT License"}
     ]
-    assert app["downloadLocation"] == f"git+https://example.org/app.git@{'c' * 40}"
+    assert app["downloadLocation"] == f"git+https://example.org/app.git@{'c' * 40}#py"
 
 
 def test_relationships(document: Any) -> None:

@@ -92,9 +92,7 @@ def _packages(source: str, platform: str | None, environment: str | None) -> Inv
         if is_lock(path):
             return read_lock_inventory(path, platform, environment)
     if platform or environment:
-        raise UsageError(
-            f"{escape(source)} is not a lock", hint="Use --platform and --environment with a lock only."
-        )
+        raise UsageError(f"{source} is not a lock", hint="Use --platform and --environment with a lock only.")
     return read_inventory(source, FAST)
 
 
