@@ -11,6 +11,7 @@ nothing planted be emptied, and the command may neither wait nor fail with a bug
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import random
 import re
@@ -34,6 +35,7 @@ from envpack.cli.app import main
 from envpack.cli.console import Console
 from envpack.runtime.__main__ import main as runtime_main
 from faults.planted_scenarios import SCENARIOS, Scenario
+from support.advisories import advisory
 from support.small_prefix import SmallPrefix
 
 TEAM, VICTIM, ATTACKER = 12100, 12001, 12002
@@ -324,6 +326,7 @@ def make_input(given: Path) -> None:
         if main(argv, Console.of_process()):
             raise SystemExit(f"'envpack {' '.join(argv)}' failed")
     (given / "k.key").chmod(0o644)
+    (given / "x.json").write_text(json.dumps(advisory("X")))
     subprocess.run(["chmod", "-R", "a+rX", given], check=True)
 
 

@@ -120,6 +120,9 @@ SCENARIOS = [
     Scenario("runtime, move", ["move", *ALLOW, "{shared}/x", "{shared}/y"], (FIRST,), program="runtime"),
     Scenario("runtime, remove", ["remove", *ALLOW, "{shared}/x"], (FIRST,), program="runtime"),
     Scenario("runtime, unpack", ["unpack", "{shared}/y"], (FIRST, ["mv", "x", "y"]), program="runtime"),
+    Scenario(
+        "audit, sarif", ["audit", "{input}/1.tar.gz", "--db", "{input}/x.json", "--sarif", "{shared}/a.sarif"]
+    ),
     Scenario("metrics", METRICS, also=READ_BY_METRICS),
     Scenario("metrics, registry", ["metrics"], (), {"ENVPACK_STATE": "{shared}/state"}, ("state", "state/x")),
     Scenario("runtime, metrics", METRICS, also=READ_BY_METRICS, program="runtime"),
@@ -138,6 +141,8 @@ SCENARIOS = [
         also=("k.pub", "b.tar.gz.minisig"),
     ),
     Scenario("inspect", ["inspect", "{shared}/b.tar.gz"], code=6, also=("b.tar.gz",)),
+    Scenario("audit", ["audit", "{input}/1.tar.gz", "--db", "{shared}/db"], code=6, also=("db", "db/x.json")),
+    Scenario("audit, deployment", ["audit", "{shared}/x", "--db", "{shared}/db"], code=6, also=("x", *RECORDS)),
     Scenario("diff", ["diff", "{input}/1.tar.gz", "{shared}/b.tar.gz"], code=6, also=("b.tar.gz",)),
     Scenario("diff, deployment", ["diff", "{shared}/x", "{input}/1.tar.gz"], code=6, also=("x", *RECORDS)),
     Scenario("sbom, deployment", ["sbom", "{shared}/x"], code=6, also=("x", *RECORDS)),

@@ -25,6 +25,7 @@ PARTS = {
     "build": {"spec", "lock", "runtime"},
     "interop": {"bundle", "prefix", "runtime"},
     "contents": {"prefix", "runtime"},
+    "audit": {"contents", "interop", "prefix", "runtime"},
     "publish": {"bundle", "signing", "runtime"},
     "release": {
         "contents",
@@ -39,6 +40,7 @@ PARTS = {
         "runtime",
     },
     "cli": {
+        "audit",
         "config",
         "contents",
         "publish",

@@ -32,6 +32,7 @@ COMMANDS = (
     "diff",
     "sbom",
     "size",
+    "audit",
     "check",
     "deploy",
     "run",

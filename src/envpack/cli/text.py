@@ -34,7 +34,7 @@ def plural(number: int, noun: str) -> str:
     """Return a count with its noun, thousands separated: 1 file, 43,700 files."""
     if number == 1:
         return f"1 {noun}"
-    return f"{number:,} {noun[:-1] + 'ies' if noun.endswith('y') else noun + 's'}"
+    return f"{number:,} {noun[:-1] + 'ies' if noun.endswith('y') and noun[-2] not in 'aeou' else noun + 's'}"
 
 
 def wrap(text: str, width: int | None, indent: str = "", first: str | None = None) -> list[str]:

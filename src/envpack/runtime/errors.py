@@ -74,6 +74,10 @@ class FetchError(FormatError):
     when = "a bundle can't be downloaded: unknown URL, no permission, no response, or it was replaced meanwhile"
 
 
+class DatabaseError(FormatError):
+    when = "the database of envpack audit is missing, empty or damaged, or not in OSV's format"
+
+
 class IntegrityError(EnvpackError):
     code = 7
     when = "damaged or modified, not signed although a signature is required, or contains an unsafe path"
@@ -100,6 +104,16 @@ class DeploymentTestError(EnvpackError):
 
     code = 11
     when = "a test of the bundle failed; the previous deployment, if any, is active again"
+
+
+class AuditError(EnvpackError):
+    """What an audit found is not allowed, or it could judge less than it has to."""
+
+    code = 12
+    when = (
+        "envpack audit found vulnerabilities that --fail-on names, the database is older than --max-age, too few "
+        "packages can be judged, or a deployment can't be read; the details list each reason"
+    )
 
 
 class StartError(EnvpackError):

@@ -49,10 +49,11 @@ def test_dates_are_utc_and_any_number_has_one() -> None:
 
 
 def test_counts_have_their_noun() -> None:
-    assert [plural(1, "file"), plural(43700, "file"), plural(2, "entry")] == [
+    assert [plural(1, "file"), plural(43700, "file"), plural(2, "entry"), plural(2, "day")] == [
         "1 file",
         "43,700 files",
         "2 entries",
+        "2 days",
     ]
 
 
