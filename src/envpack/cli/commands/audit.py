@@ -60,7 +60,7 @@ def audit(
         Path | None, option("--sarif", metavar="FILE", help="Also write the result as SARIF 2.1.0.")
     ] = None,
 ) -> Result:
-    """Show the known vulnerabilities of packages, from advisories on disk.
+    """Show known vulnerabilities, from advisories on disk.
 
     The advisories are those of OSV about packages on PyPI. A conda package is judged by the Python distributions
     in it: py-opencv by opencv-python. Other conda packages have no advisory source. The output says how many of

@@ -49,7 +49,7 @@ def publish(
     expires: Expires = None,
     insecure: Insecure = False,
 ) -> Result:
-    """Publish bundles to a directory, an object store, a registry or a release.
+    """Publish bundles where hosts deploy them from.
 
     TARGET is a directory, s3://BUCKET/PATH, gs://, az://, oci://HOST/REPOSITORY, github:OWNER/REPO@TAG or
     gitlab:PROJECT. Beside each bundle are its checksum, manifest and SBOM, and its signature if there is one. The

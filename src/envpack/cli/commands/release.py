@@ -31,14 +31,14 @@ def release(
     expires: Expires = None,
     insecure: Insecure = False,
 ) -> Result:
-    """Build the files to publish: bundle, checksum, manifest, SBOM, notes.
+    """Build a bundle and its documents under a new name.
 
     Like 'envpack build', but existing files are never replaced: a second release on the same day gets '.1' after
-    the date. Prints the paths of the files; the signature is one of them if a key is given with --key or as
-    'sign_key' in config.toml. The bundle is written last: if it exists, the other files exist too. The SBOM is
-    that of 'envpack sbom'. The notes are those of 'envpack diff --markdown', from the newest release of this
-    environment; the first has none. SOURCE_DATE_EPOCH sets the date. With --to, the name is one that is new in all
-    targets, and the path or URL of the bundle there is printed, too.
+    the date. Prints the paths of the bundle, checksum, manifest, SBOM and notes, and of the signature if a key is
+    given with --key or as 'sign_key' in config.toml. The bundle is written last: if it exists, the other files
+    exist too. The SBOM is that of 'envpack sbom'. The notes are those of 'envpack diff --markdown', from the
+    newest release of this environment; the first has none. SOURCE_DATE_EPOCH sets the date. With --to, the name is
+    one that is new in all targets, and the path or URL of the bundle there is printed, too.
 
     \b
     Examples:

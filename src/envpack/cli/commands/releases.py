@@ -19,7 +19,7 @@ def releases(
     name: Annotated[str, option("--name", metavar="NAME", help="Only the releases of this environment.")] = "",
     insecure: Insecure = False,
 ) -> Result:
-    """List the releases in a directory, an object store, a registry or a release.
+    """List the releases in a target of 'envpack publish'.
 
     The newest of each environment is the first. A release that is not complete is left out. -v lists the
     addresses, which 'envpack deploy' reads, and whole digests.

@@ -39,7 +39,7 @@ def sbom(
     ] = None,
     environment: LockEnvironment = None,
 ) -> Result:
-    """Print a software bill of materials (SBOM): CycloneDX's JSON, or SPDX's.
+    """Print a software bill of materials (SBOM).
 
     Lists the conda and pip packages with versions, hashes, licenses, package-urls and dependencies. A conda
     package contains the Python distributions in it under their names on PyPI, and a wheel the libraries that its
