@@ -99,12 +99,16 @@ def load_input(path: Path, environment: str | None = None) -> EnvSpec | Lock:
     return parse_spec(text, str(path))
 
 
+_PIXI_VERSION = re.compile(r"^version: *[23]\b", re.MULTILINE)
+"""The version of a pixi.lock before format 4, which has conda-lock's structure; conda-lock's own is 1."""
+
+
 def input_format(text: str) -> str:
     """Return the format of a text: "rattler", "conda-lock", "explicit", or "spec" for all others."""
     if re.search(r"^@EXPLICIT\s*$", text, re.MULTILINE):
         return "explicit"
     keys = set(re.findall(r"^([A-Za-z_-]+):", text, re.MULTILINE))
-    if {"version", "packages"} <= keys:
+    if {"version", "packages"} <= keys or ({"version", "package"} <= keys and _PIXI_VERSION.search(text)):
         return "rattler"
     if {"version", "package"} <= keys:
         return "conda-lock"
