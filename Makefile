@@ -60,6 +60,8 @@ $(shell mkdir -p build/tmp)
 endif
 endif
 
+REGISTRY := build/registry
+
 .PHONY: help install constraints channel demo test test-shells test-pythons fresh test-large test-property test-wheels test-faults test-planted bench bench-scaling fuzz cases check-tables lint type release package systems clean
 
 help: ## list the targets
@@ -90,13 +92,17 @@ $(LOCAL_READY): $(READY) $(DEMO) scripts/make_channel.py $(wildcard scripts/chan
 demo: $(READY) $(LOCAL_READY) ## build, inspect, deploy and run the demo environment
 	@PATH="$$(cd "$(BIN)" && pwd):$$PATH" scripts/demo.sh $(LOCAL)
 
-test: lint type ## run lint, type checks and the default test suite
+test: lint type $(REGISTRY) ## run lint, type checks and the default test suite
 	@"$(BIN)/python" -m pytest -n $(JOBS) --dist loadfile
+
+$(REGISTRY): scripts/get_registry.sh
+	@scripts/get_registry.sh $(REGISTRY) >/dev/null 2>&1 || { rm -rf $(REGISTRY)/packages; mkdir -p $(REGISTRY); } # tests say what is missing
+	@touch $(REGISTRY)
 
 test-shells: $(READY) ## install shells, languages and tools from Debian (root), and run the tests that need them
 	@test "$$(id -u)" = 0 || { echo "error: only root can install packages: sudo make test-shells" >&2; exit 2; }
 	@apt-get update -qq && apt-get install -y -qq --no-install-recommends $(SHELLS) >/dev/null
-	@scripts/get_registry.sh build/registry
+	@scripts/get_registry.sh $(REGISTRY)
 	@"$(BIN)/python" -m pytest -n $(JOBS) --dist loadfile $(SHELL_TESTS)
 
 test-pythons: ## run 'make test' with each Python 3.10 or later on this machine (PYTHONS="/path/python3.12 ...")

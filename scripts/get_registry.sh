@@ -5,10 +5,11 @@ set -eu
 mkdir -p "$1/packages"
 cd "$1/packages"
 command -v apt-get >/dev/null || { echo "error: this is not Debian" >&2; exit 2; }
-apt-get download -qq docker-registry skopeo umoci
+download() { apt-get -o Acquire::http::Timeout=10 -o Acquire::Retries=1 download -qq "$@"; }
+download docker-registry skopeo umoci
 # libraries of skopeo; their names differ between the releases of Debian
 for library in libgpgme11 libgpgme11t64 libassuan0 libassuan9 libgpg-error0 libdevmapper1.02.1 libsubid4; do
-    apt-get download -qq "$library" 2>/dev/null || true
+    download "$library" 2>/dev/null || true
 done
 for package in *.deb; do
     dpkg -x "$package" ..

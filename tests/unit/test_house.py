@@ -15,6 +15,19 @@ from pathlib import Path
 SOURCE = Path(__file__).parents[2] / "src" / "envpack"
 MODULES = sorted(SOURCE.rglob("*.py"))
 
+_RELEASE = {
+    "contents",
+    "publish",
+    "signing",
+    "interop",
+    "build",
+    "bundle",
+    "prefix",
+    "lock",
+    "spec",
+    "runtime",
+}
+
 PARTS = {
     "runtime": set(),
     "suggest": set(),
@@ -27,33 +40,8 @@ PARTS = {
     "contents": {"prefix", "runtime"},
     "audit": {"contents", "interop", "prefix", "runtime"},
     "publish": {"bundle", "signing", "runtime"},
-    "release": {
-        "contents",
-        "publish",
-        "signing",
-        "interop",
-        "build",
-        "bundle",
-        "prefix",
-        "lock",
-        "spec",
-        "runtime",
-    },
-    "cli": {
-        "audit",
-        "config",
-        "contents",
-        "publish",
-        "signing",
-        "release",
-        "interop",
-        "build",
-        "bundle",
-        "prefix",
-        "lock",
-        "spec",
-        "runtime",
-    },
+    "release": _RELEASE,
+    "cli": _RELEASE | {"audit", "config", "release"},
     "config": {"suggest", "runtime"},
     "signing": {"config", "suggest", "runtime"},
     "": {"cli", "runtime"},  # envpack/__init__.py and __main__.py
