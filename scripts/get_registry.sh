@@ -5,12 +5,12 @@ set -eu
 mkdir -p "$1/packages"
 cd "$1/packages"
 command -v apt-get >/dev/null || { echo "error: this is not Debian" >&2; exit 2; }
-download() { apt-get -o Acquire::http::Timeout=10 -o Acquire::Retries=1 download -qq "$@"; }
-download docker-registry skopeo umoci
-# libraries of skopeo; their names differ between the releases of Debian
-for library in libgpgme11 libgpgme11t64 libassuan0 libassuan9 libgpg-error0 libdevmapper1.02.1 libsubid4; do
-    download "$library" 2>/dev/null || true
-done
+programs="docker-registry skopeo umoci"
+# the libraries that an installation would bring: lines of 'ADDRESS' NAME_VERSION_ARCHITECTURE.deb SIZE HASH
+# shellcheck disable=SC2086  # lists of names
+libraries=$(apt-get install --print-uris -qq --no-install-recommends $programs | sed -n "s/^'[^']*' \(lib[^_]*\)_.*/\1/p")
+# shellcheck disable=SC2086
+apt-get -o Acquire::http::Timeout=10 -o Acquire::Retries=1 download -qq $programs $libraries
 for package in *.deb; do
     dpkg -x "$package" ..
     rm "$package"

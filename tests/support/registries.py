@@ -37,7 +37,8 @@ def program(name: str) -> list[str]:
     path = UNPACKED / "usr" / "bin" / name
     if not path.exists():
         pytest.skip(f"{name} is not installed")
-    libraries = ":".join(map(str, sorted((UNPACKED / "usr" / "lib").glob("*-linux-gnu*"))))
+    folders = (folder for lib in ("lib", "usr/lib") for folder in (UNPACKED / lib).glob("*-linux-gnu*"))
+    libraries = ":".join(map(str, folders))
     return ["env", f"LD_LIBRARY_PATH={libraries}", str(path)]
 
 
