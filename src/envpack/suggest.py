@@ -15,5 +15,10 @@ def nearest(word: str, known: Iterable[str], otherwise: str = "expected one of")
         otherwise: The words before the list.
     """
     names = list(known)
-    close = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
-    return f"; did you mean {close[0]!r}?" if close else f"; {otherwise} {', '.join(names)}"
+    close = closest(word, names)
+    return f"; did you mean {close!r}?" if close else f"; {otherwise} {', '.join(names)}"
+
+
+def closest(word: str, known: Iterable[str]) -> str:
+    """Return the known word that ``word`` may be a misspelling of, "" when there is none."""
+    return next(iter(difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)), "")

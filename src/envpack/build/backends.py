@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from envpack.build import rattler_process
-from envpack.lock.inputs import explicit_text, url_path
+from envpack.lock.formats.explicit import explicit_text
+from envpack.lock.formats.package_urls import url_path
 from envpack.lock.model import LockedPlatform
 from envpack.lock.solve import CREDENTIALS_HINT, credentials_refused
 from envpack.runtime.errors import BuildError

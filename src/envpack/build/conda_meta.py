@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from envpack.build.bytecode import SOURCE_MTIME, source_of_bytecode
-from envpack.lock.inputs import url_path
+from envpack.lock.formats.package_urls import url_path
 from envpack.runtime.fs.io import read_file
 from envpack.runtime.fs.json_text import json_value
 from envpack.runtime.fs.temporary import replace_file

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -209,7 +210,7 @@ def parse_lock(text: str, path: Path, environment: str | None = None) -> Lock:
     platforms = {name: packages for name, packages in found.items() if isinstance(packages, LockedPlatform)}
     refused = {name: error for name, error in found.items() if isinstance(error, SpecError)}
     channels = tuple(str(channel) for channel in environments[environment].channels())
-    return Lock(spec or _named_after(path, environment), channels, platforms, digest, refused)
+    return Lock(spec or named_after(path, environment), channels, platforms, digest, refused)
 
 
 def _parsed(text: str, path: Path) -> LockFile:
@@ -265,11 +266,20 @@ def _header(text: str, path: Path) -> tuple[EnvSpec | None, str]:
         ) from None
 
 
-def _named_after(path: Path, environment: str) -> EnvSpec:
+_NAMELESS = ("pixi", "conda-lock", "explicit", "")
+
+
+def named_after(path: Path, environment: str = ENVIRONMENT) -> EnvSpec:
     """Return a spec with a name from the file or, for a pixi.lock, its folder: the lock itself holds no name."""
-    stem = path.stem if path.stem not in ("pixi", "conda-lock") else path.absolute().parent.name
-    name = stem if environment == ENVIRONMENT else f"{stem}-{environment}"
-    return EnvSpec(name=name or "environment", source=str(path), directory=path.parent)
+    own = path.stem if path.suffix == ".lock" else path.name.split(".")[0]
+    names = map(_as_name, (own, path.absolute().parent.name))
+    name = next((name for name in names if name not in _NAMELESS), "environment")
+    named = name if environment == ENVIRONMENT else f"{name}-{environment}"
+    return EnvSpec(name=named, source=str(path), directory=path.parent)
+
+
+def _as_name(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._+-]+", "-", text).strip("-.")
 
 
 def _read_pypi(package: PypiLockedPackage, path: Path) -> LockedPypi | SpecError:

@@ -102,16 +102,27 @@ def spec_channels(spec: EnvSpec, override: Sequence[str] = ()) -> list[Channel]:
     working directory.
 
     Raises:
-        SpecError: A channel is malformed.
+        SpecError: A channel is malformed, or needs a variable that is not set.
     """
     from envpack.spec.model import DEFAULT_CHANNELS
 
     if override:
         return channels(channel_names(override), Path.cwd())
-    own = spec.channels or channel_settings(os.environ).channels or DEFAULT_CHANNELS
+    own = [*map(_with_variables, spec.channels)] or channel_settings(os.environ).channels or DEFAULT_CHANNELS
     named = [channel for channel, _ in map(split_channel, spec.dependencies) if channel]
     found = channels(channel_names([*own, *named]), spec.directory)
     return list({channel.base_url: channel for channel in found}.values())
+
+
+def _with_variables(channel: str) -> str:
+    """Return a spec's channel with the user's variables replaced, as conda does it (conda/env/env.py)."""
+    expanded = os.path.expandvars(channel)
+    if missing := re.search(r"\$\{(\w+)\}", expanded):
+        raise SpecError(
+            f"the channel {without_secrets(channel)} needs the variable {missing[1]}, which is not set",
+            hint=f"Set it: export {missing[1]}=...",
+        )
+    return expanded
 
 
 def with_channel_url(dependency: str, root: Path) -> str:

@@ -143,7 +143,7 @@ def packed(
     # report wrong arguments before the work, not after
     epoch = source_date_epoch(recipe.environ)
     encoder_for(suffix, recipe.level)
-    source = load_input(recipe.source, recipe.environment)
+    source = load_input(recipe.source, recipe.environment, reporter)
     if isinstance(source, Lock) and recipe.channels:
         raise UsageError(
             f"{recipe.source} is a lock file, which states the channel of every package",

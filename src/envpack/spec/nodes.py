@@ -21,6 +21,8 @@ Node = yaml.nodes.Node
 _STRING = "tag:yaml.org,2002:str"
 _FLOAT = "tag:yaml.org,2002:float"
 _NULL = "tag:yaml.org,2002:null"
+_C_LOADER = getattr(yaml, "CSafeLoader", None)
+"""libyaml's loader, five times faster; some builds of PyYAML come without it."""
 
 
 _SHOWN = 60
@@ -33,21 +35,36 @@ class Problems:
     def __init__(self, source: str) -> None:
         self.source = source
         self._found: list[tuple[int, str]] = []
+        self._notes: list[tuple[int, str]] = []
 
     def add(self, position: Node | int, text: str) -> None:
         """Add a problem; ``position`` is the YAML node that is wrong, or a line counted from 1."""
-        line = position if isinstance(position, int) else position.start_mark.line + 1
-        self._found.append((line, text))
+        self._found.append((_line(position), text))
+
+    def note(self, position: Node | int, text: str) -> None:
+        """Add something that is no problem, but that the user should know."""
+        self._notes.append((_line(position), text))
+
+    def notes(self) -> list[str]:
+        """Return what was noted, in the order of its lines."""
+        return self._texts(self._notes)
 
     def raise_any(self) -> None:
         """Raise SpecError with all problems in the order of their lines, if there are any."""
         if not self._found:
             return
-        found = sorted(self._found, key=lambda problem: problem[0])
-        lines = [without_secrets(f"{self.source}:{line}: {text}") for line, text in found]
+        lines = self._texts(self._found)
         if len(lines) == 1:
             raise SpecError(lines[0])
         raise SpecError(f"{self.source} has {len(lines)} mistakes, the first: {lines[0]}", details=lines)
+
+    def _texts(self, found: list[tuple[int, str]]) -> list[str]:
+        ordered = sorted(found, key=lambda item: item[0])
+        return [without_secrets(f"{self.source}:{line}: {text}") for line, text in ordered]
+
+
+def _line(position: Node | int) -> int:
+    return position if isinstance(position, int) else position.start_mark.line + 1
 
 
 def read_text(path: Path, what: str = "spec") -> str:
@@ -90,7 +107,13 @@ def load(text: str, source: str) -> Any:
         SpecError: The text is not valid YAML, or has a value that YAML can't construct, such as a date that does
             not exist; the message names ``source``.
     """
-    return _parsed(lambda: yaml.safe_load(text), text, source)
+    return _parsed(lambda: _load(text, source), text, source)
+
+
+def _load(text: str, source: str) -> Any:
+    if _C_LOADER is not None:
+        _walk(text, source)  # libyaml's recursion has no limit
+    return yaml.load(text, Loader=_C_LOADER or yaml.SafeLoader)
 
 
 _MAX_DEPTH = 128
@@ -114,7 +137,7 @@ def check_depth(text: str, source: str) -> None:
 
 def _walk(text: str, source: str) -> None:
     depth = 0
-    for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+    for event in yaml.parse(text, Loader=_C_LOADER or yaml.SafeLoader):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > _MAX_DEPTH:
             raise _too_deep(source)

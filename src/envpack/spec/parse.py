@@ -11,6 +11,7 @@ import yaml
 from envpack.runtime.errors import SpecError
 from envpack.runtime.host.checks.registry import FORMS
 from envpack.runtime.host.minimum import Minimum
+from envpack.runtime.report import Reporter
 from envpack.spec.model import DEFAULT_VERSION, PLATFORMS, PRUNE_PROFILES, EnvSpec
 from envpack.spec.nodes import (
     Node,
@@ -27,7 +28,7 @@ from envpack.spec.pip_lines import logical_lines, parse_line
 from envpack.spec.requires import Requires
 from envpack.spec.services import read_commands, read_mounts
 from envpack.spec.variables import read_variables
-from envpack.suggest import nearest
+from envpack.suggest import closest, nearest
 
 _TOP = (
     *("name", "channels", "dependencies", "pip-repositories", "allow-pypi-requests", "variables", "prefix"),
@@ -38,21 +39,25 @@ _SECTION = (
     *("version", "platform", "requires", "exclude", "include", "prune", "test", "commands", "mounts"),
     *("files", "activate", "app"),
 )
+_BELONGS = {"envpack": _SECTION, "dependencies": ("pip",)}
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]*")
 _SELECTORS = {"sel(linux)": True, "sel(unix)": True, "sel(osx)": False, "sel(win)": False}
 """mamba's selectors of dependencies (https://mamba.readthedocs.io/en/latest/user_guide/micromamba.html)."""
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+!-]*")
 _VARIABLE_IN_URL = re.compile(r"\$([A-Za-z_][A-Za-z0-9_]*)")
 _BUILD = re.compile(r"[A-Za-z0-9_.+*^$|()\[\]\\-]+")
+_EXTRAS = re.compile(r"((?:\S+::)?[\w.-]+)(\[[\w.-]+(?:\s*,\s*[\w.-]+)*\])(.*)")
+"""A conda package with pip's extras (``uvicorn[standard] >=0.12``), which conda leaves out without a word."""
 
 
-def parse_spec(text: str, source: str) -> EnvSpec:
+def parse_spec(text: str, source: str, reporter: Reporter | None = None) -> EnvSpec:
     """Return the spec in ``text``.
 
     Args:
         text: YAML.
         source: The file name in messages. Its stem is the default name of the environment, and relative paths and
             channels start at its folder.
+        reporter: Receives a warning for each thing that is left out, as conda leaves it out.
 
     Raises:
         SpecError: The spec is wrong; the error lists every mistake with its line.
@@ -68,7 +73,7 @@ def parse_spec(text: str, source: str) -> EnvSpec:
         if key in _TOP:
             values[key] = value
         elif key not in _IGNORED:
-            problems.add(key_node, f"{key!r} is not a key of a spec{_section_hint(key)}")
+            _unknown_key(key, key_node, root, problems)
     conda, pip = _dependencies(values.get("dependencies"), problems)
     name = _checked(values.get("name"), "name", _NAME, "letters, digits and . _ + - only", problems)
     spec = EnvSpec(
@@ -82,13 +87,22 @@ def parse_spec(text: str, source: str) -> EnvSpec:
         **_section(values.get("envpack"), problems),  # type: ignore[arg-type]
     )
     problems.raise_any()
+    for note in problems.notes():
+        (reporter or Reporter()).warn(note)
     return spec
 
 
-def _section_hint(key: str) -> str:
-    if key in _SECTION:
-        return "; it belongs under 'envpack:'"
-    return nearest(key, _TOP)
+def _unknown_key(key: str, node: Node, root: yaml.MappingNode, problems: Problems) -> None:
+    """Report a key that no spec has: a mistake if it was meant for envpack, else ignored as conda ignores it.
+
+    Source: conda/env/env.py, which warns of them (EnvironmentSectionNotValid).
+    """
+    if section := next((name for name, keys in _BELONGS.items() if key in keys), ""):
+        problems.add(node, f"{key!r} is not a key of a spec; it belongs under '{section}:'")
+    elif closest(key, _TOP) or all(name.value != "dependencies" for name, _ in root.value):
+        problems.add(node, f"{key!r} is not a key of a spec{nearest(key, _TOP)}")
+    else:
+        problems.note(node, f"{key!r} is not a key of a spec; it is ignored, as conda ignores it")
 
 
 def _stem(source: str) -> str:
@@ -143,7 +157,17 @@ def _dependencies(node: Node | None, problems: Problems) -> tuple[tuple[str, ...
 
 def _dependency(item: Node, problems: Problems) -> tuple[str, ...]:
     text = string(item, "a dependency", problems)
-    return (text.strip(),) if text is not None and check_match_spec(text, item, problems) else ()
+    if text is None:
+        return ()
+    text = text.strip()
+    if match := _EXTRAS.fullmatch(text):
+        problems.note(
+            item,
+            f"{text!r}: conda packages have no extras, so {match[2]} is ignored, as conda ignores it; list the "
+            "packages of the extra too, or move the line to the 'pip:' list",
+        )
+        text = match[1] + match[3]
+    return (text,) if check_match_spec(text, item, problems) else ()
 
 
 def check_match_spec(text: str, position: Node | int, problems: Problems) -> bool:

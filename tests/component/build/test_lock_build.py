@@ -21,7 +21,8 @@ import yaml
 from envpack.build.build import build_prefix
 from envpack.build.bytecode import SOURCE_MTIME
 from envpack.build.location import choose_prefix
-from envpack.lock.inputs import explicit_text, load_input
+from envpack.lock.formats.explicit import explicit_text
+from envpack.lock.inputs import load_input
 from envpack.lock.model import Lock, LockedPypi, read_lock, write_lock
 from envpack.lock.solve import PackageSources, solve_lock
 from envpack.runtime.errors import BuildError, SpecError
@@ -283,8 +284,10 @@ def test_a_conda_lock_file_is_a_lock(lock, tmp_path):
     metadata = {"platforms": [PLATFORM, "osx-64"], "channels": [{"url": lock.channels[0]}], "sources": []}
     path = tmp_path / "conda-lock.yml"
     path.write_text(yaml.safe_dump({"version": 1, "metadata": metadata, "package": [*packages, pip, dev]}))
-    again = load_input(path)
+    reporter = RecordingReporter()
+    again = load_input(path, reporter=reporter)
     assert isinstance(again, Lock)
+    assert reporter.warnings == [f"{path}: packages of other categories than 'main' are left out: 1 of 'dev'"]
     assert again.platform(PLATFORM).pypi == (cowsay,)
     assert [r.url for r in again.platform(PLATFORM).conda] == [r.url for r in lock.platform(PLATFORM).conda]
 

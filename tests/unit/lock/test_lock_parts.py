@@ -73,6 +73,19 @@ def test_channels_are_those_of_conda_and_relative_ones_start_at_the_spec(tmp_pat
     ]
 
 
+def test_variables_in_the_channels_of_a_spec_are_those_of_the_user_and_are_not_in_its_digest(monkeypatch):
+    spec = parse_spec("channels: ['https://a/${PLACE}/$LABEL', 'https://a/t/${TOKEN}/c']\n", "e.yml")
+    digest = spec.digest()
+    for name, value in {"PLACE": "b", "LABEL": "main", "TOKEN": "t0ken"}.items():
+        monkeypatch.setenv(name, value)
+    assert [channel.base_url for channel in spec_channels(spec)] == ["https://a/b/main/", "https://a/t/t0ken/c/"]
+    assert spec.digest() == digest
+    monkeypatch.delenv("TOKEN")
+    with pytest.raises(SpecError) as caught:
+        spec_channels(spec)
+    assert caught.value.message == "the channel https://a/t/***/c needs the variable TOKEN, which is not set"
+
+
 def test_channels_given_replace_also_those_named_in_a_dependency(tmp_path):
     spec = parse_spec("dependencies: ['bioconda::x >=1']\n", "e.yml")
     (channel,) = spec_channels(spec, [tmp_path.as_uri()])

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from envpack.lock.inputs import explicit_lock, load_input
-from envpack.lock.model import Lock, LockedPypi, parse_lock
+from envpack.lock.formats.explicit import explicit_lock
+from envpack.lock.inputs import load_input
+from envpack.lock.model import Lock, LockedPypi, named_after, parse_lock
 from envpack.runtime.errors import SpecError
 from envpack.spec.nodes import check_depth
 
@@ -85,3 +86,33 @@ package:
     assert isinstance(lock, Lock)
     [package] = lock.platform("linux-64").conda
     assert package.file_name == "_libgcc_mutex-0.1-conda_forge.tar.bz2"
+
+
+def test_a_conda_lock_file_without_packages_of_main_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "conda-lock.yml"
+    path.write_text(
+        "version: 1\nmetadata: {platforms: [linux-64], channels: []}\npackage:\n"
+        "- {name: a, category: docs, manager: conda, platform: linux-64}\n"
+        "- {name: b, category: dev, manager: conda, platform: linux-64}\n"
+        "- {name: b, category: dev, manager: conda, platform: osx-64}\n"
+    )
+    with pytest.raises(SpecError) as caught:
+        load_input(path)
+    assert caught.value.message == f"{path} has no packages of the category 'main', only 1 of 'dev', 1 of 'docs'"
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("tools.lock", "tools"),
+        ("qwen.edit.lock", "qwen.edit"),
+        ("my tools.lock", "my-tools"),
+        ("samtools.linux-64.pin.txt", "samtools"),
+        ("pixi.lock", "folder"),
+        ("conda-lock.yml", "folder"),
+        ("explicit.txt", "folder"),
+    ],
+)
+def test_a_lock_that_holds_no_name_is_named_after_its_file_or_folder(file: str, name: str) -> None:
+    assert named_after(Path("/a/folder", file)).name == name
+    assert named_after(Path("/a/folder", file), "gpu").name == f"{name}-gpu"

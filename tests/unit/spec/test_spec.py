@@ -12,6 +12,7 @@ from envpack.spec.model import DEFAULT_VERSION, EnvSpec
 from envpack.spec.nodes import read_text
 from envpack.spec.parse import parse_spec
 from envpack.spec.pip_lines import parse_line, parse_lines
+from support.reporters import RecordingReporter
 
 SPECS = sorted((Path(__file__).resolve().parents[3] / "envspecs").glob("*.yml"))
 
@@ -143,6 +144,12 @@ WRONG = [
     ("- python\n", "e.yml:1: the spec is a list, expected a mapping with dependencies"),
     ("name: a\nchanels: []\n", "e.yml:2: 'chanels' is not a key of a spec; did you mean 'channels'?"),
     ("name: a\nrequires: {}\n", "e.yml:2: 'requires' is not a key of a spec; it belongs under 'envpack:'"),
+    ("name: a\npip: [x]\n", "e.yml:2: 'pip' is not a key of a spec; it belongs under 'dependencies:'"),
+    (
+        "services: {}\n",
+        "e.yml:1: 'services' is not a key of a spec; expected one of name, channels, dependencies, "
+        "pip-repositories, allow-pypi-requests, variables, prefix, envpack",
+    ),
     ("name: a\nname: b\n", "e.yml:2: 'name' is given twice in the spec, first in line 1"),
     ("name: a/b\n", "e.yml:1: name is 'a/b', expected letters, digits and . _ + - only"),
     ("name: [a]\n", "e.yml:1: name is a list, expected text"),
@@ -240,6 +247,26 @@ WRONG = [
     ),
     ("envpack:\n  test: ['']\n", "e.yml:2: a test command is empty"),
 ]
+
+
+def test_what_conda_ignores_in_a_spec_is_ignored_with_a_warning():
+    reporter = RecordingReporter()
+    text = """name: a
+dependencies:
+  - uvicorn[standard] >=0.12,<0.18
+  - forge::black[d, jupyter]
+  - torchvision[channel=pytorch]
+extras: {x: y}
+"""
+    spec = parse_spec(text, "e.yml", reporter)
+    assert spec.dependencies == ("uvicorn >=0.12,<0.18", "forge::black", "torchvision[channel=pytorch]")
+    extras = "e.yml:{}: {!r}: conda packages have no extras, so {} is ignored, as conda ignores it; list the "
+    advice = "packages of the extra too, or move the line to the 'pip:' list"
+    assert reporter.warnings == [
+        extras.format(3, "uvicorn[standard] >=0.12,<0.18", "[standard]") + advice,
+        extras.format(4, "forge::black[d, jupyter]", "[d, jupyter]") + advice,
+        "e.yml:6: 'extras' is not a key of a spec; it is ignored, as conda ignores it",
+    ]
 
 
 @pytest.mark.parametrize(("text", "message"), WRONG, ids=[message.split(": ", 1)[1][:40] for _, message in WRONG])

@@ -51,7 +51,7 @@ def lock(
 
     require_file(output)
     spec = find_spec(spec) if spec.is_dir() else spec
-    source = load_input(spec)
+    source = load_input(spec, reporter=console.reporter)
     if isinstance(source, Lock):
         raise UsageError(f"{spec} is already a lock file", hint=f"Build it with 'envpack build {spec}'.")
     output = output or spec.with_suffix(".lock")
