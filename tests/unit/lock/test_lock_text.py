@@ -101,6 +101,14 @@ def test_a_conda_lock_file_without_packages_of_main_is_refused(tmp_path: Path) -
     assert caught.value.message == f"{path} has no packages of the category 'main', only 1 of 'dev', 1 of 'docs'"
 
 
+def test_a_conda_lock_file_may_have_no_packages(tmp_path: Path) -> None:
+    path = tmp_path / "conda-lock.yml"
+    path.write_text("version: 1\nmetadata: {platforms: [linux-64], channels: []}\npackage:\n")
+    lock = load_input(path)
+    assert isinstance(lock, Lock)
+    assert lock.platform("linux-64").conda == ()
+
+
 @pytest.mark.parametrize(
     ("file", "name"),
     [

@@ -28,7 +28,7 @@ def conda_lock(text: str, path: Path, reporter: Reporter | None = None) -> Lock:
     """
     try:
         content = load(text, str(path))
-        version, packages, metadata = content["version"], content["package"], content["metadata"]
+        version, packages, metadata = content["version"], content["package"] or [], content["metadata"]
         if version != 1:
             raise SpecError(f"{path} has conda-lock's format {version}, expected 1")
         urls = _conda_lock_channels(metadata.get("channels") or [], path.absolute().parent)
