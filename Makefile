@@ -7,6 +7,9 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-builtin-rules
 
+# Images of containers often set this; every process of the tests would compile all of envpack again.
+unexport PYTHONDONTWRITEBYTECODE
+
 PYTHON ?= python3
 PYTHON310 ?= python3.10
 JOBS ?= 2
