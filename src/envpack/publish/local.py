@@ -127,7 +127,7 @@ class LocalFolder:
 
     @contextmanager
     def reserve(self, claim: Upload, names: Sequence[str], *, resume: bool = False) -> Iterator[Release]:
-        """Reserve the names by creating ``claim`` (O_EXCL), also against a release at the same moment."""
+        """Reserve the names by creating ``claim``, also against a release at the same moment."""
         release = _LocalRelease(self._folder, self._staging, resume=resume)
         try:
             if not resume:
@@ -135,7 +135,7 @@ class LocalFolder:
                 for name in (claim.name, *names):
                     if os.path.lexists(self._folder / name):
                         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(self._folder / name))
-                release.put(claim)
+            release.put(claim)
             yield release
         except FileExistsError:
             release.take_back()
@@ -171,12 +171,11 @@ class _LocalRelease:
         if self._resume:
             replace_file(path, b"".join(file.chunks()))
             return
-        with path.open("xb") as out:
+        with new_file(path) as new:
+            write_pieces(new.fd, file.chunks())
+            os.fsync(new.fd)
+            new.create(path)  # whole at once: another process that publishes the same compares it
             self._made.append(path)
-            for chunk in file.chunks():
-                out.write(chunk)
-            out.flush()
-            os.fsync(out.fileno())
 
     def commit(self, bundle: Upload) -> None:
         """Rename the bundle into the folder. It is there after a power cut only where its other files are."""

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -247,6 +248,28 @@ def test_two_publishers_of_one_bundle_at_once_publish_it_once(tmp_path: Path) ->
         assert out.decode().strip() == str(place / made.name)
     assert (place / made.name).read_bytes() == made.read_bytes()
     assert len(names(place)) == 5
+
+
+def test_a_name_is_reserved_by_a_file_that_is_whole_from_the_first_moment(tmp_path: Path) -> None:
+    from envpack.publish.base import Upload
+    from envpack.publish.local import LocalFolder
+
+    seen = []
+
+    class Watched(Upload):
+        def chunks(self) -> Iterator[bytes]:
+            yield b"a line "
+            seen.extend(place.files())
+            yield b"of a checksum"
+
+    place = LocalFolder(tmp_path)
+    claim = Watched.of("demo.tar.gz.sha256", b"a line of a checksum")
+    with place.reserve(claim, []):
+        assert place.read(claim.name) == b"a line of a checksum"
+    assert seen == []
+    with pytest.raises(FileExistsError), place.reserve(claim, []):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == [claim.name]
 
 
 def test_a_file_that_changes_while_it_is_published_is_not_published(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from typing import BinaryIO, Callable, Iterator
 
 from envpack.runtime.errors import DestinationError
 from envpack.runtime.fs.io import CREATE, READ, READ_FOLDER, READ_UNTRUSTED, write_all
+from envpack.runtime.fs.links import link_or_copy
 from envpack.runtime.fs.paths import make_writable, sibling_path
 from envpack.runtime.fs.sync import sync_folder
 
@@ -64,9 +65,22 @@ class NewFile:
         Raises:
             OSError: it can't be renamed, or another process has put something else at its temporary path.
         """
+        self._check()
+        os.replace(self.path, path)
+
+    def create(self, path: Path) -> None:
+        """Give the file, as it is now, the name ``path`` too, which is new: whoever reads it sees all of it.
+
+        Raises:
+            FileExistsError: there is something at ``path``.
+            OSError: as for `put`.
+        """
+        self._check()
+        link_or_copy(os.fsencode(self.path), os.fsencode(path))
+
+    def _check(self) -> None:
         if not _is_same(self.path, self.fd):
             raise OSError(errno.EBUSY, "another process replaced the temporary file", str(self.path))
-        os.replace(self.path, path)
 
 
 @contextmanager

@@ -313,3 +313,20 @@ def test_a_folder_may_have_the_mode_that_its_file_system_sets(
         with new_folder(tmp_path / "x") as folder:
             (folder / "file").touch()
     assert names(tmp_path) == []
+
+
+def test_a_file_gets_a_second_name_only_where_there_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "claim"
+    with new_file(path) as new:
+        os.write(new.fd, b"whole")
+        new.create(path)
+        with pytest.raises(FileExistsError):
+            new.create(path)
+    assert path.read_bytes() == b"whole"
+    assert [each.name for each in tmp_path.iterdir()] == ["claim"]
+    with new_file(tmp_path / "other") as new:
+        new.path.unlink()
+        new.path.symlink_to("/etc/passwd")
+        with pytest.raises(OSError, match="replaced the temporary file"):
+            new.create(tmp_path / "other")
+    assert not (tmp_path / "other").exists()
