@@ -96,7 +96,7 @@ demo: $(READY) $(LOCAL_READY) ## build, inspect, deploy and run the demo environ
 	@PATH="$$(cd "$(BIN)" && pwd):$$PATH" scripts/demo.sh $(LOCAL)
 
 test: lint type $(REGISTRY) ## run lint, type checks and the default test suite
-	@"$(BIN)/python" -m pytest -n $(JOBS) --dist loadfile
+	@"$(BIN)/python" -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 $(REGISTRY): scripts/get_registry.sh
 	@scripts/get_registry.sh $(REGISTRY) >/dev/null 2>&1 || { rm -rf $(REGISTRY)/packages; mkdir -p $(REGISTRY); } # tests say what is missing

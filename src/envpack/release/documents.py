@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from envpack.publish.base import Publisher, Upload
 from envpack.publish.local import checksum_path, sha256_of
 from envpack.publish.names import SUFFIXES, BundleName, parse_bundle_name
 from envpack.publish.release import CHECKSUM, SIGNATURE, ReleaseFiles
-from envpack.runtime.errors import FormatError, IntegrityError
+from envpack.runtime.errors import FormatError, IntegrityError, UsageError
 from envpack.runtime.fs.io import read_file
 from envpack.runtime.report import Reporter
 
@@ -33,6 +34,7 @@ def files_of(bundle: Path, reporter: Reporter) -> tuple[ReleaseFiles, str]:
     Raises:
         FormatError: It is not a bundle, or its name has another suffix than those of bundles.
         IntegrityError: It is damaged, or it is not the one that the checksum beside it belongs to.
+        UsageError: Its name is that of a release of another environment, version or platform.
     """
     from envpack.bundle.codecs import FAST
     from envpack.contents.cyclonedx import cyclonedx
@@ -41,6 +43,7 @@ def files_of(bundle: Path, reporter: Reporter) -> tuple[ReleaseFiles, str]:
 
     inventory = read_inventory(bundle, FAST)
     stem = _stem(bundle)
+    _compare_name(bundle, inventory.manifest)
     with reporter.step("Reading the bundle", total=bundle.stat().st_size) as step:
         sha256 = sha256_of(bundle, step)
     stated = _beside(checksum_path(bundle))
@@ -90,6 +93,20 @@ def _newest_first(publisher: Publisher, manifest: Manifest) -> list[BundleName]:
     names = filter(None, map(parse_bundle_name, claims))
     same = [name for name in names if (name.name, name.subdir) == (manifest.name, manifest.subdir)]
     return sorted(same, key=lambda name: name.age, reverse=True)
+
+
+def _compare_name(bundle: Path, manifest: Manifest) -> None:
+    """Refuse the name of another release: what is deployed by it would be refused, or be taken for that one."""
+    name = parse_bundle_name(bundle.name)
+    if name is None:
+        return
+    own = replace(name, name=manifest.name, version=manifest.version, subdir=manifest.subdir)
+    if own != name:
+        raise UsageError(
+            f"{bundle} is {manifest.name} {manifest.version} for {manifest.subdir}, and its name says {name.name} "
+            f"{name.version} for {name.subdir}",
+            hint=f"Rename it to {own}.",
+        )
 
 
 def _stem(bundle: Path) -> str:

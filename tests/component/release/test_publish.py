@@ -25,11 +25,11 @@ from support.servers import serving
 FIRST, SECOND, NEXT_DAY = "20251219", "20251219.1", "20251220"
 
 
-def named(folder: Path, version: str, date: str) -> Path:
-    """Make a bundle of the environment "demo" with the name of a release."""
+def named(folder: Path, version: str, date: str, **extra: bytes) -> Path:
+    """Make a bundle of the environment "demo" with the name of a release; ``extra``: further files below ``lib``."""
     folder.mkdir(exist_ok=True)
     path = folder / f"demo-{version}-{date}-linux-64.tar.gz"
-    shutil.move(bundle(folder, version), path)
+    shutil.move(bundle(folder, version, **extra), path)
     return path
 
 
@@ -77,7 +77,7 @@ def test_the_same_bundle_again_changes_nothing(tmp_path: Path) -> None:
 def test_another_bundle_of_the_same_name_is_refused(tmp_path: Path) -> None:
     place = tmp_path / "place"
     result("publish", named(tmp_path / "one", "1", FIRST), place)
-    other = named(tmp_path / "other", "2", FIRST).rename(tmp_path / f"demo-1-{FIRST}-linux-64.tar.gz")
+    other = named(tmp_path / "other", "1", FIRST, more=b"more")
     before = {path: path.read_bytes() for path in place.iterdir()}
     done = envpack("publish", other, place)
     assert done.code == 10 and "is another bundle" in done.err
@@ -111,6 +111,16 @@ def test_only_bundles_are_published(content: bytes, tmp_path: Path) -> None:
     made = tmp_path / f"demo-1-{FIRST}-linux-64.tar.gz"
     made.write_bytes(content)
     assert envpack("publish", made, tmp_path / "place").code == 6
+    assert not (tmp_path / "place").exists()
+
+
+@pytest.mark.parametrize("name", ["other-1-{}-linux-64", "demo-2-{}-linux-64", "demo-1-{}-linux-aarch64"])
+def test_a_bundle_with_the_name_of_another_release_is_refused(name: str, tmp_path: Path) -> None:
+    made = named(tmp_path / "dist", "1", FIRST)
+    other = made.rename(tmp_path / f"{name.format(FIRST)}.tar.gz")
+    done = envpack("publish", other, tmp_path / "place")
+    assert done.code == 2 and "is demo 1 for linux-64, and its name says" in done.err
+    assert f"Rename it to {made.name}." in done.err
     assert not (tmp_path / "place").exists()
 
 

@@ -189,7 +189,7 @@ def _compare_names(
     other = other_program(manifest.name, manifest.version, bundle, deployed)
     if other and signed:
         raise IntegrityError(
-            f"{other}; the policy of this host accepts a signature for one program only",
+            f"{other}; a signature, or a pointer to the latest release, is for one program only",
             hint="Use the bundle's own name, and another destination, or 'envpack remove' the deployment first.",
         )
     if other:
