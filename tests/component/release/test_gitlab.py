@@ -39,7 +39,7 @@ def gitlab() -> Iterator[GitLab]:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("envpack.publish.git_hosts.package.BACKOFF_SECONDS", 0.001)
+    monkeypatch.setattr("envpack.publish.git_hosts.uploads.BACKOFF_SECONDS", 0.001)
     monkeypatch.setattr("envpack.publish.git_hosts.api.BACKOFF_SECONDS", 0.001)
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 
 from envpack.publish.base import Upload
 from envpack.publish.git_hosts.api import RefusedError, UnansweredError
-from envpack.publish.git_hosts.pieces import Piece, joined, pieces_of, whole
+from envpack.publish.git_hosts.pieces import Piece, joined
 from envpack.publish.git_hosts.repository import Asset, HostedRelease, Repository
+from envpack.publish.git_hosts.uploads import Uploads
 from envpack.publish.release import CHECKSUM
 from envpack.runtime.errors import DestinationError, EnvpackError
 from envpack.runtime.report import escape
@@ -25,32 +25,24 @@ PATIENCE = 10.0
 OTHERS_PATIENCE = 600.0
 """Seconds without any change after which another bundle of the same draft is taken for an interrupted one."""
 POLL = 2.0
-_MAX_COMPARED = 64 << 20
-"""Bytes of the largest file that is downloaded to compare it, from a server that states no digests."""
 
 
-class Draft:
-    """A release that files are uploaded to, as `envpack.publish.base.Release` says.
+class Draft(Uploads[Asset]):
+    """A release that files are uploaded to."""
 
-    Attributes:
-        in_parts: Whether the bundle was too large for one file.
-    """
+    server = "GitHub"
 
     def __init__(
         self, repository: Repository, tag: str, bundles: Collection[str], *, limit: int, resume: bool
     ) -> None:
         """Take the tag, the names of all bundles for it, and the size of a file in bytes at most."""
+        super().__init__(limit=limit, resume=resume)
         self._repository, self._tag, self._bundles = repository, tag, bundles
-        self._limit, self._resume = limit, resume
         self._release: HostedRelease | None = None
         self._created: int | None = None
         self._before: set[int] = set()
         self._assets: dict[str, Asset] = {}
-        self._pieces: list[Piece] = []
-        self._made: set[int] = set()
-        self._unanswered: set[str] = set()
         self._done, self._bundle = False, ""
-        self.in_parts = False
 
     def open(
         self, found: Callable[[], Sequence[HostedRelease]], commit: str, claim: Upload, names: Sequence[str]
@@ -80,20 +72,8 @@ class Draft:
         self._check_count(len(names) + 1)
         self.put(claim)
 
-    def put(self, file: Upload) -> None:
-        piece = whole(file)
-        self._ensure(piece)
-        self._pieces.append(piece)
-
     def commit(self, bundle: Upload) -> None:
-        pieces = pieces_of(bundle, self._limit)
-        self.in_parts = len(pieces) > 1
-        self._check_count(sum(piece.name not in self._assets for piece in pieces))
-        for piece in pieces:
-            self._ensure(piece)
-        self._look()
-        for piece in [*self._pieces, *pieces]:  # another process may have taken its files back meanwhile
-            self._ensure(piece)
+        super().commit(bundle)
         self._publish()
 
     def take_back(self) -> None:
@@ -156,47 +136,36 @@ class Draft:
                 raise self._explained(problem) from None
         self._assets.pop(asset.name, None)
 
-    def _ensure(self, piece: Piece) -> None:
-        """Upload a file, unless it is there; also if the response to an upload is lost."""
-        problem: DestinationError | None = None
-        for failed in range(RETRIES + 1):
-            if failed:
-                time.sleep(BACKOFF_SECONDS * 2 ** (failed - 1))
-                self._look()
-            asset = self._settled(piece.name)
-            if asset is not None and asset.uploaded and self._is(asset, piece):
-                piece.skip()
-                return
-            if asset is not None and asset.uploaded and not self._resume:
-                raise FileExistsError(piece.name)
-            if asset is not None:
-                self._delete(asset)
-            self._unanswered.add(piece.name)
-            try:
-                made = self._repository.upload(self._hosted, piece)
-            except UnansweredError as unanswered:
-                problem = unanswered
-                continue
-            except RefusedError as refused:
-                self._unanswered.discard(piece.name)
-                if refused.status != 422 or "already_exists" not in refused.said:
-                    raise self._explained(refused) from None
-                problem = refused
-                continue
-            self._unanswered.discard(piece.name)
-            self._made.add(made.id)
-            self._assets[made.name] = made
-            if made.name == piece.name and made.uploaded and self._is(made, piece):
-                return
+    def _has(self, piece: Piece) -> bool:
+        asset = self._settled(piece.name)
+        if asset is None:
+            return False
+        if asset.uploaded and self._is(asset, piece):
+            return True
+        if asset.uploaded and not self._resume:
+            raise FileExistsError(piece.name)
+        self._delete(asset)
+        return False
+
+    def _upload(self, piece: Piece) -> Asset:
+        made = self._repository.upload(self._hosted, piece)
+        self._assets[made.name] = made
+        if made.name != piece.name:
             self._delete(made)
-            if made.name != piece.name:
-                raise DestinationError(
-                    f"GitHub changes the name {piece.name} to {escape(made.name)}",
-                    hint="Use only letters, digits and . _ - in the name and version of the environment.",
-                )
-            problem = DestinationError(f"{piece.name} was damaged on its way to GitHub")
-        assert problem is not None
-        raise problem
+            raise DestinationError(
+                f"GitHub changes the name {piece.name} to {escape(made.name)}",
+                hint="Use only letters, digits and . _ - in the name and version of the environment.",
+            )
+        return made
+
+    def _download(self, file: Asset) -> bytes:
+        return self._repository.download(file)
+
+    def _is_taken(self, refusal: RefusedError) -> bool:
+        return refusal.status == 422 and "already_exists" in refusal.said
+
+    def _is(self, file: Asset, piece: Piece) -> bool:
+        return file.uploaded and super()._is(file, piece)
 
     def _settled(self, name: str) -> Asset | None:
         """Return an asset; one that another process uploads, when that is done or seems to hang."""
@@ -209,16 +178,6 @@ class Draft:
                 return asset
             time.sleep(POLL)
             self._look()
-
-    def _is(self, asset: Asset, piece: Piece) -> bool:
-        if asset.size != piece.size:
-            return False
-        if asset.sha256 or piece.size > _MAX_COMPARED:
-            return asset.sha256 in ("", piece.sha256)
-        try:
-            return hashlib.sha256(self._repository.download(asset)).hexdigest() == piece.sha256
-        except FileNotFoundError:
-            return False
 
     def _publish(self) -> None:
         """Publish the draft when all of its bundles are there."""
@@ -252,6 +211,9 @@ class Draft:
             if self._assets != seen:
                 end, seen = time.monotonic() + OTHERS_PATIENCE, dict(self._assets)
         self._done = True
+
+    def _check_room(self, pieces: list[Piece]) -> None:
+        self._check_count(sum(piece.name not in self._assets for piece in pieces))
 
     def _check_count(self, more: int) -> None:
         if len(self._assets) + more > MOST_ASSETS:
