@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from envpack.bundle.runtime_zip import runtime_zip
+from envpack.bundle.zipapp.runtime_zip import runtime_zip
 from envpack.runtime.commands.check import check, facts_from_file
 from envpack.runtime.host.detect.cuda_probe import Probe, probe
 from envpack.runtime.host.tables import state_row

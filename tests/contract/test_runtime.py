@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from envpack.bundle.runtime_zip import runtime_zip
+from envpack.bundle.zipapp.runtime_zip import runtime_zip
 from envpack.runtime.__main__ import main
 from envpack.runtime.host.detect.machine import host_subdir
 from support.bundle_factory import file, make_bundle, text

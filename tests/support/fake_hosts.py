@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from envpack.bundle.runtime_zip import runtime_files
+from envpack.bundle.zipapp.runtime_zip import runtime_files
 from envpack.runtime.format.manifest import Manifest, Package
 from envpack.runtime.format.needs import Compiler, DetectedNeeds, Evidence, GpuCode
 from support.bundle_factory import file, make_bundle

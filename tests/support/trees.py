@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import pytest
 
-from envpack.bundle.runtime_zip import runtime_files
+from envpack.bundle.zipapp.runtime_zip import runtime_files
 from envpack.runtime.format.layout import DEPLOYMENT_PATH, LOCK_PATH, PREFIX_PATH
 
 

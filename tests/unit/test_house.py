@@ -246,7 +246,7 @@ READERS = {
     "lock/pip.py",
     "build/bytecode.py",
     "bundle/cache/signature.py",
-    "bundle/runtime_zip.py",
+    "bundle/zipapp/runtime_zip.py",
     "prefix/needs/rules.py",
     "prefix/scan/prune.py",
     "prefix/relocate/residual_mentions.py",

@@ -15,9 +15,9 @@ from envpack.bundle.codecs import encoder_for
 from envpack.bundle.model import Item, PackFindings
 from envpack.bundle.own_scripts import activation_variables, with_launchers, with_variables
 from envpack.bundle.reader_limits import check_paths
-from envpack.bundle.runtime_zip import runtime_files
 from envpack.bundle.segment_adder import BundleSegmentAdder, SegmentAdder, Sink
 from envpack.bundle.writer import BundleWriter
+from envpack.bundle.zipapp.runtime_zip import runtime_files
 from envpack.prefix.inventory import read_prefix
 from envpack.prefix.model import Group, PrefixContents
 from envpack.prefix.needs.derive import derive_needs

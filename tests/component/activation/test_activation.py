@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from envpack.bundle.runtime_zip import runtime_zip
+from envpack.bundle.zipapp.runtime_zip import runtime_zip
 from support.shells import BARE, POSIX, Session, Shell, add_echo, add_script, everything_back, installed, make_tree
 
 # What activation sets

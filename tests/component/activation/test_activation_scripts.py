@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import envpack
-from envpack.bundle.runtime_zip import runtime_zip
+from envpack.bundle.zipapp.runtime_zip import runtime_zip
 from envpack.runtime.activation import launcher, scripts
 from envpack.runtime.activation.variables import variable_scripts
 from envpack.runtime.errors import SpecError

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from envpack.bundle.runtime_zip import runtime_zip
+from envpack.bundle.zipapp.runtime_zip import runtime_zip
 
 _WITHOUT = """
 import sys, runpy

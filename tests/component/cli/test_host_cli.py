@@ -13,7 +13,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from envpack.bundle.runtime_zip import runtime_zip
+from envpack.bundle.zipapp.runtime_zip import runtime_zip
 from envpack.cli.commands.schema import load
 from envpack.runtime.format.needs import DetectedNeeds, Evidence
 from support.environments import Environment

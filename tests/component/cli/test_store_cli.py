@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from envpack.bundle.runtime_zip import runtime_zip
+from envpack.bundle.zipapp.runtime_zip import runtime_zip
 from envpack.cli.commands.schema import load
 from support.bundle_factory import file, make_bundle, text
 

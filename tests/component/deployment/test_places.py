@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from envpack.bundle.runtime_zip import runtime_zip
+from envpack.bundle.zipapp.runtime_zip import runtime_zip
 from envpack.runtime.commands.move import move
 from envpack.runtime.commands.repair import repair
 from envpack.runtime.commands.rollback import rollback

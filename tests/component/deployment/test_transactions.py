@@ -19,8 +19,8 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from envpack.bundle.codecs import encoder_for
-from envpack.bundle.runtime_zip import runtime_files
 from envpack.bundle.writer import BundleWriter
+from envpack.bundle.zipapp.runtime_zip import runtime_files
 from envpack.cli.commands.schema import load
 from envpack.interop.deploy import deploy_archive
 from envpack.runtime.commands.rollback import rollback

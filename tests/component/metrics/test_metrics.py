@@ -18,7 +18,7 @@ import jsonschema
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from envpack.bundle.runtime_zip import runtime_zip
+from envpack.bundle.zipapp.runtime_zip import runtime_zip
 from envpack.cli.commands.schema import load
 from envpack.runtime.format.layout import MANIFEST_PATH, OWN_FOLDER, STAMP_PATH
 from envpack.runtime.metrics.exposition import CONTENT_TYPE

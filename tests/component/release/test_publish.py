@@ -26,7 +26,7 @@ FIRST, SECOND, NEXT_DAY = "20251219", "20251219.1", "20251220"
 
 
 def named(folder: Path, version: str, date: str, **extra: bytes) -> Path:
-    """Make a bundle of the environment "demo" with the name of a release; ``extra``: further files below ``lib``."""
+    """Make a bundle of "demo" with the name of a release; ``extra``: further files below ``lib``."""
     folder.mkdir(exist_ok=True)
     path = folder / f"demo-{version}-{date}-linux-64.tar.gz"
     shutil.move(bundle(folder, version, **extra), path)

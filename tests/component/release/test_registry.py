@@ -15,7 +15,7 @@ import jsonschema
 import pytest
 
 from envpack.bundle.codecs import FAST
-from envpack.bundle.runtime_zip import runtime_zip
+from envpack.bundle.zipapp.runtime_zip import runtime_zip
 from envpack.cli.commands.schema import load
 from envpack.publish.oci.publisher import open_repository
 from envpack.runtime.transport.oci.manifest import INDEX, MANIFEST

@@ -11,8 +11,8 @@ import pytest
 
 from envpack.bundle.cache.cache_files import VERSION, cache_facts, clear_cache
 from envpack.bundle.pack import PackSettings, pack_prefix
-from envpack.bundle.runtime_zip import runtime_files, runtime_zip
 from envpack.bundle.segment_adder import BundleSegmentAdder
+from envpack.bundle.zipapp.runtime_zip import runtime_files, runtime_zip
 from envpack.publish.local import publish
 from envpack.runtime.commands.verify import verify
 from envpack.runtime.deployment.registry import register, registered

@@ -20,7 +20,7 @@ from zipfile import ZipFile
 import pytest
 from jsonschema import Draft202012Validator
 
-from envpack.bundle.runtime_zip import runtime_zip
+from envpack.bundle.zipapp.runtime_zip import runtime_zip
 from envpack.cli.commands.schema import load
 from support.bundle_factory import file, make_bundle, text
 from support.servers import Files, make_certificate, serving

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import envpack
 from envpack.bundle.cache.cache_files import VERSION, part_of_cache, write_cache_file
-from envpack.bundle.docstrings import without_docstrings
+from envpack.bundle.zipapp.docstrings import without_docstrings
 from envpack.runtime.activation import scripts
 from envpack.runtime.format.layout import RUNTIME_PATH
 from envpack.runtime.fs.io import read_file

@@ -13,8 +13,8 @@ import pytest
 
 import envpack
 from envpack.bundle.cache.cache_files import clear_cache
-from envpack.bundle.docstrings import without_docstrings
-from envpack.bundle.runtime_zip import runtime_zip
+from envpack.bundle.zipapp.docstrings import without_docstrings
+from envpack.bundle.zipapp.runtime_zip import runtime_zip
 
 SOURCE = Path(envpack.__file__).parents[1]
 
