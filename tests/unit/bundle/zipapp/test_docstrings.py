@@ -63,12 +63,6 @@ def test_the_runtime_is_compiled_as_without_its_docstrings_line_by_line() -> Non
         assert without_docstrings(data) == data, name
 
 
-def test_what_is_not_the_runtime_stays_as_it_is() -> None:
-    found = members(runtime_zip())
-    pynvml = pytest.importorskip("pynvml").__file__
-    assert found["pynvml.py"] == Path(pynvml).read_bytes()
-
-
 @pytest.mark.parametrize(
     ("source", "wanted"),
     [
