@@ -67,8 +67,16 @@ def test_the_runtime_is_compiled_as_without_its_docstrings_line_by_line() -> Non
     ("source", "wanted"),
     [
         ('"""A."""\nx = 1\n"""Its\nmeaning."""\n', "\nx = 1\n\n\n"),
-        ("def f():\n    'A.'\n    return 1\n", "def f():\n\n    return 1\n"),
-        ("class A:\n    ('a'\n     'b')\n", "class A:\n    pass\n\n"),
+        ("def f():\n    'A.'\n    return 1\n", None),
+        ('def f():\n    r"""A\\."""\n    return 1\n', "def f():\n\n    return 1\n"),
+        (
+            'def f(  # of:\n    x,\n) -> int:  # one\n    """A."""\n    # more\n',
+            "def f(  # of:\n    x,\n) -> int:  # one\n    pass\n    # more\n",
+        ),
+        ('x = "\'"\n"""A."""\ny = \'"""\'  # "\n"""B."""\n', 'x = "\'"\n\ny = \'"""\'  # "\n\n'),
+        ("x = '''\n\"\"\"A.\"\"\"\n'''\n", None),
+        ('x = "\\""\n"""A."""\n', 'x = "\\""\n\n'),
+        ('x = """\n"""\ny = """\n"""\n', None),
         ('class A:\n    """A.\n\n    B.\n    """\n', "class A:\n    pass\n\n\n\n"),
         ('class A: """A."""\n', None),
         ('def f(): """A."""; return 1\n', None),
@@ -76,8 +84,8 @@ def test_the_runtime_is_compiled_as_without_its_docstrings_line_by_line() -> Non
         ('def f():\n    """A."""  # why\n    f"{x}"\n', None),
         ('x = """\nno docstring\n"""\n', None),
         ('async def f():\n\t"""é."""\n\tawait x\n', "async def f():\n\n\tawait x\n"),
-        ('class A:\r\n    """A."""\r\n    x = 1\r\n', "class A:\r\n\n    x = 1\r\n"),
-        ('"""A."""', "\n"),
+        ('class A:\r\n    """A."""\r\n    x = 1\r\n', "class A:\r\n\r\n    x = 1\r\n"),
+        ('"""A."""', ""),
     ],
 )
 def test_a_docstring_goes_where_it_has_its_lines_to_itself(source: str, wanted: str | None) -> None:
