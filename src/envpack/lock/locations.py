@@ -1,4 +1,4 @@
-"""Locations of pip packages in lock files: parsed from the forms of pixi, rattler, conda-lock and PEP 508."""
+"""Locations in lock files: those of pip packages in the forms of pixi, rattler, conda-lock and PEP 508."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
+
+from envpack.runtime.errors import SpecError
+from envpack.runtime.transport.redact import without_secrets
 
 _COMMIT = re.compile(r"[0-9a-fA-F]{7,64}")
 _REFERENCES = ("rev", "tag", "branch")
@@ -78,3 +81,24 @@ def _repository(url: str, fragment: str) -> str:
         raise ValueError(f"{url} has no commit, expected git+URL#COMMIT or git+URL@COMMIT")
     # not urlunsplit, which drops the empty host of git+file:///
     return with_subdirectory(f"{parts.scheme}://{parts.netloc}{path}@{commit}", subdirectory)
+
+
+def with_variables(url: str, what: str = "URL") -> str:
+    """Return a URL with the user's variables, by which specs and conda-lock keep passwords out of their files.
+
+    As conda does it for the channels of a spec (conda/env/env.py), but a variable that is not set is an error.
+
+    Args:
+        url: The URL.
+        what: What it is, for messages.
+
+    Raises:
+        SpecError: A variable in braces is not set.
+    """
+    expanded = os.path.expandvars(url)
+    if missing := re.search(r"\$\{(\w+)\}", expanded):
+        raise SpecError(
+            f"the {what} {without_secrets(url)} needs the variable {missing[1]}, which is not set",
+            hint=f"Set it: export {missing[1]}=...",
+        )
+    return expanded

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from envpack.lock.condarc import channel_settings, split_subdir
+from envpack.lock.locations import with_variables
 from envpack.runtime.errors import SpecError
 from envpack.runtime.transport.redact import printable_url, without_secrets
 from envpack.spec.model import EnvSpec
@@ -108,21 +109,11 @@ def spec_channels(spec: EnvSpec, override: Sequence[str] = ()) -> list[Channel]:
 
     if override:
         return channels(channel_names(override), Path.cwd())
-    own = [*map(_with_variables, spec.channels)] or channel_settings(os.environ).channels or DEFAULT_CHANNELS
+    stated = [with_variables(channel, "channel") for channel in spec.channels]
+    own = stated or channel_settings(os.environ).channels or DEFAULT_CHANNELS
     named = [channel for channel, _ in map(split_channel, spec.dependencies) if channel]
     found = channels(channel_names([*own, *named]), spec.directory)
     return list({channel.base_url: channel for channel in found}.values())
-
-
-def _with_variables(channel: str) -> str:
-    """Return a spec's channel with the user's variables replaced, as conda does it (conda/env/env.py)."""
-    expanded = os.path.expandvars(channel)
-    if missing := re.search(r"\$\{(\w+)\}", expanded):
-        raise SpecError(
-            f"the channel {without_secrets(channel)} needs the variable {missing[1]}, which is not set",
-            hint=f"Set it: export {missing[1]}=...",
-        )
-    return expanded
 
 
 def with_channel_url(dependency: str, root: Path) -> str:

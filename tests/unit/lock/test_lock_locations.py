@@ -172,6 +172,22 @@ def test_channels_of_conda_lock_are_names_or_urls(tmp_path, channels, urls, monk
     assert lock.channels == urls  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("where", ["channel", "package", "list"])
+def test_a_variable_that_is_not_set_is_an_error(where, tmp_path, monkeypatch):
+    monkeypatch.delenv("LOCK_HOST", raising=False)
+    hosts = {"channel": "h", "package": "h", where: "${LOCK_HOST}"}
+    if where == "list":
+        path = tmp_path / "list.txt"
+        path.write_text("@EXPLICIT\n# pip x @ https://${LOCK_HOST}/x-1-py3-none-any.whl\n")
+    else:
+        package = f"url: 'https://{hosts['package']}/x-1.zip', hash: {{sha256: {SHA256}}}"
+        path = conda_lock(tmp_path, f"['https://{hosts['channel']}/c']", package)
+    with pytest.raises(SpecError) as caught:
+        load_input(path)
+    assert "needs the variable LOCK_HOST, which is not set" in caught.value.message
+    assert caught.value.hint == "Set it: export LOCK_HOST=..."
+
+
 def test_a_repository_of_conda_lock_keeps_its_subdirectory(tmp_path):
     package = f"url: 'git+https://h/x.git@{COMMIT}#subdirectory=py', hash: {{sha256: {COMMIT}}}"
     lock = load_input(conda_lock(tmp_path, "[]", package))

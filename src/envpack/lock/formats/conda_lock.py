@@ -9,8 +9,8 @@ from typing import Any
 
 from packaging.utils import canonicalize_name
 
-from envpack.lock.formats.package_urls import PackageUrl, find_records, parse_package_url, with_variables
-from envpack.lock.locations import parse_location
+from envpack.lock.formats.package_urls import PackageUrl, find_records, parse_package_url
+from envpack.lock.locations import parse_location, with_variables
 from envpack.lock.model import Lock, LockedPlatform, LockedPypi, named_after
 from envpack.lock.target import channel_names
 from envpack.lock.target import channels as channels_of

@@ -11,8 +11,8 @@ from envpack.lock.formats.package_urls import (
     find_records,
     package_channels,
     parse_package_url,
-    with_variables,
 )
+from envpack.lock.locations import with_variables
 from envpack.lock.model import Lock, LockedPlatform, locked_requirement, named_after
 from envpack.lock.target import current_platform
 from envpack.runtime.errors import SpecError

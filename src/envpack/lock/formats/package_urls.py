@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Sequence
 from contextlib import suppress
@@ -75,11 +74,6 @@ def _package_url(location: str, match: re.Match[str] | None, where: str, folder:
         location = (folder / Path(location).expanduser()).resolve().as_uri()
     sha256, md5 = (match[1] or "", match[2] or "") if match else ("", "")
     return PackageUrl(location, md5.lower(), sha256.lower(), where)
-
-
-def with_variables(url: str) -> str:
-    """Return a URL with the user's variables, by which conda-lock keeps passwords out of its file."""
-    return os.path.expandvars(url)
 
 
 def url_path(url: str) -> Path | None:
