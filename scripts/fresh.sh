@@ -84,7 +84,7 @@ as_user() {
     inside "
         mount -t tmpfs -o mode=0777,size=4g tmpfs home/builder && mount -t tmpfs -o mode=1777,size=64m tmpfs tmp
         trap '' INT HUP
-        exec taskset --cpu-list 0 chroot --userspec=builder:builder . env -i HOME=/home/builder ${own[*]@Q} bash -c '
+        exec taskset --cpu-list $((RANDOM % $(nproc --all))) chroot --userspec=builder:builder . env -i HOME=/home/builder ${own[*]@Q} bash -c '
             umask 077
             cd \"/srv/a path with blanks\" && git clone -q /source envpack && cd envpack && $commands' </dev/null"
 }
