@@ -130,10 +130,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.more, self.body = {}, None
         with proxy.lock:
             proxy.requests.append((self.command, self.path))
+        if proxy.before is not None and proxy.before(self):
+            return
         if self.path.startswith("/token"):
             self.give_token()
-            return
-        if proxy.before is not None and proxy.before(self):
             return
         if proxy.tokens and not self.is_allowed():
             return

@@ -18,6 +18,9 @@ from envpack.runtime.fs.io import open_regular
 
 _CHUNK = 1 << 20
 
+ANSWER_SECONDS = 300.0
+"""Seconds that a server may take to answer when it has all of a file: some copy it first to where it stays."""
+
 
 def ignore(size: int) -> None:
     """Report no progress."""

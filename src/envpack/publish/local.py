@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from envpack.publish.base import Release, Upload
-from envpack.publish.release import checksum_line
+from envpack.publish.release import CHECKSUM, checksum_line
 from envpack.runtime.errors import DestinationError, failed_path
 from envpack.runtime.fs.io import open_regular, read_file, write_pieces
 from envpack.runtime.fs.lock import folder_locked
@@ -37,7 +37,7 @@ def sha256_of(path: Path, step: Step | None = None) -> str:
 
 def checksum_path(bundle: Path) -> Path:
     """Return the path of a bundle's checksum: the bundle's path with ``.sha256`` appended."""
-    return bundle.with_name(bundle.name + ".sha256")
+    return bundle.with_name(bundle.name + CHECKSUM)
 
 
 def publish(finished: Path, bundle: Path, sha256: str) -> None:
@@ -76,6 +76,7 @@ class LocalFolder:
         """Take the folder, which need not exist, and a hint that begins with "Choose", for errors."""
         self._folder, self._hint = folder, hint
         self._staging: Path | None = None
+        self._read: dict[str, bytes | None] = {}
 
     def address(self, name: str) -> str:
         return str(self._folder / name)
@@ -83,11 +84,7 @@ class LocalFolder:
     def files(self) -> Mapping[str, int]:
         try:
             with os.scandir(self._folder) as entries:
-                return {
-                    entry.name: entry.stat().st_size
-                    for entry in entries
-                    if not is_temporary(entry.name) and entry.is_file()
-                }
+                return dict(filter(None, map(_name_and_size, entries)))
         except FileNotFoundError:
             return {}
         except OSError as problem:
@@ -95,11 +92,13 @@ class LocalFolder:
 
     def read(self, name: str) -> bytes:
         try:
-            return read_file(self._folder / name, _MAX_SMALL)
-        except FileNotFoundError:
-            raise
+            content = _content(self._folder / name)
         except OSError as problem:
             raise self._failed("read", problem) from None
+        self._read[name] = content
+        if content is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self._folder / name))
+        return content
 
     @contextmanager
     def staging(self) -> Iterator[Path]:
@@ -128,7 +127,8 @@ class LocalFolder:
     @contextmanager
     def reserve(self, claim: Upload, names: Sequence[str], *, resume: bool = False) -> Iterator[Release]:
         """Reserve the names by creating ``claim``, also against a release at the same moment."""
-        release = _LocalRelease(self._folder, self._staging, resume=resume)
+        bundle = self._folder / claim.name.removesuffix(CHECKSUM)
+        release = _LocalRelease(bundle, self._staging, resume=resume)
         try:
             if not resume:
                 make_folders(self._folder)
@@ -148,10 +148,16 @@ class LocalFolder:
             raise
 
     def replace(self, file: Upload) -> None:
+        path = self._folder / file.name
         try:
-            replace_file(self._folder / file.name, b"".join(file.chunks()))
+            with folder_locked(self._folder):
+                changed = file.name in self._read and _content(path) != self._read.pop(file.name)
+                if not changed:
+                    replace_file(path, b"".join(file.chunks()))
         except OSError as problem:
             raise self._failed("write to", problem) from None
+        if changed:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
 
     def _failed(self, what: str, problem: OSError) -> DestinationError:
         hint = self._hint
@@ -161,10 +167,9 @@ class LocalFolder:
 
 
 class _LocalRelease:
-    def __init__(self, folder: Path, staging: Path | None, *, resume: bool) -> None:
-        self._folder, self._staging, self._resume = folder, staging, resume
+    def __init__(self, bundle: Path, staging: Path | None, *, resume: bool) -> None:
+        self._bundle, self._folder, self._staging, self._resume = bundle, bundle.parent, staging, resume
         self._made: list[Path] = []
-        self._bundle: Path | None = None
 
     def put(self, file: Upload) -> None:
         path = self._folder / file.name
@@ -179,26 +184,40 @@ class _LocalRelease:
 
     def commit(self, bundle: Upload) -> None:
         """Rename the bundle into the folder. It is there after a power cut only where its other files are."""
-        path = self._folder / bundle.name
         if isinstance(bundle.content, Path) and bundle.content.parent == self._staging:
             _sync(bundle.content)
             sync_folder(self._folder)
-            self._bundle = path
-            bundle.content.rename(path)
+            bundle.content.rename(self._bundle)
         else:
-            with new_file(path) as new:
+            with new_file(self._bundle) as new:
                 write_pieces(new.fd, bundle.chunks())
                 os.fsync(new.fd)
                 sync_folder(self._folder)
-                self._bundle = path
-                new.put(path)
+                new.put(self._bundle)
         sync_folder(self._folder)
 
     def take_back(self) -> None:
-        """Delete the files; but not when an interrupt came after the bundle was there."""
-        if self._bundle is None or not self._bundle.exists():
+        """Delete the files; but not when the bundle is there, perhaps by a process that completed the release."""
+        if not self._bundle.exists():
             for path in self._made:
                 path.unlink(missing_ok=True)
+
+
+def _name_and_size(entry: os.DirEntry[str]) -> tuple[str, int] | None:
+    try:
+        if is_temporary(entry.name) or not entry.is_file():
+            return None
+        return entry.name, entry.stat().st_size
+    except FileNotFoundError:  # removed meanwhile
+        return None
+
+
+def _content(path: Path) -> bytes | None:
+    """Return the content of a small file; None where there is none."""
+    try:
+        return read_file(path, _MAX_SMALL)
+    except FileNotFoundError:
+        return None
 
 
 def _sync(path: Path) -> None:

@@ -135,10 +135,11 @@ def _write_everywhere(publishers: Sequence[Publisher], files: ReleaseFiles) -> N
         if not kept:
             raise
         error = problem if isinstance(problem, EnvpackError) else DestinationError("another release has the name")
-        raise _incomplete(kept, error) from None
+        raise incomplete(kept, error) from None
 
 
-def _incomplete(bundle: str, cause: EnvpackError) -> DestinationError:
+def incomplete(bundle: str, cause: EnvpackError) -> DestinationError:
+    """Return the error for a bundle that is in the first place, and not whole in another one, for a reason."""
     advice = f"The bundle is {bundle}: publish it with 'envpack publish {bundle} TARGET'."
     return DestinationError(cause.message, hint=f"{cause.hint} {advice}".strip(), details=cause.details)
 

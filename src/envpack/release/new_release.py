@@ -14,10 +14,10 @@ from envpack.publish.base import Publisher, ignore
 from envpack.publish.latest import LatestRelease, PointerSigner, point_to
 from envpack.publish.local import LocalFolder
 from envpack.publish.names import SUFFIXES
-from envpack.publish.release import publish_new
+from envpack.publish.release import incomplete, publish_new
 from envpack.release.documents import MANIFEST, NOTES, SBOM, notes_since_last
 from envpack.release.make import Made, Recipe, bundle_name, digest_of, packed
-from envpack.runtime.errors import UsageError
+from envpack.runtime.errors import EnvpackError, UsageError
 from envpack.runtime.report import Reporter
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def release_bundle(
                 progress=progress,
             )
             release = LatestRelease(found.name, size, sha256, hashlib.sha256(document).hexdigest())
-            latest = tuple(point_to(target, release, signer) for target in targets)
+            latest = _point_everywhere(targets, release, signer, found.bundle)
     seconds = round(time.monotonic() - started, 3)
     return Made(
         found.bundle,
@@ -95,6 +95,24 @@ def release_bundle(
         published=tuple(target.address(str(found.name)) for target in targets),
         latest=latest,
     )
+
+
+def _point_everywhere(
+    targets: Sequence[Publisher], release: LatestRelease, signer: PointerSigner | None, bundle: str
+) -> tuple[str, ...]:
+    """Make the pointers of all places lead to a release, also of those behind one that fails."""
+
+    def point(target: Publisher) -> str | EnvpackError:
+        try:
+            return point_to(target, release, signer)
+        except EnvpackError as problem:
+            return problem
+
+    results = [point(target) for target in targets]
+    for result in results:
+        if isinstance(result, EnvpackError):
+            raise incomplete(bundle, result)
+    return tuple(map(str, results))
 
 
 def _check_different(publishers: Sequence[Publisher]) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import os
 import re
 import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -20,7 +22,7 @@ from envpack.publish.names import BundleName
 from envpack.publish.release import publish_new
 from envpack.release.names import build_date, format_of, source_date_epoch
 from envpack.release.work import work_folder, work_root
-from envpack.runtime.errors import DestinationError, UsageError
+from envpack.runtime.errors import DestinationError, IntegrityError, UsageError
 from envpack.runtime.fs.paths import is_folder
 
 DAY = datetime(2025, 12, 19, tzinfo=timezone.utc).date()
@@ -167,11 +169,11 @@ def test_a_large_file_is_put_beside_a_bundle_piece_by_piece(tmp_path: Path) -> N
     with folder.staging() as staging:
         for name in ("large", "bundle"):
             (staging / name).write_bytes(name.encode() * 400_000)
-        with folder.reserve(Upload("claim", b"x", ""), ["large", "bundle"]) as release:
+        with folder.reserve(Upload("bundle.sha256", b"x", ""), ["large", "bundle"]) as release:
             release.put(Upload("large", staging / "large", sha256_of(staging / "large")))
             assert not (tmp_path / "bundle").exists()
             release.commit(Upload("bundle", staging / "bundle", ""))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "claim", "large"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "bundle.sha256", "large"]
     assert (tmp_path / "large").read_bytes() == b"large" * 400_000
 
 
@@ -180,13 +182,55 @@ def test_an_interrupt_takes_back_what_has_no_bundle(interrupted: str, tmp_path: 
     folder = LocalFolder(tmp_path / "new")
     with pytest.raises(KeyboardInterrupt), folder.staging() as staging:
         (staging / "bundle").touch()
-        with folder.reserve(Upload("claim", b"x", ""), ["bundle"]) as release:
+        with folder.reserve(Upload("bundle.sha256", b"x", ""), ["bundle"]) as release:
             if interrupted == "after":
                 release.commit(Upload("bundle", staging / "bundle", ""))
             raise KeyboardInterrupt
     assert sorted(path.name for path in tmp_path.rglob("*")) == (
-        [] if interrupted == "before" else ["bundle", "claim", "new"]
+        [] if interrupted == "before" else ["bundle", "bundle.sha256", "new"]
     )
+
+
+def test_a_failed_publisher_leaves_the_files_of_a_bundle_that_another_one_completed(tmp_path: Path) -> None:
+    folder, claim = LocalFolder(tmp_path / "new"), Upload.of("bundle.sha256", b"x")
+    with pytest.raises(IntegrityError), folder.reserve(claim, ["bundle"]) as mine:
+        mine.put(Upload.of("manifest", b"m"))
+        with LocalFolder(tmp_path / "new").reserve(claim, ["bundle"], resume=True) as other:
+            other.put(Upload.of("manifest", b"m"))
+            other.commit(Upload.of("bundle", b"b"))
+        (tmp_path / "file").write_bytes(b"changed meanwhile")
+        mine.commit(Upload("bundle", tmp_path / "file", "0" * 64))
+    assert folder.files() == {"bundle": 1, "bundle.sha256": 1, "manifest": 1}
+
+
+def test_a_pointer_that_another_publisher_wrote_since_it_was_read_is_not_replaced(tmp_path: Path) -> None:
+    mine, other = LocalFolder(tmp_path), LocalFolder(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        mine.read("pointer")
+    other.replace(Upload.of("pointer", b"other"))
+    with pytest.raises(FileExistsError):
+        mine.replace(Upload.of("pointer", b"mine"))
+    assert mine.read("pointer") == b"other"
+    mine.replace(Upload.of("pointer", b"mine"))
+    assert other.read("pointer") == b"mine"
+
+
+def test_a_file_that_vanishes_while_a_folder_is_listed_hides_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b", "c"):
+        (tmp_path / name).touch()
+    entries = os.scandir
+
+    @contextmanager
+    def with_removal(folder: Path) -> Iterator[Iterator[os.DirEntry[str]]]:
+        with entries(folder) as found:
+            all_of_them = list(found)
+            (tmp_path / "b").unlink()
+            yield iter(all_of_them)
+
+    monkeypatch.setattr(os, "scandir", with_removal)
+    assert LocalFolder(tmp_path).files() == {"a": 0, "c": 0}
 
 
 def test_work_is_done_in_the_users_cache_unless_another_place_is_named() -> None:

@@ -321,14 +321,17 @@ def test_documents_refer_to_the_bundle_and_are_listed_by_the_fallback_tag(regist
 
 
 def test_referrers_of_a_registry_that_lists_them(registry: str, tmp_path: Path) -> None:
-    """docker-registry does not; the proxy adds what OCI's distribution specification 1.1 demands."""
+    """docker-registry does not; the proxy adds what OCI's distribution specification 1.1 demands, page by page."""
     listed: dict[str, list[dict[str, Any]]] = {}
 
     def add_api(handler: Any) -> bool:
         if handler.command == "GET" and "/referrers/" in handler.path:
-            found = listed.get(handler.path.rpartition("/")[2], [])
-            index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": found}
-            handler.answer(200, json.dumps(index).encode(), {"Content-Type": INDEX})
+            digest, _, page = handler.path.rpartition("/")[2].partition("?page=")
+            found, number = listed.get(digest, []), int(page or 0)
+            index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": found[number : number + 1]}
+            following = f'</v2/api/referrers/{digest}?page={number + 1}>; rel="next"'
+            link = {"Link": following} if number + 1 < len(found) else {}
+            handler.answer(200, json.dumps(index).encode(), {"Content-Type": INDEX, **link})
             return True
         if handler.command == "PUT" and "/manifests/" in handler.path:
             body = handler.read_body()
@@ -358,6 +361,27 @@ def tags_of(registry: str, repository: str) -> list[str]:
     with urlopen(f"http://{registry}/v2/{repository}/tags/list") as response:
         tags: list[str] = json.loads(response.read())["tags"]
     return tags
+
+
+def test_latest_leads_to_what_is_published_after_its_release_was_deleted(registry: str, tmp_path: Path) -> None:
+    """The proxy answers as a registry where the tag of the newer release was deleted."""
+    gone = f"/manifests/2-{FIRST}-linux-64"
+
+    def deleted(handler: Any) -> bool:
+        if handler.command != "GET" or not handler.path.endswith(gone):
+            return False
+        handler.answer(404, b"{}")
+        return True
+
+    with proxied(registry) as proxy:
+        place = f"oci://{proxy.host}/withdrawn"
+        for version in ("1", "2"):
+            result("publish", made(tmp_path / "dist", version, FIRST), place)
+        assert deploy(place, tmp_path / "x") == "2"
+        proxy.before = deleted
+        [published] = result("publish", made(tmp_path / "dist", "1", FIRST), place)
+        assert not published["published"]
+        assert deploy(place, tmp_path / "x") == "1"
 
 
 def test_tags_are_listed_in_pages(registry: str, tmp_path: Path) -> None:

@@ -252,6 +252,25 @@ def test_credentials_are_not_sent_to_the_host_of_a_redirect(
         assert len(got) > 1 and set(got) == {""}
 
 
+def test_the_password_is_not_sent_to_the_host_that_a_token_service_redirects_to(
+    proxy: Proxy, registry: str, tmp_path: Path
+) -> None:
+    proxy.tokens = 100
+    docker_login(tmp_path / "docker", proxy.host)
+
+    def redirect(handler: Any) -> bool:
+        if not handler.path.startswith("/token"):
+            return False
+        proxy.logins.append(handler.headers.get("Authorization", ""))
+        handler.answer(307, b"", {"Location": f"http://{other.host}{handler.path}"})
+        return True
+
+    with proxied(registry) as other:
+        proxy.before = redirect
+        publish(made(tmp_path / "dist"), proxy, "redirected", DOCKER_CONFIG=str(tmp_path / "docker"))
+        assert other.logins and set(other.logins) == {""} and "" not in proxy.logins
+
+
 def test_a_tag_that_another_publisher_wrote_meanwhile_is_not_replaced(
     proxy: Proxy, registry: str, tmp_path: Path
 ) -> None:

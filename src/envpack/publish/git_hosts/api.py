@@ -12,6 +12,7 @@ from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
+from envpack.publish.base import ANSWER_SECONDS
 from envpack.runtime.errors import DestinationError, FetchError, UsageError
 from envpack.runtime.fs.json_text import json_value
 from envpack.runtime.report import escape
@@ -24,6 +25,8 @@ MOST_WAIT = 900.0
 _SECONDARY_WAIT = 60.0
 """Seconds after a limit for which the server states no time (https://docs.github.com/rest/using-the-rest-api)."""
 _LARGEST = 64 << 20
+_SMALL = 1 << 20
+"""Bytes of a request's body that a server has stored at once."""
 _REDIRECTS = {301, 302, 303, 307, 308}
 _MOST_REDIRECTS = 5
 _LONGEST_SAID = 200
@@ -144,11 +147,13 @@ class Api:
             headers.update({"Content-Type": body.kind, "Content-Length": str(body.size)})
         elif method != "GET":
             headers["Content-Length"] = "0"
+        patience = ANSWER_SECONDS if body is not None and body.size > _SMALL else None
         for _ in range(_MOST_REDIRECTS):
             try:
                 link = Link(url)
                 try:
-                    response = link.request(method, url, headers, body.pieces() if body is not None else None)
+                    pieces = body.pieces() if body is not None else None
+                    response = link.request(method, url, headers, pieces, patience)
                     data = response.read(_LARGEST + 1)
                     if response.length:
                         raise ConnectionError("the connection was lost")

@@ -31,6 +31,7 @@ _TAG = re.compile(r"[^\x00-\x20\x7f~^:?*\[\\@{]+")
 """Names of tags, more strictly than ``git check-ref-format``."""
 
 _HINTS = {
+    **dict.fromkeys((301, 302, 307, 308), "The repository was renamed or moved: use its present name."),
     401: "The token is not valid, or it has expired. Set GITHUB_TOKEN to a valid one, and run the command again.",
     403: "The token must have the permission to write contents: 'contents: write' in a workflow.",
     404: "Compare the name of the repository. The token must have the permission to write contents.",

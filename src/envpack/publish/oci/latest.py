@@ -66,7 +66,7 @@ def point_index(registry: Registry, manifest: Document, pointer: Latest) -> None
     for _ in range(_ATTEMPTS):
         known = _known(registry)
         others = [each for each in known if each.platform != new.platform]
-        older = [each for each in known if each.platform == new.platform]
+        older = [each for each in known if each.platform == new.platform and _is_there(registry, each)]
         if any(_is_newer(each, new) or each == new for each in older):
             return
         index = index_of(
@@ -94,6 +94,15 @@ def _known(registry: Registry) -> list[Descriptor]:
             hint="Publish to a repository of its own.",
         )
     return list(found[0].manifests)
+
+
+def _is_there(registry: Registry, known: Descriptor) -> bool:
+    """Return whether the release that an entry of the index leads to still has its tag."""
+    try:
+        pointer = read_latest(known.annotations.get(LATEST_POINTER, "").encode(), LATEST)
+    except FormatError:
+        return False
+    return registry.manifest(pointer.bundle.rpartition(":")[2]) is not None
 
 
 def _is_newer(known: Descriptor, new: Descriptor) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from http.client import HTTPException
 from urllib.parse import urlencode
 
+from envpack.publish.base import ANSWER_SECONDS
 from envpack.publish.oci.layers import Blob
 from envpack.runtime.errors import EnvpackError, FetchError
 from envpack.runtime.transport.http.connection import explained
@@ -15,8 +16,6 @@ from envpack.runtime.transport.http.url import Url
 from envpack.runtime.transport.oci.registry import HOPELESS, Answer, Registry
 
 _RANGE = re.compile(r"(?:bytes=)?0-([0-9]{1,18})")
-ANSWER_SECONDS = 300.0
-"""Seconds that a registry may take to answer when it has all of a blob: some copy it first to where it stays."""
 _GONE = (404, 416)
 """What registries answer for an upload that they know no longer, or that has another size for them."""
 

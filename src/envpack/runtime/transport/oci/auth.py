@@ -153,21 +153,20 @@ class RegistryAuth:
         realm = self._realm(challenge)
         service = challenge.parameters.get("service", "")
         scopes = self._scopes or tuple(challenge.parameters.get("scope", "").split())
-        headers: Headers = {}
         if known.identity:
             form = {"grant_type": "refresh_token", "service": service, "client_id": _CLIENT}
             form.update({"scope": " ".join(scopes), "refresh_token": known.identity})
             body = urlencode(form).encode()
-            headers.update({"Content-Type": "application/x-www-form-urlencoded", "Content-Length": str(len(body))})
+            headers = {"Content-Type": "application/x-www-form-urlencoded", "Content-Length": str(len(body))}
             status, data = self._request("POST", realm, headers, lambda: [body])
         else:
-            if known.user:
-                headers["Authorization"] = basic(known.user, known.password)
+            password = basic(known.user, known.password) if known.user else ""
             path, _, query = realm.target.partition("?")
             more = [("service", service)] if service else []
             pairs = [*parse_qsl(query), *more, *(("scope", each) for each in scopes)]
-            realm = Url(realm.scheme, realm.host, realm.port, f"{path}?{urlencode(pairs)}")
-            status, data = self._request("GET", realm, headers, None)
+            # as a part of the URL, it is not sent to another server that a redirect leads to
+            realm = Url(realm.scheme, realm.host, realm.port, f"{path}?{urlencode(pairs)}", password)
+            status, data = self._request("GET", realm, {}, None)
         registry = self._reference.registry
         if status != 200:
             raise FetchError(

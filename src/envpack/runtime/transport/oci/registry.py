@@ -211,11 +211,12 @@ class Registry:
         except (ValueError, AttributeError, TypeError):
             raise FormatError(f"{self.reference.place}: a list of tags that is not valid") from None
 
-    def _pages(self, target: str) -> Iterator[Answer]:
+    def _pages(self, target: str, none: Collection[int] = (404,)) -> Iterator[Answer]:
+        """Yield the pages of a list; nothing where the status is one of ``none``."""
         url = self.url(target)
         for _ in range(_MAX_PAGES):
-            answer = self.request("GET", url, (200, 404))
-            if answer.status == 404:
+            answer = self.request("GET", url, (200, *none))
+            if answer.status in none:
                 return
             yield answer
             following = _NEXT.search(answer.headers.get("link", ""))
@@ -231,10 +232,13 @@ class Registry:
         Raises:
             FetchError, FormatError: they can't be had, or are not valid.
         """
-        answer = self.request("GET", self.url(f"referrers/{digest}"), (200, *_NO_REFERRERS))
-        if answer.status == 200:
-            found = read_document(answer.data, "", INDEX, f"{self.reference.place}@{digest}")
-            return list(found.manifests)
+        where = f"{self.reference.place}@{digest}"
+        pages = [
+            read_document(page.data, "", INDEX, where)
+            for page in self._pages(f"referrers/{digest}", _NO_REFERRERS)
+        ]
+        if pages:
+            return [each for page in pages for each in page.manifests]
         tagged = self.manifest(fallback_tag(digest))
         return list(tagged[0].manifests) if tagged is not None else []
 
