@@ -69,10 +69,12 @@ def read_database(paths: Iterable[Path], names: Collection[str], now: datetime, 
     places = tuple(paths)
     with reporter.step("Reading advisories", unit="advisories") as step:
         for place in places:
+            about = False
             for label, data in _records(place):
                 try:
                     document = json_value(data)
                     header = read_header(document)
+                    about = about or bool(header.names)
                     if header.modified <= now + _CLOCKS_DIFFER:
                         modified = header.modified if modified is None else max(modified, header.modified)
                     if header.id in states and states[header.id] > header.modified:
@@ -90,10 +92,11 @@ def read_database(paths: Iterable[Path], names: Collection[str], now: datetime, 
                         hint="Only advisories may be in the database. " + HINT,
                     ) from None
                 step.advance()
+            if not about:
+                raise _nothing_in(place)
         step.detail = f"{len(counted):,} advisories"
-    if not counted:
-        listed = ", ".join(map(str, places))
-        raise DatabaseError(f"there is no advisory about a package of {ECOSYSTEM} in {listed}", hint=HINT)
+    if not counted:  # all of them are withdrawn
+        raise _nothing_in(*places)
     found: dict[str, list[Advisory]] = {}
     for _, advisory in sorted(kept.items()):
         for name in {affected.name for affected in advisory.affected} & wanted:
@@ -101,6 +104,11 @@ def read_database(paths: Iterable[Path], names: Collection[str], now: datetime, 
     return Database(
         tuple(map(str, places)), len(counted), modified, {name: tuple(group) for name, group in found.items()}
     )
+
+
+def _nothing_in(*places: Path) -> DatabaseError:
+    listed = ", ".join(map(str, places))
+    return DatabaseError(f"there is no advisory about a package of {ECOSYSTEM} in {listed}", hint=HINT)
 
 
 def _records(place: Path) -> Iterator[tuple[str, bytes]]:
@@ -119,8 +127,13 @@ def _files(place: Path) -> Iterator[tuple[str, bytes]]:
     if not is_folder(place, follow=True):
         yield from _file(place)
         return
+    seen: set[str] = set()  # a link may lead to a directory above it
     try:
-        for folder, folders, names in os.walk(place, onerror=_raise):
+        for folder, folders, names in os.walk(place, onerror=_raise, followlinks=True):
+            if os.path.realpath(folder) in seen:
+                folders.clear()
+                continue
+            seen.add(os.path.realpath(folder))
             folders[:] = sorted(name for name in folders if not name.startswith("."))
             for name in sorted(names):
                 if name.endswith((".json", ".zip")) and not name.startswith("."):

@@ -32,7 +32,7 @@ class Vulnerability(NamedTuple):
         aliases: Its other names, sorted.
         records: Names of the advisories that it was found by, in the order of ``id``.
         malicious: Whether the distribution was published to do harm.
-        severity: One of `LEVELS`: the worst that an advisory states.
+        severity: One of `LEVELS`: the worst that an advisory states, also one about other versions.
         score: The highest base score of CVSS v3; None without one.
         fixed: The version that no advisory is about any more; "" when none is known.
         summary: One line about it; "" for none.
@@ -99,15 +99,14 @@ def _vulnerability(
 ) -> Vulnerability:
     first, *others = sorted({name for one in members for name in (one.id, *one.aliases)}, key=_name_key)
     records = sorted(found, key=lambda one: _name_key(one.id))
-    fixes = [fix for one in records if (fix := _fixed(one, name, version))]
     return Vulnerability(
         first,
         tuple(others),
         tuple(one.id for one in records),
         any(one.id.startswith(MALICIOUS) for one in records),
-        max((one.severity for one in records), key=LEVELS.index),
-        max((one.score for one in records if one.score is not None), default=None),
-        max(fixes, key=cmp_to_key(_compare), default=""),
+        max((one.severity for one in members), key=LEVELS.index),
+        max((one.score for one in members if one.score is not None), default=None),
+        _fixed(members, name, version),
         next((one.summary for one in records if one.summary), ""),
     )
 
@@ -120,20 +119,19 @@ def _is_about(advisory: Advisory, name: str, version: str) -> bool:
     return any(affected.name == name and is_affected(affected, version) for affected in advisory.affected)
 
 
-def _fixed(advisory: Advisory, name: str, version: str) -> str:
-    """Return the lowest version above one that is stated as fixed, and that the advisory is not about."""
+def _fixed(advisories: Sequence[Advisory], name: str, version: str) -> str:
+    """Return the lowest version above one that is stated as fixed, and that none of the advisories is about."""
     stated = {
         event.version
+        for advisory in advisories
         for affected in advisory.affected
         if affected.name == name
         for events in affected.ranges
         for event in events
         if event.kind == "fixed" and _compare(version, event.version, of_a_package=True) < 0
     }
-    for fix in sorted(stated, key=cmp_to_key(_compare)):
-        if not _is_about(advisory, name, fix):
-            return fix
-    return ""
+    fixes = sorted(stated, key=cmp_to_key(_compare))
+    return next((fix for fix in fixes if not any(_is_about(one, name, fix) for one in advisories)), "")
 
 
 def is_affected(affected: Affected, version: str) -> bool:

@@ -70,7 +70,7 @@ def cyclonedx(
             "properties": _properties({"cdx:reproducible": "true"}),
         },
         "components": components,
-        "dependencies": list(_dependencies(root, installed)),
+        "dependencies": list(_dependencies(root, installed, locked=locked)),
     }
     return json.dumps(document, indent=1).encode() + b"\n"
 
@@ -134,8 +134,11 @@ def _properties(values: Mapping[str, str]) -> list[dict[str, str]]:
     return [{"name": name, "value": value} for name, value in values.items() if value]
 
 
-def _dependencies(root: str, installed: Sequence[Installed]) -> Iterator[dict[str, Any]]:
+def _dependencies(root: str, installed: Sequence[Installed], *, locked: bool) -> Iterator[dict[str, Any]]:
+    """Yield the edges. A component without any depends on nothing; one that is not listed, on nothing known."""
     edges = dependencies(installed)
+    not_known = {one.package.segment for one in installed if locked and one.package.kind == "pypi"}
     yield {"ref": root, "dependsOn": roots(edges)}
     for segment, targets in edges.items():
-        yield {"ref": segment, **({"dependsOn": targets} if targets else {})}
+        if segment not in not_known:
+            yield {"ref": segment, **({"dependsOn": targets} if targets else {})}

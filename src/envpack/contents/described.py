@@ -21,8 +21,18 @@ from envpack.runtime.format.manifest import Manifest, Package
 NOT_STATED = "the files of packages, the dependencies of pip packages, the Python distributions in conda packages"
 """What is not known of an environment that is only locked."""
 
-_KEPT = ("type", "group", "name", "version", "purl", "cpe", "hashes", "licenses")
-"""Members kept of a component of another document; its other ones may refer to parts of that document."""
+_TEXTS = ("type", "group", "name", "version", "purl", "cpe")
+"""Texts kept of a component of another document, with its hashes and licenses. Other members may refer to parts of
+that document."""
+
+_TYPES = (
+    *("application", "framework", "library", "container", "platform", "operating-system", "device"),
+    *("device-driver", "firmware", "file", "machine-learning-model", "data", "cryptographic-asset"),
+)
+"""Types of components in CycloneDX 1.6."""
+
+HASHES = {"MD5": 32, "SHA-1": 40, "SHA-256": 64, "SHA-384": 96, "SHA-512": 128}
+"""Hexadecimal digits of digests, by CycloneDX's name of the algorithm; SPDX's has no hyphen."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +81,7 @@ def purl(package: Package) -> str:
         archive = re.search(r"\.(conda|tar\.bz2)(?:$|[?#])", package.url)
         qualifiers = {
             "build": package.build,
-            "channel": package.channel.rstrip("/").rpartition("/")[2],
+            "channel": _channel_name(package),
             "subdir": package.subdir,
             "type": archive[1] if archive else "",
         }
@@ -79,9 +89,16 @@ def purl(package: Package) -> str:
     else:
         qualifiers = {"vcs_url": repository(package)}
         name = canonicalize_name(package.name)
-    stated = "&".join(f"{key}={_quoted(value, '/')}" for key, value in qualifiers.items() if value)
+    stated = "&".join(f"{key}={_quoted(value, '/:')}" for key, value in qualifiers.items() if value)
     found = f"pkg:{package.kind}/{_quoted(name)}@{_quoted(package.version)}"
     return f"{found}?{stated}" if stated else found
+
+
+def _channel_name(package: Package) -> str:
+    """Return the name of a channel, with its label: conda records the URL of the channel's directory, at times."""
+    place = package.channel.rstrip("/").removesuffix(f"/{package.subdir}").removesuffix("/label/main")
+    found = re.search(r"[^/]+(?:/label/[^/]+)?\Z", place)
+    return found[0] if found else ""
 
 
 def repository(package: Package) -> str:
@@ -107,15 +124,49 @@ def license_expression(text: str) -> str:
 def embedded(documents: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
     """Yield the components of the CycloneDX documents in a wheel (PEP 770), and those inside them.
 
-    The component that is the wheel itself is left out. Each has a type and a name that are texts.
+    The component that is the wheel itself is left out, and so is what is not valid in CycloneDX 1.6: the document
+    may be of another version of it, or have mistakes.
     """
     todo = [component for document in documents for component in _list(document.get("components"))]
     while todo:
         component = todo.pop(0)
-        kept = {key: component[key] for key in _KEPT if key in component}
-        if isinstance(kept.get("type"), str) and isinstance(kept.get("name"), str):
-            yield kept
+        kept = {key: component[key] for key in _TEXTS if isinstance(component.get(key), str)}
+        if "name" in kept:
+            if kept.get("type") not in _TYPES:
+                kept["type"] = "library"
+            yield {**kept, **_nonempty(hashes=_hashes(component), licenses=_licenses(component))}
         todo = [*_list(component.get("components")), *todo]
+
+
+def _nonempty(**members: list[Any]) -> dict[str, list[Any]]:
+    return {name: value for name, value in members.items() if value}
+
+
+def _hashes(component: Mapping[str, Any]) -> list[dict[str, str]]:
+    stated = _list(component.get("hashes"))
+    return [
+        {"alg": each["alg"], "content": each["content"]}
+        for each in stated
+        if is_digest(each.get("alg"), each.get("content"))
+    ]
+
+
+def is_digest(algorithm: object, value: object) -> bool:
+    """Return whether a value is a digest in hexadecimal, of one of `HASHES`."""
+    size = HASHES.get(algorithm) if isinstance(algorithm, str) else None
+    return size is not None and isinstance(value, str) and bool(re.fullmatch(rf"[0-9a-fA-F]{{{size}}}", value))
+
+
+def _licenses(component: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return one expression, or the names of licenses. An id that is alone is an expression, too."""
+    texts: list[object] = []
+    for item in _list(component.get("licenses")):
+        license = item["license"] if isinstance(item.get("license"), dict) else {}
+        texts.append(item.get("expression") or license.get("id") or license.get("name"))
+    names = [text for text in texts if isinstance(text, str)]
+    if len(names) == 1 and license_expression(names[0]):
+        return [{"expression": license_expression(names[0])}]
+    return [{"license": {"name": name}} for name in names]
 
 
 def _list(value: object) -> list[Mapping[str, Any]]:

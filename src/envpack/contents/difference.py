@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from packaging.utils import canonicalize_name
+
 from envpack.runtime.format.manifest import Manifest, Package, PathRecord, PathsTable
 from envpack.runtime.format.needs import DetectedNeeds, GpuCode
 from envpack.runtime.format.services import mounts_to_json, services_to_json
@@ -202,7 +204,8 @@ def _by_name(packages: Iterable[Package]) -> dict[tuple[str, str], list[Package]
     """Return the packages by name and kind. Two of a name are rare: a distribution that pip installed twice."""
     found: dict[tuple[str, str], list[Package]] = {}
     for package in packages:
-        found.setdefault((package.name, package.kind), []).append(package)
+        name = canonicalize_name(package.name) if package.kind == "pypi" else package.name
+        found.setdefault((name, package.kind), []).append(package)
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -101,11 +102,20 @@ def inventory(manifest: Manifest, table: PathsTable, files: Mapping[str, bytes])
         return Installed(
             package,
             depends.get((package.name, package.version, package.build), frozenset()),
-            tuple(read.distribution(marked, extras.get(read.name, ())) for read in found.get(package.segment, ())),
+            _once(read.distribution(marked, extras.get(read.name, ())) for read in found.get(package.segment, ())),
             tuple(sorted(paths & modified)),
         )
 
     return [installed(package) for package in manifest.packages]
+
+
+def _once(distributions: Iterable[Distribution]) -> tuple[Distribution, ...]:
+    """Return each distribution once: there may be two directories with metadata of one, ``.dist-info`` before the
+    ``.egg-info`` of an older installer."""
+    found: dict[tuple[str, str], Distribution] = {}
+    for one in distributions:
+        found.setdefault((canonicalize_name(one.package.name), one.package.version), one)
+    return tuple(found.values())
 
 
 def _folders(paths: Iterable[str]) -> dict[str, list[str]]:
@@ -144,7 +154,10 @@ def _requirements(values: Iterable[object]) -> Iterator[Requirement]:
 def _applies(requirement: Requirement, marked: Mapping[str, str], extras: Collection[str]) -> bool:
     if requirement.marker is None:
         return True
-    return any(requirement.marker.evaluate({**marked, "extra": extra}) for extra in ("", *sorted(extras)))
+    try:
+        return any(requirement.marker.evaluate({**marked, "extra": extra}) for extra in ("", *sorted(extras)))
+    except (ValueError, KeyError):  # what can't be compared; conda does not evaluate the markers of its packages
+        return True
 
 
 def _extras(reads: Collection[_Read], marked: Mapping[str, str]) -> dict[str, set[str]]:
@@ -197,9 +210,13 @@ def _depends(files: Mapping[str, bytes]) -> Iterator[tuple[tuple[str, str, str],
         yield key, names
 
 
+_BEHIND_NAME = re.compile(r"[\s=<>!~\[;,|(]")
+"""What may follow a name in a MatchSpec of conda."""
+
+
 def dependency_names(depends: Iterable[str]) -> frozenset[str]:
     """Return the names of packages in conda's "depends", virtual packages left out."""
-    specs = [spec.split()[0].partition("[")[0] for spec in depends if spec.split()]
+    specs = [_BEHIND_NAME.split(spec.strip(), maxsplit=1)[0] for spec in depends if spec.strip()]
     return frozenset(spec.rpartition("::")[2] for spec in specs if not spec.startswith("__"))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from envpack.contents.described import (
@@ -16,6 +16,7 @@ from envpack.contents.described import (
     Locked,
     document_urn,
     embedded,
+    is_digest,
     license_expression,
     purl,
     repository,
@@ -32,8 +33,6 @@ _UNKNOWN = "NOASSERTION"
 _DOCUMENT = "SPDXRef-DOCUMENT"
 _URL = re.compile(r"https?://[!-~]+")
 _LONGEST_COMMENT = 4000
-_ALGORITHMS = {"MD5": 32, "SHA-1": 40, "SHA-256": 64, "SHA-384": 96, "SHA-512": 128}
-"""Hexadecimal digits of digests, by CycloneDX's name of the algorithm; SPDX's has no hyphen."""
 
 
 def spdx(manifest: Manifest | Locked, sha256: str, installed: Sequence[Installed]) -> bytes:
@@ -134,20 +133,19 @@ class _Document:
         return id
 
     def _library(self, component: Mapping[str, Any], inside: str) -> None:
-        """Add a component of another document, all of whose values may be of any type."""
-        version = component.get("version")
-        name, version = str(component["name"]), version if isinstance(version, str) else ""
+        """Add a component that `embedded` found."""
+        name, version = component["name"], component.get("version", "")
         id = self.package(f"{inside.removeprefix('SPDXRef-')}-{name}", name, version)
         self.relate(inside, "CONTAINS", id)
-        self.last.update(_checksums(_pairs(component.get("hashes"), "alg", "content")))
-        texts = [text for _, text in _pairs(component.get("licenses"), "", "expression")]
-        self.last["licenseDeclared"] = self._license(texts[0] if len(texts) == 1 else "")
+        self.last.update(_checksums((each["alg"], each["content"]) for each in component.get("hashes", ())))
+        licenses = [each.get("expression", "") for each in component.get("licenses", ())]
+        self.last["licenseDeclared"] = self._license(licenses[0] if len(licenses) == 1 else "")
         references = []
         for key, category, kind, form in (
             ("purl", "PACKAGE-MANAGER", "purl", r"pkg:[!-~]+"),
             ("cpe", "SECURITY", "cpe23Type", r"cpe:2\.3:[!-~]+"),
         ):
-            if isinstance(component.get(key), str) and re.fullmatch(form, component[key]):
+            if re.fullmatch(form, component.get(key, "")):
                 references.append(_reference(category, kind, component[key]))
         if references:
             self.last["externalRefs"] = references
@@ -192,13 +190,6 @@ def _checksums(stated: Iterable[tuple[str, str]]) -> dict[str, list[dict[str, st
     found = [
         {"algorithm": name.replace("-", ""), "checksumValue": value.lower()}
         for name, value in stated
-        if name in _ALGORITHMS and re.fullmatch(rf"[0-9a-fA-F]{{{_ALGORITHMS[name]}}}", value)
+        if is_digest(name, value)
     ]
     return {"checksums": found} if found else {}
-
-
-def _pairs(value: object, first: str, second: str) -> Iterator[tuple[str, str]]:
-    """Yield two members of each object in a list, where the second is a text."""
-    for item in value if isinstance(value, list) else []:
-        if isinstance(item, dict) and isinstance(item.get(second), str):
-            yield str(item.get(first, "")), item[second]

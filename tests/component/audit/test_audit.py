@@ -15,6 +15,7 @@ import pytest
 from envpack.cli.commands.schema import load
 from support.advisories import advisory, rated, write_zip
 from support.conda_packages import Channel
+from support.servers import serving
 
 SITE = f"lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"
 HOSTILE = "owned \x1b]0;title\x07 \u202e"
@@ -79,6 +80,16 @@ def test_a_conda_package_of_another_name(deployed: Path) -> None:
         assert found["distribution"] == {"name": "opencv-python", "version": "4.5.1.48"}
         assert (environment["packages"], environment["judged"]) == (2, 1)
         assert [package["name"] for package in environment["unjudged"]] == ["zlib"]
+
+
+def test_secrets_in_urls_are_not_shown(deployed: Path, tmp_path: Path) -> None:
+    sarif = tmp_path / "audit.sarif"
+    with serving({"/demo.tar.gz": (deployed.parent / "demo.tar.gz").read_bytes()}) as server:
+        url = f"{server.url.replace('://', '://ann:swordfish@')}/demo.tar.gz?signature=swordfish"
+        done = envpack("audit", url, "--db", deployed.parent / "all.zip", "--json", "--sarif", sarif)
+    assert done.returncode == 0, done.stderr
+    assert "swordfish" not in done.stdout + done.stderr + sarif.read_text()
+    assert answer(done)["result"]["environments"][0]["path"].endswith("/demo.tar.gz")
 
 
 def test_for_people(deployed: Path) -> None:

@@ -135,6 +135,7 @@ def test_a_lock_names_the_packages_that_are_built(deployed: Path, locked: Path, 
     python = next(ref for ref in edges if ref.startswith("conda:python-"))
     pip = next(ref for ref in edges if ref.startswith("conda:pip-"))
     assert python in edges[pip]
+    assert not [ref for ref in edges if ref.startswith("pypi:")]  # a lock does not say what they depend on
     assert envpack("sbom", locked).stdout == done.stdout
 
     path = tmp_path / "demo.spdx.json"

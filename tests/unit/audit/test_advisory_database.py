@@ -77,6 +77,22 @@ def test_several_databases(tmp_path: Path) -> None:
     assert ids(found) == ["GHSA-1", "OWN-1"] and len(found.paths) == 2
 
 
+def test_each_database_must_have_advisories(tmp_path: Path) -> None:
+    good, empty = write_zip(tmp_path / "all.zip", ONE), tmp_path / "empty"
+    empty.mkdir()
+    assert f"no advisory about a package of PyPI in {empty}" in refused(good, empty)
+    other = write_zip(tmp_path / "npm.zip", ELSEWHERE)
+    assert f"no advisory about a package of PyPI in {other}" in refused(other, good)
+
+
+def test_links_to_directories_are_followed_once(tmp_path: Path) -> None:
+    place = write_folder(tmp_path / "db", TWO)
+    write_folder(tmp_path / "elsewhere", ONE)
+    (place / "own").symlink_to(tmp_path / "elsewhere")
+    (place / "loop").symlink_to(place)
+    assert ids(read(place)) == ["GHSA-1"]
+
+
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
 def test_the_record_that_was_modified_last_counts(order: tuple[int, int], tmp_path: Path) -> None:
     withdrawn = {**ONE, "modified": "2025-06-20T00:00:00Z", "withdrawn": "2025-06-20T00:00:00Z"}

@@ -91,6 +91,31 @@ def test_a_fix_that_is_affected_itself_is_none() -> None:
     assert [one.fixed for one in found("1.0", record)] == ["3.0"]
 
 
+def test_a_fix_that_another_advisory_is_about_is_none() -> None:
+    (one,) = found(
+        "1.0",
+        advisory("GHSA-1", "demo", {"introduced": "0"}, {"fixed": "2.0"}),
+        advisory("PYSEC-1", "demo", {"introduced": "0"}, aliases=["GHSA-1"]),
+    )
+    assert one.fixed == ""
+    ranges = [{"introduced": "0"}, {"fixed": "1.2"}, {"introduced": "1.9"}, {"fixed": "3.0"}]
+    (one,) = found(
+        "1.0",
+        advisory("GHSA-1", "demo", {"introduced": "0"}, {"fixed": "2.0"}),
+        advisory("PYSEC-1", "demo", *ranges, aliases=["GHSA-1"]),
+    )
+    assert one.fixed == "3.0"
+
+
+def test_the_severity_is_the_worst_of_all_names() -> None:
+    (one,) = found(
+        "1.0",
+        advisory("PYSEC-1", versions=["1.0"], aliases=["GHSA-1"]),
+        advisory("GHSA-1", versions=["0.9"], **rated("HIGH")),
+    )
+    assert (one.severity, one.records) == ("high", ("PYSEC-1",))
+
+
 def test_the_worst_is_first() -> None:
     every = [{"introduced": "0"}]
     score = {"severity": [{"type": "CVSS_V3", "score": "CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:N/I:N/A:H"}]}

@@ -67,10 +67,24 @@ def edges(found: dict[str, Any]) -> dict[str, list[str]]:
             ),
             "pkg:conda/_libgcc_mutex@0.1?build=main&type=tar.bz2",
         ),
+        *(
+            (
+                Package("conda", "x", "1", build="0", subdir="linux-64", channel=channel),
+                f"pkg:conda/x@1?build=0{f'&channel={name}' if name else ''}&subdir=linux-64",
+            )
+            for channel, name in {
+                "https://conda.anaconda.org/conda-forge/linux-64": "conda-forge",
+                "https://conda.anaconda.org/pytorch/label/nightly/linux-64/": "pytorch/label/nightly",
+                "https://conda.anaconda.org/bioconda/label/main": "bioconda",
+                "https://repo.anaconda.com/pkgs/main": "main",
+                "conda-forge": "conda-forge",
+                "": "",
+            }.items()
+        ),
         (SIX, "pkg:pypi/six@1.16.0"),
         (
             COMMIT,
-            f"pkg:pypi/my-app@1.0%2Bcu124?vcs_url=git%2Bhttps%3A//example.org/app.git%40{'c' * 40}",
+            f"pkg:pypi/my-app@1.0%2Bcu124?vcs_url=git%2Bhttps://example.org/app.git%40{'c' * 40}",
         ),
         (Package("pypi", "a/b?c", "1 0"), "pkg:pypi/a%2Fb%3Fc@1%200"),
     ],
@@ -134,6 +148,35 @@ def test_libraries_in_a_wheel_are_below_it() -> None:
     assert [part["name"] for part in found["components"][1]["components"][0]["components"]] == ["libfoo", "inner"]
     references = [part["bom-ref"] for part in parts(found["components"])]
     assert len(references) == len(set(references)) == 7
+
+
+def test_what_is_not_valid_in_a_document_of_a_wheel_is_left_out() -> None:
+    good = {"alg": "SHA-256", "content": "ab" * 32}
+    components = [
+        {"type": "library", "name": "a", "version": 1, "purl": [], "licenses": {}, "hashes": "x"},
+        {
+            "type": "quantum",
+            "name": "b",
+            "hashes": [good, {"alg": "Streebog-256", "content": "ab" * 32}, {"alg": []}],
+        },
+        {"type": "library", "name": "c", "licenses": [{"license": {"id": "MIT"}}]},
+        {
+            "type": "library",
+            "name": "d",
+            "licenses": [{"license": {"id": "MIT"}}, {"license": {"name": "own"}}, 1],
+        },
+        {"type": "library", "name": "e", "licenses": [{"expression": "MIT or nothing"}], "group": 1},
+    ]
+    other = {"bomFormat": "CycloneDX", "components": components}
+    found = document(installed(SIX, distributions=(Distribution(SIX, frozenset(), (other,)),)))
+    inside = found["components"][0]["components"]
+    assert [{key: value for key, value in each.items() if key != "bom-ref"} for each in inside] == [
+        {"type": "library", "name": "a"},
+        {"type": "library", "name": "b", "hashes": [good]},
+        {"type": "library", "name": "c", "licenses": [{"expression": "MIT"}]},
+        {"type": "library", "name": "d", "licenses": [{"license": {"name": "MIT"}}, {"license": {"name": "own"}}]},
+        {"type": "library", "name": "e", "licenses": [{"license": {"name": "MIT or nothing"}}]},
+    ]
 
 
 def parts(components: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:

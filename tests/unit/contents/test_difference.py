@@ -58,6 +58,11 @@ def test_packages_of_one_name_are_told_apart_by_kind() -> None:
     assert found == [("removed", "numpy", ()), ("added", "numpy", ())]
 
 
+def test_a_distribution_whose_name_is_spelled_in_another_way_is_the_same() -> None:
+    old, new = replace(SIX, name="My_App"), replace(SIX, name="my-app", version="2")
+    assert changes(contents(old), contents(new)) == [("changed", "my-app", ("version",))]
+
+
 def test_a_distribution_that_is_there_twice() -> None:
     old, new = replace(SIX, version="1.15"), SIX
     assert changes(contents(old, new), contents(old)) == [("removed", "six", ())]

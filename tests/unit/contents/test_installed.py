@@ -68,6 +68,39 @@ def test_a_conda_package_has_the_distributions_in_it() -> None:
     ]
 
 
+def test_versions_may_follow_the_names_of_dependencies_at_once() -> None:
+    depends = (
+        "numpy>=1.20",
+        "python=3.12",
+        "a==1",
+        "b<2",
+        "c!=3",
+        "d~=1",
+        "conda-forge::e[build=x]",
+        "f",
+        "__cuda>=12",
+    )
+    package = Package("conda", "demo", "1.0", build="0", segment="conda:demo")
+    found = environment({"conda:demo": dict([record("demo", *depends)])}, package)["demo"]
+    assert found.depends == {"numpy", "python", "a", "b", "c", "d", "e", "f"}
+
+
+def test_a_distribution_with_two_directories_of_metadata_is_there_once() -> None:
+    _, text = metadata("demo", "other")
+    package = Package("conda", "demo", "1.0", build="0", segment="conda:demo")
+    files = {f"{SITE}/demo-1.0.dist-info/METADATA": text, f"{SITE}/demo-1.0-py3.12.egg-info/PKG-INFO": text}
+    found = environment({"conda:demo": {**dict([record("demo")]), **files}}, package)["demo"]
+    assert [distribution.name for distribution in found.distributions] == ["demo"]
+
+
+def test_a_marker_that_can_not_be_evaluated_is_taken_as_true() -> None:
+    found = environment(
+        {"pypi:demo": dict([metadata("demo", 'odd; python_version ~= "3"', 'no; python_version < "3"')])},
+        pypi("demo"),
+    )["demo"]
+    assert requires(found) == {"odd"}
+
+
 def test_requirements_are_those_of_this_platform_and_python() -> None:
     found = environment(
         {

@@ -117,9 +117,10 @@ def _given(sources: Sequence[str]) -> Iterator[Source]:
     from envpack.audit.report import Source
     from envpack.bundle.codecs import FAST
     from envpack.contents.read import read_inventory
+    from envpack.runtime.transport.open import shown
 
     for path in dict.fromkeys(sources):
-        yield Source("standard input" if path == "-" else path, read_inventory(path, FAST))
+        yield Source("standard input" if path == "-" else shown(path), read_inventory(path, FAST))
 
 
 def _deployments() -> Iterator[Source]:
