@@ -15,7 +15,9 @@ import pytest
 from envpack.bundle.zipapp.runtime_zip import runtime_zip
 from envpack.runtime.commands.check import check, facts_from_file
 from envpack.runtime.host.detect.cuda_probe import Probe, probe
+from envpack.runtime.host.facts import Gpu
 from envpack.runtime.host.tables import state_row
+from support.compilers import compile_c
 from support.fake_hosts import CU126, H100, Host, build_stubs, bundle_of
 from support.host_cases import HOST_CASES, WSL, HostCase, expected_answers
 
@@ -169,6 +171,17 @@ def test_the_libcuda_of_a_linux_driver_is_no_use_in_wsl(stubs: Path, tmp_path: P
         command = [sys.executable, "-m", "envpack.runtime", "facts", str(tmp_path), "--root", str(root), "--json"]
         done = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)
         assert json.loads(done.stdout)["result"]["facts"]["nvidia"]["state"] == state
+
+
+def test_a_libcuda_with_few_functions_has_gpus_of_an_unknown_kind(tmp_path: Path) -> None:
+    source = tmp_path / "few.c"
+    source.write_text(
+        "int cuInit(unsigned flags) { return 0; }\n"
+        "int cuDriverGetVersion(int *out) { return *out = 12040, 0; }\n"
+        "int cuDeviceGetCount(int *out) { return *out = 1, 0; }\n"
+    )
+    compile_c("-shared", "-fPIC", "-o", tmp_path / "libcuda.so.1", source)
+    assert probe({"LD_LIBRARY_PATH": str(tmp_path)}) == Probe("ok", "", "12.4", (Gpu(0),))
 
 
 def test_a_start_of_cuda_that_does_not_end_is_given_up(stubs: Path, tmp_path: Path) -> None:

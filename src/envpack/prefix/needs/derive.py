@@ -181,7 +181,7 @@ def _host_libraries(
         entry.path
         for group in contents.groups
         for entry in group.entries
-        if ".so" in entry.path and entry.type != "directory"
+        if ".so" in entry.path and entry.type != "directory" and not _is_elsewhere(entry.path)
     )
     return host_libraries(
         loaded,
@@ -191,6 +191,11 @@ def _host_libraries(
     )
 
 
+def _is_elsewhere(path: str) -> bool:
+    """Return whether a file lies where the loader of a host does not look."""
+    return any(fnmatchcase(path, row["path"]) for row in table("not_loaded"))
+
+
 def _libraries(contents: PrefixContents) -> Iterator[Library]:
     """Yield every ELF file for the environment's machine that a host's loader may load.
 
@@ -198,7 +203,6 @@ def _libraries(contents: PrefixContents) -> Iterator[Library]:
     """
     machine = _machine(contents)
     no_elf = frozenset(table("not_elf")["suffixes"])
-    elsewhere = [row["path"] for row in table("not_loaded")]
     for group in contents.groups:
         for entry in group.entries:
             _, dot, suffix = entry.path.rpartition(".")
@@ -206,7 +210,7 @@ def _libraries(contents: PrefixContents) -> Iterator[Library]:
                 continue
             if entry.type != "file" or entry.content is not None or entry.size < _LEAST_ELF:
                 continue
-            if any(fnmatchcase(entry.path, glob) for glob in elsewhere):
+            if _is_elsewhere(entry.path):
                 continue
             library = _library(os.path.join(contents.prefix, entry.place or entry.path), machine)
             if library is not None:

@@ -91,7 +91,8 @@ def diagnose(facts: HostFacts) -> Diagnosis:
     """Return everything that follows from a host's facts and the tables."""
     nvidia = facts.nvidia
     row = state_row(nvidia.state)
-    native, compatible, rules = _cuda(nvidia.driver, nvidia.cuda if nvidia.overridden or facts.wsl else "")
+    by_version = bool(branch_cuda(nvidia.driver)) and not (nvidia.overridden or facts.wsl)
+    native, compatible, rules = _cuda(nvidia.driver, "" if by_version else nvidia.cuda)
     return Diagnosis(
         facts=facts,
         gpu=row["says"],

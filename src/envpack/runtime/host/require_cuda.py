@@ -11,10 +11,13 @@ import re
 from dataclasses import dataclass
 from typing import Mapping, Tuple
 
+from envpack.runtime.host.tables import driver_at_least
 from envpack.runtime.host.versions import compare
 
 PROPERTIES = ("cuda", "driver", "arch", "brand")
 
+_UNKNOWN = "unknown"
+"""The brand of a GPU where the driver does not say it; expressions of images name it, too."""
 _CONDITION = re.compile(r"(\w+)(!=|<=|>=|=|<|>)(.+)")
 _VERSION = re.compile(r"v?(\d+(?:\.\d+)*)")
 
@@ -82,10 +85,12 @@ def _all(answers: list[bool | None]) -> bool | None:
 
 def _holds(condition: Condition, properties: Mapping[str, str]) -> bool | None:
     found = properties.get(condition.name, "")
-    if not found:
+    if not found or (found == _UNKNOWN and condition.value != _UNKNOWN):
         return None
     if condition.name == "brand":
         order = (found > condition.value) - (found < condition.value)
+    elif condition.name == "driver" and condition.operator == ">=":
+        return driver_at_least(found, condition.value)
     else:
         order = compare(found, condition.value)
     return {

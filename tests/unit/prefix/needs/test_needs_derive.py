@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from envpack.runtime.format.needs import DetectedNeeds, Evidence, needs_from_json, needs_to_json
+from envpack.runtime.format.needs import DetectedNeeds, Evidence, HostLibrary, needs_from_json, needs_to_json
 from support.environments import SITE, Environment
 from support.gpu_files import ARCH, PTX, SASS, Code, elf, fatbin
 from support.reporters import RecordingReporter
@@ -192,11 +192,14 @@ def test_files_that_no_loader_of_the_host_meets_do_not_count(environment: Enviro
     environment.file("lib/libx.so", library(versions={"libc.so.6": ["GLIBC_2.17"]}))
     environment.file("lib/for-another-machine.so", elf(machine=OTHER, versions=newest))
     environment.file("x86_64-conda-linux-gnu/sysroot/lib64/libm.so.6", library(versions=newest))
+    environment.file("x86_64-conda-linux-gnu/sysroot/lib64/libnsl.so.1", library())
+    environment.file("lib/liby.so", library(needed=["libnsl.so.1"]))
     environment.file("lib/glibc-hwcaps/x86-64-v4/libx.so", library(versions=newest, isa_needed=8))
     environment.file("lib/libx.so.debug", library(versions=newest, nobits=True))
     needs = environment.needs()
     assert needs.glibc == Evidence("2.17", "lib/libx.so needs GLIBC_2.17")
     assert needs.cpu is None
+    assert needs.libraries == (HostLibrary("libnsl.so.1", "lib/liby.so"),)
 
 
 def test_the_machine_is_that_of_the_environment_not_of_the_one_that_packs(environment: Environment) -> None:

@@ -15,7 +15,8 @@ from envpack.runtime.host.checks.remedies import has_code_for, torch_builds
 from envpack.runtime.host.detect.cuda_probe import Probe, judged
 from envpack.runtime.host.detect.nvidia import with_probe
 from envpack.runtime.host.detect.nvml import _STATES
-from envpack.runtime.host.facts import Gpu, Nvidia
+from envpack.runtime.host.doctor import diagnose
+from envpack.runtime.host.facts import Gpu, HostFacts, Nvidia
 from envpack.runtime.host.tables import (
     branch_cuda,
     distributions,
@@ -273,3 +274,20 @@ def test_versions_compare_by_number_and_a_missing_part_is_a_zero() -> None:
     assert at_least("525.105.17", "525.60.13") and not at_least("525.60", "525.60.13")
     assert compare("12", "12.0") == 0 and compare("9.1", "10.0") == -1
     assert (major(""), major("12.6"), major_minor("12.6.3"), major_minor("12")) == (-1, 12, "12.6", "12.0")
+
+
+@pytest.mark.parametrize(
+    ("driver", "cuda", "native"),
+    [
+        ("550.54.14", "12.4", "12.4"),
+        ("550.54.14", "12.8", "12.4"),  # cuda-compat is on the library path
+        ("630.10", "13.6", "13.6"),
+        ("540.4.0", "12.6", "12.6"),  # Jetson Orin
+        ("", "11.4", "11.4"),
+        ("", "", ""),
+    ],
+)
+def test_what_libcuda_says_counts_where_the_branch_of_the_driver_is_not_known(
+    driver: str, cuda: str, native: str
+) -> None:
+    assert diagnose(HostFacts(nvidia=Nvidia("ok", driver, cuda))).native == native

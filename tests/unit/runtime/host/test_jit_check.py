@@ -36,7 +36,7 @@ R580, R570 = ("580.95.05", "13.0"), ("570.124.06", "12.8")
     [
         ([OLD], "10.0", ""),
         ([OLD], "8.9", ""),
-        ([OLD], "11.0", ""),  # its name for that GPU is sm_101
+        ([OLD], "11.0", "which does not know a GPU (sm_110)"),  # triton asks for sm_110a, and its name is sm_101a
         ([OLD], "10.3", "with a ptxas of CUDA 12.8, which does not know a GPU (sm_103)"),
         ([OLD], "12.1", "which does not know a GPU (sm_121)"),
         ([OLD, NEW], "10.3", ""),
@@ -50,6 +50,19 @@ def test_a_compiler_knows_the_gpu_or_is_a_warning(compilers: list[Compiler], gpu
     found = judged(*compilers, gpu=gpu, driver=R580)
     assert [verdict for verdict, _ in found] == ["warning" if said else "ok"]
     assert said in found[0][1]
+
+
+def test_the_remedy_names_the_variable_of_the_compiler_that_is_used() -> None:
+    needs = DetectedNeeds(cuda=Evidence("12.8", "x"), jit=(OLD, NEW))
+    for capability, variable in (("8.8", "TRITON_PTXAS_PATH"), ("10.7", "TRITON_PTXAS_BLACKWELL_PATH")):
+        nvidia = Nvidia("ok", *R580, devices=(Gpu(0, compute_capability=capability),))
+        facts = HostFacts(subdir="linux-64", nvidia=nvidia, c_compiler="gcc")
+        (found,) = [
+            verdict.remedy
+            for verdict in evaluate(Requirements("demo", "linux-64", needs=needs), facts)
+            if verdict.requirement == "jit"
+        ]
+        assert found.endswith(f"let {variable} name a newer ptxas")
 
 
 def test_the_driver_is_compared_with_the_compiler_that_is_used() -> None:
@@ -66,7 +79,11 @@ def test_triton_without_a_c_compiler_is_a_warning(cc: str | None, verdicts: list
 
 def test_the_c_compiler_is_that_of_cc_or_on_path(tmp_path: Path) -> None:
     assert c_compiler({"PATH": str(tmp_path)}) == ""
-    assert c_compiler({"PATH": str(tmp_path), "CC": "zig cc"}) == "zig cc"
-    (tmp_path / "clang").write_text("")
-    (tmp_path / "clang").chmod(0o755)
+    for name in ("cc", "clang"):
+        assert c_compiler({"PATH": str(tmp_path), "CC": "clang -m64"}) == ""
+        assert c_compiler({"PATH": str(tmp_path)}) == ""  # triton does not look for cc
+        (tmp_path / name).write_text("")
+        (tmp_path / name).chmod(0o755)
+    assert c_compiler({"PATH": str(tmp_path), "CC": "clang -m64"}) == "clang -m64"
+    assert c_compiler({"PATH": str(tmp_path), "CC": "/gone/cc"}) == ""
     assert c_compiler({"PATH": str(tmp_path)}) == str(tmp_path / "clang")

@@ -89,6 +89,8 @@ def test_a_library_of_the_environment_that_is_too_old_is_so_on_every_host() -> N
     inside = HostLibrary("libstdc++.so.6", "lib/x.so", ("GLIBCXX_3.4.30",), inside="lib/libstdc++.so.6")
     (verdict,) = judged([inside], ("libstdc++.so.6", "libstdc++.so.6(GLIBCXX_3.4.33)"))
     assert "lib/x.so needs GLIBCXX_3.4.30, which lib/libstdc++.so.6 does not define" in verdict.says
+    assert judged([inside], None) == [verdict]
+    assert [each.verdict for each in judged([GL, inside], None)] == ["unknown", verdict.verdict]
 
 
 def test_facts_without_libraries_are_no_answer() -> None:

@@ -27,6 +27,8 @@ def test_what_is_read_is_written_again() -> None:
         ({"cuda": "11.4", "driver": "470.57.02", "brand": "geforce"}, False),
         ({"cuda": "11.4", "driver": "471.0", "brand": "tesla"}, False),
         ({"cuda": "11.4", "driver": "470.57.02"}, None),
+        ({"cuda": "11.4", "driver": "470.57.02", "brand": "unknown"}, None),
+        ({"cuda": "11.4", "driver": "535.54.03", "brand": "unknown"}, True),
         ({"driver": "450.80.02"}, None),
         ({}, None),
     ],
@@ -41,6 +43,11 @@ def test_a_blank_is_or_and_a_comma_is_and(properties: dict[str, str], holds: boo
 )
 def test_operators(text: str, holds: bool) -> None:
     assert evaluate(parse(text), {"arch": "8.6"}) is holds
+
+
+def test_a_driver_without_a_number_in_its_branch_is_of_that_branch() -> None:
+    assert evaluate(parse("driver>=580.65.06"), {"driver": "580.00"}) is True
+    assert evaluate(parse("driver>=580.65.06"), {"driver": "580.40"}) is False
 
 
 def test_unknown_properties_are_ignored_as_the_toolkit_does() -> None:

@@ -106,7 +106,7 @@ def _driver(wanted: Requirements, facts: HostFacts) -> Iterator[Verdict]:
     needed, found = str(stated.minimum), facts.nvidia.driver
     if not found:
         yield Verdict("driver", f">= {needed}", "none", UNKNOWN, NO_DRIVER, evidence=STATED)
-    elif at_least(found, needed):
+    elif driver_at_least(found, needed):
         yield Verdict("driver", f">= {needed}", found, OK, evidence=STATED)
     else:
         says = f"driver {found} found; this bundle needs >= {needed}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Iterator, Sequence
 
 from envpack.runtime.format.needs import Compiler
-from envpack.runtime.host.arch import capability, target_of
+from envpack.runtime.host.arch import capability
 from envpack.runtime.host.checks.remedies import driver_runs, update_driver
 from envpack.runtime.host.checks.verdict import OK, UNKNOWN, WARNING, Verdict
 from envpack.runtime.host.facts import Gpu, HostFacts
@@ -85,10 +85,10 @@ def _unknown_gpus(compilers: Sequence[Compiler], facts: HostFacts) -> Iterator[V
     """Yield a warning for each compiler that does not know a GPU it is used for."""
     named = set()
     for gpu in seen(facts.nvidia):
-        device = capability(gpu.compute_capability)
-        for compiler in _used_for(gpu, compilers) if device is not None else ():
-            known = {target_of(f"sm_{name}") for name in compiler.targets}
-            if not known or device in {target.version for target in known if target} or compiler.source in named:
+        number = "".join(map(str, capability(gpu.compute_capability) or ()))
+        for compiler in _used_for(gpu, compilers) if number else ():
+            known = {name.rstrip("af") for name in compiler.targets}  # by its own names: triton asks for them
+            if not known or number in known or compiler.source in named:
                 continue
             named.add(compiler.source)
             name, needed = compiler.value, f"a compiler for {sm(gpu)}"
@@ -96,9 +96,14 @@ def _unknown_gpus(compilers: Sequence[Compiler], facts: HostFacts) -> Iterator[V
                 f"{name} compiles at run time with a ptxas of CUDA {compiler.cuda}, which does not know "
                 f"{name_of(gpu)} ({sm(gpu)})"
             )
-            remedy = f"rebuild with a newer {name}, or let TRITON_PTXAS_PATH name a newer ptxas"
+            remedy = f"rebuild with a newer {name}, or let {_variable(compiler)} name a newer ptxas"
             found = f"ptxas of CUDA {compiler.cuda}"
             yield Verdict("jit", needed, found, WARNING, says, remedy, compiler.source, _PTXAS)
+
+
+def _variable(compiler: Compiler) -> str:
+    """Return the environment variable that names another ptxas in the place of one (triton/knobs.py)."""
+    return "TRITON_PTXAS_BLACKWELL_PATH" if compiler.least else "TRITON_PTXAS_PATH"
 
 
 def _machine_code(facts: HostFacts, compiler: Compiler, cuda: str, who: str, evidence: str) -> Verdict:
@@ -124,7 +129,7 @@ def _machine_code(facts: HostFacts, compiler: Compiler, cuda: str, who: str, evi
     )
     remedy = update_driver(facts, row["driver"])
     if "triton" in compiler.value:
-        remedy += f", or set TRITON_PTXAS_PATH to a ptxas of CUDA {major(speaks)}"
+        remedy += f", or set {_variable(compiler)} to a ptxas of CUDA {major(speaks)}"
     return Verdict("jit", needed, found, WARNING, says, remedy, evidence, rule)
 
 

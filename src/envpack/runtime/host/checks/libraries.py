@@ -30,9 +30,9 @@ def _libraries(wanted: Requirements, facts: HostFacts) -> Iterator[Verdict]:
         remedy = "write its facts again with this envpack"
         if names:
             yield Verdict("libraries", _listed(names), "unknown", UNKNOWN, says, remedy, needed[0].source, _RULE)
-        return
-    host = set(facts.libraries)
-    fine = True
+        needed = tuple(library for library in needed if library.inside)
+    host = set(facts.libraries or ())
+    fine = facts.libraries is not None
     for verdict, main in ((FAILED, True), (WARNING, False)):
         some = [library for library in needed if library.main is main and _problem(library, host)]
         if some:

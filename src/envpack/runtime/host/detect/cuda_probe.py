@@ -29,14 +29,17 @@ _NO_DEVICE = 100
 _PROGRAM = """
 import ctypes, json
 cuda = ctypes.CDLL("libcuda.so.1")
-number, size, name = ctypes.c_int(), ctypes.c_size_t(), ctypes.create_string_buffer(256)
+def call(function, *arguments):
+    return hasattr(cuda, function) and getattr(cuda, function)(*arguments) == 0
 def value(function, *arguments):
-    return number.value if getattr(cuda, function)(ctypes.byref(number), *arguments) == 0 else 0
+    number = ctypes.c_int()
+    return number.value if call(function, ctypes.byref(number), *arguments) else 0
 answer = {"code": cuda.cuInit(0), "cuda": value("cuDriverGetVersion"), "devices": []}
 for index in range(value("cuDeviceGetCount") if answer["code"] == 0 else 0):
+    size, name = ctypes.c_size_t(), ctypes.create_string_buffer(256)
     device = value("cuDeviceGet", index)
-    cuda.cuDeviceGetName(name, len(name), device)
-    cuda.cuDeviceTotalMem_v2(ctypes.byref(size), device)
+    call("cuDeviceGetName", name, len(name), device)
+    call("cuDeviceTotalMem_v2", ctypes.byref(size), device)
     capability = [value("cuDeviceGetAttribute", kind, device) for kind in (75, 76)]
     answer["devices"].append([name.value.decode("utf-8", "replace"), capability, size.value])
 print(json.dumps(answer))
@@ -77,8 +80,8 @@ def probe(environ: Mapping[str, str], patience: float = PATIENCE) -> Probe | Non
     try:
         found = json.loads(answer.output)
         devices = tuple(
-            Gpu(index, name=name, compute_capability=".".join(map(str, capability)), memory=memory)
-            for index, (name, capability, memory) in enumerate(found["devices"])
+            Gpu(index, name=name, compute_capability=f"{major}.{minor}" if major else "", memory=memory)
+            for index, (name, (major, minor), memory) in enumerate(found["devices"])
         )
         return judged(int(found["code"]), int(found["cuda"]), devices)
     except (ValueError, KeyError, TypeError):

@@ -31,11 +31,15 @@ def host_subdir() -> str:
 
 
 def c_compiler(environ: Mapping[str, str]) -> str:
-    """Return the C compiler that programs find: that of CC, else gcc, clang or cc on PATH; "" for none."""
-    if environ.get("CC", "").strip():
-        return environ["CC"].strip()
+    """Return the C compiler that triton finds: that of CC, else gcc or clang on PATH; "" for none.
+
+    Source: triton/runtime/build.py.
+    """
     path = environ.get("PATH", os.defpath)
-    return next((found for name in ("gcc", "clang", "cc") if (found := shutil.which(name, path=path))), "")
+    stated = environ.get("CC", "").strip()
+    if stated:
+        return stated if shutil.which(stated.split()[0], path=path) else ""
+    return next((found for name in ("gcc", "clang") if (found := shutil.which(name, path=path))), "")
 
 
 def glibc(environ: Mapping[str, str]) -> str:
