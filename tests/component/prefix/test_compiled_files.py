@@ -157,6 +157,21 @@ def test_a_library_that_links_elsewhere_lead_to_keeps_its_run_path(env: SmallPre
     assert env.pack(env.path.parent / "b.tar.zst").limited_by == "bin/prog"
 
 
+def test_a_library_that_a_link_leads_to_through_another_link_keeps_its_run_path(env: SmallPrefix) -> None:
+    program(env, "lib/libp.so.1.2.3", rpath(env.path / "lib"))
+    env.link("lib/libp.so.1", "libp.so.1.2.3")
+    env.link("lib64", "lib")
+    env.link("plugins/p.so", "../lib64/libp.so.1")
+    assert env.pack(env.path.parent / "b.tar.zst").limited_by == "lib/libp.so.1.2.3"
+
+
+@pytest.mark.parametrize("behind", ["word", "", "pped"])
+def test_a_header_directly_before_another_string_does_not_limit(env: SmallPrefix, behind: str) -> None:
+    env.write("include/check.h", "")
+    env.write("bin/tables", f"\x7fELF..\0{env.path}/include/check.h{behind}".encode("latin-1") + b"\0end")
+    assert env.pack(env.path.parent / "b.tar.zst").longest_prefix is None
+
+
 def test_a_name_that_shares_the_end_of_a_run_path_stays(env: SmallPrefix, tmp_path: Path) -> None:
     # linkers store a name that another one ends in only once
     (tmp_path / "lib.c").write_text("int lib(void) { return 7; }\n")
@@ -171,9 +186,12 @@ def test_a_name_that_shares_the_end_of_a_run_path_stays(env: SmallPrefix, tmp_pa
     assert elf(place / "bin/prog").runpath == "$ORIGIN/../lib"
 
 
-@pytest.mark.parametrize("path", ["include/gone.h", "share/data.txt", "lib", "include"])
+@pytest.mark.parametrize(
+    "path", ["include/gone.h", "share/data.txt", "lib", "include", "etc/fonts/conf.d", "include/boost"]
+)
 def test_a_path_that_is_no_source_of_the_environment_limits(env: SmallPrefix, tmp_path: Path, path: str) -> None:
-    env.write("share/data.txt", "data")
+    for name in ("share/data.txt", "etc/fonts/conf.d/10.conf", "include/boost/config.hpp"):
+        env.write(name, "data")
     text = f'#include <stdio.h>\nint main(void) {{ FILE *f = fopen("{env.path}/{path}", "r"); return !f; }}\n'
     (tmp_path / "data.c").write_text(text)
     (env.path / "bin").mkdir()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from envpack.prefix.relocate.elf_strings import read_elf_strings, run_path_edits
 from envpack.prefix.relocate.occurrences import (
@@ -35,6 +35,7 @@ _SUFFIXES = r"""
     .pyx .pxd .pxi .f .for .f77 .f90 .f95 .f03 .f08 .rs .go .d .zig .swift .adb .ads
 """
 SOURCES = frozenset(_SUFFIXES.split())
+_LONGEST_SUFFIX = max(map(len, SOURCES))
 """Suffixes of sources and headers of compiled languages, in lower case, as GCC, Cython and others document them:
 compilers write their names into programs (``__FILE__``), which only print them."""
 
@@ -148,10 +149,21 @@ def _source(data: FileData, occurrence: Occurrence, place: Place) -> str:
     if rest is None:
         return ""
     path = posixpath.normpath(rest.group().decode("utf-8", "surrogateescape").strip("/")).rstrip(".")
+    return next(filter(place.has_source, _names_of_sources(path)), "")
+
+
+def _names_of_sources(path: str) -> Iterator[str]:
+    """Yield the names of sources and headers that a path begins with, the longest first.
+
+    Where no NUL separates strings, the next one follows: "include/check.hword", "src/lib.rscalled".
+    """
     folder, name = posixpath.split(path)
-    suffix = posixpath.splitext(name)[1].lower()
-    header = suffix == "" and "include" in folder.split("/")
-    return path if (suffix in SOURCES or header) and place.has_source(path) else ""
+    if "." not in name and "include" in folder.split("/"):
+        yield path
+    for dot in reversed([at for at, c in enumerate(name) if c == "."]):
+        for end in range(min(len(name), dot + _LONGEST_SUFFIX), dot + 1, -1):
+            if name[dot:end].lower() in SOURCES:
+                yield posixpath.join(folder, name[:end])
 
 
 def slashes(data: FileData, start: int, most: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from envpack.prefix.magics import BZIP2, GZIP, TAR, TAR_OFFSET, XZ, ZIP, ZSTD
+from envpack.prefix.magics import BZIP2, GZIP, TAR, TAR_OFFSET, XZ, ZIP, ZLIB, ZSTD
 from envpack.prefix.relocate.occurrences import Occurrence
 from envpack.prefix.scan.windowed_file import FileData
 
@@ -15,6 +15,10 @@ _CONTAINERS = (
     (0, BZIP2, "bzip2 file"),
     (0, XZ, "xz file"),
     (0, ZSTD, "zstandard file"),
+    *((0, magic, "zlib stream") for magic in ZLIB),
+    (0, b"\x04\x22\x4d\x18", "LZ4 file"),
+    (0, b"\xff\x06\0\0sNaPpY", "Snappy file"),
+    (0, b"\x89PNG\r\n\x1a\n", "PNG image"),
     (TAR_OFFSET, TAR, "tar archive"),
     (0, b"SQLite format 3\0", "SQLite database"),
     (0, b"\xca\xfe\xba\xbe", "Java class"),
@@ -27,6 +31,8 @@ _CONTAINERS = (
 
 _PICKLE = re.compile(rb"\x80[\x02-\x05]")
 _R_TEXT = re.compile(rb"A\r?\n[23]\r?\n")
+_RUBY = b"\x04\x08"
+"""The version of Ruby's Marshal, 4.8, which each of its files begins with."""
 _REACH = 4096
 # PHP's serialize() writes s:12:"...";
 _PHP = re.compile(rb's:([0-9]{1,7}):"')
@@ -40,8 +46,11 @@ _BENCODE_END = re.compile(rb"[dlei0-9]|\Z")
 _LONGEST_TOKEN = 24
 # Bytes that file(1) does not expect in text.
 _CONTROL = re.compile(rb"[\x01-\x06\x0e-\x1a\x1c-\x1f\x7f]")
+_MARK = re.compile(rb"[\x01-\x06\x0e-\x1f\x80-\xff]")
 _NO_STRING = re.compile(rb"[\x00-\x1f\x7f\"']")
 _AROUND = 64
+_TWO_BYTES = (b"\xda", b"\xc5", b"\x79", b"\x59")
+"""What precedes a length of two bytes: MessagePack's str 16 and bin 16, CBOR's strings."""
 _MESSAGEPACK, _CBOR = (b"\xd9", b"\xc4"), (b"\x78", b"\x58")
 """What precedes a length of one byte: MessagePack's str 8 and bin 8, CBOR's strings (RFC 8949, section 3)."""
 _BEFORE_PATHS = tuple(bytes((byte,)) for byte in b"\t\n\r (=:")
@@ -68,8 +77,12 @@ def text_with_lengths(data: FileData, mentions: Sequence[Occurrence]) -> str:
     """
     if _R_TEXT.match(data[:6]):
         return "serialized R object"
+    if data[:2] == _RUBY:
+        return "serialized Ruby object"
     if mentions and _in_decimal(data, min(mentions)):
         return "serialized text with the lengths of its strings"
+    if _is_messagepack(data):
+        return "serialized data with the lengths of its strings"
     for offset, length in mentions:
         begin = data[max(0, offset - _REACH) : offset]
         if _in_php(data, begin[begin.rfind(b"\n") + 1 :], offset, length):
@@ -114,8 +127,18 @@ def _in_php(data: FileData, line: bytes, offset: int, length: int) -> bool:
     return False
 
 
+def _is_messagepack(data: FileData) -> bool:
+    """Return whether a file is a map of MessagePack whose first key is a short text: no text begins so."""
+    head = data[:_AROUND]
+    if not 0x80 < head[0] < 0x90 or len(head) < 2 or head[1] not in _FIXSTR:
+        return False
+    end = 2 + (head[1] & _FIXSTR_LENGTH)
+    key, value = head[2:end], head[end : end + 1]
+    return len(key) == end - 2 > 0 and key.isascii() and key.decode().isprintable() and bool(_MARK.match(value))
+
+
 def _in_binary(data: FileData, begin: bytes, offset: int, length: int) -> bool:
-    """Return whether the length of a mention's string is in the byte before it, in a file that is no text.
+    """Return whether the length of a mention's string is in the bytes before it, in a file that is no text.
 
     Args:
         data: The file.
@@ -123,10 +146,12 @@ def _in_binary(data: FileData, begin: bytes, offset: int, length: int) -> bool:
         offset: The offset of the mention.
         length: Its length.
     """
+    if _is_string(data, offset, length, _long_length(begin[-3:])):
+        return True
     size, mark = int.from_bytes(begin[-1:], "big"), begin[-2:-1]
     if size in _FIXSTR and mark not in _MESSAGEPACK + _CBOR:
         size &= _FIXSTR_LENGTH
-    if size < length or offset + size > len(data) or _NO_STRING.search(data[offset : offset + size]):
+    if not _is_string(data, offset, length, size):
         return False
     behind = data[offset + size : offset + size + _AROUND]
     if mark in _MESSAGEPACK and begin[-1:] not in _BEFORE_PATHS:
@@ -134,6 +159,25 @@ def _in_binary(data: FileData, begin: bytes, offset: int, length: int) -> bool:
         return bool(_CONTROL.search(around) or _CONTROL.search(behind)) or not _is_utf_8(around)
     # what is farther away may be text: Info files and Vim's scripts have such bytes, too
     return bool(_CONTROL.search(mark + behind[:2])) and (mark in _CBOR or not behind[:1].isalnum())
+
+
+def _is_string(data: FileData, offset: int, length: int, size: int) -> bool:
+    """Return whether a string of a size begins at an offset, and is at least ``length`` bytes long."""
+    inside = length <= size <= len(data) - offset
+    return inside and _NO_STRING.search(data[offset : offset + size]) is None
+
+
+def _long_length(before: bytes) -> int:
+    """Return the length in the two bytes before a string; 0 where one of them may be text.
+
+    It is big-endian behind a mark of its own, else a varint of Protocol Buffers.
+    """
+    if len(before) < 3:
+        return 0
+    mark, first, second = before[:1], before[1], before[2]
+    if mark in _TWO_BYTES and _CONTROL.match(before[1:]):
+        return first << 8 | second
+    return first & 0x7F | second << 7 if first > 0x7F and _CONTROL.match(before[2:]) else 0
 
 
 def _is_utf_8(data: bytes) -> bool:

@@ -188,6 +188,7 @@ _OUTSIDE = re.compile(
 )
 # sed and Perl take any character as the delimiter: s@/opt/env@...@, s+...+/opt/env+
 _DELIMITED = re.compile(rb"(?:^|[^\w/])(?:s|y|m|tr|qr)([@~+])(?:[^\n]*\1)?\Z")
+_BETWEEN_DELIMITERS = re.compile(rb"(?:^|[^\w/])(?:s|y|m|tr|qr)([@~+])[^\n]*\Z")
 _PUNCTUATION_BEFORE = re.compile(rb"(?![" + _LATIN_1 + rb"])[\x80-\xbf]\Z")
 _UTF_8_BEFORE = re.compile(rb"(?:[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3})\Z")
 
@@ -215,7 +216,8 @@ def stands_alone(data: FileData, start: int, end: int, first: int = 0, last: int
     word = _WORD_BEFORE.search(before)
     delimited = _DELIMITED.search(before) if word is not None else None
     if _continues(data[end : min(last, end + 64)]):
-        delimiter = delimited.group(1) if delimited else b"@" if before.endswith(b"@") else b""
+        inside = _BETWEEN_DELIMITERS.search(before)
+        delimiter = inside[1] if inside else b"@" if before.endswith(b"@") else b""
         if not delimiter or data[end : end + 1] != delimiter:
             return False
     if word is None or delimited or before.endswith(b"@"):

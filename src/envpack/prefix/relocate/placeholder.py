@@ -6,12 +6,12 @@ placeholder has the length that conda uses; a string in a binary keeps its lengt
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from envpack.prefix.magics import ends_zip
 from envpack.prefix.relocate.binary import canonicalise_binary, with_neighbours
-from envpack.prefix.relocate.bytecode import MarshalString, UnparsableError, mentions
+from envpack.prefix.relocate.bytecode import BytecodeMention, MarshalString, UnparsableError, mentions
 from envpack.prefix.relocate.encoded_mentions import Encoded, find_encoded
 from envpack.prefix.relocate.lengths import container, text_with_lengths
 from envpack.prefix.relocate.occurrences import (
@@ -22,6 +22,7 @@ from envpack.prefix.relocate.occurrences import (
     canonical_placeholder,
     find_all,
     find_prefix,
+    is_longer,
     is_text,
     not_in,
     remark,
@@ -63,13 +64,14 @@ def canonicalise(
     encoded = find_encoded(data, needles) if text and needles else []
     if not anywhere and not encoded:
         return Canonical()
-    found = find_prefix(data, aliases)
+    found = [each for each in find_prefix(data, aliases) if not _is_other(data, each, place)]
     left = not_in(sorted(anywhere), found)
     line = first_line(data[:HEAD], aliases) if executable and data[:2] == b"#!" else None
-    kind = text_with_lengths(data, anywhere) if text else container(data)
+    everywhere = sorted((*anywhere, *(Occurrence(offset, length) for offset, length, _ in encoded)))
+    kind = text_with_lengths(data, everywhere) if text else container(data)
     if kind and data[:2] != b"#!":
         # the bytes before the prefix may be a length or another member's name
-        return Canonical(remarks=(remark(anywhere, kind),))
+        return Canonical(remarks=(remark(everywhere, kind),))
     if text:
         placeholder = SCRIPT if executable and data[:2] == b"#!" else TEXT
         canonical = _text(data, found, encoded, line, placeholder) if found or encoded else Canonical()
@@ -172,6 +174,7 @@ def canonicalise_bytecode(
         mentioned = mentions(data, aliases, source)
     except UnparsableError as problem:
         return Canonical(remarks=(f"byte-code that can't be read ({problem}): the build prefix stays",))
+    mentioned = list(_without_others(data, mentioned, place))
     left = not_in(anywhere, [Occurrence(*place) for _, places in mentioned for place in places])
     remarks = remark_names(data, left, place.longer) if left else ()
     if not mentioned:
@@ -194,6 +197,22 @@ def canonicalise_bytecode(
         shift += sum(len(new) - len(old) for _, old, new in string)
         edits += string
     return Canonical(tuple(edits), Relocation(TEXT, marshal=tuple(table)), remarks)
+
+
+def _without_others(data: bytes, mentioned: Sequence[BytecodeMention], place: Place) -> Iterator[BytecodeMention]:
+    for string, places in mentioned:
+        kept = tuple(each for each in places if not _is_other(data, Occurrence(*each), place))
+        if kept:
+            yield BytecodeMention(string, kept)
+
+
+def _is_other(data: FileData, occurrence: Occurrence, place: Place) -> bool:
+    """Return whether a mention is the beginning of a longer path that exists, such as that of a folder beside it.
+
+    Only a path that is `UNMISTAKABLE` stands alone there.
+    """
+    behind = data[occurrence.offset + occurrence.length : occurrence.offset + occurrence.length + 1]
+    return occurrence.length >= UNMISTAKABLE and behind != b"/" and is_longer(data, occurrence, place.longer)
 
 
 def _named(data: bytes, string: MarshalString, name: bytes) -> Splice:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import posixpath
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -22,7 +22,7 @@ class Layout:
     Attributes:
         paths: All its files and links.
         links: The targets of its symbolic links, by path.
-        linked: Files that a link in another folder leads to.
+        linked: Files that a link in another folder leads to, perhaps through further links.
     """
 
     paths: frozenset[str]
@@ -34,23 +34,34 @@ class Layout:
         """Return the layout of the environment with these groups."""
         entries = [entry for group in groups for entry in group.entries]
         links = {entry.path: entry.target for entry in entries if entry.type == "symlink"}
-        others = {
-            path: posixpath.normpath(posixpath.join(posixpath.dirname(path), to)) for path, to in links.items()
-        }
-        others.update({entry.path: entry.target for entry in entries if entry.type == "hardlink"})
-        linked = (to for path, to in others.items() if posixpath.dirname(path) != posixpath.dirname(to))
-        return cls(frozenset(entry.path for entry in entries), links, frozenset(linked))
+        layout = cls(frozenset(entry.path for entry in entries), links, frozenset())
+        others = [(entry.path, entry.target) for entry in entries if entry.type == "hardlink"]
+        others += [(path, to) for path in links for to in layout._behind(path)]
+        linked = {to for path, to in others if posixpath.dirname(path) != posixpath.dirname(to)}
+        return replace(layout, linked=frozenset(linked))
+
+    def _behind(self, path: str) -> Iterator[str]:
+        """Yield the paths that a link leads to, one link after another, those to folders included."""
+        for _ in range(_MOST_LINKS):
+            path = self._target(path) if path in self.links else self._below_link(path)
+            if not path:
+                return
+            yield path
+
+    def _target(self, link: str) -> str:
+        return posixpath.normpath(posixpath.join(posixpath.dirname(link), self.links[link]))
+
+    def _below_link(self, path: str) -> str:
+        """Return the path that a path below a link to a folder leads to; "" for a path below none."""
+        folder = next((path[:at] for at, c in enumerate(path) if c == "/" and path[:at] in self.links), "")
+        return posixpath.normpath(self._target(folder) + path[len(folder) :]) if folder else ""
 
     def has(self, path: str) -> bool:
         """Return whether the environment has a path, perhaps below a link to a folder."""
         for _ in range(_MOST_LINKS):
             if path in self.paths:
                 return True
-            folder = next((path[:at] for at, c in enumerate(path) if c == "/" and path[:at] in self.links), "")
-            if not folder:
-                return False
-            target = posixpath.join(posixpath.dirname(folder), self.links[folder])
-            path = posixpath.normpath(target + path[len(folder) :])
+            path = self._below_link(path)
         return False
 
 
@@ -83,7 +94,9 @@ class Surroundings:
             return list(map(os.fsdecode, self.longer))
         if kind == "linked":
             return path in self.layout.linked
-        return self.layout.has(path) or (kind == "source" and os.path.lexists(self._prefix / path))
+        if kind == "source":  # a folder is none, whatever its name ends in: etc/fonts/conf.d
+            return os.path.isfile(self._prefix / path)
+        return self.layout.has(path)
 
 
 @dataclass(frozen=True)
@@ -110,7 +123,7 @@ class Place:
         return bool(self._ask(f"has {path}"))
 
     def has_source(self, path: str) -> bool:
-        """Return whether the environment has a source or a header, perhaps one that is not packed."""
+        """Return whether the environment has a file with a source or a header, perhaps one that is not packed."""
         return bool(self._ask(f"source {path}"))
 
     @property

@@ -8,6 +8,7 @@ import io
 import marshal
 import pickle
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 
 from envpack.prefix.model import Entry, PrefixContents, Published, Stored
 from envpack.prefix.relocate.normalize import FileNormalizer
-from envpack.prefix.relocate.occurrences import Harmless, canonical_placeholder
+from envpack.prefix.relocate.occurrences import UNMISTAKABLE, Harmless, canonical_placeholder
 from envpack.prefix.relocate.placeholder import SCRIPT, TEXT
 from envpack.prefix.scan.windowed_file import WindowedFile, in_memory
 from envpack.runtime.relocation.shebang import Shebang
@@ -112,6 +113,26 @@ def test_a_longer_path_that_exists_is_no_mention(tmp_path: Path) -> None:
     assert isinstance(remark, Harmless)
 
 
+@pytest.mark.parametrize("kind", ["text", "binary", "byte-code"])
+def test_a_longer_path_that_exists_is_no_mention_of_a_long_prefix_either(kind: str, tmp_path: Path) -> None:
+    prefix = tmp_path / ("e" * UNMISTAKABLE) / "proj"
+    prefix.with_name("proj-dev").mkdir(parents=True)
+    own, other = f"{prefix}/lib".encode(), f"{prefix}-dev/lib".encode()
+    data = {
+        "text": b"%s:%s\n" % (own, other),
+        "binary": b"\x7fELF\0%s\0%s\0" % (own, other),
+        "byte-code": importlib.util.MAGIC_NUMBER
+        + bytes(12)
+        + marshal.dumps(compile(f"a, b = {own!r}, {other!r}", "x.py", "exec")),
+    }[kind]
+    names = {"byte-code": "lib/x.pyc"}
+    stored = store(data, str(prefix).encode(), path=names.get(kind, "share/x"))
+    found = b"".join(in_memory(stored.pieces))
+    assert own not in found and other in found
+    (remark,) = stored.unrelocatable
+    assert remark.startswith("the name of another path that exists, ") and isinstance(remark, Harmless)
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -168,12 +189,15 @@ def zipped(data: bytes, front: bytes = b"") -> bytes:
         (pickle.dumps({"path": "/opt/env/lib", "n": 0}, 4), "pickle"),
         (b"SQLite format 3\0...\0/opt/env/lib\0", "SQLite database"),
         (b"\xca\xfe\xba\xbe\0\0\0\x34\x01\0\x0c/opt/env/lib\x01\0", "Java class"),
+        (zlib.compress(b"/opt/env/lib", 0), "zlib stream"),
+        (b"\x04\x22\x4d\x18\x64\x40\xa7\x0c\0\0\x80/opt/env/lib\0\0\0\0\x01\x02\x03\x04", "LZ4 file"),
+        (b"\x89PNG\r\n\x1a\n\0\0\0\x12tEXtSource\0/opt/env/x\x01\x02", "PNG image"),
     ],
 )
 def test_formats_that_keep_lengths_are_left_alone_and_reported(data: bytes, kind: str) -> None:
     stored = store(data)
     assert b"".join(in_memory(stored.pieces)) == data and stored.relocation is None
-    assert stored.unrelocatable == (f"{kind}: the build prefix stays at byte {data.index(PREFIX)}",)
+    assert stored.unrelocatable[0] == f"{kind}: the build prefix stays at byte {data.index(PREFIX)}"
 
 
 DECIMAL = "serialized text with the lengths of its strings"
@@ -194,6 +218,11 @@ LONG, SHORT = b"/opt/environments/of/all/people/env", b"/opt/env"
         (b"\x81\xa4path\xd9\x27%s/lib\xa1a" % LONG, BINARY),
         (b"\xa1dpath\x78\x27%s/lib\x03" % LONG, BINARY),  # CBOR
         (b"\n\x27%s/lib\x12\x03abc" % LONG, BINARY),  # protocol buffers
+        (b"\x12\x96\x01%s\x18\x01" % LONG.ljust(150, b"x"), BINARY),
+        (b"\x9f\xda\x01\x0e%s\xc0" % LONG.ljust(270, b"x"), BINARY),  # MessagePack's str 16
+        (b"\x9f\x79\x01\x0e%s\xff" % LONG.ljust(270, b"x"), BINARY),  # CBOR
+        (b"\x81\xa3cmd\xd9\x2d-I%s/include" % LONG, BINARY),
+        (b'\x04\x08I"\x2d%s/lib\x06:\x06ET' % LONG, "serialized Ruby object"),
     ],
 )
 def test_serialized_strings_without_nul_are_left_alone_and_reported(data: bytes, kind: str) -> None:
