@@ -212,7 +212,7 @@ class CommandBackend:
                     self.arguments(job.prefix, explicit), capture_output=True, text=True, errors="replace"
                 )
                 if process.returncode != 0:
-                    tail = (process.stdout + process.stderr).strip().splitlines()[-30:]
+                    tail = without_secrets(process.stdout + process.stderr).strip().splitlines()[-30:]
                     raise BuildError(
                         f"{self.name} could not install the packages (exit {process.returncode})", details=tail
                     )

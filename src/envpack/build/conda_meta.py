@@ -19,13 +19,13 @@ from envpack.lock.formats.package_urls import url_path
 from envpack.runtime.fs.io import read_file
 from envpack.runtime.fs.json_text import json_value
 from envpack.runtime.fs.temporary import replace_file
+from envpack.spec.credentials import without_credentials
 
 if TYPE_CHECKING:
     from rattler import RepoDataRecord
 
 _ALIAS = "https://conda.anaconda.org/"
 _DEFAULTS = re.compile(r"https://repo\.anaconda\.com/pkgs/(?:main|r|msys2)")
-_USER = re.compile(r"(?<=://)[^/@]*@")
 
 
 def write_history(prefix: Path, records: Sequence[RepoDataRecord], requested: Sequence[str]) -> None:
@@ -62,7 +62,7 @@ def dist_name(record: RepoDataRecord) -> str:
     ``canonical_name``).
     """
     channel = (record.channel or record.url.rpartition("/")[0]).rstrip("/")
-    channel = _USER.sub("", channel.removesuffix(f"/{record.subdir}"))
+    channel = without_credentials(channel.removesuffix(f"/{record.subdir}"))
     if url_path(channel) is None and _DEFAULTS.fullmatch(channel):
         channel = "defaults"
     name = f"{record.name.normalized}-{record.version}-{record.build}"

@@ -106,6 +106,38 @@ def index_arguments(lines: Iterable[PipLine], index_url: str | None, folder: Pat
     return args
 
 
+_BY_VARIABLE = {
+    "--index-url": ("UV_INDEX_URL", ""),
+    "--extra-index-url": ("UV_EXTRA_INDEX_URL", " "),
+    "--find-links": ("UV_FIND_LINKS", ","),
+}
+"""uv's variables for these options, and what separates their values
+(https://docs.astral.sh/uv/reference/environment/)."""
+
+
+def without_indexes(args: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Return uv's arguments without the URLs of indexes, and the variables that state them.
+
+    All users of a machine see the arguments of a process, with the passwords in URLs; its variables only its own.
+    """
+    kept: list[str] = []
+    values: dict[str, list[str]] = {}
+    words = iter(args)
+    for word in words:
+        if word in _BY_VARIABLE:
+            values.setdefault(word, []).append(next(words))
+        else:
+            kept.append(word)
+    variables: dict[str, str] = {}
+    for option, stated in values.items():
+        name, separator = _BY_VARIABLE[option]
+        if any(separator in value for value in stated if separator):
+            kept += [word for value in stated for word in (option, value)]
+        else:
+            variables[name] = separator.join(stated)
+    return kept, variables
+
+
 def build_settings(lines: Iterable[PipLine]) -> list[str]:
     """Return uv's arguments for the settings that requirements state for the build of their package."""
     settings = ((line.name, setting) for line in lines for setting in line.settings)
@@ -143,13 +175,14 @@ def run_uv(
     """
     import uv
 
+    args, indexes = without_indexes(args)
     command = [uv.find_uv_bin(), *args]
     if cache_dir is not None:
         command += ["--cache-dir", str(cache_dir)]
     with subprocess.Popen(
         command,
         cwd=cwd,
-        env={**uv_environment(), **(activation or {})},
+        env={**uv_environment(), **(activation or {}), **indexes},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT if on_line else subprocess.PIPE,

@@ -6,6 +6,7 @@ import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from fnmatch import filter
 from operator import itemgetter
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from envpack.runtime.fs.io import read_file
 
 _NOTHING = Claim()
 
-_WITHOUT_CREDENTIALS = frozenset({"conda-meta/history", ".condarc", ".mambarc"})
+_WITHOUT_CREDENTIALS = ("conda-meta/history", ".condarc", ".mambarc", "condarc", "condarc.d/*")
 """Files that conda writes for an environment, with the channels' URLs in them; packed without credentials."""
 
 
@@ -97,7 +98,7 @@ def _share_out(tree: Tree, ownership: Ownership, drafts: Sequence[_Draft], rest:
 def _without_credentials(prefix: Path, aliases: Sequence[bytes], tree: Tree) -> dict[str, bytes]:
     """Return the new bytes of conda's files of the environment that may have credentials in them, by path."""
     generated = {}
-    for path in _WITHOUT_CREDENTIALS & tree.files.keys():
+    for path in (path for glob in _WITHOUT_CREDENTIALS for path in filter(tree.files, glob)):
         data = read_file(prefix / tree.places.get(path, path))
         if path == "conda-meta/history":
             generated[path] = portable_text(data, aliases)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 
+from envpack.runtime.transport.redact import without_tokens
+
 _USER = re.compile(r"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]*://)(?P<user>[^/\s\"']+)@")
-_STORED_TOKEN = re.compile(r"(?P<host>://[^/\s\"']+?)/t/[^/\s\"'$]+(?=/)")
 
 
 def without_credentials(text: str) -> str:
@@ -13,7 +14,7 @@ def without_credentials(text: str) -> str:
 
     The user of an ssh URL stays, and so do ``${NAME}``, which stand for a variable of whoever reads the file.
     """
-    return _STORED_TOKEN.sub(r"\g<host>", _USER.sub(_plain, text))
+    return without_tokens(_USER.sub(_plain, text))
 
 
 def _plain(match: re.Match[str]) -> str:

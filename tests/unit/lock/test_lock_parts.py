@@ -17,7 +17,7 @@ from envpack.lock.model import LockedPypi
 from envpack.lock.pip import _best_wheel, _locked, conda_distributions, replaced_by_pip, wheel_tags
 from envpack.lock.solve import channel_failure, match_specs
 from envpack.lock.target import channel_names, spec_channels, virtual_package_texts
-from envpack.lock.uvtool import index_arguments, uv_environment
+from envpack.lock.uvtool import index_arguments, run_uv, uv_environment, without_indexes
 from envpack.runtime.errors import SpecError
 from envpack.runtime.transport.redact import without_secrets
 from envpack.spec.credentials import without_credentials
@@ -149,6 +149,24 @@ def test_variables_in_urls_of_indexes_are_replaced_as_by_pip(monkeypatch):
     assert index_arguments(lines, None) == expected + STRATEGY
 
 
+def test_urls_of_indexes_are_no_arguments_of_uv(monkeypatch, tmp_path):
+    program = tmp_path / "uv"
+    program.write_text(
+        '#!/bin/sh\nprintf "%s\\n" "$*"; env | grep ^UV_INDEX_URL; env | grep ^UV_EXTRA; env | grep ^UV_FIND\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setattr("uv.find_uv_bin", lambda: str(program))
+    lines = ["-i https://me:s3cret@h/simple", "--extra-index-url https://u:p@a/s", "--extra-index-url https://b/s"]
+    args = index_arguments(parse_lines([*lines, "-f https://u:p@h/links"]), None)
+    assert run_uv(["pip", "compile", *args], "it failed", cwd=tmp_path).splitlines() == [
+        f"pip compile {' '.join(STRATEGY)}",
+        "UV_INDEX_URL=https://me:s3cret@h/simple",
+        "UV_EXTRA_INDEX_URL=https://u:p@a/s https://b/s",
+        "UV_FIND_LINKS=https://u:p@h/links",
+    ]
+    assert without_indexes(["--find-links", "/a,b", "--find-links", "/c"])[1] == {}
+
+
 def test_uv_trusts_the_authorities_that_pip_trusts(monkeypatch, tmp_path):
     for name in ("SSL_CERT_FILE", "SSL_CERT_DIR", "UV_NATIVE_TLS", "UV_SYSTEM_CERTS", "REQUESTS_CA_BUNDLE"):
         monkeypatch.delenv(name, raising=False)
@@ -251,7 +269,9 @@ def test_uvs_explanation_becomes_the_message_and_secrets_do_not():
         ("https://token@h/main", "https://h/main"),
         ("https://me:p@ss@h/main", "https://h/main"),
         ("https://h/t/tk-12/main/noarch/x.conda", "https://h/main/noarch/x.conda"),
-        ("file:///srv/t/x/main", "file:///srv/t/x/main"),
+        ("https://h/api/repo/t/tk-12-3/main", "https://h/api/repo/main"),
+        ("https://h/packages/source/t/tqdm/tqdm-4.tar.gz", "https://h/packages/source/t/tqdm/tqdm-4.tar.gz"),
+        ("file:///srv/t/tk-1/main", "file:///srv/t/tk-1/main"),
         ("git+ssh://git@h/a.git@0123", "git+ssh://git@h/a.git@0123"),
         ("git+ssh://git:pass@h/a.git@0123", "git+ssh://git@h/a.git@0123"),
         ("git+https://h/a.git@0123", "git+https://h/a.git@0123"),

@@ -18,6 +18,7 @@ from envpack.prefix.owners.softlinks import record_of_files
 from envpack.runtime.errors import PackError
 from envpack.runtime.format.manifest import Package
 from envpack.runtime.fs.json_text import json_value
+from envpack.runtime.transport.redact import without_tokens
 
 LOCAL_CHANNEL = "file:///local-channel"
 """Replaces every channel that was a folder of the build machine; a URL, so that every tool parses it."""
@@ -243,9 +244,6 @@ def _portable_specs(value: Any) -> Any:
     return portable_text(value.encode("utf-8", "replace")).decode() if isinstance(value, str) else value
 
 
-_TOKEN = re.compile(r"^/t/[^/]+(?=/|$)")
-
-
 def portable_url(url: str) -> str:
     """Return the URL or channel name without user, password, token (anaconda.org's /t/TOKEN/) and query.
 
@@ -261,16 +259,16 @@ def portable_url(url: str) -> str:
         return url
     split = urlsplit(url)
     host = split.netloc.rpartition("@")[2]
-    return urlunsplit((split.scheme, host, _TOKEN.sub("", split.path), "", ""))
+    return without_tokens(urlunsplit((split.scheme, host, split.path, "", "")))
 
 
-_CREDENTIALS = re.compile(rb"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]*://)[^\s/@'\"]+@")
-_TOKENS = re.compile(rb"(?P<host>://[^\s/'\"]+)/t/[^\s/'\"]+(?=[\s/'\"]|$)")
+_CREDENTIALS = re.compile(rb"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]*://)[^\s/'\"]+@")
 
 
 def scrub(text: bytes) -> bytes:
     """Return a text such as ``history`` without the credentials in its URLs."""
-    return _TOKENS.sub(rb"\g<host>", _CREDENTIALS.sub(rb"\g<scheme>", text))
+    plain = _CREDENTIALS.sub(rb"\g<scheme>", text)
+    return without_tokens(plain.decode("latin-1")).encode("latin-1")
 
 
 _PATH = rb"(?:(?<=[\s=\"'\[(,+-])|^)(?P<url>file:(?://)?)?(?P<path>/[^\s\"'\]),]+)"

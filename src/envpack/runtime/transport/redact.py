@@ -14,6 +14,19 @@ behind a port looks the same, and the host is then not shown; that of a digest i
 _USER = re.compile(_SCHEME + r"[^\s'\"<>/?#]+@")
 _TOKEN = re.compile(r"(?P<host>://[^/\s]\S*?/t/)[^/\s]+")  # conda's; a file's URL has no host
 
+_STORED_TOKEN = re.compile(
+    r"(?P<host>://[^/\s\"']+)(?:/t/[^/\s\"'$]+|(?P<path>(?:/[^/\s\"']+)+?)/t/[a-z]{2}-[a-zA-Z0-9-]*\d[a-zA-Z0-9-]*)"
+    r"(?=[/\s\"']|$)",
+    re.MULTILINE,
+)
+"""conda takes ``/t/NAME`` anywhere in a path for a token (conda/common/url.py). Behind other folders, only a name
+of Anaconda's form (``tk-`` and a UUID) is one here: indexes have folders such as packages/source/t/tqdm."""
+
+
+def without_tokens(text: str) -> str:
+    """Return ``text`` with conda's tokens taken out of its URLs, which can still be used."""
+    return _STORED_TOKEN.sub(lambda match: match["host"] + (match["path"] or ""), text)
+
 
 def without_secrets(text: str) -> str:
     """Return ``text`` with users, passwords and tokens in its URLs replaced by ``***``."""

@@ -111,6 +111,8 @@ def test_a_broken_record_is_named(data: bytes, problem: str) -> None:
         ("https://u:p@h.example:8443/c?sig=secret#x", "https://h.example:8443/c"),
         ("https://h.example/t/abc-123", "https://h.example"),
         ("https://h.example/team/t/x", "https://h.example/team/t/x"),
+        ("https://h.example/api/repo/t/tk-123-456/chan", "https://h.example/api/repo/chan"),
+        ("https://h.example/api/t/tk-1f0e", "https://h.example/api"),
         ("file:///home/me/channel", "file:///local-channel"),
         ("/home/me/channel/", "file:///local-channel"),
         ("file:///home/me/ch/linux-64/a-1-0.conda", "file:///local-channel/linux-64/a-1-0.conda"),
@@ -205,3 +207,5 @@ def test_history_knows_the_environments_own_path_with_its_blanks() -> None:
 def test_history_loses_passwords_and_nothing_else() -> None:
     text = b"# cmd: conda install -c https://me:pw@h.example/t/tk-1/c -c https://h.example/c x\n+defaults::x-1-0\n"
     assert scrub(text) == text.replace(b"me:pw@", b"").replace(b"/t/tk-1", b"")
+    below = b"channels: ['https://me:p@ss@h.example/api/t/tk-1/c', https://h/packages/source/t/tqdm/x.tar.gz]\n"
+    assert scrub(below) == below.replace(b"me:p@ss@", b"").replace(b"/t/tk-1", b"")
