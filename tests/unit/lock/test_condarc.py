@@ -36,8 +36,8 @@ def home(tmp_path, monkeypatch) -> Path:
         "XDG_CONFIG_HOME",
     ):
         monkeypatch.delenv(name, raising=False)
-    for name in ("CONDA_CHANNELS", "CONDA_CHANNEL_ALIAS"):
-        monkeypatch.delenv(name, raising=False)
+    for name in ("CHANNELS", "CHANNEL_ALIAS", "CHANNEL_PRIORITY", "DEFAULT_CHANNELS"):
+        monkeypatch.delenv(f"CONDA_{name}", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("CHANNEL_PASSWORD", "secret")
     return tmp_path
@@ -104,6 +104,144 @@ def test_a_later_file_comes_first(home):
     own.write_text("channels: [a]\nchannel_alias: https://x.example.org\n")
     settings = channel_settings({"HOME": str(home), "CONDARC": str(own)})
     assert (settings.channels, settings.alias) == (("a", "b"), "https://x.example.org")
+
+
+MIRROR = """\
+custom_channels: {conda-forge: https://mirror.example.org/conda/, team/own: https://own.example.org}
+custom_multichannels:
+  all: [conda-forge, internal/label/dev, "https://h.example.org/t/secret/packs/extra"]
+mirrored_channels: {internal: ["https://one.example.org/i/"]}
+"""
+
+
+@pytest.mark.parametrize(
+    ("channels", "expected"),
+    [
+        ("[conda-forge/label/dev]", ["https://mirror.example.org/conda/conda-forge/label/dev/"]),
+        ("[conda-forge/, conda-forge/linux-64]", ["https://mirror.example.org/conda/conda-forge/"]),
+        ("[conda-forge/label/dev/linux-64]", ["https://mirror.example.org/conda/conda-forge/label/dev/"]),
+        ("[conda-forge-plus]", ["https://conda.anaconda.org/conda-forge-plus/"]),
+        ("[internal/team]", ["https://one.example.org/i/team/"]),
+        ("[team/own/label/a]", ["https://own.example.org/team/own/label/a/"]),
+        ("[team/other]", ["https://conda.anaconda.org/team/other/"]),
+        ("[packs/extra/label/b]", ["https://h.example.org/t/secret/packs/extra/label/b/"]),
+        ("[pkgs/main/label/b]", ["https://repo.anaconda.com/pkgs/main/label/b/"]),
+        ("[all/label/dev]", ["https://conda.anaconda.org/all/label/dev/"]),
+        (
+            "[all]",
+            [
+                "https://mirror.example.org/conda/conda-forge/",
+                "https://one.example.org/i/label/dev/",
+                "https://h.example.org/t/secret/packs/extra/",
+            ],
+        ),
+    ],
+)
+def test_a_channel_below_a_custom_one_is_in_its_place(home, channels, expected):
+    (home / ".condarc").write_text(MIRROR)
+    assert urls(f"channels: {channels}\n") == expected
+
+
+def test_a_dependency_names_a_channel_below_a_custom_one(home):
+    (home / ".condarc").write_text(MIRROR)
+    spec = parse_spec("channels: [a]\ndependencies: ['conda-forge/label/dev::x']\n", "e.yml")
+    (match,) = match_specs(spec, any_channel=False)
+    assert match.channel.base_url == "https://mirror.example.org/conda/conda-forge/label/dev/"
+    assert match.channel.base_url in [channel.base_url for channel in spec_channels(spec)]
+
+
+PLACES = (
+    "root/.condarc",
+    "root/condarc",
+    "root/condarc.d/10.yml",
+    "root/condarc.d/20.yaml",
+    "root/.mambarc",
+    "xdg/conda/.condarc",
+    ".config/conda/condarc.d/a.yml",
+    ".conda/condarc",
+    ".conda/condarc.d/a.yml",
+    ".condarc",
+    ".mambarc",
+    "root/envs/x/.condarc",
+    "root/envs/x/condarc.d/a.yml",
+    "folder/a.yml",
+    "own",
+)
+"""The places of configuration files, the one with the highest priority last."""
+
+
+@pytest.fixture
+def environ(home) -> dict[str, str]:
+    return {
+        "HOME": str(home),
+        "XDG_CONFIG_HOME": str(home / "xdg"),
+        "MAMBA_ROOT_PREFIX": str(home / "root"),
+        "CONDA_PREFIX": str(home / "root" / "envs" / "x"),
+        "CONDARC": str(home / "folder"),
+        "MAMBARC": str(home / "own"),
+    }
+
+
+def write(home: Path, place: str, text: str) -> None:
+    (home / place).parent.mkdir(parents=True, exist_ok=True)
+    (home / place).write_text(text)
+
+
+def test_files_are_read_in_the_order_of_conda(home, environ):
+    for number, place in enumerate(PLACES):
+        write(
+            home,
+            place,
+            f"channels: [c{number}]\ndefault_channels: [d{number}]\nchannel_alias: https://a{number}\n",
+        )
+    write(home, ".conda/condarc.d/read.me", "channels: [no]\n")
+    settings = channel_settings(environ)
+    numbers = [*reversed(range(len(PLACES)))]
+    assert settings.channels == tuple(f"c{number}" for number in numbers)
+    assert settings.multichannels["defaults"] == tuple(f"d{number}" for number in numbers)
+    assert settings.alias == f"https://a{len(PLACES) - 1}"
+
+
+def test_the_users_file_wins_over_that_of_an_active_base_environment(home, environ):
+    write(home, "root/.condarc", "channels: [base]\n")
+    write(home, ".condarc", "channels: [mine]\n")
+    (home / "root" / "condabin").mkdir()
+    assert channel_settings({**environ, "CONDA_PREFIX": str(home / "root")}).channels == ("mine", "base")
+
+
+def test_a_folder_that_can_not_be_read_counts_as_empty(home, environ, monkeypatch):
+    write(home, ".conda/condarc.d/a.yml", "channels: [a]\n")
+    write(home, ".condarc", "channels: [b]\n")
+
+    def refused(_folder: Path) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "iterdir", refused)
+    assert channel_settings(environ).channels == ("b",)
+
+
+@pytest.mark.parametrize(
+    ("text", "variable", "expected"),
+    [
+        ("", "", ""),
+        ("channel_priority: strict", "", "strict"),
+        ("channel_priority: Flexible", "", "flexible"),
+        ("channel_priority: true", "", "flexible"),
+        ("channel_priority: false", "", "disabled"),
+        ("channel_priority: disabled", "strict", "strict"),
+        ("channel_priority: [strict]", "false", "disabled"),
+        ("channel_priority: other", "", ""),
+    ],
+)
+def test_the_priority_of_channels_is_read(home, text, variable, expected):
+    (home / ".condarc").write_text(f"{text}\n")
+    environ = {"HOME": str(home), "CONDA_CHANNEL_PRIORITY": variable}
+    assert channel_settings(environ).priority == expected
+
+
+def test_the_variable_of_default_channels_wins(home):
+    environ = {"HOME": str(home), "CONDA_DEFAULT_CHANNELS": "https://h.example.org/main"}
+    assert channel_settings(environ).expand(["defaults"]) == ["https://h.example.org/main"]
 
 
 @pytest.mark.parametrize(
