@@ -135,7 +135,7 @@ def _lock(
 ) -> tuple[Lock, str]:
     """Return the lock to build from, and the platform to build for."""
     if isinstance(source, Lock):
-        return source, _build_platform(source.spec.platform or _only_platform(source))
+        return source, _build_platform(source.spec.platform or source.only_platform)
     platform = _build_platform(source.platform)
     lock = solve_lock(
         source, platforms=[platform], sources=sources, cache_dir=uv_cache, link=link, reporter=reporter
@@ -201,11 +201,6 @@ def _build_platform(name: str | None) -> str:
             hint=f"Build it on a {name} machine, or set 'platform: {here}'.",
         )
     return here
-
-
-def _only_platform(lock: Lock) -> str | None:
-    names = [*lock.platforms, *lock.refused]
-    return names[0] if len(names) == 1 else None
 
 
 def _remove_cache_tag(prefix: Path) -> None:

@@ -30,7 +30,7 @@ def load_input(path: Path, environment: str | None = None, reporter: Reporter | 
     Raises:
         SpecError: The file has none of these formats or is not valid.
         UsageError: ``environment`` is given, and the file has no named environments.
-        BuildError: Packages of an ``@EXPLICIT`` or conda-lock file can't be found in their channel.
+        BuildError: Packages of an ``@EXPLICIT`` file can't be found in their channel.
     """
     if is_folder(path, follow=True):
         path = find_spec(path)

@@ -111,6 +111,7 @@ class Lock:
 
         Raises:
             SpecError: The lock does not hold this platform, or it can't be built.
+            BuildError: Packages of a conda-lock file can't be found in their channel.
         """
         if name in self.refused:
             raise self.refused[name]
@@ -120,6 +121,12 @@ class Lock:
                 hint=f"Lock again with --platform {name}.",
             )
         return self.platforms[name]
+
+    @property
+    def only_platform(self) -> str | None:
+        """The platform of a lock for a single one, else None."""
+        names = [*self.platforms, *self.refused]
+        return names[0] if len(names) == 1 else None
 
 
 def write_lock(lock: Lock, path: Path) -> bool:

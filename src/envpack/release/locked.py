@@ -55,8 +55,7 @@ def read_lock_inventory(path: Path, platform: str | None = None, environment: st
     lock = load_input(path, environment)
     if not isinstance(lock, Lock):
         raise SpecError(f"{path} is not a lock", hint=f"Make one with 'envpack lock {path}'.")
-    if platform is None:
-        platform = next(iter(lock.platforms)) if len(lock.platforms) == 1 else current_platform()
+    platform = platform or lock.only_platform or current_platform()
     packages = lock.platform(platform)
     spec = lock.spec
     locked = Locked(spec.name, spec.version, platform, _newest(packages))

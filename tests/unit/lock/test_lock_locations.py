@@ -9,8 +9,8 @@ import pytest
 from envpack.build.pip import pylock
 from envpack.lock.inputs import load_input
 from envpack.lock.locations import parse_location
-from envpack.lock.model import LockedPypi, read_lock
-from envpack.runtime.errors import SpecError, UsageError
+from envpack.lock.model import Lock, LockedPypi, read_lock
+from envpack.runtime.errors import BuildError, SpecError, UsageError
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 SHA256 = "ab" * 32
@@ -183,7 +183,7 @@ def test_a_variable_that_is_not_set_is_an_error(where, tmp_path, monkeypatch):
         package = f"url: 'https://{hosts['package']}/x-1.zip', hash: {{sha256: {SHA256}}}"
         path = conda_lock(tmp_path, f"['https://{hosts['channel']}/c']", package)
     with pytest.raises(SpecError) as caught:
-        load_input(path)
+        load_input(path).platform("linux-64")  # type: ignore[union-attr]
     assert "needs the variable LOCK_HOST, which is not set" in caught.value.message
     assert caught.value.hint == "Set it: export LOCK_HOST=..."
 
@@ -193,6 +193,35 @@ def test_a_repository_of_conda_lock_keeps_its_subdirectory(tmp_path):
     lock = load_input(conda_lock(tmp_path, "[]", package))
     expected = LockedPypi("x", "1", f"git+https://h/x.git@{COMMIT}#subdirectory=py")
     assert lock.platform("linux-64").pypi == (expected,)  # type: ignore[union-attr]
+
+
+BROKEN = {
+    "a repository without a commit": ("git+https://h/y.git", "has no commit, expected"),
+    "no package of conda": ("https://h/y.zip", "y: 'https://h/y.zip' is not the URL of a conda package"),
+    "a variable that is not set": ("https://${LOCK_HOST}/y-1-0.conda", "needs the variable LOCK_HOST"),
+    "a channel that is not there": (
+        "file:///no/such/linux-aarch64/y-1-0.conda",
+        "no conda channel at file:///no/such",
+    ),
+}
+
+
+@pytest.mark.parametrize(("url", "reason"), BROKEN.values(), ids=BROKEN)
+def test_a_fault_of_one_platform_of_conda_lock_concerns_only_that_platform(tmp_path, url, reason, monkeypatch):
+    monkeypatch.delenv("LOCK_HOST", raising=False)
+    path = conda_lock(tmp_path, "[]", f"url: 'https://h/x-1.zip', hash: {{sha256: {SHA256}}}")
+    manager = "pip" if url.startswith("git+") else "conda"
+    other = f"- {{name: y, version: '1', manager: {manager}, platform: linux-aarch64, url: '{url}'}}\n"
+    path.write_text(path.read_text().replace("[linux-64]", "[linux-64, linux-aarch64]") + other)
+    lock = load_input(path)
+    assert isinstance(lock, Lock)
+    assert lock.platform("linux-64").pypi == (LockedPypi("x", "1", "https://h/x-1.zip", SHA256),)
+    assert lock.platform("linux-64") is lock.platform("linux-64")
+    assert lock.only_platform is None
+    with pytest.raises((SpecError, BuildError), match=reason):
+        lock.platform("linux-aarch64")
+    with pytest.raises(SpecError, match="not linux-32"):
+        lock.platform("linux-32")
 
 
 def test_pip_packages_in_the_comments_of_an_explicit_list_are_locked(tmp_path):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from envpack.spec.nodes import load
 def conda_lock(text: str, path: Path, reporter: Reporter | None = None) -> Lock:
     """Return the lock for a conda-lock.yml of the unified format: category main, every platform envpack knows.
 
+    The packages of a platform are looked up in their channels when the lock is asked for that platform.
+
     Format: https://github.com/conda/conda-lock, ``conda_lock/lockfile/v1/models.py``.
     """
     try:
@@ -38,11 +41,8 @@ def conda_lock(text: str, path: Path, reporter: Reporter | None = None) -> Lock:
             raise SpecError(
                 f"{path} is for {', '.join(metadata['platforms'])}, expected one of {', '.join(PLATFORMS)}"
             )
-        return Lock(
-            named_after(path),
-            urls,
-            {name: _conda_lock_platform(main_packages, name, path) for name in platforms},
-        )
+        found, refused = _by_platform(main_packages, platforms, path)
+        return Lock(named_after(path), urls, found, refused=refused)
     except (KeyError, TypeError, AttributeError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise SpecError(f"{path} is not a conda-lock file: {reason}") from None
@@ -72,11 +72,52 @@ def _conda_lock_channels(channels: Sequence[object], folder: Path) -> tuple[str,
     return tuple(channel.base_url for channel in channels_of(channel_names(names), folder))
 
 
-def _conda_lock_platform(packages: Sequence[Mapping[str, Any]], platform: str, path: Path) -> LockedPlatform:
+class _Platforms(Mapping[str, LockedPlatform]):
+    """The platforms of a file, each of which is read once, when it is first asked for."""
+
+    def __init__(self, readers: Mapping[str, Callable[[], LockedPlatform]]) -> None:
+        self._readers = readers
+        self._read: dict[str, LockedPlatform] = {}
+
+    def __getitem__(self, name: str) -> LockedPlatform:
+        reader = self._readers[name]
+        if name not in self._read:
+            self._read[name] = reader()
+        return self._read[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._readers
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._readers)
+
+    def __len__(self) -> int:
+        return len(self._readers)
+
+
+def _by_platform(
+    packages: Sequence[Mapping[str, Any]], platforms: Sequence[str], path: Path
+) -> tuple[_Platforms, dict[str, SpecError]]:
+    """Return the platforms that can be built, and why others can't, which concerns only these."""
+    readers, refused = {}, {}
+    for platform in platforms:
+        own = [package for package in packages if package["platform"] == platform]
+        try:
+            readers[platform] = partial(_locked, *_conda_lock_packages(own, platform, path), platform)
+        except SpecError as error:
+            refused[platform] = error
+    return _Platforms(readers), refused
+
+
+def _locked(conda: Sequence[PackageUrl], pypi: tuple[LockedPypi, ...], platform: str) -> LockedPlatform:
+    return LockedPlatform(find_records(conda, platform) if conda else (), pypi)
+
+
+def _conda_lock_packages(
+    packages: Sequence[Mapping[str, Any]], platform: str, path: Path
+) -> tuple[list[PackageUrl], tuple[LockedPypi, ...]]:
     conda, pypi, errors = [], [], []
     for package in packages:
-        if package["platform"] != platform:
-            continue
         hashes, name = package.get("hash") or {}, package["name"]
         where = f"{path}: {name}"
         if package["manager"] == "pip":
@@ -97,6 +138,4 @@ def _conda_lock_platform(packages: Sequence[Mapping[str, Any]], platform: str, p
             )
     if errors:
         raise SpecError(errors[0], details=errors)
-    return LockedPlatform(
-        find_records(conda, platform) if conda else (), tuple(sorted(pypi, key=lambda package: package.name))
-    )
+    return conda, tuple(sorted(pypi, key=lambda package: package.name))
