@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from envpack.lock import rattler_async
+from envpack.lock.conda.priority import note_of_later_channels, of_later_channels, solve_with_priority
+from envpack.lock.conda.suggestions import suggestions
 from envpack.lock.condarc import channel_settings
 from envpack.lock.model import Lock, LockedPlatform, LockedPypi
 from envpack.lock.pip import BuildEnvironment, resolve_pip
-from envpack.lock.suggestions import suggestions
 from envpack.lock.target import (
     current_platform,
     spec_channels,
@@ -29,7 +30,7 @@ from envpack.spec.model import PLATFORMS, EnvSpec
 from envpack.spec.pip_lines import parse_lines
 
 if TYPE_CHECKING:
-    from rattler import Channel, MatchSpec, RepoDataRecord
+    from rattler import Channel, ChannelPriority, MatchSpec, RepoDataRecord
 
 Link = Callable[[str, "Sequence[RepoDataRecord]"], AbstractContextManager[BuildEnvironment]]
 """Links the conda packages of a platform, for as long as the block runs."""
@@ -85,7 +86,7 @@ def solve_lock(
     locked = {}
     for platform in platforms:
         with reporter.step(f"Solving {spec.name} for {platform}") as step:
-            records = solve_conda(spec, platform, channels, specs)
+            records = solve_conda(spec, platform, channels, specs, reporter)
             step.detail = f"{len(records)} conda packages"
         pypi: tuple[LockedPypi, ...] = ()
         if has_pip_requirements(spec):
@@ -132,15 +133,16 @@ def match_specs(spec: EnvSpec, *, any_channel: bool) -> list[MatchSpec]:
 
 
 def solve_conda(
-    spec: EnvSpec, platform: str, channels: Sequence[Channel], specs: Sequence[MatchSpec]
+    spec: EnvSpec, platform: str, channels: Sequence[Channel], specs: Sequence[MatchSpec], reporter: Reporter
 ) -> list[RepoDataRecord]:
     """Return the conda packages for ``platform``, sorted by name.
 
     Args:
-        spec: The spec, for its name and its ``requires``.
+        spec: The spec, for its name, its ``requires`` and its priority of channels.
         platform: The conda subdir to solve for.
         channels: The channels in order of priority.
         specs: The dependencies.
+        reporter: Receives a note if the priority of channels could not be kept.
 
     Raises:
         BuildError: There is no solution (with the solver's explanation), or a channel can't be read.
@@ -150,23 +152,35 @@ def solve_conda(
 
     target = ", ".join(text.rsplit("=", 1)[0] for text in virtual_package_texts(platform, spec.requires))
     gateway, platforms = Gateway(client=rattler_async.client()), [Subdir(platform), Subdir("noarch")]
-    try:
-        records = rattler_async.run(
-            solve(
-                channels,
-                specs,
-                platforms=platforms,
-                virtual_packages=virtual_packages(platform, spec.requires),
-                gateway=gateway,
-            )
+    stated = spec.channel_priority or channel_settings(os.environ).priority
+
+    async def attempt(priority: ChannelPriority) -> list[RepoDataRecord]:
+        return await solve(
+            channels,
+            specs,
+            platforms=platforms,
+            virtual_packages=virtual_packages(platform, spec.requires),
+            gateway=gateway,
+            channel_priority=priority,
         )
+
+    async def answer() -> list[RepoDataRecord]:
+        records, relaxed = await solve_with_priority(attempt, stated)
+        if relaxed:
+            later = await of_later_channels(records, gateway, channels, platforms)
+            reporter.note(note_of_later_channels(later, spec.name, platform))
+        return records
+
+    try:
+        records = rattler_async.run(answer())
     except SolverError as error:
         lines = [line for line in str(error).splitlines() if line.strip()]
         reason = lines[0].removeprefix("Cannot solve the request because of: ") if lines else "no reason given"
         names = without_secrets(", ".join(channel.base_url for channel in channels))
+        strict = " They have strict priority." if stated == "strict" else ""
         raise BuildError(
             f"the dependencies of {spec.name} can't be satisfied on {platform}: {reason.rstrip('.')}",
-            hint=f"Loosen or correct the dependencies named above. Channels: {names}. Target: {target}.",
+            hint=f"Loosen or correct the dependencies named above. Channels: {names}.{strict} Target: {target}.",
             details=[*rattler_async.run(suggestions(gateway, channels, platforms, specs)), *lines[1:]],
         ) from None
     except GatewayError as error:

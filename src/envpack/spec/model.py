@@ -56,6 +56,7 @@ class EnvSpec:
         files: Own files and directories, relative to ``directory``, by their path in the environment.
         activate: Activation scripts, relative to ``directory``.
         app: Directories of applications, relative to ``directory``, by their path in the environment.
+        channel_priority: conda's ``channel_priority``, "" for that of conda's configuration.
         source: The file it was read from, for messages.
         directory: The folder of that file.
     """
@@ -78,6 +79,7 @@ class EnvSpec:
     files: Mapping[str, str] = field(default_factory=dict)
     activate: tuple[str, ...] = ()
     app: Mapping[str, str] = field(default_factory=dict)
+    channel_priority: str = ""
     source: str = field(default="", compare=False)
     directory: Path = field(default=Path(), compare=False)
 
@@ -102,6 +104,7 @@ class EnvSpec:
             "files": dict(self.files),
             "activate": list(self.activate),
             "app": dict(self.app),
+            "channel_priority": self.channel_priority,
         }
         return {key: value for key, value in everything.items() if value}
 
@@ -133,6 +136,7 @@ class EnvSpec:
             files=dict(values.get("files", {})),
             activate=tuple(values.get("activate", ())),
             app=dict(values.get("app", {})),
+            channel_priority=values.get("channel_priority", ""),
             source=source,
             directory=directory,
         )

@@ -33,7 +33,7 @@ _MERGED = ("dependencies", "pypi-dependencies", "activation")
 _OF_TARGETS = {*_MERGED, "tasks"}
 _TABLES = {*_OF_TARGETS, "workspace", "project", "target", "feature", "environments", "system-requirements"}
 _TABLES |= {"pypi-options", "package", "tool", "$schema"}  # package: how the project itself is built
-_WORKSPACE = {"name", "version", "channels", "platforms", "pypi-options"}
+_WORKSPACE = {"name", "version", "channels", "channel-priority", "platforms", "pypi-options"}
 _WORKSPACE |= {
     "description",
     "authors",
@@ -110,8 +110,7 @@ class _Manifest:
         if not {"workspace", "project"} & self._pixi.keys():
             raise KeyError("workspace")
         for key in [*sorted(self._pixi.keys() - _TABLES), *sorted(self._workspace.keys() - _WORKSPACE)]:
-            if (key, self._workspace.get(key)) != ("channel-priority", "strict"):  # as envpack solves
-                self._problems.at(key, f"{key!r} can't be read")
+            self._problems.at(key, f"{key!r} can't be read")
         if "default" in self._pixi.get("environments", {}):
             self._problems.at("default", "a default environment with features can't be read")
         platform = self._platform()
@@ -132,6 +131,7 @@ class _Manifest:
             version=str(self._workspace.get("version") or self._project.get("version") or DEFAULT_VERSION),
             platform=platform,
             requires=requires,
+            channel_priority=self._priority(),
             source=str(path),
             directory=path.parent,
         )
@@ -145,6 +145,13 @@ class _Manifest:
         if stated and not known:
             self._problems.at("platforms", f"none of the platforms is {' or '.join(PLATFORMS)}")
         return known[0] if len(known) == 1 else None
+
+    def _priority(self) -> str:
+        """Return the priority of channels; by default it is strict (pixi's reference of ``channel-priority``)."""
+        stated = self._workspace.get("channel-priority", "strict")
+        if stated not in ("strict", "disabled"):
+            self._problems.at("channel-priority", f"the channel-priority {stated!r} can't be read")
+        return str(stated)
 
     def _list(self, key: str) -> Sequence[Any]:
         stated = self._workspace.get(key, [])

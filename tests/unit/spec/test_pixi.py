@@ -85,6 +85,7 @@ def test_the_default_environment_is_a_spec(tmp_path: Path) -> None:
         version="1.2",
         platform="linux-64",
         requires=spec.requires,
+        channel_priority="strict",
     )
     assert spec.requires.as_dict() == {"glibc": "2.31", "cuda": "12"}
     assert (spec.source, spec.directory) == (str(path), tmp_path)
@@ -119,7 +120,7 @@ def test_a_project_with_a_lock_is_built_from_it(tmp_path: Path, name: str) -> No
         ("exclude-newer = '2025-01-01'\n", "pixi.toml:5: 'exclude-newer' can't be read"),
         ("chanels = ['nvidia']\n", "pixi.toml:5: 'chanels' can't be read"),
         ("dependencies = { python = '3' }\n", "pixi.toml:5: 'dependencies' can't be read"),
-        ("channel-priority = 'disabled'\n", "pixi.toml:5: 'channel-priority' can't be read"),
+        ("channel-priority = 'flexible'\n", "pixi.toml:5: the channel-priority 'flexible' can't be read"),
         ("[target.linux.host-dependencies]\na = '*'\n", "'host-dependencies' of the target 'linux' can't be read"),
         ("[workspace.pypi-options]\nno-build = true\n", "the option 'no-build' can't be read"),
         ("[environments]\ndefault = ['cuda']\n", "pixi.toml:6: a default environment with features can't be read"),
@@ -170,12 +171,22 @@ def test_a_manifest_has_a_workspace_with_lists(text: str, message: str) -> None:
 
 
 def test_what_other_environments_and_programs_have_is_left_out() -> None:
-    text = "channel-priority = 'strict'\n[workspace.pypi-options]\nindex-url = 'https://i.example/simple'\n"
+    text = "[workspace.pypi-options]\nindex-url = 'https://i.example/simple'\n"
     text += "[target.win-64.host-dependencies]\na = '*'\n[package]\nname = 'x'\n"
     text += "[feature.x.system-requirements]\ncuda = '12'\n[tool.x]\n"
     spec = parse_pixi(WORKSPACE + text, "pixi.toml")
     assert (spec.dependencies, spec.pip) == ((), ("--index-url https://i.example/simple",))
     assert not spec.requires.as_dict()
+
+
+@pytest.mark.parametrize(
+    ("text", "priority"),
+    [("", "strict"), ("channel-priority = 'strict'\n", "strict"), ("channel-priority = 'disabled'\n", "disabled")],
+)
+def test_the_priority_of_channels_is_that_of_pixi(text: str, priority: str) -> None:
+    spec = parse_pixi(WORKSPACE + text, "pixi.toml")
+    assert spec.channel_priority == priority
+    assert EnvSpec.from_dict(spec.as_dict()).channel_priority == priority
 
 
 def test_the_name_is_one_that_a_bundle_may_have() -> None:
