@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from envpack.build.activation import activated
-from envpack.lock.included_options import with_included_options
+from envpack.lock.included_files import section_lines, with_included_options
 from envpack.lock.locations import split_subdirectory
 from envpack.lock.model import LockedPypi
 from envpack.lock.uvtool import build_settings, index_arguments, run_uv
@@ -23,7 +23,6 @@ from envpack.runtime.fs.json_text import json_value
 from envpack.runtime.fs.temporary import new_folder, replace_file
 from envpack.runtime.report import Reporter, Step
 from envpack.spec.model import EnvSpec
-from envpack.spec.pip_lines import parse_lines
 
 _LINK_MODE = "hardlink"
 """Files are hard links into uv's cache, as rattler's are into its own. Nothing writes into a file of the prefix
@@ -58,7 +57,7 @@ def install_pip(
     Raises:
         BuildError: The packages can't be installed; it has uv's explanation or the end of the build's log.
     """
-    lines = parse_lines(spec.pip)
+    lines = section_lines(spec)
     options = index_arguments(with_included_options(lines, spec.directory), index_url, spec.directory)
     options += [*build_settings(lines), *(line.option for line in lines if line.option == "--no-build-isolation")]
     with new_folder(prefix.parent / "pip") as scratch:

@@ -17,6 +17,7 @@ from packaging.tags import Tag, compatible_tags, cpython_tags
 from packaging.utils import canonicalize_name, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
 
+from envpack.lock.included_files import section_lines
 from envpack.lock.locations import with_subdirectory
 from envpack.lock.model import LockedPypi
 from envpack.lock.stated_hashes import StatedHashes
@@ -26,7 +27,7 @@ from envpack.runtime.errors import BuildError
 from envpack.runtime.fs.temporary import new_folder
 from envpack.runtime.report import Reporter
 from envpack.spec.model import EnvSpec
-from envpack.spec.pip_lines import PipLine, parse_lines
+from envpack.spec.pip_lines import PipLine
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -82,7 +83,7 @@ def resolve_pip(
         BuildError: There is no solution, no Python, or no file for the target.
     """
     reporter = reporter or Reporter()
-    lines = parse_lines(spec.pip)
+    lines = section_lines(spec)
     python = next((str(record.version) for record in conda if record.name.normalized == "python"), None)
     if python is None:
         raise BuildError(
@@ -130,7 +131,7 @@ def _compile(
     environment: BuildEnvironment | None,
 ) -> dict[str, Any]:
     """Run ``uv pip compile`` on the pip section and return the pylock.toml (PEP 751)."""
-    requirements = "".join(f"{text}\n" for line in parse_lines(spec.pip) for text in line.for_uv)
+    requirements = "".join(f"{text}\n" for line in section_lines(spec) for text in line.for_uv)
     pins = [f"{name}=={version}\n" for name, version in sorted(constraints.items()) if _is_version(version)]
     with new_folder(Path(tempfile.gettempdir(), "lock")) as scratch:
         file = scratch / "conda.txt"

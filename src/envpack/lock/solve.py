@@ -13,6 +13,7 @@ from envpack.lock import rattler_async
 from envpack.lock.conda.priority import note_of_later_channels, of_later_channels, solve_with_priority
 from envpack.lock.conda.suggestions import suggestions
 from envpack.lock.condarc import channel_settings
+from envpack.lock.included_files import section_lines
 from envpack.lock.model import Lock, LockedPlatform, LockedPypi
 from envpack.lock.pip import BuildEnvironment, resolve_pip
 from envpack.lock.target import (
@@ -27,7 +28,6 @@ from envpack.runtime.errors import BuildError, UsageError
 from envpack.runtime.report import Reporter
 from envpack.runtime.transport.redact import without_secrets
 from envpack.spec.model import PLATFORMS, EnvSpec
-from envpack.spec.pip_lines import parse_lines
 
 if TYPE_CHECKING:
     from rattler import Channel, ChannelPriority, MatchSpec, RepoDataRecord
@@ -114,12 +114,12 @@ def solve_lock(
 
 
 def _builds_in_the_environment(spec: EnvSpec) -> bool:
-    return any(line.option == "--no-build-isolation" for line in parse_lines(spec.pip))
+    return any(line.option == "--no-build-isolation" for line in section_lines(spec))
 
 
 def has_pip_requirements(spec: EnvSpec) -> bool:
     """Return whether the pip section has requirements, not only options."""
-    return any(line.option in ("", "--requirement", "--editable") for line in parse_lines(spec.pip))
+    return any(line.option in ("", "--requirement", "--editable") for line in section_lines(spec))
 
 
 def match_specs(spec: EnvSpec, *, any_channel: bool) -> list[MatchSpec]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from packaging.utils import canonicalize_name
 
-from envpack.lock.included_options import stated_hashes
+from envpack.lock.included_files import stated_hashes
 from envpack.runtime.errors import BuildError
 from envpack.spec.pip_lines import PipLine
 

@@ -13,6 +13,7 @@ from envpack.lock.solve import PackageSources, solve_lock
 from envpack.runtime.errors import BuildError
 from envpack.spec.model import EnvSpec
 from envpack.spec.parse import parse_spec
+from support.reporters import RecordingReporter
 from support.tiny_wheels import write_wheel
 
 BACKEND = """\
@@ -47,6 +48,28 @@ def test_only_files_with_a_stated_hash_are_locked(channel_url, tmp_path):
         solve_lock(
             spec_of(tmp_path, f"helper --hash=sha256:{'0' * 64}"), sources=sources, cache_dir=tmp_path / "cache"
         )
+
+
+def test_a_requirements_file_counts_as_the_section_itself(channel_url, tmp_path):
+    (tmp_path / "wheels").mkdir()
+    (tmp_path / "deps").mkdir()
+    write_wheel(tmp_path / "wheels", {"helper.py": ""}, name="helper")
+    write_wheel(tmp_path / "wheels", {"numpy.py": ""}, name="numpy")  # 1.0, older than that of conda
+    (tmp_path / "deps" / "limits.txt").write_text("helper==1.0\n")
+    (tmp_path / "deps" / "r.txt").write_text("--pre\n-c limits.txt\nhelper\nnumpy==1.0\n")
+    spec = parse_spec(
+        "name: x\ndependencies:\n- python\n- numpy\n- pip:\n  - -f wheels --no-index\n  - -r deps/r.txt\n",
+        str(tmp_path / "x.yml"),
+    )
+    reporter = RecordingReporter()
+    sources = PackageSources([channel_url])
+    lock = solve_lock(spec, sources=sources, cache_dir=tmp_path / "cache", reporter=reporter)
+    locked = [(package.name, package.version) for package in lock.platform("linux-64").pypi]
+    assert locked == [("helper", "1.0"), ("numpy", "1.0")]
+    assert any(note.startswith("pip replaces numpy ") for note in reporter.notes)
+    (tmp_path / "deps" / "r.txt").write_text("--require-hashes\nhelper\n")
+    with pytest.raises(BuildError, match="--require-hashes is set, and the pip section states no hash for helper"):
+        solve_lock(spec, sources=sources, cache_dir=tmp_path / "cache")
 
 
 def test_settings_reach_the_build_of_their_package(channel_url, tmp_path):

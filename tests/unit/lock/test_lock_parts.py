@@ -11,7 +11,7 @@ import pytest
 from envpack.build.backends import install_failure
 from envpack.build.pip import pylock
 from envpack.lock.failures import uv_failure
-from envpack.lock.included_options import with_included_options
+from envpack.lock.included_files import with_included_options
 from envpack.lock.inputs import load_input
 from envpack.lock.model import LockedPypi
 from envpack.lock.pip import _best_wheel, _locked, conda_distributions, replaced_by_pip, wheel_tags

@@ -1,7 +1,8 @@
-"""The requirements files that a pip section includes: their options for indexes, and their hashes."""
+"""The files that a pip section includes: requirements, and constraints with their options and hashes."""
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -12,16 +13,47 @@ from packaging.utils import parse_wheel_filename
 
 from envpack.lock.uvtool import expanded
 from envpack.runtime.fs.io import read_file
-from envpack.spec.pip_lines import PipLine, logical_lines, parse_line
+from envpack.spec.model import EnvSpec
+from envpack.spec.pip_lines import PipLine, logical_lines, parse_line, parse_lines
 
+_FILES = frozenset({"--requirement", "--constraint"})
 _SOURCES = frozenset({"--index-url", "--extra-index-url", "--find-links", "--no-index", "--trusted-host"})
+
+
+def section_lines(spec: EnvSpec) -> list[PipLine]:
+    """Return the lines of the pip section, with those of requirements files in the place of their ``-r``.
+
+    A requirement means the same in both. Paths are as pip has them: of other files and of links they start at the
+    file, of packages at the folder of the spec, where uv runs. URLs of requirements files, and files that do not
+    exist where a lock is built, stay as they are, and constraints files are for uv to read.
+
+    Source: https://pip.pypa.io/en/stable/reference/requirements-file-format/
+    """
+    return list(_in_place(parse_lines(spec.pip), spec.directory, Path(), set()))
+
+
+def _in_place(lines: Iterable[PipLine], folder: Path, parent: Path, seen: set[Path]) -> Iterator[PipLine]:
+    """Yield lines of a file in ``parent``, which is relative to ``folder``, and those of the files in them."""
+    for line in (_relative_to(folder, line, parent) for line in lines):
+        file = folder / line.value
+        if line.option != "--requirement" or not file.is_file():
+            yield line
+        elif file.resolve() not in seen:
+            seen.add(file.resolve())
+            yield from _in_place(_lines(file), folder, Path(line.value).parent, seen)
+
+
+def _relative_to(folder: Path, line: PipLine, parent: Path) -> PipLine:
+    if line.option in _FILES and "://" not in line.value:
+        return replace(line, value=str(parent / expanded(line.value)))
+    return _from_file(line, folder / parent)
 
 
 def with_included_options(lines: Iterable[PipLine], folder: Path) -> list[PipLine]:
     """Return the lines, followed by the options for indexes and links in the files that they include.
 
-    uv reads these files when it resolves. An installation of a lock knows only the exact files, and needs the
-    options for what builds from source require. Files that do not exist where a lock is built are left out.
+    uv reads constraints files when it resolves. An installation of a lock knows only the exact files, and needs
+    the options for what builds from source require. Files that do not exist where a lock is built are left out.
 
     Args:
         lines: The lines of a pip section.
@@ -65,19 +97,29 @@ def _included(lines: Iterable[PipLine], folder: Path, seen: set[Path]) -> Iterat
     """Yield the lines of all included files, with the folder of their file."""
     for line in lines:
         file = folder / line.value
-        if line.option not in ("--requirement", "--constraint") or file in seen or not file.is_file():
+        if line.option not in _FILES or file.resolve() in seen or not file.is_file():
             continue
-        seen.add(file)
+        seen.add(file.resolve())
         content = list(_lines(file))
         yield from ((inner, file.parent) for inner in content)
         yield from _included(content, file.parent, seen)
 
 
 def _lines(file: Path) -> Iterator[PipLine]:
-    text = read_file(file).decode("utf-8", "replace").replace("\r\n", "\n")
+    """Yield the lines of a file."""
+    content = read_file(file)
+    wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    text = content.decode("utf-16" if wide else "utf-8-sig", "replace").replace("\r\n", "\n")
     for _, line in logical_lines([text]):
-        with suppress(ValueError):  # uv has accepted the file
-            yield from parse_line(line)
+        yield from _parsed(line)
+
+
+def _parsed(text: str) -> tuple[PipLine, ...]:
+    """Return what a line says, and a wrong one as it is: uv accepts more, or explains it."""
+    try:
+        return parse_line(text)
+    except ValueError:
+        return (PipLine(text, requirement=text),)
 
 
 def _from_file(line: PipLine, folder: Path) -> PipLine:
