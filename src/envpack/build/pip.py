@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import os
-import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -13,6 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from envpack.build.activation import activated
+from envpack.build.sources import copy_project
 from envpack.lock.included_files import section_lines, with_included_options
 from envpack.lock.locations import split_subdirectory
 from envpack.lock.model import LockedPypi
@@ -113,17 +113,8 @@ def _root(package: LockedPypi) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}/" if parts.scheme in ("http", "https") else ""
 
 
-NOT_COPIED = shutil.ignore_patterns(
-    "__pycache__", ".venv", "venv", ".tox", ".nox", "node_modules", "temp.*", "lib.linux*", "bdist.*"
-)
-
-
 def _with_copied_sources(package: LockedPypi, sources: Path) -> LockedPypi:
-    """Copy the source folder of a package, if it has one, and return the package with the copy as its location.
-
-    setuptools leaves object files in ``build/`` in the source folder and reuses them in the next build, with the
-    path of the prefix they were compiled for.
-    """
+    """Copy the source folder of a package, if it has one, and return the package with the copy as its location."""
     if not package.location.startswith("/"):
         return package
     if not Path(package.location).is_dir():
@@ -132,7 +123,7 @@ def _with_copied_sources(package: LockedPypi, sources: Path) -> LockedPypi:
             hint="A lock names local projects and wheels relative to itself: put them there, or lock again.",
         )
     copy = sources / package.name
-    shutil.copytree(package.location, copy, symlinks=True, ignore=NOT_COPIED)
+    copy_project(Path(package.location), copy)
     return replace(package, location=str(copy))
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 from envpack.build.activation import activated
 from envpack.build.bytecode import compile_prefix
-from envpack.build.pip import NOT_COPIED, remove_build_records
+from envpack.build.pip import remove_build_records
+from envpack.build.sources import copy_project
 from envpack.lock.failures import shortened
 from envpack.lock.uvtool import index_arguments, run_uv
 from envpack.runtime.errors import BuildError
@@ -38,7 +38,7 @@ def install_as_wheels(projects: Mapping[Path, str], python: Path, folder: Path, 
         for number, (project, name) in enumerate(projects.items()):
             # builds leave files in the source folder; no wheel contains the name of the copy
             copy = folder / "sources" / str(number)
-            shutil.copytree(project, copy, symlinks=True, ignore=NOT_COPIED)
+            copy_project(project, copy)
             _build(name, copy, wheels, python)
             step.advance()
         built = sorted(wheels.glob("*.whl"))
