@@ -264,6 +264,7 @@ def _header(text: str, path: Path) -> tuple[EnvSpec | None, str]:
         return None, ""
     try:
         header = json_value(text.split("\n", 1)[0][len(_HEADER) :])
+        json.dumps(header, ensure_ascii=False).encode("utf-8")  # fails for half of a pair of surrogates
         spec = EnvSpec.from_dict(header["spec"], source=str(path), directory=path.parent)
         return spec, str(header["digest"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -91,13 +91,28 @@ def read_text(path: Path, what: str = "spec") -> str:
     return text
 
 
+class _Loader(yaml.SafeLoader):
+    """Read pairs of surrogates as the characters that JSON escapes with them, such as ``"\\ud83d\\ude00"``."""
+
+    def compose_scalar_node(self, anchor: Any) -> yaml.ScalarNode:
+        """Return the next scalar; raise MarkedYAMLError for a surrogate without its other half."""
+        node = super().compose_scalar_node(anchor)
+        if not node.value.isascii():
+            try:
+                node.value = node.value.encode("utf-16", "surrogatepass").decode("utf-16")
+            except UnicodeDecodeError:
+                problem = "half of a pair of surrogates, which is no character"
+                raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark) from None
+        return node
+
+
 def compose(text: str, source: str) -> Node | None:
     """Return the node tree of one YAML document, None when it is empty.
 
     Raises:
         SpecError: The text is not valid YAML; the message names ``source`` and the line.
     """
-    return _parsed(lambda: yaml.compose(text, Loader=yaml.SafeLoader), text, source)
+    return _parsed(lambda: yaml.compose(text, Loader=_Loader), text, source)
 
 
 def load(text: str, source: str) -> Any:
@@ -113,7 +128,7 @@ def load(text: str, source: str) -> Any:
 def _load(text: str, source: str) -> Any:
     if _C_LOADER is not None:
         _walk(text, source)  # libyaml's recursion has no limit
-    return yaml.load(text, Loader=_C_LOADER or yaml.SafeLoader)
+    return yaml.load(text, Loader=_C_LOADER or _Loader)
 
 
 _MAX_DEPTH = 128
@@ -163,9 +178,8 @@ def _parsed(parse: Callable[[], T], text: str, source: str) -> T:
         line_text = (
             text.splitlines()[line - 1].strip() if line <= len(text.splitlines()) else "the end of the file"
         )
-        shown = line_text if len(line_text) <= _SHOWN else f"{line_text[:_SHOWN]}..."
         raise SpecError(
-            without_secrets(f"{source}:{line}: not valid YAML at {shown!r}: {reason}"),
+            without_secrets(f"{source}:{line}: not valid YAML at {_shown(line_text)!r}: {reason}"),
             hint="Indent with spaces, and quote values that hold ': ', '#', '*', '[' or '{'.",
         ) from None
     except _NO_VALUE as error:
@@ -181,7 +195,11 @@ def describe(node: Node) -> str:
         return "a list"
     if node.tag == _NULL:
         return "empty"
-    return repr(node.value)
+    return repr(_shown(node.value))
+
+
+def _shown(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 def is_empty(node: Node) -> bool:
@@ -190,7 +208,7 @@ def is_empty(node: Node) -> bool:
 
 
 def mapping(node: Node, what: str, problems: Problems) -> Iterator[tuple[str, Node, Node]]:
-    """Yield (key, key node, value node) of a mapping; duplicate and non-text keys are problems.
+    """Yield (key, key node, value node) of a mapping; duplicate keys and those that are no text are problems.
 
     Args:
         node: The node; if it is neither a mapping nor empty, that is a problem.
@@ -205,6 +223,9 @@ def mapping(node: Node, what: str, problems: Problems) -> Iterator[tuple[str, No
     for key, value in node.value:
         if not isinstance(key, yaml.ScalarNode):
             problems.add(key, f"{what} has {describe(key)} as a key, expected a name")
+            continue
+        if "\0" in key.value:
+            problems.add(key, f"{what} has the key {describe(key)} with a NUL character, expected a name")
             continue
         if key.value in seen:
             problems.add(key, f"{key.value!r} is given twice in {what}, first in line {seen[key.value]}")
@@ -252,7 +273,7 @@ def string(node: Node, what: str, problems: Problems) -> str | None:
     except _NO_VALUE:
         value = None
     if isinstance(value, bool) or not isinstance(value, int | float):
-        written = node.value if len(node.value) <= _SHOWN else f"{node.value[:_SHOWN]}..."
+        written = _shown(node.value)
         problems.add(node, f'{what} is {written} without quotes, expected text: write "{written}"')
         return None
     if read != node.value:

@@ -282,7 +282,7 @@ def _requires(node: Node, problems: Problems) -> Requires:
         try:
             found[key] = FORMS[key].minimum(text)
         except ValueError as error:
-            problems.add(value, f"requires {key} is {text!r}, {error}")
+            problems.add(value, f"requires {key} is {describe(value)}, {error}")
     return Requires(found)
 
 

@@ -19,7 +19,7 @@ from envpack.runtime.format.services import (
     stop_of,
 )
 from envpack.runtime.host.minimum import size
-from envpack.spec.nodes import Node, Problems, mapping, string, strings
+from envpack.spec.nodes import Node, Problems, describe, mapping, string, strings
 from envpack.spec.variables import read_variables
 from envpack.suggest import nearest
 
@@ -125,7 +125,7 @@ def _value(node: Node, what: str, problems: Problems, read: Callable[[str], Any]
     try:
         return read(text)
     except ValueError as error:
-        problems.add(node, f"{what} is {text!r}, {error}")
+        problems.add(node, f"{what} is {describe(node)}, {error}")
         return None
 
 

@@ -319,6 +319,15 @@ def test_a_damaged_lock_is_refused(tmp_path):
         load_input(path)
 
 
+def test_half_a_pair_of_surrogates_in_the_settings_of_a_lock_is_damage(tmp_path):
+    path = tmp_path / "x.lock"
+    write_lock(Lock(EnvSpec(name="x", variables={"A": "\U0001f600"}), ()), path)
+    assert read_lock(path).spec.variables == {"A": "\U0001f600"}
+    path.write_text(path.read_text().replace("\\ude00", ""))
+    with pytest.raises(SpecError, match=r"x\.lock:1: the line '# envpack: \.\.\.' is damaged \(.*surrogate"):
+        load_input(path)
+
+
 class Quiet(http.server.SimpleHTTPRequestHandler):
     def log_message(self, format: str, *args: object) -> None:
         pass

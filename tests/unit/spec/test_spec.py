@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 
@@ -387,6 +388,8 @@ def test_repositories_of_conda_lock_are_further_indexes():
             "0x" + "f" * 5000,
             "190:20:30",
             '"a\\0b"',
+            '"\\ud800"',
+            '{"a\\0b": c}',
             "[" * 5000,
             "{a: " * 5000,
             "!!python/name:x",
@@ -400,7 +403,8 @@ def test_repositories_of_conda_lock_are_further_indexes():
         "dependencies: [python]\nname: VALUE\n",
         "dependencies: [python]\nvariables: {A: VALUE}\n",
         "dependencies: [python]\nenvpack: {test: [VALUE]}\n",
-        "dependencies: [python]\nenvpack: {requires: {glibc: VALUE}}\n",
+        *(f"dependencies: [python]\nenvpack: {{requires: {{{name}: VALUE}}}}\n" for name in ("glibc", "cuda")),
+        "dependencies: [python]\nenvpack: {mounts: {/a: {size: VALUE}}}\n",
         "dependencies: [VALUE]\n",
         "dependencies: [python]\nchannels: [VALUE]\n",
     ],
@@ -409,6 +413,62 @@ def test_values_that_yaml_can_not_construct_are_the_spec_s_fault(text: str, valu
     with pytest.raises(SpecError, match=r"s\.yml") as caught:
         parse_spec(text.replace("VALUE", value), "s.yml")
     assert len(caught.value.message) < 700
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            'files: {"etc/a\\0b": a}',
+            r"e.yml:3: files has the key 'etc/a\x00b' with a NUL character, expected a name",
+        ),
+        ('"test\\0": a', r"e.yml:3: envpack has the key 'test\x00' with a NUL character, expected a name"),
+        ("requires: {memory: '9223372036854775808 B'}", "a size that no host has; expected less than 8 EiB"),
+        (f"requires: {{memory: '{'9' * 400} GB'}}", "9...', a size that no host has; expected less than 8 EiB"),
+        (
+            f"mounts: {{/a: {{size: '{'9' * 400} GB'}}}}",
+            "9...', a size that no host has; expected less than 8 EiB",
+        ),
+        (f"requires: {{cpus: '{'9' * 400}'}}", "9...', expected a number of cores such as 16"),
+        (f"requires: {{cuda: '{'9' * 400}'}}", '9...\', expected a minimum version such as "11.8"'),
+        (f"requires: {{cuda: 'cuda>={'9' * 400}'}}", "is not a version"),
+    ],
+)
+def test_values_that_nothing_could_use_are_refused(text: str, message: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        parse_spec(f"dependencies: [python]\nenvpack:\n  {text}\n", "e.yml")
+    assert caught.value.message.endswith(message)
+    assert caught.value.message.startswith("e.yml:3: ")
+
+
+def test_the_largest_size_is_accepted() -> None:
+    size = parse_spec("dependencies: []\nenvpack: {requires: {memory: 8388607 TiB}}\n", "e.yml").requires.get(
+        "memory"
+    )
+    assert size is not None
+    assert size.minimum == 8388607 * 2**40
+
+
+def test_characters_may_be_escaped_as_json_escapes_them() -> None:
+    spec = parse_spec(
+        json.dumps(
+            {
+                "dependencies": ["python"],
+                "variables": {"A": "\U0001f600"},
+                "envpack": {"test": ["echo \U0001f600"]},
+            }
+        ),
+        "e.yml",
+    )
+    assert (spec.variables, spec.test) == ({"A": "\U0001f600"}, ("echo \U0001f600",))
+    spec = parse_spec('envpack: {files: {"etc/\\ud83d\\ude00": "\\U0001f600"}}\ndependencies: []\n', "e.yml")
+    assert spec.files == {"etc/\U0001f600": "\U0001f600"}
+
+
+@pytest.mark.parametrize("text", ['"\\ud800"', '"\\ude00\\ud83d"', '"\\ud83d \\ude00"', '"\\ud800": a'])
+def test_half_of_a_pair_of_surrogates_is_no_text(text: str) -> None:
+    with pytest.raises(SpecError, match=r"^e\.yml:3: not valid YAML at .*: half of a pair of surrogates"):
+        parse_spec(f"dependencies:\n- python\n- {text}\n", "e.yml")
 
 
 def test_a_file_with_a_nul_is_no_spec(tmp_path: Path) -> None:

@@ -21,8 +21,10 @@ _UNITS = {
     "tib": 2**40,
 }
 _SIZE = re.compile(r"(?:>=\s*)?(\d+(?:\.\d+)?)\s*([A-Za-z]+)")
-_VERSION = re.compile(r"(?:>=\s*)?(\d+(?:\.\d+){0,3})")
-_COUNT = re.compile(r"(?:>=\s*)?([1-9]\d*)")
+_VERSION = re.compile(r"(?:>=\s*)?(\d{1,18}(?:\.\d{1,18}){0,3})")
+_COUNT = re.compile(r"(?:>=\s*)?([1-9]\d{0,17})")
+_LIMIT = 2**63
+"""The numbers in a manifest are below it, and so are those of 18 digits in a version or a count."""
 _SIZES = 'a size with its unit such as "40 GB" or "64 GiB"'
 
 
@@ -132,4 +134,7 @@ def _size(text: str) -> int | None:
     unit = _UNITS.get(match[2].lower())
     if unit is None:
         raise ValueError(f"{match[2]!r} is not a unit; expected {_SIZES}")
-    return int(float(match[1]) * unit)
+    bytes_ = float(match[1]) * unit
+    if bytes_ >= _LIMIT:
+        raise ValueError("a size that no host has; expected less than 8 EiB")
+    return int(bytes_)

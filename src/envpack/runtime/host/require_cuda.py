@@ -19,7 +19,7 @@ PROPERTIES = ("cuda", "driver", "arch", "brand")
 _UNKNOWN = "unknown"
 """The brand of a GPU where the driver does not say it; expressions of images name it, too."""
 _CONDITION = re.compile(r"(\w+)(!=|<=|>=|=|<|>)(.+)")
-_VERSION = re.compile(r"v?(\d+(?:\.\d+)*)")
+_VERSION = re.compile(r"v?(\d{1,18}(?:\.\d{1,18})*)")
 
 
 @dataclass(frozen=True)
