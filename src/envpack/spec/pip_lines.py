@@ -54,7 +54,8 @@ _SSH = re.compile(
 )  # git's own short form of ssh://USER@HOST/PATH
 _HEAD = re.compile(r"(\bgit\+\S+?)@HEAD(?=[#;\s]|$)")  # git's name for what is taken anyway; uv does not know it
 _SNAPSHOT = re.compile(r"(https://github\.com/[^/\s]+/[^/\s]+)/(tarball|zipball)/([^\s;#?]+)")
-_NOT_A_NAME = re.compile(r"^(?:[./~]|[A-Za-z]:\\|\w[\w+.-]*://)|^[^@]+\.(?:whl|zip|tar\.\w+|tgz)$")
+_NOT_A_NAME = re.compile(r"^(?:[.~]|[A-Za-z]:\\|file:|[^@]*/)|^[^@]+\.(?:whl|zip|tar\.\w+|tgz)$")
+"""A path has its '/' anywhere, as for pip and uv; that of 'NAME @ URL' is behind the '@'."""
 _QUOTED = re.compile(r"""['"\\]|\s\[""")
 _REMARK = re.compile(r"\[.*\]")  # Azure's AutoML writes '-r URL [--no-deps]'; pip ignores every such word
 

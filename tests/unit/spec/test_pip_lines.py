@@ -146,3 +146,38 @@ def test_only_hashes_that_pip_accepts_are_read(value: str) -> None:
 def test_a_hash_is_hexadecimal(value: str) -> None:
     with pytest.raises(ValueError, match="other characters than hexadecimal digits"):
         parse_line(f"tool==1 --hash={value}")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "libs/mypkg",
+            "mypkg/",
+            "libs/mypkg[extra]",
+            "file:./x",
+            "file:x",
+            "file:///srv/x",
+            "./x",
+            "../x",
+            ".",
+            "~/x",
+        ),
+        *("libs/my-pkg ; python_version > '3'", "libs/a.b/c@v1", "git+https://git@h/x.git@main"),
+    ],
+)
+def test_paths_and_urls_are_locations_as_pip_and_uv_take_them(text: str) -> None:
+    (line,) = parse_line(text)
+    assert (line.requirement, line.name, line.for_uv) == (text, "", (text,))
+
+
+@pytest.mark.parametrize("text", ["mypkg @ libs/mypkg", "mypkg[extra]@file:./x", "mypkg; sys_platform == 'a/b'"])
+def test_a_slash_behind_a_name_belongs_to_its_url_or_marker(text: str) -> None:
+    (line,) = parse_line(text)
+    assert line.name == "mypkg"
+
+
+@pytest.mark.parametrize("text", ["my pkg", "flask=2", "[extra]"])
+def test_what_is_no_requirement_and_no_path_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="expected a pip requirement such as"):
+        parse_line(text)
