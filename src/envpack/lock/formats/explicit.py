@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from envpack.lock.formats.package_urls import (
-    PackageUrl,
     find_records,
     package_channels,
     parse_package_url,
@@ -49,17 +48,20 @@ def explicit_lock(text: str, path: Path) -> Lock:
             packages.append(package)
     if errors:
         raise SpecError(errors[0], details=errors)
-    platform = _platform(packages, path)
+    stated = _platform((package.subdir for package in packages if package.in_channel), path)
+    records = find_records(packages, stated or current_platform())
+    platform = _platform((stated, *(record.subdir for record in records)), path) or current_platform()
     pypi.sort(key=lambda package: package.name)
-    locked = LockedPlatform(find_records(packages, platform), tuple(pypi))
+    locked = LockedPlatform(records, tuple(pypi))
     return Lock(named_after(path), package_channels(packages), {platform: locked})
 
 
-def _platform(packages: Sequence[PackageUrl], path: Path) -> str:
-    found = sorted({package.subdir for package in packages} - {"noarch"})
+def _platform(subdirs: Iterable[str], path: Path) -> str:
+    """Return the one platform of packages, "" where all are for any platform."""
+    found = sorted({*subdirs} - {"noarch", ""})
     if len(found) > 1 or (found and found[0] not in PLATFORMS):
         raise SpecError(f"{path} contains packages for {', '.join(found)}, expected one of {', '.join(PLATFORMS)}")
-    return found[0] if found else current_platform()
+    return found[0] if found else ""
 
 
 def explicit_text(platform: LockedPlatform, name: str) -> str:

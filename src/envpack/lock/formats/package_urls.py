@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from rattler import RepoDataRecord
 
 _HEX = re.compile(r"(?:sha256:)?([0-9a-fA-F]{64})|(?:md5:)?([0-9a-fA-F]{32})")
+_SUBDIR = re.compile(
+    r"noarch|(?:linux|osx|win|freebsd|emscripten|wasi|zos)"
+    r"-(?:32|64|aarch64|arm64|armv[67]l|loongarch64|ppc64(?:le)?|riscv(?:32|64)|s390x|wasm32|z)"
+)
+"""Folders of a channel (conda/base/constants.py, ``KNOWN_SUBDIRS``)."""
 _ARCHIVES = (".conda", ".tar.bz2")
 
 
@@ -43,8 +48,13 @@ class PackageUrl:
         return self.url.rsplit("/", 2)[-2] if self.url.count("/") > 3 else ""
 
     @property
+    def in_channel(self) -> bool:
+        """Return whether its folder is one of a channel; local files may lie anywhere, as in a package cache."""
+        return url_path(self.url) is None or _SUBDIR.fullmatch(self.subdir) is not None
+
+    @property
     def file_name(self) -> str:
-        return self.url.rsplit("/", 1)[-1]
+        return unquote(self.url.rsplit("/", 1)[-1])
 
     @property
     def channel(self) -> str:
@@ -84,7 +94,7 @@ def url_path(url: str) -> Path | None:
 
 def package_channels(packages: Sequence[PackageUrl]) -> tuple[str, ...]:
     """Return the URLs of the channels that packages are from, in order."""
-    return tuple(dict.fromkeys(f"{package.channel}/" for package in packages))
+    return tuple(dict.fromkeys(f"{package.channel}/" for package in packages if package.in_channel))
 
 
 def find_records(packages: Sequence[PackageUrl], platform: str) -> tuple[RepoDataRecord, ...]:
@@ -136,9 +146,10 @@ async def _query(packages: Sequence[PackageUrl], platform: str) -> dict[tuple[st
     indexed = []
     for package in packages:
         file = url_path(package.url)
-        if file is not None and file.is_file() and not (file.parent / "repodata.json").exists():
+        listed = file is None or (package.in_channel and (file.parent / "repodata.json").exists())
+        if file is not None and file.is_file() and not listed:
             found[package.subdir, package.file_name] = await RepoDataRecord.from_package_archive(file)
-        else:
+        elif package.in_channel:
             indexed.append(package)
     for channel in dict.fromkeys(package.channel for package in indexed):
         names = {_package_name(package) for package in indexed if package.channel == channel}
@@ -154,4 +165,4 @@ async def _query(packages: Sequence[PackageUrl], platform: str) -> dict[tuple[st
 
 
 def _package_name(package: PackageUrl) -> str:
-    return unquote(package.file_name).rsplit("-", 2)[0].lower()
+    return package.file_name.rsplit("-", 2)[0].lower()
