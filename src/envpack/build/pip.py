@@ -122,8 +122,7 @@ def _with_copied_sources(package: LockedPypi, sources: Path) -> LockedPypi:
             f"{package.name} can't be installed: there is no {package.location}",
             hint="A lock names local projects and wheels relative to itself: put them there, or lock again.",
         )
-    copy = sources / package.name
-    copy_project(Path(package.location), copy)
+    copy = copy_project(Path(package.location), sources / package.name)
     return replace(package, location=str(copy))
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from envpack.runtime.fs.io import read_file
+from envpack.build.repositories import repository_of, share_repository
 
 _NEVER = ("__pycache__",)
 """Folders that hold no sources, wherever they are."""
@@ -16,21 +16,29 @@ _AT_THE_TOP = (".tox", ".nox", "node_modules")
 """Folders that other tools make at the top of a project; a package may have such a name further below."""
 _COMPILED = ("temp.*", "lib.*", "bdist.*")
 """Folders in ``build/`` where setuptools leaves compiled files."""
-_GITDIR = b"gitdir: "
 
 
-def copy_project(project: Path, copy: Path) -> None:
+def copy_project(project: Path, folder: Path) -> Path:
     """Copy a project folder to build in, without virtual environments and what earlier builds left.
 
     setuptools leaves object files in ``build/`` and reuses them in the next build, with the path of the prefix
-    they were compiled for. A relative link that leads out of the folder is replaced by what it leads to.
+    they were compiled for. A relative link that leads out of the project is replaced by what it leads to. The copy
+    of a project that is a part of a repository is at the same path in a work tree of that repository.
 
     Args:
         project: The project folder.
-        copy: The folder to make.
+        folder: The folder to make.
+
+    Returns:
+        The copy, which is ``folder`` or below it.
     """
-    _copy(project, copy, (Path(os.path.realpath(project)), Path(os.path.realpath(copy))), _left_out(project))
-    _keep_repository(project, copy)
+    source = Path(os.path.realpath(project))
+    top = repository_of(source)
+    copy = folder / source.relative_to(top) if top else folder
+    _copy(source, copy, (source, Path(os.path.realpath(folder))), _left_out(source))
+    if top:
+        share_repository(top, folder)
+    return copy
 
 
 def _copy(
@@ -82,14 +90,3 @@ def _left_out(project: Path) -> Callable[[str, list[str]], set[str]]:
 
 def _is_virtual_environment(folder: Path) -> bool:
     return (folder / "pyvenv.cfg").is_file() and os.path.lexists(folder / "bin" / "python")
-
-
-def _keep_repository(project: Path, copy: Path) -> None:
-    """Make the path in the ``.git`` file of a submodule absolute, so that the copy is in the same repository.
-
-    Source: https://git-scm.com/docs/gitrepository-layout
-    """
-    file = copy / ".git"
-    if file.is_file() and (content := read_file(file)).startswith(_GITDIR):
-        named = os.fsdecode(content.removeprefix(_GITDIR).rstrip(b"\r\n"))
-        file.write_bytes(_GITDIR + os.fsencode(os.path.realpath(project / named)) + b"\n")

@@ -37,8 +37,7 @@ def install_as_wheels(projects: Mapping[Path, str], python: Path, folder: Path, 
     with reporter.step("Building wheels", total=len(projects), unit="projects") as step:
         for number, (project, name) in enumerate(projects.items()):
             # builds leave files in the source folder; no wheel contains the name of the copy
-            copy = folder / "sources" / str(number)
-            copy_project(project, copy)
+            copy = copy_project(project, folder / "sources" / str(number))
             _build(name, copy, wheels, python)
             step.advance()
         built = sorted(wheels.glob("*.whl"))

@@ -113,21 +113,97 @@ def test_folders_that_lead_to_each_other_have_an_end(project: Path, copy: Path) 
     assert (copy / "own" / "back").readlink() == project
 
 
-def test_a_submodule_stays_in_its_repository(tmp_path: Path, project: Path, copy: Path) -> None:
-    def git(*words: str, at: Path = project) -> str:
-        settings = ["-c", "protocol.file.allow=always", "-c", "user.name=a", "-c", "user.email=a@b"]
-        done = subprocess.run(["git", *settings, *words], cwd=at, check=True, capture_output=True, text=True)
-        return done.stdout.strip()
+def git(folder: Path, *words: str) -> str:
+    settings = ["-c", "protocol.file.allow=always", "-c", "user.name=a", "-c", "user.email=a@b"]
+    done = subprocess.run(["git", *settings, *words], cwd=folder, check=True, capture_output=True, text=True)
+    return done.stdout.strip()
 
+
+def committed(folder: Path, tag: str) -> None:
+    git(folder, "init", "-q")
+    git(folder, "add", ".")
+    git(folder, "commit", "-qm", "first")
+    git(folder, "tag", tag)
+
+
+def version(folder: Path) -> str:
+    """As setuptools_scm asks for it: the tag, and what was changed in files that git knows."""
+    return git(folder, "describe", "--tags") + git(folder, "status", "--porcelain", "--untracked-files=no")
+
+
+def test_a_part_of_a_repository_is_in_it_at_the_same_path(project: Path, copy: Path) -> None:
+    top = project.parent
+    write(top / "README.md", top / "other" / "x.txt", project / "node_modules" / "x.js")
+    (project / "README.md").symlink_to("../README.md")
+    committed(top, "v1.5")
+    before = {file: file.read_bytes() for file in (top / ".git").rglob("*") if file.is_file()}
+    made = copy_project(project, copy)
+    assert made == copy / "project"
+    assert names(made) == {*PACKAGE, "README.md"}
+    assert version(made) == version(copy) == "v1.5"
+    assert git(made, "rev-parse", "--show-prefix") == "project/"
+    assert git(made, "branch", "--show-current") == git(top, "branch", "--show-current")
+    (made / "pyproject.toml").write_text("changed")
+    assert version(made) == "v1.5M project/pyproject.toml"
+    assert {file: file.read_bytes() for file in (top / ".git").rglob("*") if file.is_file()} == before
+
+
+def test_what_was_changed_is_changed_in_the_copy(project: Path, copy: Path) -> None:
+    committed(project.parent, "v1.5")
+    (project / "pyproject.toml").write_text("changed")
+    assert version(copy_project(project, copy)) == "v1.5M project/pyproject.toml"
+
+
+def test_a_project_with_its_own_repository_is_copied_with_it(project: Path, copy: Path) -> None:
+    committed(project, "v1.5")
+    assert copy_project(project, copy) == copy
+    assert version(copy) == "v1.5"
+    assert (copy / ".git" / "objects").is_dir()
+
+
+def test_a_submodule_stays_in_its_repository(tmp_path: Path, project: Path, copy: Path) -> None:
     outer = tmp_path / "outer"
     outer.mkdir()
-    git("init", "-q")
-    git("add", ".")
-    git("commit", "-qm", "first")
-    git("init", "-q", at=outer)
-    git("submodule", "--quiet", "add", str(project), "inner", at=outer)
+    committed(project, "v1.5")
+    git(outer, "init", "-q")
+    git(outer, "submodule", "--quiet", "add", str(project), "inner")
     assert (outer / "inner" / ".git").read_text().startswith("gitdir: ../")
-    git("tag", "v1.5", at=outer / "inner")
-    copy_project(outer / "inner", copy)
-    assert git("describe", "--tags", at=copy) == "v1.5"
-    assert git("status", "--porcelain", "--untracked-files=no", at=copy) == ""
+    assert copy_project(outer / "inner", copy) == copy
+    assert version(copy) == "v1.5"
+    assert version(copy_project(outer / "inner" / "pkg", tmp_path / "part")) == "v1.5"
+
+
+def test_a_part_of_a_repository_may_have_submodules(tmp_path: Path, project: Path, copy: Path) -> None:
+    other = tmp_path / "other"
+    write(other / "x.c")
+    committed(other, "v0.1")
+    git(tmp_path, "init", "-q", str(project.parent))
+    git(project.parent, "submodule", "--quiet", "add", str(other), "project/vendored")
+    committed(project.parent, "v1.5")
+    assert version(copy_project(project, copy)) == "v1.5"
+    assert version(copy / "project" / "vendored") == "v0.1"
+
+
+def test_a_further_work_tree_stays_in_its_repository(tmp_path: Path, project: Path, copy: Path) -> None:
+    committed(project.parent, "v1.5")
+    git(project.parent, "worktree", "add", "-q", "-b", "further", str(tmp_path / "further"))
+    made = copy_project(tmp_path / "further" / "project", copy)
+    assert version(made) == "v1.5"
+    assert git(made, "branch", "--show-current") == "further"
+
+
+@pytest.mark.parametrize("content", ["gitdir: /nowhere", "", "gitdir: \0"])
+def test_a_repository_that_is_not_there_is_left_out(project: Path, copy: Path, content: str) -> None:
+    (project / ".git").write_text(content)
+    assert copy_project(project, copy) == copy
+    assert names(copy) == PACKAGE
+    assert not (copy / ".git").exists()
+
+
+def test_without_git_a_part_of_a_repository_is_copied_alone(
+    project: Path, copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    committed(project.parent, "v1.5")
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert names(copy_project(project, copy)) == PACKAGE
+    assert [path.name for path in copy.iterdir()] == ["project"]
