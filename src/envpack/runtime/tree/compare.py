@@ -68,7 +68,7 @@ def compare(root: str, table: PathsTable, prefixes: Sequence[bytes | None], step
     folders = folders_of(table)
     result = Differences(changed=list(_folder_differences(folders, kinds, unreadable)))
     to_read: list[tuple[PathRecord, PathRecord]] = []
-    for record, content in _with_content(table):
+    for record, content in with_content(table):
         found = classify(record, kinds.get(record.path))
         if found == MISSING:
             result.missing.append(record.path)
@@ -104,12 +104,12 @@ def classify(record: PathRecord, kind: str | None) -> str:
     return "" if kind == expected else f"{_KINDS[kind]}, not {_KINDS[expected]}"
 
 
-def _with_content(table: PathsTable) -> Iterator[tuple[PathRecord, PathRecord]]:
+def with_content(table: PathsTable) -> Iterator[tuple[PathRecord, PathRecord]]:
     """Yield each record, and the one that describes its content: for a hard link that of its target."""
     for records in table.segments.values():
         files = {record.path: record for record in records if record.type == "file"}
         for record in records:
-            yield record, files[record.target] if record.type == "hardlink" else record
+            yield record, files.get(record.target, record) if record.type == "hardlink" else record
 
 
 def _folder_differences(
