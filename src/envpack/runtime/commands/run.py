@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Mapping, NoReturn, Sequence
@@ -30,6 +29,7 @@ from envpack.runtime.service.interactive import activates_itself, interactive, s
 from envpack.runtime.service.log import last_lines, open_log
 from envpack.runtime.service.mounts import require_mounts
 from envpack.runtime.service.ports import require_free
+from envpack.runtime.service.process_group import end_group
 from envpack.runtime.service.ready import wait_ready
 from envpack.runtime.service.starts import record_ready, record_start, starts_of
 from envpack.runtime.tree.head import read_manifest
@@ -52,9 +52,6 @@ _ENDED = {
     128 + signal.SIGKILL: _KILLED,
 }
 """What to do about a command that has ended, by its status; a shell adds 128 to a signal (POSIX, XCU 2.8.2)."""
-
-_POLL = 0.05
-"""Seconds between two looks at whether a command has ended."""
 
 
 @dataclass(frozen=True)
@@ -215,7 +212,7 @@ def start(
             raise _not_ready(name, status, took, path)
         record_ready(prepared.root, name, took)
     except BaseException:
-        _stop(process, service.stop or _STOP)
+        end_group(process, service.stop or _STOP)
         raise
     process.returncode = 0  # it goes on without this process: Python's warning about that is not wanted
     return Started(str(prepared.root), name, process.pid, str(path), round(took, 3))
@@ -272,22 +269,6 @@ def _not_ready(name: str, status: int | None, took: float, log: Path) -> ReadyEr
         ended = f"signal {-status}" if status < 0 else f"status {status}"
         message = f"{name} ended with {ended} after {took:.1f} s"
     return ReadyError(f"{message}; its log is {log}", hint=hint, details=last_lines(log))
-
-
-def _stop(process: subprocess.Popen[bytes], seconds: float) -> None:
-    """End a command and the processes that it started: SIGTERM, and SIGKILL after a time in seconds.
-
-    Processes that have left its process group, as daemons do, go on.
-    """
-    end = time.monotonic() + seconds
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGTERM)
-        while time.monotonic() < end:
-            process.poll()
-            os.killpg(process.pid, 0)  # an error when none of them is left
-            time.sleep(_POLL)
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
 
 
 def _prepare(destination: Path, name: str | None, arguments: Sequence[str], port: int | None) -> _Prepared:

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO, Mapping
 
 from envpack.runtime.deployment.record import Record
 from envpack.runtime.errors import DeploymentTestError
+from envpack.runtime.fs.temporary import unnamed_file
 from envpack.runtime.report import Reporter
+from envpack.runtime.service.log import last_lines_in
+from envpack.runtime.service.process_group import end_group
+
+_SHELL = ("/bin/sh", "-c", '. "$1/bin/activate" && eval "$2"', "sh")
+
+_GRACE = 2.0
+"""Seconds between SIGTERM and SIGKILL for processes that a test has left in the background."""
 
 
 def run_bundle_tests(root: Path, commands: tuple[str, ...], reporter: Reporter, before: Record | None) -> None:
@@ -44,32 +52,48 @@ def run_inside(root: Path, command: str) -> None:
     """Run a shell command in the activated environment at ``root``.
 
     Python does not write byte-code meanwhile, so that a test leaves no trace in the deployment. The activation
-    does not check the host: that was done before, or was switched off.
+    does not check the host: that was done before, or was switched off. Processes that the command has left in the
+    background are ended.
 
     Raises:
         DeploymentTestError: The command failed; its details are the last 20 lines of the output.
     """
-    script = '. "$1/bin/activate" && eval "$2"'
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "ENVPACK_SKIP_CHECK": "1"}
+    with _output_file(root) as output:
+        status = _run([*_SHELL, str(root), command], root, environment, output)
+        details = last_lines_in(output.fileno()) if status != 0 else []
+    if status != 0:
+        raise DeploymentTestError(
+            f"the bundle's test {command!r} failed with status {status}",
+            hint="Deploy with --no-test to examine the deployment.",
+            details=details,
+        )
+
+
+def _output_file(root: Path) -> BinaryIO:
+    """Create a file for output: a pipe would have to be read until every process that holds it has ended."""
+    import tempfile  # takes 10 ms
+
+    with suppress(OSError):
+        return unnamed_file(Path(tempfile.gettempdir()))
+    return unnamed_file(root)  # a host on which only the destination can be written to
+
+
+def _run(argv: list[str], root: Path, environment: Mapping[str, str], output: BinaryIO) -> int:
+    """Run a program to its end, end what it has left behind, and return its status."""
     process = subprocess.Popen(
-        ["/bin/sh", "-c", script, "sh", str(root), command],
+        argv,
         cwd=root,
         env=environment,
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
+        stdout=output,
         stderr=subprocess.STDOUT,
-        start_new_session=True,  # so that an interrupt ends the command's child processes, too
+        start_new_session=True,  # so that its child processes can be ended with it
     )
     try:
-        output, _ = process.communicate()
+        status = process.wait()
+        end_group(process, _GRACE)
     except BaseException:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        end_group(process, 0)
         raise
-    if process.returncode != 0:
-        raise DeploymentTestError(
-            f"the bundle's test {command!r} failed with status {process.returncode}",
-            hint="Deploy with --no-test to examine the deployment.",
-            details=output.decode("utf-8", "replace").splitlines()[-20:],
-        )
+    return status

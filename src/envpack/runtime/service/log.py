@@ -57,7 +57,12 @@ def last_lines(path: Path) -> list[str]:
     except OSError:
         return []
     try:
-        data = os.pread(fd, _TAIL, max(0, os.fstat(fd).st_size - _TAIL))
+        return last_lines_in(fd)
     finally:
         os.close(fd)
+
+
+def last_lines_in(fd: int) -> list[str]:
+    """Return the last lines of an open file, at whatever offset it is; raise OSError when it can't be read."""
+    data = os.pread(fd, _TAIL, max(0, os.fstat(fd).st_size - _TAIL))
     return data.decode("utf-8", "replace").splitlines()[-LAST_LINES:]
