@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +14,8 @@ from support.sample_deployments import deploy_version
 DAMAGE = (
     b"[" * 100_000 + b"]" * 100_000,
     b'{"destination": "/a\\u0000b", "generation": 2, "name": "a\\u0000", "store": "\\u0000"}',
+    b'{"destination": "/a\\ud800/b", "store": "\\ud800", "prefixes": ["/\\ud800"], "from": "\\ud800"}',
+    b"/a\0b\n",
     b'{"generation": ' + b"9" * 5000 + b"}",
     b"\xff\xfe",
     b"",
@@ -60,3 +64,20 @@ def test_other_damaged_files_of_the_state_are_no_bug(tmp_path: Path, registry: P
     for command in ("list", "rollback {}/x", "deploy {}/demo-2.0.tar.gz {}/x", "remove {}/x"):
         done = envpack(*command.format(*[tmp_path] * 2).split())
         assert done.code == 0, (command, done.err)
+
+
+@pytest.mark.parametrize(
+    ("check", "shown"),
+    [
+        ({"check": True, "overridden": 7}, "passed"),
+        ({"check": True, "overridden": ["kernel", 7]}, "allowed: kernel, 7"),
+        ({"check": True, "overridden": "all"}, "passed"),
+        ([7], ""),
+    ],
+)
+def test_a_check_of_another_form_is_listed(tmp_path: Path, check: Any, shown: str) -> None:
+    deploy_version(tmp_path, "1.0")
+    place = tmp_path / "x/.envpack/deployment.json"
+    place.write_text(json.dumps({**json.loads(place.read_text()), "check": check}))
+    done = envpack("list", "--json", "--scan", tmp_path)
+    assert (done.code, [found["host"] for found in json.loads(done.out)["result"]["deployments"]]) == (0, [shown])

@@ -94,8 +94,10 @@ def _host(record: Record) -> str:
         return ""
     if not record.check.get("check"):
         return "not checked"
-    overridden = [str(name) for name in record.check.get("overridden") or ()]
-    return f"allowed: {', '.join(overridden)}" if overridden else "passed"
+    overridden = record.check.get("overridden")
+    if not isinstance(overridden, list) or not overridden:
+        return "passed"
+    return f"allowed: {', '.join(map(str, overridden))}"
 
 
 def measure(root: Path) -> tuple[int, int]:

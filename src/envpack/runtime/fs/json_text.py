@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 
@@ -13,20 +14,34 @@ def json_value(data: bytes | str) -> Any:
 
     Raises:
         ValueError: The text is not JSON or not UTF-8, is nested deeper than the parser can follow, has a number
-            with more digits than Python converts, or has a NUL in a string, which no path or argument can have.
+            with more digits than Python converts, or has in a string what no path or argument can have: a NUL, or
+            a surrogate that does not stand for a byte as in `os.fsdecode`.
     """
     try:
-        value = json.loads(data)
-        if (b"\\u0000" if isinstance(data, bytes) else "\\u0000") in data and _has_nul(value):  # type: ignore[operator]
-            raise ValueError("a NUL in a string")
+        text = data if isinstance(data, str) else data.decode(json.detect_encoding(data), "surrogatepass")
+        value = json.loads(text)
+        if not text.isascii() or _ESCAPED.search(text):
+            _require_usable(value)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     return value
 
 
-def _has_nul(value: Any) -> bool:
+_ESCAPED = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
+"""An escape of a NUL or of a surrogate, which in pairs are other characters: the value has to be searched."""
+
+
+def _require_usable(value: Any) -> None:
     if isinstance(value, dict):
-        return any(_has_nul(part) for pair in value.items() for part in pair)
-    if isinstance(value, list):
-        return any(map(_has_nul, value))
-    return isinstance(value, str) and "\0" in value
+        for pair in value.items():
+            _require_usable(list(pair))
+    elif isinstance(value, list):
+        for part in value:
+            _require_usable(part)
+    elif isinstance(value, str):
+        if "\0" in value:
+            raise ValueError("a NUL in a string")
+        try:
+            value.encode("utf-8", "surrogateescape")  # not os.fsencode: what a locale can't have may be no path
+        except UnicodeEncodeError:
+            raise ValueError("a lone surrogate in a string") from None

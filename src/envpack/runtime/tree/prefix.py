@@ -68,15 +68,16 @@ def check_prefix(manifest: Manifest, prefix: str, *, any_length: bool = False) -
 
 
 def installed_prefix(root: Path) -> str | None:
-    """Return the installed prefix of the tree at ``root``; None when there is none yet.
+    """Return the installed prefix of the tree at ``root``; None when there is none yet, "" when it can be no path.
 
     Raises:
         OSError: the file that records it can't be read.
     """
     try:
-        return os.fsdecode(read_file(root / PREFIX_PATH)).rstrip("\n")
+        data = read_file(root / PREFIX_PATH)
     except FileNotFoundError:
         return None
+    return "" if b"\0" in data else os.fsdecode(data).rstrip("\n")
 
 
 def own_prefix(root: Path) -> str | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from envpack.runtime.fs.json_text import json_value
@@ -12,6 +14,8 @@ from envpack.runtime.fs.json_text import json_value
     [
         *(b"", b"{", b"\xff", b"[" * 100_000 + b"]" * 100_000, b'{"a":' * 100_000, b"1" * 5000),
         *(b'{"path": "/a\\u0000b"}', b'["a\\u0000"]', b'{"a\\u0000": 1}', '["\\u0000"]'),
+        *('["\\u0000"]'.encode("utf-16"), b'{"a": ["/\\ud800/b"]}', b'{"\\uDBFF": 1}', b'["\\udc7f"]'),
+        *('["\ud800"]', b'["\xed\xa0\x80"]'),
     ],
 )
 def test_what_is_wrong_is_one_class_of_error(data: bytes | str) -> None:
@@ -21,3 +25,8 @@ def test_what_is_wrong_is_one_class_of_error(data: bytes | str) -> None:
 
 def test_what_only_looks_like_a_nul_is_none() -> None:
     assert json_value(b'["a\\\\u0000", 1, {"b": null}]') == ["a\\u0000", 1, {"b": None}]
+
+
+def test_other_surrogates_are_characters_or_bytes_of_a_path() -> None:
+    assert json_value(b'["\\ud83d\\ude00", "\\udc80\\udcff"]') == ["\U0001f600", os.fsdecode(b"\x80\xff")]
+    assert json_value(b'\xef\xbb\xbf["\xc3\xbc"]') == ["\xfc"]
