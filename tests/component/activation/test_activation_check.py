@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import pty
+import shlex
 import shutil
 import struct
 import subprocess
@@ -160,6 +161,49 @@ def test_an_update_of_the_driver_s_libraries_is_checked_again(
     assert CANT_SAY not in session.run(shell, [shell.source(prefix)], variables).err
     (folder / "libnvidia-ml.so.570.124.06").rename(folder / "libnvidia-ml.so.580.95.05")
     assert CANT_SAY in session.run(shell, [shell.source(prefix)], variables).err
+
+
+GLOBBING = {
+    "bash": [
+        "",
+        "shopt -s failglob",
+        "shopt -s nullglob",
+        "set -f",
+        "set -euf; shopt -s failglob nocaseglob dotglob",
+    ],
+    "dash": ["", "set -euf"],
+    "zsh": ["", "setopt noglob", "setopt nullglob", "setopt cshnullglob", "set -euf"],
+    "ksh": ["set -euf"],
+    "mksh": ["set -euf"],
+    "busybox": ["set -euf"],
+}
+
+
+@pytest.mark.parametrize("name", GLOBBING)
+def test_globs_find_the_driver_s_libraries_under_any_options(session: Session, tmp_path: Path, name: str) -> None:
+    """Also where one kind of library is missing, so that a glob matches nothing."""
+    shell, prefix = installed(name), deployed(tmp_path, NEEDS_GLIBC)
+    folder = tmp_path / "driver"
+    folder.mkdir()
+    (folder / "libcuda.so.1").touch()
+    (folder / "libcuda.so.570.124.06").touch()
+    variables = environ(tmp_path, LD_LIBRARY_PATH=str(folder))
+    for setting in GLOBBING[name]:
+        outcome = session.run(shell, [setting, shell.source(prefix), "DUMP"], variables)
+        assert (outcome.err, outcome.environments[0]["CONDA_PREFIX"]) == ("", str(prefix)), setting
+    (stamp,) = (prefix / ".envpack/check").read_text().splitlines()
+    assert stamp.endswith(f"|{folder} libcuda.so.570.124.06")
+
+
+@pytest.mark.parametrize("name", ["manifest.sha256", "check", "prefix"])
+def test_a_fifo_among_envpack_s_files_is_not_waited_for(
+    shell: Shell, session: Session, tmp_path: Path, name: str
+) -> None:
+    prefix = deployed(tmp_path, NEEDS_GLIBC)
+    (prefix / ".envpack" / name).unlink(missing_ok=True)
+    os.mkfifo(prefix / ".envpack" / name)
+    line = f"timeout -s KILL 30 {' '.join(shell.argv)} -c {shlex.quote(shell.source(prefix))} </dev/null"
+    assert session.run(installed("bash"), [line], environ(tmp_path)).status not in (124, 137)
 
 
 def test_another_bundle_at_the_same_place_is_checked_again(session: Session, tmp_path: Path) -> None:

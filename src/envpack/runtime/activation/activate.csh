@@ -12,7 +12,7 @@ set _envpack_here = "$_envpack_here[$#_envpack_here]:q"
 if ("$_envpack_here:q" == "" && $?ENVPACK_PREFIX) eval 'set _envpack_here = "$ENVPACK_PREFIX:q"'
 
 # HERE: true when the path written into the files leads here
-alias _envpack_written_in '/bin/sh -c '"'"'IFS= read -r p <"$0/.envpack/prefix" && [ "$p" -ef "$0" ]'"'"' \!:1 >& /dev/null'
+alias _envpack_written_in '/bin/sh -c '"'"'[ -f "$0/.envpack/prefix" ] && IFS= read -r p <"$0/.envpack/prefix" && [ "$p" -ef "$0" ]'"'"' \!:1 >& /dev/null'
 
 if ($?0) eval 'if ("$0:t:q" == activate.csh) set _envpack_problem = "$0:q must be sourced, not run, for it to change this shell"'
 if ("$_envpack_problem:q" == "") then

@@ -8,6 +8,8 @@
 
 set +eu
 [ -z "${ZSH_VERSION-}" ] || { emulate sh && \unsetopt aliases; }
+[ -z "${BASH_VERSION-}" ] || shopt -u failglob
+set +f
 # functions of the user's; ksh93 would lose the builtins
 case ${KSH_VERSION-} in *93*) ;; *) unset -f command printf read 2>/dev/null || : ;; esac
 case $1 in
@@ -17,7 +19,8 @@ case $1 in
         exit 1
         ;;
 esac
-[ "${ENVPACK_SKIP_CHECK-}" != 1 ] && [ -r "$1/.envpack/manifest.sha256" ] || exit 0
+[ "${ENVPACK_SKIP_CHECK-}" != 1 ] || exit 0
+[ -f "$1/.envpack/manifest.sha256" ] && [ -r "$1/.envpack/manifest.sha256" ] || exit 0
 
 # FOLDER...: adds the versions of the driver's libraries there to _key; their files are named after them
 _libraries() {
