@@ -184,6 +184,25 @@ def test_deactivate_is_gone_after_it_was_used(shell: Shell, session: Session, tm
     assert "deactivate" in outcome.err
 
 
+@pytest.mark.parametrize("place", ["missing", "a file", "a b"])
+def test_where_temporary_files_go_does_not_matter(
+    shell: Shell, session: Session, tmp_path: Path, place: str
+) -> None:
+    """In tcsh one is needed for variables that were changed; and it does not stay."""
+    (tmp_path / "a file").touch()
+    (tmp_path / "a b").mkdir()
+    beneath = make_tree(tmp_path / "beneath", {"SECOND": "2"})
+    prefix = make_tree(tmp_path / "env", {"FIRST": "1"})
+    add_echo(beneath, "deactivate.d/a", "-beneath")
+    lines = ["DUMP", shell.source(beneath), shell.source(prefix), "DUMP", "deactivate", "deactivate", "DUMP"]
+    outcome = session.run(shell, lines, {**BARE, "TMPDIR": str(tmp_path / place)})
+    assert outcome.err == ""
+    everything_back(outcome)
+    active = outcome.environments[1]
+    assert (active["CONDA_PREFIX"], active["CONDA_SHLVL"], active["FIRST"]) == (str(prefix), "2", "1")
+    assert not list((tmp_path / "a b").iterdir())
+
+
 # In a shell that is set up otherwise
 
 SETTINGS = {

@@ -39,6 +39,9 @@ if ("$_envpack_problem:q" != "") then
     exit 1
 endif
 
+# tcsh sources nothing but files; without one, changes of the variables are not seen
+set _envpack_changes = "`/bin/sh -c '/usr/bin/env PATH=/usr/bin:/bin mktemp 2>/dev/null || :'`"
+
 set _envpack_level = 0
 if ($?CONDA_SHLVL) eval 'if ("$CONDA_SHLVL" =~ [1-9]*) set _envpack_level = "$CONDA_SHLVL"'
 eval 'set _envpack_ours = $?__ENVPACK_SHLVL_'$_envpack_level
@@ -83,14 +86,15 @@ endif
 _envpack_set CONDA_PREFIX "$_envpack_here:q"
 _envpack_set CONDA_DEFAULT_ENV "$_envpack_here:t:q"
 _envpack_set CONDA_PROMPT_MODIFIER "$_envpack_modifier:q"
-set _envpack_file = "`/usr/bin/mktemp`" # tcsh sources nothing but files
-/bin/sh "$_envpack_here:q/.envpack/changed-variables.sh" "$_envpack_here:q" csh >! "$_envpack_file:q"
-if (! $status) then
-    source "$_envpack_file:q"
-else if (-f "$_envpack_here:q/.envpack/variables.csh") then
-    source "$_envpack_here:q/.envpack/variables.csh"
+set _envpack_variables = "$_envpack_here:q/.envpack/variables.csh"
+if ("$_envpack_changes:q" != "") then
+    /bin/sh "$_envpack_here:q/.envpack/changed-variables.sh" "$_envpack_here:q" csh >! "$_envpack_changes:q"
+    if (! $status) set _envpack_variables = "$_envpack_changes:q"
 endif
-/bin/rm -f "$_envpack_file:q"
+if (-f "$_envpack_variables:q") then
+    source "$_envpack_variables:q"
+endif
+if ("$_envpack_changes:q" != "") /bin/rm -f "$_envpack_changes:q"
 @ _envpack_above = $_envpack_level + 1
 _envpack_set CONDA_SHLVL $_envpack_above
 setenv __ENVPACK_SHLVL_$CONDA_SHLVL "$_envpack_names"
@@ -103,5 +107,6 @@ alias deactivate 'source "$CONDA_PREFIX:q/.envpack/deactivate.csh"'
 unalias _envpack_set
 rehash
 source "$_envpack_here:q/.envpack/scripts.csh" "$_envpack_here:q/etc/conda/activate.d"
-unset _envpack_above _envpack_alias _envpack_beneath _envpack_entry _envpack_file _envpack_former _envpack_here \
-    _envpack_level _envpack_modifier _envpack_names _envpack_ours _envpack_path _envpack_problem _envpack_sed
+unset _envpack_above _envpack_alias _envpack_beneath _envpack_changes _envpack_entry _envpack_former _envpack_here \
+    _envpack_level _envpack_modifier _envpack_names _envpack_ours _envpack_path _envpack_problem _envpack_sed \
+    _envpack_variables
