@@ -103,10 +103,13 @@ def public_key(text: str, name: str) -> PublicKey:
 def public_key_of(text: str) -> PublicKey:
     """Return the public key that a user names: by the line itself, or by the path of a file.
 
+    A key is never a path: a file of its name in the working directory can have another key in it.
+
     Raises:
         UsageError: The word is neither, or the file can't be read.
     """
-    if text.startswith("RW") and len(text) == 56 and "/" not in text.rstrip("/")[:2] and not Path(text).exists():
+    data = decode_base64(text)
+    if len(data) == 42 and data[:2] == _ALGORITHM:
         return public_key(text, repr(text))
     return public_key(_read(Path(text)), text)
 

@@ -18,7 +18,7 @@ from envpack.runtime.errors import IntegrityError, UsageError
 from envpack.runtime.fs.writers import other_writer
 from envpack.runtime.transport.documents import Latest
 from envpack.signing.bundle import Signed, check_manifest
-from envpack.signing.keys import PublicKey, public_key_of
+from envpack.signing.keys import PublicKey, public_key, public_key_of
 from envpack.signing.signature import check_signature, parse_signature
 from envpack.suggest import nearest
 
@@ -102,7 +102,7 @@ def _read(path: Path, root: Path) -> tuple[PublicKey, ...]:
             raise UsageError(f"require: {text!r} is neither a key nor a path that begins with '/'")
         if text.startswith("/"):
             _require_trusted(Path(text), root)
-    return tuple(public_key_of(text) for text in texts)
+    return tuple(public_key_of(text) if text.startswith("/") else public_key(text, repr(text)) for text in texts)
 
 
 def _require_trusted(path: Path, root: Path) -> None:

@@ -289,6 +289,23 @@ def test_the_runtime_of_a_bundle_refuses_where_there_is_a_policy(
     assert runtime(words, tmp_path) == 0
 
 
+def test_a_file_in_the_working_directory_is_not_taken_for_a_trusted_key(
+    tmp_path: Path, bundle: Path, key: SecretKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attacker = new_key()
+    monkeypatch.chdir(tmp_path)
+    for name in (key.public.text, "RWour.pub"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_text(public_key_file(attacker.public))
+    sign_bundle(bundle, attacker, "", FAST)
+    code, said = deployed(host(tmp_path / "root", f'require = ["{key.public.text}"]'), bundle)
+    assert code == 7 and "requires a signature" in said
+    code, said = deployed(host(tmp_path / "root", 'require = ["RWour.pub"]'), bundle)
+    assert code == 7 and "'RWour.pub' is not a public key" in said
+    assert run(tmp_path / "none", ["verify", str(bundle), "--key", key.public.text])[0] == 7
+    assert run(tmp_path / "none", ["verify", str(bundle), "--key", "RWour.pub"])[0] == 0
+
+
 @pytest.mark.parametrize(
     "text",
     [
