@@ -108,6 +108,11 @@ HOSTILE: dict[str, tuple[str, tuple[Add, ...]]] = {
     "a hard link to nothing": ("is not a file", (member("x", tarfile.LNKTYPE, "lib/none"),)),
     "a hard link to a link": ("is not a file", (link("l", "lib/data"), member("x", tarfile.LNKTYPE, "l"))),
     "a hard link to a folder": ("is not a file", (member("x", tarfile.LNKTYPE, "lib"),)),
+    "a path as deep as no bundle has": ("a path of 1,?001 parts", (file("d/" * 1000 + "x"),)),
+    "folders as deep as no bundle has": ("a path of 129 parts", (member("d/" * 129, tarfile.DIRTYPE),)),
+    "a path of half a megabyte": ("a path of 260,?001 parts", (pax(path="a/" * 260_000 + "f"),)),
+    "a name of 300 bytes": ("a name of 300 bytes", (file("lib/" + "n" * 300),)),
+    "a link to a path that is too long": ("a path of", (link("l", "./" * 2000 + "lib"),)),
     "a character device": ("a device", (member("x", tarfile.CHRTYPE, devmajor=1, devminor=3),)),
     "a block device": ("a device", (member("x", tarfile.BLKTYPE),)),
     "a pipe": ("a pipe", (member("x", tarfile.FIFOTYPE),)),
@@ -242,9 +247,9 @@ def test_a_bomb_is_refused_before_it_fills_the_disk(
 # --- conda-unpack is read, and never run ---
 
 
-def with_script(folder: Path, script: bytes) -> Path:
+def with_script(folder: Path, script: bytes, *more: Add) -> Path:
     with tarfile.open(folder / "demo.tar.gz", "w:gz") as archive:
-        for add in (*ENVIRONMENT, file("bin/conda-unpack", script, 0o755)):
+        for add in (*ENVIRONMENT, *more, file("bin/conda-unpack", script, 0o755)):
             add(archive)
     return folder / "demo.tar.gz"
 
@@ -269,6 +274,26 @@ def test_a_hostile_record_is_refused(what: str, nothing_left: Path) -> None:
     match, line = HOSTILE_RECORDS[what]
     script = b"_prefix_records = [\n" + line.encode() + b"\n]\n"
     refused(with_script(nothing_left, script), nothing_left, match)
+
+
+def test_links_to_where_the_environment_was_are_not_followed_there(tmp_path: Path) -> None:
+    old = tmp_path / "old"
+    (old / "meta").mkdir(parents=True)
+    (old / "meta/parcel.json").write_text("mine")
+    script = b"_prefix_records = [\n" + f"('lib/data', '{old}', 'text')\n".encode() + b"]\n"
+    archive = with_script(tmp_path, script, link("meta", f"{old}/meta"), link("up", f"{old}/lib"))
+    deployed(archive, tmp_path / "x")
+    assert (old / "meta/parcel.json").read_text() == "mine"
+    assert (tmp_path / "x/up").readlink() == Path("lib")
+    refused(with_script(tmp_path, script, link("lib/y", f"{old}/../y")), tmp_path, "target outside")
+
+
+def test_links_to_where_the_environment_was_do_not_depend_on_what_is_there_now(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "old").symlink_to("elsewhere")
+    script = b"_prefix_records = [\n" + f"('lib/data', '{tmp_path}/old', 'text')\n".encode() + b"]\n"
+    deployed(with_script(tmp_path, script, link("l", f"{tmp_path}/old/lib/data")), tmp_path / "x")
+    assert (tmp_path / "x/l").readlink() == Path("lib/data")
 
 
 def test_nothing_in_an_archive_is_run(tmp_path: Path) -> None:

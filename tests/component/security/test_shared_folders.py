@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,12 +15,18 @@ from envpack.bundle.pack import PackSettings, pack_prefix
 from envpack.bundle.segment_adder import BundleSegmentAdder
 from envpack.bundle.zipapp.runtime_zip import runtime_files, runtime_zip
 from envpack.publish.local import publish
+from envpack.runtime.commands.deploy import deploy
+from envpack.runtime.commands.move import move
+from envpack.runtime.commands.remove import remove
+from envpack.runtime.commands.repair import repair
+from envpack.runtime.commands.rollback import rollback
 from envpack.runtime.commands.verify import verify
 from envpack.runtime.deployment.registry import register, registered
-from envpack.runtime.errors import DestinationError
+from envpack.runtime.errors import DestinationError, EnvpackError
 from envpack.runtime.fs.paths import check_links
 from envpack.runtime.report import Reporter
 from support.small_prefix import SmallPrefix
+from support.trees import snapshot
 
 ANOTHER_USER = 12345
 
@@ -155,3 +162,51 @@ def test_links_on_the_way_to_an_output_are_followed_only_where_no_other_user_cou
             reporter=Reporter(),
         )
     assert list((tmp_path / "real").iterdir()) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a link that belongs to another user")
+@pytest.mark.parametrize("command", ["remove", "rollback", "move", "repair"])
+def test_commands_on_a_deployment_do_not_follow_links_of_other_users(command: str, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    bundle = tmp_path / "b.tar.gz"
+    pack_prefix(an_environment(tmp_path / "env", "x"), bundle, settings=PackSettings(), reporter=Reporter())
+    for _ in range(2):
+        deploy(bundle, tmp_path / "mine/demo", reporter=Reporter())
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared").chmod(0o2775)
+    (tmp_path / "shared/team").symlink_to(tmp_path / "mine")
+    os.chown(tmp_path / "shared/team", ANOTHER_USER, ANOTHER_USER, follow_symlinks=False)
+    place, before = tmp_path / "shared/team/demo", snapshot(tmp_path / "mine")
+    calls: dict[str, Callable[[], object]] = {
+        "remove": lambda: remove(place, reporter=Reporter()),
+        "rollback": lambda: rollback(place, reporter=Reporter()),
+        "move": lambda: move(place, tmp_path / "new", reporter=Reporter()),
+        "repair": lambda: repair(place, bundle, reporter=Reporter()),
+    }
+    with pytest.raises(DestinationError, match="shared/team is a link of another user"):
+        calls[command]()
+    assert snapshot(tmp_path / "mine") == before
+
+
+def test_a_deployment_has_the_mode_and_the_group_of_the_empty_folder_that_it_replaces(tmp_path: Path) -> None:
+    bundle = tmp_path / "b.tar.gz"
+    pack_prefix(an_environment(tmp_path / "env", "x"), bundle, settings=PackSettings(), reporter=Reporter())
+    group = ANOTHER_USER if os.geteuid() == 0 else os.getegid()
+    for name, mode in (("private", 0o700), ("team", 0o2750)):
+        place = tmp_path / name
+        place.mkdir()
+        os.chown(place, -1, group)
+        place.chmod(mode)
+        deploy(bundle, place, reporter=Reporter())
+        assert (place.stat().st_mode & 0o7777, place.stat().st_gid) == (mode, group)
+
+
+def test_an_empty_folder_is_made_again_as_it_was_when_a_deployment_fails(tmp_path: Path) -> None:
+    bundle, place = tmp_path / "b.tar.gz", tmp_path / "private"
+    settings = PackSettings(test=("false",))
+    pack_prefix(an_environment(tmp_path / "env", "x"), bundle, settings=settings, reporter=Reporter())
+    place.mkdir()
+    place.chmod(0o700)
+    with pytest.raises(EnvpackError):
+        deploy(bundle, place, reporter=Reporter())
+    assert list(place.iterdir()) == [] and place.stat().st_mode & 0o7777 == 0o700

@@ -17,7 +17,7 @@ from envpack.interop.archive.tar_headers import Header, read_headers
 from envpack.interop.archive.zip_entries import Entry, read_data, read_entries
 from envpack.runtime.errors import FormatError, IntegrityError
 from envpack.runtime.format.tar import BLOCK
-from envpack.runtime.format.tree_rules import leads_out
+from envpack.runtime.format.tree_rules import leads_out, length_reason
 from envpack.runtime.fs.io import open_regular
 
 _PIECE = 1 << 20
@@ -176,6 +176,9 @@ class _TreeChecker:
         """
         member = replace(member, path=safe_path(member.path))
         path, kind = member.path, "file" if member.type == "hardlink" else member.type
+        wrong = length_reason(path) or length_reason(member.target.strip("/"))
+        if wrong:
+            raise IntegrityError(wrong)
         if not path and kind != "directory":
             raise IntegrityError("the root of the archive is not a directory")
         parent = posixpath.dirname(path)

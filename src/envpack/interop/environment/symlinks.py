@@ -20,23 +20,30 @@ from envpack.runtime.fs.json_text import json_value
 
 
 def check_links(folder: Path, links: Iterable[str], prefix: bytes) -> None:
-    """Check that no link, resolved through all links on its way, leads out of a folder.
+    """Make links relative, and check that none, resolved through all links on its way, leads out of a folder.
+
+    A link to the earlier path of the environment is replaced before anything follows it: on this host, other files
+    can be at that path.
 
     Args:
         folder: The folder.
         links: Paths of links, relative to the folder.
-        prefix: The earlier path of the environment; a link to it leads inside.
+        prefix: The earlier path of the environment.
 
     Raises:
         IntegrityError: A link leads out of the folder.
     """
-    root, former = os.path.realpath(folder), os.fsdecode(prefix)
-    for path in links:
-        real = os.path.realpath(os.path.join(folder, path))
-        if not any(real == place or real.startswith(f"{place}/") for place in (root, former)):
-            raise IntegrityError(
-                f"the link {path!r} has a target outside the environment: {os.readlink(folder / path)!r}"
-            )
+    root, former = os.path.realpath(folder), os.fsdecode(prefix).rstrip("/")
+    targets = {path: os.readlink(folder / path) for path in links}
+    for path, target in targets.items():
+        if former and f"{target}/".startswith(f"{former}/"):
+            inside = target[len(former) :].strip("/") or "."
+            os.unlink(folder / path)
+            os.symlink(posixpath.relpath(inside, posixpath.dirname(path) or "."), folder / path)
+    for path, target in targets.items():
+        real = os.path.realpath(os.path.join(root, path))
+        if real != root and not real.startswith(f"{root}/"):
+            raise IntegrityError(f"the link {path!r} has a target outside the environment: {target!r}")
 
 
 def restore_links(folder: Path) -> Iterator[str]:

@@ -29,7 +29,7 @@ from envpack.runtime.deployment.registry import register, unregister
 from envpack.runtime.deployment.state import DeploymentState
 from envpack.runtime.errors import DestinationError
 from envpack.runtime.fs.interrupt import retry_on_interrupt
-from envpack.runtime.fs.paths import is_folder
+from envpack.runtime.fs.paths import check_links, is_folder
 from envpack.runtime.report import Reporter
 from envpack.runtime.store.store import follow
 from envpack.runtime.tree.head import allows_room, prefix_limit, read_head
@@ -96,6 +96,7 @@ def move(
     """
     started = time.monotonic()
     old, new = DeploymentState(source), DeploymentState(destination)
+    check_links(old.given.parent)
     refuse_generation(old.path)
     new.require_free_or_deployed()
     require_executable(new, (), reporter)

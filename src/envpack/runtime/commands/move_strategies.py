@@ -26,7 +26,7 @@ from envpack.runtime.fs.interrupt import retry_on_interrupt
 from envpack.runtime.fs.io import read_file
 from envpack.runtime.fs.json_text import json_value
 from envpack.runtime.fs.mounts import require_no_mounts
-from envpack.runtime.fs.paths import exists, is_folder
+from envpack.runtime.fs.paths import EmptyFolder, exists, is_folder
 from envpack.runtime.fs.sync import sync_filesystem
 from envpack.runtime.report import Reporter
 from envpack.runtime.tree.rewrite_prefix import rewrite_prefix
@@ -71,7 +71,7 @@ class Rename(MoveStrategy):
 
     def __init__(self, source: LockedDeployment, target: LockedDeployment, reporter: Reporter) -> None:
         super().__init__(source, target, reporter)
-        self._was_empty_folder = is_folder(target.path)
+        self._empty = EmptyFolder.at(target.path)
 
     def apply(self) -> bool:
         try:
@@ -90,8 +90,8 @@ class Rename(MoveStrategy):
             record = target.current()
             if record is not None and source.current() is None:
                 self._rename_back(record)
-            if self._was_empty_folder and not exists(target.path):
-                os.mkdir(target.path)
+            if self._empty is not None and not exists(target.path):
+                self._empty.make(target.path)
         except (OSError, EnvpackError) as problem:
             reason = problem.message if isinstance(problem, EnvpackError) else str(problem)
             self.reporter.warn(f"the deployment at {source.path} could not be restored completely: {reason}")

@@ -27,7 +27,7 @@ from envpack.runtime.format.paths_json import table_from_json
 from envpack.runtime.fs.io import read_file
 from envpack.runtime.fs.json_text import json_value
 from envpack.runtime.fs.lock import locked
-from envpack.runtime.fs.paths import is_folder
+from envpack.runtime.fs.paths import check_links, is_folder
 from envpack.runtime.parallel.threads import processors
 from envpack.runtime.reader.bundle import Bundle, open_bundle
 from envpack.runtime.report import Reporter
@@ -98,6 +98,7 @@ def repair(
         IntegrityError: The bundle is damaged.
     """
     started = time.monotonic()
+    check_links(root.parent)
     root = Path(os.path.realpath(root))
     refuse_generation(root)
     if not is_folder(root):

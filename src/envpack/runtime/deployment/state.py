@@ -184,6 +184,7 @@ class DeploymentState:
 
     def require_known(self) -> None:
         """Raise DestinationError when there is neither a deployment nor a state directory."""
+        check_links(self.given.parent)
         refuse_generation(self.path)
         reason = self.occupied()
         if not reason and self.current() is None and not is_folder(self.state_dir):

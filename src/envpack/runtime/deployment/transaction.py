@@ -15,7 +15,7 @@ from envpack.runtime.deployment.state import READY, STAGING, TREE_MODE
 from envpack.runtime.deployment.swap import finish_swap, writable_dirs
 from envpack.runtime.errors import DestinationError
 from envpack.runtime.fs.interrupt import retry_on_interrupt
-from envpack.runtime.fs.paths import exists, is_folder, umask
+from envpack.runtime.fs.paths import EmptyFolder, exists, umask
 from envpack.runtime.fs.sync import sync_folder
 from envpack.runtime.fs.writers import default_mode
 from envpack.runtime.report import human_size
@@ -36,7 +36,7 @@ class Transaction:
         self._ready = deployment.state_dir / f"{READY}{self.generation}"
         self._status: os.stat_result | None = None
         self._mode = TREE_MODE & ~umask()
-        self._was_empty_folder = before is None and is_folder(deployment.path)
+        self._empty = EmptyFolder.at(deployment.path) if before is None else None
 
     def open(self, size: int) -> None:
         """Create the staging folder; raise DestinationError when its disk has less than ``size`` bytes free."""
@@ -45,6 +45,8 @@ class Transaction:
         self._status = os.stat(self.folder)
         if self._before is not None:
             self._mode = os.stat(self._deployment.path).st_mode & 0o7777
+        elif self._empty is not None:
+            self._mode = self._empty.mode
         free = shutil.disk_usage(self.folder).free
         if free < size:
             raise DestinationError(
@@ -57,14 +59,16 @@ class Transaction:
     def switch(self, mode: int | None = None) -> None:
         """Make the new generation the current deployment, in one step.
 
-        ``mode`` is the mode of its folder; by default that of the replaced deployment, or `TREE_MODE` without
-        the umask, and without what a default access control list withholds.
+        ``mode`` is the mode of its folder; by default that of the replaced deployment or empty folder, or
+        `TREE_MODE` without the umask, and without what a default access control list withholds.
         Raises OSError when it can't be switched to, and DestinationError when something else has appeared at a
         destination that was free.
         """
         if not has_record(self.folder):
             raise OSError(errno.ENOENT, "the deployment has no record", str(self.folder))
         os.rename(self.folder, self._ready)
+        if self._empty is not None:
+            self._empty.give_group(self._ready)
         os.chmod(self._ready, self._mode if mode is None else mode)
         sync_folder(self._deployment.state_dir)  # else a power cut could leave the replaced tree as new-G
         if self._before is not None:
@@ -91,8 +95,8 @@ class Transaction:
             if self._before is None:
                 with writable_dirs(deployment.path):
                     os.rename(deployment.path, self._ready)
-                if self._was_empty_folder:
-                    deployment.path.mkdir()
+                if self._empty is not None:
+                    self._empty.make(deployment.path)
             else:
                 previous = deployment.generation_path(self._before.generation)
                 if not exists(self._ready):

@@ -105,14 +105,23 @@ def _check_name(record: PathRecord) -> None:
 
 def forbidden_reason(path: str) -> str:
     """Return the reason why no bundle may have a path of this name; "" for an allowed path."""
-    parts = path.split("/")
+    wrong = length_reason(path)
+    if wrong:
+        return wrong
+    if "envpack" in path and any(map(_TEMPORARY_NAME.match, path.split("/"))):
+        return f"{path!r} has a name that envpack reserves for its temporary files"
+    return ""
+
+
+def length_reason(path: str) -> str:
+    """Return the reason why a path is too long or too deep for a bundle; "" for one that is not."""
+    parts = path.split("/", MAX_DEPTH)
     if len(parts) > MAX_DEPTH or (len(path) > MAX_PATH // 4 and len(_bytes(path)) > MAX_PATH):
+        parts = path.split("/")
         return f"a path of {len(parts)} parts and {len(_bytes(path)):,} bytes: {path[:40]!r}..."
     for part in parts:
         if len(part) > MAX_NAME // 4 and len(_bytes(part)) > MAX_NAME:
             return f"a name of {len(_bytes(part)):,} bytes: {part[:40]!r}..."
-    if "envpack" in path and any(map(_TEMPORARY_NAME.match, parts)):
-        return f"{path!r} has a name that envpack reserves for its temporary files"
     return ""
 
 

@@ -9,7 +9,7 @@ import shutil
 import stat
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Iterator
+from typing import Iterator, NamedTuple
 
 from envpack.runtime.errors import DestinationError, failed_path
 from envpack.runtime.fs.io import READ_FOLDER, read_file
@@ -199,3 +199,39 @@ def _status(path: Path, *, follow: bool = False) -> os.stat_result | None:
         if follow and problem.errno == errno.ELOOP:
             return None
         raise
+
+
+_NOT_KEPT = 0o002
+"""All users may write to some folders, but not to a tree that programs are run from."""
+
+
+class EmptyFolder(NamedTuple):
+    """What an empty folder was like that a tree replaces: the tree gets its mode and group.
+
+    Attributes:
+        mode: Its mode, without the right of others to write.
+        group: The number of its group.
+    """
+
+    mode: int
+    group: int
+
+    @classmethod
+    def at(cls, path: Path) -> EmptyFolder | None:
+        """Return what the folder at a path is like; None where there is none."""
+        if not is_folder(path):
+            return None
+        status = os.stat(path)
+        return cls(status.st_mode & 0o7777 & ~_NOT_KEPT, status.st_gid)
+
+    def give_group(self, path: Path) -> None:
+        """Give a folder the group, if this user may; its mode has to be set after that."""
+        if os.stat(path).st_gid != self.group:
+            with suppress(OSError):
+                os.chown(path, -1, self.group)
+
+    def make(self, path: Path) -> None:
+        """Make the folder again."""
+        os.mkdir(path, 0o700)
+        self.give_group(path)
+        os.chmod(path, self.mode)
