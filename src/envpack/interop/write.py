@@ -140,6 +140,8 @@ class _CondaPackWriter:
         elif record.type == "hardlink" and record.target in self._copied:
             file = self._copied[record.target]
             file = file._replace(path=self._escaped(path) if file.mode == "text" else path)
+        elif path.endswith(".pyc") and relocation is not None and self._dest:
+            return  # it has the earlier path; Python compiles the source again
         elif record.type == "file" and path.endswith(".pyc") and (self._prefix / path).is_file():
             self.stale += relocation is not None and bool(relocation.marshal)
             if not self._usable_as_is(self._prefix / path):

@@ -214,6 +214,16 @@ def test_root_is_warned_of_a_umask_that_shuts_others_out(tmp_path: Path, mask: i
     assert (f"the umask is {mask:03o}, so other users can't use" in done.stderr) is warned
 
 
+def test_a_move_keeps_the_modes_of_records_whatever_the_umask_is(tmp_path: Path) -> None:
+    envpack, old, new = [sys.executable, "-m", "envpack"], tmp_path / "x", tmp_path / "y"
+    subprocess.run([*envpack, "deploy", bundle(tmp_path, "1"), old], capture_output=True, umask=0o022, check=True)
+    before = {path.name: path.stat().st_mode for path in (old / ".envpack").iterdir()}
+    subprocess.run([*envpack, "move", old, new], capture_output=True, umask=0o077, check=True)
+    after = {path.name: path.stat().st_mode for path in (new / ".envpack").iterdir() if path.name != "lock"}
+    assert after == before
+    assert before["prefix"] & 0o777 == 0o644
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 def test_an_empty_directory_of_one_s_own_in_another_s_is_deployed_into(open_folder: Path) -> None:
     x = open_folder / "x"

@@ -395,6 +395,15 @@ def test_redirects_are_followed_without_the_password_and_renewed_when_they_expir
     assert 2 <= tickets <= 5
 
 
+@pytest.mark.parametrize("name", ["Umgebung-ä.tar.gz", "Umgebung-%C3%A4.tar.gz"])
+def test_a_redirect_to_a_name_as_it_is_is_followed(name: str, server: Files, tmp_path: Path) -> None:
+    server.before = lambda handler: handler.path != "/b.tar.gz" and not handler.redirect("/b.tar.gz")
+    header = f"{server.url}/{name}".encode().decode("latin-1")  # as http.server writes headers
+    with serving({}, before=lambda handler: handler.redirect(header) or True) as front:
+        put(f"{front.url}/latest", tmp_path)
+    assert "/Umgebung-%C3%A4.tar.gz" in [path for _, path, _ in server.requests]
+
+
 @pytest.mark.parametrize("where", ["file:///etc/passwd", "ftp://127.0.0.1/x", "//", "http://[", ""])
 def test_redirects_to_elsewhere_are_not_followed(where: str, tmp_path: Path) -> None:
     with serving({}, before=lambda handler: handler.redirect(where) or True) as server:
@@ -410,6 +419,10 @@ def test_proxies_are_those_of_the_environment(server: Files, monkeypatch: pytest
     with pytest.raises(FetchError, match=r"far\.invalid"):
         open_source("http://far.invalid/b.tar.gz")
     assert proxy_for(parse_url("https://far.invalid/")) is None
+    monkeypatch.setenv("no_proxy", "localhost, 10.0.0.0/8 ,[2001:db8::]/32")
+    for near, far in (("10.1.2.3", "11.1.2.3"), ("[2001:db8::1]", "[2001:db9::1]")):
+        assert proxy_for(parse_url(f"http://{near}/")) is None
+        assert proxy_for(parse_url(f"http://{far}/")) is not None
     monkeypatch.setenv("https_proxy", "socks5://ann:secret@localhost:1080")
     with pytest.raises(UsageError, match=r"socks5://localhost$"):
         proxy_for(parse_url("https://near.invalid/"))

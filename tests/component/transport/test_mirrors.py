@@ -93,6 +93,17 @@ def test_a_mirror_that_fails_or_lies_is_not_asked_again(
     assert warning.startswith(f"mirror {mirror.url}/b.tar.gz: ") and said in warning
 
 
+def test_the_next_mirror_is_not_given_up_for_what_the_first_one_sent(
+    origin: Files, data: bytes, tmp_path: Path
+) -> None:
+    bad = bytearray(data)
+    for at in range(len(data) // 4, len(data) - 4096, len(data) // 16):
+        bad[at] ^= 1
+    with serving({"/b.tar.gz": bytes(bad)}) as first, serving({"/b.tar.gz": data}) as second:
+        reporter = deployed(origin, tmp_path / "x", f"{first.url}/", f"{second.url}/")
+    assert [warning.partition(": ")[0] for warning in reporter.warnings] == [f"mirror {first.url}/b.tar.gz"]
+
+
 def test_the_rest_is_read_from_the_next_mirror_and_then_from_the_origin(
     origin: Files, data: bytes, tmp_path: Path
 ) -> None:

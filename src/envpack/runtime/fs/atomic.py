@@ -34,7 +34,8 @@ def replace_own_file(path: Path, data: bytes, mode: int = 0o664) -> None:
         path: the file to create or replace; only one process at a time may do so.
         data: its new content.
         mode: its permission bits, subject to the umask and to the folder's default access control list; by default
-            not writable by all users under any umask.
+            not writable by all users under any umask. A file that is replaced keeps those of its bits, and its
+            owner where this user may set it.
 
     Raises:
         OSError: the file can't be written or renamed, and then the old one is still there; or its folder can't
@@ -44,12 +45,25 @@ def replace_own_file(path: Path, data: bytes, mode: int = 0o664) -> None:
         fd = os.open(new, CREATE, mode)
         try:
             # a default access control list takes the place of the umask: umask(2)
-            os.fchmod(fd, stat.S_IMODE(os.fstat(fd).st_mode) & ~umask())
+            before = status_of_file(path)
+            if before is not None:
+                keep_owner(fd, before)
+                os.fchmod(fd, before.st_mode & mode)
+            else:
+                os.fchmod(fd, stat.S_IMODE(os.fstat(fd).st_mode) & ~umask())
             write_all(fd, data)
             os.fsync(fd)
         finally:
             os.close(fd)
     sync_folder(path.parent)
+
+
+def status_of_file(path: Path) -> os.stat_result | None:
+    """Return the status of a regular file; None where there is none."""
+    with suppress(OSError):
+        status = os.lstat(path)
+        return status if stat.S_ISREG(status.st_mode) else None
+    return None
 
 
 def temporary_of(path: Path) -> Path:

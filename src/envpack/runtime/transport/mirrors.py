@@ -33,6 +33,7 @@ class MirroredSource(ByteSource):
         self._waiting = list(mirrors)
         self._mirror: ByteSource | None = None
         self._given_up: list[ByteSource] = []
+        self._gave: dict[int, ByteSource] = {}
         self._extents: Sequence[Extent] = ()
         self._cancelled = False
         self._lock = threading.RLock()
@@ -45,6 +46,7 @@ class MirroredSource(ByteSource):
             try:
                 data = source.read(offset, size)
                 if len(data) == size:
+                    self._gave[offset] = source
                     return data
                 problem = "it ends too early"
             except (EnvpackError, OSError) as error:
@@ -55,8 +57,9 @@ class MirroredSource(ByteSource):
 
     def read_again(self, offset: int, size: int) -> bytes | None:
         with self._lock:
-            if self._mirror is not None:
-                self._give_up(self._mirror, "it sent other bytes than the bundle has")
+            mirror = self._gave.get(offset, self._mirror)
+            if mirror is not None:
+                self._give_up(mirror, "it sent other bytes than the bundle has")
         return self._origin.read(offset, size)
 
     def prefetch(self, extents: Sequence[Extent]) -> None:

@@ -21,7 +21,7 @@ from envpack.runtime.errors import DestinationError, EnvpackError, IntegrityErro
 from envpack.runtime.format.layout import LOCK_PATH, PREFIX_PATH
 from envpack.runtime.format.manifest import PathRecord, PathsTable
 from envpack.runtime.format.tree_rules import check_bundle_tree
-from envpack.runtime.fs.atomic import ReplaceBatch, remove_temporary
+from envpack.runtime.fs.atomic import ReplaceBatch, remove_temporary, status_of_file
 from envpack.runtime.fs.io import open_regular
 from envpack.runtime.fs.lock import locked
 from envpack.runtime.fs.paths import umask
@@ -212,7 +212,9 @@ class PrefixRewrite:
         if self.changed and not self._was_completed:
             raise IntegrityError(f"{len(self.changed)} files differ from the bundle", details=self.changed)
         prefix_path = self._base + os.fsencode(PREFIX_PATH)
-        temporary = self._prefix_file.file(prefix_path, prefixes[0] + b"\n", 0o664 & ~umask())
+        before = status_of_file(self._root / PREFIX_PATH)
+        mode = 0o664 & (before.st_mode if before is not None else ~umask())
+        temporary = self._prefix_file.file(prefix_path, prefixes[0] + b"\n", mode, owner=before)
         sync_folder(Path(os.fsdecode(temporary)))
         if durable:
             sync_filesystem(self._root)

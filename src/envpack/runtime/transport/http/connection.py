@@ -120,7 +120,7 @@ def proxy_for(url: Url) -> Url | None:
     """
     proxies = getproxies()
     stated = proxies.get(url.scheme) or proxies.get("all")
-    if not stated or proxy_bypass(f"{url.host}:{url.port}"):
+    if not stated or proxy_bypass(f"{url.host}:{url.port}") or _in_networks(url.host, proxies.get("no", "")):
         return None
     try:
         parts = split_url(stated if "://" in stated else f"http://{stated}")
@@ -134,6 +134,21 @@ def proxy_for(url: Url) -> Url | None:
         )
     user = basic(unquote(parts.username), unquote(parts.password or "")) if parts.username else ""
     return Url("http", host, port or 80, "/", user)
+
+
+def _in_networks(host: str, stated: str) -> bool:
+    """Return whether a host is an address in a network of ``no_proxy``, such as 10.0.0.0/8, as curl has it."""
+    from ipaddress import ip_address, ip_network
+
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return False
+    for entry in stated.split(","):
+        with suppress(ValueError):
+            if address in ip_network(entry.strip().strip("[]"), strict=False):
+                return True
+    return False
 
 
 @lru_cache(maxsize=None)

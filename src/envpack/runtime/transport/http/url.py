@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import netrc
 import os
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
@@ -64,6 +65,8 @@ class Url:
         Raises:
             FetchError: it is not an URL, its scheme is neither http nor https, or it leads from https to http.
         """
+        with suppress(UnicodeEncodeError):  # servers may send a name as it is, and http.client reads Latin-1
+            location = quote(location.encode("latin-1"), safe=_AS_IT_IS + "#[]")
         try:
             parts = urlsplit(urljoin(f"{self.scheme}://{self.netloc}{self.target}", location))
         except ValueError:
