@@ -11,6 +11,7 @@ from pathlib import Path
 
 from envpack.runtime.errors import BuildError
 from envpack.runtime.fs.io import read_file
+from envpack.runtime.transport.redact import without_secrets
 
 _SCRIPT = 'for script do . "$script" >&2; done; exec env -0'
 _OF_THE_SHELL = frozenset({"_", "SHLVL", "PWD", "OLDPWD"})
@@ -65,7 +66,7 @@ def _run(scripts: list[str], environ: Mapping[str, str]) -> dict[str, str]:
     if process.returncode != 0:
         raise BuildError(
             f"the activation scripts of the conda packages failed (exit {process.returncode})",
-            details=process.stderr.decode(errors="replace").splitlines()[-20:],
+            details=without_secrets(process.stderr.decode(errors="replace")).splitlines()[-20:],
         )
     pairs = (os.fsdecode(item).partition("=") for item in process.stdout.split(b"\0") if item)
     return {name: value for name, _, value in pairs}

@@ -18,6 +18,7 @@ from envpack.runtime.errors import BuildError
 from envpack.runtime.fs.io import read_file
 from envpack.runtime.fs.json_text import json_value
 from envpack.runtime.report import Reporter, Step
+from envpack.runtime.transport.redact import without_secrets
 
 SOURCE_MTIME = 315532800
 """The source time that every pyc made here records, in seconds since 1970 (1980-01-01T00:00:00Z). A bundle stores
@@ -115,7 +116,7 @@ def _library(prefix: Path, python: Path) -> str:
         raise BuildError(
             f"the environment's Python does not run: {python.relative_to(prefix)}",
             hint="Check that the environment is for this platform.",
-            details=details.splitlines()[-10:],
+            details=without_secrets(details).splitlines()[-10:],
         ) from None
     return done.stdout
 

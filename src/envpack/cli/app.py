@@ -18,6 +18,7 @@ from envpack.cli.signals import interruptible
 from envpack.cli.typer_command import typer_command
 from envpack.runtime.errors import INTERRUPTED, EnvpackError, UsageError, of_the_system
 from envpack.runtime.process import begin, leave, require_arguments
+from envpack.runtime.transport.redact import without_secrets
 from envpack.runtime.version import __version__
 
 if TYPE_CHECKING:
@@ -197,7 +198,7 @@ def as_error(problem: BaseException) -> EnvpackError:
     if known is not None:
         return known
     what = f"{type(problem).__name__}: {problem}" if str(problem) else type(problem).__name__
-    return Bug(f"envpack ran into a bug: {what}")
+    return Bug(f"envpack ran into a bug: {without_secrets(what)}")
 
 
 def _usage(problem: Any) -> UsageError:

@@ -78,7 +78,7 @@ def _repository(url: str, fragment: str) -> str:
     candidates = (fragment, reference, named)
     commit = next((text for text in candidates if _COMMIT.fullmatch(text)), "")
     if not commit:
-        raise ValueError(f"{url} has no commit, expected git+URL#COMMIT or git+URL@COMMIT")
+        raise ValueError(f"{without_secrets(url)} has no commit, expected git+URL#COMMIT or git+URL@COMMIT")
     # not urlunsplit, which drops the empty host of git+file:///
     return with_subdirectory(f"{parts.scheme}://{parts.netloc}{path}@{commit}", subdirectory)
 

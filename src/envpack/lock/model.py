@@ -24,6 +24,7 @@ from envpack.runtime.fs.io import read_file
 from envpack.runtime.fs.json_text import json_value
 from envpack.runtime.fs.paths import check_links
 from envpack.runtime.fs.temporary import new_folder, replace_file
+from envpack.runtime.transport.redact import without_secrets
 from envpack.spec.credentials import without_credentials
 from envpack.spec.model import EnvSpec
 from envpack.spec.nodes import check_depth, read_text
@@ -231,9 +232,10 @@ def _parsed(text: str, path: Path) -> LockFile:
         try:
             return LockFile.from_path(folder / "lock")
         except OSError as error:
-            raise SpecError(f"the lock {path} can't be read: {error}") from None
+            raise SpecError(f"the lock {path} can't be read: {without_secrets(str(error))}") from None
         except ParseCondaLockError as error:
-            raise SpecError(f"{path} is not a lock file in a known format: {error}") from None
+            reason = without_secrets(str(error))
+            raise SpecError(f"{path} is not a lock file in a known format: {reason}") from None
 
 
 def _read_platform(packages: Iterable[LockedPackage], path: Path) -> LockedPlatform | SpecError:
@@ -250,8 +252,9 @@ def _read_platform(packages: Iterable[LockedPackage], path: Path) -> LockedPlatf
                 return found
             pypi.append(found)
         else:
+            location = without_secrets(package.location)
             return SpecError(
-                f"{path}: {package.name} is a source package ({package.location}), which envpack can't build",
+                f"{path}: {package.name} is a source package ({location}), which envpack can't build",
                 hint="Build it, add it to a channel, and lock again.",
             )
     conda.sort(key=lambda record: record.name.normalized)

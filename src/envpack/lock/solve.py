@@ -174,7 +174,7 @@ def solve_conda(
     try:
         records = rattler_async.run(answer())
     except SolverError as error:
-        lines = [line for line in str(error).splitlines() if line.strip()]
+        lines = [line for line in without_secrets(str(error)).splitlines() if line.strip()]
         reason = lines[0].removeprefix("Cannot solve the request because of: ") if lines else "no reason given"
         names = without_secrets(", ".join(channel.base_url for channel in channels))
         strict = " They have strict priority." if stated == "strict" else ""

@@ -93,3 +93,20 @@ def test_a_lock_without_credentials_says_so(channel_url, tmp_path):
         parse_spec("name: x\ndependencies: [python]\n", "x.yml"), sources=PackageSources([channel_url])
     )
     assert not write_lock(lock, tmp_path / "x.lock")
+
+
+@pytest.mark.parametrize("wanted", ["{url}::only >=9", "{url}::absent"])
+def test_a_password_is_not_in_the_explanation_of_the_solver(closed, wanted):
+    url = closed.replace("://", "://me:s3cret@")
+    spec = parse_spec(SPEC.format(url=url).replace("[only]", f"['{wanted.format(url=url)}']"), "x.yml")
+    with pytest.raises(BuildError, match="can't be satisfied") as caught:
+        solve_lock(spec)
+    assert "s3cret" not in json.dumps(caught.value.as_dict())
+
+
+def test_a_password_is_not_in_the_name_of_a_package_that_a_channel_does_not_list(closed, tmp_path):
+    path = tmp_path / "list.txt"
+    path.write_text(f"@EXPLICIT\n{closed.replace('://', '://me:s3cret@')}/noarch/only-2-0.tar.bz2\n")
+    with pytest.raises(BuildError) as caught:
+        load_input(path)
+    assert caught.value.details == [f"{path}:2: {closed.replace('://', '://***@')} does not list only-2-0.tar.bz2"]

@@ -60,7 +60,10 @@ def test_a_backend_that_is_not_there_is_reported(monkeypatch, tmp_path):
 
 def test_other_programs_get_the_exact_list_and_their_failure_is_reported(monkeypatch, tmp_path):
     program = tmp_path / "mamba"
-    program.write_text('#!/bin/sh\nfor word; do last=$word; done\ncat "$last"; echo "$@"; exit 3\n')
+    program.write_text(
+        '#!/bin/sh\nfor word; do last=$word; done\ncat "$last"; echo "$@"\n'
+        "echo 'HTTP 403 for https://me:pw@h.example/r/t/tk-1/a/noarch/x-1-0.conda' >&2; exit 3\n"
+    )
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     backend = choose_backend("mamba")
@@ -73,6 +76,7 @@ def test_other_programs_get_the_exact_list_and_their_failure_is_reported(monkeyp
         "# platform: linux-64",
         "@EXPLICIT",
         f"create --yes --quiet --prefix {prefix} --file {explicit}",
+        "HTTP 403 for https://***@h.example/r/t/***/a/noarch/x-1-0.conda",
     ]
     assert not explicit.exists()
 

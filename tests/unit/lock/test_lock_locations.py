@@ -50,6 +50,8 @@ def test_a_hash_is_found_beside_a_subdirectory():
 def test_a_repository_without_its_commit_is_refused():
     with pytest.raises(ValueError, match=r"git\+https://h/a\?rev=main has no commit"):
         parse_location("git+https://h/a?rev=main", Path("/"))
+    with pytest.raises(ValueError, match=r"git\+https://\*\*\*@h/a has no commit"):
+        parse_location("git+https://me:pw@h/a", Path("/"))
 
 
 def test_the_subdirectory_of_an_archive_is_what_uv_builds():

@@ -6,6 +6,8 @@ import difflib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from envpack.runtime.transport.redact import without_secrets
+
 if TYPE_CHECKING:
     from rattler import Channel, Gateway, MatchSpec, RepoDataRecord, Subdir
 
@@ -36,7 +38,9 @@ async def suggestions(
         answer = await gateway.query(list(channels), list(platforms), [type(spec)(name)], recursive=False)
         records = [record for part in answer for record in part]
         if not any(spec.matches(record) for record in records):
-            found.append(f"{spec} matches none of the versions of {name}: {_versions(records)}")
+            found.append(
+                f"{without_secrets(str(spec))} matches none of the versions of {name}: {_versions(records)}"
+            )
     return found
 
 

@@ -13,7 +13,7 @@ from urllib.parse import unquote
 from envpack.lock import rattler_async
 from envpack.lock.solve import channel_failure
 from envpack.runtime.errors import BuildError, UsageError
-from envpack.runtime.transport.redact import split_url
+from envpack.runtime.transport.redact import split_url, without_secrets
 
 if TYPE_CHECKING:
     from rattler import RepoDataRecord
@@ -116,7 +116,8 @@ def find_records(packages: Sequence[PackageUrl], platform: str) -> tuple[RepoDat
     for package in packages:
         record = available.get((package.subdir, package.file_name))
         if record is None:
-            errors.append(f"{package.where}: {package.channel} does not list {package.file_name}")
+            channel = without_secrets(package.channel)
+            errors.append(f"{package.where}: {channel} does not list {package.file_name}")
             continue
         for algorithm, expected, actual in (
             ("md5", package.md5, record.md5),

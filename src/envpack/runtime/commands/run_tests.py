@@ -14,6 +14,7 @@ from envpack.runtime.fs.temporary import unnamed_file
 from envpack.runtime.report import Reporter
 from envpack.runtime.service.log import last_lines_in
 from envpack.runtime.service.process_group import end_group
+from envpack.runtime.transport.redact import without_secrets
 
 _SHELL = ("/bin/sh", "-c", '. "$1/bin/activate" && eval "$2"', "sh")
 
@@ -66,7 +67,7 @@ def run_inside(root: Path, command: str) -> None:
         raise DeploymentTestError(
             f"the bundle's test {command!r} failed with status {status}",
             hint="Deploy with --no-test to examine the deployment.",
-            details=details,
+            details=[*map(without_secrets, details)],
         )
 
 
