@@ -328,3 +328,56 @@ def test_files_in_a_directory_of_one_s_own_stay(open_folder: Path) -> None:
     done = as_other_user("deploy", "demo-1.tar.gz", x, cwd=open_folder)
     assert done.returncode == 10 and "not empty" in done.stderr
     assert [path.name for path in x.iterdir()] == ["mine"]
+
+
+OWNER = 12346
+
+
+def belongs_to(folder: Path, user: int) -> None:
+    """Give a folder and all in it to a user, in the group of the other user."""
+    for path in (folder, *folder.rglob("*")):
+        os.chown(path, user, OTHER, follow_symlinks=False)
+
+
+@pytest.fixture
+def of_a_colleague(open_folder: Path) -> Path:
+    """A deployment of OWNER's in a shared folder of a group: only its top folder is writable for the group."""
+    x = open_folder / "shared/x"
+    deploy_version(open_folder, "1", x)
+    belongs_to(x.parent, OWNER)
+    x.parent.chmod(0o2775)
+    for folder, mode in ((x, 0o775), (x / "bin", 0o755), (x / "lib", 0o755), (x / ".envpack", 0o755)):
+        folder.chmod(mode)
+    bundle(open_folder, "2").chmod(0o644)
+    return x
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+@pytest.mark.parametrize("parent", [0, OWNER, OTHER])
+def test_a_deployment_of_another_user_is_refused_before_it_is_renamed(
+    open_folder: Path, of_a_colleague: Path, parent: int
+) -> None:
+    x = of_a_colleague
+    os.chown(x.parent, parent, OTHER)
+    for command in (("remove", x), ("deploy", "demo-2.tar.gz", x), ("move", x, x.with_name("y"))):
+        done = as_other_user(*command, cwd=open_folder)
+        assert done.returncode == 10, done.stderr
+        assert f"{x} is a deployment of the user {OWNER}; it was not changed" in done.stderr
+        assert "as the user that deployed there" in done.stderr
+        assert whole_version(x) == "1" and [path.name for path in x.parent.iterdir()] == ["x"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+@pytest.mark.parametrize("owner", [OTHER, OWNER])
+def test_a_deployment_that_this_user_can_delete_is_upgraded_and_removed(
+    open_folder: Path, of_a_colleague: Path, owner: int
+) -> None:
+    """One's own, or one on a filesystem that shows all files as those of one user."""
+    x = of_a_colleague
+    belongs_to(x, owner)
+    for folder in (x / "bin", x / "lib", x / ".envpack"):
+        folder.chmod(0o775)
+    for command in (("deploy", "demo-2.tar.gz", x), ("remove", x)):
+        done = as_other_user(*command, cwd=open_folder)
+        assert done.returncode == 0 and "can't be removed" not in done.stderr, done.stderr
+    assert list(x.parent.iterdir()) == []

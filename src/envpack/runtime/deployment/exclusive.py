@@ -15,6 +15,7 @@ from envpack.runtime.deployment.state import LOCK, TREE_MODE, DeploymentState, I
 from envpack.runtime.errors import DestinationError, path_hint
 from envpack.runtime.fs.lock import locked
 from envpack.runtime.fs.paths import exists, is_folder, make_folders, remove_empty
+from envpack.runtime.fs.writers import user_name
 from envpack.runtime.report import Reporter
 
 
@@ -33,9 +34,9 @@ def exclusive(
         any_parent: Allow root to work where other users could replace the destination or a folder above it.
 
     Raises:
-        DestinationError: Another process holds the lock (without ``wait``), the state directory belongs to
-            another user, other users could replace what root writes, the destination can only be written in place
-            (`InPlace`), or the block raised an OSError.
+        DestinationError: Another process holds the lock (without ``wait``), the deployment or the state directory
+            belongs to another user, other users could replace what root writes, the destination can only be
+            written in place (`InPlace`), or the block raised an OSError.
     """
     require_safe_parents(state.path, allowed=any_parent)
     in_place = InPlace(state.given)
@@ -69,10 +70,10 @@ def exclusive(
 
 
 def _require_own(state: DeploymentState) -> None:
-    """Raise DestinationError when another user could replace what is written to the state directory.
+    """Raise DestinationError when the deployment or its state directory is another user's.
 
     The state directory must belong to this user, or to the owner of its parent folder, which could replace it
-    anyway.
+    anyway; otherwise another user could replace what is written to it.
     """
     if exists(state.state_dir):
         owner = os.lstat(state.state_dir).st_uid
@@ -81,6 +82,33 @@ def _require_own(state: DeploymentState) -> None:
                 f"{state.state_dir} is not a directory of this user; it was not changed",
                 hint="Deploy as the user that deployed there before, or remove it.",
             )
+    if os.geteuid() != 0 and state.current() is not None:
+        _require_own_tree(state.path)
+
+
+def _require_own_tree(path: Path) -> None:
+    """Raise DestinationError when another user's deployment could be renamed, but not be deleted.
+
+    A filesystem may show all files as those of one user (exports(5), "all_squash"), who then has the parent, too.
+    """
+    owner = os.lstat(path).st_uid
+    if owner == os.geteuid() or (owner == os.stat(path.parent).st_uid and _is_deletable(path)):
+        return
+    raise DestinationError(
+        f"{path} is a deployment of {user_name(owner)}; it was not changed",
+        hint="Deploy or remove as the user that deployed there, or choose another destination.",
+    )
+
+
+def _is_deletable(tree: Path) -> bool:
+    """Return whether this user may delete everything in a tree: each folder can be listed and written to."""
+    needed = os.R_OK | os.W_OK | os.X_OK
+    return os.access(tree, needed) and all(
+        os.access(os.path.join(folder, name), needed)
+        for folder, names, _ in os.walk(tree)
+        for name in names
+        if not os.path.islink(os.path.join(folder, name))
+    )
 
 
 def _require_unchanged(folder: Path) -> None:
