@@ -6,7 +6,7 @@ import re
 
 from envpack.runtime.transport.redact import without_tokens
 
-_USER = re.compile(r"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]*://)(?P<user>[^/\s\"']+)@")
+_USER = re.compile(r"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]{0,30}://)(?P<user>[^/\s\"']+)@")
 
 
 def without_credentials(text: str) -> str:

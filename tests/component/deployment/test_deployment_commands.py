@@ -316,10 +316,10 @@ def test_a_move_that_finds_the_disk_full_has_rewritten_nothing(
 ) -> None:
     before = {path: path.stat().st_ino for path in sorted(x.rglob("*"))}
 
-    def fail(new: ReplaceBatch, path: bytes, data: bytes, mode: int, *rest: Any) -> bytes:
+    def fail(new: ReplaceBatch, path: bytes, data: bytes, mode: int, *rest: Any, **named: Any) -> bytes:
         if path.endswith(b"/prefix"):  # the last of all
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), os.fsdecode(path))
-        return real(new, path, data, mode, *rest)
+        return real(new, path, data, mode, *rest, **named)
 
     real = ReplaceBatch.file
     monkeypatch.setattr(ReplaceBatch, "file", fail)

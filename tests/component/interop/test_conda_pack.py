@@ -6,6 +6,7 @@ import hashlib
 import json
 import marshal
 import os
+import py_compile
 import re
 import shutil
 import subprocess
@@ -604,6 +605,20 @@ def test_an_archive_for_one_path_works_there_without_conda_unpack(name: str, sma
     assert not (root / "bin/conda-unpack").exists()
     check_samples(root)
     assert (root / "bin/relocation-sample-python").read_text().startswith(f"#!{root}/bin/python -s\n")
+
+
+def test_an_archive_for_one_path_has_no_byte_code_that_names_another(channel_url: str, tmp_path: Path) -> None:
+    prefix, output = samples(channel_url, tmp_path / "environment", tmp_path / "cache"), tmp_path / "a.tar"
+    source = prefix / "lib/own/module.py"
+    source.parent.mkdir()
+    source.write_text(f"ROOT = {str(prefix)!r}\n")
+    py_compile.compile(str(source))
+    answer("pack", "-p", prefix, "-o", output, "--dest-prefix", "/opt/one/place")
+    with tarfile.open(output) as archive:
+        assert not [name for name in archive.getnames() if name.endswith(".pyc")]
+        relocated = archive.extractfile("lib/own/module.py")
+        assert relocated is not None and relocated.read() == b"ROOT = '/opt/one/place'\n"
+    assert os.fsencode(prefix) not in output.read_bytes()
 
 
 def test_a_path_that_can_t_be_written_in_is_refused(small: Path, tmp_path: Path) -> None:

@@ -262,7 +262,7 @@ def portable_url(url: str) -> str:
     return without_tokens(urlunsplit((split.scheme, host, split.path, "", "")))
 
 
-_CREDENTIALS = re.compile(rb"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]*://)[^\s/'\"]+@")
+_CREDENTIALS = re.compile(rb"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]{0,30}://)[^\s/'\"]+@")
 
 
 def scrub(text: bytes) -> bytes:

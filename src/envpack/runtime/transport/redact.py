@@ -7,8 +7,10 @@ from urllib.parse import SplitResult, urlsplit
 
 from envpack.runtime.errors import UsageError
 
-_SCHEME = r"(?P<scheme>\b(?:[A-Za-z][A-Za-z0-9+.-]*:/{1,2}|(?:https?|ftp|s3|gs|az):))"
-_MALFORMED = re.compile(_SCHEME + r"[^\s'\"<>@/?#]*(?::[^\s'\"<>@/?#]*/|[?#])[^\s'\"<>]*@(?!sha256:)")
+_SCHEME = r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]{0,30}:/{1,2}|\b(?:https?|ftp|s3|gs|az):)"
+"""Of a longer one, the end: a text without URLs is then read in a time that grows with its length alone."""
+
+_MALFORMED = re.compile(_SCHEME + r"[^\s'\"<>@/?#:]*(?::[^\s'\"<>@/?#]*[/?#]|[?#])[^\s'\"<>]*@(?!sha256:)")
 """A password with a character in it that has to be quoted (RFC 3986, 3.2.1): it ends at the last @. That of a path
 behind a port looks the same, and the host is then not shown; that of a digest in a registry is."""
 _USER = re.compile(_SCHEME + r"[^\s'\"<>/?#]+@")

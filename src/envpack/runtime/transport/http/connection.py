@@ -136,6 +136,9 @@ def proxy_for(url: Url) -> Url | None:
     return Url("http", host, port or 80, "/", user)
 
 
+_NO_BRACKETS = str.maketrans("", "", "[]")
+
+
 def _in_networks(host: str, stated: str) -> bool:
     """Return whether a host is an address in a network of ``no_proxy``, such as 10.0.0.0/8, as curl has it."""
     from ipaddress import ip_address, ip_network
@@ -146,7 +149,7 @@ def _in_networks(host: str, stated: str) -> bool:
         return False
     for entry in stated.split(","):
         with suppress(ValueError):
-            if address in ip_network(entry.strip().strip("[]"), strict=False):
+            if address in ip_network(entry.strip().translate(_NO_BRACKETS), strict=False):
                 return True
     return False
 
