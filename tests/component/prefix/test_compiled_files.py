@@ -142,6 +142,95 @@ def test_a_run_path_without_room_is_dropped_where_no_needed_library_is(env: Smal
     assert subprocess.run([place / (DEEP + "2")], env=library_path, check=False).returncode == 0
 
 
+CALLER = "int helper(void); int main(void) { return helper() == 7 ? 0 : 1; }\n"
+RPATH, RUNPATH = "-Wl,--disable-new-dtags", "-Wl,--enable-new-dtags"
+DEEPER = "int deeper(void) { return 7; }\n"
+CALLS_DEEPER = "int deeper(void); int helper(void) { return deeper(); }\n"
+OPENS_DEEPER = '#include <dlfcn.h>\nint helper(void) { return dlopen("libdeeper.so", RTLD_NOW) ? 7 : 1; }\n'
+OPENER = '#include <dlfcn.h>\nint main(void) { return dlopen("libdeeper.so", RTLD_NOW) ? 0 : 1; }\n'
+
+
+def deeper(env: SmallPrefix, tag: str, helper: str, main: str) -> str:
+    """Make a program with "lib" and "deeper" in its search path, which has room for one relative path only.
+
+    Args:
+        env: The environment.
+        tag: Which tag the search path has.
+        helper: The source of libhelper.so.
+        main: The source of the program.
+    """
+    sources = env.path.parent
+    for name, text in (("deeper", DEEPER), ("helper", helper), ("main", main)):
+        (sources / f"{name}.c").write_text(text)
+    lib, folder = env.path / "lib", env.path / "deeper"
+    folder.mkdir()
+    compile_c("-shared", "-fPIC", "-g0", "-o", folder / "libdeeper.so", sources / "deeper.c")
+    linked = ("-L", folder, "-ldeeper") if helper == CALLS_DEEPER else ()
+    compile_c("-shared", "-fPIC", "-g0", "-o", lib / "libhelper.so", sources / "helper.c", *linked, "-ldl")
+    path = "lib/" + "d/" * (len(str(env.path)) // 3) + "prog"
+    (env.path / path).parent.mkdir(parents=True)
+    needed = ("-L", lib, "-lhelper") if "helper" in main else ()
+    link = (*needed, "-ldl", f"-Wl,-rpath-link,{folder}", f"{tag},-rpath,{lib}:{folder}")
+    compile_c("-g0", "-o", env.path / path, sources / "main.c", *link)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("tag", "helper", "main"),
+    [
+        (RPATH, CALLS_DEEPER, CALLER),
+        (RPATH, OPENS_DEEPER, CALLER),
+        (RPATH, HELPER, OPENER),
+        (RUNPATH, HELPER, OPENER),
+    ],
+    ids=["rpath-of-linked", "rpath-of-opener", "rpath-opens", "runpath-opens"],
+)
+def test_a_folder_that_later_searches_of_the_loader_use_stays(
+    env: SmallPrefix, tag: str, helper: str, main: str
+) -> None:
+    path = deeper(env, tag, helper, main)
+    subprocess.run([env.path / path], check=True)
+    assert env.pack(env.path.parent / "limits.tar.zst").limited_by == path
+    place = deployed(env, env.path.with_name("e"))
+    subprocess.run([place / path], check=True)
+
+
+@pytest.mark.parametrize(
+    ("tag", "helper", "main"),
+    [(RUNPATH, HELPER, CALLER), (RPATH, HELPER, "int main(void) { return 0; }\n")],
+    ids=["runpath", "rpath-of-host-libraries"],
+)
+def test_a_folder_that_no_search_of_the_loader_uses_is_dropped(
+    env: SmallPrefix, tag: str, helper: str, main: str
+) -> None:
+    path = deeper(env, tag, helper, main)
+    place = deployed(env, far(env))
+    subprocess.run([place / path], check=True)
+    found = elf(place / path)
+    assert "deeper" not in found.rpath + found.runpath
+
+
+def test_a_folder_that_is_not_in_the_environment_is_dropped(env: SmallPrefix) -> None:
+    path = deeper(env, RPATH, OPENS_DEEPER, CALLER)
+    shutil.rmtree(env.path / "deeper")
+    found = elf(deployed(env, far(env)) / path)
+    assert found.rpath.startswith("$ORIGIN/..") and "deeper" not in found.rpath
+
+
+def test_a_folder_of_the_library_that_a_filter_stands_for_stays(env: SmallPrefix) -> None:
+    (env.path / DEEP).parent.mkdir(parents=True)
+    filtering = ("-shared", "-fPIC", "-g0", "-Wl,-f,libhelper.so", rpath(env.path / "lib"))
+    compile_c(*filtering, "-o", env.path / DEEP, env.path.parent / "helper.c")
+    assert env.pack(env.path.parent / "b.tar.zst").limited_by == DEEP
+
+
+def test_a_folder_behind_a_link_that_later_searches_use_stays(env: SmallPrefix) -> None:
+    path = deeper(env, RPATH, CALLS_DEEPER, CALLER)
+    (env.path / "deeper").rename(env.path / "real")
+    env.link("deeper", "real")
+    assert env.pack(env.path.parent / "b.tar.zst").limited_by == path
+
+
 def test_a_run_path_without_room_that_is_needed_limits_and_is_named(env: SmallPrefix) -> None:
     program(env, DEEP, rpath(env.path / "lib"))
     reporter = RecordingReporter()

@@ -1,6 +1,7 @@
 """The use of strings in ELF files: the loader's search paths, and sections that no process loads.
 
-Sources: the System V ABI (gABI) chapters 4 and 5; glibc, elf/dl-load.c, for empty search paths.
+Sources: the System V ABI (gABI) chapters 4 and 5; glibc, elf/dl-load.c, for empty search paths; ld.so(8) and
+dlopen(3), for which searches use them.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import posixpath
 import re
 import struct
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import NamedTuple
 
@@ -24,6 +25,8 @@ _ALLOC = 0x2
 _DT_NEEDED, _DT_STRTAB, _DT_STRSZ, _DT_RPATH, _DT_RUNPATH = 1, 5, 10, 15, 29
 # NEEDED, SONAME, RPATH, RUNPATH, and of <elf.h>: CONFIG, DEPAUDIT, AUDIT, AUXILIARY, FILTER
 _DT_STRINGS = frozenset((1, 14, 15, 29, 0x6FFFFEFA, 0x6FFFFEFB, 0x6FFFFEFC, 0x7FFFFFFD, 0x7FFFFFFF))
+_LIBRARIES = (_DT_NEEDED, 0x7FFFFFFD, 0x7FFFFFFF)  # AUXILIARY and FILTER are searched for as NEEDED is
+_OPEN = (b"dlopen\0", b"dlmopen\0")
 _MOST_SECTIONS, _MOST_TAGS, _MOST_SEGMENTS = 1 << 16, 1 << 12, 1 << 10
 _LONGEST = 1 << 14
 
@@ -51,6 +54,7 @@ class ElfStrings(NamedTuple):
         unloaded: (start, end) in bytes of the sections that no process loads, ascending.
         run_paths: The search paths of the loader.
         needed: The names of the libraries that it is linked to.
+        opens: Whether it may call dlopen().
         dynamic: (offset, entries) of the dynamic section.
         order: Byte order, for `struct`.
     """
@@ -58,6 +62,7 @@ class ElfStrings(NamedTuple):
     unloaded: Sequence[tuple[int, int]]
     run_paths: Sequence[RunPath]
     needed: Sequence[bytes]
+    opens: bool
     dynamic: tuple[int, Sequence[tuple[int, int]]]
     order: str
 
@@ -75,7 +80,7 @@ def read_elf_strings(data: FileData) -> ElfStrings | None:
     head = bytes(data[:64])
     if head.startswith(AR):
         unloaded = sorted(chain.from_iterable(_members(data)))
-        return ElfStrings(unloaded, (), (), (0, ()), "<")
+        return ElfStrings(unloaded, (), (), False, (0, ()), "<")
     if len(head) < 64 or not is_elf64(head):
         return None
     try:
@@ -124,7 +129,7 @@ def _read(data: FileData, order: str, head: bytes) -> ElfStrings:
     address = known.get(_DT_STRTAB, 0)
     start = next((address - a + s for s, e, a in loaded if a <= address < a + e - s), 0)
     if not start or end == len(tags):
-        return ElfStrings(unloaded, (), (), (0, ()), order)
+        return ElfStrings(unloaded, (), (), False, (0, ()), order)
     stop = min(start + known.get(_DT_STRSZ, 0), len(data))
     named = {value for tag, value in tags if tag in _DT_STRINGS}
     named.update(_names_of_sections(data, order, sections))
@@ -137,8 +142,9 @@ def _read(data: FileData, order: str, head: bytes) -> ElfStrings:
             if nul >= 0:
                 behind = min((name for name in named if value < name < nul - start), default=nul - start + 1)
                 paths.append(RunPath(index, begin, nul, behind - value - 1 if whole else 0))
-    needed = [_text(data, start + value, stop) for tag, value in tags if tag == _DT_NEEDED]
-    return ElfStrings(unloaded, tuple(paths), tuple(needed), (where[0], tuple(tags)), order)
+    needed = [_text(data, start + value, stop) for tag, value in tags if tag in _LIBRARIES]
+    opens = bool(paths) and any(data.find(name, start, stop) >= 0 for name in _OPEN)
+    return ElfStrings(unloaded, tuple(paths), tuple(needed), opens, (where[0], tuple(tags)), order)
 
 
 def _table(data: FileData, form: str, offset: int, count: int) -> Iterator[tuple[int, ...]]:
@@ -182,10 +188,10 @@ def _versions(table: bytes, order: str, needed: bool, count: int) -> Iterator[in
 def run_path_edits(data: FileData, elf: ElfStrings, aliases: Sequence[bytes], place: Place) -> list[Splice]:
     """Return the edits that make the search paths in the prefix independent of it, where that is possible.
 
-    A folder in the prefix becomes ``$ORIGIN/...``. Where the string has no room for that, a folder that holds none
-    of the needed libraries is dropped, and a search path that has no folder left is removed. If neither is
-    possible, the search path is left to be relocated in place. ``$ORIGIN`` is not used for a file that links in
-    other folders lead to: it is the folder of the path that a file is opened by.
+    A folder in the prefix becomes ``$ORIGIN/...``. Where the string has no room for that, a folder in which no
+    search of the loader finds a library is dropped, and a search path that has no folder left is removed. If
+    neither is possible, the search path is left to be relocated in place. ``$ORIGIN`` is not used for a
+    file that links in other folders lead to: it is the folder of the path that a file is opened by.
 
     Args:
         data: The file.
@@ -199,7 +205,7 @@ def run_path_edits(data: FileData, elf: ElfStrings, aliases: Sequence[bytes], pl
         old = bytes(data[run_path.start : run_path.end])
         if not run_path.room or not any(alias in old for alias in aliases):
             continue
-        new = _independent(old, run_path.room, elf.needed, aliases, place)
+        new = _independent(old, run_path, elf, aliases, place)
         if new is not None and new != old:
             cleared = bytes(data[run_path.start : run_path.start + run_path.room + 1])
             edits.append(Splice(run_path.start, cleared, new.ljust(len(cleared), b"\0")))
@@ -212,33 +218,58 @@ def run_path_edits(data: FileData, elf: ElfStrings, aliases: Sequence[bytes], pl
 
 
 def _independent(
-    old: bytes,
-    room: int,
-    needed: Sequence[bytes],
-    aliases: Sequence[bytes],
-    place: Place,
+    old: bytes, run_path: RunPath, elf: ElfStrings, aliases: Sequence[bytes], place: Place
 ) -> bytes | None:
     """Return the search path without the prefix; None if it can't be rewritten."""
-    entries: list[tuple[bytes | None, bool]] = []
+    entries: list[tuple[bytes | None, str]] = []
     for entry in old.split(b":"):
         plain = posixpath.normpath(re.sub(rb"^//+", b"/", entry))
         alias = next((a for a in aliases if plain == a or plain.startswith(a + b"/")), None)
         if alias is None:
             if any(entry == a or entry.startswith(a + b"/") for a in aliases):
                 return None  # it leads out of the prefix by ..
-            entries.append((entry, True))
+            entries.append((entry, ""))
             continue
         folder = plain[len(alias) :].decode("utf-8", "surrogateescape").strip("/") or "."
-        names = (posixpath.normpath(f"{folder}/{name.decode('utf-8', 'surrogateescape')}") for name in needed)
         here = posixpath.relpath(folder, posixpath.dirname(place.path) or ".").encode("utf-8", "surrogateescape")
         relative = b"$ORIGIN" if here == b"." else b"$ORIGIN/" + here
-        entries.append((None if place.linked else relative, any(map(place.has, names))))
-    for chosen in (entries, [entry for entry in entries if entry[1]]):
-        forms = [form for form in dict.fromkeys(form for form, _ in chosen) if form is not None]
-        new = b":".join(forms)
-        if len(new) <= room and all(form is not None for form, _ in chosen):
-            return new
-    return None
+        entries.append((None if place.linked else relative, folder))
+    new = _joined((form for form, _ in entries), run_path.room)
+    if new is None:
+        inherited = elf.dynamic[1][run_path.entry][0] == _DT_RPATH
+        used = (form for form, folder in entries if not folder or _is_used(folder, elf, inherited, place))
+        new = _joined(used, run_path.room)
+    return new
+
+
+def _joined(forms: Iterable[bytes | None], room: int) -> bytes | None:
+    """Return the search path with these entries; None if one has no form, or if there is no room for it."""
+    path: dict[bytes, None] = {}
+    for form in forms:
+        if form is None:
+            return None
+        path[form] = None
+    new = b":".join(path)
+    return new if len(new) <= room else None
+
+
+def _is_used(folder: str, elf: ElfStrings, inherited: bool, place: Place) -> bool:
+    """Return whether a search of the loader may find a library in a folder of the environment.
+
+    DT_RUNPATH is searched for the libraries that the file is linked to and for those that it opens itself,
+    DT_RPATH also for those that its libraries are linked to or open. Which ones a file opens is not known.
+
+    Args:
+        folder: The folder, relative to the prefix.
+        elf: The file whose search path it is in.
+        inherited: Whether it is in a DT_RPATH.
+        place: What surrounds the file.
+    """
+    names = [name.decode("utf-8", "surrogateescape") for name in elf.needed]
+    if any(place.has(posixpath.normpath(f"{folder}/{name}")) for name in names):
+        return True
+    loads = elf.opens or (inherited and any(place.has_name(posixpath.basename(name)) for name in names))
+    return loads and place.holds(folder)
 
 
 def _without_tags(data: FileData, elf: ElfStrings, removed: Sequence[int]) -> Splice:

@@ -64,6 +64,19 @@ class Layout:
             path = self._below_link(path)
         return False
 
+    def holds(self, folder: str) -> bool:
+        """Return whether the environment has something in a folder, perhaps behind links to it; "." is its own."""
+        return any(path in self._folders for path in (folder, *self._behind(folder)))
+
+    @cached_property
+    def _folders(self) -> frozenset[str]:
+        return frozenset(posixpath.dirname(path) or "." for path in self.paths)
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """Return the names of all its files and links, without their folders."""
+        return frozenset(map(posixpath.basename, self.paths))
+
 
 class Surroundings:
     """The environment and the folder that it is in.
@@ -96,6 +109,10 @@ class Surroundings:
             return path in self.layout.linked
         if kind == "source":  # a folder is none, whatever its name ends in: etc/fonts/conf.d
             return os.path.isfile(self._prefix / path)
+        if kind == "holds":
+            return self.layout.holds(path)
+        if kind == "name":
+            return path in self.layout.names
         return self.layout.has(path)
 
 
@@ -121,6 +138,14 @@ class Place:
     def has(self, path: str) -> bool:
         """Return whether the environment has a path."""
         return bool(self._ask(f"has {path}"))
+
+    def holds(self, folder: str) -> bool:
+        """Return whether the environment has something in a folder."""
+        return bool(self._ask(f"holds {folder}"))
+
+    def has_name(self, name: str) -> bool:
+        """Return whether a file of the environment, in whatever folder, has this name."""
+        return bool(self._ask(f"name {name}"))
 
     def has_source(self, path: str) -> bool:
         """Return whether the environment has a file with a source or a header, perhaps one that is not packed."""
