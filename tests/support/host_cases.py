@@ -82,9 +82,10 @@ ASKS_40_GB = {**CU126, "requires": {"gpu_memory": "40 GB"}}
 EXPRESSION = {**CU118, "requires": {"cuda": "cuda>=12.4 brand=tesla,driver>=470,driver<471"}}
 
 
-def kernels(isa: str) -> dict[str, Any]:
-    """Return an environment with one library that has PTX for later GPUs."""
-    code = GpuCode("lib/libkernels.so", "kernels", ("sm_80",), ("compute_80",), isa, main=True)
+def kernels(*isas: str) -> dict[str, Any]:
+    """Return an environment with one library that has PTX of these ISAs for compute_80 and compute_100."""
+    targets = ("compute_80", "compute_100")[: len(isas)]
+    code = GpuCode("lib/libkernels.so", "kernels", ("sm_80",), targets, max(isas), main=True, ptx_isas=isas)
     return {"needs": DetectedNeeds(cuda=Evidence("12.6", "lib/libkernels.so"), gpu_code=(code,))}
 
 
@@ -270,6 +271,7 @@ HOST_CASES = [
     HostCase("cuda-compat in the bundle", Host("560.35.03", 12060, [RTX3090]), COMPAT),
     HostCase("PTX only", Host("570.124.06", 12080, [H100]), kernels("8.5")),
     HostCase("PTX too new", Host("525.60.13", 12000, [H100]), kernels("8.5")),
+    HostCase("PTX too new for later GPUs only", Host("525.60.13", 12000, [H100]), kernels("8.0", "8.5")),
     HostCase("PTX newer than the tables", Host("610.43.02", 13030, [H100]), kernels("9.9")),
     HostCase("old NVML", Host("440.33.01", 10020, [V100], old=True), torch("10.2", 60, 70, jit=False)),
     HostCase(

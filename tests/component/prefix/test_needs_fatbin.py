@@ -45,6 +45,23 @@ def test_the_newest_ptx_isa_counts_even_where_a_smaller_minor_follows_a_greater_
     assert read(fatbin(Code(PTX, 80, (8, 8)), Code(PTX, 80, (9, 0)), Code(PTX, 80, (7, 8)))).ptx_isa == "9.0"
 
 
+@pytest.mark.parametrize(
+    ("entries", "newest", "isas"),
+    [
+        ([Code(PTX, 52, (7, 0)), Code(PTX, 52, (7, 8)), Code(PTX, 90, (8, 4))], "8.4", ("7.8", "8.4")),
+        ([Code(PTX, 90, (8, 8)), Code(PTX, 52, (9, 0))], "9.0", ("9.0", "8.8")),
+        ([Code(PTX, 52, (8, 4)), Code(PTX, 90, (8, 4)), Code(PTX, 90, (7, 0))], "8.4", ()),
+        ([*(Code(PTX, arch, (8, 4), size=8000) for arch in (80, 90)), Code(PTX, 52, (7, 0), size=64)], "8.4", ()),
+    ],
+    ids=["oldest-first", "newest-first", "the-same", "other-one-is-a-stray"],
+)
+def test_targets_have_isas_of_their_own_where_they_differ(
+    entries: list[Code], newest: str, isas: tuple[str, ...]
+) -> None:
+    found = read(fatbin(*entries))
+    assert (found.ptx_isa, found.ptx_isas) == (newest, isas)
+
+
 def test_headers_of_every_size_lead_to_the_next_entry() -> None:
     entries = [Code(SASS, arch, header=header, size=8 * arch) for arch, header in ((70, 64), (80, 72), (90, 112))]
     assert read(fatbin(*entries)).sass == ("sm_70", "sm_80", "sm_90")

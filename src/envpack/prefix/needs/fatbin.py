@@ -63,6 +63,7 @@ class Targets:
         ptx_isa: The newest ISA of that PTX, such as "8.5"; "" without PTX.
         stray: Targets that only single kernels were built for (see FEW).
         size: Bytes of all GPU code.
+        ptx_isas: The newest ISA of each target of ``ptx``, in its order; empty where all are ``ptx_isa``.
     """
 
     sass: tuple[str, ...] = ()
@@ -70,6 +71,7 @@ class Targets:
     ptx_isa: str = ""
     stray: tuple[str, ...] = ()
     size: int = 0
+    ptx_isas: tuple[str, ...] = ()
 
 
 def targets(data: Readable, sections: Iterable[tuple[int, int]]) -> Targets:
@@ -83,14 +85,19 @@ def targets(data: Readable, sections: Iterable[tuple[int, int]]) -> Targets:
     largest = max(general or sizes.values(), default=0)
     kept = sorted((name for name, size in sizes.items() if size * FEW >= largest), key=_ascending)
     ptx = tuple(name for name in kept if name.startswith("compute_"))
-    isa = max((newest[name] for name in ptx), default=None)
+    isas = [newest[name] for name in ptx]
     return Targets(
         sass=tuple(name for name in kept if name.startswith("sm_")),
         ptx=ptx,
-        ptx_isa=f"{isa[0]}.{isa[1]}" if isa else "",
+        ptx_isa=_dotted(max(isas)) if isas else "",
         stray=tuple(sorted(sizes.keys() - set(kept), key=_ascending)),
         size=sizes.total(),
+        ptx_isas=tuple(map(_dotted, isas)) if len(set(isas)) > 1 else (),
     )
+
+
+def _dotted(isa: tuple[int, int]) -> str:
+    return f"{isa[0]}.{isa[1]}"
 
 
 def _ascending(target: str) -> tuple[str, int, str]:

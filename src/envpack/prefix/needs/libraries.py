@@ -223,6 +223,7 @@ def gpu_code(libraries: Sequence[Library], left_out: set[str], users: frozenset[
             main=library.path in main,
             stray=library.targets.stray,
             addon=library.path in own - main,
+            ptx_isas=library.targets.ptx_isas,
         )
         for library in sorted(with_code, key=lambda library: library.path)
         if library.targets

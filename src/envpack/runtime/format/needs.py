@@ -59,6 +59,7 @@ class GpuCode:
         main: whether the environment can't use a GPU that this library does not cover.
         stray: targets that only few kernels were built for; they are not in ``sass`` or ``ptx`` and cover nothing.
         addon: whether it is loaded in addition to the main ones: neither NVIDIA's nor a variant for another CUDA.
+        ptx_isas: the newest PTX ISA version of each target in ``ptx``, in its order; empty if all are ``ptx_isa``.
     """
 
     library: str
@@ -69,6 +70,11 @@ class GpuCode:
     main: bool = False
     stray: tuple[str, ...] = ()
     addon: bool = False
+    ptx_isas: tuple[str, ...] = ()
+
+    def isa(self, target: str) -> str:
+        """Return the PTX ISA version of a target in ``ptx``, "" when unknown."""
+        return dict(zip(self.ptx, self.ptx_isas)).get(target, self.ptx_isa)
 
 
 @dataclass(frozen=True)
@@ -169,6 +175,7 @@ def _gpu_code(item: Mapping[str, Any]) -> GpuCode:
         main=bool(item.get("main", False)),
         stray=tuple(str(target) for target in item.get("stray", ())),
         addon=bool(item.get("addon", False)),
+        ptx_isas=tuple(str(version) for version in item.get("ptx_isas", ())),
     )
 
 

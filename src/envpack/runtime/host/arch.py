@@ -101,6 +101,9 @@ def _in_family(target: Target, device: tuple[int, int]) -> bool:
 def coverage(code: GpuCode, device: tuple[int, int], driver_cuda: str) -> Coverage:
     """Return how ``code`` runs on a GPU.
 
+    Machine code decides before PTX. Of PTX, the highest target that the GPU runs decides, as the best match. One
+    run of nvcc writes one ISA, so a lower target with an older ISA is of other kernels and no substitute.
+
     Args:
         code: The GPU code of one library.
         device: The compute capability of the GPU, major and minor.
@@ -110,14 +113,13 @@ def coverage(code: GpuCode, device: tuple[int, int], driver_cuda: str) -> Covera
         target = target_of(name)
         if target is not None and runs_sass(target, device):
             return Coverage("sass", name)
-    for name in code.ptx:
-        target = target_of(name)
-        if target is None or not runs_ptx(target, device):
-            continue
-        row = isa_row(code.ptx_isa)
-        if row is None or not driver_cuda:
-            return Coverage("ptx-unknown", name)
-        return (
-            Coverage("ptx", name) if at_least(driver_cuda, row["cuda"]) else Coverage("ptx-too-new", code.ptx_isa)
-        )
-    return Coverage("none")
+    known = ((target_of(name), name) for name in code.ptx)
+    runs = [(target.version, target.suffix, name) for target, name in known if target and runs_ptx(target, device)]
+    if not runs:
+        return Coverage("none")
+    name = max(runs)[-1]
+    isa = code.isa(name)
+    row = isa_row(isa)
+    if row is None or not driver_cuda:
+        return Coverage("ptx-unknown", isa)
+    return Coverage("ptx", name) if at_least(driver_cuda, row["cuda"]) else Coverage("ptx-too-new", isa)

@@ -231,6 +231,17 @@ def test_ptx_and_its_isa_are_found(environment: Environment) -> None:
     assert (found.sass, found.ptx, found.ptx_isa, found.main) == (("sm_90",), ("compute_90",), "8.5", True)
 
 
+def test_isas_of_ptx_that_differ_are_in_the_manifest(environment: Environment) -> None:
+    code = fatbin(Code(PTX, 90, (8, 4)), Code(PTX, 52, (7, 0)))
+    environment.wheel("mine-cu12", "1.0", {"mine/_C.so": library(fatbins={".nv_fatbin": code})})
+    document = json.loads(json.dumps(needs_to_json(environment.needs())))
+    (found,) = needs_from_json(document).gpu_code
+    assert (found.ptx_isa, found.isa("compute_52"), found.isa("compute_90")) == ("8.4", "7.0", "8.4")
+    del document["gpu_code"][0]["ptx_isas"]  # a bundle of an earlier version
+    (found,) = needs_from_json(document).gpu_code
+    assert (found.isa("compute_52"), found.isa("compute_90")) == ("8.4", "8.4")
+
+
 def test_names_with_bytes_that_are_no_text_and_damaged_libraries_are_no_obstacle(environment: Environment) -> None:
     name = os.fsdecode(b"lib/lib\xff.so")
     environment.file(name, library(versions={"libc.so.6": ["GLIBC_2.30"]}))

@@ -213,9 +213,10 @@ def test_libraries_without_code_are_not_listed() -> None:
 
 
 def test_what_is_known_of_a_library_is_passed_on() -> None:
-    targets = Targets(("sm_80",), ("compute_80",), "8.5", ("sm_90a",), 10)
+    targets = Targets(("sm_80",), ("compute_80", "compute_90"), "8.5", ("sm_90a",), 10, ("8.0", "8.5"))
     (code,) = gpu_code([Library("x.so", Elf("64"), None, targets)], set(), frozenset(), True)
-    assert (code.package, code.sass, code.ptx, code.ptx_isa) == ("", ("sm_80",), ("compute_80",), "8.5")
+    assert (code.package, code.sass) == ("", ("sm_80",))
+    assert (code.ptx, code.ptx_isa, code.ptx_isas) == (("compute_80", "compute_90"), "8.5", ("8.0", "8.5"))
     assert (code.stray, code.main) == (("sm_90a",), True)
 
 

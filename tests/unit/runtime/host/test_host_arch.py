@@ -72,9 +72,36 @@ CODE = GpuCode("lib.so", "p", sass=("sm_80",), ptx=("compute_80",), ptx_isa="8.5
         ((8, 6), "", Coverage("sass", "sm_80")),
         ((9, 0), "12.6", Coverage("ptx", "compute_80")),
         ((9, 0), "12.4", Coverage("ptx-too-new", "8.5")),
-        ((9, 0), "", Coverage("ptx-unknown", "compute_80")),
+        ((9, 0), "", Coverage("ptx-unknown", "8.5")),
         ((7, 5), "12.6", Coverage("none")),
     ],
 )
 def test_how_a_library_reaches_a_gpu(device: tuple[int, int], cuda: str, found: Coverage) -> None:
     assert coverage(CODE, device, cuda) == found
+
+
+@pytest.mark.parametrize(
+    ("isas", "device", "found"),
+    [
+        (("7.0", "8.4"), (8, 0), Coverage("ptx", "compute_52")),
+        (("7.0", "8.4"), (9, 0), Coverage("ptx-too-new", "8.4")),
+        (("8.4", "7.0"), (8, 0), Coverage("ptx-too-new", "8.4")),
+        (("8.4", "7.0"), (10, 0), Coverage("ptx", "compute_90")),
+        (("7.0", "99.9"), (9, 0), Coverage("ptx-unknown", "99.9")),
+        (("7.0", "99.9"), (8, 9), Coverage("ptx", "compute_52")),
+        ((), (8, 0), Coverage("ptx-too-new", "8.4")),
+    ],
+)
+def test_the_isa_of_the_highest_target_that_the_gpu_runs_decides(
+    isas: tuple[str, ...], device: tuple[int, int], found: Coverage
+) -> None:
+    code = GpuCode("lib.so", "p", ptx=("compute_52", "compute_90"), ptx_isa="8.4", ptx_isas=isas)
+    assert coverage(code, device, "12.0") == found
+
+
+def test_the_target_of_the_gpu_itself_and_the_present_number_of_a_renamed_one_are_highest() -> None:
+    own = GpuCode("lib.so", "p", ptx=("compute_90", "compute_90a"), ptx_isa="8.4", ptx_isas=("7.0", "8.4"))
+    assert coverage(own, (9, 0), "12.0") == Coverage("ptx-too-new", "8.4")
+    assert coverage(own, (10, 0), "12.0") == Coverage("ptx", "compute_90")
+    renamed = GpuCode("lib.so", "p", ptx=("compute_101", "compute_103"), ptx_isa="8.8", ptx_isas=("8.7", "8.8"))
+    assert coverage(renamed, (11, 0), "12.8") == Coverage("ptx", "compute_101")

@@ -151,7 +151,7 @@ def _judged(way: _Reached, wanted: Requirements, facts: HostFacts, found: str, f
         says = f"{code.library} has no machine code for {name_of(gpu)} ({sm(gpu)}), only PTX; " + (
             "the driver compiles it at first use, which takes some time"
             if known
-            else f"it is not known whether this driver compiles PTX {code.ptx_isa}".replace("  ", " ")
+            else f"it is not known whether this driver compiles PTX {how.by}".rstrip()
         )
         return Verdict("gpu_code", needed, found, WARNING if known else UNKNOWN, says, "", code.library, rule)
     if how.how == "ptx-too-new":
