@@ -36,8 +36,6 @@ _RUBY = b"\x04\x08"
 _REACH = 4096
 # PHP's serialize() writes s:12:"...";
 _PHP = re.compile(rb's:([0-9]{1,7}):"')
-_MOST_NESTED = 16
-"""Beginnings of strings that are looked at before a mention: serialized data in serialized data has several."""
 # A number before a path is its length only in a file of such strings: text has a.py:12:/opt and /lib64:/opt, too.
 _NETSTRING = re.compile(rb"([0-9]{1,7}):")
 _NETSTRING_END = re.compile(rb",(?:[\r\n]|[0-9]{1,7}:|\Z)")
@@ -46,7 +44,6 @@ _BENCODE_END = re.compile(rb"[dlei0-9]|\Z")
 _LONGEST_TOKEN = 24
 # Bytes that file(1) does not expect in text.
 _CONTROL = re.compile(rb"[\x01-\x06\x0e-\x1a\x1c-\x1f\x7f]")
-_MARK = re.compile(rb"[\x01-\x06\x0e-\x1f\x80-\xff]")
 _NO_STRING = re.compile(rb"[\x00-\x1f\x7f\"']")
 _AROUND = 64
 _TWO_BYTES = (b"\xda", b"\xc5", b"\x79", b"\x59")
@@ -56,6 +53,16 @@ _MESSAGEPACK, _CBOR = (b"\xd9", b"\xc4"), (b"\x78", b"\x58")
 _BEFORE_PATHS = tuple(bytes((byte,)) for byte in b"\t\n\r (=:")
 """What is before a path in text, also behind a letter with the byte of a mark, as in KOI8-R."""
 _FIXSTR, _FIXSTR_LENGTH = range(0xA0, 0xC0), 0x1F
+_CBOR_TAG = b"\xd9\xd9\xf7"
+"""What a file of CBOR may begin with, before its array or map (RFC 8949, section 3.4.6)."""
+_STRINGS, _ARRAY, _MAP, _TAG, _BREAK = (2, 3), 4, 5, 6, 7
+"""Major types of CBOR (RFC 8949, section 3.1 and 3.2)."""
+_DEEPEST = 256
+# A field of Protocol Buffers: a tag, and a number or length behind it, both as varints.
+_FIELD = re.compile(rb"([\x80-\xff]{0,4}[\x01-\x7f])([\x80-\xff]{0,9}[\x01-\x7f])?")
+_LONGEST_FIELD = 15
+_VARINT, _LENGTH, _FIXED = 0, 2, {1: 8, 5: 4}
+"""Its wire types, and the sizes of two: <https://protobuf.dev/programming-guides/encoding/#structure>."""
 
 
 def container(data: FileData) -> str:
@@ -81,11 +88,11 @@ def text_with_lengths(data: FileData, mentions: Sequence[Occurrence]) -> str:
         return "serialized Ruby object"
     if mentions and _in_decimal(data, min(mentions)):
         return "serialized text with the lengths of its strings"
-    if _is_messagepack(data):
+    if _is_messagepack(data) or _is_cbor(data) or _is_protocol_buffers(data):
         return "serialized data with the lengths of its strings"
     for offset, length in mentions:
         begin = data[max(0, offset - _REACH) : offset]
-        if _in_php(data, begin[begin.rfind(b"\n") + 1 :], offset, length):
+        if _in_php(data, begin, offset, length):
             return "serialized text with the lengths of its strings"
         if _in_binary(data, begin, offset, length):
             return "serialized data with the lengths of its strings"
@@ -112,18 +119,12 @@ def _in_decimal(data: FileData, first: Occurrence) -> bool:
     return False
 
 
-def _in_php(data: FileData, line: bytes, offset: int, length: int) -> bool:
-    """Return whether a mention is in a string of PHP's serialize(); ``line``: what precedes the mention."""
-    at = len(line)
-    for _ in range(_MOST_NESTED):
-        at = line.rfind(b"s:", 0, at)
-        if at < 0:
-            return False
-        match = _PHP.match(line, at)
-        if match is not None:
-            end = offset - len(line) + match.end() + int(match[1])
-            if end >= offset + length and data[end : end + 2] == b'";':
-                return True
+def _in_php(data: FileData, begin: bytes, offset: int, length: int) -> bool:
+    """Return whether a mention is in a string of PHP's serialize(); ``begin``: what precedes the mention."""
+    for match in _PHP.finditer(begin):
+        end = offset - len(begin) + match.end() + int(match[1])
+        if end >= offset + length and data[end : end + 2] == b'";':
+            return True
     return False
 
 
@@ -134,7 +135,58 @@ def _is_messagepack(data: FileData) -> bool:
         return False
     end = 2 + (head[1] & _FIXSTR_LENGTH)
     key, value = head[2:end], head[end : end + 1]
-    return len(key) == end - 2 > 0 and key.isascii() and key.decode().isprintable() and bool(_MARK.match(value))
+    if not len(key) == end - 2 > 0 or not key.isascii() or not key.decode().isprintable():
+        return False
+    return value > b"\x7f" or _CONTROL.match(value) is not None
+
+
+def _is_cbor(data: FileData) -> bool:
+    """Return whether a file is one array or map of CBOR, up to its last byte: no text is."""
+    at = len(_CBOR_TAG) if data[: len(_CBOR_TAG)] == _CBOR_TAG else 0
+    if not b"\x80" <= data[at : at + 1] < b"\xc0":
+        return False
+    missing = [1]  # items in each array or map around ``at``; negative for those that end at a break
+    while at < len(data) and 0 < len(missing) < _DEEPEST:
+        head = data[at : at + 9]
+        major, value = head[0] >> 5, head[0] & 0x1F
+        size = 1 << value - 24 if 24 <= value < 28 else 0
+        at += 1 + size
+        missing[-1] -= 1
+        if value < 28:
+            value = int.from_bytes(head[1 : 1 + size], "big") if size else value
+            at += value if major in _STRINGS else 0
+            missing.append({_ARRAY: value, _MAP: 2 * value, _TAG: 1}.get(major, 0))
+        elif major != _BREAK:
+            missing.append(-1)
+        elif missing.pop() >= 0:
+            return False
+        while missing and not missing[-1]:
+            missing.pop()
+    return not missing and at == len(data)
+
+
+def _is_protocol_buffers(data: FileData) -> bool:
+    """Return whether a file is one message of Protocol Buffers, with a tag or length that no text has."""
+    at, control = 0, False
+    while at < len(data):
+        field = _FIELD.match(data[at : at + _LONGEST_FIELD])
+        if field is None:
+            return False
+        tag = _varint(field[1])
+        wire_type = tag & 7
+        if wire_type in _FIXED:
+            at += len(field[1]) + _FIXED[wire_type]
+        elif wire_type in (_VARINT, _LENGTH) and field[2]:
+            at += len(field[0]) + (_varint(field[2]) if wire_type == _LENGTH else 0)
+            control = control or _CONTROL.search(field[0]) is not None
+        else:
+            return False
+    return control and at == len(data)
+
+
+def _varint(data: bytes) -> int:
+    """Return the number whose bytes have seven bits each, the lowest first."""
+    return sum((byte & 0x7F) << 7 * place for place, byte in enumerate(data))
 
 
 def _in_binary(data: FileData, begin: bytes, offset: int, length: int) -> bool:

@@ -210,6 +210,7 @@ LONG, SHORT = b"/opt/environments/of/all/people/env", b"/opt/env"
     [
         (b'a:1:{s:4:"path";s:39:"%s/lib";}' % LONG, DECIMAL),  # PHP
         (b'a:1:{s:4:"path";s:43:"use=%s/lib";}' % LONG, DECIMAL),
+        (b'a:1:{s:4:"text";s:41:"# use\n%s";}' % LONG, DECIMAL),
         (b"35:%s," % LONG, DECIMAL),  # netstring
         (b"4:path,39:%s/lib," % LONG, DECIMAL),
         (b"d4:path39:%s/lib3:sizei5ee" % LONG, DECIMAL),  # bencode
@@ -217,7 +218,12 @@ LONG, SHORT = b"/opt/environments/of/all/people/env", b"/opt/env"
         (b"\x81\xa4path\xd9\x23%s" % LONG, BINARY),  # MessagePack
         (b"\x81\xa4path\xd9\x27%s/lib\xa1a" % LONG, BINARY),
         (b"\xa1dpath\x78\x27%s/lib\x03" % LONG, BINARY),  # CBOR
+        (b"\xa1dpath\x78\x2d-I%s/include" % LONG, BINARY),
+        (b"\xd9\xd9\xf7\xbfdpath\x78\x2d-I%s/includedsize\xc1\x18\x64\xff" % LONG, BINARY),
+        (b"\x82\x81\x05\x79\x01\x0e-I%s" % LONG.ljust(268, b"x"), BINARY),
         (b"\n\x27%s/lib\x12\x03abc" % LONG, BINARY),  # protocol buffers
+        (b"\n\x2d-I%s/include\x12\x03abc" % LONG, BINARY),
+        (b"\x0d\x01\x02\x03\x04\x10\x96\x01\x1a\x98\x01-I%s" % LONG.ljust(150, b"x"), BINARY),
         (b"\x12\x96\x01%s\x18\x01" % LONG.ljust(150, b"x"), BINARY),
         (b"\x9f\xda\x01\x0e%s\xc0" % LONG.ljust(270, b"x"), BINARY),  # MessagePack's str 16
         (b"\x9f\x79\x01\x0e%s\xff" % LONG.ljust(270, b"x"), BINARY),  # CBOR
@@ -248,6 +254,10 @@ def test_serialized_strings_without_nul_are_left_alone_and_reported(data: bytes,
         b"\x1f\n* Run %s/bin/x, and so on. It is one of several\n" % SHORT,
         "\u0444\u0430\u0439\u043b\u044b %s/bin, %s/lib \u0438 %s/share\n".encode("koi8-r").replace(b"%s", SHORT),
         b"caf\xe9 #%s/lib and so on, to the end of the line\n" % LONG,
+        b"\n- %s/includes" % LONG,
+        b"\n- %s/includes\n\x1f\nFile: x\n" % LONG,
+        b"\xa1dice #-I%s/lib!\n" % LONG,
+        b's:9:"use\ns:35:"%s"\n' % LONG,
     ],
 )
 def test_numbers_before_a_path_in_text_are_no_lengths(text: bytes) -> None:
