@@ -12,7 +12,14 @@ from pathlib import Path
 
 from envpack.interop.archive.formats import FORMATS, format_of
 from envpack.interop.archive.members import Member, read_members
-from envpack.interop.environment.conda_pack_files import ADDED_FILES, CONDA_UNPACK, PARCEL, find_root
+from envpack.interop.environment.conda_pack_files import (
+    ADDED_FILES,
+    CONDA_UNPACK,
+    PARCEL,
+    PC_FILES,
+    SCRIPTS,
+    find_root,
+)
 from envpack.interop.environment.origin import Origin, missing_guarantees, name_of, origin_of
 from envpack.prefix.owners.conda_meta import Claim, CondaRecord, read_record
 from envpack.prefix.owners.ownership import Ownership, assign
@@ -32,7 +39,7 @@ _METADATA = re.compile(
     r"|[^/]+\.(?:dist|egg)-info/(?:METADATA|PKG-INFO|RECORD|INSTALLER|direct_url\.json|installed-files\.txt)"
     rf"|{'|'.join(map(re.escape, (*CONDA_UNPACK, PARCEL)))})$"
 )
-_SCRIPT = re.compile(r"(?:^|/)bin/[^/]+$")
+_HEADS = re.compile(rf"(?:^|/)(?:{SCRIPTS}|{PC_FILES})/[^/]+$")
 _INTERPRETER = re.compile(r"bin/(?:python|pypy)\d+\.\d+")
 _MAX_METADATA_SIZE = 256 << 20
 _HEAD = 4096
@@ -65,7 +72,7 @@ def inspect_archive(archive: Path, reporter: Reporter) -> Inspected:
             members[member.path] = member
             if member.type == "file" and _METADATA.search(member.path):
                 read[member.path] = _read_whole(member, data)
-            elif member.type == "file" and _SCRIPT.search(member.path):
+            elif member.type == "file" and _HEADS.search(member.path):
                 read[member.path] = b"".join(bytes(piece) for piece in islice(data, 1))[:_HEAD]
         root = find_root(members)
         step.detail = f"{len(members)} members"

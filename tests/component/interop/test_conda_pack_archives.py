@@ -495,6 +495,42 @@ def test_scripts_that_conda_wrote_run_the_environment_s_python(tmp_path: Path) -
     assert (tmp_path / "env/bin/published").read_bytes() == script
 
 
+DIRECT = b"#!%s/bin/python -s\n"
+PIP = b"#!/bin/sh\n'''exec' \"%s/bin/python3.11\" \"$0\" \"$@\"\n' '''\n"
+CONDA = b"#!/bin/sh\n'''exec' \"%s/bin/python\" \"$0\" \"$@\" #'''\n"
+ENV_S = b"#!/usr/bin/env -S %s/bin/python -u\n"
+PC = b"prefix=%s\nlibdir=${prefix}/lib\n"
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "former"),
+    [
+        ("bin/app", DIRECT, "/opt/my env"),
+        ("bin/app", PIP, f"/{'long/' * 30}env"),
+        ("bin/app", CONDA, "/opt/my env"),
+        ("bin/app", ENV_S, "/opt/env"),
+        ("lib/pkgconfig/demo.pc", PC, "/opt/my env"),
+    ],
+)
+def test_the_former_prefix_is_found_without_a_record(path: str, text: bytes, former: str, tmp_path: Path) -> None:
+    """Other environments named in other folders, and the host's own interpreters, are not it."""
+    archive = tmp_path / "a.tar"
+    members = (
+        file("bin/system", b"#!/usr/bin/perl\n", 0o755),
+        file("bin/through-env", b"#!/usr/bin/env python\n", 0o755),
+        *(file(f"lib/other/bin/{number}", DIRECT % b"/opt/other", 0o755) for number in range(3)),
+        file(path, text % former.encode(), 0o755),
+        file("etc/place", former.encode()),
+    )
+    with tarfile.open(archive, "w", format=tarfile.PAX_FORMAT) as output:
+        for add in (file("conda-meta/demo-1.0-0.json", record("demo")), *members):
+            add(output)
+    assert inspect_archive(archive, Reporter()).origin.prefix == former.encode()
+    done = deployed(archive, tmp_path / "x")
+    assert any(f"packed for {former})" in sentence for sentence in done.lacks)
+    assert (tmp_path / "x/etc/place").read_text() == f"{tmp_path}/x"
+
+
 def test_bundles_are_distinguished_from_archives(tmp_path: Path) -> None:
     from support.bundle_factory import file as bundle_file
     from support.bundle_factory import make_bundle

@@ -15,12 +15,16 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from envpack.interop.archive.members import safe_path
+from envpack.prefix.relocate.shebang import prefix_of_first_line
 from envpack.prefix.scan.windowed_file import FileData
 from envpack.runtime.errors import FormatError, IntegrityError
 from envpack.runtime.fs.json_text import json_value
 
 CONDA_UNPACK = ("bin/conda-unpack", "Scripts/conda-unpack-script.py")
 """Paths at which conda-pack writes its program: on Linux and macOS, and on Windows."""
+
+SCRIPTS, PC_FILES = "bin", "lib/pkgconfig"
+"""Folders whose files state the prefix that is written in an environment; some environments have no scripts."""
 
 PARCEL = "meta/parcel.json"
 ADDED_FILES = ("bin/conda_unpack_progress.py", PARCEL, "meta/conda_env.sh")
@@ -31,7 +35,7 @@ PARCEL_ROOT = "/opt/cloudera/parcels"
 
 _LIST = re.compile(rb"^_prefix_records = \[\r?\n(?P<lines>.*?)^\]\r?$", re.MULTILINE | re.DOTALL)
 _VERSION = re.compile(rb"^ +print\('conda-unpack ([\w.+!-]+)'\)\r?$", re.MULTILINE)
-_SHEBANG = re.compile(rb"#![ \t]*(?P<prefix>/[^\n]*?)/bin/[^/\s]+(?:[ \t][^\n]*)?(?:\n|\Z)")
+_PC_PREFIX = re.compile(rb"^prefix[ \t]*=[ \t]*(/[^\n$]*?)[ \t\r]*$", re.MULTILINE)
 _LONGEST_PREFIX = 4096
 
 # conda-build pads its prefix like this (conda_build/config.py, Config.build_prefix), and before that it was the
@@ -139,11 +143,23 @@ def is_placeholder(name: FileData) -> bool:
     return any(name.find(placeholder) >= 0 for placeholder in _PLACEHOLDERS)
 
 
-def prefix_of_scripts(scripts: Iterable[bytes]) -> bytes | None:
-    """Return the prefix that most of these scripts name in their first line; None when none does."""
-    found = Counter(line["prefix"] for line in map(_SHEBANG.match, scripts) if line is not None)
-    found.pop(b"/usr", None)
-    return max(found, key=lambda prefix: found[prefix], default=None)
+def written_prefix(files: Mapping[str, bytes]) -> bytes | None:
+    """Return the prefix that most scripts name in their first line, else most ``.pc`` files; None when none does.
+
+    Args:
+        files: The first bytes of files, by path; those in SCRIPTS and PC_FILES count.
+    """
+    for folder, prefix_in in ((SCRIPTS, prefix_of_first_line), (PC_FILES, _prefix_of_pc_file)):
+        heads = (data for path, data in files.items() if posixpath.dirname(path) == folder)
+        found = Counter(prefix for prefix in map(prefix_in, heads) if prefix not in (None, b"/usr"))
+        if found:
+            return max(found, key=lambda prefix: found[prefix])
+    return None
+
+
+def _prefix_of_pc_file(head: bytes) -> bytes | None:
+    found = _PC_PREFIX.search(head)
+    return found[1] if found is not None else None
 
 
 def parcel_of(data: bytes) -> tuple[str, str]:

@@ -12,11 +12,13 @@ from envpack.interop.environment.conda_pack_files import (
     CONDA_UNPACK,
     PARCEL,
     PARCEL_ROOT,
+    PC_FILES,
+    SCRIPTS,
     PrefixRecord,
     parcel_of,
-    prefix_of_scripts,
     read_script,
     recorded_prefix,
+    written_prefix,
 )
 from envpack.runtime.errors import FormatError
 from envpack.runtime.fs.io import read_file
@@ -55,7 +57,8 @@ def origin_of(files: Mapping[str, bytes], root: str) -> Origin:
     """Return the origin of an archive as its files show it.
 
     Args:
-        files: The files to look at, by path: conda-unpack, parcel.json, and the first bytes of each file in bin.
+        files: The files to look at, by path: conda-unpack, parcel.json, and the first bytes of each file that
+            `written_prefix` reads.
         root: The environment's folder in the archive, "" for the archive itself.
 
     Raises:
@@ -69,12 +72,11 @@ def origin_of(files: Mapping[str, bytes], root: str) -> Origin:
     if PARCEL in files:
         name, version = parcel_of(files[PARCEL])
         prefix = os.fsencode(f"{PARCEL_ROOT}/{root}") if root else None
-        written = prefix_of_scripts(files.values())
-        return Origin("conda-pack", PARCEL_LAYOUT, written or prefix, name=name, version=version)
+        return Origin("conda-pack", PARCEL_LAYOUT, written_prefix(files) or prefix, name=name, version=version)
     # conda-pack's activate begins with this in every version (conda_pack/scripts/posix/activate)
     by_conda_pack = files.get("bin/activate", b"").startswith(b"_conda_pack_activate()")
     made_by = "conda-pack" if by_conda_pack else "an unknown program"
-    return Origin(made_by, DEST_PREFIX, prefix_of_scripts(files.values()))
+    return Origin(made_by, DEST_PREFIX, written_prefix(files))
 
 
 def identifying_files(root: Path) -> dict[str, bytes]:
@@ -93,11 +95,13 @@ def _identifying_files(root: Path) -> Iterator[tuple[str, bytes]]:
             if file.stat().st_size > _MAX_SIZE:
                 raise FormatError(f"{path} is too large to be a file of conda-pack")
             yield path, read_file(file)
-    folder = root / "bin"
-    if folder.is_dir() and not folder.is_symlink():
-        for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-            if entry.is_file(follow_symlinks=False) and f"bin/{entry.name}" not in CONDA_UNPACK:
-                yield f"bin/{entry.name}", read_file(entry.path, _HEAD)
+    real = os.path.realpath(root)
+    for folder in (SCRIPTS, PC_FILES):
+        path = os.path.join(real, folder)
+        if os.path.isdir(path) and os.path.realpath(path) == path:
+            for entry in sorted(os.scandir(path), key=lambda entry: entry.name):
+                if entry.is_file(follow_symlinks=False) and f"{folder}/{entry.name}" not in CONDA_UNPACK:
+                    yield f"{folder}/{entry.name}", read_file(entry.path, _HEAD)
 
 
 def name_of(archive: Path) -> str:
