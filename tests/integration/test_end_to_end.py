@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from envpack.spec.parse import parse_spec
 from support.real_environments import CLEAN
 from support.trees import paths, snapshot
 
@@ -47,8 +48,8 @@ PLACEHOLDERS = (b"placehold_placehold", b"_h_env_placehold", b"envpack_placehold
 @dataclass(frozen=True)
 class Made:
     bundle: Path
+    lock: Path
     work: Path
-    channel_url: str
 
 
 def envpack(*arguments: object, **environment: str) -> dict[str, object]:
@@ -62,11 +63,12 @@ def envpack(*arguments: object, **environment: str) -> dict[str, object]:
 @pytest.fixture(scope="module")
 def made(channel_url: str, tmp_path_factory: pytest.TempPathFactory) -> Made:
     folder = tmp_path_factory.mktemp("e2e")
-    spec = folder / "e2e.yml"
+    spec, lock = folder / "e2e.yml", folder / "e2e.lock"
     spec.write_text(SPEC)
+    envpack("lock", spec, "-c", channel_url, "-o", lock)
     bundle, work = folder / "e2e.tar.gz", folder / "work-of-the-build-machine"
-    envpack("build", spec, "-c", channel_url, "-o", bundle, "--work-dir", work)
-    return Made(bundle, work, channel_url)
+    envpack("build", lock, "-o", bundle, "--work-dir", work)
+    return Made(bundle, lock, work)
 
 
 @pytest.fixture(scope="module")
@@ -223,16 +225,9 @@ def test_conda_s_records_are_read_by_rattler(deployed: Path) -> None:
 
 
 def test_the_same_lock_gives_the_same_bytes(made: Made, tmp_path: Path) -> None:
-    spec, lock = tmp_path / "e2e.yml", tmp_path / "e2e.lock"
-    spec.write_text(SPEC)
-    envpack("lock", spec, "-c", made.channel_url, "-o", lock)
-    digests = set()
-    for number in ("1", "2"):
-        output = tmp_path / number / "e2e.tar.gz"
-        work = tmp_path / ("w" * (1 + 10 * int(number)))
-        envpack("build", lock, "-o", output, "--work-dir", work)
-        digests.add(digest(output))
-    assert len(digests) == 1
+    output = tmp_path / "e2e.tar.gz"
+    envpack("build", made.lock, "-o", output, "--work-dir", tmp_path / "w")
+    assert digest(output) == digest(made.bundle)
 
 
 def test_packing_a_prefix_twice_gives_the_same_bytes(deployed: Path, tmp_path: Path) -> None:
@@ -256,22 +251,24 @@ def demo_spec() -> str:
     return (REPOSITORY / "envspecs/demo.yml").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("spec", [readme_spec(), demo_spec()], ids=["README", "demo"])
-def test_the_first_specs_build_without_a_warning_on_the_demos_channel(
-    spec: str, channel_url: str, tmp_path: Path
+@pytest.mark.parametrize(
+    ("spec", "command", "output"),
+    [(readme_spec(), "lock", "demo.lock"), (demo_spec(), "build", "demo.tar.gz")],
+    ids=["README", "demo"],
+)
+def test_the_first_specs_give_no_warning_on_the_demos_channel(
+    spec: str, command: str, output: str, channel_url: str, tmp_path: Path
 ) -> None:
+    """What is to be built of the README's is among what is built of the other."""
     (tmp_path / "demo.yml").write_text(spec)
-    command = [
-        sys.executable,
-        "-m",
-        "envpack",
-        "build",
-        tmp_path / "demo.yml",
-        "-c",
-        channel_url,
-        "-o",
-        "demo.tar.gz",
-    ]
-    built = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
-    assert built.returncode == 0 and "warning" not in built.stderr, built.stderr
-    envpack("deploy", tmp_path / "demo.tar.gz", tmp_path / "env")
+    words = [sys.executable, "-m", "envpack", command, tmp_path / "demo.yml", "-c", channel_url, "-o", output]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0 and "warning" not in done.stderr, done.stderr
+    if command == "build":
+        envpack("deploy", tmp_path / output, tmp_path / "env")
+
+
+def test_the_demo_has_all_packages_of_the_readme_s_spec() -> None:
+    readme, demo = (parse_spec(text, "demo.yml") for text in (readme_spec(), demo_spec()))
+    assert set(readme.dependencies) <= set(demo.dependencies)
+    assert {line.split()[0] for line in readme.pip} <= {line.split()[0] for line in demo.pip}

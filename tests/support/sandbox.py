@@ -6,6 +6,7 @@ A helper imports envpack once and forks for each job, so that hundreds take seco
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import pty
@@ -85,7 +86,11 @@ def _serve() -> None:
     import envpack.cli.app
     import envpack.runtime.__main__
     import envpack.runtime.commands.deploy  # noqa: F401
+    from envpack.cli.app import COMMANDS
 
+    for name in COMMANDS:
+        importlib.import_module(f"envpack.cli.commands.{name}")
+    importlib.import_module("rich")
     for line in sys.stdin:
         print(json.dumps(_job(json.loads(line))), flush=True)
 

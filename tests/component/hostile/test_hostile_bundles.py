@@ -70,9 +70,10 @@ def test_a_hostile_bundle_is_refused(what: str, place: Path, sandbox: Sandbox) -
     assert strict and done.codes[len(strict) :], done.said
     assert set(done.codes[: len(strict)]) <= REFUSED, done.said
     assert set(done.codes[len(strict) :]) <= REFUSED | {0, 9}, done.said
-    parallel = sandbox.run(place, strict[0], parallel=True)
-    tidy(parallel)
-    assert parallel.codes == done.codes[:1] and snapshot(place) == before, parallel.said
+    if not heavy or "payload" in what or "links" in what:  # the others are refused before a file is written
+        parallel = sandbox.run(place, strict[0], parallel=True)
+        tidy(parallel)
+        assert parallel.codes == done.codes[:1] and snapshot(place) == before, parallel.said
     if "future" in what and "table" not in what:
         assert done.codes[0] == 6 and "pip install --upgrade" in done.said[0]
 

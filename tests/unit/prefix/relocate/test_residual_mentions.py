@@ -124,8 +124,8 @@ STREAMS = {
     "gzip file": gzip.compress,
     "zlib stream": zlib.compress,
     "bzip2 file": bz2.compress,
-    "xz file": lzma.compress,
-    "lzma file": lambda data: lzma.compress(data, lzma.FORMAT_ALONE),
+    "xz file": lambda data: lzma.compress(data, preset=0),
+    "lzma file": lambda data: lzma.compress(data, lzma.FORMAT_ALONE, preset=0),
     "zstandard file": zstandard.ZstdCompressor().compress,
 }
 
