@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import tempfile
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -26,7 +25,7 @@ from envpack.runtime.fs.paths import check_links
 from envpack.runtime.fs.temporary import new_folder, replace_file
 from envpack.runtime.transport.redact import without_secrets
 from envpack.spec.credentials import without_credentials
-from envpack.spec.model import EnvSpec
+from envpack.spec.model import EnvSpec, as_name
 from envpack.spec.nodes import check_depth, read_text
 from envpack.spec.pip_lines import parse_line
 
@@ -283,14 +282,10 @@ _NAMELESS = ("pixi", "conda-lock", "explicit", "")
 def named_after(path: Path, environment: str = ENVIRONMENT) -> EnvSpec:
     """Return a spec with a name from the file or, for a pixi.lock, its folder: the lock itself holds no name."""
     own = path.stem if path.suffix == ".lock" else path.name.split(".")[0]
-    names = map(_as_name, (own, path.absolute().parent.name))
+    names = map(as_name, (own, path.absolute().parent.name))
     name = next((name for name in names if name not in _NAMELESS), "environment")
     named = name if environment == ENVIRONMENT else f"{name}-{environment}"
     return EnvSpec(name=named, source=str(path), directory=path.parent)
-
-
-def _as_name(text: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._+-]+", "-", text).strip("-.")
 
 
 def _read_pypi(package: PypiLockedPackage, path: Path) -> LockedPypi | SpecError:

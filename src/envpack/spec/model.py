@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +32,11 @@ PLATFORMS = ("linux-64", "linux-aarch64")
 
 PRUNE_PROFILES = ("tests", "docs", "headers", "static", "bytecode")
 """Names that a spec's ``prune:`` may list; the rules of each are in ``prefix/scan/prune.json``."""
+
+
+def as_name(text: str) -> str:
+    """Return ``text`` as the name of an environment, with ``-`` for what no name has; "" when nothing is left."""
+    return re.sub(r"[^A-Za-z0-9._+-]+", "-", text).lstrip("-.+").rstrip("-.")
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from envpack.runtime.errors import SpecError
 from envpack.runtime.host.checks.registry import FORMS
 from envpack.runtime.host.minimum import Minimum
 from envpack.runtime.report import Reporter
-from envpack.spec.model import DEFAULT_VERSION, PLATFORMS, PRUNE_PROFILES, EnvSpec
+from envpack.spec.model import DEFAULT_VERSION, PLATFORMS, PRUNE_PROFILES, EnvSpec, as_name
 from envpack.spec.nodes import (
     Node,
     Problems,
@@ -73,11 +73,10 @@ def parse_spec(text: str, source: str, reporter: Reporter | None = None) -> EnvS
         if key in _TOP:
             values[key] = value
         elif key not in _IGNORED:
-            _unknown_key(key, key_node, root, problems)
+            _unknown_key(key, key_node, value, root, problems)
     conda, pip = _dependencies(values.get("dependencies"), problems)
-    name = _checked(values.get("name"), "name", _NAME, "letters, digits and . _ + - only", problems)
     spec = EnvSpec(
-        name=name or _stem(source),
+        name=_name(values.get("name"), problems) or as_name(Path(source).name.split(".")[0]) or "environment",
         channels=_channels(values.get("channels"), problems),
         dependencies=conda,
         pip=(*pip, *_repositories(values, problems)),
@@ -92,12 +91,15 @@ def parse_spec(text: str, source: str, reporter: Reporter | None = None) -> EnvS
     return spec
 
 
-def _unknown_key(key: str, node: Node, root: yaml.MappingNode, problems: Problems) -> None:
+def _unknown_key(key: str, node: Node, value: Node, root: yaml.MappingNode, problems: Problems) -> None:
     """Report a key that no spec has: a mistake if it was meant for envpack, else ignored as conda ignores it.
 
     Source: conda/env/env.py, which warns of them (EnvironmentSectionNotValid).
     """
-    if section := next((name for name, keys in _BELONGS.items() if key in keys), ""):
+    section = next((name for name, keys in _BELONGS.items() if key in keys), "")
+    if key == "platform" and isinstance(value, yaml.SequenceNode):
+        section = ""  # meant for conda-lock, whose key is `platforms`
+    if section:
         problems.add(node, f"{key!r} is not a key of a spec; it belongs under '{section}:'")
     elif closest(key, _TOP) or all(name.value != "dependencies" for name, _ in root.value):
         problems.add(node, f"{key!r} is not a key of a spec{nearest(key, _TOP)}")
@@ -105,9 +107,24 @@ def _unknown_key(key: str, node: Node, root: yaml.MappingNode, problems: Problem
         problems.note(node, f"{key!r} is not a key of a spec; it is ignored, as conda ignores it")
 
 
-def _stem(source: str) -> str:
-    stem = re.sub(r"[^A-Za-z0-9._+-]+", "-", Path(source).name.split(".")[0]).strip("-.")
-    return stem or "environment"
+def _name(node: Node | None, problems: Problems) -> str | None:
+    """Return the name, adapted where mamba takes more characters, and conda if its command line has another name.
+
+    For an environment outside ``envs_dirs``, conda exports its path as the name (conda/base/context.py, env_name).
+    """
+    if node is None or is_empty(node):
+        return None
+    text = string(node, "name", problems)
+    if text is None or _NAME.fullmatch(text):
+        return text
+    own = text.rstrip("/").rpartition("/")[2] if text.startswith("/") else text
+    name = "" if "/" in own else as_name(own)
+    allowed = "letters, digits and . _ + - only"
+    if name:
+        problems.note(node, f"name is {text!r}; a name has {allowed}, so the environment is named {name!r}")
+    else:
+        problems.add(node, f"name is {text!r}, expected {allowed}")
+    return name
 
 
 def _checked(

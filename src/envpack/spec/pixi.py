@@ -14,7 +14,7 @@ from typing import Any
 
 from envpack.runtime.activation.variables import RESERVED
 from envpack.runtime.errors import SpecError
-from envpack.spec.model import DEFAULT_VERSION, PLATFORMS, EnvSpec
+from envpack.spec.model import DEFAULT_VERSION, PLATFORMS, EnvSpec, as_name
 from envpack.spec.nodes import Problems
 from envpack.spec.parse import check_match_spec
 from envpack.spec.pip_lines import parse_line
@@ -123,7 +123,7 @@ class _Manifest:
         ]
         name = self._workspace.get("name") or self._project.get("name") or path.absolute().parent.name
         return EnvSpec(
-            name=re.sub(r"[^A-Za-z0-9._+-]+", "-", str(name)).strip("-.") or "environment",
+            name=as_name(str(name)) or "environment",
             channels=tuple(self._channels()),
             dependencies=tuple(self._conda(tables["dependencies"])),
             pip=tuple(line for line in map(self._checked_line, pip) if line),

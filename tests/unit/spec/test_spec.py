@@ -153,6 +153,7 @@ WRONG = [
     ),
     ("name: a\nname: b\n", "e.yml:2: 'name' is given twice in the spec, first in line 1"),
     ("name: a/b\n", "e.yml:1: name is 'a/b', expected letters, digits and . _ + - only"),
+    ("name: '*'\n", "e.yml:1: name is '*', expected letters, digits and . _ + - only"),
     ("name: [a]\n", "e.yml:1: name is a list, expected text"),
     (
         "channels: conda-forge\n",
@@ -258,6 +259,7 @@ dependencies:
   - forge::black[d, jupyter]
   - torchvision[channel=pytorch]
 extras: {x: y}
+platform: [linux-64, osx-arm64]
 """
     spec = parse_spec(text, "e.yml", reporter)
     assert spec.dependencies == ("uvicorn >=0.12,<0.18", "forge::black", "torchvision[channel=pytorch]")
@@ -267,6 +269,20 @@ extras: {x: y}
         extras.format(3, "uvicorn[standard] >=0.12,<0.18", "[standard]") + advice,
         extras.format(4, "forge::black[d, jupyter]", "[d, jupyter]") + advice,
         "e.yml:6: 'extras' is not a key of a spec; it is ignored, as conda ignores it",
+        "e.yml:7: 'platform' is not a key of a spec; it is ignored, as conda ignores it",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("written", "name"),
+    [("my env", "my-env"), ("/data/envs/demo", "demo"), ("/data/my env/", "my-env"), ("-c++ (gpu)", "c++-gpu")],
+)
+def test_a_name_that_conda_or_mamba_takes_is_adapted_with_a_warning(written, name):
+    reporter = RecordingReporter()
+    assert parse_spec(f"name: {written}\n", "e.yml", reporter).name == name
+    assert reporter.warnings == [
+        f"e.yml:1: name is {written!r}; a name has letters, digits and . _ + - only, so the environment is named "
+        f"{name!r}"
     ]
 
 
