@@ -212,6 +212,8 @@ def test_root_is_warned_of_a_umask_that_shuts_others_out(tmp_path: Path, mask: i
     command = [sys.executable, "-m", "envpack", "deploy", bundle(tmp_path, "1"), tmp_path / "x"]
     done = subprocess.run(command, capture_output=True, text=True, umask=mask, check=True)
     assert (f"the umask is {mask:03o}, so other users can't use" in done.stderr) is warned
+    done = subprocess.run(command, capture_output=True, text=True, umask=mask, check=True)
+    assert "the umask is" not in done.stderr  # an upgrade keeps what the first deployment has withheld
 
 
 def test_a_move_keeps_the_modes_of_records_whatever_the_umask_is(tmp_path: Path) -> None:

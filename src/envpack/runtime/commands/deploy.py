@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable, Mapping, Sequence
@@ -28,7 +28,9 @@ from envpack.runtime.deployment.state import DeploymentState, InPlace, warn_of_r
 from envpack.runtime.deployment.transaction import open_transaction
 from envpack.runtime.errors import IntegrityError
 from envpack.runtime.format.codec import STANDARD, Decoder
+from envpack.runtime.format.layout import OWN_FOLDER
 from envpack.runtime.format.manifest import Manifest
+from envpack.runtime.fs.paths import umask_of
 from envpack.runtime.fs.sync import sync_filesystem
 from envpack.runtime.fs.working_directory import is_current
 from envpack.runtime.host.allowances import PARENT_OWNER, ROOT_HOME
@@ -225,10 +227,11 @@ def deploy_source(
             warn_of_lost_packages(state.path, before.deployed, reporter)
         size = 0 if "disk" in options.policy.allow else source.size
         with open_transaction(deployment, size, before) as new:
-            tree = source.write(new.folder, state.given, reporter, options.jobs or processors())
-            record = new_record(deployment, new.generation, tree, source.origin, before, options.run_tests)
-            write_prefix(new.folder, str(state.given))
-            write_record(new.folder, record)
+            with umask_of(state.path / OWN_FOLDER) if before is not None else nullcontext():
+                tree = source.write(new.folder, state.given, reporter, options.jobs or processors())
+                record = new_record(deployment, new.generation, tree, source.origin, before, options.run_tests)
+                write_prefix(new.folder, str(state.given))
+                write_record(new.folder, record)
             with reporter.step("Syncing to disk", unit="files"):
                 sync_filesystem(new.folder)
             new.switch()

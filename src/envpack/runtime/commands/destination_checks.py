@@ -12,12 +12,15 @@ from envpack.runtime.report import Reporter
 
 
 def warn_umask(state: DeploymentState, reporter: Reporter) -> None:
-    """Warn when root deploys with a umask under which no other user can use the environment."""
+    """Warn when root deploys with a umask under which no other user can use the environment.
+
+    An upgrade is for those who could use the deployment before, under any umask.
+    """
     mask = umask()
-    if os.geteuid() == 0 and mask & 0o055:
+    if os.geteuid() == 0 and mask & 0o055 and state.current() is None:
         reporter.warn(
-            f"the umask is {mask:03o}, so other users can't use {state.given}; to change that, set the umask to "
-            "022 and deploy again"
+            f"the umask is {mask:03o}, so other users can't use {state.given}; to change that, remove it, set "
+            "the umask to 022 and deploy again"
         )
 
 

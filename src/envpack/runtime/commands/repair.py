@@ -20,14 +20,14 @@ from envpack.runtime.deployment.state import InPlace, state_of
 from envpack.runtime.errors import DestinationError, FormatError, failed_path
 from envpack.runtime.extract.restore import TreeRestorer
 from envpack.runtime.format.codec import STANDARD, Decoder
-from envpack.runtime.format.layout import DEPLOYMENT_PATH, DIGEST_PATH, LOCK_PATH, MANIFEST_PATH
+from envpack.runtime.format.layout import DEPLOYMENT_PATH, DIGEST_PATH, LOCK_PATH, MANIFEST_PATH, OWN_FOLDER
 from envpack.runtime.format.manifest import PathsTable
 from envpack.runtime.format.manifest_json import digest_line
 from envpack.runtime.format.paths_json import table_from_json
 from envpack.runtime.fs.io import read_file
 from envpack.runtime.fs.json_text import json_value
 from envpack.runtime.fs.lock import locked
-from envpack.runtime.fs.paths import check_links, is_folder
+from envpack.runtime.fs.paths import check_links, is_folder, umask_of
 from envpack.runtime.parallel.threads import processors
 from envpack.runtime.reader.bundle import Bundle, open_bundle
 from envpack.runtime.report import Reporter
@@ -114,7 +114,7 @@ def repair(
             table_bytes = opened.table_bytes()
             table = table_from_json(table_bytes)
             restorer = TreeRestorer(root, opened, table, table_bytes)
-            with _os_errors_as_destination_error(root), restorer.writable_folders():
+            with _os_errors_as_destination_error(root), umask_of(root / OWN_FOLDER), restorer.writable_folders():
                 mended = restorer.restore_head()
                 _, prefixes = prefixes_of(root)
                 before = compare_tree(root, manifest, table, prefixes, reporter, jobs)

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Iterator
 
 from envpack.runtime.deployment.record import read_record, update_record
-from envpack.runtime.deployment.state import COPY_JOURNAL, LOCK, PLACE_JOURNAL, TRASH, TREE_MODE, DeploymentState
+from envpack.runtime.deployment.state import COPY_JOURNAL, LOCK, PLACE_JOURNAL, TRASH, DeploymentState
 from envpack.runtime.deployment.swap import swap, writable_dirs
 from envpack.runtime.errors import failed_path
 from envpack.runtime.format.layout import LOCK_PATH, OWN_FOLDER
 from envpack.runtime.fs.atomic import replace_own_file
 from envpack.runtime.fs.interrupt import retry_on_interrupt
 from envpack.runtime.fs.lock import locked
-from envpack.runtime.fs.paths import exists, remove_tree, umask
+from envpack.runtime.fs.paths import exists, remove_tree
 from envpack.runtime.fs.sync import sync_folder
 from envpack.runtime.report import Reporter
 from envpack.runtime.tree.prefix import installed_prefix
@@ -52,7 +53,7 @@ class LockedDeployment(DeploymentState):
         """Rename the tree at ``path`` to a previous generation in the state directory. Raises OSError."""
         with suppress(OSError):
             # previous generations are as readable as a deployment; what lies beside them is this user's alone
-            os.chmod(self.state_dir, TREE_MODE & ~umask() & ~0o022)
+            os.chmod(self.state_dir, os.stat(path).st_mode & 0o755 | stat.S_IRWXU)
         with writable_dirs(path):
             os.rename(path, self.generation_path(generation))
 

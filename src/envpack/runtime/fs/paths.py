@@ -128,6 +128,26 @@ def umask() -> int:
     return mask
 
 
+@contextmanager
+def umask_of(folder: Path) -> Iterator[None]:
+    """Set the umask for the block: who can read ``folder`` can read what is created, whatever the umask was.
+
+    What it withheld from others to write, it still does. No other thread may create files meanwhile.
+
+    Args:
+        folder: a folder that was created with the mode 0755, less the umask of that time.
+
+    Raises:
+        OSError: there is no such folder.
+    """
+    before = umask()
+    os.umask(before & 0o022 | ~os.stat(folder).st_mode & 0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
 def remove_tree(folder: Path) -> None:
     """Remove a tree, including folders without write permission; a pipe, a link or a file is unlinked.
 

@@ -18,13 +18,12 @@ from pathlib import Path
 from typing import Iterator
 
 from envpack.runtime.errors import DestinationError, EnvpackError, IntegrityError, failed_path
-from envpack.runtime.format.layout import LOCK_PATH, PREFIX_PATH
+from envpack.runtime.format.layout import LOCK_PATH, OWN_FOLDER, PREFIX_PATH
 from envpack.runtime.format.manifest import PathRecord, PathsTable
 from envpack.runtime.format.tree_rules import check_bundle_tree
 from envpack.runtime.fs.atomic import ReplaceBatch, remove_temporary, status_of_file
 from envpack.runtime.fs.io import open_regular
 from envpack.runtime.fs.lock import locked
-from envpack.runtime.fs.paths import umask
 from envpack.runtime.fs.sync import sync_filesystem, sync_folder
 from envpack.runtime.relocation.files import deployed_bytes, stored_bytes
 from envpack.runtime.report import Reporter, Step
@@ -213,7 +212,7 @@ class PrefixRewrite:
             raise IntegrityError(f"{len(self.changed)} files differ from the bundle", details=self.changed)
         prefix_path = self._base + os.fsencode(PREFIX_PATH)
         before = status_of_file(self._root / PREFIX_PATH)
-        mode = 0o664 & (before.st_mode if before is not None else ~umask())
+        mode = 0o664 & (before or os.stat(self._root / OWN_FOLDER)).st_mode
         temporary = self._prefix_file.file(prefix_path, prefixes[0] + b"\n", mode, owner=before)
         sync_folder(Path(os.fsdecode(temporary)))
         if durable:
