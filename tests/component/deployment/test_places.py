@@ -207,6 +207,29 @@ def test_a_closed_parent_is_named_with_a_hint_by_every_command(open_folder: Path
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_a_closed_state_directory_hides_no_deployment_and_a_closed_one_is_named(
+    open_folder: Path, tmp_path: Path
+) -> None:
+    x, state = open_folder / "x", open_folder / ".x.envpack"
+    deploy_version(open_folder, "1", x)
+    deploy_version(open_folder, "1", x)
+    state.chmod(0o700)  # as during an upgrade
+    for command in ("check", "verify", "history"):
+        assert as_other_user(command, x, cwd=open_folder).returncode == 0
+
+    def work() -> int:
+        info = deployment_info(x)
+        return 0 if info is not None and (info.current.generation, info.kept, info.state) == (2, (), "ok") else 1
+
+    assert run_as(OTHER, work, tmp_path / "said") == 0, (tmp_path / "said").read_text()
+    x.chmod(0o700)
+    for command in ("check", "verify", "history"):
+        done = as_other_user(command, x, cwd=open_folder)
+        assert done.returncode == 10 and f"{x}/.envpack/" in done.stderr, done.stderr
+        assert "Permission denied" in done.stderr and "hint: Choose a path that you can read" in done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 @pytest.mark.parametrize(("mask", "warned"), [(0o077, True), (0o027, True), (0o022, False), (0o002, False)])
 def test_root_is_warned_of_a_umask_that_shuts_others_out(tmp_path: Path, mask: int, warned: bool) -> None:
     command = [sys.executable, "-m", "envpack", "deploy", bundle(tmp_path, "1"), tmp_path / "x"]

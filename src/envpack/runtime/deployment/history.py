@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,10 +54,9 @@ def history(destination: Path) -> History:
     current = state.current()
     found: dict[int, HistoryEntry] = {}
     records: list[Record] = [] if current is None else [current]
-    with suppress(PermissionError):  # while another user deploys, the state directory may be closed
-        for kept in state.kept():
-            records.append(kept.record)
-            found[kept.record.generation] = _entry(kept.record, KEPT, str(kept.path), kept.record.size)
+    for kept in state.kept_in_sight():
+        records.append(kept.record)
+        found[kept.record.generation] = _entry(kept.record, KEPT, str(kept.path), kept.record.size)
     if current is not None:
         found[current.generation] = _entry(current, CURRENT, str(state.path), current.size)
     for record in records:

@@ -73,7 +73,7 @@ def deployment_info(path: Path, *, sizes: bool = True) -> DeploymentInfo | None:
         record = state.current()
         if record is None:
             return None
-        kept = tuple(each.record.generation for each in state.kept())
+        kept = tuple(each.record.generation for each in state.kept_in_sight())
         size, shared = measure(path) if sizes else (record.size, 0)
         shown = record.destination if state.is_named(record.destination) else str(path)
         return DeploymentInfo(shown, record.summary, _host(record), size, shared, kept, _state(path, record))

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,6 +94,15 @@ class DeploymentState:
                 if record is not None and path.name != f"{READY}{record.generation}":
                     found.append(Kept(path, record))
         return sorted(found, key=lambda kept: -kept.record.generation)
+
+    def kept_in_sight(self) -> list[Kept]:
+        """Return `kept`; none where the state directory is closed to this user, as while another user deploys.
+
+        For commands that only show a deployment. Raises OSError when one can't be read for another reason.
+        """
+        with suppress(PermissionError):
+            return self.kept()
+        return []
 
     def is_named(self, prefix: str | None) -> bool:
         """Return whether a prefix is the path of this destination, by whatever name; False for None and ""."""

@@ -7,7 +7,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from envpack.runtime.errors import EnvpackError, FormatError, IntegrityError, failed_path
+from envpack.runtime.errors import (
+    DestinationError,
+    EnvpackError,
+    FormatError,
+    IntegrityError,
+    failed_path,
+    path_hint,
+)
 from envpack.runtime.format.layout import DEPLOYMENT_PATH, DIGEST_PATH, MANIFEST_PATH, OWN_FOLDER, PATHS_PATH
 from envpack.runtime.format.manifest import Manifest, PathsTable
 from envpack.runtime.format.manifest_json import digest_line, manifest_from_json
@@ -97,6 +104,8 @@ def _read(root: Path, path: str, hint: str = "") -> bytes:
         return read_file(root / path)
     except OSError as problem:
         why = f"{problem.strerror}: {failed_path(problem, root)}"
+        if isinstance(problem, PermissionError):
+            raise DestinationError(f"can't read {root}: {why}", hint=path_hint(problem)) from None
         raise FormatError(
             f"{root} is not an environment that envpack unpacked: {why}",
             hint=hint,
