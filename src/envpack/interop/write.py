@@ -24,6 +24,7 @@ from envpack.bundle.writer import complete
 from envpack.interop.archive.members import read_members
 from envpack.interop.output_formats import PARCEL, check_output
 from envpack.prefix.relocate.normalize import FileNormalizer
+from envpack.prefix.relocate.placeholder import SCRIPT
 from envpack.prefix.scan.windowed_file import in_memory
 from envpack.runtime.deployment.parents import warn_of_parents
 from envpack.runtime.errors import IntegrityError, PackError
@@ -36,7 +37,7 @@ from envpack.runtime.fs.temporary import work_folder
 from envpack.runtime.parallel.threads import processors
 from envpack.runtime.relocation.files import deployed_bytes
 from envpack.runtime.relocation.relocation import Relocation
-from envpack.runtime.relocation.shebang import Shebang, env_line, relative_lines
+from envpack.runtime.relocation.shebang import Shebang, command, env_line, relative_lines
 from envpack.runtime.report import Reporter
 from envpack.runtime.tree.prefix import check_prefix
 
@@ -172,11 +173,18 @@ class _CondaPackWriter:
         return replace(item, pieces=list(deployed_bytes(pieces, relocation, record.size, self._dest, record.path)))
 
     def _script(self, item: Item, relocation: Relocation, shebang: Shebang) -> _InputFile:
-        """Return a script that runs the environment's own interpreter also before, or without, conda-unpack."""
+        """Return a script that runs the environment's own interpreter also before, or without, conda-unpack.
+
+        Where no lines can do that, the script is not run before conda-unpack: as an argument of env, a placeholder
+        may be longer than the kernel reads. As the interpreter it may not; see `SCRIPT`.
+        """
         path = item.record.path
         lines = relative_lines(shebang, os.fsencode(path).rpartition(b"/")[0])
         if lines is None and self._kind == "squashfs":
             lines = env_line(shebang)
+        elif lines is None and b"env" not in shebang.lead and len(relocation.placeholder) > len(SCRIPT):
+            split = b"-S " if command(shebang).words else b""
+            lines = b"#!/usr/bin/env " + split + relocation.placeholder + shebang.rest
         if lines is not None:
             data = b"".join(in_memory(item.pieces))
             length = len(shebang.lead + relocation.placeholder + shebang.rest)

@@ -27,6 +27,7 @@ _PORTABLE = re.compile(
     rb"(?P<arguments>[^\n]*?) \"\$0\" \"\$@\"(?:\n' '''| #''')(?=\n|\Z)"
 )
 _ENV = re.compile(rb"#!/usr/bin/env (?:-S )?(?P<name>[^\s/\"]+)(?P<arguments>[^\n]*)")
+_ENV_BY_PATH = re.compile(rb"#!/usr/bin/env (?:-S )?(?P<command>/[^\n]+)")
 # An interpreter by its path from the script (runtime/relocation/shebang.py, `relative_lines`).
 _RELATIVE = re.compile(
     rb"\"(?:\$\(dirname -- \"\$\(realpath -- \"\$0\"\)\"\)|\$\{0%/\*\})/(?P<up>(?:\.\./)*)(?P<path>[^\"\n]+)\""
@@ -216,7 +217,7 @@ def published_lines(head: bytes, prefix: bytes, placeholder: bytes) -> Iterator[
         for end, line in published_lines(changed, prefix, placeholder):
             yield end - len(absolute) + len(relative[0]), line
         return
-    call, through_env = _call(head), _ENV.match(head)
+    call, through_env, by_path = _call(head), _ENV.match(head), _ENV_BY_PATH.match(head)
     if call is not None and call.program.startswith(prefix + b"/"):
         line = placeholder + call.program[len(prefix) :]
         # with the text after the program as conda and rattler copy it, blanks included, or as envpack does
@@ -227,6 +228,10 @@ def published_lines(head: bytes, prefix: bytes, placeholder: bytes) -> Iterator[
         for arguments in behind:
             for lead in (b"#!", b"#! ", b"#!/usr/bin/env -S "):
                 yield call.end, lead + line + arguments
+    elif by_path and by_path["command"].startswith(prefix + b"/"):
+        line = placeholder + by_path["command"][len(prefix) :]
+        yield by_path.end(), b"#!" + line
+        yield by_path.end(), b"#! " + line
     elif through_env:
         line = placeholder + b"/bin/" + through_env["name"] + through_env["arguments"]
         yield through_env.end(), b"#!" + line

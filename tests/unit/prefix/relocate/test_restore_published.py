@@ -45,8 +45,9 @@ def test_text_with_a_short_first_line() -> None:
         (b"#!/usr/bin/env python3.11 -E", b"/bin/python3.11 -E"),
         (b"#!/bin/sh\n'''exec' \"" + LONG + b'/bin/python3.11" -E "$0" "$@"\n\' \'\'\'', b"/bin/python3.11 -E"),
         (b"#!/usr/bin/env -S perl -E", b"/bin/perl -E"),
+        (b"#!/usr/bin/env -S " + LONG + b"/bin/perl -E", b"/bin/perl -E"),
     ],
-    ids=["rattler", "conda", "envpack", "envpack, not Python"],
+    ids=["rattler", "conda", "envpack", "envpack, not Python", "envpack, by conda-unpack"],
 )
 @pytest.mark.parametrize("lead", [b"#!", b"#! "])
 def test_first_lines_rewritten_because_they_were_too_long(line: bytes, rest: bytes, lead: bytes) -> None:
