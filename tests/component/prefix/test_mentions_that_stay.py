@@ -58,6 +58,8 @@ def test_a_copy_whose_scripts_run_the_original_is_reported(env: SmallPrefix, tmp
     env.write("bin/pip", f"#!{env.path}/bin/python3\nimport pip\n", 0o755)
     long = f"#!/bin/sh\n'''exec' \"{env.path}/bin/python3\" \"$0\" \"$@\"\n' '''\n"
     env.write("bin/long", long, 0o755)
+    perl = f'#!/bin/sh\neval \'exec "{env.path}/bin/perl" -x "$0" "$@"\'\n  if 0;\n#!perl\n'
+    env.write("bin/long-perl", perl, 0o755)
     env.write("bin/system", "#!/usr/bin/python3\n", 0o755)
     reporter = RecordingReporter()
     read_prefix(env.path, reporter=reporter)
@@ -65,7 +67,8 @@ def test_a_copy_whose_scripts_run_the_original_is_reported(env: SmallPrefix, tmp
     subprocess.run(["cp", "-a", env.path, tmp_path / "copy"], check=True)
     read_prefix(tmp_path / "copy", reporter=reporter)
     (warning,) = reporter.warnings
-    assert warning.startswith(f"2 scripts run a program of another environment, {env.path}: bin/long, bin/pip")
+    shown = "bin/long, bin/long-perl, bin/pip"
+    assert warning.startswith(f"3 scripts run a program of another environment, {env.path}: {shown}")
     assert "pack the original" in warning
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from envpack.interop.archive.members import safe_path
-from envpack.prefix.relocate.shebang import prefix_of_first_line
+from envpack.prefix.relocate.shebang import interpreter
 from envpack.prefix.scan.windowed_file import FileData
 from envpack.runtime.errors import FormatError, IntegrityError
 from envpack.runtime.fs.json_text import json_value
@@ -149,12 +149,17 @@ def written_prefix(files: Mapping[str, bytes]) -> bytes | None:
     Args:
         files: The first bytes of files, by path; those in SCRIPTS and PC_FILES count.
     """
-    for folder, prefix_in in ((SCRIPTS, prefix_of_first_line), (PC_FILES, _prefix_of_pc_file)):
+    for folder, prefix_in in ((SCRIPTS, _prefix_of_script), (PC_FILES, _prefix_of_pc_file)):
         heads = (data for path, data in files.items() if posixpath.dirname(path) == folder)
         found = Counter(prefix for prefix in map(prefix_in, heads) if prefix not in (None, b"/usr"))
         if found:
             return max(found, key=lambda prefix: found[prefix])
     return None
+
+
+def _prefix_of_script(head: bytes) -> bytes | None:
+    found = interpreter(head)
+    return found.prefix if found is not None else None
 
 
 def _prefix_of_pc_file(head: bytes) -> bytes | None:

@@ -34,7 +34,7 @@ _RELATIVE = re.compile(
 )
 _RELATIVE_END = 512
 _LEAD = re.compile(rb"#![ \t]*(?:/usr/bin/env[ \t]+(?:-S[ \t]*)?)?")
-_IN_BIN = re.compile(rb"(?P<prefix>/[^\n]*?)/bin/[^/\s]+(?!\S)")
+_IN_BIN = re.compile(rb"(?P<prefix>/[^\n]*?)/bin/(?P<name>[^/\s]+)(?!\S)")
 
 # Characters that no form can hold in an argument: all forms quote it, and some are valid in two languages.
 _ODD = re.compile(rb"[\x00-\x1f\x7f\"'\\$`!#<>]")
@@ -91,8 +91,15 @@ def direct_line(head: bytes, aliases: Sequence[bytes]) -> FirstLine | None:
     return None
 
 
-def prefix_of_first_line(head: bytes) -> bytes | None:
-    """Return the prefix whose bin has the interpreter that a script starts with, in any form; None without one.
+class Interpreter(NamedTuple):
+    """An interpreter by its path, ``prefix + b"/bin/" + name``."""
+
+    prefix: bytes
+    name: bytes
+
+
+def interpreter(head: bytes) -> Interpreter | None:
+    """Return the interpreter that a script starts with, in any form; None when it is in no folder bin of a prefix.
 
     Args:
         head: The first HEAD bytes of the file, or as many as its first lines have.
@@ -100,7 +107,7 @@ def prefix_of_first_line(head: bytes) -> bytes | None:
     call, lead = _call(head), _LEAD.match(head)
     line = call.program if call is not None else head[lead.end() :] if lead is not None else b""
     found = _IN_BIN.match(line)
-    return found["prefix"] if found is not None else None
+    return Interpreter(found["prefix"], found["name"]) if found is not None else None
 
 
 def may_need_activation(relocation: Relocation | None, pieces: Sequence[FileChunk]) -> bool:

@@ -16,6 +16,7 @@ from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 
+from envpack.prefix.relocate.shebang import interpreter
 from envpack.runtime.fs.io import read_file
 
 _HEAD = 1024
@@ -24,12 +25,7 @@ _MOST = 4 << 20
 
 # in quotes a path may hold blanks
 _PATHS = re.compile(rb"\"(/[^\"\n\0]+)\"|'(/[^'\n\0]+)'|(/[^\s\0\"',:;=]+)")
-# The first line, or the lines that installers write where it would be too long.
-_INTERPRETER = re.compile(
-    rb"#![ \t]*(?:/usr/bin/env[ \t]+-S[ \t]*|/bin/sh\n'{3}exec' )?[\"']?"
-    rb"(?P<prefix>/[^\n\"']*?)/bin/(?P<program>[^/\s\"']+)"
-)
-_SYSTEM = (b"", b"/usr", b"/usr/local")
+_SYSTEM = (b"/usr", b"/usr/local")
 _SYSCONFIG_PREFIX = re.compile(rb"^ *'prefix': '(/[^'\n]+)'", re.MULTILINE)
 
 
@@ -64,14 +60,13 @@ def scripts_of_others(prefix: Path, names: Sequence[bytes]) -> dict[bytes, list[
     """
     found: dict[bytes, list[str]] = {}
     for path in _children(prefix / "bin"):
-        head = b"".join(_read([path], _HEAD))
-        match = _INTERPRETER.match(head)
-        if match is None or match["prefix"] in (*names, *_SYSTEM):
+        program = interpreter(b"".join(_read([path], _HEAD)))
+        if program is None or program.prefix in (*names, *_SYSTEM):
             continue
-        other = os.fsdecode(match["prefix"])
+        other = os.fsdecode(program.prefix)
         known = any(os.path.lexists(f"{other}/{name}") for name in ("conda-meta", "pyvenv.cfg"))
-        if known or os.path.lexists(prefix / "bin" / os.fsdecode(match["program"])):
-            found.setdefault(match["prefix"], []).append(f"bin/{path.name}")
+        if known or os.path.lexists(prefix / "bin" / os.fsdecode(program.name)):
+            found.setdefault(program.prefix, []).append(f"bin/{path.name}")
     return found
 
 
