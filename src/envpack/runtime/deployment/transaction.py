@@ -45,8 +45,6 @@ class Transaction:
         self._status = os.stat(self.folder)
         if self._before is not None:
             self._mode = os.stat(self._deployment.path).st_mode & 0o7777
-        elif self._empty is not None:
-            self._mode = self._empty.mode
         free = shutil.disk_usage(self.folder).free
         if free < size:
             raise DestinationError(
@@ -68,8 +66,9 @@ class Transaction:
             raise OSError(errno.ENOENT, "the deployment has no record", str(self.folder))
         os.rename(self.folder, self._ready)
         if self._empty is not None:
-            self._empty.give_group(self._ready)
-        os.chmod(self._ready, self._mode if mode is None else mode)
+            self._empty.give(self._ready)
+        if self._empty is None or mode is not None:
+            os.chmod(self._ready, self._mode if mode is None else mode)
         sync_folder(self._deployment.state_dir)  # else a power cut could leave the replaced tree as new-G
         if self._before is not None:
             self._deployment.swap(self._ready)

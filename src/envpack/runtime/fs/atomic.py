@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Callable, Iterator, TypeVar
 
-from envpack.runtime.fs.io import CREATE, create_file, keep_owner, write_all
+from envpack.runtime.fs.io import CREATE, create_file, keep_owner, kept_mode, write_all
 from envpack.runtime.fs.links import link_or_copy
 from envpack.runtime.fs.paths import sibling_name, sibling_path, umask
 from envpack.runtime.fs.sync import sync_folder
@@ -48,7 +48,7 @@ def replace_own_file(path: Path, data: bytes, mode: int = 0o664) -> None:
             before = status_of_file(path)
             if before is not None:
                 keep_owner(fd, before)
-                os.fchmod(fd, before.st_mode & mode)
+                os.fchmod(fd, kept_mode(before, os.fstat(fd)) & mode)
             else:
                 os.fchmod(fd, stat.S_IMODE(os.fstat(fd).st_mode) & ~umask())
             write_all(fd, data)
@@ -123,7 +123,7 @@ class ReplaceBatch:
             data: its new content.
             mode: its permission bits, independent of the umask.
             mtime: its access and modification time, in seconds since the epoch; None: the current time.
-            owner: the status whose owner and group it gets, where this user may set them.
+            owner: the status whose owner and group it gets, where this user may set them; see `kept_mode`.
 
         Raises:
             OSError: the sibling can't be created or written.
@@ -131,11 +131,14 @@ class ReplaceBatch:
 
         def fill(fd: int) -> None:
             write_all(fd, data)
+            allowed = mode
             if owner is not None:
                 keep_owner(fd, owner)
+                allowed &= kept_mode(owner, os.fstat(fd))
+            os.fchmod(fd, allowed)
 
         temporary = self._add(path)
-        _anew(temporary, lambda: create_file(temporary, mode, mtime, fill, exact=True))
+        _anew(temporary, lambda: create_file(temporary, 0o600, mtime, fill))
         return temporary
 
     def link(self, source: bytes, path: bytes) -> None:

@@ -84,6 +84,19 @@ def keep_owner(fd: int, status: os.stat_result) -> bool:
     return (now.st_uid, now.st_gid) == (status.st_uid, status.st_gid)
 
 
+def kept_mode(before: os.stat_result, now: os.stat_result) -> int:
+    """Return the permission bits for what replaces a file or folder, so no other group gets what its group had.
+
+    Args:
+        before: the status of what is replaced.
+        now: that of the new one; if its group is another, that group gets at most what all users have.
+    """
+    mode = stat.S_IMODE(before.st_mode)
+    if now.st_gid == before.st_gid:
+        return mode
+    return mode & ~(stat.S_ISGID | stat.S_IRWXG) | mode & (mode & stat.S_IRWXO) << 3
+
+
 def write_pieces(fd: int, pieces: Iterable[bytes | memoryview]) -> None:
     """Write all of ``pieces`` to a descriptor.
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Iterator, NamedTuple
 
 from envpack.runtime.errors import DestinationError, failed_path
-from envpack.runtime.fs.io import READ_FOLDER, read_file
+from envpack.runtime.fs.io import READ_FOLDER, kept_mode, read_file
 from envpack.runtime.fs.mounts import refuse_mounts
 
 NAME_MAX = 143
@@ -226,32 +226,23 @@ _NOT_KEPT = 0o002
 
 
 class EmptyFolder(NamedTuple):
-    """What an empty folder was like that a tree replaces: the tree gets its mode and group.
+    """What an empty folder was like that a tree replaces: the tree gets its mode and group."""
 
-    Attributes:
-        mode: Its mode, without the right of others to write.
-        group: The number of its group.
-    """
-
-    mode: int
-    group: int
+    status: os.stat_result
 
     @classmethod
     def at(cls, path: Path) -> EmptyFolder | None:
         """Return what the folder at a path is like; None where there is none."""
-        if not is_folder(path):
-            return None
-        status = os.stat(path)
-        return cls(status.st_mode & 0o7777 & ~_NOT_KEPT, status.st_gid)
+        return cls(os.stat(path)) if is_folder(path) else None
 
-    def give_group(self, path: Path) -> None:
-        """Give a folder the group, if this user may; its mode has to be set after that."""
-        if os.stat(path).st_gid != self.group:
+    def give(self, path: Path) -> None:
+        """Give a folder the group, if this user may, and the mode, without the right of others to write."""
+        if os.stat(path).st_gid != self.status.st_gid:
             with suppress(OSError):
-                os.chown(path, -1, self.group)
+                os.chown(path, -1, self.status.st_gid)
+        os.chmod(path, kept_mode(self.status, os.stat(path)) & ~_NOT_KEPT)
 
     def make(self, path: Path) -> None:
         """Make the folder again."""
         os.mkdir(path, 0o700)
-        self.give_group(path)
-        os.chmod(path, self.mode)
+        self.give(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from envpack.runtime.fs.atomic import (
     replacement,
     temporary_of,
 )
+from envpack.runtime.fs.paths import EmptyFolder
 
 
 def names(folder: Path) -> list[str]:
@@ -110,3 +112,33 @@ def test_a_batch_is_renamed_whole_or_dropped(tmp_path: Path) -> None:
     left.file(two, b"3", 0o644)
     remove_temporary(two)
     assert names(tmp_path) == ["one", "two"] and (tmp_path / "one").read_text() == "1"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to a group that it is not in")
+@pytest.mark.parametrize(("mode", "kept"), [(0o660, 0o600), (0o664, 0o644), (0o640, 0o600), (0o604, 0o604)])
+def test_another_group_does_not_get_the_permissions_of_the_one_that_can_not_be_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int, kept: int
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "not a member")
+
+    one, two, folder = (tmp_path / name for name in ("one", "two", "folder"))
+    one.touch()
+    two.touch()
+    folder.mkdir()
+    for path in (one, two, folder):
+        os.chown(path, -1, 4242)
+        path.chmod(mode)
+    batch = ReplaceBatch()
+    empty = EmptyFolder.at(folder)
+    assert empty is not None
+    folder.rmdir()
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fchown", refuse)
+        patched.setattr(os, "chown", refuse)
+        replace_own_file(one, b"new")
+        batch.file(os.fsencode(two), b"new", mode, owner=two.stat())
+        batch.put()
+        empty.make(folder)
+    for path in (one, two, folder):
+        assert (path.stat().st_mode & 0o777, path.stat().st_gid) == (kept, os.getegid()), path
