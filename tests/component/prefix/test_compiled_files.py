@@ -148,6 +148,10 @@ DEEPER = "int deeper(void) { return 7; }\n"
 CALLS_DEEPER = "int deeper(void); int helper(void) { return deeper(); }\n"
 OPENS_DEEPER = '#include <dlfcn.h>\nint helper(void) { return dlopen("libdeeper.so", RTLD_NOW) ? 7 : 1; }\n'
 OPENER = '#include <dlfcn.h>\nint main(void) { return dlopen("libdeeper.so", RTLD_NOW) ? 0 : 1; }\n'
+OPENER_OF_ANY = """#include <dlfcn.h>
+#include <stdlib.h>
+int main(void) { const char *name = getenv("LIBRARY"); return !name || dlopen(name, RTLD_NOW) ? 0 : 1; }
+"""
 
 
 def deeper(env: SmallPrefix, tag: str, helper: str, main: str) -> str:
@@ -180,10 +184,9 @@ def deeper(env: SmallPrefix, tag: str, helper: str, main: str) -> str:
     [
         (RPATH, CALLS_DEEPER, CALLER),
         (RPATH, OPENS_DEEPER, CALLER),
-        (RPATH, HELPER, OPENER),
-        (RUNPATH, HELPER, OPENER),
+        (RUNPATH, HELPER, OPENER_OF_ANY),
     ],
-    ids=["rpath-of-linked", "rpath-of-opener", "rpath-opens", "runpath-opens"],
+    ids=["rpath-of-linked", "rpath-of-opener", "opens-what-is-asked-for"],
 )
 def test_a_folder_that_later_searches_of_the_loader_use_stays(
     env: SmallPrefix, tag: str, helper: str, main: str
@@ -195,10 +198,23 @@ def test_a_folder_that_later_searches_of_the_loader_use_stays(
     subprocess.run([place / path], check=True)
 
 
+@pytest.mark.parametrize("tag", [RPATH, RUNPATH])
+def test_of_a_file_that_opens_a_library_by_name_the_folder_with_it_stays(env: SmallPrefix, tag: str) -> None:
+    path = deeper(env, tag, HELPER, OPENER)
+    place = deployed(env, far(env))
+    subprocess.run([place / path], check=True)
+    found = elf(place / path)
+    assert (found.rpath + found.runpath).endswith("../deeper")
+
+
 @pytest.mark.parametrize(
     ("tag", "helper", "main"),
-    [(RUNPATH, HELPER, CALLER), (RPATH, HELPER, "int main(void) { return 0; }\n")],
-    ids=["runpath", "rpath-of-host-libraries"],
+    [
+        (RUNPATH, HELPER, CALLER),
+        (RPATH, HELPER, "int main(void) { return 0; }\n"),
+        (RUNPATH, HELPER, OPENER.replace("libdeeper.so", "libc.so.6")),
+    ],
+    ids=["runpath", "rpath-of-host-libraries", "opens-of-host"],
 )
 def test_a_folder_that_no_search_of_the_loader_uses_is_dropped(
     env: SmallPrefix, tag: str, helper: str, main: str

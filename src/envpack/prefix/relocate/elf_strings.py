@@ -27,6 +27,8 @@ _DT_NEEDED, _DT_STRTAB, _DT_STRSZ, _DT_RPATH, _DT_RUNPATH = 1, 5, 10, 15, 29
 _DT_STRINGS = frozenset((1, 14, 15, 29, 0x6FFFFEFA, 0x6FFFFEFB, 0x6FFFFEFC, 0x7FFFFFFD, 0x7FFFFFFF))
 _LIBRARIES = (_DT_NEEDED, 0x7FFFFFFD, 0x7FFFFFFF)  # AUXILIARY and FILTER are searched for as NEEDED is
 _OPEN = (b"dlopen\0", b"dlmopen\0")
+_LIBRARY = re.compile(rb"([\w+.-]+\.so(?:\.[0-9]+)*)\0")
+_LONGEST_NAME = 128
 _MOST_SECTIONS, _MOST_TAGS, _MOST_SEGMENTS = 1 << 16, 1 << 12, 1 << 10
 _LONGEST = 1 << 14
 
@@ -54,6 +56,7 @@ class ElfStrings(NamedTuple):
         unloaded: (start, end) in bytes of the sections that no process loads, ascending.
         run_paths: The search paths of the loader.
         needed: The names of the libraries that it is linked to.
+        names: (start, end) in bytes of the string table of the dynamic section.
         opens: Whether it may call dlopen().
         dynamic: (offset, entries) of the dynamic section.
         order: Byte order, for `struct`.
@@ -62,6 +65,7 @@ class ElfStrings(NamedTuple):
     unloaded: Sequence[tuple[int, int]]
     run_paths: Sequence[RunPath]
     needed: Sequence[bytes]
+    names: tuple[int, int]
     opens: bool
     dynamic: tuple[int, Sequence[tuple[int, int]]]
     order: str
@@ -80,7 +84,7 @@ def read_elf_strings(data: FileData) -> ElfStrings | None:
     head = bytes(data[:64])
     if head.startswith(AR):
         unloaded = sorted(chain.from_iterable(_members(data)))
-        return ElfStrings(unloaded, (), (), False, (0, ()), "<")
+        return ElfStrings(unloaded, (), (), (0, 0), False, (0, ()), "<")
     if len(head) < 64 or not is_elf64(head):
         return None
     try:
@@ -129,7 +133,7 @@ def _read(data: FileData, order: str, head: bytes) -> ElfStrings:
     address = known.get(_DT_STRTAB, 0)
     start = next((address - a + s for s, e, a in loaded if a <= address < a + e - s), 0)
     if not start or end == len(tags):
-        return ElfStrings(unloaded, (), (), False, (0, ()), order)
+        return ElfStrings(unloaded, (), (), (0, 0), False, (0, ()), order)
     stop = min(start + known.get(_DT_STRSZ, 0), len(data))
     named = {value for tag, value in tags if tag in _DT_STRINGS}
     named.update(_names_of_sections(data, order, sections))
@@ -144,7 +148,7 @@ def _read(data: FileData, order: str, head: bytes) -> ElfStrings:
                 paths.append(RunPath(index, begin, nul, behind - value - 1 if whole else 0))
     needed = [_text(data, start + value, stop) for tag, value in tags if tag in _LIBRARIES]
     opens = bool(paths) and any(data.find(name, start, stop) >= 0 for name in _OPEN)
-    return ElfStrings(unloaded, tuple(paths), tuple(needed), opens, (where[0], tuple(tags)), order)
+    return ElfStrings(unloaded, tuple(paths), tuple(needed), (start, stop), opens, (where[0], tuple(tags)), order)
 
 
 def _table(data: FileData, form: str, offset: int, count: int) -> Iterator[tuple[int, ...]]:
@@ -205,7 +209,7 @@ def run_path_edits(data: FileData, elf: ElfStrings, aliases: Sequence[bytes], pl
         old = bytes(data[run_path.start : run_path.end])
         if not run_path.room or not any(alias in old for alias in aliases):
             continue
-        new = _independent(old, run_path, elf, aliases, place)
+        new = _independent(data, run_path, elf, aliases, place)
         if new is not None and new != old:
             cleared = bytes(data[run_path.start : run_path.start + run_path.room + 1])
             edits.append(Splice(run_path.start, cleared, new.ljust(len(cleared), b"\0")))
@@ -218,9 +222,10 @@ def run_path_edits(data: FileData, elf: ElfStrings, aliases: Sequence[bytes], pl
 
 
 def _independent(
-    old: bytes, run_path: RunPath, elf: ElfStrings, aliases: Sequence[bytes], place: Place
+    data: FileData, run_path: RunPath, elf: ElfStrings, aliases: Sequence[bytes], place: Place
 ) -> bytes | None:
     """Return the search path without the prefix; None if it can't be rewritten."""
+    old = bytes(data[run_path.start : run_path.end])
     entries: list[tuple[bytes | None, str]] = []
     for entry in old.split(b":"):
         plain = posixpath.normpath(re.sub(rb"^//+", b"/", entry))
@@ -237,7 +242,8 @@ def _independent(
     new = _joined((form for form, _ in entries), run_path.room)
     if new is None:
         inherited = elf.dynamic[1][run_path.entry][0] == _DT_RPATH
-        used = (form for form, folder in entries if not folder or _is_used(folder, elf, inherited, place))
+        opened = _opened(data, elf) if elf.opens else None
+        used = (form for form, folder in entries if not folder or _is_used(folder, elf, opened, inherited, place))
         new = _joined(used, run_path.room)
     return new
 
@@ -253,23 +259,37 @@ def _joined(forms: Iterable[bytes | None], room: int) -> bytes | None:
     return new if len(new) <= room else None
 
 
-def _is_used(folder: str, elf: ElfStrings, inherited: bool, place: Place) -> bool:
+def _opened(data: FileData, elf: ElfStrings) -> list[str]:
+    """Return the names of libraries that are in a file as strings, but for those of its dynamic section."""
+    names = []
+    at = data.find(b".so", 0, len(data))
+    while at >= 0:
+        around = bytes(data[max(0, at - _LONGEST_NAME) : at + _LONGEST_NAME])
+        found = _LIBRARY.match(around, around.rfind(b"\0", 0, min(at, _LONGEST_NAME)) + 1)
+        if found is not None and not elf.names[0] <= at < elf.names[1]:
+            names.append(found[1].decode())
+        at = data.find(b".so", at + 1, len(data))
+    return names
+
+
+def _is_used(folder: str, elf: ElfStrings, opened: Sequence[str] | None, inherited: bool, place: Place) -> bool:
     """Return whether a search of the loader may find a library in a folder of the environment.
 
     DT_RUNPATH is searched for the libraries that the file is linked to and for those that it opens itself,
-    DT_RPATH also for those that its libraries are linked to or open. Which ones a file opens is not known.
+    DT_RPATH also for those that its libraries are linked to or open.
 
     Args:
         folder: The folder, relative to the prefix.
         elf: The file whose search path it is in.
+        opened: The libraries that it may open, empty where it does not name them, None where it opens none.
         inherited: Whether it is in a DT_RPATH.
         place: What surrounds the file.
     """
-    names = [name.decode("utf-8", "surrogateescape") for name in elf.needed]
-    if any(place.has(posixpath.normpath(f"{folder}/{name}")) for name in names):
+    needed = [name.decode("utf-8", "surrogateescape") for name in elf.needed]
+    if any(place.has(posixpath.normpath(f"{folder}/{name}")) for name in (*needed, *(opened or ()))):
         return True
-    loads = elf.opens or (inherited and any(place.has_name(posixpath.basename(name)) for name in names))
-    return loads and place.holds(folder)
+    of_others = inherited and any(place.has_name(posixpath.basename(name)) for name in needed)
+    return (of_others or opened == []) and place.holds(folder)
 
 
 def _without_tags(data: FileData, elf: ElfStrings, removed: Sequence[int]) -> Splice:
