@@ -5,6 +5,9 @@ import sys
 
 def main() -> None:
     try:
+        from envpack.runtime.process import begin
+
+        begin()  # importing the command line makes more objects than most commands do
         from envpack.cli.app import run
 
         run()

@@ -17,7 +17,7 @@ from envpack.cli.options import Json, Quiet, Verbose
 from envpack.cli.signals import interruptible
 from envpack.cli.typer_command import typer_command
 from envpack.runtime.errors import INTERRUPTED, EnvpackError, UsageError, of_the_system
-from envpack.runtime.process import begin, leave, require_arguments
+from envpack.runtime.process import leave, require_arguments
 from envpack.runtime.transport.redact import without_secrets
 from envpack.runtime.version import __version__
 
@@ -133,7 +133,6 @@ def application(commands: Iterable[str] = COMMANDS) -> typer.Typer:
 
 def run() -> NoReturn:
     """Run the process of ``envpack`` and ``python -m envpack``, and exit."""
-    begin()
     console = Console.of_process()
     code = main(sys.argv[1:], console)
     if console.output_closed():

@@ -48,6 +48,26 @@ def test_commands_for_a_host_load_nothing_that_reads_environments(command: str, 
     assert not loaded & {*HEAVY, *(f"envpack.{name}" for name in FOR_BUILDS)}
 
 
+IMPORTED = """\
+import gc, runpy, sys
+
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        if name == "typer":
+            print(gc.get_threshold()[0])
+
+sys.meta_path.insert(0, Watch())
+sys.argv = ["envpack", "--version"]
+runpy.run_module("envpack", run_name="__main__")
+"""
+
+
+def test_the_garbage_collector_is_set_up_before_the_command_line_is_imported() -> None:
+    done = subprocess.run([sys.executable, "-c", IMPORTED], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout.split()[0]) >= 100_000
+
+
 def run(*arguments: str) -> set[str]:
     """Run envpack and return the names of the modules that it loaded."""
     done = subprocess.run([sys.executable, "-c", SCRIPT, *arguments], capture_output=True, text=True)
