@@ -16,6 +16,7 @@ from envpack.runtime.format.services import Service
 from envpack.runtime.host.checks.registry import FORMS
 from envpack.spec.model import PRUNE_PROFILES
 from envpack.spec.parse import parse_spec
+from support.forked import envpack
 
 REPOSITORY = Path(__file__).parents[2]
 DOCS = REPOSITORY / "docs"
@@ -33,9 +34,7 @@ COMMAND_KEYS = [field.name for field in fields(Service)]
 def test_every_command_is_documented_with_every_option(command: str) -> None:
     page = (DOCS / "commands.md").read_text(encoding="utf-8")
     section = re.split(r"^## ", page.split(f"## envpack {command}\n")[1], flags=re.MULTILINE)[0]
-    shown = subprocess.run(
-        [sys.executable, "-m", "envpack", command, "--help"], capture_output=True, text=True, check=True
-    ).stdout
+    shown = envpack(command, "--help").stdout
     options = set(re.findall(r"(?<!\S)--[a-z-]+", shown))
     assert options and options == set(re.findall(r"(?<!\S)--[a-z-]+", section))
 

@@ -166,8 +166,8 @@ def make_pixi(channel_url: str, project: Path, cache: Path) -> Path:
     """What pixi 0.50 leaves: rattler's records, without a link or with null in its place, and its own markers
     (pixi_core/src/environment; consts::PREFIX_FILE_NAME; EnvironmentFile)."""
     prefix = project / ".pixi/envs/default"
-    conda_install([channel_url], prefix, ["python", "rich", "idna"], cache)
-    edit_record(prefix, "rich", lambda record: record.update(link=None))
+    conda_install([channel_url], prefix, ["python", "click", "idna"], cache)
+    edit_record(prefix, "click", lambda record: record.update(link=None))
     edit_record(prefix, "idna", lambda record: record.pop("link", None))
     marker = {
         "manifest_path": str(project / "pixi.toml"),
@@ -212,12 +212,12 @@ def test_pixi_s_default_environment_is_packed_from_within_its_shell(
     manifest = deploy(tmp_path / "named/b.tar.gz", root, reporter=Reporter())
     assert manifest.name == "rocket"
     shutil.rmtree(project)
-    assert run(root / "bin/python", "-c", "import rich, idna, sys; print(sys.prefix)").strip() == str(root)
+    assert run(root / "bin/python", "-c", "import click, idna, sys; print(sys.prefix)").strip() == str(root)
     left = sorted(path.name for path in (root / "conda-meta").iterdir() if path.suffix != ".json")
     assert left == ["history"]
     links = {path.name: json.loads(path.read_bytes()) for path in (root / "conda-meta").glob("*.json")}
     assert "link" not in next(record for name, record in links.items() if name.startswith("idna"))
-    assert next(record for name, record in links.items() if name.startswith("rich"))["link"] is None
+    assert next(record for name, record in links.items() if name.startswith("click"))["link"] is None
     for place in root.rglob("*"):
         if place.is_file():
             assert os.fsencode(project) not in place.read_bytes(), place

@@ -9,10 +9,13 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
 from envpack.__main__ import main
+from envpack.cli import app
+from envpack.cli.console import Console
 
 CALLS = ("open", "write", "rename", "replace", "unlink", "mkdir", "rmdir", "fsync", "link")
 KILLED = 77
@@ -66,8 +69,9 @@ def attempts(words: list[str], place: Path, last: str) -> int:
         place: A folder, which is removed before each attempt.
         last: The name of the file that must not be there unless all others are complete.
     """
-    if run(words) != 0:
-        raise SystemExit("the command fails")
+    with redirect_stdout(sys.stderr):  # in this process, so that every child has its modules
+        if app.main(words, Console.of_process()) != 0:
+            raise SystemExit("the command fails")
     whole = contents(place)
     number = 0
     while True:

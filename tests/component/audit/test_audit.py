@@ -15,6 +15,7 @@ import pytest
 from envpack.cli.commands.schema import load
 from support.advisories import advisory, rated, write_zip
 from support.conda_packages import Channel
+from support.forked import envpack as forked
 from support.servers import serving
 
 SITE = f"lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"
@@ -22,13 +23,7 @@ HOSTILE = "owned \x1b]0;title\x07 \u202e"
 
 
 def envpack(*arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "envpack", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        env={**os.environ, "PYTHONIOENCODING": "utf-8", **variables},
-    )
+    return forked(*arguments, env={**os.environ, **variables})
 
 
 def answer(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:

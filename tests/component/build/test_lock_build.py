@@ -37,11 +37,11 @@ SPEC = """\
 name: sample
 dependencies:
   - python
-  - numpy
-  - rich
+  - charset-normalizer
+  - click
   - pip:
       - cowsay==6.1
-      - numpy >1
+      - charset-normalizer >1
       - ./compiled
 variables: {GREETING: "hello 'you'"}
 envpack:
@@ -129,7 +129,7 @@ def run(result, *command: str) -> str:
 
 def test_the_lock_is_exact_and_pip_leaves_alone_what_conda_gives(lock):
     locked = lock.platform(PLATFORM)
-    assert {"python", "numpy", "rich"} <= {record.name.normalized for record in locked.conda}
+    assert {"python", "charset-normalizer", "click"} <= {record.name.normalized for record in locked.conda}
     assert all(record.sha256 for record in locked.conda)
     assert [(package.name, bool(package.sha256)) for package in locked.pypi] == [
         ("compiled", False),
@@ -156,8 +156,8 @@ def test_a_lock_file_is_read_back_the_same_and_carries_the_spec(lock, project):
 def test_the_prefix_is_long_and_works(built, lock):
     assert len(os.fsencode(built.prefix)) == 220
     assert built.python is not None
-    script = "import numpy, rich, cowsay, compiled; print(numpy.zeros(2).sum(), compiled.where())"
-    assert run(built, str(built.python), "-c", script).strip() == f"0.0 {built.prefix}/share/x"
+    script = "import charset_normalizer.md as md, click, cowsay, compiled; print(md.__file__, compiled.where())"
+    assert run(built, str(built.python), "-c", script).strip().endswith(f".so {built.prefix}/share/x")
     assert "ok" in run(built, str(built.prefix / "bin" / "cowsay"), "-t", "ok")
     state = json.loads((built.prefix / "conda-meta" / "state").read_text())
     assert state["env_vars"] == {"GREETING": "hello 'you'"}
@@ -169,7 +169,7 @@ def test_the_prefix_is_long_and_works(built, lock):
 def test_the_history_has_the_requested_specs_and_names_packages_as_conda_does(built, lock):
     history = (built.prefix / "conda-meta" / "history").read_text().splitlines()
     assert history[0].startswith("==> ") and history[1] == "# cmd: envpack build"
-    assert history[-1] == "# update specs: ['python', 'numpy', 'rich']"
+    assert history[-1] == "# update specs: ['python', 'charset-normalizer', 'click']"
     installed = [line.partition("::")[2] for line in history if line.startswith("+")]
     assert sorted(installed) == sorted(
         f"{record.name.normalized}-{record.version}-{record.build}" for record in lock.platform(PLATFORM).conda
@@ -184,8 +184,8 @@ def test_the_records_list_the_byte_code_that_the_build_made(built):
         assert {item["_path"] for item in record["paths_data"]["paths"]} == set(record["files"])
         found[record["name"]] = [name for name in record["files"] if name.endswith(".pyc")]
         assert all((built.prefix / name).is_file() for name in record["files"])
-    assert any("/rich/__pycache__/" in name for name in found["rich"])
-    assert any("/numpy/__pycache__/" in name for name in found["numpy"])
+    assert any("/click/__pycache__/" in name for name in found["click"])
+    assert any("/charset_normalizer/__pycache__/" in name for name in found["charset-normalizer"])
     assert not any("cowsay" in name for names in found.values() for name in names)
 
 
@@ -214,7 +214,7 @@ def test_the_caches_are_left_as_they_were_published(built, cache):
 
 
 def test_every_module_has_byte_code_that_records_the_bundles_time(built):
-    assert built.compiled is not None and len(built.compiled.compiled) > 1000
+    assert built.compiled is not None and len(built.compiled.compiled) > 500
     for name in built.compiled.compiled:
         folder, _, module = name.rpartition("/")
         (pyc,) = (built.prefix / folder / "__pycache__").glob(f"{module[:-3]}.cpython-*.pyc")
@@ -250,13 +250,13 @@ def test_an_explicit_list_with_another_hash_or_an_unknown_package_is_refused(loc
     text = explicit_text(lock.platform(PLATFORM), PLATFORM)
     first = lock.platform(PLATFORM).conda[0]
     assert first.md5 is not None
-    text = text.replace(first.md5.hex(), "0" * 32).replace("/rich-", "/rich-0")
+    text = text.replace(first.md5.hex(), "0" * 32).replace("/click-", "/click-0")
     path = tmp_path / "pinned.txt"
     path.write_text(text)
     with pytest.raises(BuildError, match=r"2 of \d+ packages in .* do not match") as caught:
         load_input(path)
     assert any(f"{path}:3: {first.file_name} has md5" in line for line in caught.value.details)
-    assert any("does not list rich-0" in line for line in caught.value.details)
+    assert any("does not list click-0" in line for line in caught.value.details)
     path.write_text(f"@EXPLICIT\n{first.url}\nnumpy=1.2\n")
     with pytest.raises(SpecError, match=r"pinned\.txt:3: 'numpy=1\.2', expected the URL"):
         load_input(path)
@@ -392,12 +392,12 @@ def test_a_channel_that_can_not_be_reached_is_named(tmp_path):
 def test_a_changed_package_is_refused(lock, channel, tmp_path, served):
     copy = tmp_path / "channel"
     shutil.copytree(channel, copy, copy_function=os.link)
-    (record,) = (r for r in lock.platform(PLATFORM).conda if r.name.normalized == "mdurl")
+    (record,) = (r for r in lock.platform(PLATFORM).conda if r.name.normalized == "click")
     damaged = copy / record.subdir / record.file_name
     content = damaged.read_bytes()
     damaged.unlink()
     damaged.write_bytes(content + b"x")
-    spec = parse_spec("name: x\ndependencies: [mdurl]\n", "x.yml")
+    spec = parse_spec("name: x\ndependencies: [click]\n", "x.yml")
     with serving(copy) as address, pytest.raises(BuildError) as caught:
         url = copy.as_uri() if served == "file" else address
         build_prefix(

@@ -18,6 +18,7 @@ from envpack.cli.commands.schema import load
 from envpack.runtime.format.needs import DetectedNeeds, Evidence
 from support.environments import Environment
 from support.fake_hosts import A100, CU126, Host, build_stubs, bundle_of
+from support.forked import envpack as forked
 
 GOOD = {"needs": DetectedNeeds(glibc=Evidence("2.17", "bin/python"))}
 BAD = {"requires": {"glibc": "99.9"}}
@@ -26,9 +27,11 @@ BAD = {"requires": {"glibc": "99.9"}}
 def envpack(
     *arguments: object, environ: Mapping[str, str] | None = None, cwd: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
+    if environ is None:
+        return forked(*arguments, cwd=cwd)
+    return subprocess.run(  # the libraries of a made-up host are loaded when a process starts
         [sys.executable, "-m", "envpack", *map(str, arguments)],
-        env={**os.environ, **(environ or {})},
+        env={**os.environ, **environ},
         cwd=cwd,
         capture_output=True,
         text=True,

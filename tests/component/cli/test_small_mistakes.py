@@ -7,23 +7,23 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from envpack.build.backends import install_failure
 from envpack.runtime.activation import activation_command
+from support.forked import envpack as forked
 from support.namespaces import namespace
 from support.sample_deployments import bundle, deploy_version
 
 ENVPACK = (sys.executable, "-m", "envpack")
 
 
-def envpack(*arguments: object, code: int = 0, **settings: object) -> subprocess.CompletedProcess[str]:
-    command = [*ENVPACK, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, **settings)  # type: ignore[call-overload]
+def envpack(*arguments: object, code: int = 0, **settings: Any) -> subprocess.CompletedProcess[str]:
+    done = forked(*arguments, **settings)
     assert done.returncode == code, done.stderr
-    answer: subprocess.CompletedProcess[str] = done
-    return answer
+    return done
 
 
 def test_a_rollback_is_named_only_where_there_is_one(tmp_path: Path) -> None:
@@ -98,8 +98,14 @@ def test_an_output_is_no_standard_output(tmp_path: Path, arguments: tuple[str, .
 
 @pytest.mark.parametrize("page", ["<html><body>No</body></html>", "<!DOCTYPE html>\n<html>", "\n<?xml?>", "<"])
 def test_a_web_page_in_the_pipe_is_named(tmp_path: Path, page: str) -> None:
-    done = envpack("deploy", "-", tmp_path / "x", code=6, input=page + "\n" * 5)
-    assert "it begins with '<" in done.stderr and "web page" in done.stderr and "curl -f" in done.stderr
+    command = [*ENVPACK, "deploy", "-", str(tmp_path / "x")]
+    done = subprocess.run(command, input=page + "\n" * 5, capture_output=True, text=True)
+    assert (
+        done.returncode == 6
+        and "it begins with '<" in done.stderr
+        and "web page" in done.stderr
+        and "curl -f" in done.stderr
+    )
     assert list(tmp_path.iterdir()) == []
 
 

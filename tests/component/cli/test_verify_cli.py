@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +11,7 @@ from jsonschema import Draft202012Validator
 
 from envpack.cli.commands.schema import load
 from support.bundle_factory import file, make_bundle, text
-
-
-def envpack(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "envpack", *map(str, arguments)], capture_output=True, text=True, encoding="utf-8"
-    )
+from support.forked import envpack
 
 
 def answer(command: str, *arguments: object) -> tuple[int, dict[str, Any]]:

@@ -16,6 +16,7 @@ from envpack.cli.commands.schema import load
 from envpack.runtime.format.layout import MANIFEST_PATH
 from envpack.runtime.format.manifest import Package
 from support.bundle_factory import file, make_bundle
+from support.forked import envpack as forked
 from support.servers import serving
 
 HOSTILE = "evil\x1b]0;owned\x07"
@@ -27,6 +28,8 @@ DATA = {name: os.urandom(size) for name, size in (("base", 1_000_000), ("one", 4
 def envpack(
     *arguments: object, stdin: Any = subprocess.DEVNULL, **environ: str
 ) -> subprocess.CompletedProcess[str]:
+    if stdin == subprocess.DEVNULL:
+        return forked(*arguments)
     return subprocess.run(
         [sys.executable, "-m", "envpack", *map(str, arguments)],
         stdin=stdin,

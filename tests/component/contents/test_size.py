@@ -18,6 +18,7 @@ from envpack.runtime.format.manifest import Package
 from envpack.runtime.format.needs import DetectedNeeds, GpuCode
 from envpack.runtime.transport.documents import Part, SplitBundle
 from support.bundle_factory import file, make_bundle
+from support.forked import envpack as forked
 from support.gpu_files import PTX, SASS, Code, elf, fatbin
 from support.servers import serving
 
@@ -35,6 +36,8 @@ SAME = os.urandom(300_000)
 
 
 def envpack(*arguments: object, stdin: Any = subprocess.DEVNULL) -> subprocess.CompletedProcess[str]:
+    if stdin == subprocess.DEVNULL:
+        return forked(*arguments)
     return subprocess.run(
         [sys.executable, "-m", "envpack", *map(str, arguments)], stdin=stdin, capture_output=True, text=True
     )

@@ -27,6 +27,7 @@ from envpack.runtime.fs.working_directory import absolute
 from envpack.runtime.report import Reporter
 from envpack.runtime.tree.rewrite_prefix import rewrite_prefix
 from faults.planted import run_as
+from support.forked import envpack as forked
 from support.sample_deployments import bundle, deploy_version, state_entries, whole_version
 
 # --- what is no path ---
@@ -68,13 +69,7 @@ def test_a_directory_that_was_removed_and_a_long_name_are_named(tmp_path: Path) 
 
 def run(*arguments: object, cwd: Path, code: int = 0) -> subprocess.CompletedProcess[str]:
     """Runs a command as a shell in ``cwd`` does."""
-    done = subprocess.run(
-        [sys.executable, "-m", "envpack", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        env={**os.environ, "PWD": str(cwd)},
-    )
+    done = forked(*arguments, cwd=cwd, env={**os.environ, "PWD": str(cwd)})
     assert done.returncode == code, done.stderr
     return done
 

@@ -28,6 +28,7 @@ from envpack.runtime.deployment.record import read_record
 from envpack.runtime.report import Reporter
 from support.bundle_factory import draft, file, text
 from support.conda_pack_archives import tar
+from support.forked import envpack as forked
 from support.sample_deployments import bundle, deploy_version, state_entries, whole_version
 from support.shells import BARE, SHELLS, Session, installed
 
@@ -44,7 +45,7 @@ def start(*arguments: object, **settings: Any) -> subprocess.Popen[str]:
 
 def envpack(*arguments: object, code: int = 0, cwd: Path | None = None) -> dict[str, Any]:
     """Runs a command with --json; its object, which is as its schema says, with that exit code."""
-    done = subprocess.run(command(*arguments, "--json"), capture_output=True, text=True, cwd=cwd)
+    done = forked(*arguments, "--json", cwd=cwd)
     assert done.returncode == code, done.stderr
     answer: dict[str, Any] = json.loads(done.stdout)
     Draft202012Validator(load(str(arguments[0]))).validate(answer)

@@ -30,6 +30,7 @@ from envpack.runtime.commands.deploy import Deployment, deploy
 from envpack.runtime.errors import EnvpackError, IntegrityError
 from envpack.runtime.report import Reporter
 from support.conda_pack_archives import deployed
+from support.forked import envpack as forked
 from support.real_environments import (
     MINOR,
     NO_BYTECODE,
@@ -456,13 +457,17 @@ def test_every_format_gives_the_same_bundle_as_the_environment_itself(
     assert (root / ".envpack/prefix").read_text() == f"{root}\n"
 
 
-def test_archives_in_tar_and_zip_convert_to_the_very_same_bundle(original: Original, tmp_path: Path) -> None:
-    """Through another time zone, too: a zip keeps local time."""
-    zipped = conda_pack(original.prefix, tmp_path / "z.zip", TZ="Asia/Kolkata")
-    for archive, name in ((original.archive, "tar"), (zipped, "zip")):
-        bundle = tmp_path / f"{name}.tar.gz"
-        convert_archive(archive, bundle, settings=PackSettings(name="x", version="1"), reporter=Reporter())
-    assert (tmp_path / "tar.tar.gz").read_bytes() == (tmp_path / "zip.tar.gz").read_bytes()
+def test_archives_in_tar_and_zip_convert_to_the_very_same_bundle(channel_url: str, tmp_path: Path) -> None:
+    """Through another time zone, too: a zip keeps local time, and byte-code the time of its source."""
+    prefix = samples(channel_url, tmp_path / "environment", tmp_path / "cache")
+    (prefix / SITE).mkdir(parents=True)
+    (prefix / SITE / "place.py").write_text(f"HERE = {str(prefix)!r}\n")
+    py_compile.compile(str(prefix / SITE / "place.py"))
+    for kind, zone in (("tar.gz", "UTC"), ("zip", "Asia/Kolkata")):
+        archive = conda_pack(prefix, tmp_path / f"packed.{kind}", TZ=zone)
+        settings = PackSettings(name="x", version="1")
+        convert_archive(archive, tmp_path / f"{kind}.tar.gz", settings=settings, reporter=Reporter())
+    assert (tmp_path / "tar.gz.tar.gz").read_bytes() == (tmp_path / "zip.tar.gz").read_bytes()
 
 
 def test_what_was_made_for_one_place_works_at_another(original: Original, small: Path, tmp_path: Path) -> None:
@@ -515,10 +520,7 @@ def test_scripts_that_share_an_inode_are_read_where_tar_gives_up(channel_url: st
 
 
 def envpack(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "envpack", *map(str, arguments)]
-    return subprocess.run(
-        command, capture_output=True, text=True, env={**os.environ, **environment}, stdin=subprocess.DEVNULL
-    )
+    return forked(*arguments, env={**os.environ, **environment})
 
 
 def answer(command: str, *arguments: object) -> dict[str, Any]:

@@ -6,12 +6,12 @@ import json
 import os
 import re
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from support.forked import envpack
 from support.real_environments import CLEAN, SITE, conda_install, uv_install
 from support.trees import snapshot
 
@@ -43,10 +43,6 @@ class Made:
     prefix: Path
     projects: Path
     bundle: Path
-
-
-def envpack(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "envpack", *map(str, arguments)], capture_output=True, text=True)
 
 
 def module_of(name: str) -> str:

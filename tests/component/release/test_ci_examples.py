@@ -19,11 +19,13 @@ import yaml
 from envpack.cli.app import COMMANDS
 from envpack.publish.names import parse_bundle_name
 from envpack.publish.targets import PUBLISHERS
+from support.conda_packages import Channel
+from support.forked import envpack
 
 REPOSITORY = Path(__file__).parents[3]
 EXAMPLES = REPOSITORY / "examples" / "ci"
 NAMES = ("github.yml", "gitlab-ci.yml", "Jenkinsfile")
-SPEC = "name: demo\nchannels: [{channel}]\ndependencies: [relocation-samples]\nenvpack: {{version: '1.0'}}\n"
+SPEC = "name: demo\nchannels: [{channel}]\ndependencies: [tool]\nenvpack: {{version: '1.0'}}\n"
 SCRIPTS = Path(sysconfig.get_path("scripts"))
 
 DECLARATIVE = {
@@ -84,9 +86,7 @@ def test_every_command_and_option_exists(name: str) -> None:
     assert [words[0] for words in found] == ["release"]
     for command, *words in found:
         assert command in COMMANDS
-        shown = subprocess.run(
-            [sys.executable, "-m", "envpack", command, "--help"], capture_output=True, text=True, check=True
-        ).stdout
+        shown = envpack(command, "--help").stdout
         assert {word for word in words if word.startswith("-")} <= set(re.findall(r"(?<!\S)--[a-z-]+", shown))
 
 
@@ -109,16 +109,17 @@ def test_the_target_is_of_a_known_kind(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_commands_build_publish_and_keep_what_the_next_run_needs(
-    name: str, tmp_path: Path, channel_url: str
-) -> None:
+def test_the_commands_build_publish_and_keep_what_the_next_run_needs(name: str, tmp_path: Path) -> None:
     """In the shell of the CI system, except the installation: envpack is the one that runs this test."""
     if not (SCRIPTS / "envpack").exists():
         pytest.skip("envpack is not installed with its command")
     place = tmp_path / "checkout"
     (place / ".venv").mkdir(parents=True)
     (place / ".venv/bin").symlink_to(SCRIPTS)
-    (place / "environment.yml").write_text(SPEC.format(channel=channel_url))
+    channel = Channel(tmp_path / "channel")
+    channel.add("tool", {"bin/tool": "#!/bin/sh\necho tool\n"})
+    channel.index()
+    (place / "environment.yml").write_text(SPEC.format(channel=channel.url))
     stated = variables(name)
     caches = {key: str(tmp_path / key) for key in stated if key.endswith(("CACHE", "CACHE_DIR"))}
     assert set(caches) == {"RATTLER_CACHE_DIR", "UV_CACHE_DIR", "ENVPACK_CACHE"}

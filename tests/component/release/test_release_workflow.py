@@ -17,6 +17,7 @@ import yaml
 
 from cut_bundle import cut
 from support.command_line import envpack
+from support.conda_packages import Channel
 
 REPOSITORY = Path(__file__).parents[3]
 WORKFLOWS = REPOSITORY / ".github" / "workflows"
@@ -60,7 +61,7 @@ esac
 """A stand-in for GitHub's program. It is told of releases by HERE, the folder with one folder for each."""
 
 
-SMALL = "name: demo\ndependencies: [relocation-samples]\nenvpack: {version: '1.0'}\n"
+SMALL = "name: demo\ndependencies: [tool]\nenvpack: {version: '1.0'}\n"
 """A spec that is built in seconds."""
 
 
@@ -87,8 +88,11 @@ def checkout(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def runner(tmp_path: Path, channel_url: str) -> dict[str, str]:
-    """The environment of a runner. The tools are those that run this test, the channel is the tests'."""
+def runner(tmp_path: Path) -> dict[str, str]:
+    """The environment of a runner. The tools are those that run this test, the channel has one small package."""
+    channel = Channel(tmp_path / "channel")
+    channel.add("tool", {"bin/tool": "#!/bin/sh\necho tool\n"})
+    channel.index()
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "gh").write_text(GH)
     (tmp_path / "bin" / "gh").chmod(0o755)
@@ -104,7 +108,7 @@ def runner(tmp_path: Path, channel_url: str) -> dict[str, str]:
         "GITHUB_SHA": "0" * 40,
         "ENVPACK_VENV": sys.prefix,
         "ENVPACK_WORK": str(tmp_path / "work"),
-        "CHANNEL": channel_url,
+        "CHANNEL": channel.url,
         "SOURCE_DATE_EPOCH": "1766102400",
     }
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
@@ -12,13 +10,13 @@ import pytest
 
 from envpack.runtime.commands.deploy import deploy
 from envpack.runtime.report import Reporter
+from support.forked import envpack
 from support.small_prefix import SmallPrefix
 
 
 def pack(cwd: Path, *arguments: str) -> None:
-    environ = {**os.environ, "ENVPACK_CACHE": ""}
-    command = [sys.executable, "-m", "envpack", "pack", *arguments]
-    subprocess.run(command, cwd=cwd, env=environ, check=True, capture_output=True)
+    done = envpack("pack", *arguments, cwd=cwd, env={**os.environ, "ENVPACK_CACHE": ""})
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ import pytest
 
 from envpack.runtime.format.services import Mount, Service
 from support.fake_hosts import A100, T4, Host, build_stubs
+from support.forked import envpack
 from support.small_prefix import SmallPrefix
 
 WIDTH = 80
@@ -36,8 +37,8 @@ def made(folder: Path, command: str, service: Service | None = None, **settings:
         services={"serve": service or Service()},
         **settings,
     )
-    words = [sys.executable, "-m", "envpack", "deploy", "--no-check", "b.tar.gz", "d"]
-    subprocess.run(words, cwd=folder, check=True, capture_output=True)
+    done = envpack("deploy", "--no-check", "b.tar.gz", "d", cwd=folder)
+    assert done.returncode == 0, done.stderr
     return folder / "d"
 
 

@@ -1,0 +1,114 @@
+"""`envpack` in a process forked from one that has imported it: all of a command but the start of Python.
+
+For tests of what commands do and print. Tests of the process itself (signals, terminals, limits, preloaded
+libraries, several at once) start one.
+"""
+
+from __future__ import annotations
+
+import atexit
+import importlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any, NoReturn
+
+DESCRIPTORS = {"in": os.O_RDONLY, "out": os.O_WRONLY, "err": os.O_WRONLY}
+
+
+def envpack(
+    *words: object, cwd: Path | None = None, env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a command without input, as `subprocess.run` does with ``capture_output`` and ``text``."""
+    umask = os.umask(0)
+    os.umask(umask)
+    with tempfile.TemporaryDirectory() as folder:
+        files = {"in": os.devnull, "out": f"{folder}/out", "err": f"{folder}/err"}
+        for name in ("out", "err"):
+            Path(files[name]).touch()
+        job = {
+            "words": [str(word) for word in words],
+            "cwd": str(cwd or Path.cwd()),
+            "env": dict(os.environ if env is None else env),
+            "umask": umask,
+            "files": files,
+        }
+        code = int(_answer(json.dumps(job)))
+        out, err = (Path(files[name]).read_text(encoding="utf-8") for name in ("out", "err"))
+    return subprocess.CompletedProcess(job["words"], code, out, err)
+
+
+def _answer(job: str) -> str:
+    server = _server()
+    assert server.stdin is not None and server.stdout is not None
+    try:
+        server.stdin.write(job + "\n")
+        server.stdin.flush()
+        return server.stdout.readline()
+    except BaseException:  # a test that takes too long: its answer is not the next one's
+        server.kill()
+        _server.cache_clear()
+        raise
+
+
+@cache
+def _server() -> subprocess.Popen[str]:
+    command = [sys.executable, __file__]
+    server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    atexit.register(_stop, server)
+    return server
+
+
+def _stop(server: subprocess.Popen[str]) -> None:
+    with suppress(OSError):
+        server.communicate()
+
+
+def _serve() -> None:
+    from envpack.cli.app import COMMANDS
+
+    for name in COMMANDS:
+        importlib.import_module(f"envpack.cli.commands.{name}")
+    while line := sys.stdin.readline():
+        child = os.fork()
+        if child == 0:
+            _child(json.loads(line))
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+
+
+def _child(job: dict[str, Any]) -> NoReturn:
+    import envpack.__main__
+
+    os.umask(job["umask"])
+    for number, (name, flags) in enumerate(DESCRIPTORS.items()):
+        opened = os.open(job["files"][name], flags)
+        os.dup2(opened, number)
+        os.close(opened)
+    os.chdir(job["cwd"])
+    os.environ.clear()
+    os.environ.update(job["env"])
+    time.tzset()
+    sys.argv = [str(envpack.__main__.__file__), *job["words"]]
+    code: Any = 1
+    try:
+        envpack.__main__.main()
+        code = 0
+    except SystemExit as done:
+        code = done.code or 0
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+if __name__ == "__main__":
+    _serve()
