@@ -34,6 +34,7 @@ def work_folder(root: Path) -> Iterator[Path]:
     Raises:
         DestinationError: The folder can't be made.
     """
+    root = root.absolute()  # programs use the folder from other working directories
     with ExitStack() as stack:
         try:
             make_folders(root)

@@ -278,6 +278,12 @@ def test_a_work_folder_that_its_process_removes_meanwhile_is_no_error(
         assert [work.name] == [path.name for path in tmp_path.iterdir() if path.name != ".lock"]
 
 
+def test_a_work_folder_has_an_absolute_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with work_folder(Path("work")) as folder:
+        assert folder.parent == tmp_path / "work"
+
+
 def test_a_work_folder_that_cannot_be_made_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(DestinationError, match="work directory") as caught, work_folder(tmp_path / "file"):
