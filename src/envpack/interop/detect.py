@@ -10,7 +10,7 @@ from envpack.interop.archive.formats import format_of, starts_tar
 from envpack.runtime.errors import FormatError, IntegrityError
 from envpack.runtime.format.codec import CODECS
 from envpack.runtime.format.layout import MANIFEST_PATH
-from envpack.runtime.fs.io import open_regular
+from envpack.runtime.fs.io import GIT_LFS, GIT_LFS_ERROR, GIT_LFS_HINT, open_regular, read_file
 from envpack.runtime.fs.paths import is_folder
 from envpack.runtime.transport.documents import is_parts
 
@@ -27,6 +27,8 @@ def is_archive(path: Path) -> bool:
         return False
     kind = format_of(path)
     if not kind:
+        if read_file(path, len(GIT_LFS)).startswith(GIT_LFS):
+            raise FormatError(f"{path}: {GIT_LFS_ERROR}", hint=GIT_LFS_HINT)
         suffixes = ", ".join(codec.suffixes[0] for codec in CODECS)
         raise FormatError(
             f"{path}: neither a bundle nor an archive made by conda-pack",

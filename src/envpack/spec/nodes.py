@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import yaml
 
 from envpack.runtime.errors import SpecError
-from envpack.runtime.fs.io import read_file
+from envpack.runtime.fs.io import GIT_LFS, GIT_LFS_ERROR, GIT_LFS_HINT, read_file
 from envpack.runtime.transport.redact import without_secrets
 
 T = TypeVar("T")
@@ -73,7 +73,7 @@ def read_text(path: Path, what: str = "spec") -> str:
     It is UTF-8, or UTF-16 with a byte order mark, which PowerShell writes and conda reads (conda/env/env.py).
 
     Raises:
-        SpecError: The file can't be read, has another encoding, or has a NUL in it.
+        SpecError: The file can't be read, has another encoding, has a NUL in it, or is a pointer of Git LFS.
     """
     try:
         content = read_file(path, stream=True)
@@ -85,6 +85,8 @@ def read_text(path: Path, what: str = "spec") -> str:
         raise SpecError(f"{path} is not UTF-8 text (byte {error.start})") from None
     except OSError as error:
         raise SpecError(f"{path} can't be read: {error.strerror}") from None
+    if content.startswith(GIT_LFS):
+        raise SpecError(f"{path}: {GIT_LFS_ERROR}", hint=GIT_LFS_HINT)
     if "\0" in text:
         line = text[: text.index("\0")].count("\n") + 1
         raise SpecError(f"{path}:{line}: a NUL character, which no text has")

@@ -107,6 +107,10 @@ def _unknown_key(key: str, node: Node, value: Node, root: yaml.MappingNode, prob
         problems.note(node, f"{key!r} is not a key of a spec; it is ignored, as conda ignores it")
 
 
+_TEMPLATE = re.compile(r"\{\{|\{%|<%|\$[{(]")
+"""What marks a value to fill in, for Jinja and cookiecutter, ERB and a shell."""
+
+
 def _name(node: Node | None, problems: Problems) -> str | None:
     """Return the name, adapted where mamba takes more characters, and conda if its command line has another name.
 
@@ -117,6 +121,9 @@ def _name(node: Node | None, problems: Problems) -> str | None:
     text = string(node, "name", problems)
     if text is None or _NAME.fullmatch(text):
         return text
+    if _TEMPLATE.search(text):
+        problems.add(node, f"name is {text!r}: the file is a template, expected one with the values filled in")
+        return None
     own = text.rstrip("/").rpartition("/")[2] if text.startswith("/") else text
     name = "" if "/" in own else as_name(own)
     allowed = "letters, digits and . _ + - only"

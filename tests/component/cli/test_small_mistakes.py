@@ -155,3 +155,11 @@ def test_the_reason_why_there_is_no_cache_is_said(variables: dict[str, str], rea
     environ = {name: value for name, value in os.environ.items() if "CACHE" not in name}
     done = envpack("cache", code=2, env={**environ, **variables})
     assert done.stderr.startswith(f"error: {reason}\n")
+
+
+@pytest.mark.parametrize(("command", "code"), [("build", 3), ("inspect", 6), ("verify", 6), ("deploy", 6)])
+def test_a_pointer_of_git_lfs_is_named(command: str, code: int, tmp_path: Path) -> None:
+    pointer = tmp_path / "pixi.lock"
+    pointer.write_text(f"version https://git-lfs.github.com/spec/v1\noid sha256:{'4d' * 32}\nsize 12345\n")
+    done = envpack(command, pointer, *([tmp_path / "x"] if command == "deploy" else []), code=code)
+    assert "a pointer of Git LFS instead of the file\nhint: Run 'git lfs pull'" in done.stderr

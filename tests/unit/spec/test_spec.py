@@ -154,6 +154,10 @@ WRONG = [
     ("name: a\nname: b\n", "e.yml:2: 'name' is given twice in the spec, first in line 1"),
     ("name: a/b\n", "e.yml:1: name is 'a/b', expected letters, digits and . _ + - only"),
     ("name: '*'\n", "e.yml:1: name is '*', expected letters, digits and . _ + - only"),
+    (
+        "name: scpca-{{ module }}\n",
+        "e.yml:1: name is 'scpca-{{ module }}': the file is a template, expected one with the values filled in",
+    ),
     ("name: [a]\n", "e.yml:1: name is a list, expected text"),
     (
         "channels: conda-forge\n",

@@ -190,6 +190,13 @@ def _open_stream(path: str | bytes | os.PathLike[str] | os.PathLike[bytes], flag
     return fd
 
 
+GIT_LFS = b"version https://git-lfs."
+"""The first bytes of the text that Git stores instead of a large file (git-lfs, docs/spec.md, "The Pointer")."""
+
+GIT_LFS_ERROR = "a pointer of Git LFS instead of the file"
+GIT_LFS_HINT = "Run 'git lfs pull' in the checkout of Git."
+
+
 def read_file(
     path: str | bytes | os.PathLike[str] | os.PathLike[bytes], most: int | None = None, *, stream: bool = False
 ) -> bytes:

@@ -19,6 +19,7 @@ from envpack.runtime.format.limits import MAX_FRAME, MAX_MANIFEST, MAX_TABLE, ma
 from envpack.runtime.format.manifest import Frame, Manifest, PathRecord, PathsTable
 from envpack.runtime.format.manifest_json import digest_line, manifest_from_json
 from envpack.runtime.format.paths_json import table_from_json
+from envpack.runtime.fs.io import GIT_LFS, GIT_LFS_ERROR, GIT_LFS_HINT
 from envpack.runtime.transport.base import ByteSource
 from envpack.runtime.transport.open import open_source
 
@@ -50,6 +51,8 @@ class Bundle:
             raise FormatError(f"{self.name} is empty", hint="Check whether the program that writes it has failed.")
         if self._start.lstrip().startswith(b"<"):
             raise _page(self.name, self._start + _more(source))
+        if GIT_LFS.startswith(self._start) and (self._start + _more(source)).startswith(GIT_LFS):
+            raise FormatError(f"{self.name}: {GIT_LFS_ERROR}", hint=GIT_LFS_HINT)
         self.codec = codec_of(self._start, self.name, source.advice)
         self._decoder = decoders[self.codec]
         self.manifest_bytes, self._manifest_stored = self._read_manifest()
