@@ -18,6 +18,7 @@ from envpack.prefix.owners.conda_scripts import keep_scripts, renamed
 from envpack.prefix.owners.editable_policy import Handled, Policy, handle_editable
 from envpack.prefix.owners.ownership import Ownership, assign
 from envpack.prefix.owners.pypi import Distribution, metadata_folder, metadata_folders, read_distribution
+from envpack.prefix.owners.redeploy import as_deployed
 from envpack.prefix.relocate.restore_published import restore_published
 from envpack.prefix.scan.prefix_aliases import aliases, previous_prefix, scripts_of_others
 from envpack.prefix.scan.walk import GENERATED, Outside, Tree, walk, warn_of_privileged
@@ -152,6 +153,8 @@ def _first(paths: Sequence[str]) -> str:
 def _contents(scan: _Scan, handled: Handled, ownership: Ownership, groups: tuple[Group, ...]) -> PrefixContents:
     tree = scan.tree
     present = {*tree.excluded, *tree.generated, *handled.left_out}
+    unclaimed = [path for path in tree.generated if not any(path in record.claims for record in scan.records)]
+    own = as_deployed(scan.prefix, unclaimed)
     return PrefixContents(
         scan.prefix,
         scan.aliases,
@@ -160,7 +163,7 @@ def _contents(scan: _Scan, handled: Handled, ownership: Ownership, groups: tuple
         foreign=foreign_paths(tree, ownership),
         left_out=handled.left_out,
         outside=tuple(sorted(tree.outside, key=os.fsencode)),
-        replaced=tuple(sorted({*ownership.replaced, *tree.generated}, key=os.fsencode)),
+        replaced=tuple(sorted({*ownership.replaced, *tree.generated} - own, key=os.fsencode)),
         python=scan.python,
         python_version=scan.python_version,
         newest=max((record.made for record in scan.records), default=0) or SOURCE_MTIME,

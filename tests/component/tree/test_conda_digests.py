@@ -215,6 +215,9 @@ def test_another_bundle_of_the_deployment_is_the_same(tmp_path: Path) -> None:
         assert {r.path: r.sha256 for r in records} == {
             r.path: r.sha256 for r in second if r.path in {record.path for record in records}
         }
+        assert one.manifest.changes == two.manifest.changes
+    (root / "bin/activate").write_text("true\n")
+    assert SmallPrefix(root).pack(tmp_path / "edited.tar.gz", level=1).changes.replaced == ("bin/activate",)
 
 
 def test_records_are_copied_from_the_previous_deployment(tmp_path: Path) -> None:
