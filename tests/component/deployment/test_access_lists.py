@@ -13,6 +13,7 @@ from envpack.runtime.commands.move import move
 from envpack.runtime.commands.remove import remove
 from envpack.runtime.commands.rollback import rollback
 from envpack.runtime.commands.verify import verify
+from envpack.runtime.fs.io import access_list
 from envpack.runtime.report import Reporter
 from support.sample_deployments import bundle, deploy_version, deployed, whole_version
 from support.trees import let_write, set_list
@@ -69,3 +70,14 @@ def test_a_default_list_that_withholds_more_than_the_umask_is_kept(tmp_path: Pat
     deploy_version(tmp_path, "2", shared / "x")
     assert {path: oct(mode) for path, mode in modes(shared / "x").items() if mode & 0o077} == {}
     assert (shared / "x").stat().st_mode & 0o077 == 0
+
+
+def test_an_upgrade_keeps_the_list_of_its_directory(tmp_path: Path, shared: Path) -> None:
+    """Without it, the group has what was the mask of the list."""
+    x = shared / "x"
+    deploy_version(tmp_path, "1", x)
+    set_list(x, [(0x01, 7, -1), (0x02, 5, 4242), (0x04, 0, -1), (0x10, 5, -1), (0x20, 0, -1)])
+    before = (x.stat().st_mode, access_list(x))
+    deploy_version(tmp_path, "2", x)
+    assert (x.stat().st_mode, access_list(x)) == before
+    assert whole_version(x) == "2"

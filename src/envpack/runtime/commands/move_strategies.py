@@ -26,7 +26,7 @@ from envpack.runtime.fs.interrupt import retry_on_interrupt
 from envpack.runtime.fs.io import read_file
 from envpack.runtime.fs.json_text import json_value
 from envpack.runtime.fs.mounts import require_no_mounts
-from envpack.runtime.fs.paths import EmptyFolder, exists, is_folder
+from envpack.runtime.fs.paths import ReplacedFolder, exists, is_folder
 from envpack.runtime.fs.sync import sync_filesystem
 from envpack.runtime.report import Reporter
 from envpack.runtime.tree.rewrite_prefix import rewrite_prefix
@@ -71,7 +71,7 @@ class Rename(MoveStrategy):
 
     def __init__(self, source: LockedDeployment, target: LockedDeployment, reporter: Reporter) -> None:
         super().__init__(source, target, reporter)
-        self._empty = EmptyFolder.at(target.path)
+        self._empty = ReplacedFolder.at(target.path)
 
     def apply(self) -> bool:
         try:

@@ -121,7 +121,7 @@ def repair(
                 broken = {item.path for item in before.changed} | set(before.missing)
                 restored, read = restorer.restore(broken, reporter, jobs or processors())
                 mended += restored
-                _add_digests(root, table, set(restored))
+                _add_digests(root, table, set(restored), restorer.owner)
                 _mark_damaged(root, table, before, reporter)
             after = compare_tree(root, manifest, table, prefixes, reporter, jobs) if restored else before
         if after.changed or after.missing:
@@ -180,10 +180,10 @@ def _os_errors_as_destination_error(root: Path) -> Iterator[None]:
         ) from None
 
 
-def _add_digests(root: Path, table: PathsTable, restored: Collection[str]) -> None:
+def _add_digests(root: Path, table: PathsTable, restored: Collection[str], owner: os.stat_result | None) -> None:
     """Write the digests of files with the prefix into the restored records, as a deployment does."""
     records = [record for record in table if record.path in restored and is_conda_record(record.path)]
-    add_digests(root, records, read_digests(root, table, [record.path for record in records]))
+    add_digests(root, records, read_digests(root, table, [record.path for record in records]), owner)
 
 
 def _mark_damaged(root: Path, table: PathsTable, found: Differences, reporter: Reporter) -> None:

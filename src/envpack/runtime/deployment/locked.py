@@ -16,6 +16,7 @@ from envpack.runtime.errors import failed_path
 from envpack.runtime.format.layout import LOCK_PATH, OWN_FOLDER
 from envpack.runtime.fs.atomic import replace_own_file
 from envpack.runtime.fs.interrupt import retry_on_interrupt
+from envpack.runtime.fs.io import READ_FOLDER, READ_UNTRUSTED, keep_owner, open_regular, other_owner
 from envpack.runtime.fs.lock import locked
 from envpack.runtime.fs.paths import exists, remove_tree
 from envpack.runtime.fs.sync import sync_folder
@@ -53,9 +54,32 @@ class LockedDeployment(DeploymentState):
         """Rename the tree at ``path`` to a previous generation in the state directory. Raises OSError."""
         with suppress(OSError):
             # previous generations are as readable as a deployment; what lies beside them is this user's alone
-            os.chmod(self.state_dir, os.stat(path).st_mode & 0o755 | stat.S_IRWXU)
+            tree = os.stat(path)
+            self._give_state_dir(tree)
+            os.chmod(self.state_dir, tree.st_mode & 0o755 | stat.S_IRWXU)
         with writable_dirs(path):
             os.rename(path, self.generation_path(generation))
+
+    def _give_state_dir(self, tree: os.stat_result) -> None:
+        """Give a state directory that root has made to the owner of its trees, so that they can use it later.
+
+        Only where the folder that it is in is theirs, too: `exclusive` trusts nobody else with it. Raises OSError.
+        """
+        owner = other_owner(self.state_dir.parent)
+        if owner is None or owner.st_uid != tree.st_uid:
+            return
+        folder = os.open(self.state_dir, READ_FOLDER)
+        try:
+            facts = os.fstat(folder)
+            if facts.st_uid == os.geteuid() and not facts.st_mode & 0o022:
+                lock = open_regular(LOCK, READ_UNTRUSTED, dir_fd=folder)
+                try:
+                    keep_owner(lock, tree)
+                finally:
+                    os.close(lock)
+                keep_owner(folder, tree)
+        finally:
+            os.close(folder)
 
     def adopt_kept(self, source: DeploymentState) -> None:
         """Move the previous generations of ``source`` here, after its deployment was moved here.

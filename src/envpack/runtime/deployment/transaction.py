@@ -14,8 +14,10 @@ from envpack.runtime.deployment.recovery import recover
 from envpack.runtime.deployment.state import READY, STAGING, TREE_MODE
 from envpack.runtime.deployment.swap import finish_swap, writable_dirs
 from envpack.runtime.errors import DestinationError
+from envpack.runtime.fs.copy import give_tree
 from envpack.runtime.fs.interrupt import retry_on_interrupt
-from envpack.runtime.fs.paths import EmptyFolder, exists, umask
+from envpack.runtime.fs.io import READ_FOLDER, other_owner
+from envpack.runtime.fs.paths import ReplacedFolder, exists, umask
 from envpack.runtime.fs.sync import sync_folder
 from envpack.runtime.fs.writers import default_mode
 from envpack.runtime.report import human_size
@@ -36,15 +38,13 @@ class Transaction:
         self._ready = deployment.state_dir / f"{READY}{self.generation}"
         self._status: os.stat_result | None = None
         self._mode = TREE_MODE & ~umask()
-        self._empty = EmptyFolder.at(deployment.path) if before is None else None
+        self._replaced = ReplacedFolder.at(deployment.path)
 
     def open(self, size: int) -> None:
         """Create the staging folder; raise DestinationError when its disk has less than ``size`` bytes free."""
         os.mkdir(self.folder, 0o700)
         self._mode &= default_mode(self.folder)
         self._status = os.stat(self.folder)
-        if self._before is not None:
-            self._mode = os.stat(self._deployment.path).st_mode & 0o7777
         free = shutil.disk_usage(self.folder).free
         if free < size:
             raise DestinationError(
@@ -58,16 +58,19 @@ class Transaction:
         """Make the new generation the current deployment, in one step.
 
         ``mode`` is the mode of its folder; by default that of the replaced deployment or empty folder, or
-        `TREE_MODE` without the umask, and without what a default access control list withholds.
+        `TREE_MODE` without the umask, and without what a default access control list withholds. If root replaces a
+        deployment of another user, the new one is that user's, too.
         Raises OSError when it can't be switched to, and DestinationError when something else has appeared at a
         destination that was free.
         """
         if not has_record(self.folder):
             raise OSError(errno.ENOENT, "the deployment has no record", str(self.folder))
+        if self._before is not None:
+            self._keep_owner()
         os.rename(self.folder, self._ready)
-        if self._empty is not None:
-            self._empty.give(self._ready)
-        if self._empty is None or mode is not None:
+        if self._replaced is not None:
+            self._replaced.give(self._ready)
+        if self._replaced is None or mode is not None:
             os.chmod(self._ready, self._mode if mode is None else mode)
         sync_folder(self._deployment.state_dir)  # else a power cut could leave the replaced tree as new-G
         if self._before is not None:
@@ -94,14 +97,25 @@ class Transaction:
             if self._before is None:
                 with writable_dirs(deployment.path):
                     os.rename(deployment.path, self._ready)
-                if self._empty is not None:
-                    self._empty.make(deployment.path)
+                if self._replaced is not None:
+                    self._replaced.make(deployment.path)
             else:
                 previous = deployment.generation_path(self._before.generation)
                 if not exists(self._ready):
                     os.rename(previous, self._ready)
                 deployment.swap(self._ready, onward=True)
         recover(deployment)
+
+    def _keep_owner(self) -> None:
+        owner = other_owner(self._deployment.path)
+        if owner is None or self._status is None:
+            return
+        folder = os.open(self.folder, READ_FOLDER)
+        try:
+            if os.path.samestat(os.fstat(folder), self._status):
+                give_tree(folder, owner)
+        finally:
+            os.close(folder)
 
     def _is_switched(self) -> bool:
         try:

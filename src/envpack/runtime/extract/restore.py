@@ -17,8 +17,8 @@ from envpack.runtime.extract.tree_writer import Tree, head_files
 from envpack.runtime.format.layout import OWN_FOLDER
 from envpack.runtime.format.manifest import PathRecord, PathsTable
 from envpack.runtime.fs.atomic import replacement
-from envpack.runtime.fs.io import read_file
-from envpack.runtime.fs.paths import is_folder, umask
+from envpack.runtime.fs.io import other_owner, read_file
+from envpack.runtime.fs.paths import give_folder, is_folder, umask
 from envpack.runtime.fs.sync import sync_folder
 from envpack.runtime.reader.bundle import Bundle
 from envpack.runtime.reader.frames import FramePrefetcher, frames_of
@@ -39,11 +39,15 @@ class TreeRestorer:
         bundle: The bundle of the tree.
         table: The paths table of the bundle.
         table_bytes: The same, as it is in the bundle.
+
+    Attributes:
+        owner: The status of the tree's folder where it is another user's, to whom belongs what root writes.
     """
 
     def __init__(self, root: Path, bundle: Bundle, table: PathsTable, table_bytes: bytes) -> None:
         self._root, self._bundle, self._table, self._table_bytes = root, bundle, table, table_bytes
-        self._tree = Tree(os.fsencode(root), os.fsencode(root))
+        self.owner = other_owner(root)
+        self._tree = Tree(os.fsencode(root), os.fsencode(root), self.owner)
         self._unlocked: dict[Path, int] = {}
 
     def restore_head(self) -> list[str]:
@@ -120,6 +124,8 @@ class TreeRestorer:
         with suppress(FileNotFoundError):
             os.unlink(path)
         os.mkdir(path, 0o755)
+        if self.owner is not None:
+            give_folder(path, self.owner)
         return True
 
     def _replace(self, record: PathRecord, pieces: Iterable[bytes | memoryview]) -> None:

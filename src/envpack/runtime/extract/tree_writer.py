@@ -12,7 +12,7 @@ from typing import Iterable, Iterator
 from envpack.runtime.format.layout import DIGEST_PATH, MANIFEST_PATH, PATHS_PATH
 from envpack.runtime.format.manifest import PathRecord
 from envpack.runtime.format.manifest_json import digest_line
-from envpack.runtime.fs.io import create_file, write_pieces
+from envpack.runtime.fs.io import create_file, keep_owner, write_pieces
 from envpack.runtime.fs.links import link_or_copy
 from envpack.runtime.fs.paths import umask
 from envpack.runtime.fs.sync import EARLY, begin_writing
@@ -49,10 +49,11 @@ class Tree:
     Args:
         root: The folder to fill.
         prefix: The prefix to write into the files.
+        owner: The status whose owner and group the files get; None for this user's.
     """
 
-    def __init__(self, root: bytes, prefix: bytes) -> None:
-        self._root, self._prefix = root, prefix
+    def __init__(self, root: bytes, prefix: bytes, owner: os.stat_result | None = None) -> None:
+        self._root, self._prefix, self._owner = root, prefix, owner
         self._umask = umask()
         self._made = {b""}
         self._modes: list[tuple[bytes, int]] = []
@@ -90,6 +91,8 @@ class Tree:
         """Write a file, with the prefix put into its stored bytes ``pieces``, which are not verified."""
 
         def fill(fd: int) -> None:
+            if self._owner is not None:
+                keep_owner(fd, self._owner)
             deployed = deployed_bytes(pieces, record.relocation, record.size, self._prefix, record.path)
             if record.relocation is not None and has_digest(record.path):
                 deployed = self._digested(record.path, deployed)

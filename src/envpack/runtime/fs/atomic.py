@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Callable, Iterator, TypeVar
 
-from envpack.runtime.fs.io import CREATE, create_file, keep_owner, kept_mode, write_all
+from envpack.runtime.fs.io import CREATE, access_list, create_file, keep_mode, keep_owner, other_owner, write_all
 from envpack.runtime.fs.links import link_or_copy
 from envpack.runtime.fs.paths import sibling_name, sibling_path, umask
 from envpack.runtime.fs.sync import sync_folder
@@ -34,8 +34,8 @@ def replace_own_file(path: Path, data: bytes, mode: int = 0o664) -> None:
         path: the file to create or replace; only one process at a time may do so.
         data: its new content.
         mode: its permission bits, subject to the umask and to the folder's default access control list; by default
-            not writable by all users under any umask. A file that is replaced keeps those of its bits, and its
-            owner where this user may set it.
+            not writable by all users under any umask. A file that is replaced keeps those of its bits, its access
+            control list, and its owner where this user may set it; a new one of root's gets that of its folder.
 
     Raises:
         OSError: the file can't be written or renamed, and then the old one is still there; or its folder can't
@@ -46,9 +46,11 @@ def replace_own_file(path: Path, data: bytes, mode: int = 0o664) -> None:
         try:
             # a default access control list takes the place of the umask: umask(2)
             before = status_of_file(path)
+            owner = before or other_owner(path.parent)
+            if owner is not None:
+                keep_owner(fd, owner)
             if before is not None:
-                keep_owner(fd, before)
-                os.fchmod(fd, kept_mode(before, os.fstat(fd)) & mode)
+                keep_mode(fd, before, access_list(path), mode)
             else:
                 os.fchmod(fd, stat.S_IMODE(os.fstat(fd).st_mode) & ~umask())
             write_all(fd, data)
@@ -123,7 +125,7 @@ class ReplaceBatch:
             data: its new content.
             mode: its permission bits, independent of the umask.
             mtime: its access and modification time, in seconds since the epoch; None: the current time.
-            owner: the status whose owner and group it gets, where this user may set them; see `kept_mode`.
+            owner: the status whose owner and group it gets, where this user may set them; see `keep_mode`.
 
         Raises:
             OSError: the sibling can't be created or written.
@@ -131,11 +133,11 @@ class ReplaceBatch:
 
         def fill(fd: int) -> None:
             write_all(fd, data)
-            allowed = mode
-            if owner is not None:
+            if owner is None:
+                os.fchmod(fd, mode)
+            else:
                 keep_owner(fd, owner)
-                allowed &= kept_mode(owner, os.fstat(fd))
-            os.fchmod(fd, allowed)
+                keep_mode(fd, owner, access_list(path), mode)
 
         temporary = self._add(path)
         _anew(temporary, lambda: create_file(temporary, 0o600, mtime, fill))

@@ -1,10 +1,11 @@
-"""Copies of whole trees to another filesystem."""
+"""Copies of whole trees to another filesystem, and changes of their owner."""
 
 from __future__ import annotations
 
 import errno
 import os
 import stat
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,6 +18,26 @@ CAPABILITIES = "security.capability"
 """The extended attribute of capabilities(7): privileges of a file, as setuid."""
 
 _PIECE = 8 << 20
+
+
+def give_tree(tree: int, owner: os.stat_result) -> None:
+    """Give a tree to another owner, as far as allowed, with its own folder last.
+
+    A file with further names outside the tree, as one that a store shares, stays as it is.
+
+    Args:
+        tree: The descriptor of a folder that only this user could enter since it was made.
+        owner: The status with the owner and the group.
+    """
+    names: Counter[int] = Counter()
+    for _, folders, files, folder in os.fwalk(".", topdown=False, dir_fd=tree):
+        for name in (*folders, *files):
+            status = os.lstat(name, dir_fd=folder)
+            names[status.st_ino] += 1
+            if stat.S_ISDIR(status.st_mode) or names[status.st_ino] == status.st_nlink:
+                with suppress(OSError):
+                    os.chown(name, owner.st_uid, owner.st_gid, dir_fd=folder, follow_symlinks=False)
+    keep_owner(tree, owner)
 
 
 def copy_tree(source: Path, target: Path) -> list[str]:

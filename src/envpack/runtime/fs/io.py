@@ -10,6 +10,7 @@ import errno
 import os
 import stat
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Callable, Iterable, Iterator
 
 CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -68,6 +69,14 @@ def create_file(
         os.close(fd)
 
 
+def other_owner(folder: Path) -> os.stat_result | None:
+    """Return the status of a folder of another user, to whom belongs what root writes there; else None."""
+    if os.geteuid() != 0:
+        return None
+    status = os.lstat(folder)
+    return status if status.st_uid != 0 else None
+
+
 def keep_owner(fd: int, status: os.stat_result) -> bool:
     """Give an open file the owner and group in ``status``, as far as allowed; return whether it has both now."""
     changes: tuple[Callable[[], None], ...] = (
@@ -84,17 +93,41 @@ def keep_owner(fd: int, status: os.stat_result) -> bool:
     return (now.st_uid, now.st_gid) == (status.st_uid, status.st_gid)
 
 
-def kept_mode(before: os.stat_result, now: os.stat_result) -> int:
-    """Return the permission bits for what replaces a file or folder, so no other group gets what its group had.
+ACL = "system.posix_acl_access"
+"""The extended attribute of an access control list: acl(5). With one, st_mode has its mask in the place of what
+the group may do."""
+
+
+def access_list(path: bytes | Path) -> bytes:
+    """Return the access control list of a file or folder; b"" where there is none."""
+    try:
+        return os.getxattr(path, ACL, follow_symlinks=False)
+    except OSError:
+        return b""
+
+
+def keep_mode(new: int | Path, before: os.stat_result, acl: bytes, most: int = 0o7777) -> None:
+    """Give what replaces a file or folder its access list and permission bits; no group gets more than it had.
 
     Args:
+        new: the descriptor or the path of the new one; if its group is another, that group gets at most what all
+            users have.
         before: the status of what is replaced.
-        now: that of the new one; if its group is another, that group gets at most what all users have.
+        acl: its `access_list`.
+        most: the bits that the new one may have.
+
+    Raises:
+        OSError: the bits can't be set.
     """
     mode = stat.S_IMODE(before.st_mode)
-    if now.st_gid == before.st_gid:
-        return mode
-    return mode & ~(stat.S_ISGID | stat.S_IRWXG) | mode & (mode & stat.S_IRWXO) << 3
+    if os.stat(new).st_gid != before.st_gid:
+        mode = mode & ~(stat.S_ISGID | stat.S_IRWXG) | mode & (mode & stat.S_IRWXO) << 3
+    elif acl:
+        try:
+            os.setxattr(new, ACL, acl)
+        except OSError:  # such as an entry for a user whom this user namespace does not show
+            mode &= ~stat.S_IRWXG
+    os.chmod(new, mode & most)
 
 
 def write_pieces(fd: int, pieces: Iterable[bytes | memoryview]) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Callable, Iterator
 
 from envpack.runtime.errors import DestinationError
-from envpack.runtime.fs.io import LOCK, READ
+from envpack.runtime.fs.io import LOCK, READ, keep_owner, other_owner
 
 if TYPE_CHECKING:
     from socket import socket
@@ -56,7 +56,7 @@ def locked(
         try:
             if folder_mode is not None:
                 path.parent.mkdir(mode=folder_mode, exist_ok=True)
-            fd = os.open(path, LOCK, 0o644)
+            fd = _open(path)
         except OSError as problem:
             if folder_mode is not None and problem.errno == errno.ENOENT and path.parent.parent.is_dir():
                 continue
@@ -117,6 +117,19 @@ def folder_locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(fd)
+
+
+def _open(path: Path) -> int:
+    """Open a lock file, which is created when it is missing, for the owner of its folder: they lock it later."""
+    try:
+        fd = os.open(path, LOCK | os.O_EXCL, 0o644)
+    except FileExistsError:
+        return os.open(path, LOCK, 0o644)
+    with suppress(FileNotFoundError):  # the folder is removed just now
+        owner = other_owner(path.parent)
+        if owner is not None:
+            keep_owner(fd, owner)
+    return fd
 
 
 def _take(fd: int, wait: bool) -> socket | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Iterator, NamedTuple
 
 from envpack.runtime.errors import DestinationError, failed_path
-from envpack.runtime.fs.io import READ_FOLDER, kept_mode, read_file
+from envpack.runtime.fs.io import READ_FOLDER, access_list, keep_mode, keep_owner, read_file
 from envpack.runtime.fs.mounts import refuse_mounts
 
 NAME_MAX = 143
@@ -60,6 +60,20 @@ def make_folders(folder: Path, mode: int = 0o777) -> list[Path]:
         remove_empty(missing)
         raise
     return missing
+
+
+def give_folder(path: Path, owner: os.stat_result) -> None:
+    """Give a folder that this process has just made to an owner and a group, as far as allowed; follow no link.
+
+    Raises:
+        OSError: it can't be opened.
+    """
+    fd = os.open(path, READ_FOLDER)
+    try:
+        if os.fstat(fd).st_uid == os.geteuid():
+            keep_owner(fd, owner)
+    finally:
+        os.close(fd)
 
 
 def check_links(path: Path) -> None:
@@ -225,22 +239,23 @@ _NOT_KEPT = 0o002
 """All users may write to some folders, but not to a tree that programs are run from."""
 
 
-class EmptyFolder(NamedTuple):
-    """What an empty folder was like that a tree replaces: the tree gets its mode and group."""
+class ReplacedFolder(NamedTuple):
+    """What a folder was like that a tree replaces: the tree gets its mode, access control list and group."""
 
     status: os.stat_result
+    acl: bytes
 
     @classmethod
-    def at(cls, path: Path) -> EmptyFolder | None:
+    def at(cls, path: Path) -> ReplacedFolder | None:
         """Return what the folder at a path is like; None where there is none."""
-        return cls(os.stat(path)) if is_folder(path) else None
+        return cls(os.stat(path), access_list(path)) if is_folder(path) else None
 
     def give(self, path: Path) -> None:
-        """Give a folder the group, if this user may, and the mode, without the right of others to write."""
+        """Give a folder the group, if this user may, and the rest, without the right of others to write."""
         if os.stat(path).st_gid != self.status.st_gid:
             with suppress(OSError):
                 os.chown(path, -1, self.status.st_gid)
-        os.chmod(path, kept_mode(self.status, os.stat(path)) & ~_NOT_KEPT)
+        keep_mode(path, self.status, self.acl, ~_NOT_KEPT)
 
     def make(self, path: Path) -> None:
         """Make the folder again."""

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import BinaryIO, Callable, Iterator
 
 from envpack.runtime.errors import DestinationError
-from envpack.runtime.fs.io import CREATE, READ, READ_FOLDER, READ_UNTRUSTED, write_all
+from envpack.runtime.fs.io import CREATE, READ, READ_FOLDER, READ_UNTRUSTED, keep_owner, write_all
 from envpack.runtime.fs.links import link_or_copy
 from envpack.runtime.fs.paths import make_writable, sibling_path
 from envpack.runtime.fs.sync import sync_folder
@@ -110,7 +110,9 @@ def new_file(beside: Path, mode: int = 0o666) -> Iterator[NewFile]:
         os.close(fd)
 
 
-def replace_file(path: Path, data: bytes, mode: int = 0o666, *, durable: bool = True) -> None:
+def replace_file(
+    path: Path, data: bytes, mode: int = 0o666, *, durable: bool = True, owner: os.stat_result | None = None
+) -> None:
     """Replace the content of ``path`` atomically; several processes may do so at once, and the last one wins.
 
     Args:
@@ -118,12 +120,15 @@ def replace_file(path: Path, data: bytes, mode: int = 0o666, *, durable: bool = 
         data: its new content.
         mode: its permission bits, subject to the umask.
         durable: sync the file and its folder, so that the content is all old or all new also after a power cut.
+        owner: the status whose owner and group it gets, as far as allowed; None for this user's.
 
     Raises:
         OSError: the file can't be written or renamed, and then the old one is still there; or its folder can't
             be synced after the rename.
     """
     with new_file(path, mode) as new:
+        if owner is not None:
+            keep_owner(new.fd, owner)
         write_all(new.fd, data)
         if durable:
             os.fsync(new.fd)

@@ -11,7 +11,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Collection, Iterator
 
-_ACL, _DEFAULT_ACL = "system.posix_acl_access", "system.posix_acl_default"
+from envpack.runtime.fs.io import ACL
+
+_DEFAULT_ACL = "system.posix_acl_default"
 _ACL_VERSION = 2
 _USER_OBJ, _USER, _GROUP_OBJ, _GROUP, _MASK, _OTHER = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20
 _WRITE = 0x02
@@ -61,7 +63,7 @@ def default_mode(folder: Path) -> int:
 
 def _list_of(path: Path, group: int) -> Iterator[tuple[int, int]]:
     """Yield the tag and the number of each entry, below the mask, that may write; _GROUP_OBJ for the own group."""
-    entries = _entries(path, _ACL) or [(_GROUP_OBJ, _WRITE, 0)]
+    entries = _entries(path, ACL) or [(_GROUP_OBJ, _WRITE, 0)]
     for tag, permissions, number in entries:
         if permissions & _WRITE and tag in (_USER, _GROUP, _GROUP_OBJ):
             yield tag, group if tag == _GROUP_OBJ else number

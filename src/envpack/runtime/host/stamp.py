@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Iterator, Mapping
 
 from envpack.runtime.format.layout import STAMP_PATH
-from envpack.runtime.fs.io import read_file
+from envpack.runtime.fs.io import other_owner, read_file
 from envpack.runtime.fs.temporary import replace_file
 
 MAX_STAMPS = 32
@@ -62,4 +62,4 @@ def _add(place: Path, line: str) -> None:
         known = []
     lines = [line, *(other for other in known if other != line)][:MAX_STAMPS]
     data = "".join(f"{item}\n" for item in lines).encode("utf-8", "surrogateescape")
-    replace_file(place, data, durable=False)
+    replace_file(place, data, durable=False, owner=other_owner(place.parent))

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from envpack.runtime.errors import DestinationError
-from envpack.runtime.format.layout import RUNS_PATH
+from envpack.runtime.format.layout import OWN_FOLDER, RUNS_PATH
 from envpack.runtime.format.services import COMMAND_NAME
-from envpack.runtime.fs.io import READ_FOLDER, READ_UNTRUSTED, open_regular
+from envpack.runtime.fs.io import READ_FOLDER, READ_UNTRUSTED, open_regular, other_owner
 from envpack.runtime.fs.json_text import json_value
-from envpack.runtime.fs.paths import make_folders
+from envpack.runtime.fs.paths import give_folder, make_folders
 from envpack.runtime.fs.temporary import replace_file
 
 _SUFFIX = ".json"
@@ -132,8 +132,10 @@ def _write(root: Path, starts: Starts) -> None:
     }
     path = root / RUNS_PATH / f"{starts.command}{_SUFFIX}"
     with suppress(OSError, DestinationError):
-        make_folders(path.parent)
-        replace_file(path, json.dumps(document).encode() + b"\n", durable=False)
+        owner = other_owner(root / OWN_FOLDER)
+        if make_folders(path.parent) and owner is not None:
+            give_folder(path.parent, owner)
+        replace_file(path, json.dumps(document).encode() + b"\n", durable=False, owner=owner)
 
 
 def _number(value: Any) -> int | None:

@@ -18,7 +18,7 @@ from typing import Any, Callable, Collection, Iterable, Iterator, Mapping
 
 from envpack.runtime.format.manifest import PathRecord, PathsTable
 from envpack.runtime.fs.atomic import replacement
-from envpack.runtime.fs.io import create_file, read_file, write_all
+from envpack.runtime.fs.io import create_file, keep_owner, read_file, write_all
 from envpack.runtime.fs.json_text import json_value
 
 _FOLDER = "conda-meta"
@@ -85,7 +85,12 @@ def paths_in(record: bytes) -> Iterator[str]:
             yield str(json.loads(found[1]))
 
 
-def add_digests(root: Path, records: Iterable[PathRecord], digests: Mapping[str, str]) -> None:
+def add_digests(
+    root: Path,
+    records: Iterable[PathRecord],
+    digests: Mapping[str, str],
+    owner: os.stat_result | None = None,
+) -> None:
     """Write the digests of the files with the prefix into the records of a tree that has just been written.
 
     A record is replaced and not written to, because a store may share its file. Raises OSError.
@@ -94,6 +99,7 @@ def add_digests(root: Path, records: Iterable[PathRecord], digests: Mapping[str,
         root: folder of the tree.
         records: its paths; only those of hard links and of the packages' records are needed.
         digests: SHA-256, in hexadecimal, of the files as they are in the tree, by their paths.
+        owner: the status whose owner and group the records get; None for this user's.
     """
     if not digests:
         return
@@ -110,7 +116,7 @@ def add_digests(root: Path, records: Iterable[PathRecord], digests: Mapping[str,
         new = _with(data, in_json)
         if new != data and stored_record(new) == data:
             with replacement(root / record.path) as place:
-                create_file(os.fsencode(place), record.mode, record.mtime, _writing(new))
+                create_file(os.fsencode(place), record.mode, record.mtime, _writing(new, owner))
 
 
 def read_digests(root: Path, table: PathsTable, records: Collection[str]) -> dict[str, str]:
@@ -121,8 +127,13 @@ def read_digests(root: Path, table: PathsTable, records: Collection[str]) -> dic
     return {path: hashlib.sha256(read_file(root / path)).hexdigest() for path in sorted(paths)}
 
 
-def _writing(data: bytes) -> Callable[[int], None]:
-    return lambda fd: write_all(fd, data)
+def _writing(data: bytes, owner: os.stat_result | None) -> Callable[[int], None]:
+    def fill(fd: int) -> None:
+        if owner is not None:
+            keep_owner(fd, owner)
+        write_all(fd, data)
+
+    return fill
 
 
 class CondaDigests:

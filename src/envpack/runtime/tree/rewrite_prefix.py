@@ -211,8 +211,8 @@ class PrefixRewrite:
         if self.changed and not self._was_completed:
             raise IntegrityError(f"{len(self.changed)} files differ from the bundle", details=self.changed)
         prefix_path = self._base + os.fsencode(PREFIX_PATH)
-        before = status_of_file(self._root / PREFIX_PATH)
-        mode = 0o664 & (before or os.stat(self._root / OWN_FOLDER)).st_mode
+        before = status_of_file(self._root / PREFIX_PATH) or os.stat(self._root / OWN_FOLDER)
+        mode = 0o664 & before.st_mode
         temporary = self._prefix_file.file(prefix_path, prefixes[0] + b"\n", mode, owner=before)
         sync_folder(Path(os.fsdecode(temporary)))
         if durable:

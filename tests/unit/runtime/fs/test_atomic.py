@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +18,10 @@ from envpack.runtime.fs.atomic import (
     replacement,
     temporary_of,
 )
-from envpack.runtime.fs.paths import EmptyFolder
+from envpack.runtime.fs.io import ACL, access_list
+from envpack.runtime.fs.paths import ReplacedFolder
+from faults.planted import run_as
+from support.trees import set_list
 
 
 def names(folder: Path) -> list[str]:
@@ -130,7 +134,7 @@ def test_another_group_does_not_get_the_permissions_of_the_one_that_can_not_be_k
         os.chown(path, -1, 4242)
         path.chmod(mode)
     batch = ReplaceBatch()
-    empty = EmptyFolder.at(folder)
+    empty = ReplacedFolder.at(folder)
     assert empty is not None
     folder.rmdir()
     with monkeypatch.context() as patched:
@@ -142,3 +146,63 @@ def test_another_group_does_not_get_the_permissions_of_the_one_that_can_not_be_k
         empty.make(folder)
     for path in (one, two, folder):
         assert (path.stat().st_mode & 0o777, path.stat().st_gid) == (kept, os.getegid()), path
+
+
+OWNER, GROUP = 12346, 12100
+CLOSED_TO_THE_GROUP = [(0x01, 7, -1), (0x02, 7, 4242), (0x04, 0, -1), (0x10, 7, -1), (0x20, 0, -1)]
+"""In the mode, the group has rwx: the mask of the list."""
+
+
+@pytest.mark.parametrize("user", [0, OWNER])
+@pytest.mark.parametrize("refused", [False, True])
+def test_a_group_gets_no_more_than_its_access_control_list_allowed(user: int, refused: bool) -> None:
+    if os.geteuid() != 0:
+        if user == 0:
+            pytest.skip("needs root")
+        user = os.geteuid()
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        top = Path(name)
+        one, two, folder = (top / each for each in ("one", "two", "folder"))
+        one.touch()
+        two.touch()
+        folder.mkdir()
+        for path in (top, one, two, folder):
+            if os.geteuid() == 0:
+                os.chown(path, user, GROUP)
+            if path != top:
+                set_list(path, CLOSED_TO_THE_GROUP)
+        assert one.stat().st_mode & 0o777 == 0o770
+        lists = [os.getxattr(path, ACL) for path in (one, two, folder)]
+
+        def refuse(*_: object) -> None:
+            raise OSError(errno.EINVAL, "a user that is not known here")
+
+        def work() -> int:
+            if refused:
+                os.setxattr = refuse  # type: ignore[assignment]
+            replace_own_file(one, b"new", 0o770)
+            batch = ReplaceBatch()
+            batch.file(os.fsencode(two), b"new", 0o770, owner=two.stat())
+            batch.put()
+            before = ReplacedFolder.at(folder)
+            assert before is not None
+            folder.rmdir()
+            before.make(folder)
+            return 0
+
+        said = top / "said"
+        assert run_as(user if os.geteuid() == 0 else 0, work, said) == 0, said.read_text()
+        for path, acl in zip((one, two, folder), lists, strict=True):
+            group = access_list(path) or path.stat().st_mode & 0o070
+            assert group == (0 if refused else acl), path
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_a_new_file_of_root_s_belongs_to_the_owner_of_its_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    os.chown(folder, OWNER, GROUP)
+    replace_own_file(folder / "new", b"new")
+    replace_own_file(tmp_path / "own", b"new")
+    assert [path.stat().st_uid for path in (folder / "new", tmp_path / "own")] == [OWNER, 0]
+    assert (folder / "new").stat().st_gid == GROUP
