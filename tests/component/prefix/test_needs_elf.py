@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import platform
 import re
 import shutil
 import struct
@@ -14,6 +15,8 @@ from pathlib import Path
 import pytest
 
 from envpack.prefix.needs.elf import machine_of, read_elf
+from envpack.prefix.needs.host_libraries import host_libraries
+from envpack.prefix.needs.libraries import Library
 from support.compilers import compile_c, compiler
 from support.gpu_files import SASS, Code, elf, fatbin
 
@@ -205,3 +208,43 @@ def test_the_versions_that_a_library_defines_and_where_those_it_needs_come_from(
     assert provider is not None and provider.defines == ("NEW_1.0", "NEW_1.1")
     assert user is not None and user.imports == (("liba.so.1", "NEW_1.1"),)
     assert user.defines == ()
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="asks the loader of glibc")
+@pytest.mark.parametrize("dtags", ["--disable-new-dtags", "--enable-new-dtags"])
+@pytest.mark.parametrize("copies", [("libs", "lib"), ("lib", "libs")])
+def test_a_library_that_is_too_old_is_the_one_that_the_loader_finds(
+    tmp_path: Path, dtags: str, copies: tuple[str, str]
+) -> None:
+    """The program loads a/liba.so, that b/libb.so, and that libv.so.1, old in one folder and new in another."""
+    prefix, shared = tmp_path / "env", ("-shared", "-fPIC", "-nostdlib")
+    for name in ("bin", "lib", "a", "b", "libs"):
+        (prefix / name).mkdir(parents=True)
+    (tmp_path / "v.c").write_text("int old(void) { return 1; } int new(void) { return 2; }\n")
+    (tmp_path / "b.c").write_text("int new(void); int f(void) { return new(); }\n")
+    (tmp_path / "a.c").write_text("int f(void); int g(void) { return f(); }\n")
+    (tmp_path / "x.c").write_text("int g(void); int main(void) { return g(); }\n")
+    scripts = ("V_1 { global: old; local: *; };", "V_1 { global: old; local: *; };\nV_2 { global: new; } V_1;")
+    for folder, script in zip(copies, scripts, strict=True):
+        (tmp_path / "v.map").write_text(script)
+        made = prefix / folder / "libv.so.1"
+        versions = f"-Wl,--version-script={tmp_path}/v.map"
+        compile_c(*shared, "-Wl,-soname,libv.so.1", versions, tmp_path / "v.c", "-o", made)
+    a, b, program = prefix / "a" / "liba.so", prefix / "b" / "libb.so", prefix / "bin" / "x"
+    compile_c(*shared, "-Wl,-soname,libb.so", tmp_path / "b.c", made, "-o", b)
+    of_a = f"-Wl,-soname,liba.so,{dtags},-rpath,$ORIGIN/../b:$ORIGIN/../libs"
+    compile_c(*shared, of_a, tmp_path / "a.c", b, "-o", a)
+    of_program = "-Wl,--allow-shlib-undefined,--disable-new-dtags,-rpath,$ORIGIN/../lib:$ORIGIN/../a"
+    compile_c(of_program, tmp_path / "x.c", a, "-o", program)
+    traced = {**os.environ, "LD_TRACE_LOADED_OBJECTS": "1", "LD_LIBRARY_PATH": ""}
+    said = subprocess.run([program], env=traced, capture_output=True, text=True, check=False).stdout
+    (used,) = re.findall(r"libv\.so\.1 => (\S+)", said)
+    libraries = [
+        Library(str(path.relative_to(prefix)), read)
+        for path in sorted(prefix.rglob("*"))
+        if path.is_file() and (read := read_elf(path.read_bytes())) is not None
+    ]
+    paths = [library.path for library in libraries]
+    found = host_libraries(libraries, paths, str(prefix), lambda path: False)
+    is_old = Path(used).resolve() == prefix / copies[0] / "libv.so.1"
+    assert [item.inside for item in found] == ([f"{copies[0]}/libv.so.1"] if is_old else [])

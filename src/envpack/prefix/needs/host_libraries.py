@@ -4,16 +4,17 @@ The loader looks for each library in the folders of DT_RPATH or DT_RUNPATH, in t
 (PREFIX/lib), and on the host (ld.so(8)); a library that is loaded already, by whatever path, is used as it is.
 Wheels load their libraries that way before their modules (torch, the nvidia wheels, pyarrow), so a library that
 lies anywhere in the environment counts as found. The symbol versions it must define are compared with the library
-that is found first.
+that the loader uses, of several with that name.
 """
 
 from __future__ import annotations
 
 import posixpath
 import re
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
-from functools import cache
+from functools import cache, cached_property
 
 from envpack.prefix.needs.libraries import Library
 from envpack.prefix.needs.rules import table
@@ -90,7 +91,8 @@ class _Inside:
     """The libraries in the environment, by the names that they can be found by."""
 
     def __init__(self, libraries: Sequence[Library], files: Iterable[str], prefix: str) -> None:
-        self._prefix = prefix.rstrip("/") + "/"
+        prefix = prefix.rstrip("/") + "/"
+        self._folders = {library.path: tuple(_folders(library, prefix)) for library in libraries}
         self._read: Mapping[str, Library] = {library.path: library for library in libraries}
         self._paths: dict[str, list[str]] = {}
         for path in files:
@@ -98,6 +100,9 @@ class _Inside:
         for library in libraries:
             if library.elf.soname and library.elf.soname != posixpath.basename(library.path):
                 self._paths.setdefault(library.elf.soname, []).append(library.path)
+        versioned = {file for library in libraries for file, _ in library.elf.imports}
+        places = {name: {*map(posixpath.dirname, self._paths.get(name, ()))} for name in versioned}
+        self._several = {name for name, folders in places.items() if len(folders) > 1}
         # a link has the contents, and so the symbol versions, of the library with that SONAME
         self._by_soname: dict[str, list[Library]] = {}
         for library in libraries:
@@ -107,7 +112,8 @@ class _Inside:
     def find(self, user: Library, name: str, versions: Collection[str]) -> tuple[str, set[str]] | None:
         """Return the path of a library, and the symbol versions it defines (none if unknown); None for no library.
 
-        Of several libraries that are in no folder where the loader looks, it is one that defines ``versions``.
+        Of several libraries that are in no folder where the loader looks, or of which each is used by another
+        program, it is one that defines ``versions``.
         """
         name = posixpath.basename(name)
         paths = self._paths.get(name)
@@ -115,11 +121,8 @@ class _Inside:
             return None
         if not versions:
             return paths[0], set()
-        for folder in self._folders(user):
-            path = posixpath.join(folder, name)
-            if path in paths:
-                return path, self._defines(path, name)
-        found = [(path, self._defines(path, name)) for path in sorted(paths)]
+        used = self._used.get((user.path, name), ("",))
+        found = [(path, self._defines(path, name)) for path in (sorted(paths) if "" in used else used)]
         return next((item for item in found if not item[1] or item[1].issuperset(versions)), found[0])
 
     def library(self, user: Library, name: str) -> Library | None:
@@ -127,27 +130,85 @@ class _Inside:
         name = posixpath.basename(name)
         named = [self._read[path] for path in self._paths.get(name, ()) if path in self._read]
         named += self._by_soname.get(name, ())
-        folders = list(self._folders(user))
+        folders = (*self._folders[user.path], "lib")
         near = (library for folder in folders for library in named if posixpath.dirname(library.path) == folder)
         return next(near, named[0] if named else None)
 
-    def _folders(self, user: Library) -> Iterator[str]:
-        origin = posixpath.dirname(user.path)
-        for entry in (user.elf.runpath or user.elf.rpath).split(":"):
-            if _ORIGIN.match(entry):
-                entry = posixpath.normpath(_ORIGIN.sub("./" + origin, entry))
-                yield "" if entry == "." else entry
-            elif entry.startswith(self._prefix):
-                yield posixpath.normpath(entry[len(self._prefix) :])
-        yield "lib"
+    @cached_property
+    def _used(self) -> Mapping[tuple[str, str], Mapping[str, None]]:
+        """The paths of the libraries that are used for a library's path and a name that it is linked to.
+
+        There is one for each program or module of Python that loads the library; "" where nothing is found. Only
+        names are in it that lie in several folders, and whose symbol versions matter.
+        """
+        used: dict[tuple[str, str], dict[str, None]] = {}
+        linked = {name for library in self._read.values() for name in map(posixpath.basename, library.elf.needed)}
+        roots = sorted(self._read.values(), key=lambda library: not linked.isdisjoint(_names(library)))
+        done: set[tuple[object, ...]] = set()
+        reached: set[str] = set()
+        for root in roots if self._several else ():
+            for user, name, path in self._loads(root, done) if root.path not in reached else ():
+                reached.add(user.path)
+                if name in self._several:
+                    used.setdefault((user.path, name), {})[path] = None
+        return used
+
+    def _loads(self, root: Library, done: set[tuple[object, ...]]) -> Iterator[tuple[Library, str, str]]:
+        """Yield each library that is loaded with ``root``, with a name that it is linked to and the path for it.
+
+        As the loader does it (ld.so(8)): all libraries of one before those of the next; a name that is loaded is
+        not looked for again; DT_RPATH also serves what a library loads, except libraries with DT_RUNPATH. What was
+        loaded before in the same way is left out: ``done`` has it.
+        """
+        loaded: dict[str, str] = {}
+        todo: deque[tuple[Library, tuple[str, ...]]] = deque([(root, ())])
+        while todo:
+            user, inherited = todo.popleft()
+            way = (user.path, inherited, *map(loaded.get, self._several))
+            if way in done:
+                continue
+            done.add(way)
+            own = self._folders[user.path]
+            inherited = inherited if user.elf.runpath else tuple(dict.fromkeys(own + inherited))
+            for name in map(posixpath.basename, user.elf.needed):
+                if not loaded.get(name):
+                    loaded[name] = self._first(own if user.elf.runpath else inherited, name)
+                    library = self._behind(loaded[name], name)
+                    if library is not None:
+                        todo.append((library, inherited))
+                yield user, name, loaded[name]
+
+    def _first(self, folders: Iterable[str], name: str) -> str:
+        """Return the first path of a library with this name in these folders or the interpreter's, else ""."""
+        paths = self._paths.get(name, ("",))
+        if name not in self._several:
+            return paths[0]
+        return next(filter(paths.__contains__, (posixpath.join(folder, name) for folder in (*folders, "lib"))), "")
 
     def _defines(self, path: str, name: str) -> set[str]:
-        library = self._read.get(path)
-        same = self._by_soname.get(name, [])
-        folder = posixpath.dirname(path)
-        if library is None:
-            library = next((item for item in same if posixpath.dirname(item.path) == folder), None)
+        library = self._behind(path, name)
         return set(library.elf.defines) if library is not None else set()
+
+    def _behind(self, path: str, name: str) -> Library | None:
+        """Return the library at a path, also where that is a link in its folder."""
+        folder = posixpath.dirname(path)
+        same = (item for item in self._by_soname.get(name, ()) if posixpath.dirname(item.path) == folder)
+        return self._read.get(path) or next(same, None)
+
+
+def _names(library: Library) -> set[str]:
+    return {posixpath.basename(library.path), library.elf.soname}
+
+
+def _folders(library: Library, prefix: str) -> Iterator[str]:
+    """Yield the folders of the environment in DT_RUNPATH, or in DT_RPATH."""
+    origin = posixpath.dirname(library.path)
+    for entry in (library.elf.runpath or library.elf.rpath).split(":"):
+        if _ORIGIN.match(entry):
+            entry = posixpath.normpath(_ORIGIN.sub("./" + origin, entry))
+            yield "" if entry == "." else entry
+        elif entry.startswith(prefix):
+            yield posixpath.normpath(entry[len(prefix) :])
 
 
 def newest_versions(versions: Iterable[str]) -> tuple[str, ...]:

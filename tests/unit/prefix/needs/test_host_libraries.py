@@ -130,3 +130,33 @@ def test_of_files_for_one_abi_each_one_must_load() -> None:
 def test_what_is_loaded_on_demand_is_no_need_of_the_host(path: str, name: str) -> None:
     assert found(library(path, name)) == []
     assert found(library(f"{SITE}/other.so", name)) != []
+
+
+def chain(kind: str, of_b: str = "") -> list[Library]:
+    """Return a program that loads a/liba.so with a search path; that loads b/libb.so, which wants NEW."""
+    return [
+        library("bin/x", "liba.so", rpath="$ORIGIN/../a"),
+        library("a/liba.so", "libb.so", **{kind: "$ORIGIN/../b:$ORIGIN/../libs"}),
+        library("b/libb.so", "libstdc++.so.6", runpath=of_b, **WANTS),
+    ]
+
+
+def test_the_search_path_of_what_loads_a_library_is_searched_for_it_too() -> None:
+    """DT_RPATH is, up to a library with DT_RUNPATH; DT_RUNPATH is not (ld.so(8))."""
+    near, lib = library("libs/libstdc++.so.6", **NEW), library("lib/libstdc++.so.6", **OLD)
+    assert found(*chain("rpath"), near, lib) == []
+    for graph in (chain("runpath"), chain("rpath", "$ORIGIN")):
+        assert [item.inside for item in found(*graph, near, lib)] == [lib.path]
+    near, lib = library("libs/libstdc++.so.6", **OLD), library("lib/libstdc++.so.6", **NEW)
+    assert [item.inside for item in found(*chain("rpath"), near, lib)] == [near.path]
+    assert found(*chain("runpath"), near, lib) == []
+
+
+def test_a_library_that_is_loaded_already_is_used_whatever_the_search_path() -> None:
+    first = library("bin/x", "libstdc++.so.6", "libb.so", runpath="$ORIGIN/../libs:$ORIGIN/../b")
+    user = library("b/libb.so", "libstdc++.so.6", runpath="$ORIGIN", **WANTS)
+    for own, before, old in ((OLD, NEW, []), (NEW, OLD, ["libs/libstdc++.so.6"])):
+        copies = library("b/libstdc++.so.6", **own), library("libs/libstdc++.so.6", **before)
+        assert [item.inside for item in found(first, user, *copies)] == old
+    second = library("bin/y", "libb.so", rpath="$ORIGIN/../b")
+    assert found(first, second, user, *copies) == []  # for one of the programs it is new enough
