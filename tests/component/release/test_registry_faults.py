@@ -108,6 +108,21 @@ def test_tokens_that_expire_midway_are_renewed(
     assert set(proxy.scopes) == {"repository:tokens:pull"}
 
 
+def test_a_new_token_may_have_expired_before_it_is_used(proxy: Proxy, tmp_path: Path) -> None:
+    """As one that another thread got, with a lifetime of some requests."""
+
+    def spend(handler: Any) -> bool:
+        for token in {"token-1", "token-2"} & handler.proxy.left.keys():
+            handler.proxy.left[token] = 0
+        return False
+
+    proxy.tokens, proxy.before = 5, spend
+    docker_login(tmp_path / "docker", proxy.host)
+    code, said = publish(made(tmp_path / "dist"), proxy, "tokens", DOCKER_CONFIG=str(tmp_path / "docker"))
+    assert code == 0, said
+    assert len(proxy.left) > 3
+
+
 def test_an_identity_token_is_exchanged_for_a_token(proxy: Proxy, tmp_path: Path) -> None:
     proxy.tokens = 100
     (tmp_path / "docker").mkdir()

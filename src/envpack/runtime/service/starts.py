@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from envpack.runtime.errors import DestinationError
-from envpack.runtime.format.layout import OWN_FOLDER, RUNS_PATH
+from envpack.runtime.format.layout import RUNS_PATH
 from envpack.runtime.format.services import COMMAND_NAME
 from envpack.runtime.fs.io import READ_FOLDER, READ_UNTRUSTED, open_regular, other_owner
 from envpack.runtime.fs.json_text import json_value
@@ -132,7 +132,7 @@ def _write(root: Path, starts: Starts) -> None:
     }
     path = root / RUNS_PATH / f"{starts.command}{_SUFFIX}"
     with suppress(OSError, DestinationError):
-        owner = other_owner(root / OWN_FOLDER)
+        owner = other_owner(root)
         if make_folders(path.parent) and owner is not None:
             give_folder(path.parent, owner)
         replace_file(path, json.dumps(document).encode() + b"\n", durable=False, owner=owner)

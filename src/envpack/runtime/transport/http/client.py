@@ -15,7 +15,7 @@ from typing import Callable, NamedTuple
 from envpack.runtime.errors import FetchError
 from envpack.runtime.transport.http.connection import Headers, explained
 from envpack.runtime.transport.http.pace import TooSlowError
-from envpack.runtime.transport.http.pool import BUSY, Pool, Reply, Tries
+from envpack.runtime.transport.http.pool import BUSY, RENEWALS, Pool, Reply, Tries
 from envpack.runtime.transport.http.url import Url
 
 _PROGRESS = 64 << 10
@@ -134,7 +134,7 @@ class Client:
 
     def _ask(self, start: int, size: int, tries: Tries) -> Reply | None:
         """Return a response of status 200 (only to the first request) or 206; None for an empty file."""
-        renewed = False
+        renewed = 0
         while True:
             headers = {"Range": f"bytes={start}-{start + size - 1}"}
             if self._known is not None and self._known.etag.startswith('"'):
@@ -155,9 +155,9 @@ class Client:
                     self._pool.release(reply, whole=False)
                     raise
                 return reply
-            if reply.status == 401 and not renewed and self._pool.renew(reply):
+            if reply.status == 401 and renewed < RENEWALS and self._pool.renew(reply):
                 self._pool.release(reply, whole=False)
-                renewed = True
+                renewed += 1
                 continue
             self._pool.release(reply, whole=False)
             if reply.status == 416 and self._known is None:

@@ -18,6 +18,9 @@ take 8 s."""
 _MAX_WAIT = 30.0
 _MAX_REDIRECTS = 10
 _REDIRECTS = {301, 302, 303, 307, 308}
+RENEWALS = 3
+"""Most new credentials for one request: a token that another thread got may have expired before its use here."""
+
 BUSY = {408, 425, 429, 500, 502, 503, 504}
 """Status codes of a server that may answer later."""
 

@@ -17,7 +17,7 @@ from envpack.runtime.errors import FetchError, FormatError, IntegrityError
 from envpack.runtime.fs.json_text import json_value
 from envpack.runtime.transport.http.connection import Headers, explained
 from envpack.runtime.transport.http.pace import TooSlowError
-from envpack.runtime.transport.http.pool import BUSY, Body, Pool, Tries
+from envpack.runtime.transport.http.pool import BUSY, RENEWALS, Body, Pool, Tries
 from envpack.runtime.transport.http.url import Url
 from envpack.runtime.transport.oci.auth import RegistryAuth, login_hint, scope
 from envpack.runtime.transport.oci.manifest import (
@@ -135,7 +135,9 @@ class Registry:
             OSError, HTTPException: the connection failed or was cancelled.
         """
         reply = self.pool.request(method, url, headers, body, patience)
-        if reply.status == 401 and self.pool.renew(reply):
+        renewed = 0
+        while reply.status == 401 and renewed < RENEWALS and self.pool.renew(reply):
+            renewed += 1
             self.pool.release(reply, whole=False)
             reply = self.pool.request(method, url, headers, body, patience)
         whole = False
