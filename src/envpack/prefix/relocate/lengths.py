@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Sequence
 
 from envpack.prefix.magics import BZIP2, GZIP, TAR, TAR_OFFSET, XZ, ZIP, ZLIB, ZSTD
@@ -88,7 +89,7 @@ def text_with_lengths(data: FileData, mentions: Sequence[Occurrence]) -> str:
         return "serialized Ruby object"
     if mentions and _in_decimal(data, min(mentions)):
         return "serialized text with the lengths of its strings"
-    if _is_messagepack(data) or _is_cbor(data) or _is_protocol_buffers(data):
+    if _is_messagepack(data) or _are_in(_of_cbor(data), mentions) or _are_in(_of_protocol_buffers(data), mentions):
         return "serialized data with the lengths of its strings"
     for offset, length in mentions:
         begin = data[max(0, offset - _REACH) : offset]
@@ -140,11 +141,21 @@ def _is_messagepack(data: FileData) -> bool:
     return value > b"\x7f" or _CONTROL.match(value) is not None
 
 
-def _is_cbor(data: FileData) -> bool:
-    """Return whether a file is one array or map of CBOR, up to its last byte: no text is."""
+def _are_in(strings: Sequence[range] | None, mentions: Sequence[Occurrence]) -> bool:
+    """Return whether each mention is in one of the strings of a file, which are in order; None: it has none."""
+    if strings is None:
+        return False
+    starts = [string.start for string in strings]
+    places = ((bisect_right(starts, offset) - 1, offset + length) for offset, length in mentions)
+    return all(place >= 0 and end <= strings[place].stop for place, end in places)
+
+
+def _of_cbor(data: FileData) -> Sequence[range] | None:
+    """Return the strings of a file that is one array or map of CBOR, up to its last byte; None for others."""
+    strings: list[range] = []
     at = len(_CBOR_TAG) if data[: len(_CBOR_TAG)] == _CBOR_TAG else 0
     if not b"\x80" <= data[at : at + 1] < b"\xc0":
-        return False
+        return None
     missing = [1]  # items in each array or map around ``at``; negative for those that end at a break
     while at < len(data) and 0 < len(missing) < _DEEPEST:
         head = data[at : at + 9]
@@ -154,34 +165,40 @@ def _is_cbor(data: FileData) -> bool:
         missing[-1] -= 1
         if value < 28:
             value = int.from_bytes(head[1 : 1 + size], "big") if size else value
-            at += value if major in _STRINGS else 0
+            if major in _STRINGS:
+                strings.append(range(at, at + value))
+                at += value
             missing.append({_ARRAY: value, _MAP: 2 * value, _TAG: 1}.get(major, 0))
         elif major != _BREAK:
             missing.append(-1)
         elif missing.pop() >= 0:
-            return False
+            return None
         while missing and not missing[-1]:
             missing.pop()
-    return not missing and at == len(data)
+    return strings if not missing and at == len(data) else None
 
 
-def _is_protocol_buffers(data: FileData) -> bool:
-    """Return whether a file is one message of Protocol Buffers, with a tag or length that no text has."""
+def _of_protocol_buffers(data: FileData) -> Sequence[range] | None:
+    """Return the strings of one message of Protocol Buffers with a tag or length that no text has, else None."""
+    strings: list[range] = []
     at, control = 0, False
     while at < len(data):
         field = _FIELD.match(data[at : at + _LONGEST_FIELD])
         if field is None:
-            return False
+            return None
         tag = _varint(field[1])
         wire_type = tag & 7
         if wire_type in _FIXED:
             at += len(field[1]) + _FIXED[wire_type]
         elif wire_type in (_VARINT, _LENGTH) and field[2]:
-            at += len(field[0]) + (_varint(field[2]) if wire_type == _LENGTH else 0)
+            at += len(field[0])
             control = control or _CONTROL.search(field[0]) is not None
+            if wire_type == _LENGTH:
+                strings.append(range(at, at + _varint(field[2])))
+                at = strings[-1].stop
         else:
-            return False
-    return control and at == len(data)
+            return None
+    return strings if control and at == len(data) else None
 
 
 def _varint(data: bytes) -> int:

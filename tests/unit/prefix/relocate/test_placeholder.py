@@ -258,6 +258,8 @@ def test_serialized_strings_without_nul_are_left_alone_and_reported(data: bytes,
         b"\n- %s/includes\n\x1f\nFile: x\n" % LONG,
         b"\xa1dice #-I%s/lib!\n" % LONG,
         b's:9:"use\ns:35:"%s"\n' % LONG,
+        # a message of Protocol Buffers, in which "/" ends a tag and "o" is a length
+        (b"\xe2\x80\x9c%s\xe2\x80\x9d " % LONG).ljust(5 + ord("o"), b"x") + b"\xa0\x04\n",
     ],
 )
 def test_numbers_before_a_path_in_text_are_no_lengths(text: bytes) -> None:
