@@ -48,8 +48,12 @@ _VARIABLE_IN_URL = re.compile(r"\$([A-Za-z_][A-Za-z0-9_]*)")
 _BUILD = re.compile(r"[A-Za-z0-9_.+*^$|()\[\]\\-]+")
 _EXTRAS = re.compile(r"((?:\S+::)?[\w.-]+)(\[[\w.-]+(?:\s*,\s*[\w.-]+)*\])(.*)")
 """A conda package with pip's extras (``uvicorn[standard] >=0.12``), which conda leaves out without a word."""
-_EQUALS = re.compile(r"((?:\S+::)?[\w.-]+)\s*=(?:=+\s*([<>!~].+)|\s*([<>]\s*[^<>=!~*,|\s]+))")
+_EQUALS = re.compile(
+    r"((?:\S+::)?[\w.-]+)\s*="
+    r"(?:=+\s*((?:[<>!~]=?[^<>=!~]+)+)|\s*([<>])\s*([^<>=!~*,|\s]+)(?:\*|(?:=|\s+)([^=\s]+))?)"
+)
 """A comparison behind a ``=``, which conda leaves out. Of ``=>3`` it makes ``>3*``, and 3 itself fulfils that.
+Before a build string it makes ``>3``.
 
 Source: conda/models/match_spec.py, _sanitize_version_str.
 """
@@ -197,7 +201,10 @@ def _dependency(item: Node, problems: Problems) -> tuple[str, ...]:
         )
         text = match[1] + match[3]
     if match := _EQUALS.fullmatch(text):
-        read = f"{match[1]} {match[2] or match[3].replace('>', '>=')}"
+        name, comparison, operator, version, build = match.groups()
+        if not comparison:
+            comparison = f"{operator}{version} {build}" if build else f"{operator.replace('>', '>=')}{version}"
+        read = f"{name} {comparison}"
         problems.note(item, f"{text!r} is read as {read!r}, as conda reads it")
         text = read
     return (text,) if check_match_spec(text, item, problems) else ()

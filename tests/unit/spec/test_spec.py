@@ -281,6 +281,10 @@ platform: [linux-64, osx-arm64]
     ("written", "read"),
     [
         ("constructor=>3.1", "constructor >=3.1"),
+        ("constructor=>3.1*", "constructor >=3.1"),
+        ("constructor=<3.1*", "constructor <3.1"),
+        ("pytorch=>2.1=*cuda*", "pytorch >2.1 *cuda*"),
+        ("pytorch =>2.1 py3_0", "pytorch >2.1 py3_0"),
         ("forge::numpy =<2", "forge::numpy <2"),
         ("python==>=3.8,<4", "python >=3.8,<4"),
     ],
@@ -292,7 +296,9 @@ def test_a_comparison_behind_an_equals_sign_is_read_as_conda_reads_it(written, r
     assert reporter.warnings == [f"e.yml:2: {written!r} is read as {read!r}, as conda reads it"]
 
 
-@pytest.mark.parametrize("written", ["python=>=3.8", "pkg=!=1", "pkg=<=2", "pkg=~=1", "pkg=>3,<4", "pkg=<2|>3"])
+@pytest.mark.parametrize(
+    "written", ["python=>=3.8", "pkg=!=1", "pkg=<=2", "pkg=~=1", "pkg=>3,<4", "pkg=<2|>3", "pkg==>=3=x"]
+)
 def test_a_comparison_behind_an_equals_sign_that_conda_refuses_is_refused(written):
     with pytest.raises(SpecError, match=r"e\.yml:2: .* is not a conda requirement"):
         parse_spec(f"dependencies:\n  - {written}\n", "e.yml")
