@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -68,21 +69,49 @@ def compile_prefix(
     published = published_bytecode(prefix)
     valid = [name for name in sources if _has_valid_bytecode(prefix, name, published)]
     stale = sorted(set(sources) - set(valid))
-    count = workers or len(os.sched_getaffinity(0))
-    shares = [share for start in range(count) if (share := stale[start::count])]
     with reporter.step("Byte-compiling", total=len(stale), unit="files") as step:
-        results = _compile_all(prefix, python, shares, step)
-        step.detail = f"{len(results['ok'])} files"
+        compiled, invalid = compile_sources(prefix, python, stale, step=step, workers=workers)
+        step.detail = f"{len(compiled)} files"
+    return CompileResult(compiled, tuple(valid), invalid)
+
+
+def compile_sources(
+    folder: Path,
+    python: Path,
+    sources: Sequence[str],
+    *,
+    mtime: int = SOURCE_MTIME,
+    step: Step | None = None,
+    workers: int | None = None,
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Byte-compile files, and return the paths of those that were compiled and of those that are invalid.
+
+    Args:
+        folder: The folder that paths are relative to, also in tracebacks.
+        python: The interpreter.
+        sources: The paths of the files.
+        mtime: The time of the sources that byte-code records, in seconds since 1970.
+        step: Shows the progress.
+        workers: The number of worker processes, by default the usable cores; changes only the speed.
+
+    Raises:
+        BuildError: A worker stopped, or byte code can't be written.
+    """
+    count = workers or len(os.sched_getaffinity(0))
+    shares = [share for start in range(count) if (share := sources[start::count])]
+    results = _compile_all(folder, python, shares, mtime, step or Step())
     if results["failed"]:
         raise BuildError(
             f"byte-code of {len(results['failed'])} files can't be written",
             hint="Check the free space and the permissions of the build directory.",
             details=sorted(results["failed"])[:20],
         )
-    return CompileResult(tuple(sorted(results["ok"])), tuple(valid), tuple(sorted(results["bad"])))
+    return tuple(sorted(results["ok"])), tuple(sorted(results["bad"]))
 
 
-def _compile_all(prefix: Path, python: Path, shares: Sequence[Sequence[str]], step: Step) -> dict[str, list[str]]:
+def _compile_all(
+    folder: Path, python: Path, shares: Sequence[Sequence[str]], mtime: int, step: Step
+) -> dict[str, list[str]]:
     """Compile each share of the sources in a process of its own; return the sources by result: ok, bad, failed."""
     results: dict[str, list[str]] = {"ok": [], "bad": [], "failed": []}
     lock = threading.Lock()
@@ -92,7 +121,7 @@ def _compile_all(prefix: Path, python: Path, shares: Sequence[Sequence[str]], st
             results[result].append(name)
             step.advance()
 
-    processes = [_start_worker(prefix, python) for _ in shares]
+    processes = [_start_worker(folder, python, mtime) for _ in shares]
     try:
         with ThreadPoolExecutor(max(1, len(shares))) as pool:
             try:
@@ -174,20 +203,26 @@ def _has_valid_bytecode(prefix: Path, source: str, published: dict[str, list[str
     return False
 
 
-def _start_worker(prefix: Path, python: Path) -> subprocess.Popen[bytes]:
+def _start_worker(folder: Path, python: Path, mtime: int) -> subprocess.Popen[bytes]:
     script = resources.files("envpack.build").joinpath("compile_worker.py").read_text(encoding="utf-8")
     # not -I: it would ignore PYTHONHASHSEED, which decides the order of sets in byte code before Python 3.11
-    command = [str(python), "-s", "-S", "-B", "-W", "ignore", "-c", script, str(prefix), str(SOURCE_MTIME)]
+    command = [str(python), "-s", "-S", "-B", "-W", "ignore", "-c", script, str(folder), str(mtime)]
     env = {"PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8", "PATH": os.defpath}
     pipe = subprocess.PIPE
-    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, env=env, cwd=prefix)
+    return subprocess.Popen(
+        command, stdin=pipe, stdout=pipe, stderr=pipe, env=env, cwd=folder, start_new_session=True
+    )
 
 
 def _stop(workers: Iterable[subprocess.Popen[bytes]]) -> None:
+    """Kill workers with the processes they started, and return when none of them can write any more."""
     for worker in workers:
-        worker.kill()
+        if worker.poll() is None:
+            os.killpg(worker.pid, signal.SIGKILL)
     for worker in workers:
         worker.wait()
+        if worker.stdout is not None and not worker.stdout.closed:
+            worker.stdout.read()  # its end is closed by the last process
         for stream in (worker.stdin, worker.stdout, worker.stderr):
             if stream is not None:
                 with suppress(OSError):

@@ -31,7 +31,14 @@ import os, json
 X = {"os", "json", "a", "b"} | {1, 2.5, None}
 def f(name, value="json", *, os=os):
     return name in {"prefix", "value", "json"} and [i for i in (1, 2, 3)], "same string", b"bytes", 10**30
+def g(x):
+    return x in {"225", "426"} or x in {"225", "226", "426"}
+def h(x):
+    return x in {"225", "226", "426"}
 """
+CHARACTERS = b"X = '\xc3\xa9', '\\\"', 'setcomp', ''\n"
+# keeps strings of these two in Python's memory: of Python's own, of names, of another way to write them
+BEFORE = b"\xc3\xa9: object = {x for x in ('225', '226', '426', '\"')}\n"
 
 
 def make(folder: Path, python: str, extra: bool) -> Path:
@@ -47,9 +54,10 @@ def make(folder: Path, python: str, extra: bool) -> Path:
     (library / "package").mkdir(parents=True)
     for i in range(20):
         (library / "package" / f"m{i:02}.py").write_bytes(SOURCE.replace(b"same", b"same%d" % i))
+    (library / "package" / "characters.py").write_bytes(CHARACTERS)
     if extra:
         for i in range(7):
-            (library / f"extra{i}.py").write_bytes(SOURCE + b"name = 'package'\n")
+            (library / f"extra{i}.py").write_bytes(SOURCE + BEFORE)
     (library / "wrong.py").write_text("print 'Python 2'\n")
     (library / "empty.py").write_text("")
     return library
@@ -66,10 +74,27 @@ def test_the_same_sources_give_the_same_byte_code_everywhere(tmp_path, python):
     result = compile_prefix(short, short / "bin" / "python", workers=1)
     compile_prefix(long, long / "bin" / "python", workers=3)
     first, second = compiled(one), compiled(two)
-    assert len(first) == 21 and set(first) < set(second)
+    assert len(first) == 22 and set(first) < set(second)
     assert [name for name in first if first[name] != second[name]] == []
     relative = one.relative_to(short).as_posix()
     assert result.invalid == (f"{relative}/wrong.py",)
+
+
+@pytest.mark.parametrize("python", pythons(), ids=lambda path: Path(path).parts[-3])
+def test_a_source_that_crashes_python_does_not_stop_the_others(tmp_path, python):
+    """Python 3.8 and 3.9 overflow their stack."""
+    library = make(tmp_path / "a", python, False)
+    (library / "deep.py").write_text("a" + ".b" * 300_000)
+    result = compile_prefix(tmp_path / "a", tmp_path / "a" / "bin" / "python", workers=1)
+    names = {Path(name).name for name in (*result.compiled, *result.invalid)}
+    assert names == {
+        "deep.py",
+        "wrong.py",
+        "empty.py",
+        "characters.py",
+        *(f"m{number:02}.py" for number in range(20)),
+    }
+    assert len(compiled(library)) == len(result.compiled) >= 22
 
 
 def test_python_takes_the_byte_code_when_the_source_has_the_bundles_time(tmp_path):
@@ -141,7 +166,7 @@ class Telling(Reporter):
         print(title, flush=True)
         with super().step(title, total, unit) as step:
             yield step
-spec = parse_spec("dependencies: [python, numpy]", "x.yml")
+spec = parse_spec("dependencies: [python, pip, rich, requests]", "x.yml")
 work = Path(sys.argv[1])
 options = dict(sources=PackageSources([sys.argv[2]]), cache_dir=work / "cache", reporter=Telling())
 build_prefix(spec, choose_prefix(work), **options)
