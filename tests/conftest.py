@@ -49,7 +49,8 @@ def channel() -> Path:
     """The folder of a channel with this Python, the packages above with what they need, and the relocation
     samples. All workers share it; it is made anew when the maker, the list or the compiler changes."""
     key = hashlib.sha256(repr((CHANNEL_REQUIREMENTS, sys.version, sys.base_prefix, compiler())).encode())
-    for source in sorted(path for path in SCRIPTS.rglob("*") if path.suffix in (".py", ".c", ".in")):
+    sources = sorted(path for path in SCRIPTS.rglob("*") if path.suffix in (".py", ".c", ".in"))
+    for source in (*sources, REPOSITORY / "src/envpack/build/compile_worker.py"):
         key.update(source.read_bytes())
     build = REPOSITORY / "build"
     build.mkdir(exist_ok=True)

@@ -2,8 +2,8 @@
 
 What goes in: the interpreter with its config script, pydoc and 2to3, the standard library, headers, pkg-config
 files, and every shared library that one of these is linked to, wherever it lies, but glibc's own (``linked``).
-What stays out: site-packages, test suites, byte-code, static libraries, IDLE, turtledemo, and ensurepip, which
-carries a pip of its own (``pip`` is a package of the channel): ``python -m venv`` there needs ``--without-pip``.
+What stays out: site-packages, test suites, static libraries, IDLE, turtledemo, and ensurepip, which carries a
+pip of its own (``pip`` is a package of the channel): ``python -m venv`` there needs ``--without-pip``.
 An extension module linked to a library that can't work elsewhere stays out too, and is named: ``_tkinter`` with
 a distribution's Tcl and Tk, with scripts in the distribution's folders.
 
@@ -34,6 +34,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from channel_maker.bytecode import byte_code
 from channel_maker.errors import ChannelError
 from channel_maker.interpreter import Interpreter
 from channel_maker.licences import find_licences
@@ -60,7 +61,7 @@ from channel_maker.python_files import SYSTEM_PREFIXES, Preparation
 from channel_maker.tools import find_tool, need_tool
 
 # Part of the build string: raise it when the same interpreter has to become a different package.
-REVISION = 2
+REVISION = 3
 
 SKIPPED_FOLDERS = frozenset(
     [
@@ -142,6 +143,7 @@ class PythonPlan:
             foreign_openssl=any(name.startswith("libcrypto.so") for name in self.contents.brought),
         )
         prepared = list(pool.map(prepare.file, self.contents.files))
+        prepared += byte_code(prepared, self.interpreter.executable, epoch=epoch, scratch=scratch / "byte-code")
         write_conda(
             out,
             self.identity,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import tempfile
 import zipfile
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.tags import Tag, compatible_tags, cpython_tags, platform_tags
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
+from channel_maker.bytecode import byte_code
 from channel_maker.errors import ChannelError
 from channel_maker.interpreter import Interpreter
 from channel_maker.package import (
@@ -31,7 +33,7 @@ from channel_maker.specs import MarkerEnvironment, applying, conda_clauses, cond
 from channel_maker.wheel_files import EntryPoint, Layout, parse_entry_points, wheel_files
 
 # Part of every build string: raise it when the same wheel has to become a different package.
-REVISION = 1
+REVISION = 2
 
 
 @dataclass(frozen=True)
@@ -158,25 +160,32 @@ class Wheel:
 
 @dataclass(frozen=True)
 class WheelPlan:
-    """A package to be made from a wheel: everything is known but the bytes."""
+    """A package to be made from a wheel, for one interpreter or, with None, for all.
+
+    Everything is known but the bytes.
+    """
 
     wheel: Wheel
     identity: PackageIdentity
     metadata: PackageMetadata
-    minor: str | None
+    interpreter: Interpreter | None
 
     def write(self, out: Path, *, epoch: int) -> None:
         """Write the package file ``out``."""
         placeholder = placeholder_for(self.identity.name, epoch)
         try:
-            with self.wheel.opened() as archive:
+            with self.wheel.opened() as archive, tempfile.TemporaryDirectory(dir=out.parent) as scratch:
+                minor = self.interpreter.minor if self.interpreter else None
                 files = wheel_files(
                     archive,
                     self.wheel.dist_info,
-                    Layout(self.minor, placeholder),
+                    Layout(minor, placeholder),
                     self.wheel.name,
                     self.wheel.entry_points,
                 )
+                if self.interpreter:
+                    python = self.interpreter.executable
+                    files += byte_code(files, python, epoch=epoch, scratch=Path(scratch))
                 write_conda(out, self.identity, self.metadata, files, placeholder=placeholder, epoch=epoch)
         except ChannelError as error:
             raise ChannelError(
@@ -243,7 +252,7 @@ def _plan(
         _build(wheel, metadata, "py" if noarch else interpreter.tag),
         "noarch" if noarch else interpreter.subdir,
     )
-    return WheelPlan(wheel, identity, metadata, None if noarch else interpreter.minor)
+    return WheelPlan(wheel, identity, metadata, None if noarch else interpreter)
 
 
 def _build(wheel: Wheel, metadata: PackageMetadata, tag: str) -> str:

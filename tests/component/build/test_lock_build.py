@@ -214,7 +214,9 @@ def test_the_caches_are_left_as_they_were_published(built, cache):
 
 
 def test_every_module_has_byte_code_that_records_the_bundles_time(built):
-    assert built.compiled is not None and len(built.compiled.compiled) > 500
+    assert built.compiled is not None and len(built.compiled.compiled) > 20
+    published = {name for name in built.compiled.valid if "/site-packages/" not in name}
+    assert len(published) > 500  # of the package python
     for name in built.compiled.compiled:
         folder, _, module = name.rpartition("/")
         (pyc,) = (built.prefix / folder / "__pycache__").glob(f"{module[:-3]}.cpython-*.pyc")

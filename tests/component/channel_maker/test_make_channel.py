@@ -6,11 +6,13 @@ import asyncio
 import base64
 import csv
 import hashlib
+import importlib.util
 import json
 import os
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tarfile
@@ -304,12 +306,29 @@ def test_the_python_package_is_as_conda_has_it_and_knows_nothing_of_its_source(e
     modes = [each.get("file_mode") for each in paths]
     assert modes.count("binary") > 30
     assert modes.count("text") >= 3
-    left_out = {"site-packages", "test", "__pycache__", "ensurepip", "idlelib"}
+    left_out = {"site-packages", "test", "ensurepip", "idlelib"}
     names = {Path(each["_path"]) for each in paths}
-    assert not [path for path in names if left_out & set(path.parts) or path.suffix in (".a", ".pyc")]
+    assert not [path for path in names if left_out & set(path.parts) or path.suffix == ".a"]
     if len(SOURCE.parts) > 3:
         trace = os.fsencode(SOURCE)
         assert not [path for path in names if trace in (folder / path).read_bytes()]
+
+
+def test_packages_for_one_python_have_the_byte_code_of_their_sources(extracted: dict[str, Path]) -> None:
+    """As conda-build makes it; what an installer changes has none."""
+    for name, folder in extracted.items():
+        paths = json.loads((folder / "info/paths.json").read_text())["paths"]
+        mode = {each["_path"]: each.get("file_mode") for each in paths if each["path_type"] == "hardlink"}
+        sources = {path for path in mode if path.startswith("lib/") and path.endswith(".py") and not mode[path]}
+        byte_code = {importlib.util.source_from_cache(path): path for path in mode if path.endswith(".pyc")}
+        noarch = json.loads((folder / "info/index.json").read_text())["subdir"] == "noarch"
+        assert byte_code.keys() <= sources and bool(byte_code) == (bool(sources) and not noarch), name
+        invalid = {"lib2to3", "tests"}  # tests of parsers
+        assert noarch or not [path for path in sources - byte_code.keys() if not invalid & {*Path(path).parts}]
+        for source, path in byte_code.items():
+            status, header = (folder / source).stat(), (folder / path).read_bytes()[:16]
+            assert header[:4] == importlib.util.MAGIC_NUMBER
+            assert struct.unpack("<4xLL", header[4:]) == (int(status.st_mtime), status.st_size)
 
 
 def test_packages_name_what_they_need(extracted: dict[str, Path]) -> None:
