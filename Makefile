@@ -65,7 +65,7 @@ endif
 
 REGISTRY := build/registry
 
-.PHONY: help install constraints channel demo test test-shells test-pythons fresh test-large test-property test-wheels test-faults test-planted bench bench-scaling fuzz cases check-tables lint type release package systems clean
+.PHONY: help install constraints channel demo test test-long test-shells test-pythons fresh test-large test-property test-wheels test-faults test-planted bench bench-scaling fuzz cases check-tables lint type release package systems clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -101,6 +101,9 @@ test: lint type $(REGISTRY) ## run lint, type checks and the default test suite
 $(REGISTRY): scripts/get_registry.sh
 	@scripts/get_registry.sh $(REGISTRY) >/dev/null 2>&1 || { rm -rf $(REGISTRY)/packages; mkdir -p $(REGISTRY); } # tests say what is missing
 	@touch $(REGISTRY)
+
+test-long: $(READY) $(REGISTRY) ## run the tests that 'make test' leaves out because they take long (minutes)
+	@"$(BIN)/python" -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m long
 
 test-shells: $(READY) ## install shells, languages and tools from Debian (root), and run the tests that need them
 	@test "$$(id -u)" = 0 || { echo "error: only root can install packages: sudo make test-shells" >&2; exit 2; }

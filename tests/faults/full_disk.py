@@ -1,7 +1,7 @@
-"""A filesystem that is really full: ``full_disk.py MOUNTPOINT BUNDLES``, in a mount namespace of its own.
+"""A filesystem that is really full: ``full_disk.py MOUNTPOINT BUNDLES STEP``, in a mount namespace of its own.
 
-A tmpfs is given one more inode, or page, at a time until an upgrade fits, so it fails wherever it may. Prints
-JSON: how often it failed for too few inodes or bytes, and what was wrong then.
+A tmpfs is given STEP more inodes, or pages, at a time until an upgrade fits: with 1 it fails wherever it may.
+Prints JSON: how often it failed for too few inodes or bytes, and what was wrong then.
 """
 
 from __future__ import annotations
@@ -36,12 +36,14 @@ def deploy(bundles: Path, version: str, x: Path) -> subprocess.CompletedProcess[
     return runtime("deploy", "--no-check", "--quiet", str(samples.bundle(bundles, version)), str(x))
 
 
-def try_until_it_fits(disk: Path, bundles: Path, what: str, first: int, unit: int) -> tuple[int, list[str]]:
+def try_until_it_fits(
+    disk: Path, bundles: Path, what: str, first: int, unit: int, step: int
+) -> tuple[int, list[str]]:
     """Return how often it failed before it fitted, and what was wrong with the rest."""
     x, failures = disk / "x", 0
     wrong: list[str] = []
     before = samples.look(x)
-    for more in range(1, 2000):
+    for more in range(1, 2000, step):
         mount(disk, "-o", f"remount,{what}={first + more * unit}")
         done = deploy(bundles, "2", x)
         if done.returncode == 0:
@@ -61,13 +63,13 @@ def try_until_it_fits(disk: Path, bundles: Path, what: str, first: int, unit: in
 
 
 def main() -> None:
-    disk, bundles = Path(sys.argv[1]), Path(sys.argv[2])
+    disk, bundles, step = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
     results = {}
     mount(disk, "-t", "tmpfs")
     done = deploy(bundles, "1", disk / "x")
     assert done.returncode == 0, done.stderr
     facts = os.statvfs(disk)
-    results["nr_inodes"] = try_until_it_fits(disk, bundles, "nr_inodes", facts.f_files - facts.f_ffree, 1)
+    results["nr_inodes"] = try_until_it_fits(disk, bundles, "nr_inodes", facts.f_files - facts.f_ffree, 1, step)
     runtime("rollback", str(disk / "x"))
     runtime("remove", str(disk / "x"))
     mount(disk, "-o", "remount,nr_inodes=100000")
@@ -76,7 +78,7 @@ def main() -> None:
     facts = os.statvfs(disk)
     used = (facts.f_blocks - facts.f_bfree) * facts.f_frsize
     size = sum(path.stat().st_size for path in (disk / "x").rglob("*") if path.is_file() and not path.is_symlink())
-    results["size"] = try_until_it_fits(disk, bundles, "size", used + size - 3 * PAGE, PAGE)
+    results["size"] = try_until_it_fits(disk, bundles, "size", used + size - 3 * PAGE, PAGE, step)
     print(json.dumps(results))
 
 

@@ -230,6 +230,7 @@ def test_the_same_lock_gives_the_same_bytes(made: Made, tmp_path: Path) -> None:
     assert digest(output) == digest(made.bundle)
 
 
+@pytest.mark.long
 def test_packing_a_prefix_twice_gives_the_same_bytes(deployed: Path, tmp_path: Path) -> None:
     for name in ("1", "2"):
         envpack("pack", "-p", deployed, "-o", tmp_path / f"{name}.tar.zst")
@@ -253,7 +254,10 @@ def demo_spec() -> str:
 
 @pytest.mark.parametrize(
     ("spec", "command", "output"),
-    [(readme_spec(), "lock", "demo.lock"), (demo_spec(), "build", "demo.tar.gz")],
+    [
+        (readme_spec(), "lock", "demo.lock"),
+        pytest.param(demo_spec(), "build", "demo.tar.gz", marks=pytest.mark.long),
+    ],
     ids=["README", "demo"],
 )
 def test_the_first_specs_give_no_warning_on_the_demos_channel(

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from faults import samples
 from support.namespaces import namespace
 
@@ -16,22 +18,30 @@ FAULTS = Path(samples.__file__).parent
 
 def test_killed_or_failing_anywhere_it_is_the_old_one_or_the_new_one() -> None:
     done = subprocess.run(
-        [sys.executable, str(FAULTS / "harness.py"), "--sample", "72", "--jobs", "1"],
+        [sys.executable, str(FAULTS / "harness.py"), "--sample", "36", "--jobs", "1"],
         stdout=subprocess.PIPE,
         text=True,
     )
     assert done.returncode == 0, done.stdout
     *_, points, _, violations, _, _, _ = done.stdout.splitlines()[-1].split()
-    assert int(points) >= 60 and violations == "0", done.stdout
+    assert int(points) >= 24 and violations == "0", done.stdout
 
 
-def test_a_disk_that_is_really_full_leaves_the_old_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("step", "least"), [(3, 2), pytest.param(1, 6, marks=pytest.mark.long)])
+def test_a_disk_that_is_really_full_leaves_the_old_one(tmp_path: Path, step: int, least: int) -> None:
     way = namespace()
     (tmp_path / "disk").mkdir()
     samples.make_bundles(tmp_path)
-    command = [*way, sys.executable, str(FAULTS / "full_disk.py"), str(tmp_path / "disk"), str(tmp_path)]
+    command = [
+        *way,
+        sys.executable,
+        str(FAULTS / "full_disk.py"),
+        str(tmp_path / "disk"),
+        str(tmp_path),
+        str(step),
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     results = json.loads(done.stdout)
     assert [wrong for _, wrong in results.values()] == [[], []]
-    assert all(failures > 5 for failures, _ in results.values()), results
+    assert all(failures >= least for failures, _ in results.values()), results

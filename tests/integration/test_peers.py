@@ -106,57 +106,63 @@ def test_row_19_no_temporary_folder_is_needed(original: Path, tmp_path: Path) ->
     assert sorted(path.name for path in tmp_path.iterdir()) == ["b.tar.gz", "x"]
 
 
-def test_found_scripts_named_after_python_are_relocated(original: Path, tmp_path: Path) -> None:
-    """conda-pack skips every bin/python* file, so python3.11-config keeps the former prefix, exit 0."""
-    prefix = tmp_path / "config"
+# --- what was found besides: one environment with all of it ---
+
+
+@pytest.fixture(scope="module")
+def changed(original: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of the environment after scripts were written and a file was edited in it."""
+    prefix = tmp_path_factory.mktemp("changed") / "work"
     subprocess.run(["cp", "-a", original, prefix], check=True)
-    (prefix / "bin/python3-config").write_text(f"#!/bin/sh\necho {prefix}\n")
-    (prefix / "bin/python3-config").chmod(0o755)
-    assert envpack("pack", "-p", prefix, "-o", tmp_path / "b.tar.gz").returncode == 0
-    assert envpack("deploy", tmp_path / "b.tar.gz", tmp_path / "x").returncode == 0
-    done = subprocess.run([tmp_path / "x/bin/python3-config"], env=CLEAN, capture_output=True, text=True)
-    assert done.stdout.strip() == str(tmp_path / "x")
-
-
-def test_found_shebangs_keep_their_arguments(original: Path, tmp_path: Path) -> None:
-    """`#!.../python -s` becomes `#!/usr/bin/env python -s` there, which Linux takes for one name."""
-    prefix = tmp_path / "arguments"
-    subprocess.run(["cp", "-a", original, prefix], check=True)
-    script = prefix / "bin/quiet"
-    script.write_text(f"#!{prefix}/bin/python -s\nimport sys; print(sys.flags.no_user_site, sys.prefix)\n")
-    script.chmod(0o755)
-    assert envpack("pack", "-p", prefix, "-o", tmp_path / "b.tar.gz").returncode == 0
-    for place in ("x", "a place with blanks", "d" * 150):
-        assert envpack("deploy", tmp_path / "b.tar.gz", tmp_path / place).returncode == 0
-        done = subprocess.run([tmp_path / place / "bin/quiet"], env=CLEAN, capture_output=True, text=True)
-        assert done.stdout.strip() == f"1 {tmp_path / place}", done.stderr
-
-
-def test_found_two_hard_linked_scripts_stay_one_and_whole(original: Path, tmp_path: Path) -> None:
-    """Two hard-linked scripts give a corrupt tar there."""
-    prefix = tmp_path / "linked"
-    subprocess.run(["cp", "-a", original, prefix], check=True)
-    (prefix / "bin/one").write_text(f"#!{prefix}/bin/python\nprint('it runs')\n")
-    (prefix / "bin/one").chmod(0o755)
+    for name, text in (
+        ("python3-config", f"#!/bin/sh\necho {prefix}\n"),
+        ("quiet", f"#!{prefix}/bin/python -s\nimport sys; print(sys.flags.no_user_site, sys.prefix)\n"),
+        ("one", f"#!{prefix}/bin/python\nprint('it runs')\n"),
+    ):
+        (prefix / "bin" / name).write_text(text)
+        (prefix / "bin" / name).chmod(0o755)
     (prefix / "bin/two").hardlink_to(prefix / "bin/one")
-    assert envpack("pack", "-p", prefix, "-o", tmp_path / "b.tar.gz").returncode == 0
-    assert envpack("deploy", tmp_path / "b.tar.gz", tmp_path / "x").returncode == 0
-    assert (tmp_path / "x/bin/one").samefile(tmp_path / "x/bin/two")
-    for name in ("one", "two"):
-        done = subprocess.run([tmp_path / "x/bin" / name], env=CLEAN, capture_output=True, text=True)
-        assert done.stdout == "it runs\n", done.stderr
-
-
-def test_found_an_edit_in_place_is_packed_unchanged(original: Path, tmp_path: Path) -> None:
-    """In-place edits of managed files are silently lost there, since the package cache is read instead."""
-    prefix = tmp_path / "edited"
-    subprocess.run(["cp", "-a", original, prefix], check=True)
     init = next(prefix.glob("lib/python3.*/site-packages/click/__init__.py"))
     text = init.read_text() + "\nEDITED = True\n"
     init.unlink()
     init.write_text(text)
-    assert envpack("pack", "-p", prefix, "-o", tmp_path / "b.tar.gz").returncode == 0
-    assert envpack("deploy", tmp_path / "b.tar.gz", tmp_path / "x").returncode == 0
+    done = envpack("pack", "-p", prefix, "-o", prefix.parent / "changed.tar.gz")
+    assert done.returncode == 0, done.stderr
+    return prefix.parent / "changed.tar.gz"
+
+
+@pytest.fixture(scope="module")
+def found(changed: Path) -> Path:
+    done = envpack("deploy", changed, changed.parent / "x")
+    assert done.returncode == 0, done.stderr
+    return changed.parent / "x"
+
+
+def test_found_scripts_named_after_python_are_relocated(found: Path) -> None:
+    """conda-pack skips every bin/python* file, so python3.11-config keeps the former prefix, exit 0."""
+    done = subprocess.run([found / "bin/python3-config"], env=CLEAN, capture_output=True, text=True)
+    assert done.stdout.strip() == str(found)
+
+
+def test_found_shebangs_keep_their_arguments(found: Path, changed: Path, tmp_path: Path) -> None:
+    """`#!.../python -s` becomes `#!/usr/bin/env python -s` there, which Linux takes for one name."""
+    blanks, long = tmp_path / "a place with blanks", tmp_path / ("d" * 150)
+    for place in (found, blanks, long):
+        assert place == found or envpack("deploy", changed, place).returncode == 0
+        done = subprocess.run([place / "bin/quiet"], env=CLEAN, capture_output=True, text=True)
+        assert done.stdout.strip() == f"1 {place}", done.stderr
+
+
+def test_found_two_hard_linked_scripts_stay_one_and_whole(found: Path) -> None:
+    """Two hard-linked scripts give a corrupt tar there."""
+    assert (found / "bin/one").samefile(found / "bin/two")
+    for name in ("one", "two"):
+        done = subprocess.run([found / "bin" / name], env=CLEAN, capture_output=True, text=True)
+        assert done.stdout == "it runs\n", done.stderr
+
+
+def test_found_an_edit_in_place_is_packed_unchanged(found: Path) -> None:
+    """In-place edits of managed files are silently lost there, since the package cache is read instead."""
     script = "import click; print(click.EDITED)"
-    done = subprocess.run([tmp_path / "x/bin/python", "-c", script], env=CLEAN, capture_output=True, text=True)
+    done = subprocess.run([found / "bin/python", "-c", script], env=CLEAN, capture_output=True, text=True)
     assert done.stdout == "True\n", done.stderr

@@ -71,6 +71,7 @@ def test_the_same_seed_makes_the_same_environment(tmp_path: Path) -> None:
     assert made(1) == first
 
 
+@pytest.mark.long
 def test_growth_is_measured_and_written_down(compared: tuple[dict[str, Any], str, Path], tmp_path: Path) -> None:
     steps = ["--files", 100, 200, "--size", 0.001, "--sizes", 0.001, 0.002, "--count", 100]
     run("scaling.py", *steps, "--folder", tmp_path, "--json", tmp_path / "scaling.json")

@@ -54,6 +54,8 @@ def need(program: str) -> str:
 
 
 def conda_pack(prefix: Path, output: Path, *options: str, **environment: str) -> Path:
+    if output.name.endswith("gz") and "--compress-level" not in options:
+        options = ("--compress-level", "1", *options)
     command = [sys.executable, "-m", "conda_pack.cli", "-q", "-p", prefix, "-o", output, *options]
     run(*command, cwd=None, **environment)
     return output

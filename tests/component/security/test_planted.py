@@ -63,8 +63,8 @@ def test_what_another_user_planted_is_not_followed(victim: str) -> None:
     reason = planted.why_not(0) or (planted.why_not(planted.VICTIM) if victim == "user" else "")
     if reason:
         pytest.skip(reason)
-    command = [sys.executable, str(Path(planted.__file__)), "--sample", "6", "--victims", victim]
+    command = [sys.executable, str(Path(planted.__file__)), "--sample", "3", "--victims", victim]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     tried = done.stdout.splitlines()[-1].split()[0]
-    assert int(tried) >= 4, done.stdout
+    assert int(tried) >= 2, done.stdout

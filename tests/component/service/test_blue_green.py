@@ -167,7 +167,10 @@ def test_no_request_fails_while_releases_change(site: Site) -> None:
     assert site.ask() == "three"
 
 
-@pytest.mark.parametrize("server", ["raise SystemExit('no weights')", "import time; time.sleep(600)"])
+@pytest.mark.parametrize(
+    "server",
+    ["raise SystemExit('no weights')", pytest.param("import time; time.sleep(600)", marks=pytest.mark.long)],
+)
 def test_a_release_that_does_not_start_leaves_the_other_one_as_it_is(site: Site, server: str) -> None:
     site.release("one")
     before = site.servers()
@@ -181,6 +184,7 @@ def test_a_release_that_does_not_start_leaves_the_other_one_as_it_is(site: Site,
     assert (site.current(), site.ask()) == ("green", "three")
 
 
+@pytest.mark.long
 def test_the_way_back_leads_to_what_has_answered(site: Site) -> None:
     """Neither to a release that did not start nor to a canary that was cancelled."""
     site.release("one")
@@ -197,6 +201,7 @@ def test_the_way_back_leads_to_what_has_answered(site: Site) -> None:
     assert (site.current(), site.ask()) == ("blue", "one")
 
 
+@pytest.mark.long
 def test_a_failed_release_that_left_no_way_back_is_followed_by_another(site: Site) -> None:
     site.environ["ENVPACK_OPTIONS"] = "--keep 0"
     site.release("one")
@@ -208,6 +213,7 @@ def test_a_failed_release_that_left_no_way_back_is_followed_by_another(site: Sit
     assert (site.current(), site.ask()) == ("green", "two")
 
 
+@pytest.mark.long
 def test_the_side_that_answers_may_be_upgraded_where_it_is(site: Site) -> None:
     site.release("one")
     upgraded = ["envpack", "deploy", site.bundle("one and a half"), site.base / "blue"]
@@ -219,7 +225,7 @@ def test_the_side_that_answers_may_be_upgraded_where_it_is(site: Site) -> None:
     assert (site.current(), site.ask()) == ("blue", "one and a half")
 
 
-@pytest.mark.parametrize("where", ["before the link", "after the link"])
+@pytest.mark.parametrize("where", ["before the link", pytest.param("after the link", marks=pytest.mark.long)])
 def test_a_release_that_was_killed_is_run_again(site: Site, where: str) -> None:
     site.release("one")
     if where == "before the link":
@@ -241,6 +247,7 @@ def test_a_release_that_was_killed_is_run_again(site: Site, where: str) -> None:
     assert (site.current() != before, site.ask(), len(site.processes())) == (True, "two", 1)
 
 
+@pytest.mark.long
 def test_what_a_shell_started_has_the_time_of_the_spec_to_end(site: Site) -> None:
     server = SERVER.replace(
         "http.server.Threading",
@@ -268,6 +275,7 @@ def test_a_relative_path_means_the_same_with_cdpath(site: Site) -> None:
     assert site.ask() == "one"
 
 
+@pytest.mark.long
 def test_a_host_without_envpack_uses_the_runtime_of_a_bundle(site: Site) -> None:
     bundle = site.bundle("one")
     subprocess.run(["tar", "-xzf", bundle, "-C", site.folder, ".envpack/runtime.pyz"], check=True)
@@ -301,6 +309,7 @@ def test_a_proxy_that_refuses_its_file_keeps_the_old_release(site: Site) -> None
     assert site.run("status").stdout.splitlines()[1] == "green: stopped"
 
 
+@pytest.mark.long
 def test_a_proxy_that_does_not_answer_keeps_the_old_release(site: Site) -> None:
     site.release("one")
     before = site.servers()
@@ -324,6 +333,7 @@ def test_a_canary_gets_a_part_of_the_requests(site: Site) -> None:
     assert (site.servers(), site.current(), site.ask()) == ([(green, None)], "green", "two")
 
 
+@pytest.mark.long
 def test_sides_that_were_killed_are_started_again(site: Site) -> None:
     site.release("one")
     site.kill()
