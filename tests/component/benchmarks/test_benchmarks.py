@@ -30,6 +30,7 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], 
     return json.loads((folder / "small.json").read_text()), shown, folder
 
 
+@pytest.mark.long
 def test_every_case_is_measured_and_every_target_reported(compared: tuple[dict[str, Any], str, Path]) -> None:
     result, shown, folder = compared
     cases = {case["name"]: case for case in result["cases"]}
@@ -42,6 +43,7 @@ def test_every_case_is_measured_and_every_target_reported(compared: tuple[dict[s
     assert not (folder / "work").exists()
 
 
+@pytest.mark.long
 def test_of_a_bundle_of_which_one_package_changed_only_that_is_read(
     compared: tuple[dict[str, Any], str, Path],
 ) -> None:
@@ -50,6 +52,7 @@ def test_of_a_bundle_of_which_one_package_changed_only_that_is_read(
     assert cases["deploy, store empty"]["bundle_read"] > cases["envpack .tar.gz"]["size"] * 0.8
 
 
+@pytest.mark.long
 def test_the_environment_is_kept_as_it_was_made(compared: tuple[dict[str, Any], str, Path]) -> None:
     folder = compared[2] / "environments"
     (prefix,) = (path for path in folder.iterdir() if path.is_dir())

@@ -169,6 +169,7 @@ def test_every_library_is_in_the_package(extracted: dict[str, Path]) -> None:
     check_licences(extracted["python"])
 
 
+@pytest.mark.long
 def test_the_package_of_a_package_has_the_same_files(prefix: Path, tmp_path: Path) -> None:
     """A Python that brings its libraries, as conda's do, is taken as it is."""
     package = made(tmp_path / "channel", "--python", prefix / "bin" / "python", "--no-deps")["made"][0]
@@ -549,6 +550,7 @@ def distribution_python() -> Path | None:
 
 
 @pytest.mark.skipif(distribution_python() is None, reason="there is no other Python in /usr")
+@pytest.mark.long
 def test_a_distributions_python_becomes_an_ordinary_prefix(tmp_path: Path, offline: dict[str, str]) -> None:
     python = distribution_python()
     wheel = write_wheel(tmp_path, {"tiny.py": "value = 7\n"}, name="tiny")

@@ -62,7 +62,7 @@ def envpack(*words: str | Path, code: int = 0, **environ: str) -> tuple[int, str
     return int(last.removeprefix("processes: ")), done.stdout + "\n".join(said)
 
 
-@pytest.mark.parametrize("suffix", [".tar.gz", ".tar.zst"])
+@pytest.mark.parametrize("suffix", [".tar.gz", pytest.param(".tar.zst", marks=pytest.mark.long)])
 def test_a_bundle_is_the_same_for_every_number_of_processes(
     suffix: str, made: SmallPrefix, tmp_path: Path
 ) -> None:
@@ -89,6 +89,7 @@ def test_a_deployment_is_the_same_for_every_number_of_processes(made: SmallPrefi
     assert len(trees[0]) > 60 and trees[0]["bin/same"].links == 2
 
 
+@pytest.mark.long
 def test_there_may_be_more_packages_than_one_crew_takes(tmp_path: Path) -> None:
     made = SmallPrefix(tmp_path / "env")
     for number in range(1100):
