@@ -21,7 +21,7 @@ from envpack.publish.names import BundleName, parse_bundle_name
 from envpack.publish.release import ReleaseFiles, publish_files, publish_new
 from envpack.runtime.errors import DestinationError, EnvpackError, IntegrityError, UsageError
 from envpack.runtime.transport.documents import read_parts
-from envpack.runtime.transport.http import connection
+from envpack.runtime.transport.http import connection, pool
 from support.command_line import envpack
 from support.github_server import TOKEN, GitHub, github_serving
 from support.releases import FAULTS, LIMIT, NAME, STEM, at, contents_of, files, large, publish_in_child
@@ -40,8 +40,7 @@ def github() -> Iterator[GitHub]:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(draft, "BACKOFF_SECONDS", 0.001)
-    monkeypatch.setattr("envpack.publish.git_hosts.api.BACKOFF_SECONDS", 0.001)
+    monkeypatch.setattr(pool, "BACKOFF_SECONDS", 0.001)
     monkeypatch.setattr(draft, "POLL", 0.01)
     monkeypatch.setattr(draft, "PATIENCE", 0.1)
 

@@ -20,6 +20,7 @@ from envpack.publish.listing import list_releases
 from envpack.publish.names import BundleName, parse_bundle_name
 from envpack.publish.release import ReleaseFiles, publish_files, publish_new
 from envpack.runtime.errors import DestinationError, EnvpackError, IntegrityError, UsageError
+from envpack.runtime.transport.http import pool
 from support.command_line import envpack
 from support.gitlab_server import TOKEN, GitLab, gitlab_serving
 from support.releases import FAULTS, LIMIT, NAME, at, contents_of, files, large, publish_in_child
@@ -39,8 +40,7 @@ def gitlab() -> Iterator[GitLab]:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("envpack.publish.git_hosts.uploads.BACKOFF_SECONDS", 0.001)
-    monkeypatch.setattr("envpack.publish.git_hosts.api.BACKOFF_SECONDS", 0.001)
+    monkeypatch.setattr(pool, "BACKOFF_SECONDS", 0.001)
 
 
 def place(gitlab: GitLab, target: str = TARGET, **how: Any) -> GitLabPackages:

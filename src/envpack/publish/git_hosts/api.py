@@ -17,7 +17,7 @@ from envpack.runtime.errors import DestinationError, FetchError, UsageError
 from envpack.runtime.fs.json_text import json_value
 from envpack.runtime.report import escape
 from envpack.runtime.transport.http.connection import Link, explained
-from envpack.runtime.transport.http.pool import BACKOFF_SECONDS, RETRIES
+from envpack.runtime.transport.http.pool import RETRIES, backoff_seconds
 from envpack.runtime.transport.http.url import Url, parse_url
 
 MOST_WAIT = 900.0
@@ -134,7 +134,7 @@ class Api:
                     problem.message += f" ({failed} times)"
                 if failed > RETRIES or (not repeat and done) or wait > MOST_WAIT:
                     raise problem from None
-            time.sleep(wait or BACKOFF_SECONDS * 2 ** (failed - 1))
+            time.sleep(wait or backoff_seconds(failed))
 
     def _url(self, text: str) -> Url:
         return replace(parse_url(text), authorization="", remark="")

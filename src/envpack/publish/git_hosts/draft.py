@@ -15,7 +15,7 @@ from envpack.publish.release import CHECKSUM
 from envpack.runtime.errors import DestinationError, EnvpackError
 from envpack.runtime.report import escape
 from envpack.runtime.transport.documents import PARTS
-from envpack.runtime.transport.http.pool import BACKOFF_SECONDS, RETRIES
+from envpack.runtime.transport.http.pool import RETRIES, backoff_seconds
 
 MOST_ASSETS = 1000
 """Files of a release at most (https://docs.github.com/repositories/releasing-projects-on-github/about-releases)."""
@@ -112,7 +112,7 @@ class Draft(Uploads[Asset]):
             except UnansweredError:
                 if failed == RETRIES:
                     raise
-                time.sleep(BACKOFF_SECONDS * 2**failed)
+                time.sleep(backoff_seconds(failed + 1))
             except RefusedError as problem:
                 raise self._explained(problem) from None
         raise DestinationError(f"can't create a release in {self._repository.name}", hint="Run the command again.")

@@ -11,7 +11,7 @@ from envpack.publish.base import Upload
 from envpack.publish.git_hosts.api import RefusedError, UnansweredError
 from envpack.publish.git_hosts.pieces import Piece, pieces_of, whole
 from envpack.runtime.errors import DestinationError, EnvpackError
-from envpack.runtime.transport.http.pool import BACKOFF_SECONDS, RETRIES
+from envpack.runtime.transport.http.pool import RETRIES, backoff_seconds
 
 _MAX_COMPARED = 64 << 20
 """Bytes of the largest file that is downloaded to compare it, from a server that states no digests."""
@@ -110,7 +110,7 @@ class Uploads(ABC, Generic[File]):
         problem: DestinationError | None = None
         for failed in range(RETRIES + 1):
             if failed:
-                time.sleep(BACKOFF_SECONDS * 2 ** (failed - 1))
+                time.sleep(backoff_seconds(failed))
                 self._look()
             if self._has(piece):
                 piece.skip()

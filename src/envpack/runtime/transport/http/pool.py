@@ -24,6 +24,12 @@ RENEWALS = 3
 BUSY = {408, 425, 429, 500, 502, 503, 504}
 """Status codes of a server that may answer later."""
 
+
+def backoff_seconds(failed: int) -> float:
+    """Return the seconds to wait after so many failures in a row."""
+    return BACKOFF_SECONDS * 2.0 ** (failed - 1)
+
+
 Body = Callable[[], Iterable[bytes]]
 """A function that returns the body of a request, from its beginning at each call."""
 
@@ -205,7 +211,7 @@ class Tries:
         if self._failed > RETRIES:
             error.message += f" ({self._failed} times)"
             raise error
-        seconds = BACKOFF_SECONDS * 2 ** (self._failed - 1)
+        seconds = backoff_seconds(self._failed)
         with suppress(ValueError):
             seconds = max(seconds, float(wait))
         self._pool.wait(min(seconds, _MAX_WAIT))
