@@ -21,7 +21,7 @@ from envpack.runtime.format.manifest import Manifest
 from envpack.runtime.host.detect.machine import host_subdir
 from envpack.runtime.report import Reporter
 from support.conda_packages import SHORT, Channel
-from support.real_environments import MINOR, NO_BYTECODE, SITE, conda_install, run
+from support.real_environments import MINOR, NO_BYTECODE, SITE, conda_install, lighten, run
 from support.reporters import RecordingReporter
 from support.trees import paths
 
@@ -167,6 +167,7 @@ def make_pixi(channel_url: str, project: Path, cache: Path) -> Path:
     (pixi_core/src/environment; consts::PREFIX_FILE_NAME; EnvironmentFile)."""
     prefix = project / ".pixi/envs/default"
     conda_install([channel_url], prefix, ["python", "click", "idna"], cache)
+    lighten(prefix)
     edit_record(prefix, "click", lambda record: record.update(link=None))
     edit_record(prefix, "idna", lambda record: record.pop("link", None))
     marker = {
@@ -273,7 +274,7 @@ def test_plain_tar_without_python_in_it_takes_the_host_s_or_says_what_to_do(
 
 def make_base(channel_url: str, hand: str, prefix: Path, cache: Path) -> Path:
     conda_install([hand, channel_url], prefix, ["conda", "python"], cache)
-    return prefix
+    return lighten(prefix)
 
 
 def conda_works(root: Path) -> None:
@@ -364,6 +365,7 @@ def test_leftovers_of_another_python_neither_stop_nor_change_anything(
 ) -> None:
     prefix = tmp_path / "upgraded"
     conda_install([channel_url], prefix, ["python", "idna"], cache)
+    lighten(prefix)
     old = "lib/python3.10/site-packages"
     write(prefix, f"{old}/gone/__pycache__/module.cpython-310.pyc", "byte-code whose source went with its package")
     write(prefix, f"{old}/stays.py", f"HERE = '{prefix}'\n")
@@ -391,6 +393,7 @@ def test_leftovers_of_another_python_neither_stop_nor_change_anything(
 def test_noarch_packages_run_from_everywhere(channel_url: str, hand: str, tmp_path: Path, cache: Path) -> None:
     prefix = tmp_path / "noarch"
     conda_install([hand, channel_url], prefix, ["python", "noarch-tool", "generic-data"], cache)
+    lighten(prefix)
     edit_record(prefix, "python", lambda record: record.update(python_site_packages_path=SITE))
     moved = Moved(prefix, tmp_path / "a")
     root = moved.root

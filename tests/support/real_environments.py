@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import _imp
 import asyncio
+import json
 import marshal
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -54,6 +56,38 @@ def conda_install(
         await rattler.install(records, prefix, cache_dir=cache, show_progress=False)
 
     asyncio.run(run())
+
+
+DISPENSABLE = (
+    "bin/2to3*",
+    "include",
+    "lib/lib*krb5*",
+    *(f"lib/lib{name}.so*" for name in ("crypto", "sqlite3", "ssl")),
+    *(f"lib/python{MINOR}/{name}" for name in ("asyncio", "config-*", "ctypes", "curses", "distutils", "lib2to3")),
+    *(f"lib/python{MINOR}/{name}" for name in ("multiprocessing", "tkinter", "unittest", "xml")),
+    f"lib/python{MINOR}/encodings/**/[cim]*",
+    *(f"lib/python{MINOR}/lib-dynload/{name}*" for name in ("_codecs_", "_hashlib", "_sqlite3", "_ssl", "nis")),
+)
+"""What most programs do without: half of Python."""
+
+
+def lighten(prefix: Path) -> Path:
+    """Take what is `DISPENSABLE` out of an environment's Python, and out of the record of its package."""
+    (record,) = (prefix / "conda-meta").glob(f"python-{MINOR}.*.json")
+    document = json.loads(record.read_bytes())
+    found = [path for glob in DISPENSABLE for path in prefix.glob(glob)]
+    for path in found:
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    gone = tuple(f"{path.relative_to(prefix)}/" for path in found)
+
+    def stays(path: str) -> bool:
+        return not f"{path}/".startswith(gone)
+
+    document["files"] = [path for path in document["files"] if stays(path)]
+    items = document["paths_data"]["paths"]
+    document["paths_data"]["paths"] = [item for item in items if stays(item["_path"])]
+    record.write_text(json.dumps(document, indent=2))
+    return prefix
 
 
 def uv_install(prefix: Path, *arguments: str) -> None:
