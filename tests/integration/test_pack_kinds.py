@@ -21,6 +21,7 @@ from envpack.runtime.format.manifest import Manifest
 from envpack.runtime.host.detect.machine import host_subdir
 from envpack.runtime.report import Reporter
 from support.conda_packages import SHORT, Channel
+from support.forked import envpack
 from support.real_environments import MINOR, NO_BYTECODE, SITE, conda_install, lighten, run
 from support.reporters import RecordingReporter
 from support.trees import paths
@@ -205,8 +206,9 @@ def test_pixi_s_default_environment_is_packed_from_within_its_shell(
     for name, where in (("active", ()), ("named", ("-p", ".pixi/envs/default"))):
         output = tmp_path / name
         output.mkdir()
-        command = [sys.executable, "-m", "envpack", "pack", *where, "--level", "1"]
-        run(*command, "-o", output / "b.tar.gz", cwd=project, **pixi_shell)
+        words = ["pack", *where, "--level", "1", "-o", output / "b.tar.gz"]
+        done = envpack(*words, cwd=project, env={**NO_BYTECODE, **pixi_shell})
+        assert done.returncode == 0, done.stderr
     assert (tmp_path / "active/b.tar.gz").read_bytes() == (tmp_path / "named/b.tar.gz").read_bytes()
 
     root = tmp_path / "deployed elsewhere"
@@ -319,10 +321,10 @@ def test_conda_s_own_activate_is_kept_beside_the_bundle_s(
 def test_a_base_environment_goes_without_its_cache_and_its_other_environments(
     channel_url: str, hand: str, tmp_path: Path, cache: Path
 ) -> None:
-    prefix = make_base(channel_url, hand, tmp_path / "anaconda3", tmp_path / "anaconda3/pkgs")
+    prefix = make_base(channel_url, hand, tmp_path / "anaconda3", cache)
     write(prefix, "pkgs/urls.txt", f"{hand}/noarch/generic-data-1.0-h0_0.conda\n")
     write(prefix, "envs/.conda_envs_dir_test", "")
-    conda_install([hand], prefix / "envs/other", ["generic-data"], cache)
+    conda_install([hand], prefix / "envs/other", ["generic-data"], prefix / "pkgs")
     write(prefix, "envs/notes/readme.txt", "not an environment\n")
     write(prefix, ".nonadmin", "")
     write(prefix, ".condarc", "channels: [https://me:s3cr3t-0@host.example/t/tk-1234-ab/c]\nauto: false\n")

@@ -64,7 +64,7 @@ DISPENSABLE = (
     "lib/lib*krb5*",
     *(f"lib/lib{name}.so*" for name in ("crypto", "sqlite3", "ssl")),
     *(f"lib/python{MINOR}/{name}" for name in ("asyncio", "config-*", "ctypes", "curses", "distutils", "lib2to3")),
-    *(f"lib/python{MINOR}/{name}" for name in ("multiprocessing", "tkinter", "unittest", "xml")),
+    *(f"lib/python{MINOR}/{name}" for name in ("multiprocessing", "pydoc_data", "tkinter", "unittest", "xml")),
     f"lib/python{MINOR}/encodings/**/[cim]*",
     *(f"lib/python{MINOR}/lib-dynload/{name}*" for name in ("_codecs_", "_hashlib", "_sqlite3", "_ssl", "nis")),
 )
