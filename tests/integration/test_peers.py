@@ -16,7 +16,6 @@ import pytest
 from support.forked import envpack as forked
 from support.real_environments import CLEAN, conda_install, lighten
 
-
 NO_TEMPORARY_FOLDER = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), "/nonexistent")
 
 

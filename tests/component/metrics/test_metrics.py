@@ -27,6 +27,7 @@ from envpack.runtime.version import __version__
 from support.bundle_factory import file, make_bundle
 from support.compilers import compile_c
 from support.fake_hosts import A100, H100, STUB, Host, build_stubs, gpu
+from support.forked import envpack
 from support.namespaces import namespace
 from support.sample_deployments import deployed
 
@@ -50,10 +51,13 @@ def parsed(text: str) -> Values:
 
 
 def metrics(*arguments: object, environ: Mapping[str, str] | None = None) -> Values:
-    command = [*ENVPACK, "metrics", *map(str, arguments)]
-    done = subprocess.run(command, env={**os.environ, **(environ or {})}, capture_output=True, check=True)
-    assert done.stderr == b""
-    return parsed(done.stdout.decode("utf-8"))
+    if environ is None:
+        done = envpack("metrics", *arguments)
+    else:  # a process of its own, for libraries are looked for as it was told when it started
+        command = [*ENVPACK, "metrics", *map(str, arguments)]
+        done = subprocess.run(command, env={**os.environ, **environ}, capture_output=True, encoding="utf-8")
+    assert (done.returncode, done.stderr) == (0, "")
+    return parsed(done.stdout)
 
 
 @pytest.fixture(autouse=True)
@@ -70,6 +74,14 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     compile_c("-shared", "-fPIC", "-o", folder / "libdemo.so", folder / "empty.c")
     compile_c("-shared", "-fPIC", "-o", folder / "libcuda.so.1", CUDA_STUB)
     return folder
+
+
+@pytest.fixture(scope="module")
+def runtime(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The runtime of a bundle alone."""
+    path = tmp_path_factory.mktemp("runtime") / "runtime.pyz"
+    path.write_bytes(runtime_zip())
+    return path
 
 
 @pytest.fixture
@@ -399,7 +411,7 @@ def test_json_is_as_its_schema_says(bundles: Sequence[Path], tmp_path: Path) -> 
     deployed(bundles[0], tmp_path / "x")
     output = tmp_path / "x.prom"
     for arguments, written in (((), None), (("-o", output), str(output))):
-        done = subprocess.run([*ENVPACK, "metrics", "--json", *arguments], capture_output=True, check=True)
+        done = envpack("metrics", "--json", *arguments)
         document = json.loads(done.stdout)
         jsonschema.validate(document, load("metrics"))
         assert document["result"]["output"] == written
@@ -411,7 +423,7 @@ def test_a_file_for_the_textfile_collector(bundles: Sequence[Path], tmp_path: Pa
     x, output = tmp_path / "x", tmp_path / "envpack.prom"
     deployed(bundles[0], x)
     for _ in range(2):
-        done = subprocess.run([*ENVPACK, "metrics", "-o", output], capture_output=True, text=True)
+        done = envpack("metrics", "-o", output)
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
         assert parsed(output.read_text("utf-8"))["deployment_generation"] == {(str(x),): 1}
     assert output.stat().st_mode & 0o777 == 0o644
@@ -425,38 +437,49 @@ def test_the_text_is_utf_8_in_every_locale(bundles: Sequence[Path], tmp_path: Pa
     assert found["deployment_generation"] == {(str(tmp_path / "é"),): 1}
 
 
+WRONG_OPTIONS = [
+    (("--address", "::1"), 2, "--address needs --port"),
+    (("--port", "0", "--address", "192.0.2.1"), 2, "192.0.2.1 is not an address of this host"),
+    (("-o", "missing/x.prom"), 10, "can't write missing/x.prom: No such file or directory"),
+    (("--port", "0", "-o", "x.prom"), 2, "--port can't be used with --output"),
+    (("--port", "0", "--json"), 2, "--port can't be used with --json"),
+    (("--port", "65536"), 2, "there is no port 65536"),
+    (("--port", "-1"), 2, "there is no port -1"),
+    (("--port", "0", "--address", "a..b"), 2, "the address a..b is not known"),
+    (("-o", "."), 10, "can't write ."),
+]
+
+
+@pytest.mark.parametrize(("arguments", "code", "message"), WRONG_OPTIONS)
+def test_wrong_options(arguments: tuple[str, ...], code: int, message: str, tmp_path: Path) -> None:
+    refused(envpack("metrics", *arguments, cwd=tmp_path), code, message)
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
-    [
-        (("--address", "::1"), 2, "--address needs --port"),
-        (("--port", "0", "-o", "x.prom"), 2, "--port can't be used with --output"),
-        (("--port", "0", "--json"), 2, "--port can't be used with --json"),
-        (("--port", "65536"), 2, "there is no port 65536"),
-        (("--port", "-1"), 2, "there is no port -1"),
-        (("--port", "0", "--address", "192.0.2.1"), 2, "192.0.2.1 is not an address of this host"),
-        (("--port", "0", "--address", "a..b"), 2, "the address a..b is not known"),
-        (("-o", "missing/x.prom"), 10, "can't write missing/x.prom: No such file or directory"),
-        (("-o", "."), 10, "can't write ."),
-    ],
+    [*WRONG_OPTIONS[:3], *(pytest.param(*case, marks=pytest.mark.long) for case in WRONG_OPTIONS[3:])],
 )
-def test_wrong_options(arguments: tuple[str, ...], code: int, message: str, tmp_path: Path) -> None:
-    (tmp_path / "runtime.pyz").write_bytes(runtime_zip())
-    for program in (ENVPACK, (sys.executable, "runtime.pyz")):
-        done = subprocess.run([*program, "metrics", *arguments], capture_output=True, text=True, cwd=tmp_path)
-        assert (done.returncode, message in done.stderr + done.stdout) == (code, True), done.stderr
-        assert "Traceback" not in done.stderr
+def test_wrong_options_of_the_runtime(
+    arguments: tuple[str, ...], code: int, message: str, runtime: Path, tmp_path: Path
+) -> None:
+    command = [sys.executable, runtime, "metrics", *arguments]
+    refused(subprocess.run(command, capture_output=True, text=True, cwd=tmp_path), code, message)
+
+
+def refused(done: subprocess.CompletedProcess[str], code: int, message: str) -> None:
+    assert (done.returncode, message in done.stderr + done.stdout) == (code, True), done.stderr
+    assert "Traceback" not in done.stderr
 
 
 # --- server ---
 
 
 @pytest.fixture(params=["envpack", "runtime"])
-def command(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, ...]:
+def command(request: pytest.FixtureRequest, runtime: Path) -> tuple[str, ...]:
     """``envpack metrics``, and that of a bundle's runtime alone."""
     if request.param == "envpack":
         return (*ENVPACK, "metrics")
-    (tmp_path / "runtime.pyz").write_bytes(runtime_zip())
-    return (sys.executable, "-I", "-S", str(tmp_path / "runtime.pyz"), "metrics")
+    return (sys.executable, "-I", "-S", str(runtime), "metrics")
 
 
 def test_a_server_answers_with_the_state_of_the_moment(
