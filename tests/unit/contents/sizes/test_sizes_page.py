@@ -8,6 +8,8 @@ import re
 from html.parser import HTMLParser
 from importlib import resources
 
+import pytest
+
 from envpack.contents.difference import Contents
 from envpack.contents.sizes.gpu_code import GpuCodeSizes, GpuLibrary
 from envpack.contents.sizes.kinds import kinds
@@ -123,6 +125,7 @@ def test_the_same_sizes_give_the_same_bytes() -> None:
     assert make({"b": 1, "a": 1, "c/d": 1}) == make({"b": 1, "a": 1, "c/d": 1})
 
 
+@pytest.mark.long
 def test_fifty_thousand_files_are_a_small_page() -> None:
     files = {
         f"lib/python3.11/site-packages/package{n % 300}/module{n % 23}/file{n}.py": 1 + n for n in range(50_000)
