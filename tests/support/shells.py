@@ -91,6 +91,13 @@ if os.path.realpath(shutil.which("sh") or "") not in [
 POSIX = [name for name, shell in SHELLS.items() if not shell.suffix]
 
 
+def few(*names: str, of: Sequence[str] = tuple(SHELLS)) -> pytest.MarkDecorator:
+    """Run a test in these shells; in the others of ``of`` it takes long, and shows what other tests show there."""
+    kind = "posix" if list(of) == POSIX else "shell"
+    cases = [pytest.param(name, marks=() if name in names else pytest.mark.long) for name in of]
+    return pytest.mark.parametrize(kind, cases, indirect=True)
+
+
 def installed(name: str) -> Shell:
     shell = SHELLS[name]
     if shutil.which(shell.argv[0]) is None:

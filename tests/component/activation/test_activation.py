@@ -117,7 +117,10 @@ def test_leaving_puts_everything_back(shell: Shell, session: Session, tmp_path: 
     assert outcome.environments[1]["FIRST"] == "one"
 
 
-@pytest.mark.parametrize("path", ["", ":", "/usr/bin:", ":/usr/bin", "/a::/b", "/with blank:/*:/$x", "relative"])
+LESS_ODD = [pytest.param(path, marks=pytest.mark.long) for path in (":", "/usr/bin:", ":/usr/bin", "relative")]
+
+
+@pytest.mark.parametrize("path", ["", "/a::/b", "/with blank:/*:/$x", *LESS_ODD])
 def test_leaving_puts_an_odd_path_back(shell: Shell, session: Session, tmp_path: Path, path: str) -> None:
     prefix = make_tree(tmp_path / "env")
     add_echo(prefix, "activate.d/a", "+a")
@@ -295,7 +298,9 @@ def prompt_after(shell: Shell, session: Session, prompt: str, lines: Sequence[st
     return outcome.out.partition(variable)[0]
 
 
-@pytest.mark.parametrize("prompt", ["$ ", "", "%n \\u> ", "(other) a'b$c "])
+@pytest.mark.parametrize(
+    "prompt", ["(other) a'b$c ", *(pytest.param(it, marks=pytest.mark.long) for it in ("$ ", "", "%n \\u> "))]
+)
 def test_the_prompt_shows_the_environment_while_it_is_active(
     shell: Shell, session: Session, tmp_path: Path, prompt: str
 ) -> None:

@@ -23,7 +23,7 @@ from envpack.runtime.commands.deploy import DeployOptions, deploy
 from envpack.runtime.format.needs import DetectedNeeds, Evidence
 from envpack.runtime.report import Reporter
 from support.fake_hosts import CU126, RTX3090, Host, build_stubs, bundle_of
-from support.shells import BARE, SHELLS, Session, Shell, everything_back, installed
+from support.shells import BARE, POSIX, SHELLS, Session, Shell, everything_back, few, installed
 
 NEEDS_GLIBC = {"needs": DetectedNeeds(glibc=Evidence("2.17", "bin/python"))}
 STATUS = {"": "echo $?", ".fish": "echo $status", ".csh": "echo $status"}
@@ -75,12 +75,14 @@ def test_on_a_terminal_a_refusal_breaks_lines_between_words(tmp_path: Path) -> N
     assert all(len(line) <= 60 for line in lines if str(tmp_path) not in line), lines
 
 
+@few("dash", "zsh", of=POSIX)
 def test_a_refusal_ends_a_script_that_stops_at_errors(posix: Shell, session: Session, tmp_path: Path) -> None:
     prefix = deployed(tmp_path, {"requires": {"glibc": "99.9"}})
     outcome = session.run(posix, ["set -eu", posix.source(prefix), "echo still here"], environ(tmp_path))
     assert (outcome.status, outcome.out) == (1, "")
 
 
+@few("zsh", "fish", "tcsh")
 def test_a_refusal_leaves_another_environment_active(shell: Shell, session: Session, tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
@@ -120,6 +122,7 @@ def test_one_shell_checks_for_all(session: Session, tmp_path: Path) -> None:
             everything_back(outcome)
 
 
+@few("bash", "busybox", of=POSIX)
 def test_an_unchanged_host_is_activated_without_running_a_program(
     posix: Shell, session: Session, tmp_path: Path
 ) -> None:
@@ -136,6 +139,7 @@ def test_an_unchanged_host_is_activated_without_running_a_program(
     assert {Path(program).name for program in programs} <= {"readlink", "printf"}
 
 
+@few("bash", "fish", "tcsh")
 def test_a_change_is_checked_again(shell: Shell, session: Session, tmp_path: Path) -> None:
     prefix = deployed(tmp_path, NEEDS_GLIBC)
     other = shell.export("CONDA_OVERRIDE_GLIBC", "2.12")
@@ -146,6 +150,7 @@ def test_a_change_is_checked_again(shell: Shell, session: Session, tmp_path: Pat
     assert "glibc 2.12 found; this bundle needs >= 2.17" in outcome.err
 
 
+@few("dash", "zsh", "ksh", "fish", "tcsh")
 def test_an_update_of_the_driver_s_libraries_is_checked_again(
     shell: Shell, session: Session, tmp_path: Path
 ) -> None:
@@ -195,7 +200,10 @@ def test_globs_find_the_driver_s_libraries_under_any_options(session: Session, t
     assert stamp.endswith(f"|{folder} libcuda.so.570.124.06")
 
 
-@pytest.mark.parametrize("name", ["manifest.sha256", "check", "prefix"])
+@few("bash", "mksh", "fish", "tcsh")
+@pytest.mark.parametrize(
+    "name", ["check", *(pytest.param(name, marks=pytest.mark.long) for name in ("manifest.sha256", "prefix"))]
+)
 def test_a_fifo_among_envpack_s_files_is_not_waited_for(
     shell: Shell, session: Session, tmp_path: Path, name: str
 ) -> None:
@@ -331,6 +339,7 @@ def test_conda_s_script_in_csh_warns_too(session: Session, tmp_path: Path) -> No
     assert outcome.status == 0
 
 
+@few("bash", "fish", "tcsh")
 def test_envpack_s_own_activation_does_not_report_twice(shell: Shell, session: Session, tmp_path: Path) -> None:
     """The script for conda lies among those that every activation sources."""
     prefix = deployed(tmp_path, NEEDS_GLIBC)
