@@ -1,4 +1,4 @@
-"""The command line as a person and a script meet it: real processes, pipes and terminals."""
+"""The command line as a person and a script meet it: what it prints, real processes, pipes and terminals."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from envpack.cli.app import COMMANDS
 from envpack.cli.commands.schema import load, names
 from envpack.runtime.format.changes import Changes, Unrelocatable
 from envpack.runtime.format.manifest import Package
+from support import forked
 from support.bundle_factory import file, make_bundle, text
 
 ENVPACK = (sys.executable, "-m", "envpack")
@@ -35,6 +36,10 @@ def environment(**changes: str | None) -> dict[str, str]:
 
 
 def envpack(*arguments: object, **changes: str | None) -> subprocess.CompletedProcess[str]:
+    return forked.envpack(*arguments, env=environment(**changes))
+
+
+def process(*arguments: object, **changes: str | None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*ENVPACK, *map(str, arguments)],
         capture_output=True,
@@ -100,7 +105,7 @@ def built(channel_url: str, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     folder = tmp_path_factory.mktemp("built")
     spec = folder / "small.yml"
     spec.write_text("name: small\ndependencies: [relocation-samples]\nenvpack: {version: '1.0'}\n")
-    done = envpack("build", spec, "-c", channel_url, "-o", folder / "out", "--work-dir", folder / "work", "--json")
+    done = process("build", spec, "-c", channel_url, "-o", folder / "out", "--work-dir", folder / "work", "--json")
     assert done.returncode == 0, done.stderr
     assert [path.name for path in (folder / "work").iterdir()] == [".lock"]
     return answer(done, "build")["result"]
@@ -119,7 +124,7 @@ def test_every_step_from_the_lock_on_answers_in_json(
 ) -> None:
     spec = tmp_path / "small.yml"
     spec.write_text("name: small\ndependencies: [relocation-samples]\n")
-    locked = answer(envpack("lock", spec, "-c", channel_url, "--json"), "lock")["result"]
+    locked = answer(process("lock", spec, "-c", channel_url, "--json"), "lock")["result"]
     assert locked["path"] == str(tmp_path / "small.lock")
     assert [it["name"] for it in locked["platforms"][built["subdir"]]["conda"]] == ["python", "relocation-samples"]
 
@@ -193,7 +198,7 @@ def test_results_go_to_stdout_and_all_else_to_stderr(bundle: Path, tmp_path: Pat
     assert f"source {tmp_path}/env/bin/activate" in done.stdout
     assert "hello --loud" in done.stdout
     assert "Unpacking" not in done.stdout and "Unpacking synthetic 1.0" in done.stderr
-    quiet = envpack("deploy", "-q", bundle, tmp_path / "env2")
+    quiet = process("deploy", "-q", bundle, tmp_path / "env2")
     assert quiet.returncode == 0 and quiet.stderr == ""
 
 
@@ -241,7 +246,7 @@ def test_shells_complete_commands_and_options(words: str, offered: list[str]) ->
 
 
 def test_version() -> None:
-    done = envpack("--version")
+    done = process("--version")
     assert re.fullmatch(r"envpack \d+\.\d+\.\d+\S*\n", done.stdout)
     assert answer(envpack("--version", "--json"), "version")["result"]["version"] in done.stdout
 
@@ -261,7 +266,7 @@ def test_a_pipe_has_colours_only_when_forced(changes: dict[str, str], coloured: 
 
 
 def test_an_output_that_is_not_unicode_gets_ascii(bundle: Path) -> None:
-    done = envpack("inspect", bundle, PYTHONIOENCODING="ascii")
+    done = process("inspect", bundle, PYTHONIOENCODING="ascii")
     assert done.returncode == 0 and done.stdout.isascii() and "####" in done.stdout
 
 

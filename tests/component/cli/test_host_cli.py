@@ -126,11 +126,16 @@ def test_a_folder_that_is_no_deployment(tmp_path: Path) -> None:
 VERSION_FILE: dict[str, bytes | str] = {"torch/version.py": "__version__ = '2.7.1+cu126'\ncuda = '12.6'\n"}
 
 
-def test_an_environment_that_envpack_did_not_deploy(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def stubs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_stubs(tmp_path_factory.mktemp("stubs") / "stubs")
+
+
+def test_an_environment_that_envpack_did_not_deploy(stubs: Path, tmp_path: Path) -> None:
     environment = Environment(tmp_path / "theirs")
     environment.conda("python", "3.11.7")
     environment.wheel("torch", "2.7.1", VERSION_FILE)
-    old = Host("470.57.02", 11040, [A100]).environment(build_stubs(tmp_path / "stubs"), tmp_path)
+    old = Host("470.57.02", 11040, [A100]).environment(stubs, tmp_path)
     environ = {name: old[name] for name in old if name != "PATH"}
     before = sorted(environment.prefix.rglob("*"))
     done = envpack("check", environment.prefix, environ=environ)
@@ -163,9 +168,8 @@ def test_a_bundle_that_tar_unpacked_is_checked_before_it_is_activated(good: Path
         assert answer(envpack("check", path, "--json"), "check")["result"]["kind"] == kind
 
 
-def test_the_facts_of_a_host_without_envpack(tmp_path: Path) -> None:
+def test_the_facts_of_a_host_without_envpack(stubs: Path, tmp_path: Path) -> None:
     """A deployment's own runtime tells them, and another machine checks what that host could run next."""
-    stubs = build_stubs(tmp_path / "stubs")
     bundle_of(tmp_path / "old.tar.gz", GOOD, complete=True)
     bundle_of(tmp_path / "new.tar.gz", CU126)
     assert envpack("deploy", tmp_path / "old.tar.gz", tmp_path / "env").returncode == 0
@@ -178,8 +182,7 @@ def test_the_facts_of_a_host_without_envpack(tmp_path: Path) -> None:
         assert done.returncode == code, done.stdout
 
 
-def test_one_machine_checks_for_another(tmp_path: Path) -> None:
-    stubs = build_stubs(tmp_path / "stubs")
+def test_one_machine_checks_for_another(stubs: Path, tmp_path: Path) -> None:
     bundle_of(tmp_path / "b.tar.gz", CU126)
     for driver, cuda, code in (("470.57.02", 11040, 9), ("560.35.03", 12060, 0)):
         there = Host(driver, cuda, [A100]).environment(stubs, tmp_path)
@@ -191,8 +194,7 @@ def test_one_machine_checks_for_another(tmp_path: Path) -> None:
         assert f"driver {driver}" in done.stdout
 
 
-def test_doctor_shows_gpus_and_which_torch_runs(tmp_path: Path) -> None:
-    stubs = build_stubs(tmp_path / "stubs")
+def test_doctor_shows_gpus_and_which_torch_runs(stubs: Path, tmp_path: Path) -> None:
     there = Host("470.57.02", 11040, [A100]).environment(stubs, tmp_path)
     environ = {name: there[name] for name in there if name != "PATH"}
     shown = envpack("doctor", environ=environ).stdout
@@ -258,8 +260,7 @@ def test_inspect_prints_what_an_image_is_to_say(tmp_path: Path, good: Path) -> N
     assert document["result"]["require_cuda"] == "driver>=525.60.13,arch>=5.0,arch<10.0"
 
 
-def test_cuda_is_started_where_it_is_asked_for(tmp_path: Path) -> None:
-    stubs = build_stubs(tmp_path / "stubs")
+def test_cuda_is_started_where_it_is_asked_for(stubs: Path, tmp_path: Path) -> None:
     bundle_of(tmp_path / "b.tar.gz", CU126)
     there = Host("560.35.03", 12060, [A100], cuda_init="803").environment(stubs, tmp_path)
     environ = {name: there[name] for name in there if name != "PATH"}

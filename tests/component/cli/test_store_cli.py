@@ -15,9 +15,8 @@ from jsonschema import Draft202012Validator
 
 from envpack.bundle.zipapp.runtime_zip import runtime_zip
 from envpack.cli.commands.schema import load
+from support import forked
 from support.bundle_factory import file, make_bundle, text
-
-ENVPACK = (sys.executable, "-m", "envpack")
 
 
 @pytest.fixture
@@ -31,11 +30,11 @@ def run(tmp_path: Path, *arguments: object, **environ: str) -> subprocess.Comple
     environment = {**os.environ, "XDG_CONFIG_HOME": str(tmp_path / "config"), **environ}
     if "ENVPACK_STORE" not in environ:
         environment.pop("ENVPACK_STORE", None)
-    return subprocess.run([*map(str, arguments)], capture_output=True, text=True, env=environment)
+    return forked.envpack(*arguments, env=environment)
 
 
 def answer(command: str, tmp_path: Path, *arguments: object, **environ: str) -> dict[str, Any]:
-    done = run(tmp_path, *ENVPACK, command, *arguments, "--json", **environ)
+    done = run(tmp_path, command, *arguments, "--json", **environ)
     document = json.loads(done.stdout)
     Draft202012Validator(load(command)).validate(document)
     assert done.returncode == 0, done.stderr
@@ -56,17 +55,20 @@ def test_a_store_is_named_by_option_variable_or_file(bundle: Path, tmp_path: Pat
     assert answer("deploy", tmp_path, bundle, tmp_path / "d", "--store", option, **variable)["store"] == str(
         option
     )
-    assert run(tmp_path, *ENVPACK, "verify", tmp_path / "d").returncode == 0
+    assert run(tmp_path, "verify", tmp_path / "d").returncode == 0
 
 
 def test_the_runtime_shares_the_same_store(bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "runtime.pyz").write_bytes(runtime_zip())
     answer("deploy", tmp_path, bundle, tmp_path / "a", "--store", tmp_path / "store")
     command = [sys.executable, "-I", "-S", tmp_path / "runtime.pyz", "deploy", bundle]
-    done = run(tmp_path, *command, tmp_path / "b", "--store", tmp_path / "store", "--json")
-    assert json.loads(done.stdout)["result"]["read"] == 0
-    done = run(tmp_path, *command, tmp_path / "c", "--json", ENVPACK_STORE=str(tmp_path / "store"))
-    assert json.loads(done.stdout)["result"]["read"] == 0
+    store = {**os.environ, "ENVPACK_STORE": str(tmp_path / "store")}
+    for words, environ in (
+        ([tmp_path / "b", "--store", tmp_path / "store"], None),
+        ([tmp_path / "c"], store),
+    ):
+        done = subprocess.run([*command, *words, "--json"], capture_output=True, text=True, env=environ)
+        assert json.loads(done.stdout)["result"]["read"] == 0
 
 
 def test_gc_says_what_it_frees(bundle: Path, tmp_path: Path) -> None:
@@ -75,7 +77,7 @@ def test_gc_says_what_it_frees(bundle: Path, tmp_path: Path) -> None:
     kept = answer("gc", tmp_path, "--store", store)
     assert (kept["removed"], kept["deployments"]) == (0, [str(tmp_path / "a")])
     shutil.rmtree(tmp_path / "a")
-    done = run(tmp_path, *ENVPACK, "gc", "--store", store, "--dry-run")
+    done = run(tmp_path, "gc", "--store", store, "--dry-run")
     assert "1 segment would be removed" in done.stdout and f"any more by {tmp_path}/a" in done.stdout
     gone = answer("gc", tmp_path, ENVPACK_STORE=str(store))
     assert gone["removed"] == 1 and gone["freed"] >= 10_000
@@ -83,7 +85,7 @@ def test_gc_says_what_it_frees(bundle: Path, tmp_path: Path) -> None:
 
 
 def test_gc_wants_a_store(tmp_path: Path) -> None:
-    done = run(tmp_path, *ENVPACK, "gc")
+    done = run(tmp_path, "gc")
     assert (done.returncode, "ENVPACK_STORE" in done.stderr) == (2, True)
-    done = run(tmp_path, *ENVPACK, "gc", "--store", tmp_path / "none")
+    done = run(tmp_path, "gc", "--store", tmp_path / "none")
     assert (done.returncode, "is not a store" in done.stderr) == (6, True)

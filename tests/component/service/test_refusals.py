@@ -94,11 +94,16 @@ envpack: hint: ENVPACK_SKIP_CHECK=1 skips this check.
 }
 
 
-@pytest.mark.parametrize("kind", HOSTS)
-def test_a_gpu_that_does_not_do(kind: str, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def stubs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_stubs(tmp_path_factory.mktemp("stubs") / "stubs")
+
+
+@pytest.mark.parametrize("kind", ["driver", pytest.param("memory", marks=pytest.mark.long)])
+def test_a_gpu_that_does_not_do(kind: str, stubs: Path, tmp_path: Path) -> None:
     host, requires, text = HOSTS[kind]
     root = made(tmp_path, "exit 5", requires=requires)
-    environ = host.environment(build_stubs(tmp_path / "stubs"), tmp_path)
+    environ = host.environment(stubs, tmp_path)
     environ = {key: value for key, value in environ.items() if key not in ("PATH", "HOME")}
     where = " on the\n    host"  # only said in a container
     code, shown = seen(root, **environ)
@@ -150,7 +155,9 @@ ENDS = {
 }
 
 
-@pytest.mark.parametrize("line", ENDS)
+@pytest.mark.parametrize(
+    "line", [pytest.param(it, marks=pytest.mark.long if it == "(exit 137)" else ()) for it in ENDS]
+)
 def test_a_program_that_ends_at_its_start(line: str, tmp_path: Path) -> None:
     ended, hint = ENDS[line]
     with socket.socket() as trial:

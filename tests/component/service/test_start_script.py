@@ -98,9 +98,11 @@ def answer(port: int) -> bytes:
 
 
 CASES = [
-    *((["bash"], options, "bash") for options in ("", "set -e", "set -euo pipefail")),
-    *((shell, options, "ss") for shell in SHELLS[1:] for options in ("", "set -eu")),
-    *((["bash"], "", tool) for tool in ("lsof", "netstat")),
+    *((["bash"], options, "bash") for options in ("", "set -euo pipefail")),
+    *((shell, "set -eu", "ss") for shell in SHELLS[1:]),
+    pytest.param(["bash"], "set -e", "bash", marks=pytest.mark.long),
+    *(pytest.param(shell, "", "ss", marks=pytest.mark.long) for shell in SHELLS[1:]),
+    *(pytest.param(["bash"], "", tool, marks=pytest.mark.long) for tool in ("lsof", "netstat")),
 ]
 
 
@@ -150,11 +152,17 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("kind", REFUSED)
-def test_a_gpu_that_does_not_do_is_refused_before_the_start(kind: str, port: int, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def stubs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_stubs(tmp_path_factory.mktemp("stubs") / "stubs")
+
+
+@pytest.mark.parametrize("kind", ["memory", pytest.param("driver", marks=pytest.mark.long)])
+def test_a_gpu_that_does_not_do_is_refused_before_the_start(
+    kind: str, stubs: Path, port: int, tmp_path: Path
+) -> None:
     host, requires, reason = REFUSED[kind]
-    stubs = host.environment(build_stubs(tmp_path / "stubs"), tmp_path)
-    environ = {**stubs, **ENVIRON}
+    environ = {**host.environment(stubs, tmp_path), **ENVIRON}
     root = unpacked(tmp_path, requires=requires, commands={"serve": f"python -m http.server {port}"})
     for options, status in (("", 3), ("set -e", 1)):
         script = start(tmp_path, root, port, options, environ)
