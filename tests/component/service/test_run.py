@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from envpack.runtime.format.services import Mount, Service
+from support.forked import envpack
 from support.reporters import RecordingReporter
 from support.small_prefix import SmallPrefix
 
@@ -127,6 +128,10 @@ WAYS: dict[str, Way] = {
 }
 
 
+LONG_AS_RUNTIME = [pytest.param("runtime", marks=pytest.mark.long), "envpack", "script"]
+"""For what the script does not do otherwise than the runtime that it starts."""
+
+
 @pytest.fixture(params=list(WAYS))
 def way(request: pytest.FixtureRequest) -> Way:
     return WAYS[request.param]
@@ -195,11 +200,15 @@ def said(done: subprocess.CompletedProcess[str]) -> str:
     return " ".join(done.stderr.replace("envpack: ", "").split())
 
 
+@pytest.mark.parametrize("way", LONG_AS_RUNTIME, indirect=True)
 def test_what_is_not_there_is_refused(demo: Deployed, way: Way, tmp_path: Path) -> None:
     done = run(way(demo, "missing"), tmp_path)
     assert (done.returncode, done.stdout) == (78, "")
     path = demo.folder / "missing"
     assert f"a mount is not as needed: {path} (weights) does not exist; at least 60.0 GB needed" in said(done)
+
+
+def test_what_is_no_command_or_no_deployment_is_refused(demo: Deployed, tmp_path: Path) -> None:
     done = run([*WAYS["envpack"](demo, "nothing")], tmp_path)
     assert done.returncode == 78
     assert "demo 1.0 has no command 'nothing' hint: Its commands are: at, dies, group, idle, large" in said(done)
@@ -222,7 +231,8 @@ def test_a_mount_that_is_too_small_is_refused(demo: Deployed, tmp_path: Path) ->
     assert run(WAYS["script"](demo, "large"), tmp_path).returncode == 0
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0", "::"])
+@pytest.mark.parametrize("address", [pytest.param("127.0.0.1", marks=pytest.mark.long), "0.0.0.0", "::"])
+@pytest.mark.parametrize("way", LONG_AS_RUNTIME, indirect=True)
 def test_a_port_that_is_taken_is_refused_with_the_process_that_has_it(
     demo: Deployed, way: Way, tmp_path: Path, address: str
 ) -> None:
@@ -239,6 +249,7 @@ def test_a_port_that_is_taken_is_refused_with_the_process_that_has_it(
 
 
 @pytest.mark.parametrize("own", [True, False])
+@pytest.mark.parametrize("way", LONG_AS_RUNTIME, indirect=True)
 def test_a_command_has_its_port_in_a_variable(demo: Deployed, way: Way, own: bool, tmp_path: Path) -> None:
     options = [] if own else ["--port", str(free_port())]
     done = run([*way(demo, "at"), "--wait-ready", "60", *options], tmp_path)
@@ -246,6 +257,7 @@ def test_a_command_has_its_port_in_a_variable(demo: Deployed, way: Way, own: boo
     os.kill(int(done.stdout), signal.SIGTERM)
 
 
+@pytest.mark.parametrize("way", LONG_AS_RUNTIME, indirect=True)
 def test_a_port_that_is_given_is_looked_at(demo: Deployed, way: Way, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         taken = server.getsockname()[1]
@@ -284,8 +296,7 @@ def test_a_host_that_does_not_do_is_refused(tmp_path: Path) -> None:
     prefix.link("bin/python", sys.executable)
     prefix.pack(tmp_path / "b.tar.gz", outside="keep", requires={"kernel": "99"}, commands={"go": "echo ran"})
     root = tmp_path / "root"
-    envpack = [sys.executable, "-m", "envpack"]
-    assert run([*envpack, "deploy", "--no-check", "b.tar.gz", str(root)], tmp_path).returncode == 0
+    assert envpack("deploy", "--no-check", "b.tar.gz", root, cwd=tmp_path, env=ENVIRON).returncode == 0
     done = run([str(root / "bin/go-run")], tmp_path)
     assert (done.returncode, done.stdout) == (78, "")
     assert "this bundle needs >= 99: use a host with a newer kernel" in said(done)
@@ -302,6 +313,7 @@ def test_an_activation_script_that_ends_the_shell_is_refused_with_its_output(tmp
     assert said(done).startswith(f"no licence error: {root} could not be activated (status 3)")
 
 
+@pytest.mark.parametrize("way", LONG_AS_RUNTIME, indirect=True)
 def test_a_log_has_the_time_of_the_start_in_its_name(demo: Deployed, way: Way, tmp_path: Path) -> None:
     done = run(way(demo, "logged"), tmp_path)
     (log,) = (tmp_path / "a/logs").iterdir()
@@ -403,7 +415,7 @@ def test_starts_are_counted_where_that_can_be_written(demo: Deployed, tmp_path: 
     run(WAYS["script"](demo, "logged"), tmp_path)
     record = demo.starts("logged")
     assert (record["starts"], record["ready_seconds"]) == (before + 1, None)
-    verified = run([sys.executable, "-m", "envpack", "verify", str(demo.root)], tmp_path)
+    verified = envpack("verify", demo.root, cwd=tmp_path, env=ENVIRON)
     assert verified.returncode == 0 and "runs" not in verified.stdout
     shutil.rmtree(demo.root / ".envpack/runs")
     (demo.root / ".envpack/runs").write_text("")
@@ -439,8 +451,7 @@ def test_a_bundle_has_no_script_in_place_of_a_file_of_the_environment(tmp_path: 
 
 
 def unit(demo: Deployed, folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "envpack", "unit", str(demo.root), "serve", *options]
-    return run(command, folder)
+    return envpack("unit", demo.root, "serve", *options, cwd=folder, env=ENVIRON)
 
 
 def test_a_unit_starts_the_script_of_the_bundle(demo: Deployed, tmp_path: Path) -> None:
@@ -458,17 +469,23 @@ def test_a_unit_starts_the_script_of_the_bundle(demo: Deployed, tmp_path: Path) 
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
-@pytest.mark.parametrize("name", ["plain", "a b", "50%", "$HOME", "quote'\"s", "back\\slash"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a b 50% $HOME quote'\"s back\\slash",
+        *(pytest.param(it, marks=pytest.mark.long) for it in ("plain", "a b", "50%", "$HOME")),
+        *(pytest.param(it, marks=pytest.mark.long) for it in ("quote'\"s", "back\\slash")),
+    ],
+)
 def test_systemd_accepts_the_unit(tmp_path: Path, name: str) -> None:
     odd = tmp_path / name
     odd.mkdir()
     prefix = SmallPrefix(tmp_path / "prefix")
     services = {"serve": Service(mounts=(str(odd),), stop=30)}
     prefix.pack(tmp_path / "b.tar.gz", commands={"serve": "true"}, services=services)
-    envpack = [sys.executable, "-m", "envpack"]
     root = str(tmp_path / "a b,c")
-    assert run([*envpack, "deploy", str(tmp_path / "b.tar.gz"), root], tmp_path).returncode == 0
-    made = run([*envpack, "unit", root, "serve", "--run-as", "root", "--env-file", "x"], odd)
+    assert envpack("deploy", tmp_path / "b.tar.gz", root, cwd=tmp_path, env=ENVIRON).returncode == 0
+    made = envpack("unit", root, "serve", "--run-as", "root", "--env-file", "x", cwd=odd, env=ENVIRON)
     assert made.returncode == 0, made.stderr
     file = tmp_path / "demo.service"
     file.write_text(made.stdout)
