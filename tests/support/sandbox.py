@@ -6,6 +6,7 @@ A helper imports envpack once and forks for each job, so that hundreds take seco
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
@@ -90,7 +91,9 @@ def _serve() -> None:
 
     for name in COMMANDS:
         importlib.import_module(f"envpack.cli.commands.{name}")
-    importlib.import_module("rich")
+    for name in ("envpack.config", "envpack.interop.detect", "envpack.runtime.commands.verify", "rich.cells"):
+        importlib.import_module(name)  # what commands import only when they need it
+    gc.freeze()  # a collection in a child would copy all that the helper has
     for line in sys.stdin:
         print(json.dumps(_job(json.loads(line))), flush=True)
 

@@ -16,13 +16,14 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
 
 
-def test_mutants_are_refused_or_deployed_as_they_say(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("first", "last"), [(0, 150), pytest.param(150, 400, marks=pytest.mark.long)])
+def test_mutants_are_refused_or_deployed_as_they_say(first: int, last: int, tmp_path: Path) -> None:
     ends: Counter[str] = Counter()
-    for seed in range(400):
+    for seed in range(first, last):
         folder = tmp_path / str(seed)
         folder.mkdir()
         ends[try_one(seed, folder)] += 1
-    assert ends["refused"] > 200 and ends["deployed"] > 10
+    assert ends["refused"] > 75 and ends["deployed"] > 4, ends
 
 
 def test_what_is_changed_is_sound_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
