@@ -7,6 +7,7 @@ libraries, several at once) start one.
 from __future__ import annotations
 
 import atexit
+import gc
 import importlib
 import json
 import os
@@ -76,6 +77,7 @@ def _serve() -> None:
 
     for name in COMMANDS:
         importlib.import_module(f"envpack.cli.commands.{name}")
+    gc.freeze()  # a collection in a child would copy all that the server has
     while line := sys.stdin.readline():
         child = os.fork()
         if child == 0:

@@ -17,6 +17,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from support import forked
 from support.command_line import Done
 from support.servers import QuietServer
 
@@ -199,16 +200,20 @@ def object_store(**environ: str) -> Iterator[Store]:
             moto.kill()
 
 
+def _environ(environ: dict[str, str]) -> dict[str, str]:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "AZURE_"))}
+    return {**inherited, **environ}
+
+
 def start(*words: object, environ: dict[str, str], patch: str = "") -> subprocess.Popen[str]:
     """Start a command of envpack in a process of its own.
 
     The threads of obstore must not stay in the process of the tests, which may fork. ``patch``: code to run first.
     """
     code = f"{patch}\nfrom envpack.cli.app import run\nrun()"
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "AZURE_"))}
     return subprocess.Popen(
         [sys.executable, "-c", code, *map(str, words)],
-        env={**inherited, **environ},
+        env=_environ(environ),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -217,6 +222,9 @@ def start(*words: object, environ: dict[str, str], patch: str = "") -> subproces
 
 def run(*words: object, environ: dict[str, str], patch: str = "") -> Done:
     """Run a command of envpack in a process of its own."""
+    if not patch:
+        done = forked.envpack(*words, env=_environ(environ))
+        return Done(done.returncode, done.stdout, done.stderr)
     with start(*words, environ=environ, patch=patch) as process:
         out, err = process.communicate()
     return Done(process.returncode, out, err)
