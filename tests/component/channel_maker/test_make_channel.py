@@ -17,7 +17,6 @@ import subprocess
 import sys
 import tarfile
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -99,12 +98,16 @@ def extracted(channel: Path, work: Path) -> dict[str, Path]:
     return folders
 
 
+def no_index(wheels: Path) -> dict[str, str]:
+    return {"PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels)}
+
+
 @pytest.fixture
-def offline(tmp_path: Path) -> Iterator[dict[str, str]]:
+def offline(tmp_path: Path) -> dict[str, str]:
     """An environment in which pip knows an empty folder of packages, and no index."""
     wheels = tmp_path / "wheelhouse"
     wheels.mkdir()
-    yield {"PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels)}
+    return no_index(wheels)
 
 
 def test_python_finds_itself_in_a_long_prefix_and_says_its_true_version(prefix: Path) -> None:
@@ -347,10 +350,16 @@ def test_packages_name_what_they_need(extracted: dict[str, Path]) -> None:
     assert [entry.split(" = ")[0] for entry in link["noarch"]["entry_points"]] == ["pip", "pip3"]
 
 
-def test_the_same_contents_give_the_same_bytes(channel: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("python", ["python is there", pytest.param("python", marks=pytest.mark.long)])
+def test_the_same_contents_give_the_same_bytes(channel: Path, tmp_path: Path, python: str) -> None:
     arguments = ["mdurl", "charset-normalizer", "--no-deps", "--with-relocation-samples"]
+    if python == "python is there":
+        for package in channel.glob("*/python-3*.conda"):
+            (tmp_path / "again" / package.parent.name).mkdir(parents=True)
+            os.link(package, tmp_path / "again" / package.parent.name / package.name)
     again = made(tmp_path / "again", *arguments)
-    assert {package["name"] for package in again["made"]} >= {"python", "mdurl", "charset-normalizer"}
+    names = {package["name"] for package in again["made"]}
+    assert names >= {"mdurl", "charset-normalizer", SAMPLES} and ("python" in names) == (python == "python")
     for package in again["made"]:
         assert (tmp_path / "again" / package["file"]).read_bytes() == (channel / package["file"]).read_bytes()
 
@@ -367,42 +376,54 @@ def test_a_second_run_makes_only_what_is_missing(channel: Path, tmp_path: Path, 
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
-@pytest.mark.parametrize("tag", ["py3-none-any", f"cp{MINOR.replace('.', '')}-none-linux_x86_64"])
+@pytest.fixture(scope="module")
+def wheels(channel: Path, work: Path) -> tuple[dict[str, list[dict[str, str]]], Path]:
+    """The report on two wheels, one for any Python and one for this, which has a second name; a prefix of both."""
+    copy = shutil.copytree(channel, work / "copy", copy_function=os.link)
+    arguments: list[object] = ["--alias", "pythisone=thisone"]
+    for name, tag in (("anyone", "py3-none-any"), ("thisone", f"cp{MINOR.replace('.', '')}-none-linux_x86_64")):
+        wheel = write_wheel(
+            work,
+            {
+                f"{name}/__init__.py": "import sys\nclass App:\n    run = lambda: print('ran', sys.argv[1:])\n",
+                f"{name}-1.0.data/scripts/{name}-script": f"#!python\nimport {name}; print({name}.__file__)\n",
+                f"{name}-1.0.data/data/share/{name}/data.txt": "data\n",
+            },
+            name=name,
+            tag=tag,
+            entry_points=f"[console_scripts]\n{name} = {name}:App.run\n",
+        )
+        arguments += ["--wheel", wheel]
+    (work / "wheelhouse").mkdir()
+    report = made(copy, *arguments, **no_index(work / "wheelhouse"))
+    return report, create(work / "env", copy, work / "cache", "anyone", "pythisone=1.0")
+
+
+@pytest.mark.parametrize("name", ["anyone", "thisone"])
 def test_a_wheels_files_scripts_and_data_arrive_where_pip_would_put_them(
-    channel: Path, tmp_path: Path, offline: dict[str, str], tag: str
+    wheels: tuple[dict[str, list[dict[str, str]]], Path], name: str
 ) -> None:
-    wheel = write_wheel(
-        tmp_path,
-        {
-            "tiny/__init__.py": "import sys\nclass App:\n    run = lambda: print('ran', sys.argv[1:])\n",
-            "tiny-1.0.data/scripts/tiny-script": "#!python\nimport tiny; print(tiny.__file__)\n",
-            "tiny-1.0.data/data/share/tiny/data.txt": "data\n",
-        },
-        name="tiny",
-        tag=tag,
-        entry_points="[console_scripts]\ntiny = tiny:App.run\n",
-    )
-    copy = shutil.copytree(channel, tmp_path / "copy", copy_function=os.link)
-    made(copy, "--wheel", wheel, **offline)
-    prefix = create(tmp_path / "env", copy, tmp_path / "cache", "tiny")
-    assert run(prefix / "bin" / "tiny", "a") == "ran ['a']\n"
-    assert run(prefix / "bin" / "tiny-script") == f"{prefix}/{SITE_PACKAGES}/tiny/__init__.py\n"
-    assert (prefix / "share/tiny/data.txt").read_text() == "data\n"
-    assert check_records(prefix) >= 5
+    prefix = wheels[1]
+    assert run(prefix / "bin" / name, "a") == "ran ['a']\n"
+    assert run(prefix / "bin" / f"{name}-script") == f"{prefix}/{SITE_PACKAGES}/{name}/__init__.py\n"
+    assert (prefix / f"share/{name}/data.txt").read_text() == "data\n"
+    assert check_records(prefix) >= 10
 
 
 def test_a_package_has_a_second_name_with_its_version(
-    channel: Path, tmp_path: Path, offline: dict[str, str]
+    wheels: tuple[dict[str, list[dict[str, str]]], Path],
 ) -> None:
-    wheel = write_wheel(tmp_path, {"tiny.py": "value = 7\n"}, name="tiny")
-    copy = shutil.copytree(channel, tmp_path / "copy", copy_function=os.link)
-    report = made(copy, "--wheel", wheel, "--alias", "pytiny=tiny", **offline)
-    assert {(package["name"], package["version"]) for package in report["made"]} == {
-        ("tiny", "1.0"),
-        ("pytiny", "1.0"),
+    """By which the prefix of the tests above was made."""
+    assert {(package["name"], package["version"]) for package in wheels[0]["made"]} == {
+        ("anyone", "1.0"),
+        ("thisone", "1.0"),
+        ("pythisone", "1.0"),
     }
-    prefix = create(tmp_path / "env", copy, tmp_path / "cache", "pytiny=1.0")
-    assert run(prefix / "bin" / "python", "-c", "import tiny; print(tiny.value)") == "7\n"
+    assert {path.name.rsplit("-", 2)[0] for path in (wheels[1] / "conda-meta").glob("*one-*.json")} == {
+        "anyone",
+        "thisone",
+        "pythisone",
+    }
 
 
 def test_programs_of_a_folder_and_of_a_wheel_become_packages(
@@ -434,7 +455,7 @@ def test_programs_of_a_folder_and_of_a_wheel_become_packages(
 
 def test_two_makers_of_one_channel_take_turns(channel: Path, tmp_path: Path, offline: dict[str, str]) -> None:
     copy = shutil.copytree(channel, tmp_path / "copy", copy_function=os.link)
-    names = ["one", "two", "three"]
+    names = ["one", "two"]
     wheels = {name: write_wheel(tmp_path, {f"{name}.py": ""}, name=name) for name in names}
     makers = [
         subprocess.Popen(
@@ -449,7 +470,7 @@ def test_two_makers_of_one_channel_take_turns(channel: Path, tmp_path: Path, off
     assert set(names) <= {record["name"] for record in repodata["packages.conda"].values()}
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.long), signal.SIGTERM])
 def test_an_interrupted_run_leaves_nothing_behind(tmp_path: Path, number: signal.Signals) -> None:
     with socket.create_server(("127.0.0.1", 0)) as index:
         url = f"http://127.0.0.1:{index.getsockname()[1]}/simple"
