@@ -76,7 +76,7 @@ def test_the_manifest_states_the_url_the_digest_and_the_commit(tmp_path: Path, c
             f"  - own @ git+{url}#subdirectory=below\n"
         )
         recipe = Recipe(spec, dict(os.environ), work=tmp_path / "work", cache=False, test=False)
-        made = build_bundle(recipe, tmp_path / "x.tar.gz", Reporter())
+        made = build_bundle(recipe, tmp_path / "x.tar.zst", Reporter())
         packages = {package.name: package for package in made.manifest.packages if package.kind == "pypi"}
         demo, own = packages["demo"], packages["own"]
         assert (demo.url, demo.sha256) == (f"http://{host}/{wheel.name}", digest)

@@ -312,7 +312,7 @@ def test_a_tag_that_another_publisher_wrote_meanwhile_is_not_replaced(
 
 @pytest.mark.parametrize(
     ("first", "step", "least"),
-    [(7, 20, 5), *(pytest.param(first, STEP, 20, marks=pytest.mark.long) for first in range(STEP))],
+    [(7, 35, 5), *(pytest.param(first, STEP, 20, marks=pytest.mark.long) for first in range(STEP))],
 )
 def test_a_publisher_that_is_killed_at_any_request_is_completed_by_the_same_command(
     registry: str, first: int, step: int, least: int, tmp_path: Path
