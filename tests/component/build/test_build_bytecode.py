@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,14 +17,19 @@ from envpack.build.bytecode import SOURCE_MTIME, compile_prefix
 from envpack.runtime.errors import BuildError
 
 
-def pythons() -> list[str]:
-    """This Python, and every other CPython from 3.8 on that pyenv has here."""
+def pythons() -> list[Any]:
+    """This Python, and every other CPython from 3.8 on that pyenv has here: by default the first and the last."""
     found = {f"{sys.version_info[0]}.{sys.version_info[1]}": sys.executable}
     for path in sorted(Path.home().glob(".pyenv/versions/3.*/bin/python")):
         version = ".".join(path.parts[-3].split(".")[:2])
         if int(version.split(".")[1]) >= 8:
             found.setdefault(version, str(path))
-    return [found[version] for version in sorted(found)]
+    ordered = [found[version] for version in sorted(found, key=lambda version: int(version.split(".")[1]))]
+    few = {ordered[0], sys.executable, ordered[-1]}
+    return [
+        pytest.param(python, id=Path(python).parts[-3], marks=[] if python in few else [pytest.mark.long])
+        for python in ordered
+    ]
 
 
 SOURCE = b"""\
@@ -67,7 +73,7 @@ def compiled(library: Path) -> dict[str, bytes]:
     return {path.relative_to(library).as_posix(): path.read_bytes() for path in library.rglob("*.pyc")}
 
 
-@pytest.mark.parametrize("python", pythons(), ids=lambda path: Path(path).parts[-3])
+@pytest.mark.parametrize("python", pythons())
 def test_the_same_sources_give_the_same_byte_code_everywhere(tmp_path, python):
     short, long = tmp_path / "a", tmp_path / "a-much-longer-folder" / "prefix"
     one, two = make(short, python, False), make(long, python, True)
@@ -80,7 +86,7 @@ def test_the_same_sources_give_the_same_byte_code_everywhere(tmp_path, python):
     assert result.invalid == (f"{relative}/wrong.py",)
 
 
-@pytest.mark.parametrize("python", pythons(), ids=lambda path: Path(path).parts[-3])
+@pytest.mark.parametrize("python", pythons())
 def test_a_source_that_crashes_python_does_not_stop_the_others(tmp_path, python):
     """Python 3.8 and 3.9 overflow their stack."""
     library = make(tmp_path / "a", python, False)

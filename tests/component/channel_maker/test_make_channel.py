@@ -514,7 +514,12 @@ def test_what_exists_as_source_only_is_refused_in_a_sentence(tmp_path: Path, off
         (["--alias", "pytorch"], 1, "'pytorch' is not a second name"),
         (["--program", "ffmpeg", "."], 1, "'ffmpeg' is not the name and version of a package"),
         (["--program", "ffmpeg=6.0", "./nowhere"], 1, "The file or folder ./nowhere does not exist."),
-        (["--program", "ffmpeg=6.0", "nowhere.whl"], 1, "The file or folder nowhere.whl does not exist."),
+        pytest.param(
+            ["--program", "ffmpeg=6.0", "nowhere.whl"],
+            1,
+            "The file or folder nowhere.whl does not exist.",
+            marks=pytest.mark.long,
+        ),
     ],
 )
 def test_wrong_arguments_are_answered_in_a_sentence(

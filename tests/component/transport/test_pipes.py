@@ -116,8 +116,17 @@ def test_verify_reads_all(small: Path) -> None:
     assert result(done, "verify")["files"] == 5
 
 
-@pytest.mark.parametrize("command", ["deploy", "verify"])
-@pytest.mark.parametrize("damage", ["cut short", "longer", "changed", "empty"])
+DAMAGE = ("cut short", "longer", "changed", "empty")
+
+
+@pytest.mark.parametrize(
+    ("damage", "command"),
+    [
+        *((damage, "deploy") for damage in DAMAGE),
+        ("changed", "verify"),
+        *(pytest.param(damage, "verify", marks=pytest.mark.long) for damage in DAMAGE if damage != "changed"),
+    ],
+)
 def test_damage_on_a_pipe_is_found_and_nothing_is_left(
     small: Path, damage: str, command: str, tmp_path: Path
 ) -> None:
