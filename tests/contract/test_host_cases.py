@@ -7,7 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,7 @@ from envpack.runtime.host.facts import Gpu
 from envpack.runtime.host.tables import state_row
 from support.compilers import compile_c
 from support.fake_hosts import CU126, H100, Host, build_stubs, bundle_of
+from support.forked import ForkedRuntime
 from support.host_cases import HOST_CASES, WSL, HostCase, expected_answers
 
 EXPECTED = expected_answers()
@@ -36,25 +37,14 @@ def pyz(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-# A process for each situation, forked off one that has nvidia-ml-py loaded already, which takes longest.
-SERVER = """
-import json, os, sys
-sys.path[:0] = sys.argv[1:]
-import pynvml
-from envpack.runtime.__main__ import main
-for source in sys.argv[1:]:
-    assert pynvml.__file__.startswith(source) and main.__code__.co_filename.startswith(source)
-for line in sys.stdin:
-    asked = json.loads(line)
-    child = os.fork()
-    if child == 0:
-        os.environ.clear()
-        os.environ.update(asked["environ"])
-        with open(asked["out"], "w") as sys.stdout:
-            code = main(asked["arguments"])
-        os._exit(code)
-    print(os.waitpid(child, 0)[1], flush=True)
-"""
+MODULES = (
+    "pynvml",  # which takes longest
+    "ctypes.util",
+    *(
+        f"envpack.runtime.host.{name}"
+        for name in ("detect.cuda_probe", "detect.gather", "detect.nvml", "facts", "tables")
+    ),
+)
 
 
 class Servers:
@@ -62,35 +52,25 @@ class Servers:
 
     def __init__(self, stubs: Path, pyz: Path) -> None:
         self._stubs, self._pyz = stubs, pyz
-        self._running: dict[tuple[str, str], subprocess.Popen[str]] = {}
+        self._running: dict[tuple[str, str], ForkedRuntime] = {}
 
     def ask(self, way: str, host: Host, folder: Path, *arguments: str) -> str:
         environ = host.environment(self._stubs, folder)
         server = self._server(way, environ.get("LD_LIBRARY_PATH", ""))
-        assert server.stdin is not None and server.stdout is not None
-        out = folder / "out"
-        asked = {"environ": environ, "out": str(out), "arguments": arguments}
-        print(json.dumps(asked), file=server.stdin, flush=True)
-        assert server.stdout.readline() == "0\n"
-        return out.read_text()
+        done = server.run(*arguments, env=environ)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
-    def _server(self, way: str, library: str) -> subprocess.Popen[str]:
+    def _server(self, way: str, library: str) -> ForkedRuntime:
         if (way, library) not in self._running:
-            command = [sys.executable, "-c", SERVER]
-            if way == "travelling":
-                command = [sys.executable, "-I", "-S", "-c", SERVER, str(self._pyz)]
-            self._running[way, library] = subprocess.Popen(
-                command,
-                env={"LD_LIBRARY_PATH": library} if library else {},
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-            )
+            source = self._pyz if way == "travelling" else None
+            environment = {"LD_LIBRARY_PATH": library} if library else {}
+            self._running[way, library] = ForkedRuntime(sys.executable, source, MODULES, environment)
         return self._running[way, library]
 
     def end(self) -> None:
         for server in self._running.values():
-            server.communicate()
+            server.end()
 
 
 @pytest.fixture(scope="module")
@@ -100,9 +80,25 @@ def servers(stubs: Path, pyz: Path) -> Iterator[Servers]:
     servers.end()
 
 
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> Callable[[HostCase], Path]:
+    """The bundle of a case."""
+    folder = tmp_path_factory.mktemp("bundles")
+
+    def bundle(case: HostCase) -> Path:
+        path = folder / f"{HOST_CASES.index(case)}.tar.gz"
+        if not path.exists():
+            bundle_of(path, case.bundle)
+        return path
+
+    return bundle
+
+
 @pytest.mark.parametrize("way", ["installed", "travelling"])
 @pytest.mark.parametrize("case", HOST_CASES, ids=lambda case: case.name)
-def test_host_case(case: HostCase, way: str, servers: Servers, tmp_path: Path) -> None:
+def test_host_case(
+    case: HostCase, way: str, servers: Servers, bundles: Callable[[HostCase], Path], tmp_path: Path
+) -> None:
     root = case.host.root(tmp_path / "root")
     options = ["--root", str(root), "--json", *(["--probe"] if case.probe else [])]
     answer = servers.ask(way, case.host, tmp_path, "facts", str(tmp_path), *options)
@@ -110,8 +106,7 @@ def test_host_case(case: HostCase, way: str, servers: Servers, tmp_path: Path) -
     facts = facts_from_file(tmp_path / "facts.json")
     expected = EXPECTED[case.name]
     assert facts.nvidia.state == expected.state
-    bundle_of(tmp_path / "b.tar.gz", case.bundle)
-    verdicts = check(tmp_path / "b.tar.gz", facts=facts, gpu=case.gpu).verdicts
+    verdicts = check(bundles(case), facts=facts, gpu=case.gpu).verdicts
     said = (f"{item.verdict} {item.requirement}: {item.message}" for item in verdicts if item.verdict != "ok")
     assert sorted(said) == sorted(expected.lines)
     assert all(item.rule.text for item in verdicts if item.requirement in ("gpu", "cuda", "gpu_code"))

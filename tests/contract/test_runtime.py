@@ -6,7 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from envpack.bundle.zipapp.runtime_zip import runtime_zip
 from envpack.runtime.__main__ import main
 from envpack.runtime.host.detect.machine import host_subdir
 from support.bundle_factory import file, make_bundle, text
+from support.forked import ForkedRuntime
 
 TOOL = text("bin/tool", b"#!/bin/sh\necho @\n", 0o755)
 ACTIVATE = file("bin/activate", b"true\n")
@@ -32,8 +33,25 @@ def pythons() -> list[str]:
     return [sys.executable, *work]
 
 
+@pytest.fixture(scope="module")
+def zipped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], ForkedRuntime]]:
+    """The zipped runtime as a Python runs it."""
+    pyz = tmp_path_factory.mktemp("runtime") / "runtime.pyz"
+    pyz.write_bytes(runtime_zip())
+    started: dict[str, ForkedRuntime] = {}
+
+    def start(python: str) -> ForkedRuntime:
+        if python not in started:
+            started[python] = ForkedRuntime(python, pyz)
+        return started[python]
+
+    yield start
+    for each in started.values():
+        each.end()
+
+
 @pytest.fixture(params=["in process", *pythons()], ids=lambda python: Path(python).name)
-def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, capfd: Any) -> Run:
+def run(request: pytest.FixtureRequest, zipped: Callable[[str], ForkedRuntime], capfd: Any) -> Run:
     """Runs the runtime with arguments; answers the exit code and the one JSON object on stdout."""
     if request.param == "in process":
 
@@ -43,12 +61,9 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
             return code, json.loads(capfd.readouterr().out)
 
     else:
-        pyz = tmp_path_factory.mktemp("runtime") / "runtime.pyz"
-        pyz.write_bytes(runtime_zip())
 
         def call(*arguments: object) -> Answer:
-            command = [request.param, "-I", "-S", str(pyz), *map(str, arguments), "--json"]
-            done = subprocess.run(command, capture_output=True, text=True)
+            done = zipped(request.param).run(*arguments, "--json")
             return done.returncode, json.loads(done.stdout)
 
     return call
@@ -135,6 +150,14 @@ def test_unpack_elsewhere_than_in_a_bundle_s_tree(run: Run, tmp_path: Path) -> N
     code, answer = run("unpack", tmp_path)
     assert code == 6
     assert "not an environment" in answer["error"]["message"]
+
+
+def test_the_zip_file_is_a_program(bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "runtime.pyz").write_bytes(runtime_zip())
+    for python in pythons():
+        command = [python, "-I", "-S", tmp_path / "runtime.pyz", "verify", bundle, "--json"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert json.loads(done.stdout)["schema"] == "envpack.verify/1"
 
 
 def test_wrong_arguments(run: Run) -> None:

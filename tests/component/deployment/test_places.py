@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import shutil
@@ -9,8 +10,8 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -27,6 +28,7 @@ from envpack.runtime.fs.working_directory import absolute
 from envpack.runtime.report import Reporter
 from envpack.runtime.tree.rewrite_prefix import rewrite_prefix
 from faults.planted import run_as
+from support.forked import ForkedRuntime
 from support.forked import envpack as forked
 from support.sample_deployments import bundle, deploy_version, state_entries, whole_version
 
@@ -160,14 +162,23 @@ def test_a_link_to_a_deployment_is_no_prefix(tmp_path: Path) -> None:
 # --- in directories of others ---
 
 
-def as_other_user(*arguments: object, cwd: Path, **settings: Any) -> subprocess.CompletedProcess[str]:
+def as_other_user(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
     """Runs the runtime of a bundle as a user who owns nothing here; as this user where this is not root."""
-    if os.geteuid() == 0:
-        settings.update(user=OTHER, group=OTHER, extra_groups=[])
-    python = shutil.which("python3", path="/usr/bin") or sys.executable
     environment = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent"}
-    command = [python, "runtime.pyz", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, **settings)
+    user = OTHER if os.geteuid() == 0 else 0
+    return travelling().run(*arguments, cwd=cwd, env=environment, user=user)
+
+
+@cache
+def travelling() -> ForkedRuntime:
+    """The runtime in a folder that any user may enter."""
+    folder = Path(tempfile.mkdtemp(dir="/tmp"))
+    folder.chmod(0o755)
+    (folder / "runtime.pyz").write_bytes(runtime_zip())
+    started = ForkedRuntime(shutil.which("python3", path="/usr/bin") or sys.executable, folder / "runtime.pyz")
+    atexit.register(shutil.rmtree, folder)
+    atexit.register(started.end)
+    return started
 
 
 OTHER = 12345
@@ -175,11 +186,10 @@ OTHER = 12345
 
 @pytest.fixture
 def open_folder() -> Iterator[Path]:
-    """A folder that any user may enter, with the runtime in it; that of pytest is closed to others."""
+    """A folder that any user may enter; that of pytest is closed to others."""
     with tempfile.TemporaryDirectory(dir="/tmp") as name:
         folder = Path(name)
         folder.chmod(0o755)
-        (folder / "runtime.pyz").write_bytes(runtime_zip())
         made = bundle(folder, "1")
         made.chmod(0o644)
         yield folder
@@ -262,7 +272,7 @@ def test_an_empty_directory_of_one_s_own_in_another_s_is_deployed_into(open_fold
     assert done.returncode == 0, done.stderr
     assert whole_version(x) == "2" and x.stat().st_mode & 0o777 == 0o750
     assert sorted(path.name for path in x.iterdir()) == [".envpack", "bin", "lib"]
-    assert sorted(path.name for path in open_folder.iterdir()) == ["demo-1.tar.gz", "runtime.pyz", "x"]
+    assert sorted(path.name for path in open_folder.iterdir()) == ["demo-1.tar.gz", "x"]
     assert as_other_user("verify", x, cwd=open_folder).returncode == 0
     for command in (("deploy", "demo-1.tar.gz", x), ("rollback", x), ("move", x, open_folder / "y")):
         done = as_other_user(*command, cwd=open_folder)
