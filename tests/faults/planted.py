@@ -11,6 +11,7 @@ nothing planted be emptied, and the command may neither wait nor fail with a bug
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import random
@@ -31,7 +32,7 @@ if __name__ == "__main__":
     tests = Path(__file__).resolve().parent.parent
     sys.path[:1] = [str(tests), str(tests.parent / "src")]
 
-from envpack.cli.app import main
+from envpack.cli.app import COMMANDS, main
 from envpack.cli.console import Console
 from envpack.runtime.__main__ import main as runtime_main
 from faults.planted_scenarios import SCENARIOS, Scenario
@@ -218,7 +219,19 @@ class Stage:
         calls = (
             "creat,open,openat,mkdir,mkdirat,link,linkat,symlink,symlinkat,rename,renameat,renameat2,mknod,mknodat"
         )
-        options = [tracer, "-f", "-y", "-qq", "-s", "4096", "-e", f"trace={calls}", "-o", str(log)]
+        options = [
+            tracer,
+            "-f",
+            "--seccomp-bpf",
+            "-y",
+            "-qq",
+            "-s",
+            "4096",
+            "-e",
+            f"trace={calls}",
+            "-o",
+            str(log),
+        ]
         runs = {"envpack": [sys.executable, "-m", "envpack"], "runtime": [sys.executable, "-m", "envpack.runtime"]}
         argv = [*options, *runs.get(scenario.program, []), *self.words(scenario.command)]
 
@@ -386,6 +399,8 @@ def try_all() -> int:
     parser.add_argument("--only", default="", help="try only the scenarios whose names start with this")
     parser.add_argument("--victims", nargs="*", default=["user", "root"])
     options = parser.parse_args()
+    for name in COMMANDS:  # once, and not in every process that is forked
+        importlib.import_module(f"envpack.cli.commands.{name}")
     tried, violations, skipped = 0, 0, []
     with tempfile.TemporaryDirectory(prefix="planted-") as name:
         base = Path(name)

@@ -87,12 +87,18 @@ def activatable(folder: Path, version: str) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("runs")
+    return [activatable(folder, version) for version in ("1", "2")]
+
+
 @pytest.mark.parametrize("name", SHELLS)
-def test_running_programs_continue_and_new_ones_use_the_new_generation(tmp_path: Path, name: str) -> None:
+def test_running_programs_continue_and_new_ones_use_the_new_generation(
+    tmp_path: Path, runs: list[Path], name: str
+) -> None:
     shell, x = installed(name), tmp_path / "x"
-    for version in ("1", "2"):
-        activatable(tmp_path, version)
-    envpack("deploy", tmp_path / "run-1.tar.gz", x)
+    envpack("deploy", runs[0], x)
     lines = [shell.source(x), "program", "program"]
     script = tmp_path / "script"
     script.write_text("".join(f"{line}\n" for line in lines))
@@ -101,7 +107,7 @@ def test_running_programs_continue_and_new_ones_use_the_new_generation(tmp_path:
     ) as running:
         assert running.stdin is not None and running.stdout is not None
         assert running.stdout.readline() == f"{x} 1\n"
-        envpack("deploy", tmp_path / "run-2.tar.gz", x)
+        envpack("deploy", runs[1], x)
         running.stdin.write("\n")
         running.stdin.flush()
         said = [running.stdout.readline() for _ in range(2)]
@@ -186,15 +192,15 @@ def test_a_lock_goes_with_its_process(x: Path, tmp_path: Path) -> None:
 
 def test_many_at_once_leave_one_whole(tmp_path: Path) -> None:
     x = tmp_path / "x"
-    bundles = [bundle(tmp_path, str(number)) for number in range(6)]
+    bundles = [bundle(tmp_path, str(number)) for number in range(4)]
     processes = [start("deploy", each, x, "--wait", "--keep", "2", "-q") for each in bundles]
     results = [process.communicate() for process in processes]
-    assert [process.returncode for process in processes] == [0] * 6, results
-    assert whole_version(x) in "012345"
+    assert [process.returncode for process in processes] == [0] * 4, results
+    assert whole_version(x) in "0123"
     listed = generations(x)
-    assert [item["generation"] for item in listed] == [6, 5, 4, 3, 2, 1]
-    assert [item["state"] for item in listed] == ["current", "kept", "kept", "gone", "gone", "gone"]
-    assert {item["version"] for item in listed} == set("012345")
+    assert [item["generation"] for item in listed] == [4, 3, 2, 1]
+    assert [item["state"] for item in listed] == ["current", "kept", "kept", "gone"]
+    assert {item["version"] for item in listed} == set("0123")
 
 
 def test_many_at_once_to_an_empty_place_one_wins(tmp_path: Path) -> None:
@@ -202,12 +208,12 @@ def test_many_at_once_to_an_empty_place_one_wins(tmp_path: Path) -> None:
     slow, started, go = blocking(tmp_path, "1")
     first = start("deploy", slow, x)
     until(started)
-    others = [start("deploy", bundle(tmp_path, "2"), x) for _ in range(3)]
+    others = [start("deploy", bundle(tmp_path, "2"), x) for _ in range(2)]
     for other in others:
         other.communicate()
     go.touch()
     first.communicate()
-    assert [first.returncode, *(other.returncode for other in others)] == [0, 10, 10, 10]
+    assert [first.returncode, *(other.returncode for other in others)] == [0, 10, 10]
     assert whole_version(x) == "1" and state_entries(x) == []
 
 
@@ -268,7 +274,8 @@ def test_without_exchange_in_a_real_process(x: Path, tmp_path: Path) -> None:
     tracer = shutil.which("strace")
     if tracer is None:
         pytest.skip("strace is not installed")
-    refusing = [tracer, "-f", "-qq", "-o", "/dev/null", "-e", "inject=renameat2:error=EINVAL"]
+    refusing = [tracer, "-f", "--seccomp-bpf", "-qq", "-o", "/dev/null", "-e", "trace=renameat2"]
+    refusing += ["-e", "inject=renameat2:error=EINVAL"]
     for arguments, version, kept in (
         (("deploy", bundle(tmp_path, "2"), x), "2", ["1"]),
         (("rollback", x), "1", ["2"]),
