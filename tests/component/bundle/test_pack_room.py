@@ -17,7 +17,7 @@ MOVED = 16
 """MB that are there twice for a moment, `envpack.bundle.append`'s step."""
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("jobs", [2, pytest.param(1, marks=pytest.mark.long)])
 def test_a_disk_with_room_for_little_more_than_the_bundle_is_enough(jobs: int, tmp_path: Path) -> None:
     way = namespace()
     made = Environment(tmp_path / "made")
