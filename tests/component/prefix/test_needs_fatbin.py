@@ -165,7 +165,7 @@ def test_kinds_of_code_that_no_gpu_runs_are_skipped() -> None:
 
 
 @pytest.mark.skipif(not shutil.which("nvcc"), reason="needs nvcc")
-@pytest.mark.parametrize("compress", ["none", "size"])
+@pytest.mark.parametrize("compress", ["size", pytest.param("none", marks=pytest.mark.long)])
 def test_what_nvcc_makes_is_read(tmp_path: Path, compress: str) -> None:
     source, library = tmp_path / "kernel.cu", tmp_path / "kernel.so"
     source.write_text("__global__ void k(float *a) { a[threadIdx.x] += 1; }\n")

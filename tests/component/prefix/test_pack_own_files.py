@@ -43,7 +43,7 @@ def env(tmp_path: Path) -> SmallPrefix:
     made.conda(
         "python", f"{version}.0", files={f"bin/{PYTHON}": "#!/bin/sh\n", f"lib/{PYTHON}/site.py": "x = 1\n"}
     )
-    made.conda("big", "1", files={"share/big.bin": os.urandom(3 << 20)})
+    made.conda("big", "1", files={"share/big.bin": os.urandom(1 << 20)})
     return SmallPrefix(tmp_path / "env")
 
 

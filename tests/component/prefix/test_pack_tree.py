@@ -250,7 +250,7 @@ def test_names_of_any_length_and_encoding_are_there_again(made: SmallPrefix, tmp
 def test_a_large_file_is_packed_in_little_memory(made: SmallPrefix, tmp_path: Path) -> None:
     """In a process of its own, which says how much memory it had at most. Sparse, with the prefix in its midst;
     tests/large has one of over 8 GiB."""
-    size = 1 << 30
+    size = 512 << 20
     with (made.path / "weights.bin").open("wb") as file:
         file.truncate(size)
         file.seek(size // 2 - 4)

@@ -25,7 +25,7 @@ from envpack.runtime.relocation.splice import splice
 from support.paths_tables import table_to_json
 from support.real_environments import SITE, conda_install, imported_code, path_of_length, uv_install
 
-PACKAGES = ["python", "numpy", "requests", "rich", "click", "pip"]
+PACKAGES = ["python", "requests", "rich", "click", "pip"]
 EDITED, DELETED = f"{SITE}/requests/sessions.py", f"{SITE}/idna/codec.py"
 SCRIPT = "bin/written-by-hand"
 DESTINATION = b"/opt/somewhere else/env"
