@@ -40,6 +40,7 @@ CALL(link, "FAIL_LINK", (const char *a, const char *b), a, b)
 CALL(linkat, "FAIL_LINK", (int a, const char *b, int c, const char *d, int e), a, b, c, d, e)
 """
 NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
+NO_LINKS = (errno.EPERM, errno.EXDEV, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +70,9 @@ def on(stub: Path, *arguments: object, code: int = 0, **numbers: int) -> str:
 # --- no locks ---
 
 
-@pytest.mark.parametrize("number", NO_LOCKS)
+@pytest.mark.parametrize(
+    "number", [NO_LOCKS[0], *(pytest.param(each, marks=pytest.mark.long) for each in NO_LOCKS[1:])]
+)
 def test_without_file_locks_deployments_work_with_a_warning(stub: Path, tmp_path: Path, number: int) -> None:
     x = tmp_path / "x"
     for arguments in (("deploy", bundle(tmp_path, "1"), x), ("deploy", bundle(tmp_path, "2"), x), ("rollback", x)):
@@ -140,7 +143,9 @@ def hard_link(path: str, target: str) -> Item:
     return Item(PathRecord(path, "hardlink", target=target))
 
 
-@pytest.mark.parametrize("number", [errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK])
+@pytest.mark.parametrize(
+    "number", [NO_LINKS[0], *(pytest.param(each, marks=pytest.mark.long) for each in NO_LINKS[1:])]
+)
 def test_without_hard_links_files_are_copied_with_a_warning(stub: Path, tmp_path: Path, number: int) -> None:
     x = tmp_path / "x"
     for version in ("1", "2"):

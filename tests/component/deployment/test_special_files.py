@@ -54,8 +54,18 @@ def link_to_a_device(path: Path) -> None:
 MAKERS = (os.mkfifo, make_socket, link_to_a_device)
 
 
-@pytest.mark.parametrize("make", MAKERS)
-@pytest.mark.parametrize("file", FILES)
+def tried(places: tuple[str, ...], *everywhere: str) -> list[object]:
+    """A pipe at all places, the others at those of the second argument; in the long tests, all at all."""
+    return [
+        pytest.param(place, make, marks=[] if make is os.mkfifo or place in everywhere else [pytest.mark.long])
+        for place in places
+        for make in MAKERS
+    ]
+
+
+@pytest.mark.parametrize(
+    ("file", "make"), tried(FILES, "x/bin/tool", "x/.envpack/deployment.json", ".x.envpack/lock")
+)
 def test_no_command_waits(tmp_path: Path, file: str, make: Callable[[Path], None]) -> None:
     deploy_version(tmp_path, "1.0")
     deploy_version(tmp_path, "2.0")
@@ -100,8 +110,7 @@ def test_no_signature_is_waited_for(tmp_path: Path) -> None:
 STATE = ("lock", "trash-1", "new-9", "next-9", "next-2", "7", "aside", "switching", "moving", ".switching.new")
 
 
-@pytest.mark.parametrize("make", MAKERS)
-@pytest.mark.parametrize("name", STATE)
+@pytest.mark.parametrize(("name", "make"), tried(STATE, "lock", "new-9", "switching"))
 def test_no_command_waits_for_a_name_in_the_state_directory(
     tmp_path: Path, name: str, make: Callable[[Path], None]
 ) -> None:

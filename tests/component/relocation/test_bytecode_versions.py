@@ -17,6 +17,7 @@ from envpack.runtime.relocation.relocation import splices
 from envpack.runtime.relocation.splice import splice
 
 SITE = "lib/python3/site-packages"
+LONG_PLACE = "long/" + "x" * 150
 MODULE = """\
 '''Built in {prefix}/doc, and text that is not ASCII: ü.'''
 import os
@@ -71,8 +72,17 @@ def pythons() -> list[str]:
     return list(found.values())
 
 
-@pytest.mark.parametrize("destination", ["d", "long/" + "x" * 150, "with blank/and-ünïcode"])
-@pytest.mark.parametrize("optimised", [False, True], ids=["", "-OO"])
+@pytest.mark.parametrize(
+    ("optimised", "destination"),
+    [
+        pytest.param(False, "with blank/and-ünïcode", id="blank"),
+        pytest.param(True, LONG_PLACE, id="-OO-long"),
+        pytest.param(False, "d", id="short", marks=pytest.mark.long),
+        pytest.param(False, LONG_PLACE, id="long", marks=pytest.mark.long),
+        pytest.param(True, "d", id="-OO-short", marks=pytest.mark.long),
+        pytest.param(True, "with blank/and-ünïcode", id="-OO-blank", marks=pytest.mark.long),
+    ],
+)
 @pytest.mark.parametrize("python", pythons(), ids=lambda path: "-".join(Path(path).parts[-3:]))
 def test_its_own_python_imports_it_from_where_it_was_deployed(
     python: str, optimised: bool, destination: str, tmp_path: Path

@@ -137,17 +137,29 @@ def run(root: Path, name: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("place", PLACES, ids=lambda place: f"{place[:12].strip()}-{len(place)}")
+@pytest.mark.parametrize(
+    "place",
+    [
+        pytest.param(
+            place, id=f"{place[:12].strip()}-{len(place)}", marks=[pytest.mark.long] if index == 3 else []
+        )
+        for index, place in enumerate(PLACES)  # the fourth is as the third, but for its length
+    ],
+)
 @pytest.mark.parametrize("name", ALWAYS)
 def test_a_script_runs_the_deployed_interpreter(places: dict[str, Path], name: str, place: str) -> None:
     assert run(places[place], name) == ALL[name].printed
 
 
+@pytest.mark.parametrize("some", [(0, 4), pytest.param((1, 2, 3), marks=pytest.mark.long)], ids=["two", "others"])
 @pytest.mark.parametrize("name", ELSEWHERE)
-def test_a_script_of_a_language_that_not_all_have_does_too(places: dict[str, Path], name: str) -> None:
+def test_a_script_of_a_language_that_not_all_have_does_too(
+    places: dict[str, Path], name: str, some: tuple[int, ...]
+) -> None:
     if shutil.which(ALL[name].program) is None:
         pytest.skip(f"{ALL[name].program} is not installed")
-    for root in places.values():
+    for index in some:
+        root = places[PLACES[index]]
         assert run(root, name) == ALL[name].printed
 
 
