@@ -14,6 +14,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -46,8 +47,15 @@ def envpack(
     return subprocess.CompletedProcess(job["words"], code, out, err)
 
 
+_ONE = threading.Lock()
+
+
 def _answer(job: str) -> str:
-    server = _server()
+    with _ONE:  # the server runs one command after another
+        return _answer_of(_server(), job)
+
+
+def _answer_of(server: subprocess.Popen[str], job: str) -> str:
     assert server.stdin is not None and server.stdout is not None
     try:
         server.stdin.write(job + "\n")
