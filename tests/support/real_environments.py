@@ -63,12 +63,12 @@ DISPENSABLE = (
     "include",
     "lib/lib*krb5*",
     *(f"lib/lib{name}.so*" for name in ("crypto", "sqlite3", "ssl")),
-    *(f"lib/python{MINOR}/{name}" for name in ("asyncio", "config-*", "ctypes", "curses", "distutils", "lib2to3")),
+    *(f"lib/python{MINOR}/{name}" for name in ("asyncio", "config-*", "ctypes", "curses", "lib2to3")),
     *(f"lib/python{MINOR}/{name}" for name in ("multiprocessing", "pydoc_data", "tkinter", "unittest", "xml")),
     f"lib/python{MINOR}/encodings/**/[cim]*",
     *(f"lib/python{MINOR}/lib-dynload/{name}*" for name in ("_codecs_", "_hashlib", "_sqlite3", "_ssl", "nis")),
 )
-"""What most programs do without: half of Python."""
+"""What most programs do without: half of Python. uv asks distutils of Python 3.10."""
 
 
 def lighten(prefix: Path) -> Path:
