@@ -127,7 +127,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _pass(self) -> None:
         store = self.store
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        length = int(self.headers.get("Content-Length") or 0)
+        body = self.rfile.read(length)
+        if len(body) < length:  # the client has given up
+            self._cut()
+            return
         request = Request(self.command, self.path, len(body))
         with store.lock:
             store.requests.append(request)

@@ -17,7 +17,7 @@ from support.conda_pack_archives import deployed
 from support.conda_records import PLACEHOLDER, CondaEnvironment
 from support.real_environments import run
 
-INTERPRETER = "/bin/interpreter-without-lines-of-its-own"
+INTERPRETER = "/bin/lineless-reader"
 
 
 @pytest.mark.parametrize(("arguments", "seen"), [("", ""), (" -q", "-q ")])
